@@ -1,0 +1,171 @@
+"""Checkpoint files: read without executing anything in them, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pickle
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any
+
+import numpy as np
+import torch
+from iopath.common.file_io import HTTPURLHandler, PathManager
+from torch import Tensor
+
+__all__ = ["CheckpointError", "make_path_manager", "read_checkpoint", "save_checkpoint", "write_file"]
+
+PARTIAL_SUFFIX = ".partial"  # of a file that is being written; the same for each try, so that the next one replaces it
+PARALLEL_PREFIX = "module."  # what DistributedDataParallel and DataParallel put before every key
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, damaged, unsafe, or does not fit."""
+
+
+def make_path_manager() -> PathManager:
+    """A path manager for local paths and http(s) addresses (downloaded once, then cached)."""
+    manager = PathManager()
+    manager.register_handler(HTTPURLHandler())
+    return manager
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a local checkpoint file onto the CPU; nothing in the file is executed.
+
+    Args:
+        path: a file of `torch.save` that holds `{"model": state dict, ...}`, `{"state_dict": state dict, ...}` or a
+            bare state dict. Beside tensors it may hold plain Python values and numpy's numbers and arrays.
+
+    Returns:
+        What the file holds, the weights under "model" as a dict of tensors, without a parallel wrapper's prefix.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, holds anything that would have to be executed, or no weights.
+    """
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise CheckpointError(f"there is no such checkpoint file. Received: path={path!r}")
+    try:
+        with torch.serialization.safe_globals(_numpy_values()), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files raise anything, from EOFError to a seek before their start (EINVAL)
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise  # the disk's or the network's fault, not the file's
+        raise _refusal(error, path=path) from None  # torch's own text advises to execute the file
+    return _with_weights(content, path=path)
+
+
+def save_checkpoint(content: Mapping[str, Any], path: str, *, path_manager: PathManager) -> None:
+    """Writes a file that `read_checkpoint` can read, atomically (see `write_file`).
+
+    Raises:
+        CheckpointError: if something in `content` could not be read again; no file is left, an older one stays.
+    """
+
+    def write(file: IO[bytes]) -> None:
+        torch.save(dict(content), file)
+        file.flush()
+        with torch.serialization.safe_globals(_numpy_values()):
+            unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(file.name)
+        if unsafe:
+            raise CheckpointError(
+                f"a checkpoint holds tensors, plain Python values and numpy's numbers and arrays: anything else could "
+                f"not be read again, because reading executes nothing. Save such objects as text or as plain values. "
+                f"Received: objects of {', '.join(sorted(unsafe))} under one of the keys {sorted(content)}"
+            )
+
+    write_file(path, write, path_manager=path_manager)
+
+
+def write_file(path: str, write: Callable[[IO[bytes]], None], *, path_manager: PathManager) -> None:
+    """Writes a file so that its name never stands for half of it, whenever the process or the machine stops.
+
+    A local file is written under a temporary name in the same folder, flushed to the disk and renamed. A remote one
+    (`scheme://...`) is written locally and handed over whole.
+    """
+    if "://" not in path:
+        with _open_atomically(path) as file:
+            write(file)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        local = os.path.join(folder, os.path.basename(path))
+        with open(local, "wb") as file:
+            write(file)
+        path_manager.copy_from_local(local, path, overwrite=True)
+
+
+@contextlib.contextmanager
+def _open_atomically(path: str) -> Iterator[IO[bytes]]:
+    partial = path + PARTIAL_SUFFIX
+    try:
+        with open(partial, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(partial)
+        raise
+    _sync_folder(os.path.dirname(path) or os.curdir)
+
+
+def _sync_folder(folder: str) -> None:
+    """Makes a rename last through a power cut; some file systems cannot, which costs that assurance only."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _numpy_values() -> list[Any]:
+    """Constructors of numpy numbers and arrays, under the names that numpy 1 and 2 pickle them by."""
+    makers: tuple[Any, Any] = np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0]
+    kinds = [type(np.dtype(code)) for code in "?bBhHiIlLqQefdFD"]
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
+    named = [(make, f"{module}.{make.__name__}") for module in modules for make in makers]
+    return [np.ndarray, np.dtype, *kinds, *named]
+
+
+def _refusal(error: Exception, *, path: str) -> CheckpointError:
+    code = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+    if code:
+        return CheckpointError(
+            f"the file asks for {code[1]} to be executed on loading. Nothing was executed. A checkpoint holds tensors "
+            f"and plain values only; if you trust where this one comes from, open it there with "
+            f"torch.load(path, weights_only=False) and save what counts with torch.save({{'model': weights}}, "
+            f"new_path). Received: path={path!r}"
+        )
+    size = os.path.getsize(path)
+    reason = f" ({type(error).__name__}: {error})" if isinstance(error, RuntimeError) else ""
+    return CheckpointError(
+        f"the file is empty, cut off, otherwise damaged, or no checkpoint of torch.save; nothing in it was executed. "
+        f"Fetch or save it again, or name another one. Received: path={path!r}, {size} bytes{reason}"
+    )
+
+
+def _with_weights(content: Any, *, path: str) -> dict[str, Any]:
+    parts = dict(content) if isinstance(content, Mapping) else {}
+    name = next((name for name in ("model", "state_dict") if isinstance(parts.get(name), Mapping)), None)
+    weights = parts.pop(name) if name else parts
+    others = [key for key, value in weights.items() if not isinstance(value, Tensor | np.ndarray)]
+    if others or not weights:
+        held = f"keys {others[:5]} that are no tensors" if others else f"a {type(content).__name__} without tensors"
+        raise CheckpointError(
+            f"no state dict in this file: expected {{'model': state dict}}, {{'state_dict': state dict}} or a state "
+            f"dict itself, names to tensors. Received: path={path!r} with {held}"
+        )
+    return {**(parts if name else {}), "model": _plain(weights)}
+
+
+def _plain(weights: Mapping[str, Any]) -> dict[str, Tensor]:
+    prefixed = all(str(key).startswith(PARALLEL_PREFIX) for key in weights)
+    return {str(key)[len(PARALLEL_PREFIX) if prefixed else 0 :]: torch.as_tensor(v) for key, v in weights.items()}

@@ -1,0 +1,176 @@
+"""State dicts of the published DynamicRouting code, recognised and translated by their key names.
+
+Source: the names and shapes that the published code (github.com/yanwei-li/DynamicRouting) gives its state dicts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from dl_lib.checkpoint.files import CheckpointError
+from dl_lib.modeling.dynamic.lattice import Node
+
+__all__ = ["RELEASED_CELL_TYPES", "Translation", "is_released", "rename_released", "translate_released"]
+
+RELEASED_CELL_TYPES = ("sep_conv_3x3", "skip_connect")  # of all seven published experiments
+
+_SIGNATURE = re.compile(
+    r"backbone\.(stem\.stem_\d|init_layer\.|all_cell_list\.\d+\.\d+\.)|sem_seg_head\.layer_decoder_list\."
+)
+_CELL = re.compile(r"backbone\.(?:init_layer|all_cell_list\.(?P<layer>\d+)\.(?P<scale>\d+))\.(?P<part>.+)")
+_OPERATION = re.compile(r"cell_ops\._ops\.(?P<position>\d+)\.op\.(?P<part>.+)")
+_FIXED_GATE = "gate_weights_beta"  # stands in each cell of a network without gates; always one
+
+Rules = tuple[tuple[re.Pattern[str], str], ...]
+
+
+def _rules(*pairs: tuple[str, str]) -> Rules:
+    return tuple((re.compile(pattern), name) for pattern, name in pairs)
+
+
+_OUTSIDE_CELLS = _rules(
+    (r"backbone\.stem\.stem_(\d)\.weight", r"backbone.stem.conv\1.conv.weight"),
+    (r"backbone\.stem\.stem_(\d)\.(norm\.\w+)", r"backbone.stem.conv\1.\2"),
+    (r"backbone\.stem\.stem_(\d)\.0\.weight", r"backbone.stem.conv\1.depthwise.weight"),
+    (r"backbone\.stem\.stem_(\d)\.1\.weight", r"backbone.stem.conv\1.pointwise.weight"),
+    (r"backbone\.stem\.stem_(\d)\.1\.(norm\.\w+)", r"backbone.stem.conv\1.\2"),
+    (r"sem_seg_head\.layer_decoder_list\.(\d+)\.weight", r"sem_seg_head.projections.layer_\1.conv.weight"),
+    (r"sem_seg_head\.layer_decoder_list\.(\d+)\.(norm\.\w+)", r"sem_seg_head.projections.layer_\1.\2"),
+    (r"sem_seg_head\.predictor\.(weight|bias)", r"sem_seg_head.predictor.\1"),
+)
+_IN_CELL = _rules(
+    (r"gate_conv_beta\.0\.weight", r"gate.reduce.conv.weight"),
+    (r"gate_conv_beta\.0\.(norm\.\w+)", r"gate.reduce.\1"),
+    (r"gate_conv_beta\.2\.(weight|bias)", r"gate.predict.\1"),
+    (r"res_(up|down)\.1\.weight", r"transitions.\1.conv.weight"),
+    (r"res_(up|down)\.1\.(norm\.\w+)", r"transitions.\1.\2"),
+)
+_STACKED_CONVOLUTIONS = _rules((r"(\d+)\.weight", r"\1.conv.weight"), (r"(\d+)\.(norm\.\w+)", r"\1.\2"))
+_IN_OPERATION: Mapping[str, Rules] = {
+    "conv_3x3_basic": _rules((r"weight", r"conv.weight"), (r"(norm\.\w+)", r"\1")),
+    "dil_conv": _rules(
+        (r"0\.weight", r"depthwise.weight"), (r"1\.weight", r"pointwise.weight"), (r"1\.(norm\.\w+)", r"\1")
+    ),
+    "Bottleneck": _STACKED_CONVOLUTIONS,
+    # Depthwise and pointwise convolutions alternate; at most three pairs of them, in sep_conv_heavy.
+    "sep_conv": _rules(
+        *(
+            rule
+            for pair in range(3)
+            for rule in (
+                (rf"{2 * pair}\.weight", rf"{pair}.depthwise.weight"),
+                (rf"{2 * pair + 1}\.weight", rf"{pair}.pointwise.weight"),
+                (rf"{2 * pair + 1}\.(norm\.\w+)", rf"{pair}.\1"),
+            )
+        )
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A published state dict by our names.
+
+    Attributes:
+        weights: our key -> tensor.
+        original_names: our key -> the file's key.
+        fixed_gates: keys of gates that are constantly one; networks without gates need nothing of them.
+        untranslated: the file's keys that have no counterpart -> why.
+    """
+
+    weights: Mapping[str, Tensor]
+    original_names: Mapping[str, str]
+    fixed_gates: tuple[str, ...]
+    untranslated: Mapping[str, str]
+
+
+def is_released(keys: Iterable[str]) -> bool:
+    """Whether a state dict (or its keys) names any part as the published code does."""
+    return any(_SIGNATURE.match(key) for key in keys)
+
+
+def rename_released(state_dict: Mapping[str, Tensor], *, cell_types: Sequence[str]) -> dict[str, Tensor]:
+    """Our names for a published state dict, every key used once.
+
+    Args:
+        state_dict: published key -> tensor.
+        cell_types: the operations of each cell in order (`CELL_TYPE`): the published keys only number them.
+
+    Raises:
+        CheckpointError: if a key has no counterpart; lists all of them.
+    """
+    translation = translate_released(state_dict, cell_types=cell_types)
+    if translation.untranslated:
+        lines = "".join(f"\n  {key}  ({why})" for key, why in translation.untranslated.items())
+        raise CheckpointError(
+            f"{len(translation.untranslated)} of {len(state_dict)} keys are not those of the published code with these "
+            f"operations:{lines}\nReceived: cell_types={list(cell_types)}"
+        )
+    return dict(translation.weights)
+
+
+def translate_released(state_dict: Mapping[str, Tensor], *, cell_types: Sequence[str]) -> Translation:
+    """As `rename_released`, but what has no counterpart is returned rather than raised."""
+    weights: dict[str, Tensor] = {}
+    original_names: dict[str, str] = {}
+    fixed_gates: list[str] = []
+    untranslated: dict[str, str] = {}
+    for key, value in state_dict.items():
+        if key.rpartition(".")[2] == _FIXED_GATE and _CELL.fullmatch(key):
+            if bool((value == 1).all()):
+                fixed_gates.append(key)
+            else:
+                untranslated[key] = "a fixed gate other than one"
+            continue
+        try:
+            name = _translate(key, cell_types)
+        except _NoCounterpartError as error:
+            untranslated[key] = str(error)
+            continue
+        if name in weights:
+            untranslated[key] = f"the same place as {original_names[name]}"
+            continue
+        weights[name], original_names[name] = value, key
+    return Translation(weights, original_names, tuple(fixed_gates), untranslated)
+
+
+class _NoCounterpartError(Exception):
+    """Why a published key has no name of ours."""
+
+
+def _translate(key: str, cell_types: Sequence[str]) -> str:
+    cell = _CELL.fullmatch(key)
+    if cell is None:
+        return _apply(_OUTSIDE_CELLS, key)
+    node = Node(int(cell["layer"]) + 1, int(cell["scale"])) if cell["layer"] else Node(0, 0)
+    operation = _OPERATION.fullmatch(cell["part"])
+    if operation is None:
+        return f"backbone.cells.{node}.{_apply(_IN_CELL, cell['part'])}"
+    name = _translate_operation(int(operation["position"]), operation["part"], cell_types=cell_types)
+    return f"backbone.cells.{node}.operation.{name}"
+
+
+def _translate_operation(position: int, part: str, *, cell_types: Sequence[str]) -> str:
+    if position >= len(cell_types):
+        raise _NoCounterpartError(f"operation {position}, but CELL_TYPE names {len(cell_types)}: {list(cell_types)}")
+    name = cell_types[position]
+    if name.startswith("MBConv"):
+        raise _NoCounterpartError("the published code could not build MBConv, so its names are not known")
+    rules = next((rules for kind, rules in _IN_OPERATION.items() if name.startswith(kind)), None)
+    if rules is None:
+        raise _NoCounterpartError(f"operation {position} of CELL_TYPE is {name}, which has no published parameters")
+    occurrence = list(cell_types[: position + 1]).count(name)
+    place = name if occurrence == 1 else f"{name}_{occurrence}"
+    return f"{place}.{_apply(rules, part, what=f'not a key of {name}, operation {position} of CELL_TYPE')}"
+
+
+def _apply(rules: Rules, key: str, *, what: str = "not a key of the published code") -> str:
+    for pattern, name in rules:
+        match = pattern.fullmatch(key)
+        if match:
+            return match.expand(name)
+    raise _NoCounterpartError(what)

@@ -1,0 +1,89 @@
+"""What the commands for runs understand on their command lines."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+__all__ = ["parse_run_arguments"]
+
+_OVERRIDES = """
+overrides:
+  every key of the configuration can be set as KEY VALUE or KEY=VALUE, in any mixture:
+    %(prog)s SOLVER.IMS_PER_BATCH 4 SOLVER.OPTIMIZER.BASE_LR=0.02 "INPUT.CROP_SIZE=[256, 256]"
+"""
+
+
+def parse_run_arguments(argv: Sequence[str] | None, *, prog: str, description: str, trains: bool) -> argparse.Namespace:
+    """Parse the command line of `dl_train` or `dl_test`.
+
+    Args:
+        argv: the words after the command; None takes them from the process.
+        prog: name of the command.
+        description: what it does.
+        trains: whether it knows `--resume` and `--eval-only`.
+
+    Returns:
+        A namespace with config_file, num_gpus, num_machines, machine_rank, dist_url, opts, resume, eval_only.
+
+    Raises:
+        SystemExit: with status 2, after a message, if the line cannot be understood.
+    """
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog=_OVERRIDES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config-file",
+        metavar="PATH",
+        help="a YAML file, or a folder with a config.yaml: an experiment of the playground or a finished run "
+        "(default: ./config.yaml)",
+    )
+    if trains:
+        parser.add_argument(
+            "--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR, if there is one"
+        )
+        parser.add_argument("--eval-only", action="store_true", help="evaluate as dl_test does, without training")
+    else:
+        parser.set_defaults(resume=False, eval_only=True)
+    _add_launch_arguments(parser)
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="overrides of the configuration, see below")
+    arguments = parser.parse_intermixed_args(argv)
+    _check_launch_arguments(parser, arguments)
+    return arguments
+
+
+def _add_launch_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("processes")
+    group.add_argument(
+        "--num-gpus",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes on this machine, one for each GPU (default: 1, which also runs without a GPU)",
+    )
+    group.add_argument("--num-machines", type=int, default=1, metavar="N", help="machines of the run (default: 1)")
+    group.add_argument("--machine-rank", type=int, default=0, metavar="N", help="number of this machine, from 0")
+    group.add_argument(
+        "--dist-url",
+        default="auto",
+        metavar="URL",
+        help="where the processes meet, such as tcp://10.0.0.1:29500; auto is a free port of this machine",
+    )
+
+
+def _check_launch_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    if arguments.num_gpus < 0:
+        parser.error(f"--num-gpus cannot be negative. Received: --num-gpus {arguments.num_gpus}")
+    if arguments.num_machines < 1:
+        parser.error(f"a run has at least one machine. Received: --num-machines {arguments.num_machines}")
+    if not 0 <= arguments.machine_rank < arguments.num_machines:
+        parser.error(
+            f"machines are numbered from 0 to {arguments.num_machines - 1}. "
+            f"Received: --machine-rank {arguments.machine_rank}"
+        )
+    if arguments.num_machines > 1 and arguments.dist_url == "auto":
+        parser.error("several machines need --dist-url, an address of machine 0 and a free port. Received: auto")

@@ -1,0 +1,26 @@
+"""`convert_weights.py IN OUT`: released weights of the published code into a checkpoint of ours."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from dl_lib.cli.errors import user_errors
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Convert a file; an error leaves no output behind."""
+    parser = argparse.ArgumentParser(
+        prog="convert_weights",
+        description="Convert weights of the published DynamicRouting code into a checkpoint of dl_lib. "
+        "(MODEL.WEIGHTS also takes them as they are.) Nothing in the file is executed.",
+    )
+    parser.add_argument("path_in", metavar="IN", help="a released .pth file")
+    parser.add_argument("path_out", metavar="OUT", help="where the converted checkpoint goes")
+    arguments = parser.parse_args(argv)
+    with user_errors(parser.prog):
+        from dl_lib.checkpoint import convert_file
+
+        print(convert_file(arguments.path_in, arguments.path_out))

@@ -1,0 +1,154 @@
+"""An experiment on disk: its configuration, its own code beside it, and the folder that its run fills."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from dl_lib.config import CfgNode, ConfigError, apply_overrides, get_cfg, validate_config
+
+__all__ = ["Experiment", "check_run_folder", "copy_net", "import_net", "load_experiment", "write_config"]
+
+CONFIG_NAME = "config.yaml"
+NET_NAME = "net.py"
+LAST_CHECKPOINT_NAME = "last_checkpoint"  # fvcore's name of the file that names the newest checkpoint
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a command works on.
+
+    Args:
+        cfg: complete, valid and frozen; `OUTPUT_DIR` is set.
+        config_file: where it was read from.
+        net_file: code that registers the experiment's own parts; None if there is none.
+    """
+
+    cfg: CfgNode
+    config_file: Path
+    net_file: Path | None
+
+    @property
+    def output_dir(self) -> Path:
+        """The run's folder."""
+        return Path(self.cfg.OUTPUT_DIR)
+
+
+def load_experiment(config_file: str | None, opts: Sequence[str], *, world_size: int = 1) -> Experiment:
+    """Read an experiment, register its own parts, and check its configuration.
+
+    Args:
+        config_file: a YAML file or a folder with a config.yaml; None is the current folder.
+        opts: overrides, `KEY VALUE` and `KEY=VALUE`.
+        world_size: number of processes that will share its batches.
+
+    Raises:
+        ConfigError: if a file is missing or the configuration cannot be used.
+    """
+    path = _find_config(config_file)
+    net_file = path.parent / NET_NAME
+    has_net = net_file.is_file()
+    if has_net:
+        import_net(net_file)
+    cfg = get_cfg()
+    cfg.merge_from_file(path)
+    if (path.parent / LAST_CHECKPOINT_NAME).is_file():
+        cfg.OUTPUT_DIR = str(path.parent)  # a run's folder may have been moved since
+    apply_overrides(cfg, opts)
+    if not cfg.OUTPUT_DIR:
+        cfg.OUTPUT_DIR = os.path.join(".", "output", _name(path))
+    validate_config(cfg, world_size=world_size)
+    cfg.freeze()
+    return Experiment(cfg, path, net_file if has_net else None)
+
+
+def import_net(net_file: Path) -> None:
+    """Import the code beside a configuration, as the module `net`; a second call for the same file does nothing.
+
+    Its folder joins `sys.path`, so that it can import its neighbours and that processes which load data find it.
+    """
+    resolved = net_file.resolve()
+    loaded = sys.modules.get("net")
+    if loaded is not None and getattr(loaded, "__file__", None) == str(resolved):
+        return
+    spec = importlib.util.spec_from_file_location("net", resolved)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(resolved.parent))
+    sys.modules["net"] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules["net"]  # half of it is worse than nothing
+        raise
+
+
+def check_run_folder(experiment: Experiment) -> None:
+    """Make sure that the resolved config.yaml, which a training writes, overwrites nothing that a person wrote.
+
+    Raises:
+        ConfigError: if the run's folder is the folder of the configuration and that is not a resolved one.
+    """
+    target = experiment.output_dir / CONFIG_NAME
+    if target.is_file() and target.samefile(experiment.config_file) and not _is_resolved(target):
+        raise ConfigError(
+            "the run's folder gets a config.yaml of its own, which would overwrite this one; choose another folder. "
+            f"Received: OUTPUT_DIR={experiment.cfg.OUTPUT_DIR!r} with {experiment.config_file}"
+        )
+
+
+def write_config(experiment: Experiment) -> None:
+    """Write the complete configuration into the run's folder, unless that of its training is there."""
+    target = experiment.output_dir / CONFIG_NAME
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        target.write_text(experiment.cfg.dump(), encoding="utf-8")
+        copy_net(experiment)
+
+
+def copy_net(experiment: Experiment) -> None:
+    """Put the experiment's own code into the run's folder, so that the configuration there can be run again."""
+    target = experiment.output_dir / NET_NAME
+    if experiment.net_file is not None and not (target.exists() and target.samefile(experiment.net_file)):
+        shutil.copyfile(experiment.net_file, target)
+
+
+def _is_resolved(path: Path) -> bool:
+    """Whether a file gives every key itself, as only a command writes it."""
+    given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return isinstance(given, dict) and get_cfg().flat().keys() <= CfgNode(given).flat().keys()
+
+
+def _find_config(config_file: str | None) -> Path:
+    path = Path(config_file if config_file is not None else ".").expanduser()
+    if path.is_dir():
+        path = path / CONFIG_NAME
+    if path.is_file():
+        return path
+    if config_file is None:
+        raise ConfigError(
+            "there is no config.yaml in this folder; go to an experiment's folder such as playground/Quickstart, or "
+            f"name one with --config-file. Received: {Path.cwd()}"
+        )
+    raise ConfigError(f"there is no such configuration{_similar_nearby(path)}. Received: --config-file {config_file}")
+
+
+def _similar_nearby(path: Path) -> str:
+    """The existing configurations next to where one was looked for."""
+    folder = path.parent
+    while not folder.is_dir():
+        folder = folder.parent
+    found = sorted({*folder.glob("*.yaml"), *folder.glob(f"*/{CONFIG_NAME}")})[:8]
+    return f"; near it are: {', '.join(map(str, found))}" if found else f", and none near it in {folder.resolve()}"
+
+
+def _name(path: Path) -> str:
+    """What the run is called: the experiment's folder, or a configuration file of another name."""
+    return path.resolve().parent.name if path.name == CONFIG_NAME else path.stem

@@ -1,0 +1,39 @@
+"""From a command line to the processes of a run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from dl_lib.config import ConfigError
+
+__all__ = ["start", "world_size"]
+
+
+def world_size(arguments: argparse.Namespace) -> int:
+    """Processes over all machines."""
+    return int(max(1, arguments.num_gpus) * arguments.num_machines)
+
+
+def start(function: Callable[..., None], arguments: argparse.Namespace, *args: Any) -> None:
+    """Call `function(*args)` in every process that the command line asks for.
+
+    Raises:
+        ConfigError: if a machine with GPUs has fewer than asked for; one without runs the processes on its CPU.
+    """
+    import torch
+
+    from dl_lib.engine import launch
+
+    available = torch.cuda.device_count()
+    if torch.cuda.is_available() and arguments.num_gpus > available:
+        raise ConfigError(f"this machine has {available} GPUs for torch. Received: --num-gpus {arguments.num_gpus}")
+    launch(
+        function,
+        num_gpus=arguments.num_gpus,
+        num_machines=arguments.num_machines,
+        machine_rank=arguments.machine_rank,
+        dist_url=arguments.dist_url,
+        args=args,
+    )

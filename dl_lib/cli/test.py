@@ -1,0 +1,90 @@
+"""`dl_test`: evaluate the last checkpoint of a run, or other weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+
+from dl_lib.cli.arguments import parse_run_arguments
+from dl_lib.cli.errors import user_errors
+from dl_lib.cli.experiment import Experiment, import_net, load_experiment, write_config
+from dl_lib.cli.processes import start, world_size
+from dl_lib.config import ConfigError
+from dl_lib.config.overrides import parse_overrides
+
+__all__ = ["evaluate", "main", "with_weights"]
+
+WEIGHTS = "MODEL.WEIGHTS"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Evaluate on all data sets of `DATASETS.TEST`; see `dl_test --help`."""
+    arguments = parse_run_arguments(
+        argv,
+        prog="dl_test",
+        description="Evaluate MODEL.WEIGHTS if given here, else the last checkpoint in OUTPUT_DIR "
+        "(with --config-file RUN_FOLDER: in that folder), else the MODEL.WEIGHTS of the configuration.",
+        trains=False,
+    )
+    with user_errors("dl_test"):
+        experiment = load_experiment(arguments.config_file, arguments.opts, world_size=world_size(arguments))
+        start(evaluate, arguments, with_weights(experiment, arguments.opts))
+
+
+def with_weights(experiment: Experiment, opts: Sequence[str]) -> Experiment:
+    """The experiment with `MODEL.WEIGHTS` set to what is to be evaluated.
+
+    Those of the command line come first, then the last checkpoint of the run's folder. The configuration's own come
+    last: in a finished run's folder they are what its training started from.
+
+    Raises:
+        ConfigError: if there are no weights, or nothing to evaluate on.
+    """
+    cfg = experiment.cfg.clone()
+    cfg.defrost()
+    if WEIGHTS not in dict(parse_overrides(opts)):
+        cfg.MODEL.WEIGHTS = _last_checkpoint(cfg.OUTPUT_DIR) or cfg.MODEL.WEIGHTS
+    if not cfg.MODEL.WEIGHTS:
+        raise ConfigError(
+            "there is nothing to evaluate: the run's folder holds no checkpoint, and no weights are given. Train "
+            f"first, or add MODEL.WEIGHTS=PATH. Received: OUTPUT_DIR={cfg.OUTPUT_DIR!r}"
+        )
+    if not cfg.DATASETS.TEST:
+        raise ConfigError("there is nothing to evaluate on. Received: DATASETS.TEST=[]")
+    cfg.freeze()
+    return dataclasses.replace(experiment, cfg=cfg)
+
+
+def _last_checkpoint(output_dir: str) -> str:
+    from torch import nn
+
+    from dl_lib.checkpoint import Checkpointer
+
+    return Checkpointer(nn.Identity(), output_dir).get_checkpoint_file()
+
+
+def evaluate(experiment: Experiment) -> None:
+    """Evaluate in this process, one of those of the run; writes the report into the run's folder.
+
+    Args:
+        experiment: with the weights to evaluate in `MODEL.WEIGHTS`.
+    """
+    from dl_lib.checkpoint import Checkpointer
+    from dl_lib.engine import seed_everything
+    from dl_lib.evaluation import evaluate_datasets
+    from dl_lib.modeling import build_model
+    from dl_lib.utils import comm
+    from dl_lib.utils.logger import setup_logger
+
+    if experiment.net_file is not None:
+        import_net(experiment.net_file)  # a new process has not seen it
+    setup_logger(experiment.output_dir, rank=comm.get_rank())
+    if comm.is_main_process():
+        write_config(experiment)
+    seed_everything(max(0, experiment.cfg.SEED))
+    model = build_model(experiment.cfg)
+    Checkpointer(model).load(experiment.cfg.MODEL.WEIGHTS)
+    evaluate_datasets(experiment.cfg, model, experiment.output_dir)
+    if comm.is_main_process():
+        logging.getLogger(__name__).info("the results are in %s", experiment.output_dir.absolute())

@@ -1,0 +1,50 @@
+"""`dl_train`: train the experiment of a folder, or evaluate it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from dl_lib.cli.arguments import parse_run_arguments
+from dl_lib.cli.errors import user_errors
+from dl_lib.cli.experiment import Experiment, check_run_folder, copy_net, import_net, load_experiment
+from dl_lib.cli.processes import start, world_size
+from dl_lib.cli.test import evaluate, with_weights
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, or with `--eval-only` evaluate; see `dl_train --help`."""
+    arguments = parse_run_arguments(
+        argv, prog="dl_train", description="Train the experiment of this folder (or of --config-file).", trains=True
+    )
+    with user_errors("dl_train"):
+        experiment = load_experiment(arguments.config_file, arguments.opts, world_size=world_size(arguments))
+        if arguments.eval_only:
+            start(evaluate, arguments, with_weights(experiment, arguments.opts))
+        else:
+            check_run_folder(experiment)
+            start(train, arguments, experiment, arguments.resume)
+
+
+def train(experiment: Experiment, resume: bool) -> None:
+    """Train in this process, one of those of the run.
+
+    Args:
+        experiment: what to train.
+        resume: go on from the last checkpoint in the run's folder, if there is one.
+    """
+    from dl_lib.engine import DefaultTrainer, default_setup
+    from dl_lib.utils import comm
+
+    if experiment.net_file is not None:
+        import_net(experiment.net_file)  # a new process has not seen it
+    default_setup(experiment.cfg)
+    if comm.is_main_process():
+        copy_net(experiment)
+    trainer = DefaultTrainer(experiment.cfg)
+    trainer.resume_or_load(resume=resume)
+    trainer.train()
+    if comm.is_main_process():
+        logging.getLogger(__name__).info("the run is in %s", experiment.output_dir.absolute())

@@ -1,0 +1,1 @@
+"""What can be wrong with a configuration, one file for each part of it."""

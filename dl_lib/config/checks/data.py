@@ -1,0 +1,142 @@
+"""Checks of `DATASETS`, `DATALOADER` and `INPUT`, also against the model that the images are for."""
+
+from __future__ import annotations
+
+from dl_lib.config.checks.model import lattice_divisor
+from dl_lib.config.checks.report import Interval, Report
+from dl_lib.config.errors import nearest_names
+
+__all__ = ["check_data"]
+
+CHANNEL_ORDERS = ("BGR", "RGB")
+RANGES = {
+    "DATALOADER.NUM_WORKERS": Interval(0),
+    "INPUT.FLIP_PROB": Interval(0, 1),
+    "INPUT.MIN_SIZE_TEST": Interval(0),
+    "INPUT.CROP_IMAGE_PAD_VALUE": Interval(0, 255),
+}
+
+
+def check_data(report: Report) -> None:
+    """Note everything that is wrong with the data and with how it fits the model."""
+    for key, interval in RANGES.items():
+        report.within(key, interval)
+    report.one_of("INPUT.FORMAT", CHANNEL_ORDERS, what="channel order")
+    _check_datasets(report)
+    _check_labels(report)
+    _check_sizes(report)
+    _check_crop(report)
+
+
+def _check_datasets(report: Report) -> None:
+    import dl_lib.data  # noqa: F401  (registers the data sets that come with the library)
+    from dl_lib.data.catalog import DatasetCatalog
+
+    known = DatasetCatalog.names()
+    if not report.value("DATASETS.TRAIN"):
+        report.add("DATASETS.TRAIN", "there is nothing to train on", expected=f"some of {', '.join(known)}")
+    for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
+        for name in report.value(key):
+            if name in known:
+                _check_classes(report, name)
+            else:
+                near = nearest_names(name, known)
+                report.add(
+                    key,
+                    f"no data set is registered under {name!r} (yet)",
+                    mend=f"{near}. A net.py beside the config can register data sets of your own",
+                )
+
+
+def _check_classes(report: Report, name: str) -> None:
+    from dl_lib.data.catalog import DatasetCatalog
+
+    meta = DatasetCatalog.meta(name)
+    for key, expected, wrong in (
+        (
+            "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
+            len(meta.class_names),
+            f"the data set {name} has {len(meta.class_names)} classes",
+        ),
+        (
+            "MODEL.SEM_SEG_HEAD.IGNORE_VALUE",
+            meta.ignore_value,
+            f"the data set {name} marks ignored pixels with {meta.ignore_value}",
+        ),
+    ):
+        if report.value(key) != expected:
+            report.add(key, wrong, expected=f"{expected}")
+
+
+def _check_labels(report: Report) -> None:
+    ignore = report.value("MODEL.SEM_SEG_HEAD.IGNORE_VALUE")
+    classes = report.value("MODEL.SEM_SEG_HEAD.NUM_CLASSES")
+    if 0 <= ignore < classes:
+        report.add(
+            "MODEL.SEM_SEG_HEAD.IGNORE_VALUE",
+            "a class would be left out of loss and evaluation",
+            expected=f"a label beyond the classes 0..{classes - 1}, usually 255",
+        )
+    if report.value("INPUT.CROP_LABEL_PAD_VALUE") != ignore:
+        report.add(
+            "INPUT.CROP_LABEL_PAD_VALUE",
+            "pixels beside the image would be trained as a class",
+            expected=f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE, {ignore}",
+        )
+
+
+def _check_sizes(report: Report) -> None:
+    shorter = report.value("INPUT.MIN_SIZE_TRAIN")
+    if any(size < 1 for size in shorter):
+        report.add("INPUT.MIN_SIZE_TRAIN", "a size is in pixels", expected="numbers of 1 or more; [] keeps the size")
+    for low_key, high_key, low in (
+        ("INPUT.MIN_SIZE_TRAIN", "INPUT.MAX_SIZE_TRAIN", max(shorter, default=0)),
+        ("INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", report.value("INPUT.MIN_SIZE_TEST")),
+    ):
+        if low and report.value(high_key) < low:
+            report.add(
+                high_key,
+                f"the longer edge would be shorter than the shorter edge of {low_key}",
+                expected=f"at least {low}",
+            )
+
+
+def _check_crop(report: Report) -> None:
+    crop = report.value("INPUT.CROP_SIZE")
+    if not crop:
+        return
+    if len(crop) != 2 or min(crop) < 1:
+        report.add("INPUT.CROP_SIZE", "a crop has two sides", expected="[height, width] in pixels; [] does not crop")
+        return
+    divisor = lattice_divisor(report)
+    if divisor is None:
+        return
+    if any(side % divisor for side in crop):
+        # Such a crop would run, padded by the model: every batch would pay for a border that nothing is learnt from.
+        nearest = [max(divisor, round(side / divisor) * divisor) for side in crop]
+        report.add(
+            "INPUT.CROP_SIZE",
+            f"sides that are no multiples of the lattice's coarsest stride {divisor} are padded in every batch",
+            expected=f"multiples of {divisor}, such as {nearest}",
+        )
+    small_gate = report.value("MODEL.GATE.SMALL_GATE") and report.value("MODEL.GATE.GATE_ON")
+    if small_gate and min(crop) < 4 * divisor:
+        report.add(
+            "INPUT.CROP_SIZE",
+            "MODEL.GATE.SMALL_GATE looks at a quarter of the sides, and nothing is left of the coarsest maps",
+            expected=f"sides of at least {4 * divisor}",
+        )
+    elif not any(side % divisor for side in crop):
+        _check_norm_samples(report, cell_px=divisor * (4 if small_gate else 1))
+
+
+def _check_norm_samples(report: Report, *, cell_px: int) -> None:
+    images = report.value("SOLVER.IMS_PER_BATCH") // report.world_size
+    height, width = (side // cell_px for side in report.value("INPUT.CROP_SIZE"))
+    if images * height * width == 1:
+        report.add(
+            "INPUT.CROP_SIZE",
+            "each process sees one image whose coarsest map is one pixel, and a batch norm needs two values",
+            expected=f"a side of at least {2 * cell_px}",
+            mend="or more images in SOLVER.IMS_PER_BATCH",
+        )

@@ -1,0 +1,164 @@
+"""Checks of `MODEL`: the lattice and what hangs on it, the head, the gates, the budget."""
+
+from __future__ import annotations
+
+import re
+
+from dl_lib.config.checks.report import Interval, Report
+from dl_lib.config.errors import nearest_names
+
+__all__ = ["check_model", "lattice_divisor"]
+
+UNREACHED = ("skip", "run", "published")
+SYNCHRONISED_NORMS = ("SyncBN", "nnSyncBN")
+CHANNELS_OF_AN_IMAGE = 3
+ROUTED_BACKBONE = "DynamicNetwork"  # the checks of the lattice are about this one; others bring their own
+RANGES = {
+    "MODEL.BACKBONE.DROP_PROB": Interval(0, 1, open_high=True),
+    "MODEL.SEM_SEG_HEAD.NUM_CLASSES": Interval(1),
+    "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT": Interval(0),
+    "MODEL.BUDGET.LOSS_WEIGHT": Interval(0),
+    "MODEL.BUDGET.LOSS_MU": Interval(0, 1),
+    "MODEL.BUDGET.FLOPS_ALL": Interval(0),
+    "MODEL.BUDGET.UNUPDATE_RATE": Interval(0, 1),
+}
+
+
+def check_model(report: Report) -> None:
+    """Note everything that is wrong in `MODEL`."""
+    for key, interval in RANGES.items():
+        report.within(key, interval)
+    _check_names(report)
+    _check_pixels(report)
+    _check_device(report)
+    _check_processes(report)
+    _check_budget(report)
+    if report.value("MODEL.BACKBONE.NAME") == ROUTED_BACKBONE:
+        _check_cells(report)
+        _check_lattice(report)
+
+
+def lattice_divisor(report: Report) -> int | None:
+    """Stride of the coarsest cell, to whose multiples images are padded; None if there is no lattice to ask."""
+    if report.value("MODEL.BACKBONE.NAME") != ROUTED_BACKBONE:
+        return None
+    from dl_lib.modeling.dynamic.lattice import Lattice
+
+    try:
+        return Lattice(report.value("MODEL.BACKBONE.CELL_NUM_LIST")).max_stride
+    except ValueError:
+        return None  # noted by the check of the lattice
+
+
+def _check_names(report: Report) -> None:
+    from dl_lib.layers import NORMS
+    from dl_lib.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
+
+    for key, registry, what in (
+        ("MODEL.META_ARCHITECTURE", META_ARCH_REGISTRY, "model"),
+        ("MODEL.BACKBONE.NAME", BACKBONE_REGISTRY, "backbone"),
+        ("MODEL.SEM_SEG_HEAD.NAME", SEM_SEG_HEADS_REGISTRY, "head"),
+    ):
+        report.one_of(key, (name for name, _ in registry), what=f"{what} that is registered")
+    report.one_of("MODEL.BACKBONE.NORM", NORMS, what="norm")
+    report.one_of("MODEL.SEM_SEG_HEAD.NORM", NORMS, what="norm")
+    report.one_of("MODEL.GATE.UNREACHED", UNREACHED, what="treatment of unreached cells")
+
+
+def _check_pixels(report: Report) -> None:
+    for key in ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"):
+        if len(report.value(key)) != CHANNELS_OF_AN_IMAGE:
+            report.add(key, "an image has three channels", expected="three numbers, in the order of INPUT.FORMAT")
+    if any(deviation <= 0 for deviation in report.value("MODEL.PIXEL_STD")):
+        report.add("MODEL.PIXEL_STD", "images are divided by it", expected="numbers above 0")
+
+
+def _check_device(report: Report) -> None:
+    import torch
+
+    device = report.value("MODEL.DEVICE")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        report.add("MODEL.DEVICE", "no device has this name", expected="auto, cpu, cuda or cuda:N")
+    elif device.startswith("cuda") and not torch.cuda.is_available():
+        report.add("MODEL.DEVICE", "torch sees no GPU here", mend="auto takes a GPU where there is one, else the CPU")
+
+
+def _check_processes(report: Report) -> None:
+    import torch
+
+    if report.world_size == 1 or torch.cuda.is_available():
+        return
+    for key in ("MODEL.BACKBONE.NORM", "MODEL.SEM_SEG_HEAD.NORM"):
+        if report.value(key) in SYNCHRONISED_NORMS:
+            report.add(
+                key,
+                f"torch synchronises norms between GPUs only, and the {report.world_size} processes have none",
+                expected="BN or GN, or a single process",
+            )
+
+
+def _check_budget(report: Report) -> None:
+    if not report.value("MODEL.BUDGET.CONSTRAIN"):
+        return
+    if report.value("MODEL.BUDGET.LOSS_WEIGHT") == 0:
+        report.add(
+            "MODEL.BUDGET.LOSS_WEIGHT",
+            "with weight 0 the budget of MODEL.BUDGET.CONSTRAIN=True has no effect",
+            mend="give a weight such as 0.5, or set CONSTRAIN to False",
+        )
+    if report.value("MODEL.BUDGET.UNUPDATE_RATE") == 1:
+        report.add(
+            "MODEL.BUDGET.UNUPDATE_RATE",
+            "the training ends before the budget is imposed",
+            expected="a share below 1, such as 0.4",
+        )
+    if not report.value("MODEL.GATE.GATE_ON"):
+        report.add(
+            "MODEL.BUDGET.CONSTRAIN",
+            "with MODEL.GATE.GATE_ON=False the cost is the same whatever is learnt",
+            mend="switch the gates on, or the budget off",
+        )
+
+
+def _check_cells(report: Report) -> None:
+    from dl_lib.modeling.dynamic.ops import CELL_OPERATIONS
+
+    known = [name for name, _ in CELL_OPERATIONS]
+    for name in report.value("MODEL.BACKBONE.CELL_TYPE"):
+        if name not in known:
+            report.add("MODEL.BACKBONE.CELL_TYPE", f"no operation is called {name!r}", mend=nearest_names(name, known))
+    if not report.value("MODEL.BACKBONE.CELL_TYPE"):
+        report.add("MODEL.BACKBONE.CELL_TYPE", "a cell needs an operation", expected=f"some of {', '.join(known)}")
+    channels = report.value("MODEL.BACKBONE.INIT_CHANNEL")
+    if channels <= 0 or channels % 2:
+        report.add("MODEL.BACKBONE.INIT_CHANNEL", "gates work on half of it", expected="a positive even number")
+
+
+def _check_lattice(report: Report) -> None:
+    from dl_lib.modeling.dynamic.lattice import Lattice
+
+    counts = report.value("MODEL.BACKBONE.CELL_NUM_LIST")
+    if report.value("MODEL.BACKBONE.LAYER_NUM") != len(counts):
+        report.add(
+            "MODEL.BACKBONE.LAYER_NUM",
+            f"CELL_NUM_LIST has entries for {len(counts)} layers",
+            mend=f"set LAYER_NUM to {len(counts)}, or give CELL_NUM_LIST an entry for each layer",
+        )
+    try:
+        lattice = Lattice(counts)
+    except ValueError as error:
+        report.problems.append(f"MODEL.BACKBONE.CELL_NUM_LIST: {error}")
+        return
+    if report.value("MODEL.BACKBONE.MAX_STRIDE") != lattice.max_stride:
+        report.add(
+            "MODEL.BACKBONE.MAX_STRIDE",
+            f"the coarsest cells of CELL_NUM_LIST have stride {lattice.max_stride}",
+            mend=f"set MAX_STRIDE to {lattice.max_stride}, or change CELL_NUM_LIST",
+        )
+    features = [f"layer_{scale}" for scale in range(lattice.num_scales)]
+    if report.value("MODEL.SEM_SEG_HEAD.IN_FEATURES") != features:
+        report.add(
+            "MODEL.SEM_SEG_HEAD.IN_FEATURES",
+            f"the last layer gives out {lattice.num_scales} scales and the head takes all, finest first",
+            expected=f"{features}",
+        )

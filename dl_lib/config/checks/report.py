@@ -1,0 +1,71 @@
+"""The list that checks write their findings to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from dl_lib.config.config_node import CfgNode
+from dl_lib.config.errors import nearest_names
+
+__all__ = ["Interval", "Report"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The numbers from `low` to `high`; an end counts as inside unless it is said to be open."""
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"a number {'above' if self.open_low else 'not below'} {self.low:g}"
+        return f"a number in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
+
+
+class Report:
+    """Collects what is wrong with one configuration, a line for each problem.
+
+    Args:
+        cfg: the configuration looked at.
+        world_size: number of processes that will train together.
+    """
+
+    def __init__(self, cfg: CfgNode, *, world_size: int) -> None:
+        self.cfg = cfg
+        self.world_size = world_size
+        self.problems: list[str] = []
+        self._values = cfg.flat()
+
+    def value(self, key: str) -> Any:
+        """What the configuration holds under a full key name."""
+        return self._values[key]
+
+    def add(self, key: str, wrong: str, *, expected: str = "", mend: str = "") -> None:
+        """Note a problem: the key, what is wrong, what was expected and how to mend it."""
+        parts = [wrong, f"expected {expected}" if expected else "", mend]
+        sentences = ". ".join(part[0].upper() + part[1:] for part in parts[1:] if part)
+        received = f"Received: {key}={self.value(key)!r}"
+        self.problems.append(f"{key}: {wrong}. " + (f"{sentences}. " if sentences else "") + received)
+
+    def one_of(self, key: str, names: Iterable[str], *, what: str) -> None:
+        """Note a value that is none of `names`."""
+        if self.value(key) not in (known := list(names)):
+            self.add(key, f"no {what} has this name", mend=nearest_names(self.value(key), known))
+
+    def within(self, key: str, interval: Interval) -> bool:
+        """Note a value outside `interval`; says whether it lies inside."""
+        if inside := self.value(key) in interval:
+            return inside
+        self.add(key, "out of range", expected=str(interval))
+        return inside

@@ -1,0 +1,112 @@
+"""Every configuration key, once, with its unit and meaning.
+
+Sizes are (height, width) in pixels, costs are in millions of multiply-adds (MFLOPs in the paper's words),
+periods are in iterations unless their name says otherwise.
+"""
+
+from __future__ import annotations
+
+from dl_lib.config.config_node import CfgNode
+
+__all__ = ["DEFAULTS"]
+
+_C = CfgNode()
+
+# ---------------------------------------------------------------------------------------------------- model
+_C.MODEL = CfgNode()
+_C.MODEL.META_ARCHITECTURE = "DynamicNet4Seg"
+_C.MODEL.DEVICE = "auto"  # auto (a GPU where there is one) | cpu | cuda | cuda:N
+_C.MODEL.WEIGHTS = ""  # a checkpoint of ours or of the published code; "" starts from the initialisation
+_C.MODEL.CHANNELS_LAST = False  # memory order NHWC: faster on CPUs (docs/performance.md), equal results within rounding
+_C.MODEL.PIXEL_MEAN = [103.53, 116.28, 123.675]  # per channel, in the order of INPUT.FORMAT, range 0..255
+_C.MODEL.PIXEL_STD = [1.0, 1.0, 1.0]
+
+_C.MODEL.BACKBONE = CfgNode()
+_C.MODEL.BACKBONE.NAME = "DynamicNetwork"
+_C.MODEL.BACKBONE.CELL_TYPE = ["sep_conv_3x3", "skip_connect"]  # operations that a cell sums up
+_C.MODEL.BACKBONE.LAYER_NUM = 16  # layers after the source cell
+_C.MODEL.BACKBONE.CELL_NUM_LIST = [2, 3] + [4] * 14  # cells (scales) of each of these layers
+_C.MODEL.BACKBONE.INIT_CHANNEL = 64  # channels at stride 4; they double with each scale
+_C.MODEL.BACKBONE.MAX_STRIDE = 32  # stride of the coarsest scale
+_C.MODEL.BACKBONE.SEPT_STEM = True  # depthwise-separable convolutions in the stem
+_C.MODEL.BACKBONE.NORM = "SyncBN"  # BN | SyncBN (also by its published name nnSyncBN) | FrozenBN | GN
+_C.MODEL.BACKBONE.DROP_PROB = 0.0  # scheduled drop path: probability at the last layer and the last iteration
+
+_C.MODEL.GATE = CfgNode()
+_C.MODEL.GATE.GATE_ON = True  # False: fixed routing, every gate is one
+_C.MODEL.GATE.GATE_INIT_BIAS = 1.5
+_C.MODEL.GATE.SMALL_GATE = False  # gates look at the input resized by 0.25
+_C.MODEL.GATE.UNREACHED = "skip"  # what a cell does that nothing is delivered to: skip | run | published
+
+_C.MODEL.SEM_SEG_HEAD = CfgNode()
+_C.MODEL.SEM_SEG_HEAD.NAME = "SemSegDecoderHead"
+_C.MODEL.SEM_SEG_HEAD.IN_FEATURES = ["layer_0", "layer_1", "layer_2", "layer_3"]  # finest scale first
+_C.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 19
+_C.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 255  # label that neither loss nor evaluation looks at
+_C.MODEL.SEM_SEG_HEAD.NORM = "SyncBN"
+_C.MODEL.SEM_SEG_HEAD.LOSS_WEIGHT = 1.0
+
+_C.MODEL.BUDGET = CfgNode()
+_C.MODEL.BUDGET.CONSTRAIN = False
+_C.MODEL.BUDGET.LOSS_WEIGHT = 0.0
+_C.MODEL.BUDGET.LOSS_MU = 0.0  # target: share of FLOPS_ALL that the expected cost should have
+_C.MODEL.BUDGET.FLOPS_ALL = 0.0  # MFLOPs of the whole lattice; 0 measures it at the training crop
+_C.MODEL.BUDGET.UNUPDATE_RATE = 0.4  # share of the training in which the budget is not yet imposed
+_C.MODEL.BUDGET.WARM_UP = True  # then let it grow linearly over 2 % of the training
+
+# ----------------------------------------------------------------------------------------------------- data
+_C.DATASETS = CfgNode()
+_C.DATASETS.TRAIN = ["digit_scenes_train"]  # registered names; several are concatenated
+_C.DATASETS.TEST = ["digit_scenes_val"]
+
+_C.DATALOADER = CfgNode()
+_C.DATALOADER.NUM_WORKERS = 4  # processes that load data, for each training process
+
+_C.INPUT = CfgNode()
+_C.INPUT.FORMAT = "BGR"  # BGR | RGB: the channel order that the model sees
+_C.INPUT.MIN_SIZE_TRAIN = [512, 768, 1024, 1280, 1536, 2048]  # shorter edge, one drawn for each image; [] keeps it
+_C.INPUT.MAX_SIZE_TRAIN = 4096  # longer edge, at most
+_C.INPUT.MIN_SIZE_TEST = 1024  # 0 keeps the image's own size
+_C.INPUT.MAX_SIZE_TEST = 2048
+_C.INPUT.FLIP_PROB = 0.5  # horizontal flip in training
+_C.INPUT.CROP_SIZE = [768, 768]  # (height, width) of the training crop, padded where the image is smaller; [] keeps it
+_C.INPUT.CROP_IMAGE_PAD_VALUE = 0.0  # raw pixel value (0..255) beside the image
+_C.INPUT.CROP_LABEL_PAD_VALUE = 255
+
+# --------------------------------------------------------------------------------------------------- solver
+_C.SOLVER = CfgNode()
+_C.SOLVER.IMS_PER_BATCH = 8  # images of one step, over all processes together
+_C.SOLVER.CHECKPOINT_PERIOD = 5000
+_C.SOLVER.GRAD_CLIP = 5.0  # largest L2 norm of all gradients taken together; 0 switches it off
+
+_C.SOLVER.OPTIMIZER = CfgNode()
+_C.SOLVER.OPTIMIZER.NAME = "SGD"
+_C.SOLVER.OPTIMIZER.BASE_LR = 0.05
+_C.SOLVER.OPTIMIZER.MOMENTUM = 0.9
+_C.SOLVER.OPTIMIZER.WEIGHT_DECAY = 1e-4  # convolutions, their biases included
+_C.SOLVER.OPTIMIZER.WEIGHT_DECAY_NORM = 0.0  # scale and shift of the norms
+_C.SOLVER.OPTIMIZER.GATE_LR_MULTI = 1.0  # learning rate of the gates, as a multiple of BASE_LR
+
+_C.SOLVER.LR_SCHEDULER = CfgNode()
+_C.SOLVER.LR_SCHEDULER.NAME = "PolyLR"
+_C.SOLVER.LR_SCHEDULER.MAX_ITER = 190000
+_C.SOLVER.LR_SCHEDULER.POLY_POWER = 0.9
+_C.SOLVER.LR_SCHEDULER.WARMUP_ITERS = 1000
+_C.SOLVER.LR_SCHEDULER.WARMUP_FACTOR = 0.001  # learning rate at iteration 0, as a share; grows linearly
+
+# --------------------------------------------------------------------------------------------------- the run
+_C.TEST = CfgNode()
+_C.TEST.EVAL_PERIOD = 0  # evaluate during training every so many iterations; 0 only at its end
+_C.TEST.EXECUTION = "sparse"  # sparse (closed parts do not run) | dense (everything runs)
+_C.TEST.PRECISE_BN = CfgNode()
+_C.TEST.PRECISE_BN.ENABLED = False  # recompute the norms' statistics before each evaluation
+_C.TEST.PRECISE_BN.NUM_ITER = 200  # from so many training batches
+
+_C.OUTPUT_DIR = ""  # the run's folder; "" means ./output/<name of the playground folder or config file>
+_C.SEED = 0  # of every random generator; -1 draws one and logs it
+_C.LOG_PERIOD = 20  # a line of metrics every so many iterations
+
+# A line in an old config that means nothing any more: costs are measured at the size of each input.
+_C.register_deprecated_key("INPUT.FIX_SIZE_FOR_FLOPS")
+
+DEFAULTS = _C

@@ -1,0 +1,145 @@
+"""The catalog: data sets by name, listed only when they are asked for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypedDict
+
+import numpy as np
+
+__all__ = ["Catalog", "DatasetCatalog", "DatasetMeta", "RawDataset", "RawSample", "UnknownDatasetError"]
+
+
+class RawSample(TypedDict):
+    """One sample as a data set gives it, before any mapper.
+
+    Keys:
+        image: (H, W, 3) uint8, channels in RGB order.
+        sem_seg: (H, W), any integer type: a class of the data set or its ignore value.
+        image_id: unique within the data set.
+        file_name: where the image was read from; generated images repeat their image_id.
+    """
+
+    image: np.ndarray
+    sem_seg: np.ndarray
+    image_id: str
+    file_name: str
+
+
+class RawDataset(Protocol):
+    """A map-style data set of raw samples: same index, same sample."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> RawSample: ...
+
+
+@dataclass(frozen=True)
+class DatasetMeta:
+    """What is known of a data set without opening it.
+
+    Args:
+        class_names: one name for each label 0, 1, ...
+        class_colors: (red, green, blue) of each class, 0..255.
+        ignore_value: the label that neither loss nor evaluation looks at.
+        evaluator: the kind of evaluation that its labels allow.
+
+    Raises:
+        ValueError: if names repeat, colours are not one for each name, or a class has the ignore value.
+    """
+
+    class_names: tuple[str, ...]
+    class_colors: tuple[tuple[int, int, int], ...]
+    ignore_value: int = 255
+    evaluator: str = "sem_seg"
+
+    def __post_init__(self) -> None:
+        if len(set(self.class_names)) != len(self.class_names):
+            raise ValueError(f"class names must differ from each other. Received: class_names={self.class_names}")
+        if len(self.class_colors) != self.num_classes:
+            raise ValueError(
+                f"there must be one colour for each of the {self.num_classes} classes. "
+                f"Received: {len(self.class_colors)} colours, class_colors={self.class_colors}"
+            )
+        if 0 <= self.ignore_value < self.num_classes:
+            raise ValueError(
+                f"the ignore value must lie outside the classes 0..{self.num_classes - 1}. "
+                f"Received: ignore_value={self.ignore_value}"
+            )
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+class UnknownDatasetError(KeyError):
+    """A name that nothing is registered under; says which names come near it."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would print the quoted repr of the message
+
+
+@dataclass(frozen=True)
+class _Entry:
+    loader: Callable[[], RawDataset]
+    meta: DatasetMeta
+
+
+class Catalog:
+    """Names to data sets. The loader of a name runs at each `get`, and never before."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, _Entry] = {}
+
+    def register(self, name: str, loader: Callable[[], RawDataset], meta: DatasetMeta) -> None:
+        """Make a data set known.
+
+        Args:
+            name: as in `DATASETS.TRAIN` and `DATASETS.TEST`.
+            loader: makes the data set; takes nothing, reads nothing until it is called.
+            meta: its classes.
+
+        Raises:
+            ValueError: if the name is taken.
+        """
+        if name in self._entries:
+            raise ValueError(
+                "a data set of this name is registered already; choose another name, or register it in one place only. "
+                f"Received: name={name!r}"
+            )
+        self._entries[name] = _Entry(loader, meta)
+
+    def get(self, name: str) -> RawDataset:
+        """The data set of this name, newly made.
+
+        Raises:
+            UnknownDatasetError: if nothing is registered under the name.
+        """
+        return self._entry(name).loader()
+
+    def meta(self, name: str) -> DatasetMeta:
+        """Classes of the data set of this name, without making it.
+
+        Raises:
+            UnknownDatasetError: if nothing is registered under the name.
+        """
+        return self._entry(name).meta
+
+    def names(self) -> tuple[str, ...]:
+        """All registered names, sorted."""
+        return tuple(sorted(self._entries))
+
+    def _entry(self, name: str) -> _Entry:
+        if name in self._entries:
+            return self._entries[name]
+        names = self.names()
+        near = difflib.get_close_matches(name, names, n=5, cutoff=0.4) or names
+        raise UnknownDatasetError(
+            f"no data set is registered under this name. The nearest names are: {', '.join(near) or '(none at all)'}. "
+            f"Register it with DatasetCatalog.register, e.g. in the playground folder's net.py. Received: name={name!r}"
+        )
+
+
+DatasetCatalog = Catalog()

@@ -1,0 +1,126 @@
+"""Backgrounds, clutter and blending for generated scenes. Canvases are (3, H, W) float32, RGB, 0..255.
+
+Planes first, because a value per pixel is laid over all of them often, and numpy is slow where the last axis has 3.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+__all__ = ["add_clutter", "blend", "draw_background", "draw_contrasting_color"]
+
+MIN_CONTRAST = 70.0  # mean absolute difference over the channels between a digit and what lies under it
+
+
+def draw_background(rng: np.random.Generator, *, size: tuple[int, int]) -> np.ndarray:
+    """A ramp between two colours with smooth blotches and fine stripes, each of its own strength.
+
+    Args:
+        rng: where every draw comes from.
+        size: (height, width) in pixels.
+
+    Returns:
+        (3, height, width) float32, roughly within 0..255.
+    """
+    height, width = size
+    cells = int(rng.integers(3, 14))
+    blotches = [cv2.resize(_normals(rng, (cells, cells)), (width, height)) for _ in range(3)]
+    canvas = np.stack(blotches) * np.float32(rng.uniform(4, 22)) + _color(rng, low=30, high=225)
+    canvas += _unit_ramp(rng, size=size) * (25 * _normals(rng, (3, 1, 1)))
+    radians = _unit_ramp(rng, size=size) * np.float32(np.pi * max(size) / rng.uniform(5, 30))  # a period of 5 to 30 px
+    canvas += np.sin(radians) * np.float32(rng.uniform(0, 10))
+    return canvas
+
+
+def add_clutter(rng: np.random.Generator, canvas: np.ndarray, *, count: int) -> None:
+    """Paint things that are no digits onto the canvas, in place: lines, blobs, noise and gradient patches."""
+    size = canvas.shape[1:]
+    for _ in range(count):
+        kind = rng.integers(4)
+        opacity = rng.uniform(0.3, 0.9)
+        if kind == 0:
+            mask = _line(rng, size=size)
+        elif kind == 1:
+            mask = _blob(rng, size=size)
+        else:
+            mask = _patch(rng, size=size)
+        left, top, box_width, box_height = cv2.boundingRect(mask)
+        if box_width == 0:
+            continue  # drawn outside the canvas
+        rows, columns = slice(top, top + box_height), slice(left, left + box_width)
+        paint = _color(rng, low=0, high=255)
+        if kind == 2:
+            paint = paint + 30 * _normals(rng, (box_height, box_width))
+        elif kind == 3:
+            paint = paint + _unit_ramp(rng, size=(box_height, box_width)) * (60 * _normals(rng, (3, 1, 1)))
+        alpha = mask[rows, columns] * np.float32(opacity / 255)
+        blend(canvas[:, rows, columns], paint=paint, alpha=alpha)
+
+
+def blend(canvas: np.ndarray, *, paint: np.ndarray, alpha: np.ndarray) -> None:
+    """Lay paint over a canvas (or a window of one), in place.
+
+    Args:
+        canvas: (3, H, W) float32.
+        paint: float32, broadcastable to the canvas.
+        alpha: (H, W) float32, 0 (the canvas stays) to 1 (the paint hides it).
+    """
+    difference = paint - canvas
+    difference *= alpha
+    canvas += difference
+
+
+def draw_contrasting_color(rng: np.random.Generator, *, under: np.ndarray) -> np.ndarray:
+    """A colour that can be told from what it will be painted on.
+
+    Args:
+        rng: where every draw comes from.
+        under: (3, H, W) window of the canvas.
+
+    Returns:
+        (3, 1, 1) float32. Ten draws; if none differs enough, black or white, whichever is further away.
+    """
+    mean = under.mean(axis=(1, 2), keepdims=True)
+    for _ in range(10):
+        color = _color(rng, low=0, high=255)
+        if np.abs(color - mean).mean() >= MIN_CONTRAST:
+            return color
+    return np.full((3, 1, 1), 255.0 if mean.mean() < 127.5 else 0.0, np.float32)
+
+
+def _color(rng: np.random.Generator, *, low: float, high: float) -> np.ndarray:
+    return rng.uniform(low, high, (3, 1, 1)).astype(np.float32)
+
+
+def _normals(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+def _unit_ramp(rng: np.random.Generator, *, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) float32 rising in a drawn direction, by 2 where this is along the rows or the columns."""
+    angle = rng.uniform(0, 2 * np.pi)
+    rows = np.linspace(-1, 1, size[0], dtype=np.float32) * np.float32(np.sin(angle))
+    columns = np.linspace(-1, 1, size[1], dtype=np.float32) * np.float32(np.cos(angle))
+    return rows[:, None] + columns[None, :]
+
+
+def _line(rng: np.random.Generator, *, size: tuple[int, int]) -> np.ndarray:
+    mask = np.zeros(size, np.uint8)
+    start, end = (tuple(int(v) for v in rng.uniform(-0.1, 1.1, 2) * size[::-1]) for _ in range(2))
+    return cv2.line(mask, start, end, 255, thickness=int(rng.integers(1, 6)), lineType=cv2.LINE_AA)
+
+
+def _blob(rng: np.random.Generator, *, size: tuple[int, int]) -> np.ndarray:
+    mask = np.zeros(size, np.uint8)
+    center = tuple(int(v) for v in rng.uniform(0, 1, 2) * size[::-1])
+    axes = tuple(int(v) for v in np.exp(rng.uniform(np.log(3), np.log(24), 2)))
+    return cv2.ellipse(mask, center, axes, rng.uniform(0, 180), 0, 360, 255, thickness=-1, lineType=cv2.LINE_AA)
+
+
+def _patch(rng: np.random.Generator, *, size: tuple[int, int]) -> np.ndarray:
+    mask = np.zeros(size, np.uint8)
+    center = rng.uniform(0, 1, 2) * size[::-1]
+    sides = np.exp(rng.uniform(np.log(10), np.log(56), 2))
+    corners = cv2.boxPoints((center.tolist(), sides.tolist(), rng.uniform(0, 90)))
+    return cv2.fillConvexPoly(mask, corners.astype(np.int32), 255, lineType=cv2.LINE_AA)

@@ -1,0 +1,172 @@
+"""From a config to a run: the only place of the engine that knows the rest of the library."""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from dl_lib.checkpoint import Checkpointer
+from dl_lib.config import CfgNode
+from dl_lib.data.build import build_train_loader
+from dl_lib.engine.distributed import unwrap, wrap_distributed
+from dl_lib.engine.environment import describe_environment
+from dl_lib.engine.hooks import (
+    Evaluation,
+    Hook,
+    IterationTimer,
+    LogLines,
+    LRSchedule,
+    PeriodicCheckpoint,
+    PreciseBN,
+    Progress,
+    WriteMetrics,
+)
+from dl_lib.engine.trainer import Trainer
+from dl_lib.engine.writers import JSONWriter, TensorBoardWriter, Writer
+from dl_lib.evaluation import EvaluationResult, evaluate_datasets
+from dl_lib.modeling.build import build_model
+from dl_lib.solver import build_lr_scheduler, build_optimizer
+from dl_lib.utils import comm
+from dl_lib.utils.logger import setup_logger
+
+__all__ = ["DefaultTrainer", "default_setup", "seed_everything"]
+
+_DEFAULT_OUTPUT_DIR = "output/run"
+_CONFIG_FILE = "config.yaml"
+
+
+def default_setup(cfg: CfgNode) -> None:
+    """What a run needs before anything is built; every process calls it.
+
+    Fills `OUTPUT_DIR` and `SEED` in where they are left open, and freezes the config. Makes the run's folder, sends
+    the log there and to the terminal, writes down environment and config (config.yaml, which can be run again as it
+    is), and seeds every random generator.
+
+    Args:
+        cfg: the whole configuration; is changed.
+    """
+    cfg.defrost()
+    cfg.OUTPUT_DIR = cfg.OUTPUT_DIR or _DEFAULT_OUTPUT_DIR
+    if cfg.SEED < 0:
+        cfg.SEED = comm.broadcast(secrets.randbelow(2**31))
+    cfg.freeze()
+    output_dir = Path(cfg.OUTPUT_DIR)
+    logger = setup_logger(output_dir, rank=comm.get_rank())
+    if comm.is_main_process():
+        logger.info("environment:\n%s", describe_environment())
+        logger.info("seed %d; the whole configuration is in %s", cfg.SEED, (output_dir / _CONFIG_FILE).absolute())
+        (output_dir / _CONFIG_FILE).write_text(cfg.dump())
+    seed_everything(cfg.SEED, rank=comm.get_rank())
+
+
+def seed_everything(seed: int, *, rank: int = 0) -> None:
+    """Seeds the generators of Python, NumPy and torch.
+
+    Args:
+        seed: of the run, not negative.
+        rank: number of this process; each draws numbers of its own.
+    """
+    own_seed = (seed + rank) % 2**32  # NumPy takes 32 bits
+    random.seed(own_seed)
+    np.random.seed(own_seed)
+    torch.manual_seed(own_seed)
+
+
+class DefaultTrainer(Trainer):
+    """A trainer with everything that a config asks for. Override a method to exchange a part.
+
+    Args:
+        cfg: the whole configuration, after `default_setup`.
+
+    Attributes:
+        results: of the newest evaluation, by the data sets' names.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self.cfg = cfg
+        self.results: dict[str, EvaluationResult] = {}
+        model = self.build_model()
+        optimizer = build_optimizer(cfg, model)
+        self.scheduler = build_lr_scheduler(cfg, optimizer)
+        super().__init__(
+            wrap_distributed(model),
+            self.build_train_loader(start_iteration=0),
+            optimizer,
+            max_iter=cfg.SOLVER.LR_SCHEDULER.MAX_ITER,
+            max_gradient_norm=cfg.SOLVER.GRAD_CLIP,
+        )
+        self.checkpointer = Checkpointer(
+            model, cfg.OUTPUT_DIR, trainer=self, optimizer=optimizer, scheduler=self.scheduler
+        )
+        self.hooks = self.build_hooks()
+
+    def build_model(self) -> nn.Module:
+        """The model, on its device."""
+        return build_model(self.cfg)
+
+    def build_train_loader(self, *, start_iteration: int) -> Iterable[list[dict[str, Any]]]:
+        """Endless batches, from those of an iteration on."""
+        return build_train_loader(self.cfg, start_iteration=start_iteration)
+
+    def build_hooks(self) -> list[Hook]:
+        """All hooks, in the order in which they run."""
+        test, log_period = self.cfg.TEST, self.cfg.LOG_PERIOD
+        hooks: list[Hook] = [IterationTimer(), LRSchedule(self.scheduler), LogLines(period=log_period), Progress()]
+        if test.PRECISE_BN.ENABLED:
+            hooks.append(
+                PreciseBN(
+                    lambda: self.build_train_loader(start_iteration=0),
+                    num_batches=test.PRECISE_BN.NUM_ITER,
+                    period=test.EVAL_PERIOD,
+                )
+            )
+        hooks.append(PeriodicCheckpoint(self.checkpointer, period=self.cfg.SOLVER.CHECKPOINT_PERIOD))
+        hooks.append(Evaluation(self.evaluate, period=test.EVAL_PERIOD))
+        hooks.append(WriteMetrics(self.build_writers(), period=log_period))
+        return hooks
+
+    def build_writers(self) -> list[Writer]:
+        """Where the scalars go; nowhere on processes other than the main one."""
+        if not comm.is_main_process():
+            return []
+        output_dir = Path(self.cfg.OUTPUT_DIR)
+        return [JSONWriter(output_dir / "metrics.json"), TensorBoardWriter(output_dir)]
+
+    def resume_or_load(self, *, resume: bool) -> None:
+        """Goes on from the last checkpoint in `OUTPUT_DIR`, or starts from `MODEL.WEIGHTS`.
+
+        Args:
+            resume: whether to go on, if there is a checkpoint.
+        """
+        self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        if self.start_iteration > 0:
+            logging.getLogger(__name__).info("going on after iteration %d of %d", self.start_iteration, self.max_iter)
+            self.loader = self.build_train_loader(start_iteration=self.start_iteration)
+
+    def evaluate(self) -> dict[str, float]:
+        """Evaluates on all of `DATASETS.TEST`, keeps the `results`, and returns what is followed over the training."""
+        self.results = evaluate_datasets(self.cfg, unwrap(self.model), Path(self.cfg.OUTPUT_DIR))
+        return {
+            f"{name}/{score}": value
+            for name, result in self.results.items()
+            for score, value in _followed_scores(result).items()
+        }
+
+
+def _followed_scores(result: EvaluationResult) -> dict[str, float]:
+    return {
+        "mIoU": result.metrics.mean_iou,
+        "fwIoU": result.metrics.frequency_weighted_iou,
+        "mACC": result.metrics.mean_accuracy,
+        "pACC": result.metrics.pixel_accuracy,
+        "expt_gflops": result.costs.expected.average,
+        "real_gflops": result.costs.real.average,
+    }

@@ -1,0 +1,44 @@
+"""What a run ran on: versions, device, threads."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+
+import torch
+from tabulate import tabulate
+
+from dl_lib.utils import comm
+
+__all__ = ["describe_environment"]
+
+_PACKAGES = ("torchvision", "numpy", "opencv-python-headless", "opencv-python", "fvcore", "tensorboard")
+
+
+def describe_environment() -> str:
+    """A table of two columns."""
+    rows = [("python", platform.python_version()), ("system", platform.platform()), ("torch", torch.__version__)]
+    rows += [(package, version) for package in _PACKAGES if (version := _version_of(package))]
+    rows += [("GPUs", _gpus()), ("CPU cores", f"{_usable_cores()}, of which torch uses {torch.get_num_threads()}")]
+    if comm.get_world_size() > 1:
+        rows.append(("processes", str(comm.get_world_size())))
+    return tabulate(rows, tablefmt="plain", disable_numparse=True)
+
+
+def _version_of(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _gpus() -> str:
+    if not torch.cuda.is_available():
+        return "none"
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return f"{', '.join(names)} (CUDA {torch.version.cuda})"
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

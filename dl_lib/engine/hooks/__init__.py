@@ -1,0 +1,24 @@
+"""Everything that happens beside the training step."""
+
+from dl_lib.engine.hooks.base import Hook
+from dl_lib.engine.hooks.checkpoint import PeriodicCheckpoint
+from dl_lib.engine.hooks.evaluation import Evaluation
+from dl_lib.engine.hooks.log_lines import LogLines
+from dl_lib.engine.hooks.precise_bn import PreciseBN, recompute_norm_statistics
+from dl_lib.engine.hooks.progress import Progress
+from dl_lib.engine.hooks.schedule import LRSchedule
+from dl_lib.engine.hooks.timer import IterationTimer
+from dl_lib.engine.hooks.writing import WriteMetrics
+
+__all__ = [
+    "Evaluation",
+    "Hook",
+    "IterationTimer",
+    "LRSchedule",
+    "LogLines",
+    "PeriodicCheckpoint",
+    "PreciseBN",
+    "Progress",
+    "WriteMetrics",
+    "recompute_norm_statistics",
+]

@@ -1,0 +1,36 @@
+"""What a hook is: something that happens beside the training step, at set moments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dl_lib.engine.trainer import Trainer
+
+__all__ = ["Hook"]
+
+
+class Hook:
+    """Does nothing; subclasses override the moments they need. Hooks run in the order of the trainer's list.
+
+    `trainer.iteration` counts the steps that are done: in `before_step` of the first step it is 0, in its
+    `after_step` it is 1.
+    """
+
+    def before_train(self, trainer: Trainer) -> None:
+        """Once, before the first step of this run."""
+
+    def before_step(self, trainer: Trainer) -> None:
+        """Before each step, and before its batch is fetched."""
+
+    def after_step(self, trainer: Trainer) -> None:
+        """After each step."""
+
+    def after_train(self, trainer: Trainer) -> None:
+        """Once, when all steps are done; not after an error or Ctrl-C."""
+
+    def on_interrupt(self, trainer: Trainer) -> None:
+        """After Ctrl-C, when no step is half done."""
+
+    def close(self, trainer: Trainer) -> None:
+        """Always, and last; other processes may be gone, so nothing here may wait for them."""

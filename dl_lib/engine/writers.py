@@ -1,0 +1,90 @@
+"""Where the run's scalars are written: JSON for programs, TensorBoard for curves."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dl_lib.utils.events import EventStorage
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+__all__ = ["JSONWriter", "TensorBoardWriter", "Writer"]
+
+
+class Writer:
+    """Writes scalars of an `EventStorage` somewhere."""
+
+    def open(self, *, iteration: int) -> None:
+        """Before the first write. What an earlier run wrote from after `iteration` is dropped: it will come again."""
+
+    def write(self, events: EventStorage, *, since: int) -> None:
+        """Writes what came in after iteration `since`."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """After the last write, or after an error in between; also where `open` was never reached."""
+
+
+class JSONWriter(Writer):
+    """One JSON object in each line, with `iteration` (steps done) and the newest value of each scalar, unsmoothed.
+
+    Args:
+        path: the file; an earlier run's lines up to the present iteration stay.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+
+    def open(self, *, iteration: int) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if not self._path.exists():
+            return
+        kept = [line for line in self._path.read_text().splitlines() if _iteration_of(line) <= iteration]
+        temporary = self._path.with_name(self._path.name + ".new")
+        temporary.write_text("".join(f"{line}\n" for line in kept))
+        os.replace(temporary, self._path)
+
+    def write(self, events: EventStorage, *, since: int) -> None:
+        line = json.dumps({"iteration": events.iteration, **events.since(since)}, allow_nan=False)
+        with self._path.open("a") as file:  # closed each time: a killed run loses no line
+            file.write(line + "\n")
+
+
+class TensorBoardWriter(Writer):
+    """TensorBoard scalars; the step is the number of optimizer steps done.
+
+    Args:
+        log_dir: folder that the event files are written into.
+    """
+
+    def __init__(self, log_dir: str | Path) -> None:
+        self._log_dir = Path(log_dir)
+        self._writer: SummaryWriter | None = None
+
+    def open(self, *, iteration: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+
+        self._writer = SummaryWriter(str(self._log_dir), purge_step=iteration + 1)
+
+    def write(self, events: EventStorage, *, since: int) -> None:
+        assert self._writer is not None, "opened before it is written to"
+        for name, value in events.since(since).items():
+            self._writer.add_scalar(name, value, events.iteration)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def _iteration_of(line: str) -> float:
+    """The iteration of a line of metrics; of a line that was cut off, one that never comes."""
+    try:
+        entry: Any = json.loads(line)
+        return entry["iteration"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return float("inf")

@@ -1,0 +1,40 @@
+"""Normalisation layers by the names that configs use."""
+
+from __future__ import annotations
+
+import difflib
+import math
+
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
+
+__all__ = ["NORMS", "make_norm"]
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(math.gcd(32, channels), channels)
+
+
+NORMS = {
+    "BN": nn.BatchNorm2d,
+    "SyncBN": nn.SyncBatchNorm,
+    "nnSyncBN": nn.SyncBatchNorm,  # the published configs' name of it
+    "FrozenBN": FrozenBatchNorm2d,
+    "GN": _group_norm,
+}
+
+
+def make_norm(name: str, channels: int) -> nn.Module:
+    """Builds a normalisation layer for maps (B, channels, H, W).
+
+    Args:
+        name: a key of `NORMS`. GN has 32 groups, or fewer where 32 does not divide the channels.
+        channels: number of channels.
+
+    Raises:
+        KeyError: for a name that does not exist.
+    """
+    if name not in NORMS:
+        near = difflib.get_close_matches(name, NORMS, n=2) or list(NORMS)
+        raise KeyError(f"no norm has this name; nearest: {', '.join(near)}. Received: name={name!r}")
+    return NORMS[name](channels)

@@ -1,0 +1,151 @@
+"""The routed network: stem and lattice of cells. arXiv 2003.10401, section 3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from dl_lib.config import CfgNode, configurable
+from dl_lib.modeling.dynamic.cell import Cell
+from dl_lib.modeling.dynamic.counters import MaddsObserver
+from dl_lib.modeling.dynamic.execution import run_dense, run_sparse
+from dl_lib.modeling.dynamic.gate import SMALL_GATE_SHRINK, SoftGate
+from dl_lib.modeling.dynamic.lattice import Lattice, Node
+from dl_lib.modeling.dynamic.routing import Routing, Unreached
+from dl_lib.modeling.dynamic.stem import DynamicStem
+from dl_lib.modeling.registries import BACKBONE_REGISTRY
+
+__all__ = ["DynamicNetwork"]
+
+
+@BACKBONE_REGISTRY.register()
+class DynamicNetwork(nn.Module):
+    """Images to features at the strides of the lattice's last layer, by a route of their own.
+
+    Args:
+        lattice: the routing space.
+        stem: (B, 3, H, W) -> (B, base_channels, H / 4, W / 4).
+        cells: a cell for each node, under its name.
+        base_channels: channels at stride 4.
+        cell_types: names of the operations in each cell.
+        unreached: what a cell does that nothing is delivered to.
+        drop_prob: scheduled drop path at the last layer and the end of the training.
+        sparse: in evaluation, run only what the gates open.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        lattice: Lattice,
+        *,
+        stem: DynamicStem,
+        cells: nn.ModuleDict,
+        base_channels: int,
+        cell_types: Sequence[str],
+        unreached: Unreached = Unreached.SKIP,
+        drop_prob: float = 0.0,
+        sparse: bool = True,
+    ) -> None:
+        super().__init__()
+        self.lattice = lattice
+        self.stem = stem
+        self.cells = cells
+        self.base_channels = base_channels
+        self.cell_types = tuple(cell_types)
+        self.unreached = unreached
+        self.drop_prob = drop_prob
+        self.sparse = sparse
+        self.small_gate = any(isinstance(module, SoftGate) and module.small for module in cells.modules())
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        backbone, gate = cfg.MODEL.BACKBONE, cfg.MODEL.GATE
+        lattice = Lattice(backbone.CELL_NUM_LIST[: backbone.LAYER_NUM])
+        make_gate = partial(SoftGate, norm=backbone.NORM, init_bias=gate.GATE_INIT_BIAS, small=gate.SMALL_GATE)
+        cells = nn.ModuleDict()
+        for node in lattice.nodes:
+            channels, edges = backbone.INIT_CHANNEL << node.scale, lattice.edges_from(node)
+            cells[str(node)] = Cell(
+                channels,
+                edges=edges,
+                cell_types=backbone.CELL_TYPE,
+                norm=backbone.NORM,
+                gate=make_gate(channels, len(edges)) if gate.GATE_ON else None,
+            )
+        return {
+            "lattice": lattice,
+            "stem": DynamicStem(backbone.INIT_CHANNEL, norm=backbone.NORM, separable=backbone.SEPT_STEM),
+            "cells": cells,
+            "base_channels": backbone.INIT_CHANNEL,
+            "cell_types": backbone.CELL_TYPE,
+            "unreached": Unreached(gate.UNREACHED),
+            "drop_prob": backbone.DROP_PROB,
+            "sparse": cfg.TEST.EXECUTION == "sparse",
+        }
+
+    def cell(self, node: Node) -> Cell:
+        cell = self.cells[str(node)]
+        assert isinstance(cell, Cell)
+        return cell
+
+    def channels(self, node: Node) -> int:
+        """Channels of a node's input (also of the lattice's outputs)."""
+        return self.base_channels << node.scale
+
+    @property
+    def size_divisor(self) -> int:
+        """The sides of the input must be multiples of this."""
+        return self.lattice.max_stride
+
+    def forward(
+        self, images: Tensor, *, step_rate: float = 0.0, observer: MaddsObserver | None = None
+    ) -> tuple[list[Tensor], Routing]:
+        """Features and the routes that led to them.
+
+        Args:
+            images: (B, 3, H, W), normalised; H and W multiples of `size_divisor`.
+            step_rate: progress of the training in [0, 1], for the scheduled drop path.
+            observer: the observer inside whose block this runs, if the parts that run are to be counted by image.
+
+        Returns:
+            The features, finest first, (B, base_channels * 2**s, H / (4 * 2**s), W / (4 * 2**s)), and the routing.
+
+        Raises:
+            ValueError: for sides that cannot work; names the smallest that does.
+        """
+        self.check_size(*images.shape[-2:], num_images=images.shape[0])
+        x = self.stem(images)
+        if self.sparse and not self.training:
+            return run_sparse(self, x, observer=observer or MaddsObserver(images.shape[0]))
+        return run_dense(self, x, drop_prob_at=partial(self._drop_prob_at, step_rate=step_rate))
+
+    def _drop_prob_at(self, node: Node, *, step_rate: float) -> float:
+        """Scheduled drop path (arXiv 2003.10401, section 4.1): grows with depth and with the training's progress."""
+        return self.drop_prob * step_rate * node.layer / self.lattice.num_layers if self.training else 0.0
+
+    def check_size(self, height: int, width: int, *, num_images: int = 1) -> None:
+        """Raises ValueError where an input (B, 3, height, width) cannot work."""
+        divisor = self.size_divisor
+        received = f"Received: height={height}, width={width}, num_images={num_images}, training={self.training}"
+        if height % divisor or width % divisor or not height or not width:
+            raise ValueError(
+                f"the sides of the input must be multiples of {divisor}, the lattice's coarsest stride, so that the "
+                f"smallest input is {divisor}x{divisor}; pad it. {received}"
+            )
+        positions = num_images * self._coarsest_gate_side(height) * self._coarsest_gate_side(width)
+        # A batch norm in training needs two values for each channel.
+        if positions < (2 if self.training else 1):
+            smallest = divisor * (SMALL_GATE_SHRINK if self.small_gate else 1)
+            sides = f"{smallest}x{smallest}"
+            if self.training and num_images == 1:
+                sides = f"{smallest}x{2 * smallest}, or {sides} with two images or more in the batch"
+            raise ValueError(
+                f"the input is too small for the coarsest {'small gate' if self.small_gate else 'cells'} of stride "
+                f"{divisor}; the smallest that works is {sides} (after padding to multiples of {divisor}). {received}"
+            )
+
+    def _coarsest_gate_side(self, side: int) -> int:
+        return side // self.size_divisor // (SMALL_GATE_SHRINK if self.small_gate else 1)

@@ -1,0 +1,19 @@
+"""The registries that configs choose from, with what their members promise."""
+
+from __future__ import annotations
+
+from fvcore.common.registry import Registry
+
+__all__ = ["BACKBONE_REGISTRY", "META_ARCH_REGISTRY", "SEM_SEG_HEADS_REGISTRY"]
+
+META_ARCH_REGISTRY = Registry("META_ARCH")
+META_ARCH_REGISTRY.__doc__ = """`MODEL.META_ARCHITECTURE`: made as `cls(cfg)`.
+
+Called with a list of dicts and `step_rate`; returns `(losses, flops)` in training and a list of dicts in evaluation.
+"""
+
+BACKBONE_REGISTRY = Registry("BACKBONE")
+BACKBONE_REGISTRY.__doc__ = """`MODEL.BACKBONE.NAME`: made as `cls(cfg)`; images (B, 3, H, W) to features."""
+
+SEM_SEG_HEADS_REGISTRY = Registry("SEM_SEG_HEADS")
+SEM_SEG_HEADS_REGISTRY.__doc__ = """`MODEL.SEM_SEG_HEAD.NAME`: made as `cls(cfg)`; features to logits (B, classes, H, W)."""

@@ -1,0 +1,293 @@
+import errno
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from dl_lib.checkpoint import Checkpointer, CheckpointError, CheckpointMismatchError, rename_released
+from dl_lib.checkpoint.released import RELEASED_CELL_TYPES
+from tests.published import build, published_weights
+
+TINY_WEIGHTS = published_weights("tiny")
+
+
+def small_model(seed=0, outputs=3):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, outputs, 1))
+
+
+def equal_states(one, other):
+    a, b = one.state_dict(), other.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+class Values:
+    """A checkpointable that is what it was given."""
+
+    def __init__(self, **values):
+        self.values = values
+
+    def state_dict(self):
+        return self.values
+
+    def load_state_dict(self, values):
+        self.values = values
+
+
+def train_one_step(model, optimizer):
+    model(torch.randn(2, 2, 4, 4)).square().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def test_model_optimizer_and_further_values_come_back(tmp_path):
+    model = small_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    train_one_step(model, optimizer)
+    Checkpointer(model, tmp_path, optimizer=optimizer).save("model_0", iteration=7, note="text")
+    other = small_model(seed=1)
+    other_optimizer = torch.optim.SGD(other.parameters(), lr=0.3, momentum=0.9)
+    rest = Checkpointer(other, tmp_path, optimizer=other_optimizer).resume_or_load("unused", resume=True)
+    assert rest == {"iteration": 7, "note": "text"}
+    assert equal_states(model, other)
+    torch.manual_seed(5)
+    train_one_step(model, optimizer)
+    torch.manual_seed(5)
+    train_one_step(other, other_optimizer)
+    assert equal_states(model, other)  # momentum and learning rate came back too
+
+
+def test_numpy_values_and_random_states_come_back(tmp_path):
+    generator = np.random.default_rng(3)
+    state = Values(
+        best=np.float64(0.75), count=np.int64(4), flag=np.bool_(True), table=np.arange(4.0).reshape(2, 2),
+        python=random.getstate(), numpy=np.random.RandomState(1).get_state(), generator=generator.bit_generator.state,
+    )  # fmt: skip
+    Checkpointer(small_model(), tmp_path, state=state).save("model_0", best=np.float32(0.5))
+    loaded = Values()
+    rest = Checkpointer(small_model(), tmp_path, state=loaded).resume_or_load("")
+    assert rest == {"best": np.float32(0.5)}
+    assert {key: loaded.values[key] for key in ("best", "count", "flag")} == {"best": 0.75, "count": 4, "flag": True}
+    assert np.array_equal(loaded.values["table"], [[0, 1], [2, 3]])
+    random.setstate(loaded.values["python"])
+    restored = np.random.RandomState()
+    restored.set_state(loaded.values["numpy"])
+    assert restored.rand() == np.random.RandomState(1).rand()
+    assert loaded.values["generator"] == generator.bit_generator.state
+
+
+def test_a_parallel_wrapper_changes_neither_the_file_nor_loading(tmp_path):
+    model = small_model()
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        Checkpointer(wrapped, tmp_path).save("unwrapped")
+        torch.save({"model": wrapped.state_dict()}, tmp_path / "wrapped.pth")  # keys begin with `module.`
+        other = nn.parallel.DistributedDataParallel(small_model(seed=2))
+        Checkpointer(other).load(tmp_path / "wrapped.pth")
+        assert equal_states(other.module, model)
+    finally:
+        dist.destroy_process_group()
+    for name in ("unwrapped", "wrapped"):
+        plain = small_model(seed=3)
+        Checkpointer(plain).load(tmp_path / f"{name}.pth")
+        assert equal_states(plain, model)
+
+
+def test_weights_of_the_published_code_load_by_value(tmp_path):
+    path = tmp_path / "published.pth"
+    torch.save({"model": {f"module.{key}": v for key, v in TINY_WEIGHTS.items()}, "optimizer": {"a": 1}}, path)
+    model = build("tiny", device="cpu")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    rest = Checkpointer(model, tmp_path, optimizer=optimizer).resume_or_load(str(path), resume=True)
+    assert rest == {"optimizer": {"a": 1}}  # returned, not loaded
+    expected = rename_released(TINY_WEIGHTS, cell_types=RELEASED_CELL_TYPES)
+    own = model.state_dict()
+    assert own.keys() == expected.keys()
+    assert all(torch.equal(own[key], expected[key]) for key in own)
+
+
+def test_leftovers_of_both_sides_are_listed_by_the_names_of_their_side(tmp_path):
+    lost = "backbone.all_cell_list.1.0.res_down.1.weight"
+    weights = {key: value for key, value in TINY_WEIGHTS.items() if key != lost}
+    weights["sem_seg_head.extra.weight"] = torch.zeros(1)
+    weights["backbone.all_cell_list.9.0.res_down.1.weight"] = torch.zeros(1)
+    weights["sem_seg_head.predictor.bias"] = torch.zeros(21)
+    torch.save(weights, tmp_path / "published.pth")
+    model = build("tiny", device="cpu")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(CheckpointMismatchError) as error:
+        Checkpointer(model).load(str(tmp_path / "published.pth"))
+    mismatch, text = error.value.mismatch, str(error.value)
+    assert mismatch.missing == ("backbone.cells.layer2_stride4.transitions.down.conv.weight",)
+    assert mismatch.unexpected == ("backbone.cells.layer10_stride4.transitions.down.conv.weight",)
+    assert list(mismatch.untranslated) == ["sem_seg_head.extra.weight"]
+    assert mismatch.shapes == {"sem_seg_head.predictor.bias": ((21,), (19,))}
+    for part in (
+        *mismatch.missing,
+        *mismatch.untranslated,
+        "backbone.all_cell_list.9.0.res_down.1.weight",
+        "NUM_CLASSES",
+    ):
+        assert part in text
+    assert text.endswith(f"Received: path='{tmp_path / 'published.pth'}'")
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("gate_on", "hint"), [(False, "the file has gates, the model has none"), (True, "the file has no gates")]
+)
+def test_gates_on_one_side_only_are_said(tmp_path, gate_on, hint):
+    weights = dict(TINY_WEIGHTS)
+    if gate_on:
+        weights = {key: value for key, value in weights.items() if "gate_conv" not in key}
+        weights["backbone.init_layer.gate_weights_beta"] = torch.ones(1, 2, 1, 1)
+    torch.save({"model": weights}, tmp_path / "published.pth")
+    with pytest.raises(CheckpointMismatchError, match=hint):
+        Checkpointer(build("tiny", overrides=["MODEL.GATE.GATE_ON", gate_on])).load(str(tmp_path / "published.pth"))
+
+
+def test_cells_of_another_depth_are_said(tmp_path):
+    torch.save({"model": TINY_WEIGHTS}, tmp_path / "published.pth")
+    deeper = build("tiny", overrides=["MODEL.BACKBONE.LAYER_NUM", 5, "MODEL.BACKBONE.CELL_NUM_LIST", [2, 3, 4, 4, 4]])
+    with pytest.raises(CheckpointMismatchError, match="different cells, 4 only in the model: ") as error:
+        Checkpointer(deeper).load(str(tmp_path / "published.pth"))
+    assert "GATE_ON" not in str(error.value)
+
+
+def test_published_weights_need_a_dynamic_network(tmp_path):
+    torch.save({"model": TINY_WEIGHTS}, tmp_path / "published.pth")
+    with pytest.raises(CheckpointError, match=r"has no backbone\.cell_types"):
+        Checkpointer(small_model()).load(str(tmp_path / "published.pth"))
+
+
+def test_batch_norms_and_frozen_ones_load_each_other(tmp_path):
+    model = nn.Sequential(nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4))
+    model(torch.randn(2, 2, 3, 3))
+    frozen = nn.Sequential(nn.Conv2d(2, 4, 1), FrozenBatchNorm2d(4))
+    Checkpointer(model, tmp_path).save("batch")
+    Checkpointer(frozen).load(tmp_path / "batch.pth")
+    assert torch.equal(frozen[1].running_mean, model[1].running_mean)
+    Checkpointer(frozen, tmp_path).save("frozen")
+    again = nn.Sequential(nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4))
+    Checkpointer(again).load(tmp_path / "frozen.pth")
+    assert torch.equal(again[1].running_var, model[1].running_var)
+
+
+def die(*args):
+    os._exit(17)
+
+
+def in_a_process_that_dies(do):
+    pid = os.fork()
+    if pid == 0:
+        os.replace = die
+        do()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 17
+
+
+def test_a_process_that_dies_before_the_rename_leaves_the_old_checkpoint(tmp_path):
+    old, new = small_model(seed=0), small_model(seed=1)
+    Checkpointer(old, tmp_path).save("model", iteration=1)
+    in_a_process_that_dies(lambda: Checkpointer(new, tmp_path).save("model", iteration=2))
+    assert (tmp_path / "model.pth.partial").exists()  # it really died in between
+    loaded = small_model(seed=2)
+    checkpointer = Checkpointer(loaded, tmp_path)
+    assert checkpointer.resume_or_load("") == {"iteration": 1}
+    assert equal_states(loaded, old)
+    assert checkpointer.get_all_checkpoint_files() == [str(tmp_path / "model.pth")]
+    Checkpointer(new, tmp_path).save("model", iteration=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last_checkpoint", "model.pth"]
+
+
+def test_a_process_that_dies_while_tagging_leaves_the_old_tag(tmp_path):
+    checkpointer = Checkpointer(small_model(), tmp_path)
+    checkpointer.save("model_1", iteration=1)
+    in_a_process_that_dies(lambda: checkpointer.tag_last_checkpoint("model_2.pth"))
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_1.pth")
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_no_rubbish(tmp_path, monkeypatch):
+    checkpointer = Checkpointer(small_model(), tmp_path)
+    checkpointer.save("model", iteration=1)
+
+    def fill_up(content, file):
+        file.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", fill_up)
+    with pytest.raises(OSError, match="No space left"):
+        checkpointer.save("model", iteration=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last_checkpoint", "model.pth"]
+    assert checkpointer.resume_or_load("") == {"iteration": 1}
+
+
+def test_what_could_not_be_read_again_is_not_saved(tmp_path):
+    checkpointer = Checkpointer(small_model(), tmp_path)
+    checkpointer.save("model", iteration=1)
+    with pytest.raises(CheckpointError, match=r"Received: objects of .*Values.* under one of the keys"):
+        checkpointer.save("model", state=Values())
+    assert checkpointer.resume_or_load("") == {"iteration": 1}
+
+
+def test_resuming_where_nothing_is_loads_the_weights_or_nothing(tmp_path):
+    model, weights = small_model(), small_model(seed=4)
+    checkpointer = Checkpointer(model, tmp_path / "run", optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+    assert not checkpointer.has_checkpoint()
+    assert checkpointer.resume_or_load("", resume=True) == {}
+    torch.save(weights.state_dict(), tmp_path / "weights.pth")
+    checkpointer.resume_or_load(str(tmp_path / "weights.pth"), resume=True)
+    assert equal_states(model, weights)
+    checkpointer.save("model_1")
+    assert Checkpointer(model, tmp_path / "run").get_checkpoint_file() == str(tmp_path / "run" / "model_1.pth")
+
+
+def test_without_a_folder_nothing_is_saved_or_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "last_checkpoint").write_text("model.pth")
+    checkpointer = Checkpointer(small_model())
+    checkpointer.save("model")
+    assert not checkpointer.has_checkpoint()
+    Checkpointer(small_model(), tmp_path / "run", save_to_disk=False).save("model")
+    assert [path.name for path in tmp_path.iterdir()] == ["last_checkpoint"]
+
+
+def test_resuming_without_a_checkpointable_of_this_run_is_refused(tmp_path):
+    model = small_model()
+    Checkpointer(model, tmp_path).save("model_1")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    checkpointer = Checkpointer(model, tmp_path, optimizer=optimizer)
+    with pytest.raises(CheckpointError, match=r"does not hold \['optimizer'\]"):
+        checkpointer.resume_or_load("")
+    checkpointer.load(checkpointer.get_checkpoint_file())  # but its weights may be had
+    with pytest.raises(KeyError, match=r"there are \['optimizer'\]"):
+        checkpointer.load(checkpointer.get_checkpoint_file(), checkpointables=["optimiser"])
+
+
+def test_an_optimizer_of_other_parameters_is_named(tmp_path):
+    model = small_model()
+    Checkpointer(model, tmp_path, optimizer=torch.optim.SGD(model[0].parameters(), lr=0.1)).save("model_1")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(CheckpointError, match="the checkpoint's 'optimizer' does not fit"):
+        Checkpointer(model, tmp_path, optimizer=optimizer).resume_or_load("")
+
+
+def test_a_missing_file_is_named_with_its_nearest_neighbours(tmp_path):
+    Checkpointer(small_model(), tmp_path).save("model_0001999")
+    with pytest.raises(CheckpointError, match=r"nearest names there: model_0001999.pth"):
+        Checkpointer(small_model()).load(str(tmp_path / "model_001999.pth"))
+    with pytest.raises(CheckpointError, match="none like it"):
+        Checkpointer(small_model()).load(str(tmp_path / "nowhere" / "model.pth"))
+
+
+@pytest.mark.parametrize(("name", "extra"), [("a/b", {}), ("", {}), ("model", {"model": 1}), ("model", {"values": 1})])
+def test_names_that_would_overwrite_or_leave_the_folder_are_refused(tmp_path, name, extra):
+    with pytest.raises(ValueError, match="Received: "):
+        Checkpointer(small_model(), tmp_path, values=Values()).save(name, **extra)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,141 @@
+"""From a folder to a run: where the configuration is found, where the run goes, what may be overwritten."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dl_lib.cli.experiment import check_run_folder, import_net, load_experiment, write_config
+from dl_lib.cli.test import with_weights
+from dl_lib.config import ConfigError, get_cfg
+
+SOUND = "MODEL: {SEM_SEG_HEAD: {NUM_CLASSES: 11}}\n"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An experiment's folder, which is the current one; what net.py does to the process is undone."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "net", raising=False)
+    folder = tmp_path / "Mine"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(SOUND)
+    monkeypatch.chdir(folder)
+    yield folder
+    sys.modules.pop("net", None)
+
+
+def test_the_config_of_the_current_folder_is_found(folder):
+    experiment = load_experiment(None, ["SEED=4"])
+    assert (experiment.cfg.SEED, experiment.cfg.OUTPUT_DIR) == (4, "./output/Mine")
+    assert experiment.cfg.is_frozen()
+    assert experiment.net_file is None
+
+
+def test_a_file_or_a_folder_can_be_named(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    (folder / "other.yaml").write_text("_BASE_: config.yaml\nSEED: 5\n")
+    for name, output_dir, seed in (
+        ("Mine", "./output/Mine", 0),
+        ("Mine/config.yaml", "./output/Mine", 0),
+        (str(folder / "other.yaml"), "./output/other", 5),
+    ):
+        experiment = load_experiment(name, [])
+        assert dict(experiment.cfg)["SEED"] == seed
+        assert experiment.output_dir == Path(output_dir)
+    assert load_experiment("Mine", ["OUTPUT_DIR", "elsewhere"]).output_dir == Path("elsewhere")
+
+
+def test_a_missing_config_names_those_nearby(folder, monkeypatch):
+    with pytest.raises(ConfigError, match=r"near it are: config\.yaml\. Received: --config-file conf\.yaml"):
+        load_experiment("conf.yaml", [])
+    monkeypatch.chdir(folder.parent)
+    with pytest.raises(ConfigError, match=r"no config\.yaml in this folder"):
+        load_experiment(None, [])
+    with pytest.raises(ConfigError, match=r"near it are: Mine/config\.yaml"):
+        load_experiment("Min/config.yaml", [])
+
+
+def test_net_py_is_imported_once_before_the_configuration_is_checked(folder):
+    (folder / "neighbour.py").write_text("NAME = 'experiment_test_set'\n")
+    (folder / "net.py").write_text(
+        "from dl_lib.data.catalog import DatasetCatalog, DatasetMeta\n"
+        "from neighbour import NAME\n"
+        "DatasetCatalog.register(NAME, lambda: [], DatasetMeta(('a', 'b'), ((0, 0, 0), (1, 1, 1))))\n"
+    )
+    (folder / "config.yaml").write_text(
+        "MODEL: {SEM_SEG_HEAD: {NUM_CLASSES: 2}}\nDATASETS: {TRAIN: [experiment_test_set], TEST: []}\n"
+    )
+    experiment = load_experiment(None, [])
+    assert experiment.net_file == Path("net.py")
+    import_net(experiment.net_file)  # registering a name twice would raise
+    write_config(load_experiment(".", ["OUTPUT_DIR=run"]))
+    assert (folder / "run" / "net.py").read_text() == (folder / "net.py").read_text()
+
+
+def test_an_error_in_net_py_keeps_its_type_and_leaves_nothing_behind(folder):
+    (folder / "net.py").write_text("1 / 0\n")
+    with pytest.raises(ZeroDivisionError):
+        load_experiment(None, [])
+    assert "net" not in sys.modules
+
+
+def test_the_written_config_runs_again_as_it_is(folder):
+    experiment = load_experiment(None, ["SEED=6", "MODEL.BACKBONE.DROP_PROB=0.25"])
+    write_config(experiment)
+    again = load_experiment("output/Mine/config.yaml", [])
+    assert again.cfg == experiment.cfg
+    check_run_folder(again)  # a resolved config may be replaced by its like
+
+
+def test_a_training_does_not_overwrite_what_a_person_wrote(folder):
+    with pytest.raises(ConfigError, match="would overwrite this one"):
+        check_run_folder(load_experiment(None, ["OUTPUT_DIR=."]))
+    assert (folder / "config.yaml").read_text() == SOUND
+
+
+def finished_run(folder, name="run"):
+    """A run's folder with a last checkpoint, whose training had started from other weights."""
+    write_config(load_experiment(None, [f"OUTPUT_DIR={name}", "MODEL.WEIGHTS=start.pth"]))
+    torch.save({"model": {}}, folder / name / "model_0000007.pth")
+    (folder / name / "last_checkpoint").write_text("model_0000007.pth")
+
+
+def test_a_run_that_was_moved_stays_in_its_folder(folder):
+    finished_run(folder)
+    (folder / "run").rename(folder / "moved")
+    assert load_experiment("moved", []).cfg.OUTPUT_DIR == "moved"
+    assert load_experiment("moved", ["OUTPUT_DIR=new"]).cfg.OUTPUT_DIR == "new"
+
+
+@pytest.mark.parametrize(
+    ("name", "opts", "weights"),
+    [
+        ("run", [], "run/model_0000007.pth"),
+        ("run", ["MODEL.WEIGHTS", "mine.pth"], "mine.pth"),
+        ("run", ["MODEL.WEIGHTS=mine.pth"], "mine.pth"),
+        ("run", ["OUTPUT_DIR=empty"], "start.pth"),
+        ("config.yaml", ["OUTPUT_DIR=run"], "run/model_0000007.pth"),
+    ],
+)
+def test_which_weights_are_evaluated(folder, name, opts, weights):
+    finished_run(folder)
+    chosen = with_weights(load_experiment(name, opts), opts).cfg.MODEL
+    assert dict(chosen)["WEIGHTS"] == weights
+
+
+def test_nothing_to_evaluate_is_said(folder):
+    with pytest.raises(ConfigError, match="holds no checkpoint, and no weights are given"):
+        with_weights(load_experiment(None, []), [])
+    opts = ["MODEL.WEIGHTS=a.pth", "DATASETS.TEST=[]"]
+    with pytest.raises(ConfigError, match="nothing to evaluate on"):
+        with_weights(load_experiment(None, opts), opts)
+
+
+def test_an_evaluation_keeps_the_config_of_the_training(folder):
+    finished_run(folder)
+    write_config(load_experiment("run", ["SEED=99"]))
+    cfg = get_cfg()
+    cfg.merge_from_file("run/config.yaml")
+    assert (cfg.SEED, cfg.MODEL.WEIGHTS) == (0, "start.pth")

@@ -1,0 +1,98 @@
+"""Overrides: both spellings mean the same, types follow the key, nothing is executed."""
+
+import ast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dl_lib.config import ConfigError, apply_overrides, get_cfg
+from dl_lib.config.overrides import parse_overrides
+
+PAIRS = [
+    ("SEED", "7", 7),
+    ("SOLVER.OPTIMIZER.BASE_LR", "1", 1.0),
+    ("SOLVER.OPTIMIZER.BASE_LR", "5e-4", 5e-4),
+    ("MODEL.GATE.GATE_INIT_BIAS", "-1.5", -1.5),
+    ("MODEL.GATE.SMALL_GATE", "True", True),
+    ("MODEL.GATE.SMALL_GATE", "true", True),
+    ("INPUT.CROP_SIZE", "(64, 128)", [64, 128]),
+    ("INPUT.CROP_SIZE", "[64,128]", [64, 128]),
+    ("INPUT.CROP_SIZE", "[]", []),
+    ("MODEL.PIXEL_MEAN", "[1, 2.5, 3]", [1.0, 2.5, 3.0]),
+    ("DATASETS.TEST", "[digit_scenes_val]", ["digit_scenes_val"]),
+    ("DATASETS.TEST", "('a', 'b')", ["a", "b"]),
+    ("MODEL.WEIGHTS", "run=3/model.pth", "run=3/model.pth"),
+    ("MODEL.WEIGHTS", "2024", "2024"),
+    ("MODEL.WEIGHTS", "", ""),
+    ("MODEL.WEIGHTS", "'a b'", "a b"),
+    ("OUTPUT_DIR", "None", "None"),
+]
+
+
+@pytest.mark.parametrize(("key", "text", "expected"), PAIRS)
+@pytest.mark.parametrize("spelling", ["apart", "joined"])
+def test_values_take_the_type_of_their_key(key, text, expected, spelling):
+    cfg = get_cfg()
+    apply_overrides(cfg, [key, text] if spelling == "apart" else [f"{key}={text}"])
+    value = cfg.flat()[key]
+    assert value == expected
+    assert type(value) is type(expected)
+    if isinstance(expected, list):
+        assert [type(element) for element in value] == [type(element) for element in expected]
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.lists(st.tuples(st.sampled_from([pair[:2] for pair in PAIRS]), st.booleans())))
+def test_spellings_mix(choices):
+    mixed = [word for (key, text), joined in choices for word in ([f"{key}={text}"] if joined else [key, text])]
+    assert parse_overrides(mixed) == [pair for pair, _ in choices]
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (["SEED", "1.5"], r"SEED must be of type int \(now 0\), not float.*Received: SEED='1.5'"),
+        (["SEED", "1.0"], "Write 1"),
+        (["SEED=True"], "type int .* not bool"),
+        (["SOLVER.OPTIMIZER.BASE_LR=False"], "type float .* not bool"),
+        (["SOLVER.OPTIMIZER.BASE_LR=fast"], "type float .* not str"),
+        (["SEED=None"], "has no value"),
+        (["DATASETS.TEST=digit_scenes_val"], r"Write \[digit_scenes_val\]"),
+        (["DATASETS.TEST=[1]"], r"DATASETS\.TEST\[0\] must be of type str"),
+        (["INPUT.CROP_SIZE=[64, a]"], r"INPUT\.CROP_SIZE\[1\] must be of type int"),
+        (["MODEL.GATE={'SMALL_GATE': True}"], "is a section"),
+        (["SEED"], "nothing follows 'SEED'"),
+        (["SEED=1", "LOG_PERIOD"], "nothing follows 'LOG_PERIOD'"),
+        ([3, "SEED"], "override 1 should be the name of a key"),
+        (["_BASE_", "a.yaml"], "unknown key _BASE_"),
+    ],
+)
+def test_what_does_not_fit_is_named(opts, message):
+    with pytest.raises(ConfigError, match=message):
+        apply_overrides(get_cfg(), opts)
+
+
+@pytest.mark.parametrize(
+    "text", ["__import__('os').system('true')", "!!python/object/apply:os.getpid []", "[x for x in (1,)]", "(" * 500]
+)
+def test_nothing_is_executed(text):
+    with pytest.raises(ConfigError, match="must be of type int"):
+        apply_overrides(get_cfg(), ["SEED", text])
+    cfg = get_cfg()
+    apply_overrides(cfg, ["MODEL.WEIGHTS", text])
+    assert cfg.flat()["MODEL.WEIGHTS"] == text
+
+
+def test_values_that_are_no_text_are_taken_as_they_are():
+    cfg = get_cfg()
+    cfg.merge_from_list(["SEED", 4, "INPUT.CROP_SIZE", (32, 64), "MODEL.WEIGHTS", "a"])
+    assert (cfg.SEED, cfg.INPUT.CROP_SIZE, cfg.MODEL.WEIGHTS) == (4, [32, 64], "a")
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False)))
+def test_numbers_are_read_as_python_reads_them(number):
+    cfg = get_cfg()
+    apply_overrides(cfg, [f"SOLVER.OPTIMIZER.BASE_LR={number!r}"])
+    assert cfg.flat()["SOLVER.OPTIMIZER.BASE_LR"] == float(ast.literal_eval(repr(number)))

@@ -1,0 +1,92 @@
+"""The experiments that come with the library: what they set is what was published, and nothing twice."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dl_lib.config import ConfigError, get_cfg, validate_config
+
+ROOT = Path(__file__).parents[2]
+PLAYGROUND = ROOT / "playground"
+CONFIGS = sorted(PLAYGROUND.rglob("config.yaml"))
+SMALL_GATE = "Seg.Layer16.SmallGate.Dynamic_"
+# LAYER_NUM, BASE_LR, GATE_LR_MULTI, MAX_ITER, CHECKPOINT_PERIOD, DROP_PROB, precise BN
+PUBLISHED = {
+    "Seg.Layer16": (16, 0.05, 1.0, 190000, 5000, 0.0, True),
+    "Seg.Layer16.ImageNet": (16, 0.02, 2.5, 190000, 5000, 0.0, True),
+    "Seg.Layer16.Iter560k.SDP0_3": (16, 0.05, 1.0, 560000, 10000, 0.3, True),
+    f"{SMALL_GATE}A": (16, 0.05, 1.0, 190000, 5000, 0.0, False),
+    f"{SMALL_GATE}B": (16, 0.05, 1.0, 190000, 5000, 0.0, False),
+    f"{SMALL_GATE}C": (16, 0.05, 1.0, 190000, 5000, 0.0, False),
+    "Seg.Layer33.ImageNet": (33, 0.02, 2.5, 190000, 5000, 0.0, True),
+}
+BUDGETS = {f"{SMALL_GATE}A": (0.8, 0.1), f"{SMALL_GATE}B": (0.5, 0.1), f"{SMALL_GATE}C": (0.5, 0.2)}
+
+
+def load(path):
+    cfg = get_cfg()
+    cfg.merge_from_file(path)
+    return cfg
+
+
+def test_all_published_experiments_are_there():
+    assert {path.parent.name for path in (PLAYGROUND / "Dynamic").glob("*/config.yaml")} == set(PUBLISHED)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_settings_are_the_published_ones(name):
+    cfg = load(PLAYGROUND / "Dynamic" / name / "config.yaml")
+    model, solver = cfg.MODEL, cfg.SOLVER
+    assert PUBLISHED[name] == (
+        model.BACKBONE.LAYER_NUM,
+        solver.OPTIMIZER.BASE_LR,
+        solver.OPTIMIZER.GATE_LR_MULTI,
+        solver.LR_SCHEDULER.MAX_ITER,
+        solver.CHECKPOINT_PERIOD,
+        model.BACKBONE.DROP_PROB,
+        cfg.TEST.PRECISE_BN.ENABLED,
+    )
+    assert model.BACKBONE.CELL_NUM_LIST == [2, 3] + [4] * (model.BACKBONE.LAYER_NUM - 2)
+    assert (model.GATE.UNREACHED, model.BUDGET.FLOPS_ALL, solver.IMS_PER_BATCH) == ("published", 26300.0, 8)
+    budget = (model.BUDGET.LOSS_WEIGHT, model.BUDGET.LOSS_MU)
+    constrained = name in BUDGETS
+    assert model.GATE["SMALL_GATE"] is model.BUDGET["CONSTRAIN"] is constrained
+    assert budget == BUDGETS.get(name, (0.0, 0.0))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.parent.name)
+def test_a_config_holds_only_what_differs_from_its_base(path):
+    given = yaml.safe_load(path.read_text())
+    base = load(path.parent / given.pop("_BASE_")).flat()
+
+    def leaves(node, prefix=""):
+        for name, value in node.items():
+            if isinstance(value, dict):
+                yield from leaves(value, f"{prefix}{name}.")
+            else:
+                yield prefix + name, value
+
+    assert [key for key, value in leaves(given) if base[key] == value] == []
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.parent.name)
+def test_a_config_opens_with_the_command_that_runs_it(path):
+    head = path.read_text().split("_BASE_")[0]
+    assert all(line.startswith("#") for line in head.splitlines())
+    assert f"cd {path.parent.relative_to(ROOT)} && dl_train" in head
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.parent.name)
+def test_only_data_sets_that_are_not_there_keep_a_config_from_running(path):
+    try:
+        validate_config(load(path))
+    except ConfigError as error:
+        lines = str(error).splitlines()[1:]
+        assert lines
+        assert all("no data set is registered under 'cityscapes_fine_sem_seg_" in line for line in lines)
+    cfg = load(path)
+    cfg.merge_from_list(
+        ["DATASETS.TRAIN=[digit_scenes_train]", "DATASETS.TEST=[]", "MODEL.SEM_SEG_HEAD.NUM_CLASSES=11"]
+    )
+    validate_config(cfg)

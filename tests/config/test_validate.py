@@ -1,0 +1,192 @@
+"""Validation: each mistake is found and named, several together, and a sound configuration passes."""
+
+import re
+
+import pytest
+import torch
+
+from dl_lib.config import ConfigError, get_cfg, validate_config
+from dl_lib.config.checks.report import Interval
+from dl_lib.data.catalog import DatasetCatalog, DatasetMeta
+
+SMALL = ["MODEL.BACKBONE.LAYER_NUM=3", "MODEL.BACKBONE.CELL_NUM_LIST=[2,3,4]"]
+
+
+def sound(*overrides):
+    cfg = get_cfg()
+    cfg.merge_from_list(["MODEL.SEM_SEG_HEAD.NUM_CLASSES=11", *overrides])
+    return cfg
+
+
+def problems(*overrides, world_size=1):
+    with pytest.raises(ConfigError) as caught:
+        validate_config(sound(*overrides), world_size=world_size)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        SMALL,
+        [
+            "MODEL.BACKBONE.LAYER_NUM=2",
+            "MODEL.BACKBONE.CELL_NUM_LIST=[2,3]",
+            "MODEL.BACKBONE.MAX_STRIDE=16",
+            "MODEL.SEM_SEG_HEAD.IN_FEATURES=[layer_0,layer_1,layer_2]",
+            "INPUT.CROP_SIZE=[16,48]",
+        ],
+        ["INPUT.CROP_SIZE=[]"],
+        ["INPUT.CROP_SIZE=[32,32]", "SOLVER.IMS_PER_BATCH=2"],
+        ["INPUT.CROP_SIZE=[128,256]", "MODEL.GATE.SMALL_GATE=True", "SOLVER.IMS_PER_BATCH=1"],
+        ["DATASETS.TEST=[]", "SEED=-1", "INPUT.MIN_SIZE_TRAIN=[]", "INPUT.MIN_SIZE_TEST=0"],
+        ["MODEL.BUDGET.CONSTRAIN=True", "MODEL.BUDGET.LOSS_WEIGHT=0.5", "MODEL.BUDGET.LOSS_MU=1"],
+    ],
+)
+def test_sound_configurations_pass(overrides):
+    validate_config(sound(*overrides))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("MODEL.BACKBONE.LAYER_NUM=15", r"LAYER_NUM: CELL_NUM_LIST has entries for 16 layers.*set LAYER_NUM to 16"),
+        ("MODEL.BACKBONE.CELL_NUM_LIST=[2,4]", r"CELL_NUM_LIST: layer 2 can hold"),
+        ("MODEL.BACKBONE.CELL_NUM_LIST=[]", r"CELL_NUM_LIST: a lattice needs"),
+        ("MODEL.BACKBONE.MAX_STRIDE=16", r"MAX_STRIDE: the coarsest cells .* stride 32.*set MAX_STRIDE to 32"),
+        ("MODEL.BACKBONE.INIT_CHANNEL=15", "INIT_CHANNEL: .*positive even number"),
+        ("MODEL.BACKBONE.INIT_CHANNEL=0", "INIT_CHANNEL: .*positive even number"),
+        ("MODEL.BACKBONE.CELL_TYPE=[sep_conv3x3]", r"no operation is called 'sep_conv3x3'\. Nearest: sep_conv_3x3"),
+        ("MODEL.BACKBONE.CELL_TYPE=[]", "a cell needs an operation"),
+        ("MODEL.BACKBONE.DROP_PROB=1", r"DROP_PROB: out of range\. Expected a number in \[0, 1\)"),
+        ("MODEL.BACKBONE.NORM=BatchNorm", "NORM: no norm has this name"),
+        ("MODEL.SEM_SEG_HEAD.NORM=syncbn", "SEM_SEG_HEAD.NORM: no norm .*Nearest: .*SyncBN"),
+        ("MODEL.BACKBONE.NAME=DynamicNetwrok", "BACKBONE.NAME: no backbone .*Nearest: DynamicNetwork"),
+        ("MODEL.META_ARCHITECTURE=DynamicNet", "META_ARCHITECTURE: no model .*Nearest: DynamicNet4Seg"),
+        ("MODEL.SEM_SEG_HEAD.NAME=Decoder", "HEAD.NAME: no head .*SemSegDecoderHead"),
+        ("MODEL.SEM_SEG_HEAD.IN_FEATURES=[layer_1,layer_0,layer_2,layer_3]", "IN_FEATURES: .*finest first"),
+        ("MODEL.SEM_SEG_HEAD.IN_FEATURES=[layer_0]", r"IN_FEATURES: .*4 scales.*'layer_3'"),
+        ("MODEL.SEM_SEG_HEAD.NUM_CLASSES=19", "NUM_CLASSES: the data set digit_scenes_train has 11 classes"),
+        ("MODEL.SEM_SEG_HEAD.IGNORE_VALUE=254", "IGNORE_VALUE: the data set digit_scenes_val marks .* with 255"),
+        ("MODEL.SEM_SEG_HEAD.IGNORE_VALUE=3", "IGNORE_VALUE: a class would be left out"),
+        ("MODEL.GATE.UNREACHED=skipped", "UNREACHED: .*Nearest: skip"),
+        ("MODEL.BUDGET.LOSS_MU=1.5", r"LOSS_MU: out of range\. Expected a number in \[0, 1\]"),
+        ("MODEL.BUDGET.LOSS_WEIGHT=-1", "BUDGET.LOSS_WEIGHT: out of range. Expected a number not below 0"),
+        ("MODEL.DEVICE=gpu", "DEVICE: no device has this name.*auto, cpu, cuda"),
+        ("MODEL.PIXEL_MEAN=[1,2]", "PIXEL_MEAN: .*three numbers"),
+        ("MODEL.PIXEL_STD=[1,0,1]", "PIXEL_STD: .*above 0"),
+        ("DATASETS.TRAIN=[digit_scenes_trian]", "under 'digit_scenes_trian' .*Nearest: digit_scenes_train"),
+        ("DATASETS.TEST=[cityscapes_fine_sem_seg_val]", r"TEST: no data set is registered under 'city.*\(yet\)"),
+        ("DATASETS.TRAIN=[]", "TRAIN: there is nothing to train on"),
+        ("DATALOADER.NUM_WORKERS=-1", "NUM_WORKERS: out of range"),
+        ("INPUT.FORMAT=bgr", "FORMAT: no channel order .*Nearest: BGR"),
+        ("INPUT.FLIP_PROB=2", "FLIP_PROB: out of range"),
+        ("INPUT.CROP_SIZE=[100,128]", r"CROP_SIZE: .*stride 32 .*multiples of 32, such as \[96, 128\]"),
+        ("INPUT.CROP_SIZE=[8,32]", r"such as \[32, 32\]"),
+        ("INPUT.CROP_SIZE=[128]", r"CROP_SIZE: a crop has two sides"),
+        ("INPUT.CROP_LABEL_PAD_VALUE=0", "CROP_LABEL_PAD_VALUE: .*trained as a class.*255"),
+        ("INPUT.MAX_SIZE_TRAIN=2000", "MAX_SIZE_TRAIN: .*at least 2048"),
+        ("INPUT.MAX_SIZE_TEST=512", "MAX_SIZE_TEST: .*at least 1024"),
+        ("INPUT.MIN_SIZE_TRAIN=[0]", "MIN_SIZE_TRAIN: a size is in pixels"),
+        ("SOLVER.IMS_PER_BATCH=0", "IMS_PER_BATCH: out of range"),
+        ("SOLVER.OPTIMIZER.NAME=Adam", "OPTIMIZER.NAME: no optimizer .*SGD"),
+        ("SOLVER.LR_SCHEDULER.NAME=polylr", "LR_SCHEDULER.NAME: .*Nearest: PolyLR"),
+        ("SOLVER.OPTIMIZER.BASE_LR=0", "BASE_LR: out of range. Expected a number above 0"),
+        ("SOLVER.CHECKPOINT_PERIOD=-1", "CHECKPOINT_PERIOD: out of range"),
+        ("SOLVER.LR_SCHEDULER.MAX_ITER=0", "MAX_ITER: out of range"),
+        ("TEST.EVAL_PERIOD=-5", "EVAL_PERIOD: out of range"),
+        ("TEST.EXECUTION=spares", "EXECUTION: .*Nearest: sparse"),
+        ("SEED=-2", "SEED: out of range"),
+        ("SOLVER.OPTIMIZER.MOMENTUM=1e999", "MOMENTUM must be finite"),
+    ],
+)
+def test_each_mistake_is_named_with_its_key_and_value(override, message):
+    listed = problems(override)
+    assert listed.startswith("the configuration cannot be used: ")
+    assert re.search(message, listed, flags=re.IGNORECASE), listed
+    key = override.partition("=")[0]
+    assert f"Received: {key}=" in listed or "Received: cells_per_layer=" in listed
+
+
+def test_everything_is_listed_at_once():
+    listed = problems("SEED=-2", "INPUT.FORMAT=GBR", "INPUT.CROP_SIZE=[100,100]", "DATASETS.TRAIN=[nothing]", *SMALL)
+    assert "4 problems" in listed
+    assert [line[:5] for line in listed.splitlines()[1:]] == [f"  {number}. " for number in range(1, 5)]
+
+
+def test_small_gates_need_four_pixels_at_the_coarsest_stride():
+    small_gate = "MODEL.GATE.SMALL_GATE=True"
+    assert "sides of at least 128" in problems(small_gate, "INPUT.CROP_SIZE=[96,256]")
+    validate_config(sound(small_gate, "INPUT.CROP_SIZE=[128,128]"))
+    validate_config(sound(small_gate, "INPUT.CROP_SIZE=[96,96]", "MODEL.GATE.GATE_ON=False"))
+
+
+def test_a_single_value_per_channel_cannot_be_normalised():
+    single = ["INPUT.CROP_SIZE=[32,32]", "MODEL.BACKBONE.NORM=BN", "MODEL.SEM_SEG_HEAD.NORM=BN"]
+    assert "needs two values" in problems(*single, "SOLVER.IMS_PER_BATCH=1")
+    assert "needs two values" in problems(*single, "SOLVER.IMS_PER_BATCH=2", world_size=2)
+    validate_config(sound(*single, "SOLVER.IMS_PER_BATCH=4"), world_size=2)
+
+
+def test_a_budget_needs_weight_gates_and_time():
+    assert "with weight 0 the budget" in problems("MODEL.BUDGET.CONSTRAIN=True")
+    budget = ["MODEL.BUDGET.CONSTRAIN=True", "MODEL.BUDGET.LOSS_WEIGHT=1"]
+    assert "the cost is the same whatever is learnt" in problems(*budget, "MODEL.GATE.GATE_ON=False")
+    assert "ends before the budget" in problems(*budget, "MODEL.BUDGET.UNUPDATE_RATE=1")
+
+
+def test_the_batch_is_shared_equally():
+    norms = ["MODEL.BACKBONE.NORM=BN", "MODEL.SEM_SEG_HEAD.NORM=BN"]
+    assert "a multiple of 3, such as 9" in problems(*norms, world_size=3)
+    validate_config(sound(*norms), world_size=4)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
+def test_a_gpu_that_is_not_there_is_noticed():
+    assert "torch sees no GPU" in problems("MODEL.DEVICE=cuda:1")
+    assert "BACKBONE.NORM: torch synchronises norms between GPUs only" in problems(world_size=2)
+
+
+def test_types_are_checked_even_where_values_were_set_by_hand():
+    cfg = sound()
+    cfg.SEED = "one"
+    cfg.INPUT.CROP_SIZE = [64.5, 64]
+    del cfg.MODEL["GATE"]
+    with pytest.raises(ConfigError) as caught:
+        validate_config(cfg)
+    for part in ("SEED must be of type int", "INPUT.CROP_SIZE[0] must be", "MODEL.GATE.GATE_ON is missing"):
+        assert part in str(caught.value)
+
+
+def test_a_data_set_of_the_user_is_checked_against_the_model():
+    name = "validation_test_set"
+    meta = DatasetMeta(class_names=("a", "b"), class_colors=((0, 0, 0), (1, 1, 1)), ignore_value=200)
+    if name not in DatasetCatalog.names():
+        DatasetCatalog.register(name, lambda: [], meta)
+    listed = problems(f"DATASETS.TRAIN=[{name}]", "DATASETS.TEST=[]")
+    assert f"the data set {name} has 2 classes" in listed
+    assert f"the data set {name} marks ignored pixels with 200" in listed
+    validate_config(
+        sound(
+            f"DATASETS.TRAIN=[{name}]",
+            "DATASETS.TEST=[]",
+            "MODEL.SEM_SEG_HEAD.NUM_CLASSES=2",
+            "MODEL.SEM_SEG_HEAD.IGNORE_VALUE=200",
+            "INPUT.CROP_LABEL_PAD_VALUE=200",
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("interval", "inside", "outside", "text"),
+    [
+        (Interval(0, 1), [0, 0.5, 1], [-1e-9, 1.1], "a number in [0, 1]"),
+        (Interval(0, 1, open_high=True), [0, 0.999], [1], "a number in [0, 1)"),
+        (Interval(0, open_low=True), [1e-9, 1e9], [0], "a number above 0"),
+        (Interval(-1), [-1, 5], [-2], "a number not below -1"),
+    ],
+)
+def test_intervals(interval, inside, outside, text):
+    assert all(value in interval for value in inside)
+    assert not any(value in interval for value in outside)
+    assert str(interval) == text

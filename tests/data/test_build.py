@@ -1,0 +1,134 @@
+from itertools import islice
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dl_lib.config.defaults import DEFAULTS
+from dl_lib.data import build_test_loader, build_train_loader
+from dl_lib.data.build import build_test_augmentations, build_train_augmentations
+from dl_lib.data.catalog import DatasetCatalog, UnknownDatasetError
+from dl_lib.data.transforms import RandomCropPad, RandomFlip, ResizeShortestEdge
+from dl_lib.utils import comm
+
+
+@pytest.fixture
+def cfg():
+    cfg = DEFAULTS.clone()
+    cfg.DATASETS.TRAIN = ["digit_scenes_train", "digit_scenes_val"]
+    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 11
+    cfg.INPUT.MIN_SIZE_TRAIN = [96, 128, 160]
+    cfg.INPUT.CROP_SIZE = [112, 144]
+    cfg.INPUT.MIN_SIZE_TEST = 0
+    cfg.SOLVER.IMS_PER_BATCH = 4
+    return cfg
+
+
+def pretend_to_be(monkeypatch, rank, world_size):
+    monkeypatch.setattr(comm, "get_rank", lambda: rank)
+    monkeypatch.setattr(comm, "get_world_size", lambda: world_size)
+
+
+def assert_same(left, right):
+    assert [sample["image_id"] for sample in left] == [sample["image_id"] for sample in right]
+    for one, other in zip(left, right, strict=True):
+        assert torch.equal(one["image"], other["image"])
+        assert torch.equal(one["sem_seg"], other["sem_seg"])
+
+
+def test_batches_are_the_same_for_any_number_of_workers(cfg):
+    alone = list(islice(build_train_loader(cfg), 3))
+    assert [len(batch) for batch in alone] == [4, 4, 4]
+    assert all(sample["image"].shape == (3, 112, 144) == (3, *sample["sem_seg"].shape) for sample in alone[0])
+    cfg.DATALOADER.NUM_WORKERS = 2
+    for left, right in zip(alone, build_train_loader(cfg), strict=False):
+        assert_same(left, right)
+
+
+def test_workers_start_after_opencv_has_run_threads_here(cfg):
+    """A worker forked beside a running pool of threads would wait for them for ever."""
+    cv2.setNumThreads(2)
+    cv2.resize(np.zeros((2000, 2000, 3), np.float32), (3000, 3000), interpolation=cv2.INTER_CUBIC)
+    cfg.DATALOADER.NUM_WORKERS = 1
+    assert len(list(islice(build_test_loader(cfg, "digit_scenes_val"), 5))) == 5
+
+
+def test_a_later_start_gives_the_batches_that_come_then(cfg):
+    whole = list(islice(build_train_loader(cfg), 3))
+    assert_same(next(iter(build_train_loader(cfg, start_iteration=2))), whole[2])
+
+
+def test_processes_share_each_batch(cfg, monkeypatch):
+    whole = list(islice(build_train_loader(cfg), 2))
+    shares = []
+    for rank in range(2):
+        pretend_to_be(monkeypatch, rank, 2)
+        shares.append(list(islice(build_train_loader(cfg), 2)))
+    for step in range(2):
+        dealt = [sample for pair in zip(shares[0][step], shares[1][step], strict=True) for sample in pair]
+        assert_same(dealt, whole[step])
+
+
+def test_test_loader_gives_each_image_once_in_order_as_it_is(cfg, monkeypatch):
+    cfg.DATALOADER.NUM_WORKERS = 2
+    scenes = DatasetCatalog.get("digit_scenes_val")
+    batches = []
+    for rank in range(3):
+        pretend_to_be(monkeypatch, rank, 3)
+        loader = build_test_loader(cfg, "digit_scenes_val")
+        shard = list(loader)
+        assert len(shard) == len(loader)
+        batches += shard
+    assert [len(batch) for batch in batches] == [1] * 200
+    assert [batch[0]["image_id"] for batch in batches] == [f"val_{index:06d}" for index in range(200)]
+    for index in (0, 77, 199):
+        np.testing.assert_array_equal(batches[index][0]["sem_seg"], scenes[index]["sem_seg"])
+        np.testing.assert_array_equal(batches[index][0]["image"].permute(1, 2, 0), scenes[index]["image"][..., ::-1])
+
+
+def test_loading_leaves_the_global_generators_alone(cfg):
+    torch.manual_seed(0)
+    np.random.seed(0)
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    next(iter(build_train_loader(cfg)))
+    next(iter(build_test_loader(cfg, "digit_scenes_val")))
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+
+
+def test_augmentations_follow_the_config(cfg):
+    assert build_train_augmentations(cfg) == [
+        ResizeShortestEdge((96, 128, 160), 4096),
+        RandomFlip(0.5),
+        RandomCropPad((112, 144), image_pad=0, label_pad=255),
+    ]
+    assert build_test_augmentations(cfg) == []
+    cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.FLIP_PROB, cfg.INPUT.CROP_SIZE = [], 0.0, []
+    cfg.INPUT.MIN_SIZE_TEST = 100
+    assert build_train_augmentations(cfg) == []
+    assert build_test_augmentations(cfg) == [ResizeShortestEdge((100,), 2048)]
+
+
+def test_labels_beyond_the_classes_stop_the_loader_by_name(cfg):
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 2
+    with pytest.raises(ValueError, match=r"of image 'train_.*class \(0..1\)"):
+        next(iter(build_train_loader(cfg)))
+
+
+def test_what_cannot_work_is_refused(cfg, monkeypatch):
+    cfg.SEED = -1
+    with pytest.raises(ValueError, match=r"Received: SEED=-1$"):
+        build_train_loader(cfg)
+    cfg.SEED = 0
+    pretend_to_be(monkeypatch, 0, 3)
+    with pytest.raises(ValueError, match=r"among the 3 processes.*IMS_PER_BATCH=4$"):
+        build_train_loader(cfg)
+    pretend_to_be(monkeypatch, 0, 1)
+    cfg.DATASETS.TRAIN = ["digit_scenes_training"]
+    with pytest.raises(UnknownDatasetError, match="digit_scenes_train"):
+        build_train_loader(cfg)
+    cfg.DATASETS.TRAIN = []
+    with pytest.raises(ValueError, match="at least one data set"):
+        build_train_loader(cfg)

@@ -1,0 +1,67 @@
+import pytest
+
+from dl_lib.data.catalog import Catalog, DatasetCatalog, DatasetMeta, UnknownDatasetError
+from dl_lib.data.datasets.digit_scenes import DIGIT_SCENES_META
+
+META = DatasetMeta(class_names=("a", "b"), class_colors=((0, 0, 0), (255, 255, 255)))
+
+
+def test_loader_runs_at_get_and_not_before():
+    calls = []
+    catalog = Catalog()
+    catalog.register("mine", lambda: calls.append(1) or "the data set", META)
+    assert catalog.meta("mine") is META
+    assert catalog.names() == ("mine",)
+    assert calls == []
+    assert catalog.get("mine") == "the data set"
+    assert calls == [1]
+
+
+def test_second_registration_is_refused_and_changes_nothing():
+    catalog = Catalog()
+    catalog.register("mine", lambda: "first", META)
+    with pytest.raises(ValueError, match=r"registered already.*Received: name='mine'$"):
+        catalog.register("mine", lambda: "second", META)
+    assert catalog.get("mine") == "first"
+
+
+@pytest.mark.parametrize("ask", ["get", "meta"])
+def test_unknown_name_lists_the_nearest(ask):
+    with pytest.raises(UnknownDatasetError) as caught:
+        getattr(DatasetCatalog, ask)("digit_scene_train")
+    assert isinstance(caught.value, KeyError)
+    message = str(caught.value)
+    assert "digit_scenes_train, digit_scenes_val" in message
+    assert message.endswith("Received: name='digit_scene_train'")
+
+
+def test_unknown_name_that_is_near_nothing_lists_all():
+    catalog = Catalog()
+    catalog.register("mine", lambda: "first", META)
+    with pytest.raises(UnknownDatasetError, match="nearest names are: mine"):
+        catalog.get("???")
+    with pytest.raises(UnknownDatasetError, match="none at all"):
+        Catalog().get("mine")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"class_names": ("a", "a")}, "must differ"),
+        ({"class_colors": ((0, 0, 0),)}, "one colour for each of the 2 classes"),
+        ({"ignore_value": 1}, "outside the classes 0..1"),
+    ],
+)
+def test_meta_that_contradicts_itself_is_refused(change, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        DatasetMeta(**{"class_names": META.class_names, "class_colors": META.class_colors, **change})
+
+
+def test_digit_scenes_are_registered_with_eleven_well_separated_colors():
+    assert {"digit_scenes_train", "digit_scenes_val"} <= set(DatasetCatalog.names())
+    meta = DatasetCatalog.meta("digit_scenes_val")
+    assert meta is DIGIT_SCENES_META
+    assert meta.class_names == ("background", *"0123456789")
+    colors = meta.class_colors
+    assert min(sum(abs(p - q) for p, q in zip(a, b, strict=True)) for a in colors for b in colors if a != b) >= 100
+    assert len(set(colors)) == 11

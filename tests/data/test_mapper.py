@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+import torch
+
+from dl_lib.data.mapper import DatasetMapper, InvalidSampleError, MappedDataset
+from dl_lib.data.samplers import SampleKey
+from dl_lib.data.transforms import HorizontalFlip, RandomCropPad, RandomFlip, Resize
+
+
+class Always:
+    """An augmentation with one outcome."""
+
+    def __init__(self, geometry) -> None:
+        self.geometry = geometry
+
+    def draw(self, rng, *, size):
+        return self.geometry
+
+
+def make_mapper(augmentations=(), **changes) -> DatasetMapper:
+    settings = {"channel_order": "RGB", "num_classes": 4, "ignore_value": 255, "transform_label": True}
+    return DatasetMapper(augmentations, **{**settings, **changes})
+
+
+def make_sample(label=None, *, size=(6, 8), name="street_7"):
+    label = np.zeros(size, np.uint8) if label is None else label
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    return {"image": image, "sem_seg": label, "image_id": name, "file_name": f"{name}.png"}
+
+
+def map_one(mapper, sample):
+    return mapper(sample, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_channel_order(order):
+    sample = make_sample()
+    image = map_one(make_mapper(channel_order=order), sample)["image"]
+    assert (image.shape, image.dtype) == ((3, 6, 8), torch.uint8)
+    for channel, color in enumerate(order):
+        np.testing.assert_array_equal(image[channel], sample["image"][..., "RGB".index(color)])
+
+
+def test_training_moves_the_label_with_the_image():
+    label = np.arange(48).reshape(6, 8) % 4
+    mapped = map_one(make_mapper([Always(HorizontalFlip(True)), Always(Resize(12, 16))]), make_sample(label))
+    assert mapped["sem_seg"].dtype == torch.int64
+    np.testing.assert_array_equal(mapped["sem_seg"], label[:, ::-1].repeat(2, 0).repeat(2, 1))
+    assert mapped["image"].shape == (3, 12, 16)
+    assert (mapped["height"], mapped["width"]) == (12, 16)
+    assert (mapped["image_id"], mapped["file_name"]) == ("street_7", "street_7.png")
+
+
+def test_testing_leaves_the_label_at_its_own_size():
+    label = np.arange(48).reshape(6, 8).astype(np.uint8) % 4
+    mapped = map_one(make_mapper([Always(Resize(3, 4))], transform_label=False), make_sample(label))
+    assert mapped["image"].shape == (3, 3, 4)
+    np.testing.assert_array_equal(mapped["sem_seg"], label)
+    assert (mapped["height"], mapped["width"]) == (6, 8)
+
+
+def test_the_raw_sample_is_left_as_it_was():
+    sample = make_sample()
+    before = sample["image"].copy()
+    mapped = map_one(make_mapper(channel_order="BGR"), sample)
+    mapped["image"].zero_()
+    mapped["sem_seg"].fill_(3)
+    np.testing.assert_array_equal(sample["image"], before)
+    assert not sample["sem_seg"].any()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
+@pytest.mark.parametrize("wrong", [4, 200, 254])
+def test_label_that_is_no_class_is_named_and_not_clipped(dtype, wrong):
+    label = np.full((6, 8), 255, dtype)
+    label[2, 3:5] = wrong
+    with pytest.raises(InvalidSampleError) as caught:
+        map_one(make_mapper(), make_sample(label))
+    message = str(caught.value)
+    assert "street_7" in message
+    assert "0..3" in message
+    assert "(255)" in message
+    assert message.endswith(f"Received: values=[{wrong}], at 2 of 48 pixels")
+
+
+@pytest.mark.parametrize(("ignore", "value"), [(-1, 255), (-2, 254), (255, -1)])
+def test_negative_values_are_not_wrapped_around(ignore, value):
+    label = np.full((6, 8), value, np.uint8 if value > 0 else np.int32)
+    with pytest.raises(InvalidSampleError, match=rf"Received: values=\[{value}\]"):
+        map_one(make_mapper(ignore_value=ignore), make_sample(label))
+
+
+@pytest.mark.parametrize(("ignore", "dtype"), [(-1, np.int8), (255, np.uint8), (300, np.uint16)])
+def test_the_ignore_value_passes_whatever_it_is(ignore, dtype):
+    label = np.full((6, 8), ignore, dtype)
+    label[0] = 3
+    mapped = map_one(make_mapper(ignore_value=ignore), make_sample(label))
+    np.testing.assert_array_equal(mapped["sem_seg"], label.astype(np.int64))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"sem_seg": np.zeros((6, 7), np.uint8)}, r"6 x 8 pixels.*Received: shape=\(6, 7\)"),
+        ({"sem_seg": np.zeros((6, 8), np.float32)}, "dtype=float32"),
+        ({"image": np.zeros((6, 8), np.uint8)}, r"\(H, W, 3\) uint8. Received: shape=\(6, 8\)"),
+        ({"image": np.zeros((6, 8, 3), np.float32)}, "dtype=float32"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_by_name(change, complaint):
+    with pytest.raises(InvalidSampleError, match=f"image 'street_7' .*{complaint}"):
+        map_one(make_mapper(), {**make_sample(), **change})
+
+
+def test_unknown_channel_order_is_refused():
+    with pytest.raises(ValueError, match=r"BGR, RGB. Received: channel_order='GRB'$"):
+        make_mapper(channel_order="GRB")
+
+
+def test_mapped_sample_depends_on_seed_epoch_and_index_only():
+    raw = [make_sample(size=(30, 30), name=str(index)) for index in range(3)]
+    augmentations = [RandomFlip(), RandomCropPad((9, 9))]
+
+    def make(seed=0):
+        return MappedDataset(raw, mapper=make_mapper(augmentations), seed=seed)
+
+    def image(dataset, epoch, index):
+        return dataset[SampleKey(epoch, index)]["image"]
+
+    dataset = make()
+    first = image(dataset, 0, 1)
+    others = [image(dataset, 1, 1), image(dataset, 0, 2), image(make(seed=1), 0, 1)]
+    assert torch.equal(image(dataset, 0, 1), first)
+    assert torch.equal(image(make(), 0, 1), first)
+    assert not any(torch.equal(other, first) for other in others)

@@ -1,0 +1,74 @@
+"""From a config to the files of a run, over a data set and a model that are made up here."""
+
+import json
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from dl_lib.config import get_cfg
+from dl_lib.data import DatasetMeta
+from dl_lib.evaluation import evaluate_datasets, inference
+from dl_lib.modeling.dynamic.lattice import Lattice
+from tests.evaluation.fakes import NAMES, FakeModel, make_samples
+
+
+class Tables:
+    def table(self, height, width):
+        return type("Table", (), {"expected_all_open": 1e6 * height * width})
+
+
+class RoutedModel(FakeModel):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Module()
+        self.backbone.lattice = Lattice([2])
+        self.backbone.size_divisor = 32
+        self.costs = Tables()
+
+    def output(self, sample):
+        output = super().output(sample)
+        return {**output, "gates": output["gates"][:4]}
+
+
+@pytest.fixture
+def cfg(monkeypatch):
+    samples = {"first_val": make_samples(3), "second_val": make_samples(2, seed=1)}
+    meta = DatasetMeta(class_names=NAMES, class_colors=((0, 0, 0),) * len(NAMES))
+    monkeypatch.setattr(inference, "build_test_loader", lambda cfg, name: [[sample] for sample in samples[name]])
+    monkeypatch.setattr(inference.DatasetCatalog, "meta", lambda name: meta)
+    cfg = get_cfg()
+    cfg.DATASETS.TEST = list(samples)
+    return cfg
+
+
+def test_every_data_set_is_evaluated_logged_and_written(cfg, tmp_path, caplog):
+    cfg.MODEL.BUDGET.CONSTRAIN, cfg.MODEL.BUDGET.LOSS_MU = True, 0.5
+    with caplog.at_level(logging.INFO, "dl_lib.evaluation"):
+        results = evaluate_datasets(cfg, RoutedModel(), tmp_path)
+    assert {name: result.num_images for name, result in results.items()} == {"first_val": 3, "second_val": 2}
+    written = json.loads((tmp_path / "results.json").read_text())["datasets"]
+    assert {name: result.metrics.mean_iou for name, result in results.items()} == {
+        name: values["mIoU"] for name, values in written.items()
+    }
+    # Inputs of 32x64 and 64x64 in turn, a budget of half of 1 MFLOP per pixel.
+    assert written["second_val"]["budget_gflops"]["target"] == pytest.approx(0.5 * (32 * 64 + 64 * 64) / 2 / 1e3)
+    assert [name in caplog.text for name in ("first_val: 3 images", "second_val: 2 images")] == [True, True]
+    assert (tmp_path / "route_first_val.png").stat().st_size > 1000
+
+
+def test_networks_without_a_lattice_have_neither_route_nor_budget(cfg, tmp_path):
+    evaluate_datasets(cfg, FakeModel(gates=False), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.json", "results.md"]
+    assert "budget_gflops" not in json.loads((tmp_path / "results.json").read_text())["datasets"]["first_val"]
+
+
+def test_training_goes_on_after_an_evaluation(cfg, tmp_path):
+    model = RoutedModel()
+    before = [module.training for module in model.modules()]
+    evaluate_datasets(cfg, model, tmp_path)
+    assert [module.training for module in model.modules()] == before
+    assert not torch.is_inference_mode_enabled()
+    model.trained(torch.rand(2, 3, 4, 4)).sum().backward()
+    assert model.trained[0].weight.grad.isfinite().all()

@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import interpolate
+
+from dl_lib.modeling.dynamic import gate as gate_module
+from dl_lib.modeling.dynamic.gate import SoftGate
+from dl_lib.modeling.dynamic.ops import CELL_OPERATIONS, CellOperation
+
+OPERATIONS = sorted(dict(CELL_OPERATIONS))
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 4), (8, 12), (5, 6), (7, 11), (16, 9)])
+def test_the_small_gate_looks_at_the_bilinear_resize(height, width):
+    x = torch.randn(2, 3, height, width, dtype=torch.float64)
+    expected = interpolate(x, scale_factor=0.25, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(gate_module._shrink(x), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_gate_values_by_hand():
+    gate = SoftGate(4, 3, norm="BN", init_bias=1.5).double().eval()
+    x = torch.randn(2, 4, 5, 6, dtype=torch.float64)
+    weight = gate.reduce.conv.weight[:, :, 0, 0]
+    hidden = torch.relu(torch.einsum("oc,bchw->bohw", weight, x) / (1 + 1e-5) ** 0.5).mean(dim=(2, 3))
+    logits = hidden @ gate.predict.weight[:, :, 0, 0].T + 1.5
+    torch.testing.assert_close(gate(x), logits.tanh().clamp(min=0))
+
+
+def test_gates_start_from_he_and_the_given_bias():
+    gate = SoftGate(512, 2, norm="BN", init_bias=1.5)
+    assert gate.predict.bias.tolist() == [1.5, 1.5]
+    assert gate.reduce.conv.weight.std().item() == pytest.approx((2 / 512) ** 0.5, rel=0.02)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_keep_the_shape_and_learn(name):
+    operation = CELL_OPERATIONS.get(name)(8, norm="BN")
+    x = torch.randn(2, 8, 9, 7, requires_grad=True)
+    y = operation(x)
+    assert y.shape == x.shape
+    assert not isinstance(list(operation.modules())[-1], nn.ReLU), "the transitions begin with a ReLU"
+    if name != "none":
+        y.square().sum().backward()
+        assert x.grad.any()
+        assert all(p.grad is not None for p in operation.parameters())
+
+
+def test_operations_sum_up():
+    operation = CellOperation(8, cell_types=OPERATIONS, norm="BN").double().eval()
+    x = torch.randn(1, 8, 6, 6, dtype=torch.float64)
+    torch.testing.assert_close(operation(x), sum(part(x) for part in operation.values()))
+
+
+def test_the_sum_is_never_the_input_itself():
+    x = torch.randn(1, 8, 4, 4)
+    y = CellOperation(8, cell_types=["skip_connect"], norm="BN")(x)
+    assert torch.equal(x, y)
+    assert x.data_ptr() != y.data_ptr()
+
+
+def test_drop_path_leaves_out_operations_by_image_and_keeps_the_mean():
+    operation = CellOperation(8, cell_types=["avg_pool_3x3", "skip_connect"], norm="BN")
+    x = torch.ones(4000, 8, 1, 1)
+    torch.manual_seed(0)
+    y = operation(x, drop_prob=0.25)[:, 0, 0, 0] - 1  # without the identity, which is never dropped
+    torch.testing.assert_close(y.unique(), torch.tensor([0, 1 / 0.75]))
+    assert y.mean().item() == pytest.approx(1, abs=0.05)
+    assert (y == 0).float().mean().item() == pytest.approx(0.25, abs=0.03)

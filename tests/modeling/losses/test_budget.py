@@ -1,0 +1,34 @@
+import json
+
+import pytest
+import torch
+
+from dl_lib.modeling import BudgetConstraint
+from tests.published import REFERENCE
+
+BUDGET = BudgetConstraint(loss_weight=0.5, target_share=0.2, dense_mflops=100.0, start_rate=0.4, warm_up=True)
+
+
+@pytest.mark.parametrize(
+    ("step_rate", "warm"), [(0.4, 0.0), (0.401, 0.05), (0.41, 0.5), (0.42, 1.0), (0.9, 1.0)]
+)
+def test_closed_form(step_rate, warm):
+    expected = torch.tensor(70.0, dtype=torch.float64, requires_grad=True)
+    loss = BUDGET(expected, step_rate=step_rate)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.5 * warm * (0.7 - 0.2) ** 2)
+    assert expected.grad.item() == pytest.approx(0.5 * warm * 2 * (0.7 - 0.2) / 100)
+
+
+def test_sets_in_at_its_share_of_the_training():
+    assert not BUDGET.is_active(0.3999)
+    assert BUDGET.is_active(0.4)
+
+
+def test_warm_up_of_the_published_schedule():
+    rows = json.loads((REFERENCE / "solver" / "budget_warm_up.json").read_text())
+    budget = BudgetConstraint(loss_weight=1.0, target_share=0.0, dense_mflops=1.0, start_rate=0.4, warm_up=True)
+    for _iteration, step_rate, warm in rows:
+        assert budget.is_active(step_rate) is (warm is not None)
+        if warm is not None:
+            assert budget(torch.tensor(1.0, dtype=torch.float64), step_rate=step_rate).item() == pytest.approx(warm)

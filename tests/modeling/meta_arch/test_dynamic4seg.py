@@ -1,0 +1,168 @@
+"""What users of the model rely on: inputs of any size, outputs at the size asked for, costs per image."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from dl_lib.config import get_cfg
+from dl_lib.modeling import DynamicNet4Seg, build_model
+from tests.published import REFERENCE, SETTINGS, batch_of, build_case
+
+TINY = [*SETTINGS["tiny"], "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.NORM", "BN", "MODEL.SEM_SEG_HEAD.NORM", "BN"]
+FLOPS = {"expt_flops", "real_flops", "real_flops_complete", "executed_flops"}
+
+
+def model_of(*overrides):
+    torch.manual_seed(0)
+    cfg = get_cfg()
+    cfg.merge_from_list([*TINY, *overrides])
+    return build_model(cfg)
+
+
+def random_image(height, width, **more):
+    return {"image": torch.randint(0, 256, (3, height, width), dtype=torch.uint8), **more}
+
+
+@pytest.mark.parametrize("name", ["Seg.Layer16", "Seg.Layer33.ImageNet"])
+def test_parameter_counts_by_part(name):
+    published = json.loads((REFERENCE / "models.json").read_text())[name]
+    cfg = get_cfg()
+    cfg.merge_from_list([*SETTINGS[name], "MODEL.DEVICE", "meta"])
+    with torch.device("meta"):
+        model = build_model(cfg)
+    counts = {"total": 0, "stem": 0, "init_layer": 0, "cells": 0, "head": 0, "gates": 0, "cell_ops": 0}
+    counts |= {"res_up": 0, "res_down": 0, "norm": 0}
+    for key, parameter in model.named_parameters():
+        size = parameter.numel()
+        source, inner = ".cells.layer0_" in key, ".cells." in key and ".cells.layer0_" not in key
+        counts["total"] += size
+        counts["stem"] += size * (".stem." in key)
+        counts["init_layer"] += size * source
+        counts["cells"] += size * inner
+        counts["head"] += size * key.startswith("sem_seg_head.")
+        counts["gates"] += size * (".gate." in key)
+        counts["cell_ops"] += size * (".operation." in key)
+        counts["res_up"] += size * (".transitions.up." in key)
+        counts["res_down"] += size * (".transitions.down." in key)
+        counts["norm"] += size * (".norm." in key)
+    assert counts == {part: published[f"params_{part}"] for part in counts}
+
+
+def test_outputs_come_at_the_size_asked_for():
+    model = model_of().eval()
+    inputs = [random_image(100, 150), random_image(33, 64) | {"height": 40, "width": 90}]
+    with torch.no_grad():
+        outputs = model(inputs)
+    assert [tuple(o["sem_seg"].shape) for o in outputs] == [(19, 100, 150), (19, 40, 90)]
+    for output in outputs:
+        assert set(output["flops"]) == FLOPS
+        assert all(isinstance(value, float) for value in output["flops"].values())
+        assert output["gates"].shape == (len(model.backbone.lattice.edges),)
+
+
+def test_executed_is_real_complete_to_the_last_digit():
+    model = build_case("tiny__mix3").eval()
+    with torch.no_grad():
+        (output,) = model(batch_of(0))
+    assert output["flops"]["executed_flops"] == output["flops"]["real_flops_complete"]
+    model.backbone.sparse = False
+    with torch.no_grad():
+        (dense,) = model(batch_of(0))
+    assert dense["flops"]["executed_flops"] > output["flops"]["executed_flops"]
+    assert dense["flops"]["real_flops_complete"] == output["flops"]["real_flops_complete"]
+
+
+def test_costs_are_those_of_the_input_size():
+    model = model_of("MODEL.GATE.GATE_ON", False).eval()
+    with torch.no_grad():
+        small, large = (model([random_image(side, side)])[0]["flops"]["expt_flops"] for side in (64, 128))
+    assert large == pytest.approx(4 * small, rel=1e-12)
+
+
+def test_training_returns_losses_and_mean_costs():
+    model = model_of("MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.LOSS_WEIGHT", 0.5, "MODEL.BUDGET.UNUPDATE_RATE", 0.3)
+    model.train()
+    batch = [random_image(64, 64, sem_seg=torch.randint(0, 19, (64, 64))) for _ in range(2)]
+    losses, flops = model(batch, step_rate=0.1)
+    assert set(losses) == {"loss_sem_seg"}
+    assert set(flops) == FLOPS
+    losses, _ = model(batch, step_rate=0.5)
+    assert set(losses) == {"loss_sem_seg", "loss_budget"}
+    losses["loss_budget"].backward()
+    moved = {key for key, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert any(".gate." in key for key in moved), "the budget acts on the gates"
+    assert not any("sem_seg_head" in key for key in moved)
+
+
+def test_the_denominator_of_the_budget_is_measured_at_the_crop():
+    crop = ["INPUT.CROP_SIZE", [128, 256], "MODEL.BUDGET.CONSTRAIN", True]
+    model = model_of(*crop)
+    assert model.budget.dense_mflops == model.costs.table(128, 256).expected_all_open / 1e6
+    assert model_of(*crop, "MODEL.BUDGET.FLOPS_ALL", 26300).budget.dense_mflops == 26300
+    with pytest.raises(ValueError, match=r"give MODEL\.BUDGET\.FLOPS_ALL"):
+        model_of(*crop, "INPUT.CROP_SIZE", [])
+
+
+def test_ignored_pixels_leave_no_trace():
+    model = model_of().train()
+    label = torch.randint(0, 19, (64, 64))
+    label[:, 32:] = 255
+    other = label.clone()
+    image = random_image(64, 64)
+    losses = [model([image | {"sem_seg": x}, image | {"sem_seg": x}])[0]["loss_sem_seg"].item() for x in (label, other)]
+    assert losses[0] == losses[1]
+    logits_loss = math.log(19)
+    assert 0.2 * logits_loss < losses[0] < 5 * logits_loss
+
+
+def test_training_goes_on_after_an_evaluation_of_the_same_size():
+    model = model_of().eval()
+    with torch.inference_mode():
+        model([random_image(64, 64)])
+    model.train()
+    batch = [random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.long)) for _ in range(2)]
+    losses, flops = model(batch)
+    (losses["loss_sem_seg"] + flops["expt_flops"]).backward()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "training", "size", "message"),
+    [
+        (["MODEL.GATE.SMALL_GATE", True], False, (96, 160), "the smallest that works is 128x128"),
+        ([], True, (32, 32), "32x64, or 32x32 with two images or more"),
+        (["MODEL.GATE.SMALL_GATE", True], True, (128, 128), "128x256, or 128x128 with two images or more"),
+    ],
+)
+def test_sizes_that_cannot_work(overrides, training, size, message):
+    model = model_of(*overrides).train(training)
+    with pytest.raises(ValueError, match=message):
+        model([random_image(*size, sem_seg=torch.zeros(size, dtype=torch.long))])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20, 50)])
+def test_small_images_are_padded(size):
+    with torch.no_grad():
+        assert model_of().eval()([random_image(*size)])[0]["sem_seg"].shape == (19, *size)
+
+
+def test_the_backbone_names_the_smallest_input():
+    with pytest.raises(ValueError, match="the smallest input is 32x32; pad it"):
+        model_of().backbone(torch.zeros(1, 3, 30, 64))
+
+
+def test_a_gpu_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"set MODEL\.DEVICE to cpu"):
+        model_of("MODEL.DEVICE", "cuda")
+    assert model_of("MODEL.DEVICE", "auto").device.type == "cpu"
+
+
+def test_parts_can_be_built_by_hand():
+    built = model_of()
+    model = DynamicNet4Seg(
+        built.backbone, sem_seg_head=built.sem_seg_head, pixel_mean=[0, 0, 0], pixel_std=[1, 1, 1], ignore_value=255
+    ).eval()
+    with torch.no_grad():
+        assert model([random_image(32, 32)])[0]["sem_seg"].shape == (19, 32, 32)

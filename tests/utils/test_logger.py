@@ -1,0 +1,76 @@
+"""Where lines go, and how often."""
+
+import io
+import logging
+import sys
+
+import pytest
+
+from dl_lib.utils.logger import REPEATS_BAR, setup_logger
+from tests.engine.toys import logging_as_before
+
+
+@pytest.fixture(autouse=True)
+def handlers_as_before():
+    with logging_as_before():
+        yield
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_each_line_comes_once_however_often_it_is_set_up(tmp_path, capsys):
+    for _ in range(3):
+        setup_logger(tmp_path)
+    logging.getLogger("dl_lib.some.module").info("hello")
+    logging.getLogger("fvcore.common").warning("careful")
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split("] ", 1)[1] for line in printed] == ["hello", "WARNING: careful"]
+    written = (tmp_path / "log.txt").read_text().splitlines()
+    assert [line.split("] ", 1)[1] for line in written] == [
+        "INFO dl_lib.some.module: hello",
+        "WARNING fvcore.common: careful",
+    ]
+
+
+def test_a_second_run_in_the_same_process_has_its_own_file(tmp_path):
+    setup_logger(tmp_path / "first").info("one")
+    setup_logger(tmp_path / "second").info("two")
+    assert "two" not in (tmp_path / "first" / "log.txt").read_text()
+    assert "one" not in (tmp_path / "second" / "log.txt").read_text()
+
+
+def test_a_resumed_run_adds_to_its_file(tmp_path):
+    setup_logger(tmp_path).info("one")
+    setup_logger(tmp_path).info("two")
+    assert [line[-3:] for line in (tmp_path / "log.txt").read_text().splitlines()] == ["one", "two"]
+
+
+def test_other_processes_keep_off_the_terminal(tmp_path, capsys):
+    setup_logger(tmp_path, rank=3).info("from the third")
+    assert capsys.readouterr() == ("", "")
+    assert "from the third" in (tmp_path / "log_rank3.txt").read_text()
+    assert not (tmp_path / "log.txt").exists()
+
+
+def test_a_programs_own_handlers_stay(tmp_path):
+    logger, own = logging.getLogger("dl_lib"), logging.NullHandler()
+    logger.addHandler(own)
+    setup_logger(tmp_path)
+    assert own in logger.handlers
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_the_bar_shows_is_not_said_twice_in_a_terminal(tmp_path, monkeypatch, is_terminal):
+    stream = Terminal() if is_terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    logger = setup_logger(tmp_path)
+    logger.info("loss 1.0", extra=REPEATS_BAR)
+    logger.error("stop")
+    assert ("loss 1.0" in stream.getvalue()) is not is_terminal
+    assert "loss 1.0" in (tmp_path / "log.txt").read_text()
+    assert ("\x1b[" in stream.getvalue()) is is_terminal  # colours in a terminal only
+    assert "\x1b[" not in (tmp_path / "log.txt").read_text()
