@@ -70,7 +70,12 @@ def _value(key, shape, gates):
     elif key.endswith("gate_conv_beta.2.bias"):
         value = _gate_bias(key, noise, gates)
     else:
-        scales = {".stem_1.": 1 / 64, "gate_conv_beta.2": 8.0 if gates == "split" else 0.3, ".res_up.": 0.8, ".res_down.": 0.8}
+        scales = {
+            ".stem_1.": 1 / 64,
+            "gate_conv_beta.2": 8.0 if gates == "split" else 0.3,
+            ".res_up.": 0.8,
+            ".res_down.": 0.8,
+        }
         scale = next((scale for part, scale in scales.items() if part in key), 1)
         value = scale * noise / np.sqrt(np.prod(shape[1:]))
     return np.asarray(value, np.float32)

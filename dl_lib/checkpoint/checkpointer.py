@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import IO, Any
+from typing import Any
 
 from fvcore.common.checkpoint import Checkpointer as FvcoreCheckpointer
 from torch import Tensor, nn
 
-from dl_lib.checkpoint.files import CheckpointError, make_path_manager, read_checkpoint, save_checkpoint, write_file
-from dl_lib.checkpoint.matching import BATCH_COUNTER, CheckpointMismatchError, Mismatch, find_mismatch
+from dl_lib.checkpoint.files import CheckpointError, make_path_manager, read_checkpoint, save_checkpoint
+from dl_lib.checkpoint.matching import CheckpointMismatchError, describe_share, find_mismatch, keys_by_part
 from dl_lib.checkpoint.released import is_released, translate_released
 from dl_lib.utils.comm import is_main_process
+from dl_lib.utils.files import LAST_CHECKPOINT_NAME, write_atomically
+from dl_lib.utils.names import nearest_names
 
 __all__ = ["Checkpointer"]
 
-LAST_CHECKPOINT = "last_checkpoint"  # the file that names the newest checkpoint of its folder
 
-
-class Checkpointer(FvcoreCheckpointer):  # type: ignore[misc]
+class Checkpointer(FvcoreCheckpointer):
     """fvcore's checkpointer, with files that are never torn, never executed, and never loaded in part.
 
     Weights of the published DynamicRouting code are recognised by their key names and load like our own.
 
     Args:
         model: the model; a parallel wrapper is taken off.
-        save_dir: the run's folder; "" saves nothing.
+        save_dir: the run's folder, a local one; "" saves nothing.
         save_to_disk: whether this process writes; by default the main process does.
         checkpointables: named objects with `state_dict()` and `load_state_dict()`: optimizer, schedule, ...
     """
@@ -68,17 +68,25 @@ class Checkpointer(FvcoreCheckpointer):  # type: ignore[misc]
             raise ValueError(f"these keys hold the model and the checkpointables already. Received: keys={taken}")
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info("Saving %s", path)
-        self.path_manager.mkdirs(self.save_dir)
-        save_checkpoint({**content, **kwargs}, path, path_manager=self.path_manager)
+        os.makedirs(self.save_dir, exist_ok=True)
+        save_checkpoint({**content, **kwargs}, path)
         self.tag_last_checkpoint(f"{name}.pth")
 
-    def load(self, path: str | os.PathLike[str], checkpointables: Sequence[str] | None = None) -> dict[str, Any]:
+    def load(
+        self,
+        path: str | os.PathLike[str],
+        checkpointables: Sequence[str] | None = None,
+        *,
+        may_lack: Sequence[str] = (),
+    ) -> dict[str, Any]:
         """Loads all of the model, and checkpointables; on an error by name or shape the model stays as it was.
 
         Args:
             path: a file or http(s) address; "" loads nothing.
             checkpointables: names of those to load, which the file must hold. None means all that the file holds
                 (none of a file of the published code: its optimizer numbers its parameters differently).
+            may_lack: parts of the model that the file need not hold, by components of the model's keys: "gate",
+                "sem_seg_head". What it lacks of them stays as it is, and the log counts it.
 
         Returns:
             What else the file holds.
@@ -95,7 +103,7 @@ class Checkpointer(FvcoreCheckpointer):  # type: ignore[misc]
         checkpoint = self._load_file(self._fetch(path))
         released = is_released(checkpoint["model"])
         names = self._choose(checkpoint, checkpointables, released=released, path=path)
-        self._load_weights(checkpoint.pop("model"), released=released, path=path)
+        self._load_weights(checkpoint.pop("model"), released=released, path=path, may_lack=may_lack)
         for name in names:
             try:
                 self.checkpointables[name].load_state_dict(checkpoint.pop(name))
@@ -105,16 +113,17 @@ class Checkpointer(FvcoreCheckpointer):  # type: ignore[misc]
                 ) from error
         return checkpoint
 
-    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+    def resume_or_load(self, path: str, *, resume: bool = True, may_lack: Sequence[str] = ()) -> dict[str, Any]:
         """Goes on from the folder's last checkpoint with all checkpointables, or loads the weights in `path`.
 
         Args:
             path: weights to start from where there is nothing to go on from, or `resume` is false; may be "".
-            resume: go on where there is a checkpoint; it must then hold all checkpointables.
+            resume: go on where there is a checkpoint; it must then hold all of the model and all checkpointables.
+            may_lack: parts of the model that the file at `path` need not hold, see `load`.
         """
         if resume and self.has_checkpoint():
             return self.load(self.get_checkpoint_file(), checkpointables=list(self.checkpointables))
-        return self.load(path, checkpointables=[])
+        return self.load(path, checkpointables=[], may_lack=may_lack)
 
     def has_checkpoint(self) -> bool:
         """Whether `save_dir` holds a checkpoint to go on from."""
@@ -122,33 +131,30 @@ class Checkpointer(FvcoreCheckpointer):  # type: ignore[misc]
 
     def get_checkpoint_file(self) -> str:
         """Path of the last checkpoint in `save_dir`; "" if there is none."""
-        tag = os.path.join(self.save_dir, LAST_CHECKPOINT)
-        if not self.save_dir or not self.path_manager.exists(tag):
+        tag = os.path.join(self.save_dir, LAST_CHECKPOINT_NAME)
+        if not self.save_dir or not os.path.exists(tag):
             return ""
-        with self.path_manager.open(tag, "r") as file:
+        with open(tag, encoding="utf-8") as file:
             name = file.read().strip()
         return os.path.join(self.save_dir, name) if name else ""
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Names the last checkpoint of `save_dir`, atomically."""
-
-        def write(file: IO[bytes]) -> None:
-            file.write(last_filename_basename.encode())
-
-        write_file(os.path.join(self.save_dir, LAST_CHECKPOINT), write, path_manager=self.path_manager)
+        write_atomically(os.path.join(self.save_dir, LAST_CHECKPOINT_NAME), last_filename_basename)
 
     def _load_file(self, f: str) -> dict[str, Any]:
         return read_checkpoint(f)
 
     def _fetch(self, path: str) -> str:
         """A local copy of what `path` names."""
-        if "://" in path or self.path_manager.exists(path):
+        if "://" in path:
             return self.path_manager.get_local_path(path)
+        if os.path.exists(path):
+            return path
         folder, name = os.path.split(path)
-        existing = self.path_manager.ls(folder or os.curdir) if self.path_manager.isdir(folder or os.curdir) else []
-        near = difflib.get_close_matches(name, existing, n=3)
-        hint = f"nearest names there: {', '.join(near)}" if near else "and none like it in that folder"
-        raise CheckpointError(f"there is no such checkpoint, {hint}. Received: path={path!r}")
+        folder = folder or os.curdir
+        there = nearest_names(name, os.listdir(folder)) if os.path.isdir(folder) else "the folder does not exist either"
+        raise CheckpointError(f"there is no such checkpoint in its folder; {there}. Received: path={path!r}")
 
     def _choose(
         self, checkpoint: Mapping[str, Any], names: Sequence[str] | None, *, released: bool, path: str
@@ -170,7 +176,9 @@ class Checkpointer(FvcoreCheckpointer):  # type: ignore[misc]
             self.logger.warning("Not in %s, so they stay as they are: %s", path, ", ".join(absent))
         return held if names is None else names
 
-    def _load_weights(self, weights: Mapping[str, Tensor], *, released: bool, path: str) -> None:
+    def _load_weights(
+        self, weights: Mapping[str, Tensor], *, released: bool, path: str, may_lack: Sequence[str]
+    ) -> None:
         original_names: Mapping[str, str] = {}
         untranslated: Mapping[str, str] = {}
         if released:
@@ -180,11 +188,16 @@ class Checkpointer(FvcoreCheckpointer):  # type: ignore[misc]
             self.logger.info("%d keys of the published code translated", len(translation.original_names))
         own = self.model.state_dict()
         found = find_mismatch(weights, model=own)
-        mismatch = Mismatch(found.missing, found.unexpected, found.shapes, untranslated)
+        lacking = keys_by_part(found.missing, parts=may_lack)
+        allowed = {key for keys in lacking.values() for key in keys}
+        missing = tuple(key for key in found.missing if key not in allowed)
+        mismatch = dataclasses.replace(found, missing=missing, untranslated=untranslated)
         if mismatch:
             raise CheckpointMismatchError(mismatch, path=path, original_names=original_names)
-        counters = {key: value for key, value in own.items() if key.endswith(BATCH_COUNTER)}
-        self.model.load_state_dict({**counters, **{key: weights[key] for key in weights if key in own}}, strict=True)
+        for part, keys in lacking.items():
+            share = describe_share(keys, part=part, model=own)
+            self.logger.info("Not in %s, as it may be, so they keep their initialisation: %s", path, share)
+        self.model.load_state_dict({**own, **{key: weights[key] for key in weights if key in own}}, strict=True)
 
     def _cell_types(self, path: str) -> Sequence[str]:
         cell_types = getattr(getattr(self.model, "backbone", None), "cell_types", None)

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dl_lib.checkpoint.files import CheckpointError, make_path_manager, read_checkpoint, save_checkpoint
+from dl_lib.checkpoint.files import CheckpointError, read_checkpoint, save_checkpoint
 from dl_lib.checkpoint.matching import CheckpointMismatchError, Mismatch, find_mismatch
 from dl_lib.checkpoint.released import RELEASED_CELL_TYPES, is_released, translate_released
 from dl_lib.config import CfgNode, get_cfg
+from dl_lib.modeling import build_model
 from dl_lib.modeling.dynamic.lattice import FINEST_STRIDE
 
 __all__ = ["Conversion", "convert_file", "describe_network"]
@@ -81,7 +82,7 @@ def convert_file(
     mismatch = Mismatch(found.missing, found.unexpected, found.shapes, translation.untranslated)
     if mismatch:
         raise CheckpointMismatchError(mismatch, path=source, original_names=translation.original_names)
-    save_checkpoint({"model": dict(translation.weights)}, target, path_manager=make_path_manager())
+    save_checkpoint({"model": dict(translation.weights)}, target)
     return Conversion(
         path=target,
         num_keys=len(published),
@@ -128,8 +129,6 @@ def describe_network(weights: Mapping[str, Tensor], *, cell_types: Sequence[str]
 
 
 def _build_on_meta(settings: Mapping[str, object]) -> nn.Module:
-    from dl_lib.modeling import build_model  # here: building brings in every registered model
-
     cfg: CfgNode = get_cfg()
     cfg.merge_from_list([item for pair in settings.items() for item in pair])
     cfg.MODEL.DEVICE = "meta"

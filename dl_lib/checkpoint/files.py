@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import pickle
 import re
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from iopath.common.file_io import HTTPURLHandler, PathManager
 from torch import Tensor
 
-__all__ = ["CheckpointError", "make_path_manager", "read_checkpoint", "save_checkpoint", "write_file"]
+from dl_lib.utils.files import open_atomically
 
-PARTIAL_SUFFIX = ".partial"  # of a file that is being written; the same for each try, so that the next one replaces it
+__all__ = ["CheckpointError", "make_path_manager", "read_checkpoint", "save_checkpoint"]
+
 PARALLEL_PREFIX = "module."  # what DistributedDataParallel and DataParallel put before every key
 
 
@@ -28,7 +27,7 @@ class CheckpointError(ValueError):
 
 
 def make_path_manager() -> PathManager:
-    """A path manager for local paths and http(s) addresses (downloaded once, then cached)."""
+    """For reading: local paths and http(s) addresses (downloaded once, then cached)."""
     manager = PathManager()
     manager.register_handler(HTTPURLHandler())
     return manager
@@ -61,14 +60,13 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     return _with_weights(content, path=path)
 
 
-def save_checkpoint(content: Mapping[str, Any], path: str, *, path_manager: PathManager) -> None:
-    """Writes a file that `read_checkpoint` can read, atomically (see `write_file`).
+def save_checkpoint(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Writes a local file that `read_checkpoint` can read, atomically.
 
     Raises:
         CheckpointError: if something in `content` could not be read again; no file is left, an older one stays.
     """
-
-    def write(file: IO[bytes]) -> None:
+    with open_atomically(path) as file:
         torch.save(dict(content), file)
         file.flush()
         with torch.serialization.safe_globals(_numpy_values()):
@@ -79,51 +77,6 @@ def save_checkpoint(content: Mapping[str, Any], path: str, *, path_manager: Path
                 f"not be read again, because reading executes nothing. Save such objects as text or as plain values. "
                 f"Received: objects of {', '.join(sorted(unsafe))} under one of the keys {sorted(content)}"
             )
-
-    write_file(path, write, path_manager=path_manager)
-
-
-def write_file(path: str, write: Callable[[IO[bytes]], None], *, path_manager: PathManager) -> None:
-    """Writes a file so that its name never stands for half of it, whenever the process or the machine stops.
-
-    A local file is written under a temporary name in the same folder, flushed to the disk and renamed. A remote one
-    (`scheme://...`) is written locally and handed over whole.
-    """
-    if "://" not in path:
-        with _open_atomically(path) as file:
-            write(file)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        local = os.path.join(folder, os.path.basename(path))
-        with open(local, "wb") as file:
-            write(file)
-        path_manager.copy_from_local(local, path, overwrite=True)
-
-
-@contextlib.contextmanager
-def _open_atomically(path: str) -> Iterator[IO[bytes]]:
-    partial = path + PARTIAL_SUFFIX
-    try:
-        with open(partial, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.remove(partial)
-        raise
-    _sync_folder(os.path.dirname(path) or os.curdir)
-
-
-def _sync_folder(folder: str) -> None:
-    """Makes a rename last through a power cut; some file systems cannot, which costs that assurance only."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _numpy_values() -> list[Any]:

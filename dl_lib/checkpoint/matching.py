@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from dl_lib.checkpoint.files import CheckpointError
 
-__all__ = ["CheckpointMismatchError", "Mismatch", "find_mismatch"]
+__all__ = ["CheckpointMismatchError", "Mismatch", "describe_share", "find_mismatch", "keys_by_part"]
 
 BATCH_COUNTER = "num_batches_tracked"
 MAX_LINES = 20  # of one side in an error's text; the error's `mismatch` has all of them
@@ -72,6 +72,26 @@ def find_mismatch(file: Mapping[str, Tensor], *, model: Mapping[str, Tensor]) ->
     )
 
 
+def keys_by_part(keys: Iterable[str], *, parts: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The keys of each part that has any.
+
+    Args:
+        keys: dotted, of a state dict.
+        parts: components of keys, as "gate" or "sem_seg_head", at any place in them; several joined by dots if need be.
+    """
+    keys = tuple(keys)
+    by_part = {part: tuple(key for key in keys if f".{part}." in f".{key}.") for part in parts}
+    return {part: found for part, found in by_part.items() if found}
+
+
+def describe_share(keys: Sequence[str], *, part: str, model: Iterable[str]) -> str:
+    """How many of the model's keys of a part these are, and which if not all."""
+    whole = len(keys_by_part(model, parts=[part])[part])
+    if len(keys) == whole:
+        return f"all {whole} keys of {part!r}"
+    return f"{len(keys)} of {whole} keys of {part!r}\n" + _section("these are", len(keys), _grouped(keys)).rstrip()
+
+
 def _is_spare_counter(key: str, *sides: Mapping[str, Tensor]) -> bool:
     module, _, name = key.rpartition(".")
     return name == BATCH_COUNTER and all(f"{module}.running_var" in side for side in sides)
@@ -84,7 +104,10 @@ def _hints(mismatch: Mismatch) -> Iterable[str]:
         yield f"different cells, {', '.join(sides)}: MODEL.BACKBONE.LAYER_NUM and CELL_NUM_LIST"
     in_file, in_model = _has_gates(mismatch.unexpected, outside=more), _has_gates(mismatch.missing, outside=fewer)
     if in_model and not in_file:
-        yield "the file has no gates, the model has: MODEL.GATE.GATE_ON is False for such a file"
+        yield (
+            "the file has no gates, the model has: MODEL.GATE.GATE_ON is False for such a file, "
+            "or MODEL.WEIGHTS_MAY_LACK=[gate] lets them start from the initialisation"
+        )
     if in_file and not in_model:
         yield "the file has gates, the model has none: MODEL.GATE.GATE_ON is True for such a file"
     classes = mismatch.shapes.get("sem_seg_head.predictor.bias")

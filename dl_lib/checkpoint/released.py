@@ -23,7 +23,7 @@ _SIGNATURE = re.compile(
 )
 _CELL = re.compile(r"backbone\.(?:init_layer|all_cell_list\.(?P<layer>\d+)\.(?P<scale>\d+))\.(?P<part>.+)")
 _OPERATION = re.compile(r"cell_ops\._ops\.(?P<position>\d+)\.op\.(?P<part>.+)")
-_FIXED_GATE = "gate_weights_beta"  # stands in each cell of a network without gates; always one
+_FIXED_GATE = "gate_weights_beta"  # stands in each cell of a network without gates; always one, and not needed
 
 Rules = tuple[tuple[re.Pattern[str], str], ...]
 
@@ -77,14 +77,12 @@ class Translation:
 
     Attributes:
         weights: our key -> tensor.
-        original_names: our key -> the file's key.
-        fixed_gates: keys of gates that are constantly one; networks without gates need nothing of them.
+        original_names: our key -> the file's key; those of fixed gates are left out, as they have no values to learn.
         untranslated: the file's keys that have no counterpart -> why.
     """
 
     weights: Mapping[str, Tensor]
     original_names: Mapping[str, str]
-    fixed_gates: tuple[str, ...]
     untranslated: Mapping[str, str]
 
 
@@ -117,13 +115,10 @@ def translate_released(state_dict: Mapping[str, Tensor], *, cell_types: Sequence
     """As `rename_released`, but what has no counterpart is returned rather than raised."""
     weights: dict[str, Tensor] = {}
     original_names: dict[str, str] = {}
-    fixed_gates: list[str] = []
     untranslated: dict[str, str] = {}
     for key, value in state_dict.items():
         if key.rpartition(".")[2] == _FIXED_GATE and _CELL.fullmatch(key):
-            if bool((value == 1).all()):
-                fixed_gates.append(key)
-            else:
+            if not bool((value == 1).all()):
                 untranslated[key] = "a fixed gate other than one"
             continue
         try:
@@ -135,7 +130,7 @@ def translate_released(state_dict: Mapping[str, Tensor], *, cell_types: Sequence
             untranslated[key] = f"the same place as {original_names[name]}"
             continue
         weights[name], original_names[name] = value, key
-    return Translation(weights, original_names, tuple(fixed_gates), untranslated)
+    return Translation(weights, original_names, untranslated)
 
 
 class _NoCounterpartError(Exception):

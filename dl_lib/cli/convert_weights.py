@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from dl_lib.cli.errors import user_errors
 
@@ -21,6 +22,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("path_out", metavar="OUT", help="where the converted checkpoint goes")
     arguments = parser.parse_args(argv)
     with user_errors(parser.prog):
-        from dl_lib.checkpoint import convert_file
+        from dl_lib.checkpoint import CheckpointError, convert_file
+
+        folder = Path(arguments.path_out).parent
+        if not folder.is_dir():
+            raise CheckpointError(
+                f"the folder to write to does not exist; make it first. Received: OUT={str(folder)!r}"
+            )
 
         print(convert_file(arguments.path_in, arguments.path_out))

@@ -1,4 +1,4 @@
-"""How a user's mistake reaches the terminal: one message, status 2, no traceback."""
+"""How a run ends that a user can mend: one message, a status, no traceback."""
 
 from __future__ import annotations
 
@@ -10,30 +10,55 @@ from dl_lib.config import ConfigError
 
 __all__ = ["user_errors"]
 
+FAILED_STATUS = 1
 USER_ERROR_STATUS = 2  # as argparse has it
+INTERRUPTED_STATUS = 130  # as shells have it: 128 + SIGINT
 
 
 @contextmanager
 def user_errors(prog: str) -> Iterator[None]:
-    """Ends the process with a message if the configuration or a checkpoint cannot be used.
+    """Ends the process with a message where the configuration, a file, the data or the training itself is to blame.
 
-    Anything else keeps its traceback: it is a defect of the library or of the user's own code.
+    Status 2 for what cannot be used as it is, 1 for a training that has gone astray, 130 for Ctrl-C. Anything else
+    keeps its traceback: it is a defect of the library or of the user's own code.
 
     Args:
         prog: name of the command, which the message begins with.
     """
     try:
         yield
-    except ValueError as error:
-        if not _is_user_error(error):
+    except KeyboardInterrupt:
+        print(f"\n{prog}: ended by Ctrl-C", file=sys.stderr)
+        raise SystemExit(INTERRUPTED_STATUS) from None
+    except Exception as error:
+        status = _status(error)
+        if status is None:
             raise
-        print(f"{prog}: error: {error}", file=sys.stderr)
-        raise SystemExit(USER_ERROR_STATUS) from None
+        print(f"{prog}: error: {_message(error)}", file=sys.stderr)
+        raise SystemExit(status) from None
 
 
-def _is_user_error(error: ValueError) -> bool:
+def _status(error: Exception) -> int | None:
+    """The status to end with; None for a defect."""
     if isinstance(error, ConfigError):
-        return True
-    from dl_lib.checkpoint import CheckpointError  # imports torch, which --help and a misspelt key need not wait for
+        return USER_ERROR_STATUS
+    if isinstance(error, ImportError):  # a library that is an extra, and says so
+        return USER_ERROR_STATUS if "pip install" in str(error) else None
+    if not isinstance(error, (ValueError, KeyError)):
+        return None
+    # These import torch, which --help and a misspelt key need not wait for.
+    from dl_lib.checkpoint import CheckpointError
+    from dl_lib.data.catalog import UnknownDatasetError
+    from dl_lib.data.mapper import InvalidSampleError
+    from dl_lib.engine import LaunchError, NonFiniteLossError
 
-    return isinstance(error, CheckpointError)
+    if isinstance(error, NonFiniteLossError):
+        return FAILED_STATUS
+    mendable = (CheckpointError, UnknownDatasetError, InvalidSampleError, LaunchError)
+    return USER_ERROR_STATUS if isinstance(error, mendable) else None
+
+
+def _message(error: Exception) -> str:
+    """What the error says; torch puts the traceback of a process that loads data before it."""
+    text = str(error)
+    return text.rpartition(f"{type(error).__name__}: ")[2].rstrip() if text.startswith("Caught ") else text

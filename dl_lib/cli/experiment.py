@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from pathlib import Path
 
 import yaml
 
-from dl_lib.config import CfgNode, ConfigError, apply_overrides, get_cfg, validate_config
+from dl_lib.config import CfgNode, ConfigError, Purpose, apply_overrides, expand_paths, get_cfg, validate_config
+from dl_lib.utils.files import CONFIG_NAME, LAST_CHECKPOINT_NAME, write_atomically
+from dl_lib.utils.names import nearest_names
 
-__all__ = ["Experiment", "check_run_folder", "copy_net", "import_net", "load_experiment", "write_config"]
+__all__ = ["Experiment", "check_run_folder", "check_weights", "copy_net", "import_net", "load_experiment"]
 
-CONFIG_NAME = "config.yaml"
 NET_NAME = "net.py"
-LAST_CHECKPOINT_NAME = "last_checkpoint"  # fvcore's name of the file that names the newest checkpoint
 
 
 @dataclass(frozen=True)
@@ -41,13 +40,16 @@ class Experiment:
         return Path(self.cfg.OUTPUT_DIR)
 
 
-def load_experiment(config_file: str | None, opts: Sequence[str], *, world_size: int = 1) -> Experiment:
+def load_experiment(
+    config_file: str | None, opts: Sequence[str], *, world_size: int = 1, purpose: Purpose = "training"
+) -> Experiment:
     """Read an experiment, register its own parts, and check its configuration.
 
     Args:
         config_file: a YAML file or a folder with a config.yaml; None is the current folder.
         opts: overrides, `KEY VALUE` and `KEY=VALUE`.
-        world_size: number of processes that will share its batches.
+        world_size: number of processes that will work on it together.
+        purpose: what for.
 
     Raises:
         ConfigError: if a file is missing or the configuration cannot be used.
@@ -64,7 +66,8 @@ def load_experiment(config_file: str | None, opts: Sequence[str], *, world_size:
     apply_overrides(cfg, opts)
     if not cfg.OUTPUT_DIR:
         cfg.OUTPUT_DIR = os.path.join(".", "output", _name(path))
-    validate_config(cfg, world_size=world_size)
+    expand_paths(cfg)
+    validate_config(cfg, world_size=world_size, purpose=purpose)
     cfg.freeze()
     return Experiment(cfg, path, net_file if has_net else None)
 
@@ -104,20 +107,28 @@ def check_run_folder(experiment: Experiment) -> None:
         )
 
 
-def write_config(experiment: Experiment) -> None:
-    """Write the complete configuration into the run's folder, unless that of its training is there."""
-    target = experiment.output_dir / CONFIG_NAME
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.exists():
-        target.write_text(experiment.cfg.dump(), encoding="utf-8")
-        copy_net(experiment)
+def check_weights(experiment: Experiment) -> None:
+    """Make sure that `MODEL.WEIGHTS` is there, before a run's folder is touched; addresses are not looked up.
+
+    Raises:
+        ConfigError: if there is no such file.
+    """
+    weights = experiment.cfg.MODEL.WEIGHTS
+    path = Path(weights)
+    if not weights or "://" in weights or path.is_file():
+        return
+    there = [other.name for other in path.parent.glob("*")] if path.parent.is_dir() else []
+    raise ConfigError(
+        f"there is no such checkpoint; of the names in that folder, {nearest_names(path.name, there)}. "
+        f"Received: MODEL.WEIGHTS={weights!r}"
+    )
 
 
 def copy_net(experiment: Experiment) -> None:
     """Put the experiment's own code into the run's folder, so that the configuration there can be run again."""
     target = experiment.output_dir / NET_NAME
     if experiment.net_file is not None and not (target.exists() and target.samefile(experiment.net_file)):
-        shutil.copyfile(experiment.net_file, target)
+        write_atomically(target, experiment.net_file.read_bytes())
 
 
 def _is_resolved(path: Path) -> bool:

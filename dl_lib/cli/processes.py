@@ -6,8 +6,6 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from dl_lib.config import ConfigError
-
 __all__ = ["start", "world_size"]
 
 
@@ -17,18 +15,9 @@ def world_size(arguments: argparse.Namespace) -> int:
 
 
 def start(function: Callable[..., None], arguments: argparse.Namespace, *args: Any) -> None:
-    """Call `function(*args)` in every process that the command line asks for.
+    """Call `function(*args)` in every process that the command line asks for."""
+    from dl_lib.engine import launch  # imports torch, which --help and a misspelt key need not wait for
 
-    Raises:
-        ConfigError: if a machine with GPUs has fewer than asked for; one without runs the processes on its CPU.
-    """
-    import torch
-
-    from dl_lib.engine import launch
-
-    available = torch.cuda.device_count()
-    if torch.cuda.is_available() and arguments.num_gpus > available:
-        raise ConfigError(f"this machine has {available} GPUs for torch. Received: --num-gpus {arguments.num_gpus}")
     launch(
         function,
         num_gpus=arguments.num_gpus,

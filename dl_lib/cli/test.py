@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import logging
 from collections.abc import Sequence
 
 from dl_lib.cli.arguments import parse_run_arguments
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.experiment import Experiment, import_net, load_experiment, write_config
+from dl_lib.cli.experiment import Experiment, check_weights, copy_net, import_net, load_experiment
 from dl_lib.cli.processes import start, world_size
-from dl_lib.config import ConfigError
+from dl_lib.config import ConfigError, write_config
 from dl_lib.config.overrides import parse_overrides
+from dl_lib.utils.files import CONFIG_NAME
 
-__all__ = ["evaluate", "main", "with_weights"]
+__all__ = ["evaluate", "evaluate_experiment", "main", "with_weights"]
 
 WEIGHTS = "MODEL.WEIGHTS"
 
@@ -28,8 +30,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         trains=False,
     )
     with user_errors("dl_test"):
-        experiment = load_experiment(arguments.config_file, arguments.opts, world_size=world_size(arguments))
-        start(evaluate, arguments, with_weights(experiment, arguments.opts))
+        evaluate_experiment(arguments)
+
+
+def evaluate_experiment(arguments: argparse.Namespace) -> None:
+    """Evaluate in as many processes as the command line asks for.
+
+    Raises:
+        ConfigError: if the configuration cannot be used, or there is nothing to evaluate.
+    """
+    experiment = load_experiment(
+        arguments.config_file, arguments.opts, world_size=world_size(arguments), purpose="evaluation"
+    )
+    experiment = with_weights(experiment, arguments.opts)
+    check_weights(experiment)
+    start(evaluate, arguments, experiment)
 
 
 def with_weights(experiment: Experiment, opts: Sequence[str]) -> Experiment:
@@ -71,20 +86,21 @@ def evaluate(experiment: Experiment) -> None:
         experiment: with the weights to evaluate in `MODEL.WEIGHTS`.
     """
     from dl_lib.checkpoint import Checkpointer
-    from dl_lib.engine import seed_everything
+    from dl_lib.engine import build_configured_model
     from dl_lib.evaluation import evaluate_datasets
-    from dl_lib.modeling import build_model
     from dl_lib.utils import comm
-    from dl_lib.utils.logger import setup_logger
+    from dl_lib.utils.logger import errors_logged, setup_logger
 
     if experiment.net_file is not None:
         import_net(experiment.net_file)  # a new process has not seen it
-    setup_logger(experiment.output_dir, rank=comm.get_rank())
-    if comm.is_main_process():
-        write_config(experiment)
-    seed_everything(max(0, experiment.cfg.SEED))
-    model = build_model(experiment.cfg)
-    Checkpointer(model).load(experiment.cfg.MODEL.WEIGHTS)
-    evaluate_datasets(experiment.cfg, model, experiment.output_dir)
-    if comm.is_main_process():
-        logging.getLogger(__name__).info("the results are in %s", experiment.output_dir.absolute())
+    cfg, output_dir = experiment.cfg, experiment.output_dir
+    setup_logger(output_dir, rank=comm.get_rank())
+    with errors_logged("evaluating"):
+        if comm.is_main_process() and not (output_dir / CONFIG_NAME).exists():  # that of a training stays
+            write_config(cfg, output_dir)
+            copy_net(experiment)
+        model = build_configured_model(cfg)
+        Checkpointer(model).load(cfg.MODEL.WEIGHTS, may_lack=cfg.MODEL.WEIGHTS_MAY_LACK)
+        evaluate_datasets(cfg, model, output_dir)
+        if comm.is_main_process():
+            logging.getLogger(__name__).info("the results are in %s", output_dir.absolute())

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 from collections.abc import Sequence
 
 from dl_lib.cli.arguments import parse_run_arguments
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.experiment import Experiment, check_run_folder, copy_net, import_net, load_experiment
+from dl_lib.cli.experiment import (
+    Experiment,
+    check_run_folder,
+    check_weights,
+    copy_net,
+    import_net,
+    load_experiment,
+)
 from dl_lib.cli.processes import start, world_size
-from dl_lib.cli.test import evaluate, with_weights
+from dl_lib.cli.test import evaluate_experiment
+from dl_lib.utils.files import LAST_CHECKPOINT_NAME
 
 __all__ = ["main"]
 
@@ -20,12 +29,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv, prog="dl_train", description="Train the experiment of this folder (or of --config-file).", trains=True
     )
     with user_errors("dl_train"):
-        experiment = load_experiment(arguments.config_file, arguments.opts, world_size=world_size(arguments))
         if arguments.eval_only:
-            start(evaluate, arguments, with_weights(experiment, arguments.opts))
+            evaluate_experiment(arguments)
         else:
-            check_run_folder(experiment)
-            start(train, arguments, experiment, arguments.resume)
+            _train_experiment(arguments)
+
+
+def _train_experiment(arguments: argparse.Namespace) -> None:
+    experiment = load_experiment(arguments.config_file, arguments.opts, world_size=world_size(arguments))
+    check_run_folder(experiment)
+    if not (arguments.resume and (experiment.output_dir / LAST_CHECKPOINT_NAME).is_file()):
+        check_weights(experiment)
+    start(train, arguments, experiment, arguments.resume)
 
 
 def train(experiment: Experiment, resume: bool) -> None:
@@ -37,14 +52,16 @@ def train(experiment: Experiment, resume: bool) -> None:
     """
     from dl_lib.engine import DefaultTrainer, default_setup
     from dl_lib.utils import comm
+    from dl_lib.utils.logger import errors_logged
 
     if experiment.net_file is not None:
         import_net(experiment.net_file)  # a new process has not seen it
     default_setup(experiment.cfg)
     if comm.is_main_process():
         copy_net(experiment)
-    trainer = DefaultTrainer(experiment.cfg)
-    trainer.resume_or_load(resume=resume)
+    with errors_logged("setting the training up"):
+        trainer = DefaultTrainer(experiment.cfg)
+        trainer.resume_or_load(resume=resume)
     trainer.train()
     if comm.is_main_process():
         logging.getLogger(__name__).info("the run is in %s", experiment.output_dir.absolute())

@@ -7,16 +7,17 @@ and text where text is expected is taken as it stands.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 from fvcore.common.config import BASE_KEY
 from fvcore.common.config import CfgNode as _FvcoreNode
 from iopath.common.file_io import g_pathmgr
 
-from dl_lib.config.errors import ConfigError, nearest_keys, numbered
+from dl_lib.config.errors import ConfigError, numbered, unknown_key
 from dl_lib.config.overrides import parse_overrides
 from dl_lib.config.values import fit_value
 
@@ -39,7 +40,25 @@ class CfgNode(_FvcoreNode):
         """
         if allow_unsafe:
             raise ConfigError("a configuration is data and is never executed. Received: allow_unsafe=True")
-        return _load_over_bases(str(filename), ())
+        filename = str(filename)
+        try:
+            return dict(super().load_yaml_with_base(filename))
+        except OSError as error:
+            reason = error.strerror or error
+            raise ConfigError(f"cannot read the configuration file: {reason}. Received: {filename}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{filename} is not YAML of plain values (safe tags only): {error}") from error
+        except RecursionError:
+            raise ConfigError(f"a configuration cannot be its own base. Received: {BASE_KEY} in {filename}") from None
+        except AssertionError as error:  # fvcore's way to say it
+            raise ConfigError(
+                f"a section and a plain value cannot stand for the same key, in {filename} and its base: {error}"
+            ) from None
+
+    @classmethod
+    def _open_cfg(cls, filename: str) -> IO[str]:
+        """What fvcore reads of a file: the same, checked, and with empty sections as such: None would undo a base."""
+        return io.StringIO(yaml.safe_dump(_without_none(_read_yaml(filename)), sort_keys=False))
 
     def merge_from_file(self, cfg_filename: str | Path, allow_unsafe: bool = False) -> None:
         """Merge a YAML file and its bases into this tree.
@@ -83,7 +102,7 @@ class CfgNode(_FvcoreNode):
                 except ConfigError as error:
                     problems.append(str(error))
             elif not self.key_is_deprecated(key):  # yacs logs the warning
-                problems.append(self._unknown(key, value, known))
+                problems.append(unknown_key(key, value, known))
         if problems:
             raise ConfigError(numbered(f"cannot merge {source}", problems))
         for key, value in fitted:
@@ -95,14 +114,6 @@ class CfgNode(_FvcoreNode):
         for name in path.split(".") if path else ():
             node = node[name]
         return node
-
-    def _unknown(self, key: str, value: Any, known: Mapping[str, Any]) -> str:
-        inside = [name for name in known if name.startswith(key + ".")]
-        if inside:
-            return f"{key} is a section, set its keys one by one: {', '.join(inside)}. Received: {key}={value!r}"
-        near = nearest_keys(key, known)
-        hint = f"Nearest known: {', '.join(near)}" if near else f"Known sections: {', '.join(self)}"
-        return f"unknown key {key}. {hint}. Received: {key}={value!r}"
 
 
 def _leaves(node: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
@@ -127,29 +138,10 @@ def _given(
             yield ".".join(below), value
 
 
-def _load_over_bases(filename: str, below: tuple[str, ...]) -> dict[str, Any]:
-    identity = str(Path(filename).expanduser().resolve()) if "://" not in filename else filename
-    if identity in below:
-        raise ConfigError(f"a configuration cannot be its own base. Received: {BASE_KEY}={' -> '.join(below)}")
-    loaded = _load_yaml(filename)
-    bases = loaded.pop(BASE_KEY, [])
-    merged: dict[str, Any] = {}
-    for base in [bases] if isinstance(bases, str) else bases:
-        _lay_over(_load_over_bases(_beside(filename, base), (*below, identity)), merged, filename=filename)
-    _lay_over(loaded, merged, filename=filename)
-    return merged
-
-
-def _load_yaml(filename: str) -> dict[str, Any]:
-    try:
-        with g_pathmgr.open(filename, "r") as file:
-            loaded = yaml.safe_load(file)
-    except OSError as error:
-        reason = error.strerror or error
-        raise ConfigError(f"cannot read the configuration file: {reason}. Received: {filename}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{filename} is not YAML of plain values (safe tags only): {error}") from error
-    if loaded is None:  # nothing but comments: the defaults as they are
+def _read_yaml(filename: str) -> dict[str, Any]:
+    with g_pathmgr.open(filename, "r") as file:
+        loaded = yaml.safe_load(file)
+    if loaded is None:  # nothing but comments
         return {}
     if not isinstance(loaded, dict):
         raise ConfigError(f"{filename} must hold `KEY: value` lines. Received: {type(loaded).__name__} {loaded!r:.80}")
@@ -161,22 +153,7 @@ def _load_yaml(filename: str) -> dict[str, Any]:
     return loaded
 
 
-def _beside(filename: str, base: str) -> str:
-    base = str(Path(base).expanduser()) if base.startswith("~") else base
-    return base if "://" in base or Path(base).is_absolute() else str(Path(filename).parent / base)
-
-
-def _lay_over(top: Mapping[str, Any], under: dict[str, Any], *, filename: str) -> None:
-    """Merge `top` into `under` in place; sections are merged, values replaced."""
-    for name, value in top.items():
-        if isinstance(value, dict) and isinstance(under.get(name), dict):
-            _lay_over(value, under[name], filename=filename)
-        elif isinstance(under.get(name), dict) and value is None:
-            continue  # a section header with nothing under it
-        elif name in under and isinstance(value, dict) != isinstance(under[name], dict):
-            raise ConfigError(
-                f"a section and a plain value cannot stand for the same key, in {filename} and its base. "
-                f"Received: {name}={value!r} over {under[name]!r}"
-            )
-        else:
-            under[name] = value
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: {} if below is None else _without_none(below) for name, below in value.items()}
+    return value

@@ -17,6 +17,7 @@ _C.MODEL = CfgNode()
 _C.MODEL.META_ARCHITECTURE = "DynamicNet4Seg"
 _C.MODEL.DEVICE = "auto"  # auto (a GPU where there is one) | cpu | cuda | cuda:N
 _C.MODEL.WEIGHTS = ""  # a checkpoint of ours or of the published code; "" starts from the initialisation
+_C.MODEL.WEIGHTS_MAY_LACK = []  # parts by name, such as gate, that WEIGHTS need not hold and that start afresh
 _C.MODEL.CHANNELS_LAST = False  # memory order NHWC: faster on CPUs (docs/performance.md), equal results within rounding
 _C.MODEL.PIXEL_MEAN = [103.53, 116.28, 123.675]  # per channel, in the order of INPUT.FORMAT, range 0..255
 _C.MODEL.PIXEL_STD = [1.0, 1.0, 1.0]
@@ -56,8 +57,8 @@ _C.MODEL.BUDGET.WARM_UP = True  # then let it grow linearly over 2 % of the trai
 
 # ----------------------------------------------------------------------------------------------------- data
 _C.DATASETS = CfgNode()
-_C.DATASETS.TRAIN = ["digit_scenes_train"]  # registered names; several are concatenated
-_C.DATASETS.TEST = ["digit_scenes_val"]
+_C.DATASETS.TRAIN = []  # registered names; several are concatenated
+_C.DATASETS.TEST = []  # registered names; each is evaluated by itself
 
 _C.DATALOADER = CfgNode()
 _C.DATALOADER.NUM_WORKERS = 4  # processes that load data, for each training process
@@ -70,8 +71,7 @@ _C.INPUT.MIN_SIZE_TEST = 1024  # 0 keeps the image's own size
 _C.INPUT.MAX_SIZE_TEST = 2048
 _C.INPUT.FLIP_PROB = 0.5  # horizontal flip in training
 _C.INPUT.CROP_SIZE = [768, 768]  # (height, width) of the training crop, padded where the image is smaller; [] keeps it
-_C.INPUT.CROP_IMAGE_PAD_VALUE = 0.0  # raw pixel value (0..255) beside the image
-_C.INPUT.CROP_LABEL_PAD_VALUE = 255
+_C.INPUT.CROP_IMAGE_PAD_VALUE = 0  # raw pixel value (0..255) beside the image; labels get the ignore value there
 
 # --------------------------------------------------------------------------------------------------- solver
 _C.SOLVER = CfgNode()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-__all__ = ["ConfigError", "nearest_keys", "nearest_names", "numbered"]
+__all__ = ["ConfigError", "numbered", "unknown_key"]
 
 
 class ConfigError(ValueError):
@@ -20,19 +21,18 @@ def numbered(title: str, problems: Sequence[str]) -> str:
     return "\n".join((f"{title}: {len(problems)} problems", *lines))
 
 
-def nearest_names(name: str, names: Iterable[str]) -> str:
-    """A half-sentence with the existing names nearest to `name`, or all of them where none is near."""
-    known = sorted(names)
-    if not known:
-        return "none exist"
-    by_folded = {known_name.casefold(): known_name for known_name in known}
-    near = difflib.get_close_matches(name.casefold(), list(by_folded), n=3, cutoff=0.6)
-    if near:
-        return "nearest: " + ", ".join(by_folded[folded] for folded in near)
-    return "existing: " + ", ".join(known)
+def unknown_key(key: str, value: Any, known: Mapping[str, Any]) -> str:
+    """What is wrong with a key that is none of those `known`, by their full names."""
+    inside = [name for name in known if name.startswith(key + ".")]
+    if inside:
+        return f"{key} is a section, set its keys one by one: {', '.join(inside)}. Received: {key}={value!r}"
+    near = _nearest_keys(key, known)
+    sections = dict.fromkeys(name.partition(".")[0] for name in known)
+    hint = f"Nearest known: {', '.join(near)}" if near else f"Known sections: {', '.join(sections)}"
+    return f"unknown key {key}. {hint}. Received: {key}={value!r}"
 
 
-def nearest_keys(key: str, keys: Iterable[str], *, limit: int = 3) -> list[str]:
+def _nearest_keys(key: str, keys: Iterable[str], *, limit: int = 3) -> list[str]:
     """The full key names that `key` was probably meant to be, likeliest first.
 
     A key that is wrong in its section only (`BASE_LR`, `MODEL.SMALL_GATE`) shares its last part with the right one;

@@ -12,6 +12,9 @@ from dl_lib.config.errors import ConfigError
 __all__ = ["Text", "fit_value"]
 
 
+LISTS_OF_NAMES = ("DATASETS.TRAIN", "DATASETS.TEST", "MODEL.WEIGHTS_MAY_LACK")  # empty by default: no example there
+
+
 class Text(str):
     """A value as typed on a command line: its type is still open."""
 
@@ -40,9 +43,10 @@ def fit_value(value: Any, current: Any, *, key: str) -> Any:
 
 
 def _fit_elements(values: Any, current: Any, *, key: str) -> list[Any]:
-    if not current:
-        return list(values)
-    return [fit_value(value, current[0], key=f"{key}[{index}]") for index, value in enumerate(values)]
+    if not current and key not in LISTS_OF_NAMES:
+        return list(values)  # what it holds by default is compared when the whole configuration is checked
+    example = current[0] if current else ""
+    return [fit_value(value, example, key=f"{key}[{index}]") for index, value in enumerate(values)]
 
 
 def _read(value: Any, current: Any) -> Any:
@@ -81,6 +85,6 @@ def _mismatch(fitted: Any, current: Any, *, key: str, given: Any) -> str:
         mend = f' Put it in quotes: "{given}".'
     elif isinstance(current, int) and isinstance(fitted, float) and fitted.is_integer():
         mend = f" Write {int(fitted)}."
-    elif fitted is None:
+    elif fitted is None or fitted == {}:  # in a file, a key with nothing behind it
         mend = " It has no value: write one, or leave the line out."
     return f"{key} must be of type {expected} (now {current!r}), not {received}.{mend} Received: {key}={given!r}"

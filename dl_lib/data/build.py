@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import cv2
@@ -89,8 +90,8 @@ def build_train_augmentations(cfg: CfgNode) -> list[Augmentation]:
         augmentations.append(
             RandomCropPad(
                 tuple(cfg.INPUT.CROP_SIZE),
-                image_pad=round(cfg.INPUT.CROP_IMAGE_PAD_VALUE),
-                label_pad=cfg.INPUT.CROP_LABEL_PAD_VALUE,
+                image_pad=cfg.INPUT.CROP_IMAGE_PAD_VALUE,
+                label_pad=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
             )
         )
     return augmentations
@@ -115,13 +116,14 @@ def _build_mapper(cfg: CfgNode, *, training: bool) -> DatasetMapper:
 
 def _loader_settings(cfg: CfgNode) -> dict[str, Any]:
     if cfg.DATALOADER.NUM_WORKERS > 0:
-        # Here and not only in the workers: a forked worker inherits opencv's thread pool without its threads, and
-        # waits for them for ever when it uses the pool or changes its size. With one thread there is no pool.
+        # Here and not only in the workers: where workers are forked (on Linux up to Python 3.13), one inherits
+        # opencv's thread pool without its threads, and waits for them for ever when it uses the pool or changes its
+        # size. With one thread there is no pool.
         cv2.setNumThreads(1)
     return {
         "num_workers": cfg.DATALOADER.NUM_WORKERS,
         "collate_fn": _as_list,
-        "worker_init_fn": _use_one_thread,
+        "worker_init_fn": _set_up_worker,
         # The loader draws a number for its workers, which use none; it must not come out of the training's generator.
         "generator": torch.Generator(),
     }
@@ -132,6 +134,10 @@ def _as_list(samples: Batch) -> Batch:
     return samples
 
 
-def _use_one_thread(worker: int) -> None:
-    """Workers are the parallelism: threads inside them would only get in each other's way. Torch sees to its own."""
+def _set_up_worker(worker: int) -> None:
+    """Workers are the parallelism: threads inside them would only get in each other's way. Torch sees to its own.
+
+    A terminal sends Ctrl-C to every process; when workers end is the main process's business.
+    """
     cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

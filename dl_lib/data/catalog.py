@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypedDict
 
 import numpy as np
+
+from dl_lib.utils.names import nearest_names
 
 __all__ = ["Catalog", "DatasetCatalog", "DatasetMeta", "RawDataset", "RawSample", "UnknownDatasetError"]
 
@@ -44,7 +45,6 @@ class DatasetMeta:
         class_names: one name for each label 0, 1, ...
         class_colors: (red, green, blue) of each class, 0..255.
         ignore_value: the label that neither loss nor evaluation looks at.
-        evaluator: the kind of evaluation that its labels allow.
 
     Raises:
         ValueError: if names repeat, colours are not one for each name, or a class has the ignore value.
@@ -53,7 +53,6 @@ class DatasetMeta:
     class_names: tuple[str, ...]
     class_colors: tuple[tuple[int, int, int], ...]
     ignore_value: int = 255
-    evaluator: str = "sem_seg"
 
     def __post_init__(self) -> None:
         if len(set(self.class_names)) != len(self.class_names):
@@ -134,10 +133,8 @@ class Catalog:
     def _entry(self, name: str) -> _Entry:
         if name in self._entries:
             return self._entries[name]
-        names = self.names()
-        near = difflib.get_close_matches(name, names, n=5, cutoff=0.4) or names
         raise UnknownDatasetError(
-            f"no data set is registered under this name. The nearest names are: {', '.join(near) or '(none at all)'}. "
+            f"no data set is registered under this name; {nearest_names(name, self._entries)}. "
             f"Register it with DatasetCatalog.register, e.g. in the playground folder's net.py. Received: name={name!r}"
         )
 

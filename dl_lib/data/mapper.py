@@ -71,8 +71,8 @@ class DatasetMapper:
             image_id, file_name: as in the raw sample.
 
         Raises:
-            InvalidSampleError: if image and label do not fit each other, or the label holds a value that is neither
-                a class nor the ignore value.
+            InvalidSampleError: if image or label is no such array, if they differ in size where both are transformed,
+                or if the label holds a value that is neither a class nor the ignore value.
         """
         image, label = sample["image"], sample["sem_seg"]
         self._check_arrays(sample)
@@ -99,11 +99,15 @@ class DatasetMapper:
                 f"image {sample['image_id']!r} must be (H, W, 3) uint8. "
                 f"Received: shape={image.shape}, dtype={image.dtype}"
             )
-        if label.shape != image.shape[:2] or not np.issubdtype(label.dtype, np.integer):
+        if label.ndim != 2 or not np.issubdtype(label.dtype, np.integer):
             raise InvalidSampleError(
-                f"the label of image {sample['image_id']!r} must hold one integer for each of the image's "
-                f"{image.shape[0]} x {image.shape[1]} pixels (height x width). "
+                f"the label of image {sample['image_id']!r} must be (H, W) integers. "
                 f"Received: shape={label.shape}, dtype={label.dtype}"
+            )
+        if self.transform_label and label.shape != image.shape[:2]:
+            raise InvalidSampleError(
+                f"the label of image {sample['image_id']!r} must have the image's {image.shape[0]} x {image.shape[1]} "
+                f"pixels (height x width) where both are transformed together. Received: shape={label.shape}"
             )
 
     def _check_label_values(self, sample: RawSample) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -46,18 +47,13 @@ class TrainingSampler(Sampler[SampleKey]):
         self.rank = rank
         self.world_size = world_size
         self.start = start
-        self.position = start
-        """Place in the stream from which on nothing was given out yet. Workers fetch ahead: the training is behind."""
 
     def __iter__(self) -> Iterator[SampleKey]:
-        self.position = self.start
         epoch, order = -1, np.empty(0, np.int64)
-        while True:
-            place = self.position + self.rank
+        for place in itertools.count(self.start + self.rank, self.world_size):
             if place // self.num_samples != epoch:
                 epoch = place // self.num_samples
                 order = np.random.default_rng([self.seed, epoch]).permutation(self.num_samples)
-            self.position += self.world_size
             yield SampleKey(epoch, int(order[place % self.num_samples]))
 
 

@@ -108,11 +108,6 @@ class CropPad:
     def pad_top_left(self) -> tuple[int, int]:
         return (self.output[0] - self.window[0]) // 2, (self.output[1] - self.window[1]) // 2
 
-    @property
-    def pad_bottom_right(self) -> tuple[int, int]:
-        above, before = self.pad_top_left
-        return self.output[0] - self.window[0] - above, self.output[1] - self.window[1] - before
-
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         return self.output
 

@@ -7,7 +7,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dl_lib.utils import comm
 
-__all__ = ["unwrap", "wrap_distributed"]
+__all__ = ["wrap_distributed"]
 
 
 def wrap_distributed(model: nn.Module) -> nn.Module:
@@ -25,8 +25,3 @@ def wrap_distributed(model: nn.Module) -> nn.Module:
         return model
     device = next(model.parameters()).device
     return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """The model itself, whether it is wrapped or not."""
-    return model.module if isinstance(model, DistributedDataParallel) else model

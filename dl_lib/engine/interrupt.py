@@ -24,7 +24,7 @@ class TrainingInterrupted(SystemExit):
 
 
 class InterruptGuard:
-    """While entered, the first Ctrl-C only sets `requested`; a second one raises KeyboardInterrupt at once.
+    """While entered, the first Ctrl-C only sets `requested`; a second one sets `forced` and raises KeyboardInterrupt.
 
     An optimizer step that is torn in the middle leaves weights that belong to no iteration, so the loop looks at
     `requested` where they do. Long stretches without such a danger say so with `interruptible`.
@@ -35,13 +35,14 @@ class InterruptGuard:
 
     def __init__(self) -> None:
         self.requested = False
+        self.forced = False
         self._raises_at_once = False
         self._process_id = os.getpid()
         self._previous: signal.Handlers | object | None = None
         self._installed = False
 
     def __enter__(self) -> InterruptGuard:
-        self.requested = False
+        self.requested = self.forced = False
         self._process_id = os.getpid()
         in_main_thread = threading.current_thread() is threading.main_thread()
         if in_main_thread and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -70,9 +71,9 @@ class InterruptGuard:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process_id:
             return
-        at_once = self._raises_at_once or self.requested
+        self.forced = self.requested
         self.requested = True
-        if at_once:
+        if self._raises_at_once or self.forced:
             raise KeyboardInterrupt
         # Not through logging: the signal may have come in the middle of a line that is being written.
         if comm.is_main_process():

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import pickle
 import socket
+import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.synchronize import Event
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import ProcessContext, spawn
+from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, ProcessRaisedException, spawn
 
 from dl_lib.engine.interrupt import TrainingInterrupted
 from dl_lib.utils import comm
 
-__all__ = ["launch"]
+__all__ = ["LaunchError", "launch"]
+
+_log = logging.getLogger(__name__)
+
+
+class LaunchError(ValueError):
+    """Processes that cannot be started as they were asked for."""
 
 
 def launch(
@@ -42,8 +52,9 @@ def launch(
         args: passed to `main`.
 
     Raises:
-        ValueError: if the numbers do not fit together or the machine has fewer GPUs.
+        LaunchError: if the numbers do not fit together or the machine has fewer GPUs.
         TrainingInterrupted: if the processes ended because of Ctrl-C.
+        Exception: what `main` raised, also where it did so in another process.
     """
     per_machine = max(1, num_gpus)
     _check(num_gpus=num_gpus, num_machines=num_machines, machine_rank=machine_rank, dist_url=dist_url)
@@ -53,26 +64,27 @@ def launch(
         return
     url = f"tcp://127.0.0.1:{_free_port()}" if dist_url == "auto" else dist_url
     interrupted = multiprocessing.get_context("spawn").Event()
-    shared = (main, per_machine, world_size, machine_rank * per_machine, url, interrupted, tuple(args))
-    _join(spawn(_run_process, args=shared, nprocs=per_machine, join=False))
+    with tempfile.TemporaryDirectory() as errors:
+        shared = (main, per_machine, world_size, machine_rank * per_machine, url, interrupted, errors, tuple(args))
+        _join(spawn(_run_process, args=shared, nprocs=per_machine, join=False), errors=Path(errors))
     if interrupted.is_set():
         raise TrainingInterrupted
 
 
 def _check(*, num_gpus: int, num_machines: int, machine_rank: int, dist_url: str) -> None:
     if not 0 <= machine_rank < num_machines:
-        raise ValueError(
+        raise LaunchError(
             "machines are numbered from 0 to num_machines - 1. "
             f"Received: machine_rank={machine_rank}, num_machines={num_machines}"
         )
     if num_machines > 1 and dist_url == "auto":
-        raise ValueError(
+        raise LaunchError(
             "several machines need to be told where they meet: an address of machine 0 and a free port of it, such as "
             f"tcp://10.0.0.1:29500. Received: dist_url='auto', num_machines={num_machines}"
         )
     available = torch.cuda.device_count()
     if num_gpus < 0 or (torch.cuda.is_available() and num_gpus > available):
-        raise ValueError(f"this machine has {available} GPUs. Received: num_gpus={num_gpus}")
+        raise LaunchError(f"this machine has {available} GPUs. Received: num_gpus={num_gpus}")
 
 
 def _run_process(
@@ -83,6 +95,7 @@ def _run_process(
     first_rank: int,
     url: str,
     interrupted: Event,
+    errors: str,
     args: tuple[Any, ...],
 ) -> None:
     """The life of one of the processes."""
@@ -92,27 +105,58 @@ def _run_process(
     else:
         torch.set_num_threads(max(1, torch.get_num_threads() // per_machine))
         if local_rank == 0:
-            logging.getLogger(__name__).warning("no GPU: %d processes share the CPU's cores", per_machine)
+            _log.warning("no GPU: %d processes share the CPU's cores", per_machine)
     dist.init_process_group(
         "nccl" if on_gpu else "gloo", init_method=url, world_size=world_size, rank=first_rank + local_rank
     )
     try:
         comm.synchronize()  # a process that cannot be reached is noticed now, not in the first step
         main(*args)
-    except TrainingInterrupted:
+    except (TrainingInterrupted, KeyboardInterrupt):
         interrupted.set()  # and no status other than 0, at which the others would be ended in the middle of leaving
+    except Exception as error:
+        _error_file(errors, local_rank).write_bytes(_pickled(error))
+        raise
     finally:
         dist.destroy_process_group()
 
 
-def _join(processes: ProcessContext) -> None:
+def _join(processes: ProcessContext, *, errors: Path) -> None:
     """Waits for the processes; an error in one of them ends the others and is raised here."""
+    pressed = False
     while True:
         try:
             if processes.join():
                 return
         except KeyboardInterrupt:
-            continue  # they got it too, and save before they end
+            pressed = True  # they got it too, and save before they end
+        except ProcessRaisedException as error:
+            file = _error_file(errors, error.error_index)
+            if not file.exists():  # not even the processes' meeting went well
+                raise
+            raise pickle.loads(file.read_bytes()) from error
+        except ProcessExitedException:
+            if pressed:  # one that was still being started
+                raise TrainingInterrupted from None
+            raise
+
+
+def _error_file(folder: str | Path, local_rank: int) -> Path:
+    return Path(folder) / f"{local_rank}.pickle"
+
+
+def _pickled(error: Exception) -> bytes:
+    """The error, or the nearest thing to it that comes out of a pickle again: one of a base class, with its text."""
+    kinds = [kind for kind in type(error).__mro__ if issubclass(kind, Exception)]
+    makers: list[Callable[[], Exception]] = [lambda: error, *(partial(kind, str(error)) for kind in kinds)]
+    for make in makers:
+        try:
+            content = pickle.dumps(make())
+            pickle.loads(content)
+        except Exception:  # an error may take any arguments and hold anything
+            continue
+        return content
+    raise AssertionError("Exception itself can be made from text and pickled")
 
 
 def _free_port() -> int:

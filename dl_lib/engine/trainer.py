@@ -16,8 +16,11 @@ from dl_lib.engine.hooks.base import Hook
 from dl_lib.engine.interrupt import InterruptGuard, TrainingInterrupted
 from dl_lib.utils import comm
 from dl_lib.utils.events import EventStorage
+from dl_lib.utils.logger import FILE_ONLY
 
 __all__ = ["NonFiniteLossError", "Trainer"]
+
+_log = logging.getLogger(__name__)
 
 _STOP = "stop"  # in the scalars that are averaged over the processes: how many of them want to stop
 
@@ -83,20 +86,24 @@ class Trainer:
             NonFiniteLossError: if a loss or gradient is not finite.
             TrainingInterrupted: after Ctrl-C, when hooks have saved; uncaught, it ends the process with status 130.
         """
-        interrupted = False
+        interrupted = saved = False
         with self._guard:
             try:
                 self._train()
             except KeyboardInterrupt:
-                interrupted = True
-                self._save_interrupted()
-            finally:
-                for hook in self.hooks:
-                    hook.close(self)
-            if interrupted and not self._in_step:
+                interrupted, saved = True, self._save_interrupted()
+            except Exception:
+                done = f"after {self.iteration} of {self.max_iter} iterations"
+                _log.exception("stopped by an error %s", done, extra=FILE_ONLY)
+                self._close_hooks()
+                raise
+            closing_error = self._close_hooks()
+            if saved:
                 comm.synchronize()  # a process that ends has the others ended, who may still be writing
         if interrupted:
             raise TrainingInterrupted
+        if closing_error is not None:
+            raise closing_error
 
     def interruptible(self) -> AbstractContextManager[None]:
         """For stretches beside the steps that Ctrl-C may cut short.
@@ -175,13 +182,28 @@ class Trainer:
             scalars[_STOP] = float(self._guard.requested)
         return _fetch_scalars(scalars, device=total_loss.device)
 
-    def _save_interrupted(self) -> None:
-        if self._in_step:
-            logger = logging.getLogger(__name__)
-            logger.warning("ended in the middle of iteration %d, which is not saved", self.iteration)
-            return
+    def _save_interrupted(self) -> bool:
+        """Lets the hooks save, unless a step is half done or a second Ctrl-C says not to; whether they all could."""
+        try:
+            if not self._in_step and not self._guard.forced:
+                for hook in self.hooks:
+                    hook.on_interrupt(self)
+                return True
+        except KeyboardInterrupt:  # the second Ctrl-C
+            pass
+        _log.warning("ended without saving, after %d of %d iterations", self.iteration, self.max_iter)
+        return False
+
+    def _close_hooks(self) -> Exception | None:
+        """Closes every hook, whatever the others do; the first error is returned, so that it can hide no other."""
+        errors: list[Exception] = []
         for hook in self.hooks:
-            hook.on_interrupt(self)
+            try:
+                hook.close(self)
+            except Exception as error:
+                _log.exception("%s could not be closed", type(hook).__name__)
+                errors.append(error)
+        return errors[0] if errors else None
 
 
 def _fetch_scalars(scalars: Mapping[str, Tensor | float], *, device: torch.device) -> dict[str, float]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dl_lib.utils.events import EventStorage
+from dl_lib.utils.files import write_atomically
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -22,7 +22,7 @@ class Writer:
         """Before the first write. What an earlier run wrote from after `iteration` is dropped: it will come again."""
 
     def write(self, events: EventStorage, *, since: int) -> None:
-        """Writes what came in after iteration `since`."""
+        """Writes what came in after iteration `since`, each value under the iteration that it is from."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -30,7 +30,9 @@ class Writer:
 
 
 class JSONWriter(Writer):
-    """One JSON object in each line, with `iteration` (steps done) and the newest value of each scalar, unsmoothed.
+    """One JSON object in each line: `iteration` (steps done) and the values of that iteration, unsmoothed.
+
+    Most scalars are in the lines of the writing period only; an evaluation's scores are in that of their own iteration.
 
     Args:
         path: the file; an earlier run's lines up to the present iteration stay.
@@ -44,18 +46,17 @@ class JSONWriter(Writer):
         if not self._path.exists():
             return
         kept = [line for line in self._path.read_text().splitlines() if _iteration_of(line) <= iteration]
-        temporary = self._path.with_name(self._path.name + ".new")
-        temporary.write_text("".join(f"{line}\n" for line in kept))
-        os.replace(temporary, self._path)
+        write_atomically(self._path, "".join(f"{line}\n" for line in kept))
 
     def write(self, events: EventStorage, *, since: int) -> None:
-        line = json.dumps({"iteration": events.iteration, **events.since(since)}, allow_nan=False)
+        entries = [{"iteration": iteration, **scalars} for iteration, scalars in events.since(since).items()]
+        lines = "".join(json.dumps(entry, allow_nan=False) + "\n" for entry in entries)
         with self._path.open("a") as file:  # closed each time: a killed run loses no line
-            file.write(line + "\n")
+            file.write(lines)
 
 
 class TensorBoardWriter(Writer):
-    """TensorBoard scalars; the step is the number of optimizer steps done.
+    """TensorBoard scalars; the step is the number of optimizer steps done when the value came in.
 
     Args:
         log_dir: folder that the event files are written into.
@@ -72,8 +73,9 @@ class TensorBoardWriter(Writer):
 
     def write(self, events: EventStorage, *, since: int) -> None:
         assert self._writer is not None, "opened before it is written to"
-        for name, value in events.since(since).items():
-            self._writer.add_scalar(name, value, events.iteration)
+        for iteration, scalars in events.since(since).items():
+            for name, value in scalars.items():
+                self._writer.add_scalar(name, value, iteration)
 
     def close(self) -> None:
         if self._writer is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,13 +17,14 @@ from dl_lib.evaluation.budget import BudgetTarget, budget_target
 from dl_lib.evaluation.evaluator import EvaluationResult, SemSegEvaluator
 from dl_lib.evaluation.report import format_text, write_report
 from dl_lib.utils import comm
+from dl_lib.utils.modes import evaluation_mode
 from dl_lib.utils.progress import progress_bar
 
 __all__ = ["evaluate_datasets", "evaluation_mode", "inference_on_dataset"]
 
 
 class SampleLoader(Protocol):
-    """Batches of samples, and how many there are."""
+    """Batches of samples, of one each as `build_test_loader` makes them, and how many there are."""
 
     def __len__(self) -> int: ...
 
@@ -45,7 +45,7 @@ def evaluate_datasets(cfg: CfgNode, model: nn.Module, output_dir: Path) -> dict[
     Returns:
         A result under the name of each data set.
     """
-    network = _unwrapped(model)
+    network = comm.unwrap(model)
     results: dict[str, EvaluationResult] = {}
     targets: dict[str, BudgetTarget | None] = {}
     for name in cfg.DATASETS.TEST:
@@ -57,7 +57,9 @@ def evaluate_datasets(cfg: CfgNode, model: nn.Module, output_dir: Path) -> dict[
             logging.getLogger(__name__).info("\n%s", format_text(results[name], target=targets[name]))
     if comm.is_main_process():
         lattice = getattr(getattr(network, "backbone", None), "lattice", None)
-        write_report(results, output_dir=output_dir, targets=targets, lattice=lattice)
+        paths = write_report(results, output_dir=output_dir, targets=targets, lattice=lattice)
+        names = ", ".join(path.name for path in paths)
+        logging.getLogger(__name__).info("the tables and figures are in %s: %s", output_dir.absolute(), names)
     comm.synchronize()  # nobody reads the files before they are there
     return results
 
@@ -67,47 +69,32 @@ def inference_on_dataset(model: nn.Module, loader: SampleLoader, evaluator: SemS
 
     Args:
         model: in either mode, which it keeps; called with a list of samples, returns a list of outputs.
-        loader: this process's batches.
+        loader: this process's batches; larger ones score the same, but the progress bar takes each for an image.
         evaluator: is reset first.
 
     Returns:
         The result over the images of all processes.
     """
     evaluator.reset()
-    bar = progress_bar(len(loader), description=f"evaluating {evaluator.dataset_name}", unit="batch")
+    device = next((values.device for values in model.parameters()), torch.device("cpu"))
+    bar = progress_bar(len(loader), description=f"evaluating {evaluator.dataset_name}", unit="image")
     with evaluation_mode(model), torch.inference_mode(), bar:
         for inputs in loader:
-            start = _now()
+            start = _now(device)
             outputs = model(inputs)
-            evaluator.process(inputs, outputs, seconds=_now() - start)
+            evaluator.process(inputs, outputs, seconds=_now(device) - start)
             bar.update()
     return evaluator.evaluate()
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Switches the whole model to evaluation; afterwards each of its modules is in the mode that it was in."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _target(cfg: CfgNode, *, network: Any, result: EvaluationResult) -> BudgetTarget | None:
     if not hasattr(network, "costs"):  # static networks have neither cost tables nor a budget
         return None
-    return budget_target(cfg, costs=network.costs, divisor=network.backbone.size_divisor, images=result.images)
+    return budget_target(cfg, costs=network.costs, images=result.images)
 
 
-def _now() -> float:
-    """Seconds, when everything that was asked of a GPU is done."""
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
+def _now(device: torch.device) -> float:
+    """Seconds, when everything that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return time.perf_counter()
-
-
-def _unwrapped(model: nn.Module) -> Any:
-    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model

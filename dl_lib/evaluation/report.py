@@ -7,7 +7,6 @@ needs less than one); results.json gives scores as shares in [0, 1] and every fi
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,19 @@ from tabulate import tabulate
 
 from dl_lib.evaluation.budget import BudgetTarget
 from dl_lib.evaluation.costs import Spread
+from dl_lib.evaluation.drawing import draw_route, encode_png
 from dl_lib.evaluation.evaluator import EvaluationResult
 from dl_lib.modeling.dynamic.lattice import Lattice
-from dl_lib.utils.drawing import draw_route, encode_png
+from dl_lib.utils.files import write_atomically
 
 __all__ = ["format_markdown", "format_text", "result_as_dict", "write_report"]
 
 _ABSENT = "absent"  # in the place of a score
 _COST_NAMES = {"expected": "expected", "real": "real", "real_complete": "real complete", "executed": "executed"}
+_COST_LEGEND = (
+    "GFLOPs are 1e9 multiply-adds. Expected: cells and transitions, weighted by their gates; real: what has to run, as "
+    "the paper counts it; real complete: what has to run, everything counted; executed: what did run."
+)
 _UNITS = {
     "mIoU, fwIoU, mACC, pACC, IoU, accuracy": "share in [0, 1]; null: the ground truth does not hold the class",
     "costs_gflops, budget_gflops": "GFLOPs per image, 1e9 multiply-adds",
@@ -67,42 +71,48 @@ def format_markdown(
 
 def _headline(result: EvaluationResult) -> str:
     return (
-        f"{result.dataset_name}: {result.num_images} images, {result.metrics.pixels} labelled pixels, "
+        f"{result.dataset_name}: {result.num_images} images, {result.metrics.pixels:,} labelled pixels, "
         f"{result.seconds_per_image:.4f} s per image (the model alone, median)"
     )
 
 
 def _tables(result: EvaluationResult, *, target: BudgetTarget | None, style: str) -> list[str]:
-    """One table of classes, one of means, one of costs; every cell is text, so that tabulate changes no digit."""
+    """Of classes, of means, of costs and of the budget; every cell is text, so that tabulate changes no digit."""
     metrics = result.metrics
     classes = [[score.name, _percent(score.iou), _percent(score.accuracy)] for score in metrics.classes]
     means = [_percent(value) for value in _means(result).values()]
     decimals = _decimals(result)
     costs = [[label, *_gflops(getattr(result.costs, kind), decimals)] for kind, label in _COST_NAMES.items()]
-    if target is not None:
-        costs.append(["budget's target (expected)", f"{target.expected_gflops:.{decimals}f}", "", ""])
-    return [
+    tables = [
         _table(classes, headers=["class", "IoU (%)", "accuracy (%)"], style=style),
         _table([means], headers=[f"{name} (%)" for name in _means(result)], style=style),
         _table(costs, headers=["GFLOPs per image", "avg", "max", "min"], style=style),
     ]
+    if target is not None:
+        budget = {
+            "expected, on average": result.costs.expected.average,
+            "target": target.expected_gflops,
+            "whole lattice, all gates open": target.lattice_gflops,
+        }
+        rows = [
+            [name, f"{value:.{decimals}f}", f"{value / target.lattice_gflops:.3f}"] for name, value in budget.items()
+        ]
+        tables.append(_table(rows, headers=["budget", "GFLOPs per image", "share of the lattice"], style=style))
+    return tables
 
 
 def _remarks(result: EvaluationResult, target: BudgetTarget | None) -> list[str]:
     """What the tables alone do not say."""
-    remarks = []
+    remarks = [_COST_LEGEND]
     if result.metrics.absent:
         names = ", ".join(result.metrics.absent)
         remarks.append(f"Not in the ground truth, and therefore in none of the means: {names}.")
     if target is not None:
-        expected = result.costs.expected.average
-        overrun, decimals = target.overrun(expected), _decimals(result)
-        remarks.append(
-            f"Budget: expected {expected:.{decimals}f} GFLOPs for a target of {target.expected_gflops:.{decimals}f}"
-            + ("" if overrun is None else f", {overrun:.3f} times the target")
-            + f"; {expected / target.lattice_gflops:.3f} of the whole lattice's "
-            f"{target.lattice_gflops:.{decimals}f} GFLOPs for a target of {target.share:.3f}."
-        )
+        overrun = target.overrun(result.costs.expected.average)
+        if overrun is not None:
+            remarks.append(
+                f"Budget: the expected cost is {overrun:.3f} times its target ({100 * (overrun - 1):+.1f} %)."
+            )
     return remarks
 
 
@@ -185,7 +195,6 @@ def write_report(
     Returns:
         The files that were written.
     """
-    output_dir.mkdir(parents=True, exist_ok=True)
     files: dict[str, bytes] = {}
     pictures = {}
     for name, result in results.items():
@@ -202,17 +211,5 @@ def write_report(
     files["results.md"] = format_markdown(results, targets=targets, pictures=pictures).encode()
     files["results.json"] = (json.dumps(data, indent=2, allow_nan=False) + "\n").encode()
     for name, content in files.items():
-        _write_atomically(output_dir / name, content=content)
+        write_atomically(output_dir / name, content)
     return tuple(output_dir / name for name in files)
-
-
-def _write_atomically(path: Path, *, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -74,9 +74,7 @@ def separable_conv(
 ) -> nn.Sequential:
     """Depthwise, then pointwise convolution, norm after the pointwise one and (unless `act` is false) ReLU."""
     parts: OrderedDict[str, nn.Module] = OrderedDict(
-        depthwise=conv2d(
-            in_channels, in_channels, kernel_size, stride=stride, dilation=dilation, groups=in_channels
-        ),
+        depthwise=conv2d(in_channels, in_channels, kernel_size, stride=stride, dilation=dilation, groups=in_channels),
         pointwise=conv2d(in_channels, out_channels),
         norm=make_norm(norm, out_channels),
     )

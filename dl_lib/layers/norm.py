@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
+
+from dl_lib.utils.names import nearest_names
 
 __all__ = ["NORMS", "make_norm"]
 
@@ -35,6 +36,5 @@ def make_norm(name: str, channels: int) -> nn.Module:
         KeyError: for a name that does not exist.
     """
     if name not in NORMS:
-        near = difflib.get_close_matches(name, NORMS, n=2) or list(NORMS)
-        raise KeyError(f"no norm has this name; nearest: {', '.join(near)}. Received: name={name!r}")
+        raise KeyError(f"no norm has this name; {nearest_names(name, NORMS)}. Received: name={name!r}")
     return NORMS[name](channels)

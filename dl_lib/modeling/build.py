@@ -38,4 +38,4 @@ def build_model(cfg: CfgNode) -> nn.Module:
     model: nn.Module = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
     # Convolutions hand the memory order of their weights on to what they compute.
     memory_format = torch.channels_last if cfg.MODEL.CHANNELS_LAST else torch.contiguous_format
-    return model.to(resolve_device(cfg.MODEL.DEVICE), memory_format=memory_format)
+    return model.to(resolve_device(cfg.MODEL.DEVICE)).to(memory_format=memory_format)

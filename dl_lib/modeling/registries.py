@@ -13,7 +13,15 @@ Called with a list of dicts and `step_rate`; returns `(losses, flops)` in traini
 """
 
 BACKBONE_REGISTRY = Registry("BACKBONE")
-BACKBONE_REGISTRY.__doc__ = """`MODEL.BACKBONE.NAME`: made as `cls(cfg)`; images (B, 3, H, W) to features."""
+BACKBONE_REGISTRY.__doc__ = """`MODEL.BACKBONE.NAME`: made as `cls(cfg)`.
+
+`DynamicNet4Seg` needs a routed one, with the interface of `DynamicNetwork`: called with images (B, 3, H, W),
+`step_rate` and `observer`, it returns features and a `Routing`.
+"""
 
 SEM_SEG_HEADS_REGISTRY = Registry("SEM_SEG_HEADS")
-SEM_SEG_HEADS_REGISTRY.__doc__ = """`MODEL.SEM_SEG_HEAD.NAME`: made as `cls(cfg)`; features to logits (B, classes, H, W)."""
+SEM_SEG_HEADS_REGISTRY.__doc__ = """`MODEL.SEM_SEG_HEAD.NAME`: made as `cls(cfg)`.
+
+Called with the features, finest (stride 4) first; returns logits (B, classes, H / 4, W / 4). `to_input_size(logits)`
+brings them to the size of the images.
+"""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -13,6 +12,7 @@ from dl_lib.config import CfgNode
 from dl_lib.modeling.dynamic.gate import SoftGate
 from dl_lib.solver.groups import group_parameters
 from dl_lib.solver.schedule import warmup_poly_factor
+from dl_lib.utils.names import nearest_names
 
 __all__ = ["build_lr_scheduler", "build_optimizer"]
 
@@ -55,8 +55,6 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-def _check_name(name: str, *, key: str, known: Iterable[str]) -> None:
-    known = list(known)
+def _check_name(name: str, *, key: str, known: Sequence[str]) -> None:
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=2) or known
-        raise KeyError(f"{key} is not one of those that exist; nearest: {', '.join(near)}. Received: {key}={name!r}")
+        raise KeyError(f"{key} is not one of those that exist; {nearest_names(name, known)}. Received: {key}={name!r}")

@@ -26,7 +26,8 @@ def group_parameters(
 ) -> list[dict[str, Any]]:
     """Sorts every trainable parameter of a model into one group, in the form that torch's optimizers take.
 
-    A parameter that several modules share counts once, as what it is in the first of them.
+    A network's groups are the same whatever their settings are, so that a run can go on with others: gates or not,
+    norms or not. A parameter that several modules share counts once, as what it is in the first of them.
 
     Args:
         model: whose parameters are sorted.
@@ -37,19 +38,24 @@ def group_parameters(
         gate_lr_multiplier: that rate, as a multiple of `base_lr`.
 
     Returns:
-        Groups with `params` (pairs of name and parameter), `lr` and `weight_decay`, no two with the same two values.
+        At most four groups with `params` (pairs of name and parameter), `lr` and `weight_decay`.
 
     Raises:
         ValueError: if the model has no trainable parameter.
     """
     norms = {id(p) for module in model.modules() if isinstance(module, NORM_TYPES) for p in module.parameters()}
     gates = {id(p) for module in model.modules() if isinstance(module, gate_types) for p in module.parameters()}
-    groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
+    groups: dict[tuple[bool, bool], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in model.named_parameters():  # names a shared parameter once
         if parameter.requires_grad:
-            lr = base_lr * gate_lr_multiplier if id(parameter) in gates else base_lr
-            decay = weight_decay_norm if id(parameter) in norms else weight_decay
-            groups.setdefault((lr, decay), []).append((name, parameter))
+            groups.setdefault((id(parameter) in gates, id(parameter) in norms), []).append((name, parameter))
     if not groups:
         raise ValueError(f"the model has no trainable parameter. Received: model={type(model).__name__}")
-    return [{"params": named, "lr": lr, "weight_decay": decay} for (lr, decay), named in groups.items()]
+    return [
+        {
+            "params": named,
+            "lr": base_lr * gate_lr_multiplier if is_gate else base_lr,
+            "weight_decay": weight_decay_norm if is_norm else weight_decay,
+        }
+        for (is_gate, is_norm), named in groups.items()
+    ]

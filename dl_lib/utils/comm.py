@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 __all__ = [
     "all_gather",
@@ -19,6 +20,7 @@ __all__ = [
     "get_world_size",
     "is_main_process",
     "synchronize",
+    "unwrap",
 ]
 
 Data = TypeVar("Data")
@@ -86,6 +88,11 @@ def average(values: Tensor) -> Tensor:
     total = values.clone()
     dist.all_reduce(total)
     return total / get_world_size()
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model itself, whether it is wrapped for several processes or not."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
 
 
 def _is_distributed() -> bool:

@@ -6,10 +6,11 @@ Iteration n means: n optimizer steps are done. The first step's losses therefore
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 
 from fvcore.common.history_buffer import HistoryBuffer
+
+from dl_lib.utils.names import nearest_names
 
 __all__ = ["EventStorage"]
 
@@ -29,13 +30,16 @@ class EventStorage:
     def __init__(self, *, iteration: int = 0) -> None:
         self.iteration = iteration
         self._histories: dict[str, HistoryBuffer] = {}
+        self._rare: set[str] = set()
 
-    def put(self, scalars: Mapping[str, float]) -> None:
+    def put(self, scalars: Mapping[str, float], *, rare: bool = False) -> None:
         """Takes down values of the present iteration.
 
         Args:
             scalars: by name; a unit belongs in the name ("data_seconds").
+            rare: each of these counts, as of an evaluation; of the others, writers may take the newest only.
         """
+        self._rare.update(scalars if rare else ())
         for name, value in scalars.items():
             self._histories.setdefault(name, HistoryBuffer(_HISTORY_LENGTH)).update(float(value), self.iteration)
 
@@ -59,15 +63,21 @@ class EventStorage:
         """
         return float(self._history(name).median(window))
 
-    def since(self, iteration: int) -> dict[str, float]:
-        """The newest value of each scalar that has one from after an iteration."""
-        newest = {name: history.values()[-1] for name, history in self._histories.items()}
-        return {name: value for name, (value, at) in newest.items() if at > iteration}
+    def since(self, iteration: int) -> dict[int, dict[str, float]]:
+        """What came in after an iteration: of each scalar the newest value, of a rare one all of them.
+
+        Returns:
+            Values by name, under the iteration that they are from, in the order of the iterations.
+        """
+        found: dict[int, dict[str, float]] = {}
+        for name, history in self._histories.items():
+            for value, at in history.values() if name in self._rare else history.values()[-1:]:
+                if at > iteration:
+                    found.setdefault(int(at), {})[name] = value
+        return dict(sorted(found.items()))
 
     def _history(self, name: str) -> HistoryBuffer:
         if name not in self._histories:
-            near = difflib.get_close_matches(name, self._histories, n=3) or sorted(self._histories)
-            raise KeyError(
-                f"no scalar of this name was taken down; nearest: {', '.join(near) or 'none'}. Received: name={name!r}"
-            )
+            near = nearest_names(name, self._histories)
+            raise KeyError(f"no scalar of this name was taken down; {near}. Received: name={name!r}")
         return self._histories[name]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -12,9 +14,10 @@ from tqdm import tqdm
 
 from dl_lib.utils.progress import bar_is_shown
 
-__all__ = ["REPEATS_BAR", "setup_logger"]
+__all__ = ["FILE_ONLY", "REPEATS_BAR", "errors_logged", "setup_logger"]
 
 REPEATS_BAR = {"repeats_bar": True}  # `extra` of a record that says what the progress bar shows anyway
+FILE_ONLY = {"file_only": True}  # `extra` of a record that the terminal shows in another way, as an error that ends it
 
 _LOGGER_NAMES = ("dl_lib", "fvcore")  # fvcore speaks when it loads, saves and recomputes statistics
 _COLORS = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
@@ -39,6 +42,20 @@ def setup_logger(output_dir: str | Path | None = None, *, rank: int = 0) -> logg
     for name in _LOGGER_NAMES:
         _replace_handlers(logging.getLogger(name), handlers=handlers)
     return logging.getLogger(_LOGGER_NAMES[0])
+
+
+@contextmanager
+def errors_logged(doing: str) -> Iterator[None]:
+    """Writes an error that ends a run into the log file, with its traceback, and lets it through.
+
+    Args:
+        doing: what is being done, such as "evaluating".
+    """
+    try:
+        yield
+    except Exception:
+        logging.getLogger(_LOGGER_NAMES[0]).exception("stopped by an error while %s", doing, extra=FILE_ONLY)
+        raise
 
 
 class _TerminalHandler(logging.Handler):
@@ -75,6 +92,7 @@ class _TerminalFormatter(logging.Formatter):
 def _terminal_handler(stream: TextIO) -> logging.Handler:
     handler = _TerminalHandler(stream)
     handler.setFormatter(_TerminalFormatter(color=stream.isatty()))
+    handler.addFilter(lambda record: not getattr(record, "file_only", False))
     # Piped into a file or another program, the lines are all there is, bar or no bar.
     handler.addFilter(lambda record: not (getattr(record, "repeats_bar", False) and stream.isatty() and bar_is_shown()))
     return handler

@@ -1,4 +1,5 @@
 import errno
+import logging
 import os
 import random
 
@@ -152,6 +153,49 @@ def test_gates_on_one_side_only_are_said(tmp_path, gate_on, hint):
         Checkpointer(build("tiny", overrides=["MODEL.GATE.GATE_ON", gate_on])).load(str(tmp_path / "published.pth"))
 
 
+def test_published_weights_without_gates_load_where_gates_may_lack(tmp_path, caplog):
+    torch.save({"model": published_weights("tiny_nogate")}, tmp_path / "published.pth")
+    model = build("tiny", device="cpu")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with caplog.at_level(logging.INFO, "dl_lib.checkpoint"):
+        Checkpointer(model, tmp_path / "run").resume_or_load(str(tmp_path / "published.pth"), may_lack=["gate"])
+    file = rename_released(published_weights("tiny_nogate"), cell_types=RELEASED_CELL_TYPES)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key] if ".gate." in key else file[key]), key
+    num_gates = sum(".gate." in key for key in before)
+    assert num_gates > 0
+    assert f"they keep their initialisation: all {num_gates} keys of 'gate'" in caplog.text
+
+
+def test_only_what_may_lack_may_lack(tmp_path, caplog):
+    model = small_model()  # modules 0, 1 and 2
+    weights = small_model(seed=1).state_dict()
+    torch.save({key: value for key, value in weights.items() if key != "2.bias"}, tmp_path / "part.pth")
+    with pytest.raises(CheckpointMismatchError) as error:
+        Checkpointer(model).load(tmp_path / "part.pth", may_lack=["1", "bia"])
+    assert error.value.mismatch.missing == ("2.bias",)
+    bias = model[2].bias.clone()
+    with caplog.at_level(logging.INFO, "dl_lib.checkpoint"):
+        Checkpointer(model).load(tmp_path / "part.pth", may_lack=["1", "2"])
+    assert torch.equal(model[2].bias, bias) and torch.equal(model[2].weight, weights["2.weight"])
+    assert "1 of 2 keys of '2'\n  these are (1):\n    2.bias" in caplog.text
+    assert "of '1'" not in caplog.text
+    torch.save({**weights, "3.bias": torch.zeros(1)}, tmp_path / "more.pth")
+    with pytest.raises(CheckpointMismatchError, match="only in the file"):
+        Checkpointer(model).load(tmp_path / "more.pth", may_lack=["3"])
+    torch.save({**weights, "2.bias": torch.zeros(7)}, tmp_path / "wider.pth")
+    with pytest.raises(CheckpointMismatchError, match="of another shape"):
+        Checkpointer(model).load(tmp_path / "wider.pth", may_lack=["2"])
+
+
+def test_a_run_that_is_resumed_may_lack_nothing(tmp_path):
+    model = small_model()
+    Checkpointer(model[:2], tmp_path).save("model_1")
+    with pytest.raises(CheckpointMismatchError, match=r"2\.\{bias, weight\}"):
+        Checkpointer(model, tmp_path).resume_or_load("", may_lack=["2"])
+    Checkpointer(model, tmp_path).resume_or_load(str(tmp_path / "model_1.pth"), resume=False, may_lack=["2"])
+
+
 def test_cells_of_another_depth_are_said(tmp_path):
     torch.save({"model": TINY_WEIGHTS}, tmp_path / "published.pth")
     deeper = build("tiny", overrides=["MODEL.BACKBONE.LAYER_NUM", 5, "MODEL.BACKBONE.CELL_NUM_LIST", [2, 3, 4, 4, 4]])
@@ -280,9 +324,9 @@ def test_an_optimizer_of_other_parameters_is_named(tmp_path):
 
 def test_a_missing_file_is_named_with_its_nearest_neighbours(tmp_path):
     Checkpointer(small_model(), tmp_path).save("model_0001999")
-    with pytest.raises(CheckpointError, match=r"nearest names there: model_0001999.pth"):
+    with pytest.raises(CheckpointError, match=r"in its folder; nearest: model_0001999.pth"):
         Checkpointer(small_model()).load(str(tmp_path / "model_001999.pth"))
-    with pytest.raises(CheckpointError, match="none like it"):
+    with pytest.raises(CheckpointError, match="the folder does not exist"):
         Checkpointer(small_model()).load(str(tmp_path / "nowhere" / "model.pth"))
 
 

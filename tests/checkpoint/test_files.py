@@ -1,13 +1,14 @@
+import functools
 import os
 import pickle
-from pathlib import Path
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from iopath.common.file_io import PathHandler, PathManager
 
 from dl_lib.checkpoint import Checkpointer, CheckpointError
 from dl_lib.checkpoint.files import read_checkpoint
@@ -107,47 +108,25 @@ def test_a_file_without_weights_is_refused(tmp_path, content):
         read_checkpoint(tmp_path / "model.pth")
 
 
-class FolderStore(PathHandler):
-    """A remote store whose objects are files of a folder."""
-
-    def __init__(self, folder):
-        super().__init__()
-        self.folder = folder
-
-    def _get_supported_prefixes(self):
-        return ["store://"]
-
-    def _path(self, path):
-        return self.folder / path.removeprefix("store://")
-
-    def _open(self, path, mode="r", **kwargs):
-        assert "w" not in mode, "only whole files are handed over"
-        return self._path(path).open(mode)
-
-    def _exists(self, path, **kwargs):
-        return self._path(path).exists()
-
-    def _mkdirs(self, path, **kwargs):
-        self._path(path).mkdir(parents=True, exist_ok=True)
-
-    def _get_local_path(self, path, force=False, **kwargs):
-        return str(self._path(path))
-
-    def _copy_from_local(self, local_path, dst_path, overwrite=False, **kwargs):
-        assert overwrite
-        self._path(dst_path).write_bytes(Path(local_path).read_bytes())
-        return True
-
-
-def test_a_remote_folder_is_written_to_and_resumed_from(tmp_path):
-    def checkpointer(model):
-        made = Checkpointer(model, "store://run")
-        made.path_manager = PathManager()
-        made.path_manager.register_handler(FolderStore(tmp_path))
-        return made
-
+def test_weights_are_fetched_from_an_address(tmp_path, monkeypatch):
+    served, cache = tmp_path / "served", tmp_path / "cache"
+    served.mkdir()
     saved, loaded = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
-    checkpointer(saved).save("model_1", iteration=1)
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["last_checkpoint", "model_1.pth"]
-    assert checkpointer(loaded).resume_or_load("") == {"iteration": 1}
+    torch.save({"model": saved.state_dict()}, served / "model.pth")
+    monkeypatch.setenv("FVCORE_CACHE", str(cache))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    handler = functools.partial(QuietHandler, directory=served)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            Checkpointer(loaded).load(f"http://127.0.0.1:{server.server_port}/model.pth")
+        finally:
+            server.shutdown()
+            thread.join()
     assert torch.equal(loaded.weight, saved.weight)
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass

@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
 
+from dl_lib.checkpoint import CheckpointError
 from dl_lib.cli import convert_weights, test, train
+from dl_lib.cli.errors import user_errors
+from dl_lib.config import ConfigError
+from dl_lib.data.catalog import UnknownDatasetError
+from dl_lib.data.datasets.digit_scenes import DigitScenes
+from dl_lib.data.mapper import InvalidSampleError
+from dl_lib.engine import LaunchError, NonFiniteLossError
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,13 +73,63 @@ def test_user_errors_of_the_commands(tmp_path, monkeypatch, capsys):
         (train.main, ["--config-file", "absent.yaml"], "there is no such configuration"),
         (train.main, [*quickstart, "DATASETS.TRAIN=[digit_scene]"], "Nearest: digit_scenes_"),
         (train.main, [*quickstart, "--eval-only"], "holds no checkpoint, and no weights are given"),
+        (train.main, [*quickstart, "MODEL.WEIGHTS=foreing.pth"], "nearest: foreign.pth"),
         (test.main, quickstart, "dl_test: error: there is nothing to evaluate"),
         (test.main, [*quickstart, "SEED"], "nothing follows 'SEED'"),
         (convert_weights.main, ["absent.pth", "out.pth"], "convert_weights: error: "),
         (convert_weights.main, ["foreign.pth", "out.pth"], "convert_weights: error: "),
+        (convert_weights.main, ["foreign.pth", "absent/out.pth"], "Received: OUT='absent'"),
     ):
         assert ended(main, *words) == 2
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["foreign.pth"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (ConfigError("a"), 2, "dl_train: error: a\n"),
+        (CheckpointError("b"), 2, "dl_train: error: b\n"),
+        (UnknownDatasetError("c"), 2, "dl_train: error: c\n"),
+        (InvalidSampleError("d"), 2, "dl_train: error: d\n"),
+        (LaunchError("e"), 2, "dl_train: error: e\n"),
+        (NonFiniteLossError("f"), 1, "dl_train: error: f\n"),
+        (KeyboardInterrupt(), 130, "\ndl_train: ended by Ctrl-C\n"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_message_and_a_status(capsys, error, status, message):
+    with pytest.raises(SystemExit) as caught, user_errors("dl_train"):
+        raise error
+    assert caught.value.code == status
+    assert capsys.readouterr().err == message
+
+
+class Invalid(Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise InvalidSampleError("image 'a': no label")
+
+
+def test_of_an_error_in_a_process_that_loads_data_only_the_message_is_shown(capsys):
+    with pytest.raises(SystemExit) as caught, user_errors("dl_train"):
+        list(DataLoader(Invalid(), num_workers=1))
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "dl_train: error: image 'a': no label\n"
+
+
+def test_a_library_that_is_an_extra_is_named(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(SystemExit) as caught, user_errors("dl_train"):
+        DigitScenes("val", length=1)
+    assert caught.value.code == 2
+    assert "pip install" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [ValueError("a"), KeyError("a"), ImportError("no module x"), RuntimeError("a")])
+def test_defects_are_let_through(error):
+    with pytest.raises(type(error)), user_errors("dl_train"):
+        raise error

@@ -6,11 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from dl_lib.cli.experiment import check_run_folder, import_net, load_experiment, write_config
+from dl_lib.cli.experiment import check_run_folder, check_weights, copy_net, import_net, load_experiment
 from dl_lib.cli.test import with_weights
-from dl_lib.config import ConfigError, get_cfg
+from dl_lib.config import ConfigError, write_config
 
-SOUND = "MODEL: {SEM_SEG_HEAD: {NUM_CLASSES: 11}}\n"
+SOUND = """
+MODEL: {SEM_SEG_HEAD: {NUM_CLASSES: 11}}
+DATASETS: {TRAIN: [digit_scenes_train], TEST: [digit_scenes_val]}
+"""
+
+
+def write(experiment):
+    """What a training leaves in its folder at its start."""
+    write_config(experiment.cfg, experiment.output_dir)
+    copy_net(experiment)
 
 
 @pytest.fixture
@@ -70,7 +79,7 @@ def test_net_py_is_imported_once_before_the_configuration_is_checked(folder):
     experiment = load_experiment(None, [])
     assert experiment.net_file == Path("net.py")
     import_net(experiment.net_file)  # registering a name twice would raise
-    write_config(load_experiment(".", ["OUTPUT_DIR=run"]))
+    write(load_experiment(".", ["OUTPUT_DIR=run"]))
     assert (folder / "run" / "net.py").read_text() == (folder / "net.py").read_text()
 
 
@@ -83,7 +92,7 @@ def test_an_error_in_net_py_keeps_its_type_and_leaves_nothing_behind(folder):
 
 def test_the_written_config_runs_again_as_it_is(folder):
     experiment = load_experiment(None, ["SEED=6", "MODEL.BACKBONE.DROP_PROB=0.25"])
-    write_config(experiment)
+    write(experiment)
     again = load_experiment("output/Mine/config.yaml", [])
     assert again.cfg == experiment.cfg
     check_run_folder(again)  # a resolved config may be replaced by its like
@@ -97,7 +106,7 @@ def test_a_training_does_not_overwrite_what_a_person_wrote(folder):
 
 def finished_run(folder, name="run"):
     """A run's folder with a last checkpoint, whose training had started from other weights."""
-    write_config(load_experiment(None, [f"OUTPUT_DIR={name}", "MODEL.WEIGHTS=start.pth"]))
+    write(load_experiment(None, [f"OUTPUT_DIR={name}", "MODEL.WEIGHTS=start.pth"]))
     torch.save({"model": {}}, folder / name / "model_0000007.pth")
     (folder / name / "last_checkpoint").write_text("model_0000007.pth")
 
@@ -133,9 +142,18 @@ def test_nothing_to_evaluate_is_said(folder):
         with_weights(load_experiment(None, opts), opts)
 
 
-def test_an_evaluation_keeps_the_config_of_the_training(folder):
-    finished_run(folder)
-    write_config(load_experiment("run", ["SEED=99"]))
-    cfg = get_cfg()
-    cfg.merge_from_file("run/config.yaml")
-    assert (cfg.SEED, cfg.MODEL.WEIGHTS) == (0, "start.pth")
+def test_weights_have_to_be_there_before_anything_is_written(folder):
+    (folder / "model_final.pth").touch()
+    with pytest.raises(ConfigError, match=r"nearest: model_final\.pth.*Received: MODEL\.WEIGHTS='model_fnal\.pth'"):
+        check_weights(load_experiment(None, ["MODEL.WEIGHTS=model_fnal.pth"]))
+    with pytest.raises(ConfigError, match="none exist"):
+        check_weights(load_experiment(None, ["MODEL.WEIGHTS=absent/model.pth"]))
+    for weights in ("", "model_final.pth", "https://example.org/a.pth"):
+        check_weights(load_experiment(None, [f"MODEL.WEIGHTS={weights}"]))
+
+
+def test_a_tilde_is_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    experiment = load_experiment(None, ["OUTPUT_DIR=~/run", "MODEL.WEIGHTS=~/a.pth"])
+    assert experiment.output_dir == folder / "run"
+    assert dict(experiment.cfg.MODEL)["WEIGHTS"] == str(folder / "a.pth")

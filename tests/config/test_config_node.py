@@ -46,6 +46,17 @@ def test_a_file_cannot_be_its_own_base(tmp_path):
         get_cfg().merge_from_file(tmp_path / "a.yaml")
 
 
+def test_a_section_and_a_value_cannot_share_a_key(tmp_path):
+    write(tmp_path / "base.yaml", "SOLVER: 3")
+    top = write(tmp_path / "top.yaml", "_BASE_: base.yaml\nSOLVER: {GRAD_CLIP: 1.0}")
+    with pytest.raises(ConfigError, match=r"top\.yaml and its base: .*'SOLVER'"):
+        get_cfg().merge_from_file(top)
+    with pytest.raises(ConfigError, match="SOLVER is a section"):
+        get_cfg().merge_from_file(tmp_path / "base.yaml")
+    with pytest.raises(ConfigError, match=r"SEED must be of type int .* It has no value"):
+        get_cfg().merge_from_file(write(tmp_path / "empty.yaml", "SEED:"))
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "MODEL:\nSOLVER: {}\n", "MODEL:\n  GATE:\n"])
 def test_empty_files_and_sections_change_nothing(tmp_path, text):
     cfg = get_cfg()
@@ -147,7 +158,7 @@ def _strategies():
     }
     for key, value in DEFAULTS.flat().items():
         if isinstance(value, list):
-            yield key, st.lists(by_type[type(value[0])], max_size=4)
+            yield key, st.lists(by_type[type(value[0]) if value else str], max_size=4)
         else:
             yield key, by_type[type(value)]
 

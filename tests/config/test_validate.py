@@ -14,13 +14,20 @@ SMALL = ["MODEL.BACKBONE.LAYER_NUM=3", "MODEL.BACKBONE.CELL_NUM_LIST=[2,3,4]"]
 
 def sound(*overrides):
     cfg = get_cfg()
-    cfg.merge_from_list(["MODEL.SEM_SEG_HEAD.NUM_CLASSES=11", *overrides])
+    cfg.merge_from_list(
+        [
+            "MODEL.SEM_SEG_HEAD.NUM_CLASSES=11",
+            "DATASETS.TRAIN=[digit_scenes_train]",
+            "DATASETS.TEST=[digit_scenes_val]",
+            *overrides,
+        ]
+    )
     return cfg
 
 
-def problems(*overrides, world_size=1):
+def problems(*overrides, **settings):
     with pytest.raises(ConfigError) as caught:
-        validate_config(sound(*overrides), world_size=world_size)
+        validate_config(sound(*overrides), **settings)
     return str(caught.value)
 
 
@@ -41,6 +48,7 @@ def problems(*overrides, world_size=1):
         ["INPUT.CROP_SIZE=[128,256]", "MODEL.GATE.SMALL_GATE=True", "SOLVER.IMS_PER_BATCH=1"],
         ["DATASETS.TEST=[]", "SEED=-1", "INPUT.MIN_SIZE_TRAIN=[]", "INPUT.MIN_SIZE_TEST=0"],
         ["MODEL.BUDGET.CONSTRAIN=True", "MODEL.BUDGET.LOSS_WEIGHT=0.5", "MODEL.BUDGET.LOSS_MU=1"],
+        ["MODEL.BACKBONE.CELL_TYPE=[Bottleneck_3x3]", "MODEL.BACKBONE.INIT_CHANNEL=12"],
     ],
 )
 def test_sound_configurations_pass(overrides):
@@ -78,13 +86,14 @@ def test_sound_configurations_pass(overrides):
         ("DATASETS.TRAIN=[digit_scenes_trian]", "under 'digit_scenes_trian' .*Nearest: digit_scenes_train"),
         ("DATASETS.TEST=[cityscapes_fine_sem_seg_val]", r"TEST: no data set is registered under 'city.*\(yet\)"),
         ("DATASETS.TRAIN=[]", "TRAIN: there is nothing to train on"),
+        ("DATASETS.TEST=[digit_scenes_val,digit_scenes_val]", "TEST: a data set is evaluated once"),
         ("DATALOADER.NUM_WORKERS=-1", "NUM_WORKERS: out of range"),
         ("INPUT.FORMAT=bgr", "FORMAT: no channel order .*Nearest: BGR"),
         ("INPUT.FLIP_PROB=2", "FLIP_PROB: out of range"),
         ("INPUT.CROP_SIZE=[100,128]", r"CROP_SIZE: .*stride 32 .*multiples of 32, such as \[96, 128\]"),
         ("INPUT.CROP_SIZE=[8,32]", r"such as \[32, 32\]"),
         ("INPUT.CROP_SIZE=[128]", r"CROP_SIZE: a crop has two sides"),
-        ("INPUT.CROP_LABEL_PAD_VALUE=0", "CROP_LABEL_PAD_VALUE: .*trained as a class.*255"),
+        ("INPUT.CROP_IMAGE_PAD_VALUE=256", r"CROP_IMAGE_PAD_VALUE: out of range\. Expected a number in \[0, 255\]"),
         ("INPUT.MAX_SIZE_TRAIN=2000", "MAX_SIZE_TRAIN: .*at least 2048"),
         ("INPUT.MAX_SIZE_TEST=512", "MAX_SIZE_TEST: .*at least 1024"),
         ("INPUT.MIN_SIZE_TRAIN=[0]", "MIN_SIZE_TRAIN: a size is in pixels"),
@@ -126,11 +135,46 @@ def test_a_single_value_per_channel_cannot_be_normalised():
     assert "needs two values" in problems(*single, "SOLVER.IMS_PER_BATCH=1")
     assert "needs two values" in problems(*single, "SOLVER.IMS_PER_BATCH=2", world_size=2)
     validate_config(sound(*single, "SOLVER.IMS_PER_BATCH=4"), world_size=2)
+    for norm in ("GN", "FrozenBN"):
+        norms = [f"MODEL.BACKBONE.NORM={norm}", f"MODEL.SEM_SEG_HEAD.NORM={norm}"]
+        validate_config(sound("INPUT.CROP_SIZE=[32,32]", "SOLVER.IMS_PER_BATCH=1", *norms))
+    mixed = ["MODEL.BACKBONE.NORM=GN", "MODEL.SEM_SEG_HEAD.NORM=BN", "SOLVER.IMS_PER_BATCH=1"]
+    assert "SEM_SEG_HEAD.NORM=BN needs two values" in problems("INPUT.CROP_SIZE=[32,32]", *mixed)
+
+
+def test_bottlenecks_have_a_quarter_of_the_channels():
+    assert "a multiple of 4" in problems("MODEL.BACKBONE.CELL_TYPE=[Bottleneck_5x5]", "MODEL.BACKBONE.INIT_CHANNEL=10")
+    validate_config(sound("MODEL.BACKBONE.INIT_CHANNEL=10"))
+
+
+def test_an_evaluation_needs_less_than_a_training():
+    opts = ["SOLVER.IMS_PER_BATCH=16", "DATASETS.TRAIN=[]", "MODEL.BACKBONE.NORM=SyncBN"]
+    listed = problems(*opts, world_size=3)
+    assert "IMS_PER_BATCH" in listed
+    assert "nothing to train on" in listed
+    validate_config(sound(*opts), world_size=3, purpose="evaluation")
+    assert "NUM_CLASSES" in problems("MODEL.SEM_SEG_HEAD.NUM_CLASSES=4", purpose="evaluation")
+
+
+def test_evaluating_during_the_training_needs_a_data_set():
+    opts = ["TEST.EVAL_PERIOD=5", "DATASETS.TEST=[]"]
+    assert "there is nothing to evaluate on" in problems(*opts)
+
+
+def test_several_gpu_processes_have_a_gpu_each(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for device in ("cpu", "cuda:1"):
+        opts = [f"MODEL.DEVICE={device}"]
+        assert "each of the 2 processes has a GPU of its own" in problems(*opts, world_size=2)
+        validate_config(sound(*opts))
+    validate_config(sound("MODEL.DEVICE=cuda"), world_size=2)
 
 
 def test_a_budget_needs_weight_gates_and_time():
     assert "with weight 0 the budget" in problems("MODEL.BUDGET.CONSTRAIN=True")
     budget = ["MODEL.BUDGET.CONSTRAIN=True", "MODEL.BUDGET.LOSS_WEIGHT=1"]
+    assert "means that there is none" in problems(*budget, "INPUT.CROP_SIZE=[]")
+    validate_config(sound(*budget, "INPUT.CROP_SIZE=[]", "MODEL.BUDGET.FLOPS_ALL=1000"))
     assert "the cost is the same whatever is learnt" in problems(*budget, "MODEL.GATE.GATE_ON=False")
     assert "ends before the budget" in problems(*budget, "MODEL.BUDGET.UNUPDATE_RATE=1")
 
@@ -150,11 +194,13 @@ def test_a_gpu_that_is_not_there_is_noticed():
 def test_types_are_checked_even_where_values_were_set_by_hand():
     cfg = sound()
     cfg.SEED = "one"
+    cfg.MODEL.GATES_ON = True
     cfg.INPUT.CROP_SIZE = [64.5, 64]
     del cfg.MODEL["GATE"]
     with pytest.raises(ConfigError) as caught:
         validate_config(cfg)
-    for part in ("SEED must be of type int", "INPUT.CROP_SIZE[0] must be", "MODEL.GATE.GATE_ON is missing"):
+    known = "unknown key MODEL.GATES_ON. Nearest known: MODEL.GATE.GATE_ON"
+    for part in ("SEED must be of type int", "INPUT.CROP_SIZE[0] must be", "MODEL.GATE.GATE_ON is missing", known):
         assert part in str(caught.value)
 
 
@@ -172,7 +218,6 @@ def test_a_data_set_of_the_user_is_checked_against_the_model():
             "DATASETS.TEST=[]",
             "MODEL.SEM_SEG_HEAD.NUM_CLASSES=2",
             "MODEL.SEM_SEG_HEAD.IGNORE_VALUE=200",
-            "INPUT.CROP_LABEL_PAD_VALUE=200",
         )
     )
 

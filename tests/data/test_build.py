@@ -1,3 +1,6 @@
+import multiprocessing
+import os
+import signal
 from itertools import islice
 
 import cv2
@@ -45,6 +48,24 @@ def test_batches_are_the_same_for_any_number_of_workers(cfg):
     cfg.DATALOADER.NUM_WORKERS = 2
     for left, right in zip(alone, build_train_loader(cfg), strict=False):
         assert_same(left, right)
+
+
+def test_workers_that_are_not_forked_give_the_same_batches(cfg):
+    """From Python 3.14 on workers come from a fork server, elsewhere than on Linux from a new interpreter."""
+    alone = next(iter(build_train_loader(cfg)))
+    cfg.DATALOADER.NUM_WORKERS = 1
+    loader = build_train_loader(cfg)
+    loader.multiprocessing_context = "forkserver"
+    assert_same(next(iter(loader)), alone)
+
+
+def test_ctrl_c_does_not_reach_the_workers(cfg):
+    cfg.DATALOADER.NUM_WORKERS = 1
+    batches = iter(build_train_loader(cfg))
+    next(batches)
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid, signal.SIGINT)
+    assert len(list(islice(batches, 8))) == 8  # more than were fetched ahead
 
 
 def test_workers_start_after_opencv_has_run_threads_here(cfg):

@@ -38,9 +38,9 @@ def test_unknown_name_lists_the_nearest(ask):
 def test_unknown_name_that_is_near_nothing_lists_all():
     catalog = Catalog()
     catalog.register("mine", lambda: "first", META)
-    with pytest.raises(UnknownDatasetError, match="nearest names are: mine"):
+    with pytest.raises(UnknownDatasetError, match="existing: mine"):
         catalog.get("???")
-    with pytest.raises(UnknownDatasetError, match="none at all"):
+    with pytest.raises(UnknownDatasetError, match="none exist"):
         Catalog().get("mine")
 
 

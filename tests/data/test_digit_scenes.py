@@ -64,12 +64,12 @@ def test_scales_are_log_uniform_from_2_to_10(scenes):
 def test_every_digit_lies_inside_and_large_ones_are_painted_first(scenes):
     for index in range(200):
         placed = scenes.layout(index)
-        assert 3 <= len(placed) <= 7
+        assert 2 <= len(placed) <= 6
         assert [digit.scale for digit in placed] == sorted((digit.scale for digit in placed), reverse=True)
         for digit in placed:
-            assert 0 <= digit.top <= digit.top + digit.side_px <= 128
-            assert 0 <= digit.left <= digit.left + digit.side_px <= 128
-            assert abs(digit.tilt_degrees) <= 15
+            assert 0 <= digit.top <= digit.top + digit.side_px <= 96
+            assert 0 <= digit.left <= digit.left + digit.side_px <= 96
+            assert abs(digit.tilt_degrees) <= 6
 
 
 def paint_labels_by_hand(placed, inks, size):

@@ -59,6 +59,16 @@ def test_testing_leaves_the_label_at_its_own_size():
     assert (mapped["height"], mapped["width"]) == (6, 8)
 
 
+@pytest.mark.parametrize("label_size", [(12, 16), (3, 5)])
+def test_testing_takes_labels_of_any_size(label_size):
+    label = np.random.default_rng(0).integers(0, 4, label_size)
+    sample = {**make_sample(), "sem_seg": label}
+    mapped = map_one(make_mapper([Always(HorizontalFlip(True))], transform_label=False), sample)
+    assert mapped["image"].shape == (3, 6, 8)
+    np.testing.assert_array_equal(mapped["sem_seg"], label)
+    assert (mapped["height"], mapped["width"]) == label_size
+
+
 def test_the_raw_sample_is_left_as_it_was():
     sample = make_sample()
     before = sample["image"].copy()
@@ -103,6 +113,7 @@ def test_the_ignore_value_passes_whatever_it_is(ignore, dtype):
     [
         ({"sem_seg": np.zeros((6, 7), np.uint8)}, r"6 x 8 pixels.*Received: shape=\(6, 7\)"),
         ({"sem_seg": np.zeros((6, 8), np.float32)}, "dtype=float32"),
+        ({"sem_seg": np.zeros((6, 8, 1), np.uint8)}, r"\(H, W\) integers. Received: shape=\(6, 8, 1\)"),
         ({"image": np.zeros((6, 8), np.uint8)}, r"\(H, W, 3\) uint8. Received: shape=\(6, 8\)"),
         ({"image": np.zeros((6, 8, 3), np.float32)}, "dtype=float32"),
     ],

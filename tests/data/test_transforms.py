@@ -43,8 +43,9 @@ def test_geometry_of_the_published_chain(row):
     assert [*size, resize.height, resize.width] == row["resize"]
     assert flip.flipped == row["flip"]
     assert [crop.left, crop.top, *crop.window[::-1]] == row["crop_x0_y0_w_h"]
-    above_left, below_right = crop.pad_top_left, crop.pad_bottom_right
-    assert [[above_left[1], below_right[1]], [above_left[0], below_right[0]]] == row["pad_w_h"]
+    padding = [crop.output[axis] - crop.window[axis] for axis in (1, 0)]
+    assert list(crop.pad_top_left[::-1]) == [before for before, _ in row["pad_w_h"]]
+    assert padding == [before + after for before, after in row["pad_w_h"]]
 
 
 @pytest.mark.parametrize("row", PUBLISHED["small_train"]["rows"], ids=lambda row: f"seed{row['seed']}")

@@ -1,16 +1,21 @@
 """From a config to a finished run of a small routed network on two scenes, and back from its folder."""
 
 import json
+import logging
 import random
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import Subset
 
-from dl_lib.config import get_cfg, validate_config
+from dl_lib.checkpoint import CheckpointError
+from dl_lib.config import ConfigError, get_cfg, validate_config
 from dl_lib.data import DatasetCatalog
-from dl_lib.engine import DefaultTrainer, TrainingInterrupted, default_setup, seed_everything
+from dl_lib.engine import DefaultTrainer, TrainingInterrupted, build_configured_model, default_setup
+from dl_lib.engine.defaults import seed_everything
+from dl_lib.engine.hooks import LRSchedule
 from tests.engine.toys import At, logging_as_before
 
 TWO_SCENES = "two_digit_scenes"
@@ -27,6 +32,19 @@ def two_scenes():
 def handlers_as_before():
     with logging_as_before():
         yield
+
+
+@contextmanager
+def reading_warnings():
+    """Warnings of the engine meanwhile; `default_setup` keeps them from pytest's own handler."""
+    messages, handler = [], logging.Handler(logging.WARNING)
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger = logging.getLogger("dl_lib.engine")
+    logger.addHandler(handler)
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)
 
 
 def small_config(folder, **settings):
@@ -68,8 +86,8 @@ def small_config(folder, **settings):
     return cfg
 
 
-def run(folder, *, resume=False, stop_after=None):
-    cfg = small_config(folder)
+def run(folder, *, resume=False, stop_after=None, **settings):
+    cfg = small_config(folder, **settings)
     default_setup(cfg)
     trainer = DefaultTrainer(cfg)
     trainer.resume_or_load(resume=resume)
@@ -111,6 +129,90 @@ def test_interrupted_and_resumed_run_ends_as_an_undisturbed_one(tmp_path):
     assert any(name.startswith("events.out.tfevents") for name in names)
 
 
+LIGHT = {"TEST.EVAL_PERIOD": 0, "TEST.PRECISE_BN.ENABLED": False, "DATASETS.TEST": []}
+
+
+def test_a_run_that_goes_on_takes_the_present_settings_and_says_which_are_new(tmp_path):
+    with pytest.raises(TrainingInterrupted):
+        run(tmp_path, stop_after=2, **LIGHT)
+    new = {
+        "SOLVER.OPTIMIZER.BASE_LR": 0.02,
+        "SOLVER.OPTIMIZER.GATE_LR_MULTI": 2.5,
+        "SOLVER.OPTIMIZER.WEIGHT_DECAY": 0.0,
+        "SOLVER.OPTIMIZER.MOMENTUM": 0.8,
+    }
+    with reading_warnings() as messages:
+        trainer = DefaultTrainer(small_config(tmp_path, **LIGHT, **new))
+        trainer.resume_or_load(resume=True)
+    old = small_config(tmp_path, **LIGHT).flat()
+    assert sorted(messages) == sorted(
+        f"{key} was {old[key]!r} in the checkpoint and is {value!r} now: {value!r} applies"
+        for key, value in new.items()
+    )
+    factor = (1 - 2 / 6) ** 0.9
+    groups = trainer.optimizer.param_groups
+    assert sorted({group["lr"] for group in groups}) == pytest.approx([0.02 * factor, 0.05 * factor], rel=1e-12)
+    assert {(group["weight_decay"], group["momentum"]) for group in groups} == {(0.0, 0.8)}
+    trainer.hooks = [LRSchedule(trainer.scheduler)]
+    trainer.train()
+    rates = sorted({group["initial_lr"] for group in groups})
+    assert rates == [0.02, 0.05]
+    assert trainer.events.latest("learning_rate") == pytest.approx(0.02 * (1 - 5 / 6) ** 0.9, rel=1e-12)
+
+
+def test_resuming_where_nothing_is_starts_and_says_so(tmp_path):
+    trainer = DefaultTrainer(small_config(tmp_path, **LIGHT))
+    with reading_warnings() as messages:
+        trainer.resume_or_load(resume=True)
+    assert [message.partition(":")[0] for message in messages] == ["there is no checkpoint to go on from"]
+    assert trainer.start_iteration == 0
+
+
+def test_a_new_run_in_an_old_folder_is_not_mistaken_for_the_old_one(tmp_path):
+    with pytest.raises(TrainingInterrupted):
+        run(tmp_path, stop_after=4, **LIGHT)
+    old = tmp_path / "model_0000004.pth"
+    trainer = DefaultTrainer(small_config(tmp_path, **LIGHT))
+    with reading_warnings() as messages:
+        trainer.resume_or_load(resume=False)
+    assert len(messages) == 1
+    assert str(old) in messages[0]
+    assert old.is_file()
+    again = DefaultTrainer(small_config(tmp_path, **LIGHT))
+    again.resume_or_load(resume=True)  # as if the new run had been killed before it saved anything
+    assert again.start_iteration == 0
+
+
+def test_weights_that_do_not_fit_leave_the_old_run_as_it_was(tmp_path):
+    with pytest.raises(TrainingInterrupted):
+        run(tmp_path, stop_after=4, **LIGHT)
+    torch.save({"model": {"a.weight": torch.zeros(1)}}, tmp_path / "foreign.pth")
+    trainer = DefaultTrainer(small_config(tmp_path, **LIGHT, **{"MODEL.WEIGHTS": str(tmp_path / "foreign.pth")}))
+    with pytest.raises(CheckpointError):
+        trainer.resume_or_load(resume=False)
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000004.pth"
+
+
+def test_weights_may_lack_what_the_configuration_names(tmp_path):
+    model = DefaultTrainer(small_config(tmp_path, **LIGHT)).model
+    parts = {key: value for key, value in model.state_dict().items() if ".gate." not in key}
+    torch.save({"model": parts}, tmp_path / "fixed.pth")
+    weights = {"MODEL.WEIGHTS": str(tmp_path / "fixed.pth")}
+    with pytest.raises(CheckpointError):
+        DefaultTrainer(small_config(tmp_path, **LIGHT, **weights)).resume_or_load(resume=False)
+    trainer = DefaultTrainer(small_config(tmp_path, **LIGHT, **weights, **{"MODEL.WEIGHTS_MAY_LACK": ["gate"]}))
+    trainer.resume_or_load(resume=False)
+    loaded = trainer.model.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in parts.items())
+
+
+def test_what_the_model_refuses_is_the_configurations_fault(tmp_path):
+    cfg = small_config(tmp_path)
+    cfg.INPUT.CROP_SIZE = []  # with a budget that is to be measured at the crop
+    with pytest.raises(ConfigError, match=r"the model cannot be built: .*CROP_SIZE=\[\]"):
+        build_configured_model(cfg)
+
+
 def test_setup_writes_a_config_that_can_be_run_again(tmp_path):
     cfg = small_config(tmp_path / "run", SEED=-1)
     default_setup(cfg)
@@ -122,6 +224,14 @@ def test_setup_writes_a_config_that_can_be_run_again(tmp_path):
     log = (tmp_path / "run" / "log.txt").read_text()
     assert f"seed {cfg.SEED};" in log
     assert torch.__version__ in log
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cfg = small_config("~/run", **{"MODEL.WEIGHTS": "~/a.pth"})
+    default_setup(cfg)
+    assert (tmp_path / "run" / "config.yaml").is_file()
+    assert dict(cfg.MODEL)["WEIGHTS"] == str(tmp_path / "a.pth")
 
 
 def test_a_folder_is_chosen_where_none_is_given(tmp_path, monkeypatch):

@@ -185,3 +185,11 @@ def test_bar_is_silent_where_nobody_sees_it(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stderr", pipe)
     resumable_trainer(tmp_path, max_iter=4, hooks=[Progress()]).train()
     assert pipe.text == ""
+
+
+def test_no_bar_for_a_finished_run(monkeypatch, tmp_path):
+    resumable_trainer(tmp_path, max_iter=2).train()
+    terminal = FakeTerminal(is_terminal=True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    resumable_trainer(tmp_path, max_iter=2, hooks=[Progress()]).train()
+    assert terminal.text == ""

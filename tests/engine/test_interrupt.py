@@ -12,7 +12,7 @@ import torch
 
 from dl_lib.engine.hooks import Evaluation, Hook
 from dl_lib.engine.interrupt import InterruptGuard, TrainingInterrupted
-from tests.engine.toys import At, LeastSquares, plain_trainer, resumable_trainer
+from tests.engine.toys import At, LeastSquares, listening_to, plain_trainer, resumable_trainer
 
 
 def press_ctrl_c(*_):
@@ -60,6 +60,28 @@ def test_second_ctrl_c_ends_at_once_and_saves_nothing():
         trainer.train()
     assert trainer.iteration == 2
     assert saved.at == []
+
+
+def test_second_ctrl_c_saves_nothing_beside_a_step_either():
+    saved = Saved()
+    trainer = plain_trainer(max_iter=10, hooks=[At(3, press_ctrl_c), At(3, press_ctrl_c), saved])
+    with listening_to("trainer") as messages, pytest.raises(TrainingInterrupted):
+        trainer.train()
+    assert saved.at == []
+    assert messages == ["ended without saving, after 3 of 10 iterations"]
+
+
+def test_second_ctrl_c_ends_the_saving(tmp_path):
+    def evaluate():
+        press_ctrl_c()
+
+    class Slow(Hook):
+        def on_interrupt(self, trainer):
+            press_ctrl_c()
+            pytest.fail("not ended")
+
+    with pytest.raises(TrainingInterrupted):
+        plain_trainer(max_iter=9, hooks=[Evaluation(evaluate, period=4), Slow()]).train()
 
 
 def test_evaluation_can_be_cut_short(tmp_path):

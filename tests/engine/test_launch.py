@@ -7,15 +7,17 @@ import socket
 
 import pytest
 import torch
+from torch import nn
 
-from dl_lib.engine import launch
-from dl_lib.engine.distributed import unwrap, wrap_distributed
-from dl_lib.engine.hooks import WriteMetrics
+from dl_lib.config import ConfigError
+from dl_lib.engine import LaunchError, launch
+from dl_lib.engine.distributed import wrap_distributed
+from dl_lib.engine.hooks import WriteMetrics, recompute_norm_statistics
 from dl_lib.engine.interrupt import TrainingInterrupted
 from dl_lib.engine.trainer import Trainer
 from dl_lib.engine.writers import JSONWriter
 from dl_lib.utils import comm
-from tests.engine.toys import At, LeastSquares, always, make_batch
+from tests.engine.toys import DIMENSIONS, At, LeastSquares, always, batches_from, make_batch
 
 
 def train(folder):
@@ -28,8 +30,8 @@ def train(folder):
     trainer = Trainer(model, batches, optimizer, max_iter=2, hooks=[writer], max_gradient_norm=0.7)
     trainer.train()
     result = {
-        "parameters": [p.tolist() for p in unwrap(model).parameters()],
-        "gradients": [p.grad.tolist() for p in unwrap(model).parameters()],
+        "parameters": [p.tolist() for p in comm.unwrap(model).parameters()],
+        "gradients": [p.grad.tolist() for p in comm.unwrap(model).parameters()],
         "gathered": comm.all_gather({"rank": rank}),
         "broadcast": comm.broadcast(f"from {rank}"),
         "average": comm.average(torch.tensor([1.0, rank])).tolist(),
@@ -48,12 +50,50 @@ def train_until_ctrl_c(folder):
     try:
         trainer.train()
     finally:
-        result = {"iteration": trainer.iteration, "parameters": [p.tolist() for p in unwrap(model).parameters()]}
+        result = {"iteration": trainer.iteration, "parameters": [p.tolist() for p in comm.unwrap(model).parameters()]}
         (folder / f"stopped{rank}.json").write_text(json.dumps(result))
+
+
+class Partly(nn.Module):
+    """A norm that all processes run, one that the second runs alone, and one that none runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.all, self.second, self.unused = (nn.BatchNorm1d(DIMENSIONS, dtype=torch.float64) for _ in range(3))
+        self.unused.running_mean.fill_(7.0)
+
+    def forward(self, batch):
+        x = stacked(batch)
+        return self.all(x), self.second(x) if comm.get_rank() == 1 else None
+
+
+def stacked(batch):
+    return torch.stack([sample["x"] for sample in batch])
+
+
+def recompute_norms(folder):
+    model, rank = Partly(), comm.get_rank()
+    recompute_norm_statistics(model, batches=batches_from(10 * rank), num_batches=3)
+    buffers = {name: values.tolist() for name, values in model.named_buffers() if "running" in name}
+    (folder / f"norms{rank}.json").write_text(json.dumps(buffers))
+
+
+class Unusual(ConfigError):
+    """An error that no text alone can make."""
+
+    def __init__(self, key, *, value):
+        super().__init__(f"{key} is {value}")
+
+
+def fail_in_the_second_process():
+    if comm.get_rank() == 1:
+        raise Unusual("KEY", value=3)
+    comm.synchronize()
 
 
 def train_twice(folder):
     train(folder)
+    recompute_norms(folder)
     train_until_ctrl_c(folder)
 
 
@@ -99,6 +139,25 @@ def test_processes_agree_where_to_stop(two_processes):
     assert first["iteration"] == 2
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a second process would need a second GPU")
+def test_precise_statistics_are_those_of_all_processes(two_processes):
+    folder, _ = two_processes
+    first, second = (read(folder / f"norms{rank}.json") for rank in range(2))
+    assert first == second
+    seen = [torch.cat([stacked(make_batch(start + i)) for i in range(3)]) for start in (0, 10)]
+    for name, expected in (("all", torch.cat(seen)), ("second", seen[1])):
+        assert first[f"{name}.running_mean"] == pytest.approx(expected.mean(0).tolist(), rel=1e-12)
+        assert first[f"{name}.running_var"] == pytest.approx(expected.var(0, unbiased=False).tolist(), rel=1e-12)
+    assert first["unused.running_mean"] == [7.0] * DIMENSIONS
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a second process would need a second GPU")
+def test_an_error_of_another_process_is_raised_here_as_the_nearest_that_can_travel():
+    with pytest.raises(ConfigError, match="KEY is 3") as caught:
+        launch(fail_in_the_second_process, num_gpus=2)
+    assert "Unusual" in str(caught.value.__cause__)  # the other process's traceback
+
+
 def test_one_process_runs_here_and_now():
     here = []
     launch(here.append, num_gpus=1, args=(os.getpid(),))
@@ -114,7 +173,7 @@ def test_one_process_runs_here_and_now():
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(LaunchError, match=message):
         launch(print, **settings)
 
 

@@ -8,7 +8,16 @@ import torch
 
 from dl_lib.engine.hooks import Hook
 from dl_lib.engine.trainer import NonFiniteLossError
-from tests.engine.toys import At, LeastSquares, always, make_batch, plain_trainer, resumable_trainer
+from dl_lib.utils.logger import setup_logger
+from tests.engine.toys import (
+    At,
+    LeastSquares,
+    always,
+    logging_as_before,
+    make_batch,
+    plain_trainer,
+    resumable_trainer,
+)
 
 
 def as_arrays(batch):
@@ -148,3 +157,45 @@ def test_resuming_a_finished_run_makes_no_step(tmp_path):
     again.train()
     assert again.model.step_rates == []
     np.testing.assert_array_equal(parameters_of(again.model), before)
+
+
+class Closing(Hook):
+    def __init__(self, closed, *, fails):
+        self.closed = closed
+        self.fails = fails
+
+    def close(self, trainer):
+        self.closed.append(self.fails)
+        if self.fails:
+            raise OSError("cannot be closed")
+
+
+def test_a_hook_that_cannot_be_closed_keeps_no_other_open():
+    closed = []
+    trainer = plain_trainer(max_iter=1, hooks=[Closing(closed, fails=True), Closing(closed, fails=False)])
+    with pytest.raises(OSError, match="cannot be closed"):
+        trainer.train()
+    assert closed == [True, False]
+
+
+def test_a_hook_that_cannot_be_closed_hides_no_error():
+    closed = []
+    hooks = [Closing(closed, fails=True), Closing(closed, fails=True)]
+    with pytest.raises(NonFiniteLossError):
+        plain_trainer(max_iter=9, model=Diverging(), hooks=hooks).train()
+    assert closed == [True, True]
+
+
+def test_an_error_is_in_the_log_file_with_its_iteration_and_once_in_the_terminal(tmp_path, capsys):
+    def fail(trainer):
+        raise RuntimeError("my own hook")
+
+    with logging_as_before():
+        setup_logger(tmp_path)
+        with pytest.raises(RuntimeError, match="my own hook"):
+            plain_trainer(max_iter=5, hooks=[At(3, fail)]).train()
+    log = (tmp_path / "log.txt").read_text()
+    assert "stopped by an error after 3 of 5 iterations" in log
+    assert "Traceback" in log
+    assert "RuntimeError: my own hook" in log
+    assert "my own hook" not in capsys.readouterr().out  # Python itself prints it

@@ -5,10 +5,10 @@ import json
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dl_lib.engine.hooks import Evaluation, WriteMetrics
+from dl_lib.engine.hooks import Evaluation, Hook, WriteMetrics
 from dl_lib.engine.interrupt import TrainingInterrupted
 from dl_lib.engine.trainer import NonFiniteLossError
-from dl_lib.engine.writers import JSONWriter, TensorBoardWriter
+from dl_lib.engine.writers import JSONWriter, TensorBoardWriter, Writer
 from tests.engine.toys import At, LeastSquares, plain_trainer, resumable_trainer
 
 
@@ -78,3 +78,51 @@ def test_tensorboard_reads_the_same_figures(tmp_path):
     assert set(events.Tags()["scalars"]) == set(lines[0]) - {"iteration"}
     scalars = [(event.step, event.value) for event in events.Scalars("total_loss")]
     assert scalars == [(line["iteration"], pytest.approx(line["total_loss"], rel=1e-6)) for line in lines]
+
+
+def test_scores_between_two_lines_keep_their_iteration(tmp_path):
+    trainer = plain_trainer(max_iter=9)
+    writers = [JSONWriter(tmp_path / "metrics.json"), TensorBoardWriter(tmp_path)]
+    scores = Evaluation(lambda: {"toy/mIoU": trainer.iteration / 10}, period=2)
+    trainer.hooks = [scores, WriteMetrics(writers, period=5)]
+    trainer.train()
+    lines = read_lines(tmp_path / "metrics.json")
+    assert [line["iteration"] for line in lines] == [2, 4, 5, 6, 8, 9]
+    scored = {line["iteration"]: line["toy/mIoU"] for line in lines if "toy/mIoU" in line}
+    assert scored == {i: i / 10 for i in (2, 4, 6, 8, 9)}
+    assert [line["iteration"] for line in lines if "total_loss" in line] == [5, 9]
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in events.Scalars("toy/mIoU")] == [2, 4, 6, 8, 9]
+
+
+def test_writers_that_could_not_be_opened_hide_no_error(tmp_path):
+    class Broken(Hook):
+        def before_train(self, trainer):
+            raise OSError("the disk is full")
+
+    writers = [JSONWriter(tmp_path / "metrics.json"), TensorBoardWriter(tmp_path)]
+    resumable_trainer(tmp_path, max_iter=2).train()
+    trainer = resumable_trainer(tmp_path, max_iter=4, hooks=[Broken(), WriteMetrics(writers, period=1)])
+    with pytest.raises(OSError, match="the disk is full"):
+        trainer.train()
+
+
+def test_each_writer_is_closed_whatever_happens_to_the_others():
+    closed = []
+
+    class Recording(Writer):
+        def __init__(self, name, fails):
+            self.name, self.fails = name, fails
+
+        def write(self, events, *, since):
+            if self.fails:
+                raise OSError("the disk is full")
+
+        def close(self):
+            closed.append(self.name)
+
+    trainer = plain_trainer(max_iter=1)
+    trainer.hooks = [WriteMetrics([Recording("a", True), Recording("b", False)], period=5)]
+    with pytest.raises(OSError, match="the disk is full"):
+        trainer.train()
+    assert sorted(closed) == ["a", "b"]

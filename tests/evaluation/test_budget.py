@@ -1,3 +1,4 @@
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -6,6 +7,7 @@ from fvcore.common.config import CfgNode
 from dl_lib.evaluation.budget import budget_target
 from dl_lib.evaluation.costs import ImageCosts
 from dl_lib.evaluation.evaluator import ImageRecord
+from tests.published import build
 
 DIVISOR = 32
 
@@ -16,11 +18,11 @@ class Table:
 
 
 class Tables:
-    """A network that costs 1000 multiply-adds per pixel; only sizes that it can run at are asked for."""
+    """A network that costs 1000 multiply-adds per pixel of the padded image."""
 
     def table(self, height, width):
-        assert height % DIVISOR == width % DIVISOR == 0
-        return Table(1000.0 * height * width)
+        padded_height, padded_width = (math.ceil(side / DIVISOR) * DIVISOR for side in (height, width))
+        return Table(1000.0 * padded_height * padded_width)
 
 
 def config(**budget):
@@ -28,10 +30,10 @@ def config(**budget):
     return CfgNode({"MODEL": {"BUDGET": values}, "INPUT": {"CROP_SIZE": [768, 768]}})
 
 
-def target(cfg, *sizes):
-    costs = ImageCosts(0, 0, 0, 0, seconds=0)
-    images = [ImageRecord("", input_height=height, input_width=width, costs=costs) for height, width in sizes]
-    return budget_target(cfg, costs=Tables(), divisor=DIVISOR, images=images)
+def target(cfg, *sizes, costs=None):
+    none = ImageCosts(0, 0, 0, 0, seconds=0)
+    images = [ImageRecord("", input_height=height, input_width=width, costs=none) for height, width in sizes]
+    return budget_target(cfg, costs=costs or Tables(), images=images)
 
 
 def test_no_budget_no_target():
@@ -49,6 +51,13 @@ def test_a_given_lattice_cost_is_that_of_the_crop_and_grows_with_the_area():
     """The published configs' 26,300 MFLOPs at 768x768, evaluated at 1024x2048: 32/9 of the area."""
     found = target(config(FLOPS_ALL=26300.0), (1024, 2048))
     assert found.lattice_gflops == pytest.approx(26.3 * 32 / 9, rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [(1024, 2048), (100, 150)])
+def test_the_cost_of_a_real_lattice_grows_with_the_padded_area(size):
+    found = target(config(FLOPS_ALL=26300.0), size, costs=build("tiny").costs)
+    padded_height, padded_width = (math.ceil(side / DIVISOR) * DIVISOR for side in size)
+    assert found.lattice_gflops == pytest.approx(26.3 * padded_height * padded_width / 768**2, rel=1e-12)
 
 
 def test_a_target_of_nothing_is_not_divided_by():

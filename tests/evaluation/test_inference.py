@@ -2,6 +2,7 @@
 
 import json
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,9 +10,9 @@ from torch import nn
 
 from dl_lib.config import get_cfg
 from dl_lib.data import DatasetMeta
-from dl_lib.evaluation import evaluate_datasets, inference
+from dl_lib.evaluation import SemSegEvaluator, evaluate_datasets, inference, inference_on_dataset
 from dl_lib.modeling.dynamic.lattice import Lattice
-from tests.evaluation.fakes import NAMES, FakeModel, make_samples
+from tests.evaluation.fakes import IGNORE, NAMES, FakeModel, make_samples
 
 
 class Tables:
@@ -24,7 +25,6 @@ class RoutedModel(FakeModel):
         super().__init__()
         self.backbone = nn.Module()
         self.backbone.lattice = Lattice([2])
-        self.backbone.size_divisor = 32
         self.costs = Tables()
 
     def output(self, sample):
@@ -55,7 +55,27 @@ def test_every_data_set_is_evaluated_logged_and_written(cfg, tmp_path, caplog):
     # Inputs of 32x64 and 64x64 in turn, a budget of half of 1 MFLOP per pixel.
     assert written["second_val"]["budget_gflops"]["target"] == pytest.approx(0.5 * (32 * 64 + 64 * 64) / 2 / 1e3)
     assert [name in caplog.text for name in ("first_val: 3 images", "second_val: 2 images")] == [True, True]
+    place = f"in {tmp_path}: route_first_val.png, route_second_val.png, results.md, results.json"
+    assert place in caplog.text
     assert (tmp_path / "route_first_val.png").stat().st_size > 1000
+
+
+class ModelOnGpu(FakeModel):
+    """Claims to lie on the second GPU."""
+
+    def parameters(self, recurse=True):
+        yield SimpleNamespace(device=torch.device("cuda:1"))
+
+
+def test_the_clock_waits_for_the_models_device_before_and_after_each_call(monkeypatch):
+    waited_for = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited_for.append)
+    batches = [[sample] for sample in make_samples(3)]
+    evaluator = SemSegEvaluator("fakes", class_names=NAMES, ignore_value=IGNORE)
+    inference_on_dataset(ModelOnGpu(), batches, evaluator)
+    assert waited_for == 6 * [torch.device("cuda:1")]
+    inference_on_dataset(FakeModel(), batches, evaluator)
+    assert len(waited_for) == 6
 
 
 def test_networks_without_a_lattice_have_neither_route_nor_budget(cfg, tmp_path):

@@ -59,7 +59,9 @@ def test_evaluation_is_that_of_the_published_code(case, run, execution):
         logits = output["sem_seg"]
         classes, height, width = logits.shape
         samples = [logits[7 * j % classes, (13 * j + 5) % height, (29 * j + 11) % width] for j in range(64)]
-        torch.testing.assert_close(torch.stack(samples), torch.tensor(expected["samples"], dtype=torch.float64), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            torch.stack(samples), torch.tensor(expected["samples"], dtype=torch.float64), rtol=1e-9, atol=1e-9
+        )
         counts = torch.bincount(logits.argmax(0).flatten(), minlength=classes)
         assert counts.tolist() == expected["argmax_counts"]
     check_cells(reference["cells"], model, routing, gate_logits, sparse=execution == "sparse")
@@ -75,7 +77,11 @@ def check_cells(cells, model, routing, gate_logits, *, sparse):
         assert state == expected["state"], published_name
         if "gate_logits" in expected:
             logits = gate_logits[node_of(published_name)]
-            rows = [row for row, was_reached in zip(expected["gate_logits"], reached, strict=True) if was_reached or not sparse]
+            rows = [
+                row
+                for row, was_reached in zip(expected["gate_logits"], reached, strict=True)
+                if was_reached or not sparse
+            ]
             torch.testing.assert_close(logits, torch.tensor(rows, dtype=torch.float64), rtol=1e-9, atol=1e-9)
 
 

@@ -41,7 +41,9 @@ def steps(precision):
                 if case.startswith("tiny_sdp") and step_rate == "0.0":
                     continue  # the reference masked images there although the probability is zero
                 if precision in expected:
-                    yield pytest.param(case, setting, float(step_rate), expected[precision], id=f"{case}-{setting}-{step_rate}")
+                    yield pytest.param(
+                        case, setting, float(step_rate), expected[precision], id=f"{case}-{setting}-{step_rate}"
+                    )
 
 
 @pytest.fixture
@@ -84,7 +86,9 @@ def check_gradients(case, model, expected_norms):
     assert not parameters
 
 
-@pytest.mark.parametrize(("case", "setting", "step_rate", "expected"), [p for p in steps("f32") if "tiny__mix3" in p.id])
+@pytest.mark.parametrize(
+    ("case", "setting", "step_rate", "expected"), [p for p in steps("f32") if "tiny__mix3" in p.id]
+)
 def test_when_the_budget_sets_in(case, setting, step_rate, expected):
     """Absent below UNUPDATE_RATE, zero at it, growing inside the warm-up, constant after it."""
     _, losses, _ = train_step(case, setting, step_rate, dtype=torch.float32)

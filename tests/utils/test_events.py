@@ -25,7 +25,21 @@ def test_equals_a_plain_list(puts, window):
         assert events.median(name, window=window) == pytest.approx(statistics.median(values[-window:]))
     for since in range(4, events.iteration + 1):
         newest = {name: (value, at) for name, value, at in written}
-        assert events.since(since) == {name: value for name, (value, at) in newest.items() if at > since}
+        expected = {name: (value, at) for name, (value, at) in newest.items() if at > since}
+        found = events.since(since)
+        assert {name: (value, at) for at, values in found.items() for name, value in values.items()} == expected
+        assert list(found) == sorted(found)
+
+
+def test_of_rare_scalars_each_value_is_given_with_its_iteration():
+    events = EventStorage()
+    for iteration in range(1, 6):
+        events.iteration = iteration
+        events.put({"loss": float(iteration)})
+        if iteration % 2 == 0:
+            events.put({"mIoU": iteration / 10}, rare=True)
+    assert events.since(0) == {2: {"mIoU": 0.2}, 4: {"mIoU": 0.4}, 5: {"loss": 5.0}}
+    assert events.since(4) == {5: {"loss": 5.0}}
 
 
 def test_unknown_name_gives_the_nearest():

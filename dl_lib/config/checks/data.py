@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dl_lib.config.checks.model import lattice_divisor
+from dl_lib.config.checks.model import SYNCHRONISED_NORMS, lattice_divisor
 from dl_lib.config.checks.report import Interval, Report
-from dl_lib.config.errors import nearest_names
+from dl_lib.utils.names import nearest_names
 
 __all__ = ["check_data"]
 
 CHANNEL_ORDERS = ("BGR", "RGB")
+BATCH_NORMS = ("BN", *SYNCHRONISED_NORMS)  # those that look at the other images and pixels of a step
 RANGES = {
     "DATALOADER.NUM_WORKERS": Interval(0),
     "INPUT.FLIP_PROB": Interval(0, 1),
@@ -33,10 +34,12 @@ def _check_datasets(report: Report) -> None:
     from dl_lib.data.catalog import DatasetCatalog
 
     known = DatasetCatalog.names()
-    if not report.value("DATASETS.TRAIN"):
+    if report.trains and not report.value("DATASETS.TRAIN"):
         report.add("DATASETS.TRAIN", "there is nothing to train on", expected=f"some of {', '.join(known)}")
-    for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
-        for name in report.value(key):
+    if len(set(report.value("DATASETS.TEST"))) < len(report.value("DATASETS.TEST")):
+        report.add("DATASETS.TEST", "a data set is evaluated once, results go by its name", expected="each name once")
+    for key in ("DATASETS.TRAIN", "DATASETS.TEST") if report.trains else ("DATASETS.TEST",):
+        for name in dict.fromkeys(report.value(key)):
             if name in known:
                 _check_classes(report, name)
             else:
@@ -76,12 +79,6 @@ def _check_labels(report: Report) -> None:
             "MODEL.SEM_SEG_HEAD.IGNORE_VALUE",
             "a class would be left out of loss and evaluation",
             expected=f"a label beyond the classes 0..{classes - 1}, usually 255",
-        )
-    if report.value("INPUT.CROP_LABEL_PAD_VALUE") != ignore:
-        report.add(
-            "INPUT.CROP_LABEL_PAD_VALUE",
-            "pixels beside the image would be trained as a class",
-            expected=f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE, {ignore}",
         )
 
 
@@ -126,17 +123,21 @@ def _check_crop(report: Report) -> None:
             "MODEL.GATE.SMALL_GATE looks at a quarter of the sides, and nothing is left of the coarsest maps",
             expected=f"sides of at least {4 * divisor}",
         )
-    elif not any(side % divisor for side in crop):
-        _check_norm_samples(report, cell_px=divisor * (4 if small_gate else 1))
+    elif report.trains and not any(side % divisor for side in crop):
+        _check_norm_samples(report, "MODEL.BACKBONE.NORM", cell_px=divisor * (4 if small_gate else 1))
+        _check_norm_samples(report, "MODEL.SEM_SEG_HEAD.NORM", cell_px=divisor)
 
 
-def _check_norm_samples(report: Report, *, cell_px: int) -> None:
-    images = report.value("SOLVER.IMS_PER_BATCH") // report.world_size
+def _check_norm_samples(report: Report, norm_key: str, *, cell_px: int) -> None:
+    """Note a norm over the batch that would see one value: one image, and one pixel of the coarsest map."""
+    norm = report.value(norm_key)
+    processes = 1 if norm in SYNCHRONISED_NORMS else report.world_size
+    images = report.value("SOLVER.IMS_PER_BATCH") // processes
     height, width = (side // cell_px for side in report.value("INPUT.CROP_SIZE"))
-    if images * height * width == 1:
+    if norm in BATCH_NORMS and images * height * width == 1:
         report.add(
             "INPUT.CROP_SIZE",
-            "each process sees one image whose coarsest map is one pixel, and a batch norm needs two values",
+            f"a step has one image whose coarsest map is one pixel, and {norm_key}={norm} needs two values",
             expected=f"a side of at least {2 * cell_px}",
-            mend="or more images in SOLVER.IMS_PER_BATCH",
+            mend="or more images in SOLVER.IMS_PER_BATCH, or GN",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from dl_lib.config.checks.report import Interval, Report
-from dl_lib.config.errors import nearest_names
+from dl_lib.utils.names import nearest_names
 
 __all__ = ["check_model", "lattice_divisor"]
 
@@ -81,13 +81,20 @@ def _check_device(report: Report) -> None:
         report.add("MODEL.DEVICE", "no device has this name", expected="auto, cpu, cuda or cuda:N")
     elif device.startswith("cuda") and not torch.cuda.is_available():
         report.add("MODEL.DEVICE", "torch sees no GPU here", mend="auto takes a GPU where there is one, else the CPU")
+    elif report.world_size > 1 and torch.cuda.is_available() and device not in ("auto", "cuda"):
+        report.add(
+            "MODEL.DEVICE",
+            f"each of the {report.world_size} processes has a GPU of its own",
+            expected="auto or cuda",
+            mend="or a single process",
+        )
 
 
 def _check_processes(report: Report) -> None:
     import torch
 
-    if report.world_size == 1 or torch.cuda.is_available():
-        return
+    if not report.trains or report.world_size == 1 or torch.cuda.is_available():
+        return  # a synchronised norm that only evaluates talks to nobody
     for key in ("MODEL.BACKBONE.NORM", "MODEL.SEM_SEG_HEAD.NORM"):
         if report.value(key) in SYNCHRONISED_NORMS:
             report.add(
@@ -112,6 +119,13 @@ def _check_budget(report: Report) -> None:
             "the training ends before the budget is imposed",
             expected="a share below 1, such as 0.4",
         )
+    if not report.value("MODEL.BUDGET.FLOPS_ALL") and not report.value("INPUT.CROP_SIZE"):
+        report.add(
+            "MODEL.BUDGET.FLOPS_ALL",
+            "0 measures the whole lattice at the training crop, and INPUT.CROP_SIZE=[] means that there is none",
+            expected="the MFLOPs of the whole lattice",
+            mend="or give a crop",
+        )
     if not report.value("MODEL.GATE.GATE_ON"):
         report.add(
             "MODEL.BUDGET.CONSTRAIN",
@@ -132,6 +146,8 @@ def _check_cells(report: Report) -> None:
     channels = report.value("MODEL.BACKBONE.INIT_CHANNEL")
     if channels <= 0 or channels % 2:
         report.add("MODEL.BACKBONE.INIT_CHANNEL", "gates work on half of it", expected="a positive even number")
+    elif channels % 4 and any(name.startswith("Bottleneck") for name in report.value("MODEL.BACKBONE.CELL_TYPE")):
+        report.add("MODEL.BACKBONE.INIT_CHANNEL", "bottlenecks work on a quarter of it", expected="a multiple of 4")
 
 
 def _check_lattice(report: Report) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from dl_lib.config.config_node import CfgNode
-from dl_lib.config.errors import nearest_names
+from dl_lib.utils.names import nearest_names
 
-__all__ = ["Interval", "Report"]
+__all__ = ["Interval", "Purpose", "Report"]
+
+Purpose = Literal["training", "evaluation"]
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,20 @@ class Report:
 
     Args:
         cfg: the configuration looked at.
-        world_size: number of processes that will train together.
+        world_size: number of processes that will work together.
+        purpose: what they will do.
     """
 
-    def __init__(self, cfg: CfgNode, *, world_size: int) -> None:
-        self.cfg = cfg
+    def __init__(self, cfg: CfgNode, *, world_size: int, purpose: Purpose) -> None:
         self.world_size = world_size
+        self.purpose = purpose
         self.problems: list[str] = []
         self._values = cfg.flat()
+
+    @property
+    def trains(self) -> bool:
+        """Whether the processes will train."""
+        return self.purpose == "training"
 
     def value(self, key: str) -> Any:
         """What the configuration holds under a full key name."""

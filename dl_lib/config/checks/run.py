@@ -36,6 +36,12 @@ def check_run(report: Report) -> None:
     report.one_of("SOLVER.OPTIMIZER.NAME", OPTIMIZERS, what="optimizer")
     report.one_of("SOLVER.LR_SCHEDULER.NAME", LR_SCHEDULERS, what="learning rate schedule")
     report.one_of("TEST.EXECUTION", EXECUTIONS, what="way of execution")
+    if report.trains:
+        _check_batch(report)
+        _check_evaluation(report)
+
+
+def _check_batch(report: Report) -> None:
     images, processes = report.value("SOLVER.IMS_PER_BATCH"), report.world_size
     if images % processes:
         nearest = max(1, round(images / processes)) * processes
@@ -43,4 +49,13 @@ def check_run(report: Report) -> None:
             "SOLVER.IMS_PER_BATCH",
             f"{processes} processes share the images of a step equally",
             expected=f"a multiple of {processes}, such as {nearest}",
+        )
+
+
+def _check_evaluation(report: Report) -> None:
+    if report.value("TEST.EVAL_PERIOD") > 0 and not report.value("DATASETS.TEST"):
+        report.add(
+            "TEST.EVAL_PERIOD",
+            "there is nothing to evaluate on, DATASETS.TEST is empty",
+            mend="name a data set there, or set the period to 0",
         )

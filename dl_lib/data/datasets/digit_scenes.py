@@ -16,14 +16,17 @@ import cv2
 import numpy as np
 
 from dl_lib.data.catalog import Catalog, DatasetMeta, RawSample
-from dl_lib.data.datasets.scene_painting import add_clutter, blend, draw_background, draw_contrasting_color
+from dl_lib.data.datasets.scene_painting import add_clutter, blend, draw_background, draw_ink_color
 
 __all__ = ["DIGIT_SCENES_META", "DigitScenes", "PlacedDigit", "paint_labels", "register_digit_scenes"]
 
 GLYPH_PX = 8  # side of the images in load_digits
 SPAN_PX = 8.25  # what a glyph's ink can span: interpolation carries it a little beyond the outermost pixels
 SCALE_RANGE = (2.0, 10.0)
-MAX_TILT_DEGREES = 15.0
+MAX_TILT_DEGREES = 6.0
+MIN_DIGITS = 2  # in a scene
+MAX_COVERED = 0.25  # share of a further digit's square that may lie over others: overlaps, but no heaps
+PLACES_TRIED = 40
 MIN_SIDE_PX = 48  # a scene must hold a digit at 4x, or there is no range of scales
 INK_THRESHOLD = 0.45  # share of ink from which on a pixel belongs to the digit
 SPLITS = ("train", "val")
@@ -88,7 +91,7 @@ class DigitScenes:
     Args:
         split: "train" or "val".
         length: number of scenes.
-        size: (height, width) in pixels, each at least 48. Scales reach 10x from a side of 105 on.
+        size: (height, width) in pixels, each at least 48. Scales reach 10x from a side of 94 on.
         seed: of all scenes.
 
     Raises:
@@ -96,7 +99,7 @@ class DigitScenes:
         ImportError: if scikit-learn is not installed.
     """
 
-    def __init__(self, split: str, *, length: int, size: tuple[int, int] = (128, 128), seed: int = 0) -> None:
+    def __init__(self, split: str, *, length: int, size: tuple[int, int] = (96, 96), seed: int = 0) -> None:
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: split={split!r}")
         if length < 1:
@@ -136,7 +139,7 @@ class DigitScenes:
         return np.random.default_rng([self.seed, SPLITS.index(self.split), index])
 
     def _place(self, rng: np.random.Generator) -> tuple[PlacedDigit, ...]:
-        count = max(2, round(rng.integers(3, 8) * math.prod(self.size) / 128**2))
+        count = max(MIN_DIGITS, round(rng.integers(2, 7) * math.prod(self.size) / 96**2))
         low, high = SCALE_RANGE
         high = min(high, (min(self.size) - 3) / (SPAN_PX * _spread(MAX_TILT_DEGREES)))
         scales = np.exp(rng.uniform(math.log(low), math.log(high), count))
@@ -144,8 +147,9 @@ class DigitScenes:
         for scale in sorted(scales.tolist(), reverse=True):  # large first, or small ones would vanish
             glyph = int(rng.choice(self.glyphs))
             tilt_degrees = rng.uniform(-MAX_TILT_DEGREES, MAX_TILT_DEGREES)
-            top, left = _free_place(rng, placed, side=_side_px(scale, tilt_degrees), size=self.size)
-            placed.append(PlacedDigit(glyph, int(self._digits[glyph]), scale, tilt_degrees, top, left))
+            top, left, covered = _freest_place(rng, placed, side=_side_px(scale, tilt_degrees), size=self.size)
+            if len(placed) < MIN_DIGITS or covered <= MAX_COVERED:
+                placed.append(PlacedDigit(glyph, int(self._digits[glyph]), scale, tilt_degrees, top, left))
         return tuple(placed)
 
     def _render(self, placed: PlacedDigit) -> np.ndarray:
@@ -163,7 +167,7 @@ class DigitScenes:
         for digit, ink in zip(placed, inks, strict=True):
             rows, columns = digit.window
             window = canvas[:, rows, columns]
-            color = draw_contrasting_color(rng, under=window)
+            color = draw_ink_color(rng)
             shade = rng.normal(0, 10, (3, 1, 1)) * np.linspace(-1, 1, digit.side_px)[:, None]
             paint = color + shade.astype(np.float32)
             alpha = np.clip((ink - INK_THRESHOLD) * digit.scale + 0.5, 0, 1)  # an edge of about one pixel at any scale
@@ -194,7 +198,7 @@ def paint_labels(placed: Sequence[PlacedDigit], inks: Sequence[np.ndarray], *, s
 
 
 def register_digit_scenes(catalog: Catalog) -> None:
-    """Register `digit_scenes_train` (4,000 scenes) and `digit_scenes_val` (200), 128 x 128 pixels."""
+    """Register `digit_scenes_train` (4,000 scenes) and `digit_scenes_val` (200), 96 x 96 pixels."""
     for split, length in (("train", 4000), ("val", 200)):
         catalog.register(f"digit_scenes_{split}", partial(DigitScenes, split, length=length), DIGIT_SCENES_META)
 
@@ -222,16 +226,16 @@ def _side_px(scale: float, tilt_degrees: float) -> int:
     return math.ceil(SPAN_PX * scale * _spread(tilt_degrees)) + 2
 
 
-def _free_place(
+def _freest_place(
     rng: np.random.Generator, placed: Sequence[PlacedDigit], *, side: int, size: tuple[int, int]
-) -> tuple[int, int]:
-    """Of 12 drawn places (top, left) for a square, the first of those that cover least of what is painted already."""
-    tops = rng.integers(0, size[0] - side + 1, 12)
-    lefts = rng.integers(0, size[1] - side + 1, 12)
-    covered = np.zeros(12)
+) -> tuple[int, int, float]:
+    """Of the places (top, left) drawn for a square, that which covers least of what is there, and the share covered."""
+    tops = rng.integers(0, size[0] - side + 1, PLACES_TRIED)
+    lefts = rng.integers(0, size[1] - side + 1, PLACES_TRIED)
+    covered = np.zeros(PLACES_TRIED)
     for other in placed:
         rows = np.minimum(tops + side, other.top + other.side_px) - np.maximum(tops, other.top)
         columns = np.minimum(lefts + side, other.left + other.side_px) - np.maximum(lefts, other.left)
         covered += np.maximum(rows, 0) * np.maximum(columns, 0)
     best = int(np.argmin(covered))
-    return int(tops[best]), int(lefts[best])
+    return int(tops[best]), int(lefts[best]), float(covered[best]) / side**2

@@ -8,9 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-__all__ = ["add_clutter", "blend", "draw_background", "draw_contrasting_color"]
-
-MIN_CONTRAST = 70.0  # mean absolute difference over the channels between a digit and what lies under it
+__all__ = ["add_clutter", "blend", "draw_background", "draw_ink_color"]
 
 
 def draw_background(rng: np.random.Generator, *, size: tuple[int, int]) -> np.ndarray:
@@ -26,7 +24,7 @@ def draw_background(rng: np.random.Generator, *, size: tuple[int, int]) -> np.nd
     height, width = size
     cells = int(rng.integers(3, 14))
     blotches = [cv2.resize(_normals(rng, (cells, cells)), (width, height)) for _ in range(3)]
-    canvas = np.stack(blotches) * np.float32(rng.uniform(4, 22)) + _color(rng, low=30, high=225)
+    canvas = np.stack(blotches) * np.float32(rng.uniform(4, 22)) + _color(rng, low=20, high=130)
     canvas += _unit_ramp(rng, size=size) * (25 * _normals(rng, (3, 1, 1)))
     radians = _unit_ramp(rng, size=size) * np.float32(np.pi * max(size) / rng.uniform(5, 30))  # a period of 5 to 30 px
     canvas += np.sin(radians) * np.float32(rng.uniform(0, 10))
@@ -49,7 +47,7 @@ def add_clutter(rng: np.random.Generator, canvas: np.ndarray, *, count: int) -> 
         if box_width == 0:
             continue  # drawn outside the canvas
         rows, columns = slice(top, top + box_height), slice(left, left + box_width)
-        paint = _color(rng, low=0, high=255)
+        paint = _color(rng, low=0, high=200)
         if kind == 2:
             paint = paint + 30 * _normals(rng, (box_height, box_width))
         elif kind == 3:
@@ -71,22 +69,9 @@ def blend(canvas: np.ndarray, *, paint: np.ndarray, alpha: np.ndarray) -> None:
     canvas += difference
 
 
-def draw_contrasting_color(rng: np.random.Generator, *, under: np.ndarray) -> np.ndarray:
-    """A colour that can be told from what it will be painted on.
-
-    Args:
-        rng: where every draw comes from.
-        under: (3, H, W) window of the canvas.
-
-    Returns:
-        (3, 1, 1) float32. Ten draws; if none differs enough, black or white, whichever is further away.
-    """
-    mean = under.mean(axis=(1, 2), keepdims=True)
-    for _ in range(10):
-        color = _color(rng, low=0, high=255)
-        if np.abs(color - mean).mean() >= MIN_CONTRAST:
-            return color
-    return np.full((3, 1, 1), 255.0 if mean.mean() < 127.5 else 0.0, np.float32)
+def draw_ink_color(rng: np.random.Generator) -> np.ndarray:
+    """A light colour, (3, 1, 1) float32: digits are chalk on what is darker."""
+    return _color(rng, low=170, high=255)
 
 
 def _color(rng: np.random.Generator, *, low: float, high: float) -> np.ndarray:

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dl_lib.engine.trainer import Trainer
 
-__all__ = ["Hook"]
+__all__ = ["Hook", "is_due"]
+
+
+def is_due(trainer: Trainer, period: int) -> bool:
+    """Whether something that happens every so many iterations does so now, in `after_step`.
+
+    Not after the last step: what belongs to the end of the training happens in `after_train`.
+
+    Args:
+        trainer: whose iteration counts.
+        period: iterations; 0 is never.
+    """
+    return period > 0 and trainer.iteration % period == 0 and trainer.iteration < trainer.max_iter
 
 
 class Hook:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fvcore.common.checkpoint import Checkpointer
 
-from dl_lib.engine.hooks.base import Hook
+from dl_lib.engine.hooks.base import Hook, is_due
 from dl_lib.utils import comm
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class PeriodicCheckpoint(Hook):
         self._saved_at = trainer.iteration if trainer.iteration > 0 else -1  # a resumed run starts from a file
 
     def after_step(self, trainer: Trainer) -> None:
-        if self._period > 0 and trainer.iteration % self._period == 0 and trainer.iteration < trainer.max_iter:
+        if is_due(trainer, self._period):
             self._save(trainer, name=f"model_{trainer.iteration:07d}")
 
     def after_train(self, trainer: Trainer) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from dl_lib.engine.hooks.base import Hook
+from dl_lib.engine.hooks.base import Hook, is_due
 from dl_lib.utils import comm
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Evaluation(Hook):
         self._period = period
 
     def after_step(self, trainer: Trainer) -> None:
-        if self._period > 0 and trainer.iteration % self._period == 0 and trainer.iteration < trainer.max_iter:
+        if is_due(trainer, self._period):
             self._run(trainer)
 
     def after_train(self, trainer: Trainer) -> None:
@@ -39,5 +39,5 @@ class Evaluation(Hook):
     def _run(self, trainer: Trainer) -> None:
         with trainer.interruptible():
             scores = self._evaluate()
-        trainer.events.put({name: score for name, score in scores.items() if math.isfinite(score)})
+        trainer.events.put({name: score for name, score in scores.items() if math.isfinite(score)}, rare=True)
         comm.synchronize()  # none trains on while others still evaluate: they would wait for it in the next step

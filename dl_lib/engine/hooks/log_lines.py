@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from dl_lib.engine.hooks.base import Hook
+from dl_lib.engine.hooks.base import Hook, is_due
 from dl_lib.utils.events import EventStorage
 from dl_lib.utils.logger import REPEATS_BAR
 
@@ -33,13 +33,13 @@ class LogLines(Hook):
         self._period = period
 
     def after_step(self, trainer: Trainer) -> None:
-        if trainer.iteration % self._period == 0 or trainer.iteration == trainer.max_iter:
+        if is_due(trainer, self._period) or trainer.iteration == trainer.max_iter:
             line = _line(trainer.events, max_iter=trainer.max_iter)
             logging.getLogger(__name__).info(line, extra=REPEATS_BAR)
 
 
 def _line(events: EventStorage, *, max_iter: int) -> str:
-    names = tuple(events.since(events.iteration - 1))  # those of the newest step
+    names = tuple(events.since(events.iteration - 1)[events.iteration])  # those of the newest step
     median = {name: events.median(name, window=_WINDOW) for name in names}
     parts = [f"iteration {events.iteration}/{max_iter}"]
     if "iteration_seconds" in median:

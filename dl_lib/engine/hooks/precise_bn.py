@@ -6,25 +6,29 @@ Source: "Rethinking Batch in BatchNorm" (arXiv 2105.07576), section 3; the sums 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from dl_lib.engine.distributed import unwrap
-from dl_lib.engine.hooks.base import Hook
+from dl_lib.engine.hooks.base import Hook, is_due
+from dl_lib.utils import comm
+from dl_lib.utils.modes import modes_kept
 
 if TYPE_CHECKING:
     from dl_lib.engine.trainer import Trainer
 
 __all__ = ["PreciseBN", "recompute_norm_statistics"]
 
+Statistics = tuple[Tensor, Tensor]  # mean and variance, (channels,) each
+
 
 class PreciseBN(Hook):
     """Recomputes the running statistics every so many iterations and at the end.
 
-    Belongs before the hooks that save and evaluate. Each process does it with its own batches.
+    Belongs before the hooks that save and evaluate. Each process looks at batches of its own; the statistics are those
+    of all of them together.
 
     Args:
         make_loader: gives a new source of batches, so that those of the training stay untouched.
@@ -38,7 +42,7 @@ class PreciseBN(Hook):
         self._period = period
 
     def after_step(self, trainer: Trainer) -> None:
-        if self._period > 0 and trainer.iteration % self._period == 0 and trainer.iteration < trainer.max_iter:
+        if is_due(trainer, self._period):
             self._run(trainer)
 
     def after_train(self, trainer: Trainer) -> None:
@@ -46,7 +50,9 @@ class PreciseBN(Hook):
 
     def _run(self, trainer: Trainer) -> None:
         with trainer.interruptible():
-            recompute_norm_statistics(unwrap(trainer.model), batches=self._make_loader(), num_batches=self._num_batches)
+            recompute_norm_statistics(
+                comm.unwrap(trainer.model), batches=self._make_loader(), num_batches=self._num_batches
+            )
 
 
 def recompute_norm_statistics(model: nn.Module, *, batches: Iterable[Any], num_batches: int) -> None:
@@ -54,6 +60,7 @@ def recompute_norm_statistics(model: nn.Module, *, batches: Iterable[Any], num_b
 
     The model runs in training mode at its default `step_rate` of 0, that is without drop path, as in evaluation.
     A norm that no batch reaches keeps what it had, and so do all of them if something goes wrong on the way.
+    Of several processes each gives its batches, equally many of them; every process has to call this.
 
     Args:
         model: takes a batch; every module keeps its mode.
@@ -64,19 +71,17 @@ def recompute_norm_statistics(model: nn.Module, *, batches: Iterable[Any], num_b
         warnings.simplefilter("ignore", FutureWarning)  # fvcore.nn compiles with torch.jit while it is imported
         from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 
-    modes = {module: module.training for module in model.modules()}
-    model.train()
-    norms: list[Any] = get_bn_modules(model)
-    before = [_NormState(norm) for norm in norms]
-    try:
-        update_bn_stats(model, batches, num_batches)
-        for state in before:
-            state.take_over()
-    finally:
-        for state in before:
-            state.restore()
-        for module, training in modes.items():
-            module.training = training
+    with modes_kept(model):
+        norms: list[Any] = get_bn_modules(model.train())
+        before = [_NormState(norm) for norm in norms]
+        try:
+            update_bn_stats(model, batches, num_batches)
+            found = _over_processes([state.found() for state in before], like=[norm.running_mean for norm in norms])
+            for state, statistics in zip(before, found, strict=True):
+                state.take_over(statistics)
+        finally:
+            for state in before:
+                state.restore()
 
 
 class _NormState:
@@ -86,13 +91,18 @@ class _NormState:
         self._norm = norm
         self._momentum = norm.momentum
         self._buffers = (norm.running_mean, norm.running_var)
-        self._values = tuple(buffer.clone() for buffer in self._buffers)
+        self._values: Statistics = (norm.running_mean.clone(), norm.running_var.clone())
         self._uses = int(norm.num_batches_tracked)
 
-    def take_over(self) -> None:
-        """Keeps the new statistics, if the norm was run at all."""
-        if int(self._norm.num_batches_tracked) > self._uses:
-            self._values = (self._norm.running_mean.clone(), self._norm.running_var.clone())
+    def found(self) -> Statistics | None:
+        """The new statistics, if the norm was run at all."""
+        if int(self._norm.num_batches_tracked) == self._uses:
+            return None
+        return self._norm.running_mean.clone(), self._norm.running_var.clone()
+
+    def take_over(self, statistics: Statistics | None) -> None:
+        """Keeps new statistics, if there are any."""
+        self._values = statistics or self._values
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -101,3 +111,33 @@ class _NormState:
             buffer.copy_(value)
         self._norm.running_mean, self._norm.running_var = self._buffers
         self._norm.momentum = self._momentum
+
+
+def _over_processes(found: Sequence[Statistics | None], *, like: Sequence[Tensor]) -> list[Statistics | None]:
+    """What all processes found together: the mean of their means, and the variance round that mean.
+
+    Args:
+        found: for each norm; None where this process did not run it.
+        like: for each norm a tensor as its mean is.
+    """
+    if comm.get_world_size() == 1 or not found:
+        return list(found)
+    # One message for all norms; of each whether it ran here, its mean and its mean square, or zeros.
+    moments = [_moments(statistics, like=mean) for statistics, mean in zip(found, like, strict=True)]
+    together = comm.average(torch.cat(moments)).split([len(part) for part in moments])
+    return [_statistics(part, like=mean) for part, mean in zip(together, like, strict=True)]
+
+
+def _moments(statistics: Statistics | None, *, like: Tensor) -> Tensor:
+    if statistics is None:
+        return like.new_zeros(1 + 2 * len(like), dtype=torch.float64)
+    mean, variance = (values.double() for values in statistics)
+    return torch.cat([mean.new_ones(1), mean, variance + mean.square()])
+
+
+def _statistics(moments: Tensor, *, like: Tensor) -> Statistics | None:
+    ran, mean, mean_square = moments.split([1, len(like), len(like)])
+    if ran == 0:
+        return None
+    mean, mean_square = mean / ran, mean_square / ran
+    return mean.to(like.dtype), (mean_square - mean.square()).to(like.dtype)

@@ -27,6 +27,8 @@ class Progress(Hook):
         self._bar: tqdm | None = None
 
     def before_train(self, trainer: Trainer) -> None:
+        if trainer.iteration >= trainer.max_iter:
+            return  # a finished run is resumed
         self._bar = progress_bar(trainer.max_iter, description="training", unit="iteration", done=trainer.iteration)
 
     def after_step(self, trainer: Trainer) -> None:

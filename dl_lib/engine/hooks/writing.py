@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from dl_lib.engine.hooks.base import Hook
+from dl_lib.engine.hooks.base import Hook, is_due
 from dl_lib.engine.writers import Writer
 
 if TYPE_CHECKING:
@@ -28,24 +29,27 @@ class WriteMetrics(Hook):
     def __init__(self, writers: Iterable[Writer], *, period: int) -> None:
         self._writers = list(writers)
         self._period = period
-        self._written_up_to = 0
+        self._written_up_to: int | None = None  # None: the writers are not open
 
     def before_train(self, trainer: Trainer) -> None:
-        self._written_up_to = trainer.iteration
         for writer in self._writers:
             writer.open(iteration=trainer.iteration)
+        self._written_up_to = trainer.iteration
 
     def after_step(self, trainer: Trainer) -> None:
-        if trainer.iteration % self._period == 0 and trainer.iteration < trainer.max_iter:
+        if is_due(trainer, self._period):
             self._write(trainer)
 
     def close(self, trainer: Trainer) -> None:
-        if trainer.iteration > self._written_up_to:
+        with ExitStack() as closing:  # each of them, whatever goes wrong with the others
+            for writer in self._writers:
+                closing.callback(writer.close)
             self._write(trainer)
-        for writer in self._writers:
-            writer.close()
+        self._written_up_to = None
 
     def _write(self, trainer: Trainer) -> None:
+        if self._written_up_to is None or trainer.iteration == self._written_up_to:
+            return
         for writer in self._writers:
             writer.write(trainer.events, since=self._written_up_to)
         self._written_up_to = trainer.iteration

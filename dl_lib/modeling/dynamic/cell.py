@@ -38,7 +38,9 @@ class Cell(nn.Module):
         super().__init__()
         self.operation = CellOperation(channels, cell_types=cell_types, norm=norm)
         self.gate = gate
-        self.transitions = nn.ModuleDict({str(edge.move): _transition(edge.move, channels, norm=norm) for edge in edges})
+        self.transitions = nn.ModuleDict(
+            {str(edge.move): _transition(edge.move, channels, norm=norm) for edge in edges}
+        )
 
 
 class _Rectify(nn.ReLU):
@@ -58,7 +60,9 @@ def _transition(move: Move, channels: int, *, norm: str) -> nn.Module:
     if move is Move.DOWN:
         return nn.Sequential(OrderedDict(relu=relu, **_parts(channels, 2 * channels, stride=2, norm=norm)))
     upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
-    return nn.Sequential(OrderedDict(relu=relu, **_parts(channels, channels // 2, stride=1, norm=norm), upsample=upsample))
+    return nn.Sequential(
+        OrderedDict(relu=relu, **_parts(channels, channels // 2, stride=1, norm=norm), upsample=upsample)
+    )
 
 
 def _parts(in_channels: int, out_channels: int, *, stride: int, norm: str) -> dict[str, nn.Module]:

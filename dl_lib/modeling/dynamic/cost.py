@@ -9,7 +9,7 @@ Expected cost: arXiv 2003.10401, equations 8 to 10.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -42,23 +42,26 @@ class CostTable:
     transitions: Mapping[Edge, int]
 
     def expected(self, routing: Routing) -> Tensor:
-        """Expected cost, differentiable: strongest gate × operation + Σ gate × transition, without source and outputs."""
-        operations_N, _, transitions_E = self._counted_by_paper()
+        """Expected cost, differentiable: strongest gate × operation + Σ gate × transition.
+
+        Cells and transitions only, without the source's operation and what leads to the outputs.
+        """
+        operations_N, _, transitions_E = self._counted_by_paper
         return _weigh(routing.strongest_BN, operations_N) + _weigh(routing.gates_BE, transitions_E)
 
     def real_published(self, routing: Routing) -> Tensor:
         """Real cost as the paper counts it."""
-        operations_N, gates_N, transitions_E = self._counted_by_paper()
+        operations_N, gates_N, transitions_E = self._counted_by_paper
         return (
             _weigh(routing.open_BN, operations_N)
             + _weigh(routing.active_BE, transitions_E)
-            + float(gates_N.sum())
+            + sum(gates_N)
             + (self.stem + self.head)
         )
 
     def real_complete(self, routing: Routing) -> Tensor:
         """Everything that has to run for these images."""
-        operations_N, gates_N, transitions_E = self._all()
+        operations_N, gates_N, transitions_E = self._all
         return (
             _weigh(routing.open_BN, operations_N)
             + _weigh(routing.active_BE, transitions_E)
@@ -71,31 +74,31 @@ class CostTable:
         """Expected cost of all gates open: what the budget's share refers to."""
         return self.expected(Routing.all_open(self.lattice)).item()
 
+    @cached_property
     def _all(self) -> _Costs:
-        """Costs of operations (N,), gates (N,) and transitions (E,)."""
+        """Costs of operations (N), gates (N) and transitions (E)."""
         nodes, edges = self.lattice.nodes, self.lattice.edges
         return (
-            _tensor(self.operations[node] for node in nodes),
-            _tensor(self.gates[node] for node in nodes),
-            _tensor(self.transitions[edge] for edge in edges),
+            [self.operations[node] for node in nodes],
+            [self.gates[node] for node in nodes],
+            [self.transitions[edge] for edge in edges],
         )
 
+    @cached_property
     def _counted_by_paper(self) -> _Costs:
-        operations_N, gates_N, transitions_E = self._all()
-        inner_N = _tensor(node != self.lattice.source for node in self.lattice.nodes)
-        inner_E = _tensor(edge.target not in self.lattice.outputs for edge in self.lattice.edges)
-        return operations_N * inner_N, gates_N * inner_N, transitions_E * inner_E
+        nodes, edges = self.lattice.nodes, self.lattice.edges
+        return (
+            [self.operations[node] if node != self.lattice.source else 0 for node in nodes],
+            [self.gates[node] if node != self.lattice.source else 0 for node in nodes],
+            [self.transitions[edge] if edge.target not in self.lattice.outputs else 0 for edge in edges],
+        )
 
 
-_Costs = tuple[Tensor, Tensor, Tensor]
+_Costs = tuple[list[int], list[int], list[int]]
 
 
-def _tensor(values: Iterable[int]) -> Tensor:
-    return torch.tensor(list(values), dtype=torch.float64)
-
-
-def _weigh(weights: Tensor, costs: Tensor) -> Tensor:
-    return weights.double() @ costs.to(weights.device)
+def _weigh(weights: Tensor, costs: Sequence[int]) -> Tensor:
+    return weights.double() @ torch.tensor(costs, dtype=torch.float64, device=weights.device)
 
 
 class NetworkCosts:
@@ -109,7 +112,7 @@ class NetworkCosts:
         self._tables: dict[tuple[int, int], CostTable] = {}
 
     def table(self, height: int, width: int) -> CostTable:
-        """The costs for images of this size, rounded up to the multiples of the lattice's divisor that it is padded to."""
+        """The costs for images of this size, which is rounded up to the multiples that it is padded to."""
         divisor = self._backbone.size_divisor
         size = (-(-height // divisor) * divisor, -(-width // divisor) * divisor)
         if size not in self._tables:

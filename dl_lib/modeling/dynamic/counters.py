@@ -7,6 +7,7 @@ multiplications are left out (as in the paper's figures).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import singledispatch
@@ -40,7 +41,7 @@ def count_madds(module: nn.Module, x: Tensor, y: Tensor) -> int:
 
 @count_madds.register
 def _convolution(conv: nn.Conv2d, x: Tensor, y: Tensor) -> int:
-    return y.numel() * conv.weight[0].numel()
+    return y.numel() * math.prod(conv.weight.shape[1:])
 
 
 @count_madds.register(_NormBase)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["run_dense", "run_sparse"]
 
 
-def run_dense(network: DynamicNetwork, x: Tensor, *, drop_prob_at: Callable[[Node], float]) -> tuple[list[Tensor], Routing]:
+def run_dense(
+    network: DynamicNetwork, x: Tensor, *, drop_prob_at: Callable[[Node], float]
+) -> tuple[list[Tensor], Routing]:
     """Runs every part for every image; zeros in the place of gates silence what should not have run.
 
     Args:

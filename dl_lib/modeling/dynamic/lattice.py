@@ -120,14 +120,17 @@ class Lattice:
         """The gated ways out of a cell, in the order of its gates: keep, up, down, as far as they exist."""
         return self._edges_from[node]
 
-    def edges_into(self, node: Node) -> tuple[Edge, ...]:
-        """What a node (or output) sums up: from the finer scale, its own, the coarser one."""
-        return self._edges_into[node]
-
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
         """All edges, node by node."""
         return tuple(edge for node in self.nodes for edge in self.edges_from(node))
+
+    @cached_property
+    def edge_columns(self) -> tuple[tuple[int, ...], ...]:
+        """For each node the positions in `edges` of its ways out, filled up to three with the one behind the last."""
+        column = {edge: i for i, edge in enumerate(self.edges)}
+        rows = ([column[edge] for edge in self.edges_from(node)] for node in self.nodes)
+        return tuple((*row, *[len(column)] * (len(Move) - len(row))) for row in rows)
 
     @cached_property
     def _edges_from(self) -> dict[Node, tuple[Edge, ...]]:
@@ -140,10 +143,3 @@ class Lattice:
             )
             for node in self.nodes
         }
-
-    @cached_property
-    def _edges_into(self) -> dict[Node, tuple[Edge, ...]]:
-        into: dict[Node, list[Edge]] = {place: [] for place in (*self.nodes, *self.outputs)}
-        for edge in self.edges:
-            into[edge.target].append(edge)
-        return {place: tuple(edges) for place, edges in into.items()}

@@ -63,7 +63,12 @@ class DynamicNetwork(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         backbone, gate = cfg.MODEL.BACKBONE, cfg.MODEL.GATE
-        lattice = Lattice(backbone.CELL_NUM_LIST[: backbone.LAYER_NUM])
+        if len(backbone.CELL_NUM_LIST) != backbone.LAYER_NUM:
+            raise ValueError(
+                "MODEL.BACKBONE.CELL_NUM_LIST must give the number of cells of each of the LAYER_NUM layers. "
+                f"Received: LAYER_NUM={backbone.LAYER_NUM}, CELL_NUM_LIST={backbone.CELL_NUM_LIST}"
+            )
+        lattice = Lattice(backbone.CELL_NUM_LIST)
         make_gate = partial(SoftGate, norm=backbone.NORM, init_bias=gate.GATE_INIT_BIAS, small=gate.SMALL_GATE)
         cells = nn.ModuleDict()
         for node in lattice.nodes:

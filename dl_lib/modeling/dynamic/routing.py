@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Move
+from dl_lib.modeling.dynamic.lattice import Lattice
 
 __all__ = ["CLOSED_BELOW", "Routing", "Unreached"]
 
@@ -48,11 +48,9 @@ class Routing:
     @cached_property
     def strongest_BN(self) -> Tensor:
         """Largest gate of each cell."""
-        column = {edge: i for i, edge in enumerate(self.lattice.edges)}
-        rows = [[column[edge] for edge in self.lattice.edges_from(node)] for node in self.lattice.nodes]
-        # Cells with fewer than three ways out are filled up with a column of zeros behind the last.
-        index_N3 = torch.tensor([row + [len(column)] * (len(Move) - len(row)) for row in rows])
-        return pad(self.gates_BE, (0, 1))[:, index_N3.to(self.gates_BE.device)].amax(dim=2)
+        # Gates are not negative: a column of zeros behind the last stands in for the ways out that a cell lacks.
+        index_N3 = torch.tensor(self.lattice.edge_columns, device=self.gates_BE.device)
+        return pad(self.gates_BE, (0, 1))[:, index_N3].amax(dim=2)
 
     @property
     def active_BE(self) -> Tensor:
@@ -63,15 +61,6 @@ class Routing:
     def open_BN(self) -> Tensor:
         """True where the cell's operation runs."""
         return self.strongest_BN > 0
-
-    @property
-    def passes_BN(self) -> Tensor:
-        """True where all gates are closed and the cell passes its input on along keep."""
-        return self.reached_BN & ~self.open_BN
-
-    def gate(self, edge: Edge) -> Tensor:
-        """Values (B,) of one edge's gate."""
-        return self.gates_BE[:, self.lattice.edges.index(edge)]
 
     @classmethod
     def all_open(cls, lattice: Lattice, *, num_images: int = 1) -> Routing:

@@ -40,7 +40,9 @@ class SemSegDecoderHead(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         head = cfg.MODEL.SEM_SEG_HEAD
         return {
-            "in_channels": {name: cfg.MODEL.BACKBONE.INIT_CHANNEL << scale for scale, name in enumerate(head.IN_FEATURES)},
+            "in_channels": {
+                name: cfg.MODEL.BACKBONE.INIT_CHANNEL << scale for scale, name in enumerate(head.IN_FEATURES)
+            },
             "num_classes": head.NUM_CLASSES,
             "norm": head.NORM,
         }

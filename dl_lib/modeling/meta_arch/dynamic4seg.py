@@ -84,7 +84,8 @@ class DynamicNet4Seg(nn.Module):
 
         Args:
             batched_inputs: for each image `image` (C, H, W), 0..255, in the config's channel order; in training
-                `sem_seg` (H, W) class ids; in evaluation, if another size than the image's is wanted, `height`, `width`.
+                `sem_seg` (H, W) class ids; in evaluation `height`, `width`, if another size
+                than the image's is wanted.
             step_rate: progress of the training, iteration / MAX_ITER, in [0, 1].
 
         Returns:
@@ -102,7 +103,8 @@ class DynamicNet4Seg(nn.Module):
         flops = _flops(self.costs.table(*batch.shape[-2:]), routing, observer)
         if self.training:
             labels = [inputs["sem_seg"].to(self.device) for inputs in batched_inputs]
-            return self._losses(logits, labels, flops["expt_flops"], step_rate), {k: v.mean() for k, v in flops.items()}
+            losses = self._losses(logits, labels, flops["expt_flops"], step_rate)
+            return losses, {name: values.mean() for name, values in flops.items()}
         logits = self.sem_seg_head.to_input_size(logits)
         return [
             {
@@ -118,8 +120,9 @@ class DynamicNet4Seg(nn.Module):
     ) -> dict[str, Tensor]:
         logits = self.sem_seg_head.to_input_size(logits)
         target = pad_labels(labels, size=logits.shape[-2:], ignore_value=self.ignore_value)
-        loss = cross_entropy(logits, target, ignore_index=self.ignore_value)
-        losses = {"loss_sem_seg": self.loss_weight * loss}
+        total = cross_entropy(logits, target, ignore_index=self.ignore_value, reduction="sum")
+        labelled = (target != self.ignore_value).sum().clamp(min=1)  # a batch may hold nothing to learn from
+        losses = {"loss_sem_seg": self.loss_weight * total / labelled}
         if self.budget is not None and self.budget.is_active(step_rate):
             losses["loss_budget"] = self.budget(expected_mflops_B.mean(), step_rate=step_rate)
         return losses

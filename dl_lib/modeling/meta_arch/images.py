@@ -13,7 +13,7 @@ __all__ = ["pad_images", "pad_labels", "resize_to_request"]
 
 
 def pad_images(images: Sequence[Tensor], *, divisor: int) -> Tensor:
-    """Stacks images (C, H, W), each padded with zeros at the right and bottom to the common size, a multiple of `divisor`."""
+    """Stacks images (C, H, W), padded with zeros at the right and bottom to a common size that `divisor` divides."""
     height, width = (
         -(-max(side) // divisor) * divisor for side in zip(*(image.shape[-2:] for image in images), strict=True)
     )
@@ -37,4 +37,8 @@ def resize_to_request(logits: Tensor, request: Mapping[str, Any]) -> Tensor:
     image_height, image_width = request["image"].shape[-2:]
     size = (request.get("height", image_height), request.get("width", image_width))
     logits = logits[:, :image_height, :image_width]
-    return logits if logits.shape[-2:] == size else interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
+    return (
+        logits
+        if logits.shape[-2:] == size
+        else interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
+    )

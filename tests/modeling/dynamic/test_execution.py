@@ -38,9 +38,13 @@ LATTICE = MODEL.backbone.lattice
 def run(model, images, gates_BE, *, sparse):
     """Runs the backbone with gates given for each image; returns features, routing, observed multiply-adds."""
     model.backbone.sparse = sparse
-    columns = torch.tensor(gates_BE, dtype=torch.float64).split([len(LATTICE.edges_from(n)) for n in LATTICE.nodes], dim=1)
+    columns = torch.tensor(gates_BE, dtype=torch.float64).split(
+        [len(LATTICE.edges_from(n)) for n in LATTICE.nodes], dim=1
+    )
     handles = [
-        model.backbone.cell(node).gate.register_forward_hook(lambda gate, x, y, given=given: given[list(observer._images)])
+        model.backbone.cell(node).gate.register_forward_hook(
+            lambda gate, x, y, given=given: given[list(observer._images)]
+        )
         for node, given in zip(LATTICE.nodes, columns, strict=True)
     ]
     with torch.no_grad(), MaddsObserver(len(images)) as observer:
@@ -52,7 +56,9 @@ def run(model, images, gates_BE, *, sparse):
 
 
 gate_values = st.sampled_from([0.0, 0.0, 0.5, 1.0, 3e-5])
-routes = st.lists(st.lists(gate_values, min_size=len(LATTICE.edges), max_size=len(LATTICE.edges)), min_size=1, max_size=3)
+routes = st.lists(
+    st.lists(gate_values, min_size=len(LATTICE.edges), max_size=len(LATTICE.edges)), min_size=1, max_size=3
+)
 
 
 @settings(max_examples=40, deadline=None)
@@ -106,7 +112,7 @@ def test_closed_source_passes_the_stem_on():
     gates = [[0.0] * len(LATTICE.edges)]
     MODEL.backbone.unreached = Unreached("skip")
     images = torch.randn(1, 3, 32, 32, dtype=torch.float64)
-    features, routing, madds = run(MODEL, images, gates, sparse=True)
+    features, _, madds = run(MODEL, images, gates, sparse=True)
     with torch.no_grad():
         torch.testing.assert_close(features[0], MODEL.backbone.stem(images))
     assert not any(feature.any() for feature in features[1:])

@@ -9,9 +9,7 @@ from tests.published import REFERENCE
 BUDGET = BudgetConstraint(loss_weight=0.5, target_share=0.2, dense_mflops=100.0, start_rate=0.4, warm_up=True)
 
 
-@pytest.mark.parametrize(
-    ("step_rate", "warm"), [(0.4, 0.0), (0.401, 0.05), (0.41, 0.5), (0.42, 1.0), (0.9, 1.0)]
-)
+@pytest.mark.parametrize(("step_rate", "warm"), [(0.4, 0.0), (0.401, 0.05), (0.41, 0.5), (0.42, 1.0), (0.9, 1.0)])
 def test_closed_form(step_rate, warm):
     expected = torch.tensor(70.0, dtype=torch.float64, requires_grad=True)
     loss = BUDGET(expected, step_rate=step_rate)

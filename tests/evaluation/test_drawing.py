@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dl_lib.evaluation.drawing import draw_route, encode_png, gate_color, node_center
 from dl_lib.modeling.dynamic.lattice import Lattice, Move, Node
-from dl_lib.utils.drawing import draw_route, encode_png, gate_color, node_center
 
 LATTICE = Lattice([2, 3, 4, 4])
 WHITE = (255, 255, 255)

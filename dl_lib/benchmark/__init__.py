@@ -1,0 +1,1 @@
+"""How fast the routed network is, and how much memory it takes, on this machine."""

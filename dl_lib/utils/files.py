@@ -1,0 +1,61 @@
+"""The files of a run's folder: names that several parts of the library know, and writing without halves."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+__all__ = ["CONFIG_NAME", "LAST_CHECKPOINT_NAME", "open_atomically", "write_atomically"]
+
+CONFIG_NAME = "config.yaml"  # the configuration of an experiment or, with every key, of a run
+LAST_CHECKPOINT_NAME = "last_checkpoint"  # names the newest checkpoint of its folder
+
+_PARTIAL_SUFFIX = ".partial"  # the same for each try, so that the next one replaces it
+
+
+@contextlib.contextmanager
+def open_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A file to write that gets its name when it is whole: what bears the name is the old file or the new one.
+
+    It is written beside its place, flushed to the disk and renamed. After an error nothing is left of it.
+
+    Args:
+        path: of a local file, in a folder that exists.
+    """
+    partial = os.fspath(path) + _PARTIAL_SUFFIX
+    try:
+        with open(partial, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(partial)
+        raise
+    _sync_folder(os.path.dirname(path) or os.curdir)
+
+
+def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write a whole file with `open_atomically`; its folder is made where it does not exist.
+
+    Args:
+        path: of a local file.
+        content: text is written as UTF-8.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open_atomically(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def _sync_folder(folder: str) -> None:
+    """Makes a rename last through a power cut; some file systems cannot, which costs that assurance only."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

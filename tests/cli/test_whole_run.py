@@ -1,0 +1,127 @@
+"""Whole runs by command line, in processes of their own, as a user has them: train, run again, go on, evaluate."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+ROOT = Path(__file__).parents[2]
+SET = "six_digit_scenes"
+NET = f"""
+from torch.utils.data import Subset
+
+from dl_lib.data import DatasetCatalog
+
+scenes = DatasetCatalog.get("digit_scenes_val")
+DatasetCatalog.register("{SET}", lambda: Subset(scenes, range(6)), DatasetCatalog.meta("digit_scenes_val"))
+"""
+CONFIG = f"""
+_BASE_: {ROOT / "playground" / "Quickstart" / "config.yaml"}
+MODEL:
+  BACKBONE: {{LAYER_NUM: 2, CELL_NUM_LIST: [2, 3], MAX_STRIDE: 16, INIT_CHANNEL: 8}}
+  SEM_SEG_HEAD: {{IN_FEATURES: [layer_0, layer_1, layer_2]}}
+DATASETS: {{TRAIN: [{SET}], TEST: [{SET}]}}
+DATALOADER: {{NUM_WORKERS: 0}}
+INPUT: {{CROP_SIZE: [64, 64]}}
+SOLVER: {{IMS_PER_BATCH: 2, CHECKPOINT_PERIOD: 3}}
+TEST: {{EVAL_PERIOD: 4}}
+LOG_PERIOD: 3
+"""
+
+
+def run(command, *words, cwd):
+    """The lines that a command prints."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    code = f"from dl_lib.cli.{command} import main; main()"  # what the console script does
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def playground(tmp_path_factory):
+    """An experiment's folder, with a run of six iterations in output/Small."""
+    folder = tmp_path_factory.mktemp("playground") / "Small"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(CONFIG)
+    (folder / "net.py").write_text(NET)
+    run("train", "SOLVER.LR_SCHEDULER.MAX_ITER=6", cwd=folder)
+    return folder
+
+
+def lines_of(folder):
+    return [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+
+
+def scores_of(folder):
+    """The table of results.json, without how long it took."""
+    results = json.loads((folder / "results.json").read_text())["datasets"]
+    return {name: {k: v for k, v in values.items() if k != "seconds_per_image"} for name, values in results.items()}
+
+
+def test_a_run_leaves_everything_in_its_folder(playground):
+    folder = playground / "output" / "Small"
+    names = {path.name for path in folder.iterdir() if not path.name.startswith("events.")}
+    assert names == {
+        *("config.yaml", "net.py", "log.txt", "metrics.json", "results.json", "results.md", "route.png"),
+        *("model_0000003.pth", "model_final.pth", "last_checkpoint"),
+    }
+    lines = lines_of(folder)
+    assert [line["iteration"] for line in lines] == [3, 4, 6]
+    assert [line["iteration"] for line in lines if f"{SET}/mIoU" in line] == [4, 6]
+    assert [line["iteration"] for line in lines if "total_loss" in line] == [3, 6]
+    events = EventAccumulator(str(folder)).Reload()
+    assert [event.step for event in events.Scalars(f"{SET}/mIoU")] == [4, 6]
+    assert scores_of(folder)[SET]["mIoU"] == lines[-1][f"{SET}/mIoU"]
+    assert scores_of(folder)[SET]["images"] == 6
+    assert (folder / "results.md").read_text().startswith("# Evaluation")
+    route = cv2.imread(str(folder / "route.png"))
+    assert route.dtype == np.uint8
+    assert len(np.unique(route.reshape(-1, 3), axis=0)) > 2
+    assert "iteration 6/6" in (folder / "log.txt").read_text()
+
+
+def test_the_written_config_runs_again_as_it_is_and_gives_the_same(playground):
+    first = playground / "output" / "Small"
+    again = playground.parent / "again"
+    printed = run("train", "--config-file", str(first / "config.yaml"), "OUTPUT_DIR", str(again), cwd=playground.parent)
+    assert printed[-1].endswith(f"the run is in {again}")
+    assert scores_of(again) == scores_of(first)
+    configs = [yaml.safe_load((folder / "config.yaml").read_text()) for folder in (first, again)]
+    assert configs[1].pop("OUTPUT_DIR") == str(again)
+    configs[0].pop("OUTPUT_DIR")
+    assert configs[0] == configs[1]
+
+
+def test_a_run_goes_on_and_is_evaluated_to_the_same_table(playground):
+    folder = playground / "output" / "Small"
+    printed = run("train", "--resume", "SOLVER.LR_SCHEDULER.MAX_ITER=8", cwd=playground)
+    assert any("going on after iteration 6 of 8" in line for line in printed)
+    assert any("SOLVER.LR_SCHEDULER.MAX_ITER was 6 in the checkpoint and is 8 now" in line for line in printed)
+    assert [line["iteration"] for line in lines_of(folder)] == [3, 4, 6, 8]
+    trained = scores_of(folder)
+    (folder / "results.json").unlink()
+    config = (folder / "config.yaml").read_bytes()
+    printed = run("test", "--config-file", str(folder), "SEED=99", cwd=playground.parent)
+    assert printed[-1].endswith(f"the results are in {folder}")
+    assert scores_of(folder) == trained
+    assert (folder / "config.yaml").read_bytes() == config  # that of the training stays
+
+
+def test_a_second_run_in_the_same_folder_starts_anew(playground):
+    """Comes last: it leaves another run in the folder."""
+    folder = playground / "output" / "Small"
+    printed = run("train", "SOLVER.LR_SCHEDULER.MAX_ITER=2", "TEST.EVAL_PERIOD=0", cwd=playground)
+    assert sum("held a run already" in line for line in printed) == 1
+    assert [line["iteration"] for line in lines_of(folder)] == [2]
+    assert (folder / "model_0000003.pth").exists()
