@@ -39,7 +39,7 @@ setup(
         "yacs>=0.1.8",
         "PyYAML>=6.0",
         "numpy>=1.26",
-        "opencv-python>=4.8",
+        "opencv-python-headless>=4.8",
         "tensorboard>=2.15",
         "tabulate>=0.9",
         "termcolor>=2.3",

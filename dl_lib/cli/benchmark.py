@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import fnmatch
 import json
 import os
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from dl_lib.benchmark.machine import TUNED_ALLOCATOR, describe_machine
 from dl_lib.cli.errors import user_errors
+from dl_lib.utils.files import write_atomically
+from dl_lib.utils.names import nearest_names
 
 if TYPE_CHECKING:
     from dl_lib.benchmark.cases import Case
@@ -53,9 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         markdown = format_markdown(results, machine=machine, opts=arguments.opts)
         values = results_as_dict(results, machine=machine, opts=arguments.opts)
     print(markdown)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "benchmark.md").write_text(markdown, encoding="utf-8")
-    (arguments.output / "benchmark.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    write_atomically(arguments.output / "benchmark.md", markdown)
+    write_atomically(arguments.output / "benchmark.json", json.dumps(values, indent=2) + "\n")
     print(f"benchmark.md and benchmark.json are in {arguments.output.absolute()}")
 
 
@@ -111,8 +111,7 @@ def _chosen(cases: Sequence[Case], patterns: Sequence[str], *, parser: argparse.
     names = [case.name for case in cases]
     for pattern in patterns:
         if not fnmatch.filter(names, pattern):
-            nearest = ", ".join(difflib.get_close_matches(pattern, names, n=3, cutoff=0))
-            parser.error(f"no case has a name like this; nearest: {nearest}. Received: --cases {pattern}")
+            parser.error(f"no case has a name like this; {nearest_names(pattern, names)}. Received: --cases {pattern}")
     return [case for case in cases if any(fnmatch.fnmatchcase(case.name, pattern) for pattern in patterns)]
 
 

@@ -80,7 +80,7 @@ _C.SOLVER.CHECKPOINT_PERIOD = 5000
 _C.SOLVER.GRAD_CLIP = 5.0  # largest L2 norm of all gradients taken together; 0 switches it off
 
 _C.SOLVER.OPTIMIZER = CfgNode()
-_C.SOLVER.OPTIMIZER.NAME = "SGD"
+_C.SOLVER.OPTIMIZER.NAME = "SGD"  # SGD | AdamW (whose MOMENTUM is torch's default)
 _C.SOLVER.OPTIMIZER.BASE_LR = 0.05
 _C.SOLVER.OPTIMIZER.MOMENTUM = 0.9
 _C.SOLVER.OPTIMIZER.WEIGHT_DECAY = 1e-4  # convolutions, their biases included

@@ -171,7 +171,9 @@ class DefaultTrainer(Trainer):
         goes_on = resume and self.checkpointer.has_checkpoint()
         if resume and not goes_on:
             _log.warning("there is no checkpoint to go on from: the training starts. Received: %s", self._folder)
-        present = [{name: group[name] for name in _GROUP_SETTINGS} for group in self.optimizer.param_groups]
+        present = [
+            {name: group[name] for name in _GROUP_SETTINGS if name in group} for group in self.optimizer.param_groups
+        ]
         weights, may_lack = self.cfg.MODEL.WEIGHTS, self.cfg.MODEL.WEIGHTS_MAY_LACK
         self.checkpointer.resume_or_load(weights, resume=resume, may_lack=may_lack)
         if goes_on:

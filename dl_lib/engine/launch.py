@@ -7,6 +7,7 @@ import multiprocessing
 import pickle
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.synchronize import Event
@@ -19,8 +20,11 @@ from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, 
 
 from dl_lib.engine.interrupt import TrainingInterrupted
 from dl_lib.utils import comm
+from dl_lib.utils.files import write_atomically
 
 __all__ = ["LaunchError", "launch"]
+
+_REPORT_SUFFIX = ".pickle"
 
 _log = logging.getLogger(__name__)
 
@@ -115,7 +119,8 @@ def _run_process(
     except (TrainingInterrupted, KeyboardInterrupt):
         interrupted.set()  # and no status other than 0, at which the others would be ended in the middle of leaving
     except Exception as error:
-        _error_file(errors, local_rank).write_bytes(_pickled(error))
+        report = pickle.dumps((time.time_ns(), _pickled(error)))
+        write_atomically(Path(errors) / f"{local_rank}{_REPORT_SUFFIX}", report)
         raise
     finally:
         dist.destroy_process_group()
@@ -131,18 +136,15 @@ def _join(processes: ProcessContext, *, errors: Path) -> None:
         except KeyboardInterrupt:
             pressed = True  # they got it too, and save before they end
         except ProcessRaisedException as error:
-            file = _error_file(errors, error.error_index)
-            if not file.exists():  # not even the processes' meeting went well
+            reports = [pickle.loads(file.read_bytes()) for file in errors.glob(f"*{_REPORT_SUFFIX}")]
+            if not reports:  # not even the processes' meeting went well
                 raise
-            raise pickle.loads(file.read_bytes()) from error
+            # The first one: the others may only have lost their connection to the process that failed.
+            raise pickle.loads(min(reports)[1]) from error
         except ProcessExitedException:
             if pressed:  # one that was still being started
                 raise TrainingInterrupted from None
             raise
-
-
-def _error_file(folder: str | Path, local_rank: int) -> Path:
-    return Path(folder) / f"{local_rank}.pickle"
 
 
 def _pickled(error: Exception) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dl_lib.config import CfgNode
+from dl_lib.config import CfgNode, ConfigError
 from dl_lib.modeling.registries import META_ARCH_REGISTRY
 
 __all__ = ["build_model", "resolve_device"]
@@ -15,13 +15,13 @@ def resolve_device(name: str) -> torch.device:
     """`auto` is the current GPU where there is one, else the CPU.
 
     Raises:
-        ValueError: if a GPU is asked for and none can be used.
+        ConfigError: if a GPU is asked for and none can be used.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
+        raise ConfigError(
             "this installation of torch can use no GPU; set MODEL.DEVICE to cpu, or to auto to take a GPU where there "
             f"is one. Received: MODEL.DEVICE={name}, torch={torch.__version__}"
         )
@@ -33,7 +33,7 @@ def build_model(cfg: CfgNode) -> nn.Module:
 
     Raises:
         KeyError: for names that no registry holds.
-        ValueError: for a GPU that is not there.
+        ConfigError: for a GPU that is not there.
     """
     model: nn.Module = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
     # Convolutions hand the memory order of their weights on to what they compute.

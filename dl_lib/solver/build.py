@@ -18,13 +18,13 @@ __all__ = ["build_lr_scheduler", "build_optimizer"]
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD with momentum as `SOLVER.OPTIMIZER` says; each group keeps its parameters' names under `param_names`.
+    """The optimizer that `SOLVER.OPTIMIZER` names; each group keeps its parameters' names under `param_names`.
 
     Raises:
         KeyError: for an optimizer that does not exist.
     """
     settings = cfg.SOLVER.OPTIMIZER
-    _check_name(settings.NAME, key="SOLVER.OPTIMIZER.NAME", known=["SGD"])
+    _check_name(settings.NAME, key="SOLVER.OPTIMIZER.NAME", known=["SGD", "AdamW"])
     groups = group_parameters(
         model,
         base_lr=settings.BASE_LR,
@@ -33,6 +33,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         gate_types=(SoftGate,),
         gate_lr_multiplier=settings.GATE_LR_MULTI,
     )
+    if settings.NAME == "AdamW":
+        return torch.optim.AdamW(groups, lr=settings.BASE_LR)
     return torch.optim.SGD(groups, lr=settings.BASE_LR, momentum=settings.MOMENTUM)
 
 

@@ -69,7 +69,7 @@ def test_every_digit_lies_inside_and_large_ones_are_painted_first(scenes):
         for digit in placed:
             assert 0 <= digit.top <= digit.top + digit.side_px <= 96
             assert 0 <= digit.left <= digit.left + digit.side_px <= 96
-            assert abs(digit.tilt_degrees) <= 6
+            assert abs(digit.tilt_degrees) <= 5
 
 
 def paint_labels_by_hand(placed, inks, size):

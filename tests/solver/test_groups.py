@@ -106,3 +106,16 @@ def test_published_networks_have_the_published_groups(name, layers, base_lr, gat
     assert sorted(n for group in optimizer.param_groups for n in group["param_names"]) == sorted(
         n for n, _ in model.named_parameters()
     )
+
+
+def test_first_step_of_adamw_in_closed_form():
+    """Adam's first step is the sign of the gradient times the learning rate; AdamW's decay is taken off apart."""
+    cfg = get_cfg()
+    settings = cfg.SOLVER.OPTIMIZER
+    settings.NAME, settings.BASE_LR, settings.WEIGHT_DECAY = "AdamW", 0.01, 0.1
+    model = nn.Conv2d(3, 2, 1).double()
+    before = model.weight.detach().clone()
+    optimizer = build_optimizer(cfg, model)
+    (model.weight.sum() - model.bias.sum()).backward()
+    optimizer.step()
+    torch.testing.assert_close(model.weight.detach(), before * (1 - 0.01 * 0.1) - 0.01, rtol=1e-6, atol=1e-8)

@@ -6,7 +6,7 @@ from dl_lib.config.checks.report import Interval, Report
 
 __all__ = ["check_run"]
 
-OPTIMIZERS = ("SGD",)
+OPTIMIZERS = ("SGD", "AdamW")
 LR_SCHEDULERS = ("PolyLR",)
 EXECUTIONS = ("sparse", "dense")
 RANGES = {

@@ -23,9 +23,10 @@ __all__ = ["DIGIT_SCENES_META", "DigitScenes", "PlacedDigit", "paint_labels", "r
 GLYPH_PX = 8  # side of the images in load_digits
 SPAN_PX = 8.25  # what a glyph's ink can span: interpolation carries it a little beyond the outermost pixels
 SCALE_RANGE = (2.0, 10.0)
-MAX_TILT_DEGREES = 6.0
+SMALL_BIAS = 2.0  # 1: every scale as often on a logarithmic axis; above: small digits more often than large ones
+MAX_TILT_DEGREES = 5.0
 MIN_DIGITS = 2  # in a scene
-MAX_COVERED = 0.25  # share of a further digit's square that may lie over others: overlaps, but no heaps
+MAX_COVERED = 0.1  # share of a further digit's square that may lie over others: overlaps, but no heaps
 PLACES_TRIED = 40
 MIN_SIDE_PX = 48  # a scene must hold a digit at 4x, or there is no range of scales
 INK_THRESHOLD = 0.45  # share of ink from which on a pixel belongs to the digit
@@ -142,7 +143,7 @@ class DigitScenes:
         count = max(MIN_DIGITS, round(rng.integers(2, 7) * math.prod(self.size) / 96**2))
         low, high = SCALE_RANGE
         high = min(high, (min(self.size) - 3) / (SPAN_PX * _spread(MAX_TILT_DEGREES)))
-        scales = np.exp(rng.uniform(math.log(low), math.log(high), count))
+        scales = low * (high / low) ** (rng.uniform(0, 1, count) ** SMALL_BIAS)
         placed: list[PlacedDigit] = []
         for scale in sorted(scales.tolist(), reverse=True):  # large first, or small ones would vanish
             glyph = int(rng.choice(self.glyphs))
@@ -198,8 +199,8 @@ def paint_labels(placed: Sequence[PlacedDigit], inks: Sequence[np.ndarray], *, s
 
 
 def register_digit_scenes(catalog: Catalog) -> None:
-    """Register `digit_scenes_train` (4,000 scenes) and `digit_scenes_val` (200), 96 x 96 pixels."""
-    for split, length in (("train", 4000), ("val", 200)):
+    """Register `digit_scenes_train` (20,000 scenes) and `digit_scenes_val` (200), 96 x 96 pixels."""
+    for split, length in (("train", 20000), ("val", 200)):
         catalog.register(f"digit_scenes_{split}", partial(DigitScenes, split, length=length), DIGIT_SCENES_META)
 
 

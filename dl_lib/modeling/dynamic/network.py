@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dl_lib.config import CfgNode, configurable
+from dl_lib.config import CfgNode, ConfigError, configurable
 from dl_lib.modeling.dynamic.cell import Cell
 from dl_lib.modeling.dynamic.counters import MaddsObserver
 from dl_lib.modeling.dynamic.execution import run_dense, run_sparse
@@ -64,7 +64,7 @@ class DynamicNetwork(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         backbone, gate = cfg.MODEL.BACKBONE, cfg.MODEL.GATE
         if len(backbone.CELL_NUM_LIST) != backbone.LAYER_NUM:
-            raise ValueError(
+            raise ConfigError(
                 "MODEL.BACKBONE.CELL_NUM_LIST must give the number of cells of each of the LAYER_NUM layers. "
                 f"Received: LAYER_NUM={backbone.LAYER_NUM}, CELL_NUM_LIST={backbone.CELL_NUM_LIST}"
             )

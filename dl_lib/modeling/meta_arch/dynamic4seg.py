@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from dl_lib.config import CfgNode, configurable
+from dl_lib.config import CfgNode, ConfigError, configurable
 from dl_lib.modeling.dynamic.cost import MADDS_PER_MFLOP, CostTable, NetworkCosts
 from dl_lib.modeling.dynamic.counters import MaddsObserver
 from dl_lib.modeling.dynamic.network import DynamicNetwork
@@ -141,7 +141,7 @@ def _flops(table: CostTable, routing: Routing, observer: MaddsObserver) -> dict[
 def _budget(cfg: CfgNode, costs: NetworkCosts) -> BudgetConstraint:
     budget, crop = cfg.MODEL.BUDGET, cfg.INPUT.CROP_SIZE
     if not budget.FLOPS_ALL and not crop:
-        raise ValueError(
+        raise ConfigError(
             "the budget's whole cost is measured at the training crop, and there is none; give MODEL.BUDGET.FLOPS_ALL "
             f"in MFLOPs, or INPUT.CROP_SIZE. Received: FLOPS_ALL={budget.FLOPS_ALL}, CROP_SIZE={crop}"
         )
