@@ -32,9 +32,10 @@ from dl_lib.engine.hooks import (
 from dl_lib.engine.trainer import Trainer
 from dl_lib.engine.writers import JSONWriter, TensorBoardWriter, Writer
 from dl_lib.evaluation import EvaluationResult, evaluate_datasets
-from dl_lib.modeling.build import build_model
+from dl_lib.modeling.build import build_model, resolve_device
 from dl_lib.solver import build_lr_scheduler, build_optimizer
 from dl_lib.utils import comm
+from dl_lib.utils.allocator import keep_freed_memory
 from dl_lib.utils.files import LAST_CHECKPOINT_NAME
 from dl_lib.utils.logger import setup_logger
 
@@ -85,11 +86,13 @@ def seed_everything(seed: int, *, rank: int = 0) -> None:
 
 
 def build_configured_model(cfg: CfgNode) -> nn.Module:
-    """The model of a configuration, on its device.
+    """The model of a configuration, on its device; on a CPU, memory once taken is kept for what comes next.
 
     Raises:
         ConfigError: if a part of the model refuses what the configuration says.
     """
+    if resolve_device(cfg.MODEL.DEVICE).type == "cpu":
+        keep_freed_memory()
     try:
         return build_model(cfg)
     except ValueError as error:

@@ -1,0 +1,30 @@
+"""What glibc does after `keep_freed_memory`, seen from outside: page faults of a process that allocates again and again."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+ALLOCATE = """
+import resource, sys
+import torch
+from dl_lib.utils.allocator import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+for _ in range(2):
+    torch.zeros(12 * 2**20)  # 48 MB: beyond what glibc keeps by default
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    torch.zeros(12 * 2**20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="these are settings of glibc")
+def test_large_blocks_are_not_faulted_in_anew():
+    def page_faults(mode):
+        run = subprocess.run([sys.executable, "-c", ALLOCATE, mode], check=True, capture_output=True, text=True)
+        return int(run.stdout)
+
+    assert page_faults("keep") < page_faults("default") / 10
