@@ -12,11 +12,11 @@ import torch
 from dl_lib.utils.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
-for _ in range(2):
-    torch.zeros(12 * 2**20)  # 48 MB: beyond what glibc keeps by default
+for _ in range(30):  # the heap finds its size in a few rounds
+    torch.ones(12 * 2**20)  # 48 MB: beyond what glibc keeps by default
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
-    torch.zeros(12 * 2**20)
+for _ in range(10):
+    torch.ones(12 * 2**20)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
