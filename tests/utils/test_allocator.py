@@ -1,4 +1,4 @@
-"""What glibc does after `keep_freed_memory`, seen from outside: page faults of a process that allocates again and again."""
+"""Page faults of a process that allocates again and again, with and without `keep_freed_memory`."""
 
 import platform
 import subprocess
