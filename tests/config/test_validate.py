@@ -98,7 +98,7 @@ def test_sound_configurations_pass(overrides):
         ("INPUT.MAX_SIZE_TEST=512", "MAX_SIZE_TEST: .*at least 1024"),
         ("INPUT.MIN_SIZE_TRAIN=[0]", "MIN_SIZE_TRAIN: a size is in pixels"),
         ("SOLVER.IMS_PER_BATCH=0", "IMS_PER_BATCH: out of range"),
-        ("SOLVER.OPTIMIZER.NAME=Adam", "OPTIMIZER.NAME: no optimizer .*SGD"),
+        ("SOLVER.OPTIMIZER.NAME=Adam", "OPTIMIZER.NAME: no optimizer .*AdamW"),
         ("SOLVER.LR_SCHEDULER.NAME=polylr", "LR_SCHEDULER.NAME: .*Nearest: PolyLR"),
         ("SOLVER.OPTIMIZER.BASE_LR=0", "BASE_LR: out of range. Expected a number above 0"),
         ("SOLVER.CHECKPOINT_PERIOD=-1", "CHECKPOINT_PERIOD: out of range"),
