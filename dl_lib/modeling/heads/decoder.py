@@ -10,11 +10,10 @@ from torch.nn.functional import interpolate
 
 from dl_lib.config import CfgNode, configurable
 from dl_lib.layers import conv2d, conv_norm_act
+from dl_lib.modeling.dynamic.lattice import FINEST_STRIDE
 from dl_lib.modeling.registries import SEM_SEG_HEADS_REGISTRY
 
 __all__ = ["SemSegDecoderHead"]
-
-FINEST_STRIDE = 4
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
