@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dl_lib.checkpoint import rename_released
+from dl_lib.checkpoint.released import translate_released
 from dl_lib.config import get_cfg
 from dl_lib.modeling import build_model
 
@@ -133,12 +133,19 @@ def build_case(case, *, dtype=torch.float64, overrides=()):
     cfg.merge_from_list(["MODEL.DEVICE", "cpu", "MODEL.GATE.UNREACHED", "published", *overrides])
     model = build_model(cfg)
     weights = published_weights(LISTING_OF.get(reference["model"], reference["model"]), gates=reference["gates"])
-    model.load_state_dict(rename_released(weights, cell_types=model.backbone.cell_types))
+    model.load_state_dict(released_as_ours(weights, cell_types=model.backbone.cell_types))
     return model.to(dtype)
 
 
 def our_name(published_key, cell_types):
-    return next(iter(rename_released({published_key: torch.ones(1)}, cell_types=cell_types)), None)
+    return next(iter(released_as_ours({published_key: torch.ones(1)}, cell_types=cell_types)), None)
+
+
+def released_as_ours(weights, *, cell_types):
+    """Published weights under our names, every key of them."""
+    translation = translate_released(weights, cell_types=cell_types)
+    assert not translation.untranslated
+    return dict(translation.weights)
 
 
 def build(name, *, device="meta", overrides=()):

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dl_lib.checkpoint.files import CheckpointError
 from dl_lib.modeling.dynamic.lattice import Node
 
-__all__ = ["RELEASED_CELL_TYPES", "Translation", "is_released", "rename_released", "translate_released"]
+__all__ = ["RELEASED_CELL_TYPES", "Translation", "is_released", "translate_released"]
 
 RELEASED_CELL_TYPES = ("sep_conv_3x3", "skip_connect")  # of all seven published experiments
 
@@ -91,28 +90,13 @@ def is_released(keys: Iterable[str]) -> bool:
     return any(_SIGNATURE.match(key) for key in keys)
 
 
-def rename_released(state_dict: Mapping[str, Tensor], *, cell_types: Sequence[str]) -> dict[str, Tensor]:
-    """Our names for a published state dict, every key used once.
+def translate_released(state_dict: Mapping[str, Tensor], *, cell_types: Sequence[str]) -> Translation:
+    """Our names for a published state dict, every key used once; what has no counterpart is listed beside them.
 
     Args:
         state_dict: published key -> tensor.
         cell_types: the operations of each cell in order (`CELL_TYPE`): the published keys only number them.
-
-    Raises:
-        CheckpointError: if a key has no counterpart; lists all of them.
     """
-    translation = translate_released(state_dict, cell_types=cell_types)
-    if translation.untranslated:
-        lines = "".join(f"\n  {key}  ({why})" for key, why in translation.untranslated.items())
-        raise CheckpointError(
-            f"{len(translation.untranslated)} of {len(state_dict)} keys are not those of the published code with these "
-            f"operations:{lines}\nReceived: cell_types={list(cell_types)}"
-        )
-    return dict(translation.weights)
-
-
-def translate_released(state_dict: Mapping[str, Tensor], *, cell_types: Sequence[str]) -> Translation:
-    """As `rename_released`, but what has no counterpart is returned rather than raised."""
     weights: dict[str, Tensor] = {}
     original_names: dict[str, str] = {}
     untranslated: dict[str, str] = {}

@@ -10,9 +10,9 @@ import torch.distributed as dist
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from dl_lib.checkpoint import Checkpointer, CheckpointError, CheckpointMismatchError, rename_released
+from dl_lib.checkpoint import Checkpointer, CheckpointError, CheckpointMismatchError
 from dl_lib.checkpoint.released import RELEASED_CELL_TYPES
-from tests.published import build, published_weights
+from tests.published import build, published_weights, released_as_ours
 
 TINY_WEIGHTS = published_weights("tiny")
 
@@ -107,7 +107,7 @@ def test_weights_of_the_published_code_load_by_value(tmp_path):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     rest = Checkpointer(model, tmp_path, optimizer=optimizer).resume_or_load(str(path), resume=True)
     assert rest == {"optimizer": {"a": 1}}  # returned, not loaded
-    expected = rename_released(TINY_WEIGHTS, cell_types=RELEASED_CELL_TYPES)
+    expected = released_as_ours(TINY_WEIGHTS, cell_types=RELEASED_CELL_TYPES)
     own = model.state_dict()
     assert own.keys() == expected.keys()
     assert all(torch.equal(own[key], expected[key]) for key in own)
@@ -159,7 +159,7 @@ def test_published_weights_without_gates_load_where_gates_may_lack(tmp_path, cap
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with caplog.at_level(logging.INFO, "dl_lib.checkpoint"):
         Checkpointer(model, tmp_path / "run").resume_or_load(str(tmp_path / "published.pth"), may_lack=["gate"])
-    file = rename_released(published_weights("tiny_nogate"), cell_types=RELEASED_CELL_TYPES)
+    file = released_as_ours(published_weights("tiny_nogate"), cell_types=RELEASED_CELL_TYPES)
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key] if ".gate." in key else file[key]), key
     num_gates = sum(".gate." in key for key in before)

@@ -34,6 +34,7 @@ class DynamicNet4Seg(nn.Module):
         ignore_value: label that the loss does not look at, and that labels are padded with.
         loss_weight: weight of the cross-entropy.
         budget: the budget constraint, if there is one.
+        costs: of these very parts, where some sizes are measured already.
     """
 
     pixel_mean: Tensor
@@ -50,6 +51,7 @@ class DynamicNet4Seg(nn.Module):
         ignore_value: int,
         loss_weight: float = 1.0,
         budget: BudgetConstraint | None = None,
+        costs: NetworkCosts | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -57,7 +59,7 @@ class DynamicNet4Seg(nn.Module):
         self.ignore_value = ignore_value
         self.loss_weight = loss_weight
         self.budget = budget
-        self.costs = NetworkCosts(backbone, sem_seg_head)
+        self.costs = costs or NetworkCosts(backbone, sem_seg_head)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
 
@@ -65,6 +67,7 @@ class DynamicNet4Seg(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         backbone = BACKBONE_REGISTRY.get(cfg.MODEL.BACKBONE.NAME)(cfg)
         head = SEM_SEG_HEADS_REGISTRY.get(cfg.MODEL.SEM_SEG_HEAD.NAME)(cfg)
+        costs = NetworkCosts(backbone, head)
         return {
             "backbone": backbone,
             "sem_seg_head": head,
@@ -72,7 +75,8 @@ class DynamicNet4Seg(nn.Module):
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "ignore_value": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
             "loss_weight": cfg.MODEL.SEM_SEG_HEAD.LOSS_WEIGHT,
-            "budget": _budget(cfg, NetworkCosts(backbone, head)) if cfg.MODEL.BUDGET.CONSTRAIN else None,
+            "budget": _budget(cfg, costs) if cfg.MODEL.BUDGET.CONSTRAIN else None,
+            "costs": costs,
         }
 
     @property
