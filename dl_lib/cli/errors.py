@@ -48,13 +48,12 @@ def _status(error: Exception) -> int | None:
         return None
     # These import torch, which --help and a misspelt key need not wait for.
     from dl_lib.checkpoint import CheckpointError
-    from dl_lib.data.catalog import UnknownDatasetError
-    from dl_lib.data.mapper import InvalidSampleError
+    from dl_lib.data.errors import DataError
     from dl_lib.engine import LaunchError, NonFiniteLossError
 
     if isinstance(error, NonFiniteLossError):
         return FAILED_STATUS
-    mendable = (CheckpointError, UnknownDatasetError, InvalidSampleError, LaunchError)
+    mendable = (CheckpointError, DataError, LaunchError)
     return USER_ERROR_STATUS if isinstance(error, mendable) else None
 
 

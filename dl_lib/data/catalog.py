@@ -4,29 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import Literal, Protocol, TypedDict
 
 import numpy as np
 
+from dl_lib.data.errors import UnknownDatasetError
 from dl_lib.utils.names import nearest_names
 
-__all__ = ["Catalog", "DatasetCatalog", "DatasetMeta", "RawDataset", "RawSample", "UnknownDatasetError"]
+__all__ = ["Benchmark", "Catalog", "DatasetCatalog", "DatasetMeta", "RawDataset", "RawSample"]
+
+Benchmark = Literal["", "cityscapes", "voc"]
 
 
-class RawSample(TypedDict):
-    """One sample as a data set gives it, before any mapper.
+class UnlabelledSample(TypedDict):
+    """A sample of a data set without ground truth.
 
     Keys:
         image: (H, W, 3) uint8, channels in RGB order.
-        sem_seg: (H, W), any integer type: a class of the data set or its ignore value.
         image_id: unique within the data set.
         file_name: where the image was read from; generated images repeat their image_id.
     """
 
     image: np.ndarray
-    sem_seg: np.ndarray
     image_id: str
     file_name: str
+
+
+class RawSample(UnlabelledSample, total=False):
+    """One sample as a data set gives it, before any mapper.
+
+    Keys:
+        sem_seg: (H, W), any integer type: a class of the data set or its ignore value; where the set has labels.
+    """
+
+    sem_seg: np.ndarray
 
 
 class RawDataset(Protocol):
@@ -45,6 +56,8 @@ class DatasetMeta:
         class_names: one name for each label 0, 1, ...
         class_colors: (red, green, blue) of each class, 0..255.
         ignore_value: the label that neither loss nor evaluation looks at.
+        labelled: whether it has ground truth to train on or to score against.
+        benchmark: whose official files and scores predictions on it can be turned into; "" for none.
 
     Raises:
         ValueError: if names repeat, colours are not one for each name, or a class has the ignore value.
@@ -53,6 +66,8 @@ class DatasetMeta:
     class_names: tuple[str, ...]
     class_colors: tuple[tuple[int, int, int], ...]
     ignore_value: int = 255
+    labelled: bool = True
+    benchmark: Benchmark = ""
 
     def __post_init__(self) -> None:
         if len(set(self.class_names)) != len(self.class_names):
@@ -71,13 +86,6 @@ class DatasetMeta:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
-
-
-class UnknownDatasetError(KeyError):
-    """A name that nothing is registered under; says which names come near it."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])  # KeyError would print the quoted repr of the message
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,13 @@ import torch
 from torch.utils.data import Dataset
 
 from dl_lib.data.catalog import RawDataset, RawSample
+from dl_lib.data.errors import InvalidSampleError
 from dl_lib.data.samplers import SampleKey
 from dl_lib.data.transforms import Augmentation, draw_geometries
 
-__all__ = ["DatasetMapper", "InvalidSampleError", "MappedDataset"]
+__all__ = ["DatasetMapper", "MappedDataset"]
 
 CHANNEL_ORDERS = ("BGR", "RGB")
-
-
-class InvalidSampleError(ValueError):
-    """A sample that cannot be used as it is; the message names it."""
 
 
 class DatasetMapper:

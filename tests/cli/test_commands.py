@@ -13,9 +13,8 @@ from dl_lib.checkpoint import CheckpointError
 from dl_lib.cli import convert_weights, test, train
 from dl_lib.cli.errors import user_errors
 from dl_lib.config import ConfigError
-from dl_lib.data.catalog import UnknownDatasetError
 from dl_lib.data.datasets.digit_scenes import DigitScenes
-from dl_lib.data.mapper import InvalidSampleError
+from dl_lib.data.errors import InvalidSampleError, UnknownDatasetError
 from dl_lib.engine import LaunchError, NonFiniteLossError
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,8 @@ import torch
 from dl_lib.config.defaults import DEFAULTS
 from dl_lib.data import build_test_loader, build_train_loader
 from dl_lib.data.build import build_test_augmentations, build_train_augmentations
-from dl_lib.data.catalog import DatasetCatalog, UnknownDatasetError
+from dl_lib.data.catalog import DatasetCatalog
+from dl_lib.data.errors import UnknownDatasetError
 from dl_lib.data.transforms import RandomCropPad, RandomFlip, ResizeShortestEdge
 from dl_lib.utils import comm
 

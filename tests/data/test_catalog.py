@@ -1,7 +1,8 @@
 import pytest
 
-from dl_lib.data.catalog import Catalog, DatasetCatalog, DatasetMeta, UnknownDatasetError
+from dl_lib.data.catalog import Catalog, DatasetCatalog, DatasetMeta
 from dl_lib.data.datasets.digit_scenes import DIGIT_SCENES_META
+from dl_lib.data.errors import UnknownDatasetError
 
 META = DatasetMeta(class_names=("a", "b"), class_colors=((0, 0, 0), (255, 255, 255)))
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from dl_lib.data.mapper import DatasetMapper, InvalidSampleError, MappedDataset
+from dl_lib.data.errors import InvalidSampleError
+from dl_lib.data.mapper import DatasetMapper, MappedDataset
 from dl_lib.data.samplers import SampleKey
 from dl_lib.data.transforms import HorizontalFlip, RandomCropPad, RandomFlip, Resize
 
