@@ -15,7 +15,16 @@ from dl_lib.config import CfgNode, ConfigError, Purpose, apply_overrides, expand
 from dl_lib.utils.files import CONFIG_NAME, LAST_CHECKPOINT_NAME, write_atomically
 from dl_lib.utils.names import nearest_names
 
-__all__ = ["Experiment", "check_run_folder", "check_weights", "copy_net", "import_net", "load_experiment"]
+__all__ = [
+    "Experiment",
+    "check_run_folder",
+    "check_weights",
+    "copy_net",
+    "import_net",
+    "load_experiment",
+    "read_experiment",
+    "register_parts",
+]
 
 NET_NAME = "net.py"
 
@@ -54,6 +63,13 @@ def load_experiment(
     Raises:
         ConfigError: if a file is missing or the configuration cannot be used.
     """
+    experiment = read_experiment(config_file, opts)
+    validate_config(experiment.cfg, world_size=world_size, purpose=purpose)
+    return experiment
+
+
+def read_experiment(config_file: str | None, opts: Sequence[str]) -> Experiment:
+    """As `load_experiment`, but whether the configuration can be trained or evaluated with is not looked at."""
     path = _find_config(config_file)
     net_file = path.parent / NET_NAME
     has_net = net_file.is_file()
@@ -67,9 +83,16 @@ def load_experiment(
     if not cfg.OUTPUT_DIR:
         cfg.OUTPUT_DIR = os.path.join(".", "output", _name(path))
     expand_paths(cfg)
-    validate_config(cfg, world_size=world_size, purpose=purpose)
+    _register_folders(cfg)
     cfg.freeze()
     return Experiment(cfg, path, net_file if has_net else None)
+
+
+def register_parts(experiment: Experiment) -> None:
+    """Make the experiment's own parts and data sets known in this process, if it is a new one."""
+    if experiment.net_file is not None:
+        import_net(experiment.net_file)
+    _register_folders(experiment.cfg)
 
 
 def import_net(net_file: Path) -> None:
@@ -129,6 +152,12 @@ def copy_net(experiment: Experiment) -> None:
     target = experiment.output_dir / NET_NAME
     if experiment.net_file is not None and not (target.exists() and target.samefile(experiment.net_file)):
         write_atomically(target, experiment.net_file.read_bytes())
+
+
+def _register_folders(cfg: CfgNode) -> None:
+    from dl_lib.data import register_folders  # imports torch, which a misspelt key need not wait for
+
+    register_folders(cfg.DATASETS.FOLDERS)
 
 
 def _is_resolved(path: Path) -> bool:

@@ -13,8 +13,8 @@ from dl_lib.cli.experiment import (
     check_run_folder,
     check_weights,
     copy_net,
-    import_net,
     load_experiment,
+    register_parts,
 )
 from dl_lib.cli.processes import start, world_size
 from dl_lib.cli.test import evaluate_experiment
@@ -54,8 +54,7 @@ def train(experiment: Experiment, resume: bool) -> None:
     from dl_lib.utils import comm
     from dl_lib.utils.logger import errors_logged
 
-    if experiment.net_file is not None:
-        import_net(experiment.net_file)  # a new process has not seen it
+    register_parts(experiment)
     default_setup(experiment.cfg)
     if comm.is_main_process():
         copy_net(experiment)

@@ -91,7 +91,7 @@ class DatasetMeta:
 @dataclass(frozen=True)
 class _Entry:
     loader: Callable[[], RawDataset]
-    meta: DatasetMeta
+    meta: DatasetMeta | Callable[[], DatasetMeta]
 
 
 class Catalog:
@@ -99,24 +99,33 @@ class Catalog:
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
+        self._read_metas: dict[str, DatasetMeta] = {}
 
-    def register(self, name: str, loader: Callable[[], RawDataset], meta: DatasetMeta) -> None:
-        """Make a data set known.
+    def register(
+        self, name: str, loader: Callable[[], RawDataset], meta: DatasetMeta | Callable[[], DatasetMeta]
+    ) -> None:
+        """Make a data set known; the same one under the same name once more changes nothing.
 
         Args:
             name: as in `DATASETS.TRAIN` and `DATASETS.TEST`.
             loader: makes the data set; takes nothing, reads nothing until it is called.
-            meta: its classes.
+            meta: its classes, or where they stand in a file, a function that reads them when they are asked for.
 
         Raises:
-            ValueError: if the name is taken.
+            ValueError: if another data set has the name.
         """
-        if name in self._entries:
+        if not self.accepts(name, loader, meta):
             raise ValueError(
                 "a data set of this name is registered already; choose another name, or register it in one place only. "
                 f"Received: name={name!r}"
             )
         self._entries[name] = _Entry(loader, meta)
+
+    def accepts(
+        self, name: str, loader: Callable[[], RawDataset], meta: DatasetMeta | Callable[[], DatasetMeta]
+    ) -> bool:
+        """Whether a name is free for a data set, or stands for it already: for one with an equal loader and meta."""
+        return self._entries.get(name, _Entry(loader, meta)) == _Entry(loader, meta)
 
     def get(self, name: str) -> RawDataset:
         """The data set of this name, newly made.
@@ -131,8 +140,14 @@ class Catalog:
 
         Raises:
             UnknownDatasetError: if nothing is registered under the name.
+            DataError: if the classes stand in a file and that cannot be read.
         """
-        return self._entry(name).meta
+        meta = self._entry(name).meta
+        if isinstance(meta, DatasetMeta):
+            return meta
+        if name not in self._read_metas:
+            self._read_metas[name] = meta()
+        return self._read_metas[name]
 
     def names(self) -> tuple[str, ...]:
         """All registered names, sorted."""

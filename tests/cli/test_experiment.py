@@ -1,14 +1,23 @@
 """From a folder to a run: where the configuration is found, where the run goes, what may be overwritten."""
 
+import pickle
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from dl_lib.cli.experiment import check_run_folder, check_weights, copy_net, import_net, load_experiment
+from dl_lib.cli.experiment import (
+    check_run_folder,
+    check_weights,
+    copy_net,
+    import_net,
+    load_experiment,
+    register_parts,
+)
 from dl_lib.cli.test import with_weights
 from dl_lib.config import ConfigError, write_config
+from dl_lib.data.catalog import DatasetCatalog
 
 SOUND = """
 MODEL: {SEM_SEG_HEAD: {NUM_CLASSES: 11}}
@@ -81,6 +90,49 @@ def test_net_py_is_imported_once_before_the_configuration_is_checked(folder):
     import_net(experiment.net_file)  # registering a name twice would raise
     write(load_experiment(".", ["OUTPUT_DIR=run"]))
     assert (folder / "run" / "net.py").read_text() == (folder / "net.py").read_text()
+
+
+FOLDERS = """
+MODEL: {SEM_SEG_HEAD: {NUM_CLASSES: 2}}
+DATASETS:
+  TRAIN: [experiment_folder_set]
+  FOLDERS:
+    - {NAME: experiment_folder_set, IMAGES: mine/images, LABELS: mine/labels, CLASSES: [road, car]}
+"""
+
+
+def test_data_sets_of_the_config_are_registered_in_each_process(folder, monkeypatch):
+    (folder / "config.yaml").write_text(FOLDERS)
+    known = dict(DatasetCatalog._entries)
+    monkeypatch.setattr(DatasetCatalog, "_entries", dict(known))
+    experiment = load_experiment(None, [])
+    assert DatasetCatalog.meta("experiment_folder_set").class_names == ("road", "car")
+    write(experiment)
+    assert load_experiment("output/Mine", []).cfg == experiment.cfg  # twice the same is no conflict
+    monkeypatch.setattr(DatasetCatalog, "_entries", dict(known))
+    register_parts(pickle.loads(pickle.dumps(experiment)))  # what another process is given
+    assert DatasetCatalog.meta("experiment_folder_set").class_names == ("road", "car")
+
+
+def test_a_data_set_of_the_config_under_a_taken_name_is_refused(folder):
+    (folder / "config.yaml").write_text(FOLDERS.replace("experiment_folder_set", "digit_scenes_val"))
+    with pytest.raises(ConfigError, match=r"another data set is registered under this name"):
+        load_experiment(None, [])
+
+
+def test_data_sets_can_be_given_on_the_command_line(folder, monkeypatch):
+    monkeypatch.setattr(DatasetCatalog, "_entries", dict(DatasetCatalog._entries))
+    entry = "{NAME: typed_set, IMAGES: mine/images, LABELS: mine/labels, CLASSES: [road, car]}"
+    load_experiment(
+        None,
+        [
+            f"DATASETS.FOLDERS=[{entry}]",
+            "DATASETS.TRAIN=[typed_set]",
+            "DATASETS.TEST=[]",
+            "MODEL.SEM_SEG_HEAD.NUM_CLASSES=2",
+        ],
+    )
+    assert "typed_set" in DatasetCatalog.names()
 
 
 def test_an_error_in_net_py_keeps_its_type_and_leaves_nothing_behind(folder):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dl_lib.config import ConfigError, get_cfg, validate_config
+from dl_lib.config import get_cfg, validate_config
 
 ROOT = Path(__file__).parents[2]
 PLAYGROUND = ROOT / "playground"
@@ -80,15 +80,5 @@ def test_a_config_opens_with_the_command_that_runs_it(path):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.parent.name)
-def test_only_data_sets_that_are_not_there_keep_a_config_from_running(path):
-    try:
-        validate_config(load(path))
-    except ConfigError as error:
-        lines = str(error).splitlines()[1:]
-        assert lines
-        assert all("no data set is registered under 'cityscapes_fine_sem_seg_" in line for line in lines)
-    cfg = load(path)
-    cfg.merge_from_list(
-        ["DATASETS.TRAIN=[digit_scenes_train]", "DATASETS.TEST=[]", "MODEL.SEM_SEG_HEAD.NUM_CLASSES=11"]
-    )
-    validate_config(cfg)
+def test_every_config_can_be_run_as_it_is(path):
+    validate_config(load(path))

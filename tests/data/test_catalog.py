@@ -18,6 +18,29 @@ def test_loader_runs_at_get_and_not_before():
     assert calls == [1]
 
 
+def test_classes_in_a_file_are_read_once_when_they_are_asked_for():
+    calls = []
+    catalog = Catalog()
+    catalog.register("mine", lambda: "the data set", lambda: calls.append(1) or META)
+    assert calls == []
+    assert catalog.meta("mine") is catalog.meta("mine") is META
+    assert calls == [1]
+
+
+def test_the_same_data_set_once_more_changes_nothing():
+    def make():
+        return "the data set"
+
+    catalog = Catalog()
+    catalog.register("mine", make, META)
+    assert catalog.accepts("mine", make, META)
+    catalog.register("mine", make, META)
+    other = DatasetMeta(class_names=("a", "b"), class_colors=META.class_colors, ignore_value=7)
+    assert not catalog.accepts("mine", make, other)
+    with pytest.raises(ValueError, match="registered already"):
+        catalog.register("mine", make, other)
+
+
 def test_second_registration_is_refused_and_changes_nothing():
     catalog = Catalog()
     catalog.register("mine", lambda: "first", META)

@@ -134,6 +134,11 @@ class DigitScenes:
         """The digits of a scene in the order in which they are painted."""
         return self._place(self._generator(index))
 
+    def fingerprint(self) -> str:
+        """See `dl_lib.data.fingerprint.Fingerprinted`: numpy draws the scenes, opencv paints them."""
+        versions = f"numpy {np.__version__}, opencv {cv2.__version__}"
+        return f"digit scenes: {self.split}, {len(self)}, {self.size}, seed {self.seed}, {versions}"
+
     def _generator(self, index: int) -> np.random.Generator:
         if not 0 <= index < self._length:
             raise IndexError(f"the data set has scenes 0..{self._length - 1}. Received: index={index}")

@@ -1,0 +1,118 @@
+"""PASCAL VOC 2012, as its archive unpacks; http://host.robots.ox.ac.uk/pascal/VOC/voc2012/.
+
+Layout below the data sets' root, for image `2007_000032`::
+
+    VOCdevkit/VOC2012/JPEGImages/2007_000032.jpg
+    VOCdevkit/VOC2012/SegmentationClass/2007_000032.png
+    VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt           and val.txt, trainval.txt, test.txt
+
+Label files are PNGs with a palette, whose indices are the ids: 0 background, 1..20 objects in alphabetical order, 255 a
+border of some pixels round each object.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from dl_lib.data.catalog import Catalog, DatasetMeta
+from dl_lib.data.datasets.files import FileDataset, file_dataset, find_files, pair_files
+from dl_lib.data.datasets.palette import bit_palette
+from dl_lib.data.errors import DataError, UnreadableFileError
+from dl_lib.data.root import datasets_root, require_path
+
+__all__ = [
+    "VOC_META",
+    "VOC_PALETTE",
+    "load_voc",
+    "read_names",
+    "register_voc",
+    "voc_images",
+    "voc_labels",
+    "voc_list",
+    "voc_names",
+]
+
+VOC_PALETTE = bit_palette(256)  # of the label files, by id; the border's 255 included
+
+_CLASS_NAMES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+VOC_META = DatasetMeta(
+    class_names=_CLASS_NAMES,
+    class_colors=VOC_PALETTE[: len(_CLASS_NAMES)],
+    ignore_value=255,
+    benchmark="voc",
+)
+
+_LAYOUT = (
+    "VOCdevkit/VOC2012 with JPEGImages/*.jpg, ImageSets/Segmentation/*.txt and, where there are labels, "
+    "SegmentationClass/*.png"
+)
+
+
+def load_voc(split: str, *, labelled: bool) -> FileDataset:
+    """One split, listed anew.
+
+    Args:
+        split: the list that names its images.
+        labelled: whether it has labels; those of the test split are not published.
+
+    Raises:
+        MissingDataError: if the list or a folder is not there.
+        UnpairedFilesError: if a name of the list lacks its image or its label.
+    """
+    paired = pair_files(voc_names(split), images=voc_images(), labels=voc_labels() if labelled else None)
+    return file_dataset(paired, place=f"{_folder()} ({split})")
+
+
+def voc_names(split: str) -> list[str]:
+    """The names in the list of a split, in its order; MissingDataError if there is no such list."""
+    return read_names(require_path(voc_list(split), layout=_LAYOUT))
+
+
+def voc_list(split: str) -> Path:
+    """The file that names the images of a split; it need not exist."""
+    return _folder() / "ImageSets" / "Segmentation" / f"{split}.txt"
+
+
+def voc_images() -> dict[str, str]:
+    """Paths of all images by name; MissingDataError if there is no folder of them."""
+    return find_files(require_path(_folder() / "JPEGImages", layout=_LAYOUT), endings=[".jpg"])
+
+
+def voc_labels() -> dict[str, str]:
+    """Paths of all labels by name; MissingDataError if there is no folder of them."""
+    return find_files(require_path(_folder() / "SegmentationClass", layout=_LAYOUT), endings=[".png"])
+
+
+def read_names(path: Path) -> list[str]:
+    """The names in a list file, one a line.
+
+    Raises:
+        UnreadableFileError: if it is no text.
+        DataError: if a name stands there twice.
+    """
+    try:
+        names = path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableFileError(f"{path} must be a text file with one name a line. Received: {error}") from error
+    repeated = [name for name, times in Counter(names).items() if times > 1]
+    if repeated:
+        raise DataError(f"{path} must name each image once. Received: repeated={repeated[:3]}")
+    return names
+
+
+def register_voc(catalog: Catalog) -> None:
+    """Register the splits of 2012, of which `test` is unlabelled."""
+    for split in ("train", "val", "trainval", "test"):
+        labelled = split != "test"
+        loader = partial(load_voc, split, labelled=labelled)
+        catalog.register(f"voc_2012_sem_seg_{split}", loader, replace(VOC_META, labelled=labelled))
+
+
+def _folder() -> Path:
+    return datasets_root() / "VOCdevkit" / "VOC2012"

@@ -1,0 +1,174 @@
+"""COCO's format: labels against pycocotools on a miniature tree, and files that contradict themselves."""
+
+import json
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from dl_lib.config import ConfigError, get_cfg, validate_config
+from dl_lib.data.catalog import Catalog, DatasetCatalog
+from dl_lib.data.datasets.coco import register_coco_sem_seg
+from dl_lib.data.errors import DataError, InvalidSampleError, MissingDataError, UnreadableFileError
+from tests.trees import COCO_CATEGORY_IDS, write_coco
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in pycocotools' decode
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("DL_DATASETS", str(tmp_path))
+    write_coco(tmp_path)
+    return tmp_path
+
+
+def registered(**changes):
+    catalog = Catalog()
+    settings = {"json": "coco/annotations.json", "images": "coco/images", "catalog": catalog, **changes}
+    register_coco_sem_seg("mine", **settings)
+    return catalog
+
+
+def edit(root, change):
+    path = root / "coco" / "annotations.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def painted_with_pycocotools(root, image_id, *, unlabelled, first_label):
+    coco = COCO(str(root / "coco" / "annotations.json"))
+    image = coco.imgs[image_id]
+    label = np.full((image["height"], image["width"]), unlabelled)
+    drawn = [(annotation, coco.annToMask(annotation) > 0) for annotation in coco.imgToAnns[image_id]]
+    for annotation, mask in drawn:
+        if annotation.get("iscrowd"):
+            label[mask] = 255
+    order = sorted(coco.getCatIds())
+    for annotation, mask in sorted(drawn, key=lambda pair: -pair[1].sum()):
+        if not annotation.get("iscrowd"):
+            label[mask] = first_label + order.index(annotation["category_id"])
+    return label
+
+
+@pytest.mark.parametrize("background", ["background", "nothing", None])
+def test_labels_are_what_pycocotools_draws(root, background, capsys):
+    catalog = registered(background=background)
+    dataset = catalog.get("mine")
+    first_label = 0 if background is None else 1
+    unlabelled = 255 if background is None else 0
+    samples = [dataset[index] for index in range(len(dataset))]
+    assert capsys.readouterr().out == ""
+    assert [sample["image_id"] for sample in samples] == ["98", "99", "100"]
+    for sample in samples:
+        expected = painted_with_pycocotools(
+            root, int(sample["image_id"]), unlabelled=unlabelled, first_label=first_label
+        )
+        np.testing.assert_array_equal(sample["sem_seg"], expected)
+        assert sample["sem_seg"].dtype == np.uint8
+        assert sample["file_name"] == str(root / "coco" / "images" / f"{int(sample['image_id']):012d}.jpg")
+        assert sample["image"].shape == (64, 96, 3)
+    assert (samples[0]["sem_seg"] == unlabelled).all()  # without annotation
+    for sample in samples[1:]:
+        assert {255, first_label + 9} < set(np.unique(sample["sem_seg"]).tolist())  # the crowd, and the frame
+    names = [f"digit {COCO_CATEGORY_IDS.index(number)}" for number in sorted(COCO_CATEGORY_IDS)]
+    assert catalog.meta("mine").class_names == tuple([background] * first_label + names)
+
+
+def test_classes_are_read_once_and_nothing_before_it_is_asked_for(root):
+    path = root / "coco" / "annotations.json"
+    content = path.read_text()
+    path.unlink()
+    catalog = registered()
+    for ask in (catalog.get, catalog.meta):
+        with pytest.raises(MissingDataError, match=r"Expected an annotation file.*annotations\.json'$"):
+            ask("mine")
+    path.write_text(content)
+    meta = catalog.meta("mine")
+    path.unlink()
+    assert catalog.meta("mine") is meta
+    assert meta.num_classes == 11
+
+
+def test_more_classes_than_a_byte_holds(root):
+    def add_categories(content):
+        content["categories"] += [{"id": number, "name": str(number)} for number in range(100, 400)]
+        content["annotations"][0]["category_id"] = 399
+
+    edit(root, add_categories)
+    with pytest.raises(DataError, match=r"cannot be the classes: the ignore value must lie outside .* 0\.\.310"):
+        registered().get("mine")
+    catalog = registered(ignore_value=65535)
+    label = catalog.get("mine")[2]["sem_seg"]
+    assert label.dtype == np.uint16
+    assert {310, 65535} < set(np.unique(label).tolist())
+    assert catalog.meta("mine").num_classes == 311
+
+
+@pytest.mark.parametrize("ignore_value", [-1, 65536])
+def test_an_ignore_value_that_fits_no_label_is_refused(ignore_value):
+    with pytest.raises(ValueError, match=rf"0\.\.65535\. Received: ignore_value={ignore_value}$"):
+        registered(ignore_value=ignore_value)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda c: c["annotations"][1].update(image_id=7), r"1 annotations .*annotation 2 with image_id=7$"),
+        (lambda c: c["annotations"][0].update(category_id=91), r"annotation 1 with category_id=91$"),
+        (lambda c: c["images"][0].update(id=99), r"ids of images occur more than once\. Received: ids=\[99\]$"),
+        (lambda c: c["annotations"][0].update(id=2), r"ids of annotations occur more than once\. Received: ids=\[2\]$"),
+        (lambda c: c["categories"][0].update(id=1), r"ids of categories .*ids=\[1\]$"),
+        (lambda c: c["categories"][0].update(name="background"), "cannot be the classes: class names must differ"),
+        (lambda c: c["images"][0].pop("height"), "an entry lacks what .*KeyError: 'height'"),
+        (lambda c: c["annotations"][0].pop("segmentation"), "KeyError: 'segmentation'"),
+        (lambda c: c.update(images=[1]), "an entry lacks what it has in COCO's format. Received: TypeError"),
+        (lambda c: c.update(images=[], annotations=[]), "lists no images"),
+        (lambda c: c.pop("categories"), r"expected lists of .*Received: \['annotations', 'images'\]"),
+        (lambda c: c.update(images={}), "expected lists of images, annotations, categories"),
+    ],
+)
+def test_a_file_that_contradicts_itself_is_named(root, change, complaint):
+    edit(root, change)
+    with pytest.raises(DataError, match=rf"coco/annotations\.json.*{complaint}"):
+        registered().get("mine")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "\ufffe"])
+def test_a_file_that_is_no_annotation_file_is_named(root, text):
+    (root / "coco" / "annotations.json").write_bytes(text.encode("utf-16"))
+    with pytest.raises(UnreadableFileError, match=r"annotations\.json is (no JSON|not in COCO's format)"):
+        registered().get("mine")
+
+
+def test_an_image_of_another_size_is_named(root):
+    edit(root, lambda content: content["images"][2].update(height=96, width=64))
+    with pytest.raises(InvalidSampleError, match=r"image '98' \(.*\.jpg\) must have the 96 x 64 .*: 64 x 96 pixels$"):
+        registered().get("mine")[0]
+
+
+def test_a_region_that_cannot_be_drawn_is_named_with_its_image(root):
+    edit(root, lambda content: content["annotations"][0].update(segmentation={"size": [4, 4], "counts": [16]}))
+    dataset = registered().get("mine")
+    assert dataset[1]["sem_seg"].any()
+    with pytest.raises(InvalidSampleError, match=r"image '100' \(.*0100\.jpg\), annotation 1: .*size=\[4, 4\]$"):
+        dataset[2]
+
+
+def test_a_missing_image_is_named_when_it_is_read(root):
+    (root / "coco" / "images" / "000000000099.jpg").unlink()
+    with pytest.raises(MissingDataError, match=r"0099\.jpg"):
+        registered().get("mine")[1]
+    (root / "coco" / "images").rename(root / "elsewhere")
+    with pytest.raises(MissingDataError, match=r"coco/images'$"):
+        registered().get("mine")
+
+
+def test_classes_that_cannot_be_read_are_one_problem_of_the_config(root, monkeypatch):
+    monkeypatch.setattr(DatasetCatalog, "_entries", dict(DatasetCatalog._entries))
+    name = "coco_test_set"
+    register_coco_sem_seg(name, json="coco/absent.json", images="coco/images")
+    cfg = get_cfg()
+    cfg.DATASETS.TRAIN = [name]
+    with pytest.raises(ConfigError, match=rf"DATASETS\.TRAIN: the classes of {name} cannot be read: .*absent\.json'$"):
+        validate_config(cfg)

@@ -1,0 +1,99 @@
+"""Regions against pycocotools, what lies above what, and regions that cannot be drawn."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pycocotools import mask as coco_mask
+
+from dl_lib.data.datasets.coco_regions import Region, paint_regions, region_mask
+from dl_lib.data.errors import InvalidSampleError
+from tests.trees import as_counts, as_text
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in pycocotools' decode
+MASKS = arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.booleans(), fill=st.booleans())
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(MASKS)
+def test_run_lengths_give_the_mask_back(mask):
+    for form in (as_counts, as_text):
+        np.testing.assert_array_equal(region_mask(form(mask), size=mask.shape), mask)
+
+
+def test_long_runs_as_text():
+    """Numbers of several characters, and differences below zero."""
+    mask = np.zeros((700, 900), bool)
+    mask[:, 300:303] = mask[5:9, 400] = mask[:, 800:] = True
+    np.testing.assert_array_equal(region_mask(as_text(mask), size=mask.shape), mask)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.floats(-10, 60), min_size=6, max_size=12).filter(lambda p: len(p) % 2 == 0), min_size=1))
+def test_polygons_cover_what_pycocotools_says(polygons):
+    parts = [coco_mask.decode(coco_mask.frPyObjects([polygon], 35, 30))[..., 0] for polygon in polygons]
+    np.testing.assert_array_equal(region_mask(polygons, size=(35, 30)), np.any(parts, axis=0))
+
+
+def square(top, left, side):
+    """Run lengths of a square in an image of 12 x 12 pixels."""
+    mask = np.zeros((12, 12), bool)
+    mask[top : top + side, left : left + side] = True
+    return as_counts(mask)
+
+
+def test_small_regions_lie_above_large_ones_and_crowds_below_all():
+    label = np.zeros((12, 12), np.uint8)
+    paint_regions(
+        label,
+        [
+            Region(1, 1, False, square(1, 1, 2)),
+            Region(2, 255, True, square(0, 0, 3)),  # smaller than the next one, but a crowd
+            Region(3, 3, False, square(0, 0, 8)),
+            Region(4, 255, True, square(2, 2, 10)),
+            Region(5, 5, False, square(6, 6, 2)),
+            Region(6, 6, False, square(7, 7, 2)),  # as large as the one before: the later one lies above
+        ],
+    )
+    expected = np.zeros((12, 12), int)
+    expected[2:12, 2:12] = 255
+    expected[0:8, 0:8] = 3
+    expected[1:3, 1:3] = 1
+    expected[6:8, 6:8] = 5
+    expected[7:9, 7:9] = 6
+    np.testing.assert_array_equal(label, expected)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "complaint"),
+    [
+        (None, "expected polygons or run lengths. Received: segmentation=NoneType None"),
+        ([], r"expected polygons or run lengths\. Received: segmentation=list \[\]"),
+        ([[1, 2, 3, 4]], r"three corners or more\. Received: \[1, 2, 3, 4\]"),  # pycocotools takes this for a box
+        ([[1, 2, 3, 4, 5, 6, 7]], "three corners or more"),
+        ([1, 2, 3, 4, 5, 6], "three corners or more"),
+        ([[1, 2, 3, 4, 5, "a"]], "three corners or more"),
+        ([[[1, 2], [3, 4], [5, 6]]], "three corners or more"),
+        ([[1, 2, 3, 4, 5, float("nan")]], "far outside its image of 12 x 10 pixels"),
+        ([[1, 2, 3, 4, 5, 1e9]], "far outside its image of 12 x 10 pixels"),
+        ({"size": [10, 12], "counts": [120]}, r"12 x 10 pixels \(height x width\)\. Received: size=\[10, 12\]"),
+        ({"counts": [120]}, "Received: size=None"),
+        ({"size": [12, 10]}, "add up to 120 pixels. Received: counts=None"),
+        ({"size": [12, 10], "counts": []}, r"add up to 120 pixels\. Received: counts=\[\]"),
+        ({"size": [12, 10], "counts": [60, 59]}, "add up to 120 pixels"),
+        ({"size": [12, 10], "counts": [60, 61]}, "add up to 120 pixels"),
+        ({"size": [12, 10], "counts": [130, -10]}, "add up to 120 pixels"),
+        ({"size": [12, 10], "counts": [60.0, 60.0]}, "add up to 120 pixels"),
+        ({"size": [12, 10], "counts": [2**70]}, "add up to 120 pixels"),
+        ({"size": [12, 10], "counts": ""}, "add up to 120 pixels. Received: counts=''"),
+        ({"size": [12, 10], "counts": as_text(np.eye(12, 10, dtype=bool))["counts"][:-2]}, "add up to 120 pixels"),
+        ({"size": [12, 10], "counts": "é"}, "characters 0..o. Received: 'é'"),
+    ],
+)
+def test_a_region_that_cannot_be_drawn_is_named(segmentation, complaint):
+    label = np.zeros((12, 10), np.uint8)
+    regions = [Region(1, 1, False, as_counts(np.ones((12, 10), bool))), Region(17, 2, False, segmentation)]
+    with pytest.raises(InvalidSampleError, match=rf"^annotation 17: .*{complaint}"):
+        paint_regions(label, regions)
+    assert not label.any()

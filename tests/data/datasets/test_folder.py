@@ -1,0 +1,207 @@
+"""A user's own folders, registered in code and from a config."""
+
+import copy
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dl_lib.config import ConfigError, get_cfg, validate_config
+from dl_lib.data.catalog import Catalog, DatasetCatalog
+from dl_lib.data.datasets.configured import read_folders, register_folders
+from dl_lib.data.datasets.folder import register_folder_sem_seg
+from dl_lib.data.errors import DataError, MissingDataError, UnpairedFilesError
+
+IMAGE = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+LABEL = np.eye(4, 5, dtype=np.uint8)
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A data sets' root with images of several types and labels of several types for them."""
+    monkeypatch.setenv("DL_DATASETS", str(tmp_path))
+    for name in ("a/1.png", "a/2.JPG", "b/1.tif", "3.bmp"):
+        save(tmp_path / "mine" / "images" / name, Image.fromarray(IMAGE))
+    palette = Image.fromarray(LABEL)
+    palette.putpalette(bytes(range(6)))
+    for name, picture in (("a/1", palette), ("a/2", Image.fromarray(LABEL.astype(np.uint16))), ("b/1", palette)):
+        save(tmp_path / "mine" / "labels" / f"{name}_mask.png", picture)
+    save(tmp_path / "mine" / "labels" / "3_mask.png", Image.fromarray(LABEL))
+    (tmp_path / "mine" / "labels" / "notes.txt").touch()
+    return tmp_path
+
+
+def save(path, picture):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)
+
+
+def registered(**changes):
+    catalog = Catalog()
+    settings = {
+        "images": "mine/images",
+        "labels": "mine/labels",
+        "classes": ["road", "car"],
+        "label_suffix": "_mask",
+        "catalog": catalog,
+    }
+    register_folder_sem_seg("mine", **{**settings, **changes})
+    return catalog
+
+
+def test_images_and_labels_of_the_same_names_are_samples(root):
+    catalog = registered()
+    dataset = catalog.get("mine")
+    assert [dataset[index]["image_id"] for index in range(len(dataset))] == ["3", "a/1", "a/2", "b/1"]
+    for index in range(len(dataset)):
+        np.testing.assert_array_equal(dataset[index]["sem_seg"], LABEL)
+        assert dataset[index]["image"].shape == (4, 5, 3)
+    np.testing.assert_array_equal(dataset[0]["image"], IMAGE)
+    meta = catalog.meta("mine")
+    assert (meta.class_names, meta.ignore_value, meta.labelled) == (("road", "car"), 255, True)
+    assert len(set(meta.class_colors)) == 2
+
+
+def test_an_absolute_path_is_taken_as_it_is(root, monkeypatch):
+    monkeypatch.setenv("DL_DATASETS", str(root / "absent"))
+    catalog = registered(images=root / "mine" / "images", labels=root / "mine" / "labels")
+    assert len(catalog.get("mine")) == 4
+
+
+def test_nothing_is_read_before_it_is_asked_for(root):
+    catalog = registered(images="absent")
+    assert catalog.meta("mine").num_classes == 2
+    with pytest.raises(MissingDataError, match=r"Expected a folder of images.*/absent'$"):
+        catalog.get("mine")
+
+
+def test_labels_may_be_missing_altogether(root):
+    catalog = registered(labels=None, ignore_value=7, colors=[(1, 2, 3), (4, 5, 6)])
+    dataset = catalog.get("mine")
+    assert len(dataset) == 4
+    assert "sem_seg" not in dataset[0]
+    meta = catalog.meta("mine")
+    assert (meta.labelled, meta.ignore_value, meta.class_colors) == (False, 7, ((1, 2, 3), (4, 5, 6)))
+
+
+def test_a_part_of_the_labels_may_not(root):
+    (root / "mine" / "labels" / "3_mask.png").rename(root / "mine" / "labels" / "4_mask.png")
+    with pytest.raises(UnpairedFilesError, match=r"1 \(3\) without a label, 1 \(4\) without an image") as caught:
+        registered().get("mine")
+    assert len(caught.value.usable) == 3
+    with pytest.raises(UnpairedFilesError, match=r"4 \(3, a/1, a/2, \.\.\.\) without a label, 4 \(4_mask, "):
+        registered(label_suffix="").get("mine")
+
+
+def test_two_images_of_one_name_are_refused(root):
+    save(root / "mine" / "images" / "3.png", Image.fromarray(IMAGE))
+    with pytest.raises(DataError, match="same name '3'"):
+        registered().get("mine")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"classes": ["road", "road"]}, "class names must differ"),
+        ({"colors": [(0, 0, 0)]}, "one colour for each of the 2 classes"),
+        ({"ignore_value": 1}, "outside the classes"),
+    ],
+)
+def test_contradictions_are_noticed_at_once(change, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        registered(**change)
+
+
+ENTRY = {
+    "NAME": "folder_test_set",
+    "IMAGES": "mine/images",
+    "LABELS": "mine/labels",
+    "LABEL_SUFFIX": "_mask",
+    "CLASSES": ["road", "car"],
+    "COLORS": [[128, 64, 128], [0, 0, 142]],
+    "IGNORE_VALUE": 254,
+}
+
+
+def test_a_config_entry_says_the_same_as_the_call(root):
+    catalog = Catalog()
+    register_folders([ENTRY], catalog=catalog)
+    assert len(catalog.get("folder_test_set")) == 4
+    called = registered(colors=[(128, 64, 128), (0, 0, 142)], ignore_value=254)
+    assert catalog.meta("folder_test_set") == called.meta("mine")
+    few = {key: ENTRY[key] for key in ("IMAGES", "CLASSES")}
+    register_folders([{"NAME": "unlabelled", **few}], catalog=catalog)
+    assert catalog.meta("unlabelled") == registered(labels=None).meta("mine")
+
+
+def test_the_same_entry_once_more_changes_nothing_and_another_one_is_refused():
+    catalog = Catalog()
+    register_folders([ENTRY], catalog=catalog)
+    register_folders([copy.deepcopy(ENTRY)], catalog=catalog)
+    assert read_folders([copy.deepcopy(ENTRY)], catalog=catalog).problems == ()
+    for change in ({"IMAGES": "elsewhere"}, {"CLASSES": ["road", "bus"]}, {"LABEL_SUFFIX": ""}):
+        (problem,) = read_folders([{**ENTRY, **change}], catalog=catalog).problems
+        assert problem == (
+            "DATASETS.FOLDERS[0]: another data set is registered under this name. "
+            "Received: DATASETS.FOLDERS[0].NAME='folder_test_set'"
+        )
+        register_folders([{**ENTRY, **change}], catalog=catalog)
+        assert catalog.meta("folder_test_set").class_names == ("road", "car")
+
+
+def without(key):
+    return {name: value for name, value in ENTRY.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("entries", "problem"),
+    [
+        (["mine"], r"\[0\]: a data set is given by keys\. Expected NAME, IMAGES, .*FOLDERS\[0\]='mine'$"),
+        ([without("NAME")], r"\[0\]: NAME is missing\. Expected a name for DATASETS\.TRAIN"),
+        ([without("IMAGES")], r"\[0\]: IMAGES is missing\. Expected the path of a folder"),
+        ([without("CLASSES")], r"\[0\]: CLASSES is missing"),
+        ([{**ENTRY, "LABEL": "a"}], r"no key has this name; nearest: LABELS.*FOLDERS\[0\]\.LABEL='a'$"),
+        ([{**ENTRY, 3: "a"}], r"no key has this name; .*FOLDERS\[0\]\.3='a'$"),
+        ([{**ENTRY, "NAME": ""}], r"\[0\]\.NAME: expected a name.*NAME=''$"),
+        ([{**ENTRY, "NAME": ["a"]}], r"\[0\]\.NAME: expected a name.*NAME=\['a'\]$"),
+        ([{**ENTRY, "LABELS": None}], r"\.LABELS: expected the path of a folder; leave it out.*LABELS=None$"),
+        ([{**ENTRY, "LABEL_SUFFIX": 3}], r"\.LABEL_SUFFIX: expected text"),
+        ([{**ENTRY, "CLASSES": []}], r"\.CLASSES: expected a list of names"),
+        ([{**ENTRY, "CLASSES": "road"}], r"\.CLASSES: expected a list of names"),
+        ([{**ENTRY, "CLASSES": ["road", False]}], r"\.CLASSES: expected .*in quotes.*\['road', False\]$"),
+        ([{**ENTRY, "COLORS": [[0, 0, 0], [0, 0, 256]]}], r"\.COLORS: expected a list of \[red, green, blue\]"),
+        ([{**ENTRY, "COLORS": [[0, 0, 0], [0, 0]]}], r"\.COLORS: expected"),
+        ([{**ENTRY, "COLORS": [0, 0]}], r"\.COLORS: expected"),
+        ([{**ENTRY, "COLORS": [[0, 0, 0]]}], r"\[0\]: there must be one colour for each of the 2 classes"),
+        ([{**ENTRY, "IGNORE_VALUE": "255"}], r"\.IGNORE_VALUE: expected a whole number.*'255'$"),
+        ([{**ENTRY, "IGNORE_VALUE": 1}], r"\[0\]: the ignore value must lie outside"),
+        ([{**ENTRY, "CLASSES": ["a", "a"]}], r"\[0\]: class names must differ"),
+        ([ENTRY, ENTRY], r"\[1\]: another entry has the same name.*'folder_test_set'$"),
+        ([{**ENTRY, "NAME": "digit_scenes_val"}], r"\[0\]: another data set is registered under this name"),
+    ],
+)
+def test_each_mistake_in_an_entry_is_one_line_of_the_config_problems(entries, problem):
+    cfg = get_cfg()
+    cfg.merge_from_list(["MODEL.SEM_SEG_HEAD.NUM_CLASSES=11", "DATASETS.TRAIN=[digit_scenes_train]"])
+    cfg.DATASETS.FOLDERS = entries
+    with pytest.raises(ConfigError, match=rf"^the configuration cannot be used: DATASETS\.FOLDERS.*{problem}"):
+        validate_config(cfg)
+
+
+def test_a_config_is_checked_against_its_own_folders_before_they_are_registered():
+    cfg = get_cfg()
+    cfg.merge_from_other_cfg({"DATASETS": {"FOLDERS": [ENTRY], "TRAIN": ["folder_test_set"]}})
+    cfg.merge_from_list(["MODEL.SEM_SEG_HEAD.NUM_CLASSES=2", "MODEL.SEM_SEG_HEAD.IGNORE_VALUE=254"])
+    validate_config(cfg)
+    assert "folder_test_set" not in DatasetCatalog.names()
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 3
+    cfg.DATASETS.FOLDERS = [without("LABELS"), {"NAME": "broken"}]
+    cfg.DATASETS.TEST = ["broken", "folder_test_sett"]
+    with pytest.raises(ConfigError) as caught:
+        validate_config(cfg)
+    message = str(caught.value)
+    assert "5 problems" in message
+    assert message.count("[1]: ") == 2  # of the broken entry; its name is not called unknown on top of that
+    assert "DATASETS.TRAIN: the data set folder_test_set has no labels to train on" in message
+    assert "the data set folder_test_set has 2 classes" in message
+    assert "no data set is registered under 'folder_test_sett' (yet). Nearest: folder_test_set" in message

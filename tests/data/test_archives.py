@@ -1,0 +1,122 @@
+"""Archives that are checked and unpacked, and what must not come out of one."""
+
+import dataclasses
+import hashlib
+import io
+import tarfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+
+from dl_lib.data.archives import PublishedArchive, check_archive, fetch_archive, unpack_archive
+from dl_lib.data.errors import MissingDataError, UnreadableFileError
+
+CONTENT = {"release/dataset/img/1.jpg": b"image", "release/dataset/list.txt": b"1\n", "release/code/run.m": b"code"}
+PLACES = {"release/dataset/img/": "set/img/", "release/dataset/list.txt": "set/list.txt"}
+
+
+def write_tar(path, members, *, mode="w"):
+    """Members are contents by name, or TarInfo without content."""
+    with tarfile.open(path, mode) as tar:
+        for name, content in members.items():
+            if isinstance(content, tarfile.TarInfo):
+                tar.addfile(content)
+            else:
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def archive_of(path, *, places=PLACES):
+    md5 = hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return PublishedArchive("set.tar", path.as_uri(), md5, places)
+
+
+def files_below(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_what_belongs_to_the_data_set_is_unpacked_to_its_place(tmp_path, mode):
+    path = write_tar(tmp_path / "set.tar", CONTENT, mode=mode)
+    check_archive(path, archive_of(path))
+    for _ in range(2):  # over what is there
+        unpack_archive(path, archive_of(path), folder=tmp_path / "root" / "datasets")
+        assert files_below(tmp_path / "root") == {"datasets/set/img/1.jpg": b"image", "datasets/set/list.txt": b"1\n"}
+
+
+def test_another_file_is_refused(tmp_path):
+    path = write_tar(tmp_path / "set.tar", CONTENT)
+    archive = archive_of(path)
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(UnreadableFileError, match=rf"not set\.tar as it was published.*{archive.md5}\. Received: md5="):
+        check_archive(path, archive)
+    with pytest.raises(MissingDataError, match=r"no such archive\. Received: path='.*absent\.tar'$"):
+        check_archive(tmp_path / "absent.tar", archive)
+
+
+def link(name, target, kind):
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"release/dataset/img/../../../outside.txt": b"x"},
+        {"": link("release/dataset/img/a", "../../../outside", tarfile.SYMTYPE)},
+        {"": link("release/dataset/img/a", "/etc/passwd", tarfile.SYMTYPE)},
+        {"": link("release/dataset/img/a", "../../../outside", tarfile.LNKTYPE)},
+        {"": link("release/dataset/img/a", "", tarfile.CHRTYPE)},
+    ],
+)
+def test_nothing_gets_outside_of_the_folder(tmp_path, members):
+    path = write_tar(tmp_path / "set.tar", members)
+    with pytest.raises(UnreadableFileError, match=r"set\.tar cannot be unpacked.*Received: \w+Error: "):
+        unpack_archive(path, archive_of(path), folder=tmp_path / "root" / "datasets")
+    assert files_below(tmp_path) == {"set.tar": path.read_bytes()}
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_an_archive_that_was_cut_off_is_refused(tmp_path, mode):
+    path = write_tar(tmp_path / "set.tar", {**CONTENT, "release/dataset/img/2.jpg": bytes(range(256)) * 99}, mode=mode)
+    whole = path.read_bytes()
+    for content in (b"", b"text", whole[: len(whole) // 3], whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(UnreadableFileError, match=r"set\.tar cannot be unpacked"):
+            unpack_archive(path, archive_of(path), folder=tmp_path / "root")
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def address(tmp_path):
+    """Where the test's own folder is served from."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=tmp_path)) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_archive_is_fetched_unless_it_is_there(tmp_path, address):
+    path = write_tar(tmp_path / "there.tar", CONTENT)
+    archive = dataclasses.replace(archive_of(path), url=f"{address}/there.tar")
+    fetched = fetch_archive(archive, tmp_path / "root")
+    assert fetched == tmp_path / "root" / "set.tar"
+    assert fetched.read_bytes() == path.read_bytes()
+    path.write_bytes(b"something else")
+    assert fetch_archive(archive, tmp_path / "root") == fetched
+    fetched.unlink()
+    for _ in range(2):  # another file is there, or none at all
+        with pytest.raises(MissingDataError, match=rf"set\.tar cannot be downloaded: .*Received: url='{archive.url}'$"):
+            fetch_archive(archive, tmp_path / "root")
+        path.unlink(missing_ok=True)
