@@ -7,7 +7,6 @@ import fnmatch
 import json
 import os
 import platform
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from dl_lib.benchmark.machine import TUNED_ALLOCATOR, describe_machine
 from dl_lib.cli.errors import user_errors
+from dl_lib.cli.words import list_of_sizes, list_of_words, positive
 from dl_lib.utils.files import write_atomically
 from dl_lib.utils.names import nearest_names
 
 if TYPE_CHECKING:
     from dl_lib.benchmark.cases import Case
 
-__all__ = ["main"]
+__all__ = ["main", "restart_with_tuned_allocator"]
 
 _EPILOG = """
 cases are named
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = _parser()
     arguments = parser.parse_intermixed_args(argv)
     if arguments.allocator == "tuned":
-        _restart_with_tuned_allocator(parser)
+        restart_with_tuned_allocator(parser)
     with user_errors(parser.prog):
         from dl_lib.benchmark.cases import Settings, all_cases
         from dl_lib.benchmark.measure import measure
@@ -69,13 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--output", type=Path, default=Path("output", "benchmark"), metavar="DIR", help="(default: %(default)s)")
-    add("--repeats", type=_positive, default=5, metavar="N", help="timed rounds (default: %(default)s)")
-    add("--threads", type=_positive, metavar="N", help="CPU threads (default: torch's choice)")
+    add("--repeats", type=positive, default=5, metavar="N", help="timed rounds (default: %(default)s)")
+    add("--threads", type=positive, metavar="N", help="CPU threads (default: torch's choice)")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="(default: auto, a GPU where there is one)")
-    add("--cases", type=_words, default=["*"], metavar="PATTERNS", help="only those that match one (default: all)")
+    add("--cases", type=list_of_words, default=["*"], metavar="PATTERNS", help="only those that match (default: all)")
     add(
         "--sizes",
-        type=_sizes,
+        type=list_of_sizes,
         default="512x1024,1024x2048",
         metavar="HxW,HxW",
         help="of the images to evaluate (default: %(default)s)",
@@ -90,23 +90,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(word: str) -> int:
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1. Received: {word}")
-    return int(word)
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",")]
-
-
-def _sizes(text: str) -> list[tuple[int, int]]:
-    matches = [re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", word) for word in _words(text)]
-    if not all(matches):
-        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH in pixels, such as 512x1024,64x128. Received: {text}")
-    return [(int(match[1]), int(match[2])) for match in matches if match]
-
-
 def _chosen(cases: Sequence[Case], patterns: Sequence[str], *, parser: argparse.ArgumentParser) -> list[Case]:
     names = [case.name for case in cases]
     for pattern in patterns:
@@ -115,7 +98,7 @@ def _chosen(cases: Sequence[Case], patterns: Sequence[str], *, parser: argparse.
     return [case for case in cases if any(fnmatch.fnmatchcase(case.name, pattern) for pattern in patterns)]
 
 
-def _restart_with_tuned_allocator(parser: argparse.ArgumentParser) -> None:
+def restart_with_tuned_allocator(parser: argparse.ArgumentParser) -> None:
     """Replaces this process by the same command in another environment: glibc reads it when a process starts."""
     if platform.libc_ver()[0] != "glibc":
         parser.error("tuned are settings of glibc, which this Python does not use. Received: --allocator tuned")

@@ -66,7 +66,7 @@ _C.DATALOADER.NUM_WORKERS = 4  # processes that load data, for each training pro
 _C.DATALOADER.CACHE = "none"  # none | memmap: decode each image once, into a file that is mapped into memory
 _C.DATALOADER.CACHE_DIR = ""  # where; "" means <data sets' root>/.cache
 _C.DATALOADER.ON_ERROR = "raise"  # raise | skip: what a sample that cannot be read or used does to the run
-_C.DATALOADER.MAX_SKIPPED = 10  # samples that one pass over the data may skip before it ends in an error after all
+_C.DATALOADER.MAX_SKIPPED = 10  # different samples that a process may skip before the run ends in an error after all
 
 _C.INPUT = CfgNode()
 _C.INPUT.FORMAT = "BGR"  # BGR | RGB: the channel order that the model sees

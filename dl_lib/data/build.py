@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import torch
 from fvcore.common.config import CfgNode
-from torch.utils.data import ConcatDataset, DataLoader
+from torch.utils.data import ConcatDataset, DataLoader, Sampler
 
+from dl_lib.data.cache import cached_dataset
 from dl_lib.data.catalog import DatasetCatalog, RawDataset
 from dl_lib.data.mapper import DatasetMapper, MappedDataset
-from dl_lib.data.samplers import InferenceSampler, TrainingSampler
-from dl_lib.data.transforms import Augmentation, RandomCropPad, RandomFlip, ResizeShortestEdge
+from dl_lib.data.root import datasets_root
+from dl_lib.data.samplers import InferenceSampler, SampleKey, TrainingSampler
+from dl_lib.data.skipping import Loaded, OnError, SampleLoader, TolerantDataset
+from dl_lib.data.transforms import (
+    Augmentation,
+    PhotometricDistortion,
+    RandomBlur,
+    RandomCropPad,
+    RandomFlip,
+    RandomRotation,
+    RandomScale,
+    ResizeShortestEdge,
+)
 from dl_lib.utils import comm
 
 __all__ = ["build_test_augmentations", "build_test_loader", "build_train_augmentations", "build_train_loader"]
 
-Batch = list[dict[str, Any]]
 
-
-def build_train_loader(cfg: CfgNode, *, start_iteration: int = 0) -> DataLoader[Batch]:
+def build_train_loader(cfg: CfgNode, *, start_iteration: int = 0) -> SampleLoader:
     """An endless loader of this process's share of the training batches.
 
     Args:
-        cfg: DATASETS.TRAIN, DATALOADER, INPUT, SEED, SOLVER.IMS_PER_BATCH and the head's classes are read.
+        cfg: DATASETS.TRAIN, DATALOADER, INPUT, SEED, SOLVER.IMS_PER_BATCH, MODEL.DEVICE and the head's classes are
+            read.
         start_iteration: the step to start from; the batches are those that a run from 0 has from there on.
 
     Returns:
@@ -33,6 +45,7 @@ def build_train_loader(cfg: CfgNode, *, start_iteration: int = 0) -> DataLoader[
 
     Raises:
         UnknownDatasetError: if a name in DATASETS.TRAIN is not registered.
+        DataError: if a data set is not there, or its cache cannot be made.
         ValueError: if there is no data set, the batch cannot be shared out evenly, or SEED is still to be drawn.
     """
     world_size = comm.get_world_size()
@@ -45,55 +58,74 @@ def build_train_loader(cfg: CfgNode, *, start_iteration: int = 0) -> DataLoader[
         )
     if cfg.SEED < 0:
         raise ValueError(f"the seed must be drawn before the loader is built. Received: SEED={cfg.SEED}")
-    raw: RawDataset = ConcatDataset([DatasetCatalog.get(name) for name in cfg.DATASETS.TRAIN])  # type: ignore
-    dataset = MappedDataset(raw, mapper=_build_mapper(cfg, training=True), seed=cfg.SEED)
+    raw: RawDataset = ConcatDataset([_raw_dataset(cfg, name) for name in cfg.DATASETS.TRAIN])  # type: ignore
+    mapper = _build_mapper(cfg, build_train_augmentations(cfg), transform_label=True)
+    mapped = MappedDataset(raw, mapper=mapper, seed=cfg.SEED)
     sampler = TrainingSampler(
-        len(dataset),
+        len(mapped),
         seed=cfg.SEED,
         rank=comm.get_rank(),
         world_size=world_size,
         start=start_iteration * cfg.SOLVER.IMS_PER_BATCH,
     )
-    return DataLoader(
-        dataset,
-        batch_size=cfg.SOLVER.IMS_PER_BATCH // world_size,
+    return _build_loader(
+        cfg,
+        mapped,
+        skip_by="replace",
         sampler=sampler,
+        batch_size=cfg.SOLVER.IMS_PER_BATCH // world_size,
         persistent_workers=cfg.DATALOADER.NUM_WORKERS > 0,
-        **_loader_settings(cfg),
     )
 
 
-def build_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader[Batch]:
+def build_test_loader(cfg: CfgNode, dataset_name: str) -> SampleLoader:
     """A loader of this process's share of a data set: in order, one image at a time, its label as it is.
 
     Args:
-        cfg: DATALOADER, INPUT and the head's classes are read.
+        cfg: DATALOADER, INPUT, MODEL.DEVICE and the head's classes are read.
         dataset_name: as registered in the catalog.
+
+    Returns:
+        Gives lists of one mapped sample; its `skipped` are those that were left out.
 
     Raises:
         UnknownDatasetError: if the name is not registered.
+        DataError: if the data set is not there, or its cache cannot be made.
     """
-    raw = DatasetCatalog.get(dataset_name)
-    dataset = MappedDataset(raw, mapper=_build_mapper(cfg, training=False), seed=0)  # nothing is left to chance here
-    sampler = InferenceSampler(len(dataset), rank=comm.get_rank(), world_size=comm.get_world_size())
-    return DataLoader(dataset, batch_size=1, sampler=sampler, **_loader_settings(cfg))
+    mapper = _build_mapper(cfg, build_test_augmentations(cfg), transform_label=False)
+    mapped = MappedDataset(_raw_dataset(cfg, dataset_name), mapper=mapper, seed=0)  # nothing is left to chance here
+    return _build_loader(
+        cfg,
+        mapped,
+        skip_by="leave_out",
+        sampler=InferenceSampler(len(mapped), rank=comm.get_rank(), world_size=comm.get_world_size()),
+        batch_size=1,
+    )
 
 
 def build_train_augmentations(cfg: CfgNode) -> list[Augmentation]:
-    """Resize, flip, crop, as far as `INPUT` asks for them."""
+    """Resize, flip, rotation, crop, colours, blur, as far as `INPUT` asks for them.
+
+    Colours and blur come last, where there are the fewest pixels; they also change what the crop is padded with.
+    """
+    inputs, ignore_value = cfg.INPUT, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
+    pads = {"image_pad": inputs.CROP_IMAGE_PAD_VALUE, "label_pad": ignore_value}
     augmentations: list[Augmentation] = []
-    if cfg.INPUT.MIN_SIZE_TRAIN:
-        augmentations.append(ResizeShortestEdge(tuple(cfg.INPUT.MIN_SIZE_TRAIN), cfg.INPUT.MAX_SIZE_TRAIN))
-    if cfg.INPUT.FLIP_PROB > 0:
-        augmentations.append(RandomFlip(cfg.INPUT.FLIP_PROB))
-    if cfg.INPUT.CROP_SIZE:
-        augmentations.append(
-            RandomCropPad(
-                tuple(cfg.INPUT.CROP_SIZE),
-                image_pad=cfg.INPUT.CROP_IMAGE_PAD_VALUE,
-                label_pad=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
-            )
-        )
+    if inputs.SCALE_RANGE_TRAIN:
+        augmentations.append(RandomScale(tuple(inputs.SCALE_RANGE_TRAIN), inputs.MAX_SIZE_TRAIN, inputs.BACKEND))
+    elif inputs.MIN_SIZE_TRAIN:
+        augmentations.append(ResizeShortestEdge(tuple(inputs.MIN_SIZE_TRAIN), inputs.MAX_SIZE_TRAIN, inputs.BACKEND))
+    if inputs.FLIP_PROB > 0:
+        augmentations.append(RandomFlip(inputs.FLIP_PROB))
+    if inputs.ROTATION_DEGREES > 0:
+        augmentations.append(RandomRotation(inputs.ROTATION_DEGREES, **pads))
+    if inputs.CROP_SIZE:
+        share = inputs.CROP_MAX_CLASS_SHARE
+        augmentations.append(RandomCropPad(tuple(inputs.CROP_SIZE), max_class_share=share, **pads))
+    if inputs.PHOTOMETRIC.ENABLED:
+        augmentations.append(_build_photometric(inputs.PHOTOMETRIC))
+    if inputs.BLUR_PROB > 0:
+        augmentations.append(RandomBlur(inputs.BLUR_PROB, tuple(inputs.BLUR_SIGMA)))
     return augmentations
 
 
@@ -101,35 +133,66 @@ def build_test_augmentations(cfg: CfgNode) -> list[Augmentation]:
     """Resize, if `INPUT` asks for it."""
     if not cfg.INPUT.MIN_SIZE_TEST:
         return []
-    return [ResizeShortestEdge((cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST)]
+    return [ResizeShortestEdge((cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.BACKEND)]
 
 
-def _build_mapper(cfg: CfgNode, *, training: bool) -> DatasetMapper:
-    return DatasetMapper(
-        build_train_augmentations(cfg) if training else build_test_augmentations(cfg),
-        channel_order=cfg.INPUT.FORMAT,
-        num_classes=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
-        ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
-        transform_label=training,
+def _build_photometric(cfg: CfgNode) -> PhotometricDistortion:
+    return PhotometricDistortion(
+        brightness=cfg.BRIGHTNESS, contrast=cfg.CONTRAST, saturation=cfg.SATURATION, hue_degrees=cfg.HUE_DEGREES
     )
 
 
-def _loader_settings(cfg: CfgNode) -> dict[str, Any]:
+def _raw_dataset(cfg: CfgNode, name: str) -> RawDataset:
+    dataset = DatasetCatalog.get(name)
+    if cfg.DATALOADER.CACHE != "memmap":
+        return dataset
+    folder = Path(cfg.DATALOADER.CACHE_DIR or datasets_root() / ".cache")
+    return cached_dataset(dataset, name=name, folder=folder.expanduser())
+
+
+def _build_mapper(cfg: CfgNode, augmentations: Sequence[Augmentation], *, transform_label: bool) -> DatasetMapper:
+    return DatasetMapper(
+        augmentations,
+        channel_order=cfg.INPUT.FORMAT,
+        num_classes=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
+        ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+        transform_label=transform_label,
+    )
+
+
+def _build_loader(
+    cfg: CfgNode,
+    mapped: MappedDataset,
+    *,
+    skip_by: OnError,
+    sampler: Sampler[SampleKey],
+    batch_size: int,
+    persistent_workers: bool = False,
+) -> SampleLoader:
     if cfg.DATALOADER.NUM_WORKERS > 0:
         # Here and not only in the workers: where workers are forked (on Linux up to Python 3.13), one inherits
         # opencv's thread pool without its threads, and waits for them for ever when it uses the pool or changes its
         # size. With one thread there is no pool.
         cv2.setNumThreads(1)
-    return {
-        "num_workers": cfg.DATALOADER.NUM_WORKERS,
-        "collate_fn": _as_list,
-        "worker_init_fn": _set_up_worker,
+    settings = cfg.DATALOADER
+    on_error = skip_by if settings.ON_ERROR == "skip" else "raise"
+    loader: DataLoader[list[Loaded]] = DataLoader(
+        TolerantDataset(mapped, on_error=on_error, max_skipped=settings.MAX_SKIPPED),
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=settings.NUM_WORKERS,
+        collate_fn=_as_list,
+        # From pinned memory a GPU fetches the images while the CPU goes on.
+        pin_memory=cfg.MODEL.DEVICE != "cpu" and torch.cuda.is_available(),
+        worker_init_fn=_set_up_worker,
+        persistent_workers=persistent_workers,
         # The loader draws a number for its workers, which use none; it must not come out of the training's generator.
-        "generator": torch.Generator(),
-    }
+        generator=torch.Generator(),
+    )
+    return SampleLoader(loader, max_skipped=settings.MAX_SKIPPED)
 
 
-def _as_list(samples: Batch) -> Batch:
+def _as_list(samples: list[Loaded]) -> list[Loaded]:
     """Images differ in size, so a batch stays a list; the model pads it."""
     return samples
 

@@ -44,6 +44,9 @@ def problems(*overrides, **settings):
             "INPUT.CROP_SIZE=[16,48]",
         ],
         ["INPUT.CROP_SIZE=[]"],
+        ["INPUT.SCALE_RANGE_TRAIN=[0.5,2]", "INPUT.MAX_SIZE_TRAIN=1500", "INPUT.CROP_MAX_CLASS_SHARE=0.75"],
+        ["INPUT.PHOTOMETRIC.ENABLED=True", "INPUT.BLUR_PROB=0.5", "INPUT.BACKEND=pil", "INPUT.ROTATION_DEGREES=10"],
+        ["DATALOADER.CACHE=memmap", "DATALOADER.ON_ERROR=skip", "DATALOADER.MAX_SKIPPED=0"],
         ["INPUT.CROP_SIZE=[32,32]", "SOLVER.IMS_PER_BATCH=2"],
         ["INPUT.CROP_SIZE=[128,256]", "MODEL.GATE.SMALL_GATE=True", "SOLVER.IMS_PER_BATCH=1"],
         ["DATASETS.TEST=[]", "SEED=-1", "INPUT.MIN_SIZE_TRAIN=[]", "INPUT.MIN_SIZE_TEST=0"],
@@ -84,10 +87,15 @@ def test_sound_configurations_pass(overrides):
         ("MODEL.PIXEL_MEAN=[1,2]", "PIXEL_MEAN: .*three numbers"),
         ("MODEL.PIXEL_STD=[1,0,1]", "PIXEL_STD: .*above 0"),
         ("DATASETS.TRAIN=[digit_scenes_trian]", "under 'digit_scenes_trian' .*Nearest: digit_scenes_train"),
-        ("DATASETS.TEST=[cityscapes_fine_sem_seg_val]", r"TEST: no data set is registered under 'city.*\(yet\)"),
+        ("DATASETS.TEST=[mine_val]", r"TEST: no data set is registered under 'mine_val' \(yet\)"),
+        ("DATASETS.TRAIN=[voc_2012_sem_seg_test]", r"TRAIN: the data set voc_2012_sem_seg_test has no labels"),
+        ("DATASETS.TEST=[voc_2012_sem_seg_test]", r"TEST: the data set voc_2012_sem_seg_test has no labels"),
         ("DATASETS.TRAIN=[]", "TRAIN: there is nothing to train on"),
         ("DATASETS.TEST=[digit_scenes_val,digit_scenes_val]", "TEST: a data set is evaluated once"),
         ("DATALOADER.NUM_WORKERS=-1", "NUM_WORKERS: out of range"),
+        ("DATALOADER.MAX_SKIPPED=-1", "MAX_SKIPPED: out of range"),
+        ("DATALOADER.CACHE=mmap", "CACHE: no cache .*Nearest: memmap"),
+        ("DATALOADER.ON_ERROR=ignore", "ON_ERROR: no way .*raise, skip"),
         ("INPUT.FORMAT=bgr", "FORMAT: no channel order .*Nearest: BGR"),
         ("INPUT.FLIP_PROB=2", "FLIP_PROB: out of range"),
         ("INPUT.CROP_SIZE=[100,128]", r"CROP_SIZE: .*stride 32 .*multiples of 32, such as \[96, 128\]"),
@@ -97,6 +105,19 @@ def test_sound_configurations_pass(overrides):
         ("INPUT.MAX_SIZE_TRAIN=2000", "MAX_SIZE_TRAIN: .*at least 2048"),
         ("INPUT.MAX_SIZE_TEST=512", "MAX_SIZE_TEST: .*at least 1024"),
         ("INPUT.MIN_SIZE_TRAIN=[0]", "MIN_SIZE_TRAIN: a size is in pixels"),
+        ("INPUT.SCALE_RANGE_TRAIN=[0,2]", r"SCALE_RANGE_TRAIN: a range has two ends.*\[lowest, highest\], both above"),
+        ("INPUT.SCALE_RANGE_TRAIN=[2,0.5]", "SCALE_RANGE_TRAIN: a range has two ends"),
+        ("INPUT.SCALE_RANGE_TRAIN=[1]", "SCALE_RANGE_TRAIN: a range has two ends"),
+        ("INPUT.SCALE_RANGE_TRAIN=[a,b]", "SCALE_RANGE_TRAIN: a range has two ends"),
+        ("INPUT.BLUR_SIGMA=[0,2]", "BLUR_SIGMA: a range has two ends"),
+        ("INPUT.BLUR_PROB=2", "BLUR_PROB: out of range"),
+        ("INPUT.BACKEND=cv", "BACKEND: no way of resizing .*Nearest: cv2"),
+        ("INPUT.ROTATION_DEGREES=181", "ROTATION_DEGREES: out of range"),
+        ("INPUT.CROP_MAX_CLASS_SHARE=0", r"CROP_MAX_CLASS_SHARE: out of range\. Expected a number in \(0, 1\]"),
+        ("INPUT.PHOTOMETRIC.BRIGHTNESS=256", "BRIGHTNESS: out of range"),
+        ("INPUT.PHOTOMETRIC.CONTRAST=1.5", "CONTRAST: out of range"),
+        ("INPUT.PHOTOMETRIC.SATURATION=-1", "SATURATION: out of range"),
+        ("INPUT.PHOTOMETRIC.HUE_DEGREES=190", "HUE_DEGREES: out of range"),
         ("SOLVER.IMS_PER_BATCH=0", "IMS_PER_BATCH: out of range"),
         ("SOLVER.OPTIMIZER.NAME=Adam", "OPTIMIZER.NAME: no optimizer .*AdamW"),
         ("SOLVER.LR_SCHEDULER.NAME=polylr", "LR_SCHEDULER.NAME: .*Nearest: PolyLR"),
@@ -121,6 +142,11 @@ def test_everything_is_listed_at_once():
     listed = problems("SEED=-2", "INPUT.FORMAT=GBR", "INPUT.CROP_SIZE=[100,100]", "DATASETS.TRAIN=[nothing]", *SMALL)
     assert "4 problems" in listed
     assert [line[:5] for line in listed.splitlines()[1:]] == [f"  {number}. " for number in range(1, 5)]
+
+
+def test_a_crop_is_chosen_only_where_there_is_one():
+    listed = problems("INPUT.CROP_SIZE=[]", "INPUT.CROP_MAX_CLASS_SHARE=0.75")
+    assert "CROP_MAX_CLASS_SHARE: there is no crop to choose. Give INPUT.CROP_SIZE" in listed
 
 
 def test_small_gates_need_four_pixels_at_the_coarsest_stride():
@@ -154,6 +180,8 @@ def test_an_evaluation_needs_less_than_a_training():
     assert "nothing to train on" in listed
     validate_config(sound(*opts), world_size=3, purpose="evaluation")
     assert "NUM_CLASSES" in problems("MODEL.SEM_SEG_HEAD.NUM_CLASSES=4", purpose="evaluation")
+    unlabelled = sound("DATASETS.TEST=[cityscapes_fine_sem_seg_test]", "MODEL.SEM_SEG_HEAD.NUM_CLASSES=19")
+    validate_config(unlabelled, purpose="evaluation")
 
 
 def test_evaluating_during_the_training_needs_a_data_set():

@@ -7,13 +7,22 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from dl_lib.config.defaults import DEFAULTS
 from dl_lib.data import build_test_loader, build_train_loader
 from dl_lib.data.build import build_test_augmentations, build_train_augmentations
 from dl_lib.data.catalog import DatasetCatalog
 from dl_lib.data.errors import UnknownDatasetError
-from dl_lib.data.transforms import RandomCropPad, RandomFlip, ResizeShortestEdge
+from dl_lib.data.transforms import (
+    PhotometricDistortion,
+    RandomBlur,
+    RandomCropPad,
+    RandomFlip,
+    RandomRotation,
+    RandomScale,
+    ResizeShortestEdge,
+)
 from dl_lib.utils import comm
 
 
@@ -56,7 +65,7 @@ def test_workers_that_are_not_forked_give_the_same_batches(cfg):
     alone = next(iter(build_train_loader(cfg)))
     cfg.DATALOADER.NUM_WORKERS = 1
     loader = build_train_loader(cfg)
-    loader.multiprocessing_context = "forkserver"
+    loader.loader.multiprocessing_context = "forkserver"
     assert_same(next(iter(loader)), alone)
 
 
@@ -122,7 +131,7 @@ def test_loading_leaves_the_global_generators_alone(cfg):
 
 def test_augmentations_follow_the_config(cfg):
     assert build_train_augmentations(cfg) == [
-        ResizeShortestEdge((96, 128, 160), 4096),
+        ResizeShortestEdge((96, 128, 160), 4096, "cv2"),
         RandomFlip(0.5),
         RandomCropPad((112, 144), image_pad=0, label_pad=255),
     ]
@@ -130,7 +139,93 @@ def test_augmentations_follow_the_config(cfg):
     cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.FLIP_PROB, cfg.INPUT.CROP_SIZE = [], 0.0, []
     cfg.INPUT.MIN_SIZE_TEST = 100
     assert build_train_augmentations(cfg) == []
-    assert build_test_augmentations(cfg) == [ResizeShortestEdge((100,), 2048)]
+    assert build_test_augmentations(cfg) == [ResizeShortestEdge((100,), 2048, "cv2")]
+
+
+def test_every_augmentation_and_its_settings(cfg):
+    cfg.INPUT.BACKEND = "pil"
+    assert build_train_augmentations(cfg)[0] == ResizeShortestEdge((96, 128, 160), 4096, "pil")
+    cfg.INPUT.SCALE_RANGE_TRAIN = [0.5, 2]  # takes the place of the sizes
+    cfg.INPUT.ROTATION_DEGREES = 10.0
+    cfg.INPUT.CROP_MAX_CLASS_SHARE = 0.75
+    cfg.INPUT.CROP_IMAGE_PAD_VALUE = 7
+    cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 254
+    cfg.INPUT.BLUR_PROB, cfg.INPUT.BLUR_SIGMA = 0.4, [0.2, 1.0]
+    cfg.INPUT.PHOTOMETRIC.ENABLED = True
+    cfg.INPUT.PHOTOMETRIC.BRIGHTNESS, cfg.INPUT.PHOTOMETRIC.CONTRAST = 20.0, 0.3
+    cfg.INPUT.PHOTOMETRIC.SATURATION, cfg.INPUT.PHOTOMETRIC.HUE_DEGREES = 0.2, 9.0
+    cfg.INPUT.MIN_SIZE_TEST = 100
+    assert build_train_augmentations(cfg) == [
+        RandomScale((0.5, 2), 4096, "pil"),
+        RandomFlip(0.5),
+        RandomRotation(10.0, image_pad=7, label_pad=254),
+        RandomCropPad((112, 144), image_pad=7, label_pad=254, max_class_share=0.75),
+        PhotometricDistortion(brightness=20.0, contrast=0.3, saturation=0.2, hue_degrees=9.0),
+        RandomBlur(0.4, (0.2, 1.0)),
+    ]
+    assert build_test_augmentations(cfg) == [ResizeShortestEdge((100,), 2048, "pil")]
+
+
+def test_a_batch_with_everything_is_sound_and_the_same_again(cfg):
+    cfg.INPUT.SCALE_RANGE_TRAIN, cfg.INPUT.ROTATION_DEGREES, cfg.INPUT.CROP_MAX_CLASS_SHARE = [0.8, 1.6], 20.0, 0.9
+    cfg.INPUT.BLUR_PROB, cfg.INPUT.PHOTOMETRIC.ENABLED = 0.5, True
+    batch, again = (next(iter(build_train_loader(cfg))) for _ in range(2))
+    assert_same(batch, again)
+    for sample in batch:
+        assert sample["image"].shape == (3, 112, 144) == (3, *sample["sem_seg"].shape)
+        assert (sample["image"].dtype, sample["sem_seg"].dtype) == (torch.uint8, torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("device", "has_gpu", "pins"), [("auto", True, True), ("auto", False, False), ("cpu", True, False)]
+)
+def test_memory_is_pinned_for_a_gpu_only(cfg, monkeypatch, device, has_gpu, pins):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    cfg.MODEL.DEVICE = device
+    for loader in (build_train_loader(cfg), build_test_loader(cfg, "digit_scenes_val")):
+        assert loader.loader.pin_memory == pins
+
+
+def test_pinning_finds_the_tensors_and_keeps_their_order_in_memory(cfg, monkeypatch):
+    """What torch's thread does with each batch, with the copy to pinned memory replaced, which needs a GPU."""
+    pinned = []
+
+    def pin(tensor, *_):
+        pinned.append(tensor.clone())
+        return pinned[-1]
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    loader = build_train_loader(cfg).loader
+    keys = list(islice(loader.sampler, 2))
+    batch = pin_memory(loader.collate_fn([loader.dataset[key] for key in keys]))
+    assert len(pinned) == 4
+    for loaded, key in zip(batch, keys, strict=True):
+        assert any(loaded.sample["image"] is tensor for tensor in pinned)
+        assert any(loaded.sample["sem_seg"] is tensor for tensor in pinned)
+        assert loaded.sample["image"].permute(1, 2, 0).is_contiguous()
+        assert torch.equal(loaded.sample["image"], loader.dataset[key].sample["image"])
+
+
+def test_samples_come_from_the_cache_and_are_the_same(cfg, tmp_path):
+    cfg.DATASETS.TRAIN = ["digit_scenes_val"]
+    batch, image = next(iter(build_train_loader(cfg))), next(iter(build_test_loader(cfg, "digit_scenes_val")))
+    cfg.DATALOADER.CACHE, cfg.DATALOADER.CACHE_DIR = "memmap", str(tmp_path / "cache")
+    assert_same(next(iter(build_train_loader(cfg))), batch)
+    assert (tmp_path / "cache" / "digit_scenes_val.cache").is_file()
+    assert_same(next(iter(build_test_loader(cfg, "digit_scenes_val"))), image)
+    cfg.DATALOADER.NUM_WORKERS = 2
+    assert_same(next(iter(build_train_loader(cfg))), batch)
+
+
+def test_the_cache_lies_with_the_data_sets_by_default(cfg, tmp_path, monkeypatch):
+    monkeypatch.setenv("DL_DATASETS", str(tmp_path))
+    monkeypatch.setattr(DatasetCatalog, "_entries", dict(DatasetCatalog._entries))
+    scenes = DatasetCatalog.get("digit_scenes_val")
+    monkeypatch.setattr(scenes, "_length", 3)
+    DatasetCatalog.register("three", lambda: scenes, DatasetCatalog.meta("digit_scenes_val"))
+    cfg.DATALOADER.CACHE = "memmap"
+    assert len(list(build_test_loader(cfg, "three"))) == 3
+    assert (tmp_path / ".cache" / "three.cache").is_file()
 
 
 def test_labels_beyond_the_classes_stop_the_loader_by_name(cfg):

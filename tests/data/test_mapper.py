@@ -5,7 +5,7 @@ import torch
 from dl_lib.data.errors import InvalidSampleError
 from dl_lib.data.mapper import DatasetMapper, MappedDataset
 from dl_lib.data.samplers import SampleKey
-from dl_lib.data.transforms import HorizontalFlip, RandomCropPad, RandomFlip, Resize
+from dl_lib.data.transforms import CropPad, HorizontalFlip, RandomCropPad, RandomFlip, Resize
 
 
 class Always:
@@ -45,7 +45,7 @@ def test_channel_order(order):
 def test_training_moves_the_label_with_the_image():
     label = np.arange(48).reshape(6, 8) % 4
     mapped = map_one(make_mapper([Always(HorizontalFlip(True)), Always(Resize(12, 16))]), make_sample(label))
-    assert mapped["sem_seg"].dtype == torch.int64
+    assert mapped["sem_seg"].dtype == torch.uint8
     np.testing.assert_array_equal(mapped["sem_seg"], label[:, ::-1].repeat(2, 0).repeat(2, 1))
     assert mapped["image"].shape == (3, 12, 16)
     assert (mapped["height"], mapped["width"]) == (12, 16)
@@ -80,6 +80,53 @@ def test_the_raw_sample_is_left_as_it_was():
     assert not sample["sem_seg"].any()
 
 
+def test_without_a_label_the_output_is_wanted_at_the_size_of_the_image():
+    sample = make_sample()
+    del sample["sem_seg"]
+    mapped = map_one(make_mapper([Always(Resize(3, 4))], transform_label=False), sample)
+    assert "sem_seg" not in mapped
+    assert (mapped["height"], mapped["width"]) == (6, 8)
+    assert mapped["image"].shape == (3, 3, 4)
+
+
+def test_training_refuses_a_sample_without_label():
+    sample = make_sample()
+    del sample["sem_seg"]
+    with pytest.raises(InvalidSampleError, match=r"'street_7' \(street_7.png\) has no label.*Received: sample="):
+        map_one(make_mapper(), sample)
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+@pytest.mark.parametrize("augmentations", [[], [Always(CropPad(1, 2, (3, 4), (3, 4), 0, 255))]])
+def test_what_travels_is_the_image_alone(order, augmentations):
+    """Its bytes and no others, channels last in memory: no plane was put together, no larger image stays alive."""
+    image = map_one(make_mapper(augmentations, channel_order=order), make_sample())["image"]
+    assert image.untyped_storage().nbytes() == image.numel()
+    assert image.permute(1, 2, 0).is_contiguous()
+
+
+def test_read_only_arrays_are_as_good():
+    sample = make_sample()
+    expected = map_one(make_mapper([RandomFlip(1.0), RandomCropPad((5, 9))]), sample)
+    for key in ("image", "sem_seg"):
+        sample[key].flags.writeable = False
+    mapped = map_one(make_mapper([RandomFlip(1.0), RandomCropPad((5, 9))]), sample)
+    assert torch.equal(mapped["image"], expected["image"])
+    assert torch.equal(mapped["sem_seg"], expected["sem_seg"])
+
+
+def test_only_what_is_handed_on_has_to_be_in_order():
+    """What a crop leaves out reaches neither loss nor score; what it shows is never let through wrong."""
+    label = np.zeros((6, 8), np.uint8)
+    label[0, 0] = 77
+    inside, outside = (CropPad(top, 0, (3, 8), (3, 8), 0, 255) for top in (0, 3))
+    with pytest.raises(InvalidSampleError, match=r"values=\[77\], at 1 of 24 pixels"):
+        map_one(make_mapper([Always(inside)]), make_sample(label))
+    assert not map_one(make_mapper([Always(outside)]), make_sample(label))["sem_seg"].any()
+    with pytest.raises(InvalidSampleError, match=r"values=\[77\], at 1 of 48 pixels"):
+        map_one(make_mapper([Always(outside)], transform_label=False), make_sample(label))
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
 @pytest.mark.parametrize("wrong", [4, 200, 254])
 def test_label_that_is_no_class_is_named_and_not_clipped(dtype, wrong):
@@ -101,12 +148,28 @@ def test_negative_values_are_not_wrapped_around(ignore, value):
         map_one(make_mapper(ignore_value=ignore), make_sample(label))
 
 
-@pytest.mark.parametrize(("ignore", "dtype"), [(-1, np.int8), (255, np.uint8), (300, np.uint16)])
-def test_the_ignore_value_passes_whatever_it_is(ignore, dtype):
+@pytest.mark.parametrize(
+    ("ignore", "dtype", "mapped_type"),
+    [
+        (-1, np.int8, torch.int64),
+        (255, np.uint8, torch.uint8),
+        (255, np.int64, torch.uint8),
+        (300, np.uint16, torch.int64),
+    ],
+)
+def test_the_ignore_value_passes_whatever_it_is(ignore, dtype, mapped_type):
     label = np.full((6, 8), ignore, dtype)
     label[0] = 3
     mapped = map_one(make_mapper(ignore_value=ignore), make_sample(label))
+    assert mapped["sem_seg"].dtype == mapped_type
     np.testing.assert_array_equal(mapped["sem_seg"], label.astype(np.int64))
+
+
+def test_more_classes_than_a_byte_has_values():
+    label = np.full((6, 8), 256, np.uint16)
+    mapped = map_one(make_mapper(num_classes=300, ignore_value=65535), make_sample(label))
+    assert mapped["sem_seg"].dtype == torch.int64
+    assert (mapped["sem_seg"] == 256).all()
 
 
 @pytest.mark.parametrize(
@@ -120,7 +183,7 @@ def test_the_ignore_value_passes_whatever_it_is(ignore, dtype):
     ],
 )
 def test_arrays_that_do_not_fit_are_refused_by_name(change, complaint):
-    with pytest.raises(InvalidSampleError, match=f"image 'street_7' .*{complaint}"):
+    with pytest.raises(InvalidSampleError, match=rf"image 'street_7' \(street_7.png\) .*{complaint}"):
         map_one(make_mapper(), {**make_sample(), **change})
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from dl_lib.config.checks.model import SYNCHRONISED_NORMS, lattice_divisor
 from dl_lib.config.checks.report import Interval, Report
 from dl_lib.utils.names import nearest_names
+
+if TYPE_CHECKING:
+    from dl_lib.data.catalog import DatasetMeta
 
 __all__ = ["check_data"]
 
@@ -12,9 +17,23 @@ CHANNEL_ORDERS = ("BGR", "RGB")
 BATCH_NORMS = ("BN", *SYNCHRONISED_NORMS)  # those that look at the other images and pixels of a step
 RANGES = {
     "DATALOADER.NUM_WORKERS": Interval(0),
+    "DATALOADER.MAX_SKIPPED": Interval(0),
     "INPUT.FLIP_PROB": Interval(0, 1),
     "INPUT.MIN_SIZE_TEST": Interval(0),
     "INPUT.CROP_IMAGE_PAD_VALUE": Interval(0, 255),
+    "INPUT.CROP_MAX_CLASS_SHARE": Interval(0, 1, open_low=True),
+    "INPUT.ROTATION_DEGREES": Interval(0, 180),
+    "INPUT.BLUR_PROB": Interval(0, 1),
+    "INPUT.PHOTOMETRIC.BRIGHTNESS": Interval(0, 255),
+    "INPUT.PHOTOMETRIC.CONTRAST": Interval(0, 1),
+    "INPUT.PHOTOMETRIC.SATURATION": Interval(0, 1),
+    "INPUT.PHOTOMETRIC.HUE_DEGREES": Interval(0, 180),
+}
+CHOICES = {
+    "INPUT.FORMAT": (CHANNEL_ORDERS, "channel order"),
+    "INPUT.BACKEND": (("cv2", "pil"), "way of resizing"),
+    "DATALOADER.CACHE": (("none", "memmap"), "cache"),
+    "DATALOADER.ON_ERROR": (("raise", "skip"), "way to deal with unusable samples"),
 }
 
 
@@ -22,7 +41,8 @@ def check_data(report: Report) -> None:
     """Note everything that is wrong with the data and with how it fits the model."""
     for key, interval in RANGES.items():
         report.within(key, interval)
-    report.one_of("INPUT.FORMAT", CHANNEL_ORDERS, what="channel order")
+    for key, (names, what) in CHOICES.items():
+        report.one_of(key, names, what=what)
     _check_datasets(report)
     _check_labels(report)
     _check_sizes(report)
@@ -32,34 +52,50 @@ def check_data(report: Report) -> None:
 def _check_datasets(report: Report) -> None:
     import dl_lib.data  # noqa: F401  (registers the data sets that come with the library)
     from dl_lib.data.catalog import DatasetCatalog
+    from dl_lib.data.datasets.configured import read_folders
 
-    known = DatasetCatalog.names()
+    folders = read_folders(report.value("DATASETS.FOLDERS"))
+    report.problems += folders.problems
+    known = {*DatasetCatalog.names(), *folders.names}
     if report.trains and not report.value("DATASETS.TRAIN"):
-        report.add("DATASETS.TRAIN", "there is nothing to train on", expected=f"some of {', '.join(known)}")
+        report.add("DATASETS.TRAIN", "there is nothing to train on", expected=f"some of {', '.join(sorted(known))}")
     if len(set(report.value("DATASETS.TEST"))) < len(report.value("DATASETS.TEST")):
         report.add("DATASETS.TEST", "a data set is evaluated once, results go by its name", expected="each name once")
     for key in ("DATASETS.TRAIN", "DATASETS.TEST") if report.trains else ("DATASETS.TEST",):
         for name in dict.fromkeys(report.value(key)):
-            if name in known:
-                _check_classes(report, name)
-            else:
+            if name in folders.sources:
+                _check_classes(report, key, name, meta=folders.sources[name].meta)
+            elif name in DatasetCatalog.names():
+                _check_registered(report, key, name)
+            elif name not in folders.names:  # else, what is wrong with the entry is in the list already
                 near = nearest_names(name, known)
                 report.add(
                     key,
                     f"no data set is registered under {name!r} (yet)",
-                    mend=f"{near}. A net.py beside the config can register data sets of your own",
+                    mend=f"{near}. DATASETS.FOLDERS, or a net.py beside the config, can register data sets of your own",
                 )
 
 
-def _check_classes(report: Report, name: str) -> None:
+def _check_registered(report: Report, key: str, name: str) -> None:
     from dl_lib.data.catalog import DatasetCatalog
+    from dl_lib.data.errors import DataError
 
-    meta = DatasetCatalog.meta(name)
-    for key, expected, wrong in (
+    try:
+        meta = DatasetCatalog.meta(name)
+    except DataError as error:  # of a data set whose classes stand in a file
+        report.problems.append(f"{key}: the classes of {name} cannot be read: {error}")
+    else:
+        _check_classes(report, key, name, meta=meta)
+
+
+def _check_classes(report: Report, key: str, name: str, *, meta: DatasetMeta) -> None:
+    if report.trains and not meta.labelled:
+        report.add(key, f"the data set {name} has no labels to train on or to score against")
+    for head_key, expected, wrong in (
         (
             "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
-            len(meta.class_names),
-            f"the data set {name} has {len(meta.class_names)} classes",
+            meta.num_classes,
+            f"the data set {name} has {meta.num_classes} classes",
         ),
         (
             "MODEL.SEM_SEG_HEAD.IGNORE_VALUE",
@@ -67,8 +103,8 @@ def _check_classes(report: Report, name: str) -> None:
             f"the data set {name} marks ignored pixels with {meta.ignore_value}",
         ),
     ):
-        if report.value(key) != expected:
-            report.add(key, wrong, expected=f"{expected}")
+        if report.value(head_key) != expected:
+            report.add(head_key, wrong, expected=f"{expected}")
 
 
 def _check_labels(report: Report) -> None:
@@ -83,11 +119,15 @@ def _check_labels(report: Report) -> None:
 
 
 def _check_sizes(report: Report) -> None:
+    scales = report.value("INPUT.SCALE_RANGE_TRAIN")
+    if scales:
+        _check_range(report, "INPUT.SCALE_RANGE_TRAIN", what="of the image's own size; [] resizes to MIN_SIZE_TRAIN")
+    _check_range(report, "INPUT.BLUR_SIGMA", what="of the blur in pixels")
     shorter = report.value("INPUT.MIN_SIZE_TRAIN")
     if any(size < 1 for size in shorter):
         report.add("INPUT.MIN_SIZE_TRAIN", "a size is in pixels", expected="numbers of 1 or more; [] keeps the size")
     for low_key, high_key, low in (
-        ("INPUT.MIN_SIZE_TRAIN", "INPUT.MAX_SIZE_TRAIN", max(shorter, default=0)),
+        ("INPUT.MIN_SIZE_TRAIN", "INPUT.MAX_SIZE_TRAIN", 1 if scales else max(shorter, default=0)),
         ("INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", report.value("INPUT.MIN_SIZE_TEST")),
     ):
         if low and report.value(high_key) < low:
@@ -98,9 +138,21 @@ def _check_sizes(report: Report) -> None:
             )
 
 
+def _check_range(report: Report, key: str, *, what: str) -> None:
+    values = report.value(key)
+    if len(values) != 2 or not all(map(_is_number, values)) or not 0 < values[0] <= values[1]:
+        report.add(key, "a range has two ends", expected=f"[lowest, highest], both above 0, {what}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _check_crop(report: Report) -> None:
     crop = report.value("INPUT.CROP_SIZE")
     if not crop:
+        if report.value("INPUT.CROP_MAX_CLASS_SHARE") < 1:
+            report.add("INPUT.CROP_MAX_CLASS_SHARE", "there is no crop to choose", mend="give INPUT.CROP_SIZE")
         return
     if len(crop) != 2 or min(crop) < 1:
         report.add("INPUT.CROP_SIZE", "a crop has two sides", expected="[height, width] in pixels; [] does not crop")

@@ -1,0 +1,81 @@
+"""Fused or step by step: equal pixels, labels and sizes."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dl_lib.data.transforms import (
+    BACKENDS,
+    ColorShift,
+    CropPad,
+    FusedCrop,
+    HorizontalFlip,
+    RandomCropPad,
+    RandomFlip,
+    RandomScale,
+    Resize,
+    ResizeShortestEdge,
+    Rotate,
+    draw_transforms,
+    fuse,
+)
+
+CITYSCAPES_SCALES = (512, 768, 1024, 1280, 1536, 2048)
+
+
+def assert_equal_results(transforms, *, size):
+    draws = np.random.default_rng(0)
+    one = {"image": draws.integers(0, 256, (*size, 3)).astype(np.uint8), "label": draws.integers(0, 256, size)}
+    other, output_size = dict(one), size
+    for transform in transforms:
+        one["image"], one["label"] = transform.apply_image(one["image"]), transform.apply_label(one["label"])
+        output_size = transform.output_size(output_size)
+    for transform in fuse(transforms):
+        other["image"], other["label"] = transform.apply_image(other["image"]), transform.apply_label(other["label"])
+    np.testing.assert_array_equal(one["image"], other["image"])
+    np.testing.assert_array_equal(one["label"], other["label"])
+    assert one["label"].shape == one["image"].shape[:2] == output_size == fuse(transforms)[-1].output_size(size)
+
+
+@given(
+    size=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    resize=st.sampled_from([ResizeShortestEdge((24, 48, 60, 90), 128), RandomScale((0.3, 2.5), 200), None]),
+    flips=st.booleans(),
+    crop=st.tuples(st.integers(1, 100), st.integers(1, 100)),
+    backend=st.sampled_from(sorted(BACKENDS)),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=200, deadline=None)
+def test_any_chain_of_resize_flip_and_crop(size, resize, flips, crop, backend, seed):
+    augmentations = [RandomFlip(0.5)] if flips else []
+    augmentations.append(RandomCropPad(crop, image_pad=5))
+    transforms = draw_transforms(augmentations, rng=np.random.default_rng(seed), size=size)
+    if resize is not None:
+        scaled = type(resize)(*list(vars(resize).values())[:2], backend)
+        transforms = draw_transforms([scaled, *augmentations], rng=np.random.default_rng(seed), size=size)
+    assert_equal_results(transforms, size=size)
+    assert len(fuse(transforms)) == 1
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_the_published_chain_at_the_size_of_cityscapes(backend):
+    augmentations = [ResizeShortestEdge(CITYSCAPES_SCALES, 4096, backend), RandomFlip(), RandomCropPad((768, 768))]
+    seen = {}
+    for seed in range(60):
+        transforms = draw_transforms(augmentations, rng=np.random.default_rng(seed), size=(1024, 2048))
+        seen.setdefault(transforms[0].height, transforms)
+    assert set(seen) == set(CITYSCAPES_SCALES)
+    assert {transforms[1].flipped for transforms in seen.values()} == {False, True}
+    for transforms in seen.values():
+        assert_equal_results(transforms, size=(1024, 2048))
+
+
+def test_only_what_stands_right_before_a_crop_is_drawn_into_it():
+    resize, flip, crop = Resize(8, 8), HorizontalFlip(True), CropPad(0, 0, (4, 4), (4, 4), 0, 255)
+    turn, tint = Rotate(3.0, 0, 255), ColorShift(brightness=3.0)
+    assert fuse([resize, flip, crop, tint]) == (FusedCrop(resize, True, crop), tint)
+    assert fuse([resize, flip, turn, crop]) == (resize, flip, turn, FusedCrop(None, False, crop))
+    assert fuse([flip, resize, crop]) == (flip, FusedCrop(resize, False, crop))
+    assert fuse([resize, flip]) == (resize, flip)
+    assert fuse([]) == ()
