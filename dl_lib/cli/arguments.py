@@ -21,10 +21,11 @@ def parse_run_arguments(argv: Sequence[str] | None, *, prog: str, description: s
         argv: the words after the command; None takes them from the process.
         prog: name of the command.
         description: what it does.
-        trains: whether it knows `--resume` and `--eval-only`.
+        trains: whether it knows `--resume` and `--eval-only`, or `--submission`.
 
     Returns:
-        A namespace with config_file, num_gpus, num_machines, machine_rank, dist_url, opts, resume, eval_only.
+        A namespace with config_file, num_gpus, num_machines, machine_rank, dist_url, opts, resume, eval_only,
+        submission.
 
     Raises:
         SystemExit: with status 2, after a message, if the line cannot be understood.
@@ -47,7 +48,14 @@ def parse_run_arguments(argv: Sequence[str] | None, *, prog: str, description: s
             "--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR, if there is one"
         )
         parser.add_argument("--eval-only", action="store_true", help="evaluate as dl_test does, without training")
+        parser.set_defaults(submission=False)
     else:
+        parser.add_argument(
+            "--submission",
+            action="store_true",
+            help="also write the archive that the server of Cityscapes or PASCAL VOC takes, checked for names, sizes "
+            "and ids, into the run's folder",
+        )
         parser.set_defaults(resume=False, eval_only=True)
     _add_launch_arguments(parser)
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="overrides of the configuration, see below")

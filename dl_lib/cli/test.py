@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 from dl_lib.cli.arguments import parse_run_arguments
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.experiment import Experiment, check_weights, copy_net, import_net, load_experiment
+from dl_lib.cli.experiment import Experiment, check_weights, copy_net, load_experiment, register_parts
 from dl_lib.cli.processes import start, world_size
 from dl_lib.config import ConfigError, write_config
 from dl_lib.config.overrides import parse_overrides
 from dl_lib.utils.files import CONFIG_NAME
 
-__all__ = ["evaluate", "evaluate_experiment", "main", "with_weights"]
+__all__ = ["check_benchmarks", "evaluate", "evaluate_experiment", "main", "with_weights"]
 
 WEIGHTS = "MODEL.WEIGHTS"
 
@@ -44,7 +44,27 @@ def evaluate_experiment(arguments: argparse.Namespace) -> None:
     )
     experiment = with_weights(experiment, arguments.opts)
     check_weights(experiment)
-    start(evaluate, arguments, experiment)
+    if arguments.submission:
+        check_benchmarks(experiment)
+    start(evaluate, arguments, experiment, arguments.submission)
+
+
+def check_benchmarks(experiment: Experiment) -> None:
+    """Make sure that predictions on the data sets can be submitted.
+
+    Raises:
+        ConfigError: if a data set belongs to no benchmark with a server.
+    """
+    from dl_lib.data import DatasetCatalog
+
+    names = experiment.cfg.DATASETS.TEST
+    without = [name for name in names if not DatasetCatalog.meta(name).benchmark]
+    if without:
+        raise ConfigError(
+            "--submission writes what the servers of Cityscapes and PASCAL VOC take, and no such benchmark is behind "
+            f"{', '.join(without)}; name others, such as cityscapes_fine_sem_seg_test or voc_2012_sem_seg_test. "
+            f"Received: DATASETS.TEST={names}"
+        )
 
 
 def with_weights(experiment: Experiment, opts: Sequence[str]) -> Experiment:
@@ -79,11 +99,12 @@ def _last_checkpoint(output_dir: str) -> str:
     return Checkpointer(nn.Identity(), output_dir).get_checkpoint_file()
 
 
-def evaluate(experiment: Experiment) -> None:
+def evaluate(experiment: Experiment, submission: bool) -> None:
     """Evaluate in this process, one of those of the run; writes the report into the run's folder.
 
     Args:
         experiment: with the weights to evaluate in `MODEL.WEIGHTS`.
+        submission: also write the archives that the data sets' benchmarks take.
     """
     from dl_lib.checkpoint import Checkpointer
     from dl_lib.engine import build_configured_model
@@ -91,8 +112,7 @@ def evaluate(experiment: Experiment) -> None:
     from dl_lib.utils import comm
     from dl_lib.utils.logger import errors_logged, setup_logger
 
-    if experiment.net_file is not None:
-        import_net(experiment.net_file)  # a new process has not seen it
+    register_parts(experiment)
     cfg, output_dir = experiment.cfg, experiment.output_dir
     setup_logger(output_dir, rank=comm.get_rank())
     with errors_logged("evaluating"):
@@ -101,6 +121,6 @@ def evaluate(experiment: Experiment) -> None:
             copy_net(experiment)
         model = build_configured_model(cfg)
         Checkpointer(model).load(cfg.MODEL.WEIGHTS, may_lack=cfg.MODEL.WEIGHTS_MAY_LACK)
-        evaluate_datasets(cfg, model, output_dir)
+        evaluate_datasets(cfg, model, output_dir, submission=submission)
         if comm.is_main_process():
             logging.getLogger(__name__).info("the results are in %s", output_dir.absolute())

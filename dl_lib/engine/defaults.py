@@ -32,6 +32,7 @@ from dl_lib.engine.hooks import (
 from dl_lib.engine.trainer import Trainer
 from dl_lib.engine.writers import JSONWriter, TensorBoardWriter, Writer
 from dl_lib.evaluation import EvaluationResult, evaluate_datasets
+from dl_lib.evaluation.report.tables import mean_scores
 from dl_lib.modeling.build import build_model, resolve_device
 from dl_lib.solver import build_lr_scheduler, build_optimizer
 from dl_lib.utils import comm
@@ -235,11 +236,9 @@ class DefaultTrainer(Trainer):
 
 
 def _followed_scores(result: EvaluationResult) -> dict[str, float]:
+    scores = {} if result.metrics is None else mean_scores(result.metrics)
     return {
-        "mIoU": result.metrics.mean_iou,
-        "fwIoU": result.metrics.frequency_weighted_iou,
-        "mACC": result.metrics.mean_accuracy,
-        "pACC": result.metrics.pixel_accuracy,
+        **scores,
         "expt_gflops": result.costs.expected.average,
         "real_gflops": result.costs.real.average,
     }

@@ -1,19 +1,34 @@
-from dl_lib.evaluation.budget import BudgetTarget
-from dl_lib.evaluation.confusion import ConfusionMatrix, count_confusion
-from dl_lib.evaluation.costs import CostStatistics, ImageCosts, Spread, summarise_costs
-from dl_lib.evaluation.evaluator import EvaluationResult, ImageRecord, SemSegEvaluator
-from dl_lib.evaluation.inference import evaluate_datasets, evaluation_mode, inference_on_dataset
-from dl_lib.evaluation.metrics import ClassScore, SegmentationMetrics, segmentation_metrics
-from dl_lib.evaluation.report import format_markdown, format_text, write_report
+from dl_lib.evaluation.inference.passes import MultiPassModel
+from dl_lib.evaluation.inference.prediction import Prediction, read_outputs
+from dl_lib.evaluation.inference.run import evaluate_datasets, evaluation_mode, inference_on_dataset
+from dl_lib.evaluation.predictions.label_files import LabelPngWriter
+from dl_lib.evaluation.predictions.writers import CocoRleWriter, PredictionWriter
+from dl_lib.evaluation.report.tables import format_markdown, format_text
+from dl_lib.evaluation.report.write import write_report
+from dl_lib.evaluation.scores.budget import BudgetTarget
+from dl_lib.evaluation.scores.cityscapes import CityscapesEvaluator
+from dl_lib.evaluation.scores.confusion import ConfusionMatrix, count_confusion
+from dl_lib.evaluation.scores.costs import CostStatistics, ImageCosts, Spread, summarise_costs
+from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
+from dl_lib.evaluation.scores.metrics import ClassScore, ImageScores, SegmentationMetrics, segmentation_metrics
+from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord, OfficialScores
 
 __all__ = [
     "BudgetTarget",
+    "CityscapesEvaluator",
     "ClassScore",
+    "CocoRleWriter",
     "ConfusionMatrix",
     "CostStatistics",
     "EvaluationResult",
     "ImageCosts",
     "ImageRecord",
+    "ImageScores",
+    "LabelPngWriter",
+    "MultiPassModel",
+    "OfficialScores",
+    "Prediction",
+    "PredictionWriter",
     "SegmentationMetrics",
     "SemSegEvaluator",
     "Spread",
@@ -23,6 +38,7 @@ __all__ = [
     "format_markdown",
     "format_text",
     "inference_on_dataset",
+    "read_outputs",
     "segmentation_metrics",
     "summarise_costs",
     "write_report",

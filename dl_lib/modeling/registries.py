@@ -10,6 +10,7 @@ META_ARCH_REGISTRY = Registry("META_ARCH")
 META_ARCH_REGISTRY.__doc__ = """`MODEL.META_ARCHITECTURE`: made as `cls(cfg)`.
 
 Called with a list of dicts and `step_rate`; returns `(losses, flops)` in training and a list of dicts in evaluation.
+`TEST.SLIDING` and `TEST.MULTI_SCALE` also need its `predict_coarse`, see `DynamicNet4Seg`.
 """
 
 BACKBONE_REGISTRY = Registry("BACKBONE")

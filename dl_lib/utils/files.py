@@ -8,12 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-__all__ = ["CONFIG_NAME", "LAST_CHECKPOINT_NAME", "open_atomically", "write_atomically"]
+__all__ = [
+    "CONFIG_NAME",
+    "LAST_CHECKPOINT_NAME",
+    "PARTIAL_SUFFIX",
+    "RESULTS_NAME",
+    "flush_to_disk",
+    "open_atomically",
+    "remove_lastingly",
+    "write_atomically",
+]
 
 CONFIG_NAME = "config.yaml"  # the configuration of an experiment or, with every key, of a run
 LAST_CHECKPOINT_NAME = "last_checkpoint"  # names the newest checkpoint of its folder
-
-_PARTIAL_SUFFIX = ".partial"  # the same for each try, so that the next one replaces it
+RESULTS_NAME = "results.json"  # of the newest evaluation
+PARTIAL_SUFFIX = ".partial"  # of a file that is being written; the same for each try, so that the next one replaces it
 
 
 @contextlib.contextmanager
@@ -25,12 +34,11 @@ def open_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     Args:
         path: of a local file, in a folder that exists.
     """
-    partial = os.fspath(path) + _PARTIAL_SUFFIX
+    partial = os.fspath(path) + PARTIAL_SUFFIX
     try:
         with open(partial, "wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            flush_to_disk(file)
         os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -51,8 +59,21 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def flush_to_disk(file: IO[bytes]) -> None:
+    """Makes what was written so far last through a power cut."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def remove_lastingly(path: str | os.PathLike[str]) -> None:
+    """Removes a file, if there is one, and makes that last through a power cut."""
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)
+        _sync_folder(os.path.dirname(path) or os.curdir)
+
+
 def _sync_folder(folder: str) -> None:
-    """Makes a rename last through a power cut; some file systems cannot, which costs that assurance only."""
+    """Makes a rename or a removal last through a power cut; some file systems cannot, which costs that assurance only."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

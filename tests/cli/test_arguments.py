@@ -15,6 +15,7 @@ def test_defaults():
         "config_file": None,
         "resume": False,
         "eval_only": False,
+        "submission": False,
         "num_gpus": 1,
         "num_machines": 1,
         "machine_rank": 0,
@@ -61,7 +62,8 @@ def test_what_cannot_be_understood_ends_with_status_2(capsys, words, message):
 
 def test_dl_test_evaluates_and_knows_no_resume(capsys):
     arguments = parse("--num-gpus", "2", trains=False)
-    assert (arguments.eval_only, arguments.resume) == (True, False)
+    assert (arguments.eval_only, arguments.resume, arguments.submission) == (True, False, False)
+    assert parse("SEED=1", "--submission", trains=False).submission
     with pytest.raises(SystemExit):
         parse("--resume", trains=False)
     assert "--resume" in capsys.readouterr().err

@@ -26,7 +26,7 @@ def run(script, *words, cwd, path=str(ROOT)):
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("script", ["train_net.py", "test_net.py", "convert_weights.py"])
+@pytest.mark.parametrize("script", ["train_net.py", "test_net.py", "convert_weights.py", "compare_runs.py"])
 def test_help_explains_itself_without_waiting_for_torch(script, tmp_path):
     (tmp_path / "torch.py").write_text("raise AssertionError('torch was imported')\n")
     done = run(script, "--help", cwd=tmp_path, path=f"{tmp_path}{os.pathsep}{ROOT}")

@@ -74,6 +74,7 @@ def test_a_run_leaves_everything_in_its_folder(playground):
     names = {path.name for path in folder.iterdir() if not path.name.startswith("events.")}
     assert names == {
         *("config.yaml", "net.py", "log.txt", "metrics.json", "results.json", "results.md", "route.png"),
+        *("per_image.csv", "confusion.csv", "confusion.png"),
         *("model_0000003.pth", "model_final.pth", "last_checkpoint"),
     }
     lines = lines_of(folder)

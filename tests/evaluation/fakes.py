@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from dl_lib.evaluation.inference.prediction import read_outputs
+
 NAMES = ("background", "disc", "bar", "never")
 IGNORE = 255
 NUM_CLASSES = len(NAMES)
@@ -22,11 +24,29 @@ def make_samples(count, *, seed=0):
                 "image": torch.rand(3, 32 + 32 * (index % 2), 64, generator=generator) * 255,
                 "sem_seg": label,
                 "image_id": f"image_{index}",
+                "file_name": f"images/image_{index}.png",
                 "height": size[0],
                 "width": size[1],
             }
         )
     return samples
+
+
+class Batches(list):
+    """What a test loader gives: lists of samples, and those that it skipped."""
+
+    skipped = ()
+
+
+def batches_of(samples, *, size=1):
+    return Batches(samples[start : start + size] for start in range(0, len(samples), size))
+
+
+def predictions_of(samples, *, model=None):
+    """What a fake model says about samples, without being run as a whole."""
+    model = model or FakeModel()
+    outputs = [model.output(sample) for sample in samples]
+    return read_outputs(samples, outputs, num_classes=NUM_CLASSES, seconds=0.0)
 
 
 class FakeModel(nn.Module):

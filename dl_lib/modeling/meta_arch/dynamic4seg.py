@@ -16,7 +16,8 @@ from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.dynamic.routing import Routing
 from dl_lib.modeling.heads.decoder import SemSegDecoderHead
 from dl_lib.modeling.losses.budget import BudgetConstraint
-from dl_lib.modeling.meta_arch.images import pad_images, pad_labels, resize_to_request
+from dl_lib.modeling.meta_arch.coarse import CoarseLogits, CoarsePrediction, requested_size
+from dl_lib.modeling.meta_arch.images import pad_images, pad_labels
 from dl_lib.modeling.registries import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 
 __all__ = ["DynamicNet4Seg"]
@@ -99,25 +100,41 @@ class DynamicNet4Seg(nn.Module):
             Flops are `expt_flops` and `real_flops` as the paper counts them, `real_flops_complete`: all that has to
             run, `executed_flops`: what ran; at the size of the padded batch.
         """
-        images = [(inputs["image"].to(self.device) - self.pixel_mean) / self.pixel_std for inputs in batched_inputs]
+        if not self.training:
+            coarse = self.predict_coarse(batched_inputs)
+            return [one.as_output(requested_size(inputs)) for one, inputs in zip(coarse, batched_inputs, strict=True)]
+        logits, _, flops = self._run(batched_inputs, step_rate=step_rate)
+        labels = [inputs["sem_seg"].to(self.device, non_blocking=True) for inputs in batched_inputs]
+        losses = self._losses(logits, labels, flops["expt_flops"], step_rate)
+        return losses, {name: values.mean() for name, values in flops.items()}
+
+    def predict_coarse(self, batched_inputs: Sequence[dict[str, Any]]) -> list[CoarsePrediction]:
+        """What evaluation brings to the sizes asked for; to be called in that mode, with the same inputs.
+
+        Those who put several passes over an image together do so with these.
+        """
+        logits, routing, flops = self._run(batched_inputs, step_rate=0.0)
+        return [
+            CoarsePrediction(
+                CoarseLogits(logits[i], tuple(inputs["image"].shape[-2:]), upsample=self.sem_seg_head.to_input_size),
+                flops={name: values[i].item() for name, values in flops.items()},
+                gates=routing.gates_BE[i].cpu(),
+            )
+            for i, inputs in enumerate(batched_inputs)
+        ]
+
+    def _run(
+        self, batched_inputs: Sequence[dict[str, Any]], *, step_rate: float
+    ) -> tuple[Tensor, Routing, dict[str, Tensor]]:
+        """Logits (B, classes, H / 4, W / 4) of the padded batch, the routes, and (B,) MFLOPs by name."""
+        # As they are, uint8: a quarter of the bytes to move; the difference with the mean is floating point.
+        raw = [inputs["image"].to(self.device, non_blocking=True) for inputs in batched_inputs]
+        images = [(image - self.pixel_mean) / self.pixel_std for image in raw]
         batch = pad_images(images, divisor=self.backbone.size_divisor)
         with MaddsObserver(len(images)) as observer:
             features, routing = self.backbone(batch, step_rate=step_rate, observer=observer)
             logits = self.sem_seg_head(features)
-        flops = _flops(self.costs.table(*batch.shape[-2:]), routing, observer)
-        if self.training:
-            labels = [inputs["sem_seg"].to(self.device) for inputs in batched_inputs]
-            losses = self._losses(logits, labels, flops["expt_flops"], step_rate)
-            return losses, {name: values.mean() for name, values in flops.items()}
-        logits = self.sem_seg_head.to_input_size(logits)
-        return [
-            {
-                "sem_seg": resize_to_request(logits[i], request),
-                "flops": {name: values[i].item() for name, values in flops.items()},
-                "gates": routing.gates_BE[i].cpu(),
-            }
-            for i, request in enumerate(batched_inputs)
-        ]
+        return logits, routing, _flops(self.costs.table(*batch.shape[-2:]), routing, observer)
 
     def _losses(
         self, logits: Tensor, labels: Sequence[Tensor], expected_mflops_B: Tensor, step_rate: float

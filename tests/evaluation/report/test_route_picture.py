@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dl_lib.evaluation.drawing import draw_route, encode_png, gate_color, node_center
+from dl_lib.evaluation.report.canvas import encode_png, ramp_color
+from dl_lib.evaluation.report.route_picture import draw_route, node_center
 from dl_lib.modeling.dynamic.lattice import Lattice, Move, Node
 
 LATTICE = Lattice([2, 3, 4, 4])
@@ -35,7 +36,7 @@ def luminance(color):
 def test_open_edges_have_the_colour_of_their_gate_and_closed_ones_leave_no_ink(chosen):
     picture = draw_route(LATTICE, gates=open_edges(0.9, chosen))
     for edge in LATTICE.edges:
-        expected = gate_color(0.9) if edge in chosen else WHITE
+        expected = ramp_color(0.9) if edge in chosen else WHITE
         assert np.abs(pixels_along(picture, edge).astype(int) - expected).max() <= 2, edge
 
 
@@ -48,9 +49,9 @@ def test_a_closed_lattice_has_no_colour_between_its_cells():
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_colours_darken_as_gates_open(one, other):
     lower, higher = sorted((one, other))
-    assert luminance(gate_color(lower)) >= luminance(gate_color(higher)) - 0.5
+    assert luminance(ramp_color(lower)) >= luminance(ramp_color(higher)) - 0.5
     if higher - lower > 0.05:
-        assert luminance(gate_color(lower)) > luminance(gate_color(higher)) + 2
+        assert luminance(ramp_color(lower)) > luminance(ramp_color(higher)) + 2
 
 
 def test_edges_grow_thicker_as_gates_open():
@@ -60,7 +61,7 @@ def test_edges_grow_thicker_as_gates_open():
     for gate in (0.0, 0.1, 0.4, 0.7, 1.0):
         picture = draw_route(LATTICE, gates=open_edges(gate, [edge]))
         column = picture[round(y0) - 10 : round(y0) + 11, round((x0 + x1) / 2)].astype(int)
-        inked.append((255 - column).sum() / max(1, sum(255 - channel for channel in gate_color(gate))))
+        inked.append((255 - column).sum() / max(1, sum(255 - channel for channel in ramp_color(gate))))
     assert inked[0] == 0
     assert all(thin + 0.8 < thick for thin, thick in pairwise(inked))
 
@@ -71,14 +72,14 @@ def test_a_cell_has_the_colour_of_its_most_open_way_out():
     picture = draw_route(LATTICE, gates=[ways.get(edge, 0.0) for edge in LATTICE.edges])
     for place in LATTICE.nodes:
         x, y = map(round, node_center(place))
-        assert tuple(picture[y, x]) == (gate_color(0.8) if place == node else WHITE)
+        assert tuple(picture[y, x]) == (ramp_color(0.8) if place == node else WHITE)
 
 
 def test_an_output_has_the_colour_of_what_it_gets():
     keep = next(edge for edge in LATTICE.edges if edge.target == LATTICE.outputs[2])
     picture = draw_route(LATTICE, gates=open_edges(0.6, [keep]))
     colours = [tuple(picture[round(y), round(x)]) for x, y in map(node_center, LATTICE.outputs)]
-    assert colours == [WHITE, WHITE, gate_color(0.6), WHITE]
+    assert colours == [WHITE, WHITE, ramp_color(0.6), WHITE]
 
 
 @pytest.mark.parametrize("cells", [[1], [2], [2, 3, 4, 4], [2, 3] + [4] * 31])

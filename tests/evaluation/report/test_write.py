@@ -1,28 +1,37 @@
 """What is written equals what was measured."""
 
+import csv
 import json
 import re
 from dataclasses import replace
 
 import cv2
 import pytest
+import torch
 
-from dl_lib.evaluation.budget import BudgetTarget
-from dl_lib.evaluation.costs import CostStatistics, Spread
-from dl_lib.evaluation.evaluator import SemSegEvaluator
-from dl_lib.evaluation.inference import inference_on_dataset
-from dl_lib.evaluation.report import format_text, write_report
+from dl_lib.data.skipping import SkippedSample
+from dl_lib.evaluation.inference.run import inference_on_dataset
+from dl_lib.evaluation.report.confusion_picture import draw_confusion
+from dl_lib.evaluation.report.records import IMAGE_COLUMNS
+from dl_lib.evaluation.report.tables import format_text
+from dl_lib.evaluation.report.write import write_report
+from dl_lib.evaluation.scores.budget import BudgetTarget
+from dl_lib.evaluation.scores.costs import CostStatistics, Spread
+from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
+from dl_lib.evaluation.scores.metrics import segmentation_metrics
+from dl_lib.evaluation.scores.result import OfficialScores
 from dl_lib.modeling.dynamic.lattice import Lattice
-from tests.evaluation.fakes import IGNORE, NAMES, FakeModel, make_samples
+from tests.evaluation.fakes import IGNORE, NAMES, FakeModel, batches_of, make_samples
 
 LATTICE = Lattice([2])
+FILES = ["confusion.csv", "confusion.png", "per_image.csv", "results.json", "results.md", "route.png"]
 TARGET = BudgetTarget(share=0.25, lattice_gflops=0.4)
 
 
 @pytest.fixture(scope="module")
 def result():
     evaluator = SemSegEvaluator("fakes", class_names=NAMES, ignore_value=IGNORE)
-    return inference_on_dataset(_ModelOfLattice(), [[sample] for sample in make_samples(4)], evaluator)
+    return inference_on_dataset(_ModelOfLattice(), batches_of(make_samples(4)), evaluator)
 
 
 class _ModelOfLattice(FakeModel):
@@ -32,9 +41,13 @@ class _ModelOfLattice(FakeModel):
         return output
 
 
+def write(results, folder, *, targets=None):
+    return write_report(results, output_dir=folder, targets=targets or {}, lattice=LATTICE, parameters=1234)
+
+
 @pytest.fixture
 def folder(result, tmp_path):
-    write_report({"fakes": result}, output_dir=tmp_path / "run", targets={"fakes": TARGET}, lattice=LATTICE)
+    write({"fakes": result}, tmp_path / "run", targets={"fakes": TARGET})
     return tmp_path / "run"
 
 
@@ -45,8 +58,9 @@ def markdown_rows(text):
 
 
 def test_json_holds_every_figure_in_full(folder, result):
-    values = json.loads((folder / "results.json").read_text())["datasets"]["fakes"]
-    metrics = result.metrics
+    content = json.loads((folder / "results.json").read_text())
+    values, metrics = content["datasets"]["fakes"], result.metrics
+    assert content["parameters"] == 1234
     assert values["mIoU"] == metrics.mean_iou
     assert values["fwIoU"] == metrics.frequency_weighted_iou
     assert values["mACC"] == metrics.mean_accuracy
@@ -92,6 +106,7 @@ def test_markdown_cells_are_the_figures_rounded(folder, result):
             pytest.approx(gflops / 0.4, abs=5e-4),
         ]
     assert "![Mean route on fakes](route.png)" in text
+    assert "![Confusion matrix on fakes](confusion.png)" in text
 
 
 def test_large_networks_have_four_decimals(result):
@@ -119,16 +134,128 @@ def test_the_budget_is_compared_with_what_was_measured(result):
     assert re.search(r"\ntarget +0\.000000 +0\.000\n", nothing) and "times its target" not in nothing
 
 
-def test_the_picture_lies_beside_the_tables(folder):
-    picture = cv2.imread(str(folder / "route.png"))
-    assert picture.shape[1] > picture.shape[0] > 100
-    assert sorted(path.name for path in folder.iterdir()) == ["results.json", "results.md", "route.png"]
+def test_the_pictures_lie_beside_the_tables(folder, result):
+    route, confusion = (cv2.imread(str(folder / name))[..., ::-1] for name in ("route.png", "confusion.png"))
+    assert route.shape[1] > route.shape[0] > 100
+    title = "Confusion matrix on fakes"
+    assert (confusion == draw_confusion(result.confusion, class_names=NAMES, title=title)).all()
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+
+
+def test_the_confusion_matrix_can_be_read_back_with_its_names(folder, result):
+    with (folder / "confusion.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert tuple(header[1:]) == tuple(row[0] for row in rows) == NAMES
+    assert [[int(pixels) for pixels in row[1:]] for row in rows] == result.confusion.tolist()
+
+
+def test_every_image_has_a_line_with_its_scores_and_costs(folder, result):
+    with (folder / "per_image.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == list(IMAGE_COLUMNS)
+    for row, image in zip(rows, result.images, strict=True):
+        assert (row["image_id"], row["file_name"]) == (image.image_id, image.file_name)
+        assert ((int(row["input_height"]), int(row["input_width"])),) == image.input_sizes and row["passes"] == "1"
+        assert (float(row["mIoU"]), float(row["pACC"])) == (image.scores.mean_iou, image.scores.pixel_accuracy)
+        for kind in ("expected", "real", "real_complete", "executed"):
+            assert float(row[f"{kind}_gflops"]) == getattr(image.costs, kind) / 1e3
+        assert float(row["seconds"]) == image.costs.seconds
+    average = sum(float(row["executed_gflops"]) for row in rows) / len(rows)
+    assert average == pytest.approx(result.costs.executed.average, rel=1e-12)
+
+
+def test_an_image_without_labelled_pixels_has_empty_cells(result, tmp_path):
+    images = (replace(result.images[0], scores=None, image_id="with, comma"), *result.images[1:])
+    write({"fakes": replace(result, images=images)}, tmp_path)
+    with (tmp_path / "per_image.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    assert (row["image_id"], row["mIoU"], row["pACC"]) == ("with, comma", "", "")
+    assert float(row["expected_gflops"]) > 0
+
+
+def test_what_is_only_there_when_asked_for(result, tmp_path):
+    """Boundaries, official scores, skipped samples, several passes."""
+    classes = tuple(replace(score, boundary_iou=score.iou and score.iou / 2) for score in result.metrics.classes)
+    official = OfficialScores(
+        source="some script 1.2",
+        mean_class_iou=0.25,
+        mean_category_iou=0.75,
+        class_iou={**dict.fromkeys(NAMES, 0.125), "never": None},
+        category_iou={"thing": 0.5, "stuff": 1.0},
+    )
+    richer = replace(
+        result,
+        metrics=replace(result.metrics, classes=classes, mean_boundary_iou=0.375),
+        official=official,
+        skipped=(SkippedSample(7, "seven.png is damaged"),),
+        images=(replace(result.images[0], input_sizes=((8, 8),) * 6), *result.images[1:]),
+    )
+    write({"fakes": richer}, tmp_path)
+    values = json.loads((tmp_path / "results.json").read_text())["datasets"]["fakes"]
+    assert values["mBIoU"] == 0.375
+    assert [values["classes"][score.name]["boundary_IoU"] for score in classes] == [s.boundary_iou for s in classes]
+    assert values["official"] == {
+        "source": "some script 1.2",
+        "mean_class_IoU": 0.25,
+        "mean_category_IoU": 0.75,
+        "class_IoU": official.class_iou,
+        "category_IoU": official.category_iou,
+    }
+    assert values["skipped"] == [{"sample": 7, "reason": "seven.png is damaged"}]
+    text = (tmp_path / "results.md").read_text()
+    rows = markdown_rows(text)
+    assert rows["class"] == ["IoU (%)", "accuracy (%)", "boundary IoU (%)", "official IoU (%)"]
+    assert rows["disc"][2:] == [f"{100 * classes[1].boundary_iou:.2f}", "12.50"] and rows["never"] == ["absent"] * 4
+    assert (rows["thing"], rows["mean of categories"], rows["mean of classes"]) == (["50.00"], ["75.00"], ["25.00"])
+    assert "1 samples could not be used" in text and "some script 1.2" in text and "ran up to 6 times" in text
+    plain = format_text(result)
+    assert not any(word in plain for word in ("boundary", "fficial", "could not be used", "passes"))
+
+
+def test_without_ground_truth_costs_are_reported_and_nothing_else(result, tmp_path):
+    costs_only = replace(result, metrics=None, confusion=None)
+    write({"fakes": costs_only}, tmp_path)
+    values = json.loads((tmp_path / "results.json").read_text())["datasets"]["fakes"]
+    assert set(values) == {"images", "skipped", "seconds_per_image", "costs_gflops", "mean_gates"}
+    assert "4 images, no ground truth, costs only" in (tmp_path / "results.md").read_text()
+    assert "(%)" not in format_text(costs_only)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("per_image.csv", "results.json", "results.md", "route.png")
+    ]
+
+
+def metrics_of(counts, *, rule):
+    return segmentation_metrics(torch.tensor(counts), class_names="abcd", absent_rule=rule)
+
+
+def test_what_the_means_make_of_absent_classes_is_said_where_it_matters(result):
+    """Of the classes c and d, which do not occur, only c is predicted."""
+    counts = [[5, 1, 2, 0], [0, 8, 0, 0], [0] * 4, [0] * 4]
+
+    def remarks(counts, rule):
+        text = format_text(replace(result, metrics=metrics_of(counts, rule=rule)))
+        return [line for line in text.splitlines() if "ground truth" in line or "zero_if_predicted" in line]
+
+    left_out, zero = (remarks(counts, rule) for rule in ("leave_out", "zero_if_predicted"))
+    assert left_out == [
+        "Not in the ground truth, and therefore in none of the means: c, d.",
+        "Of these, predicted all the same: c. TEST.ABSENT_CLASSES: zero_if_predicted would have them in the mIoU as 0.",
+    ]
+    assert zero == [
+        "Not in the ground truth, and therefore in none of the means: d.",
+        "Predicted without being in the ground truth, and in the mIoU as 0: c.",
+    ]
+    everywhere = torch.ones(4, 4, dtype=torch.int64).tolist()
+    assert remarks(everywhere, "leave_out") == remarks(everywhere, "zero_if_predicted") == []
 
 
 def test_several_data_sets_share_the_files_and_have_a_picture_each(result, tmp_path):
     results = {"one": result, "two": result}
-    paths = write_report(results, output_dir=tmp_path, targets={}, lattice=LATTICE)
-    assert {path.name for path in paths} == {"results.json", "results.md", "route_one.png", "route_two.png"}
+    paths = write(results, tmp_path)
+    assert {path.name for path in paths} == {
+        *("results.json", "results.md", "per_image_one.csv", "per_image_two.csv", "confusion_one.csv"),
+        *("confusion_two.csv", "confusion_one.png", "confusion_two.png", "route_one.png", "route_two.png"),
+    }
     data = json.loads((tmp_path / "results.json").read_text())["datasets"]
     assert data["one"] == data["two"] and "budget_gflops" not in data["one"]
 
@@ -137,6 +264,6 @@ def test_a_failure_leaves_the_old_file_whole(folder, result, monkeypatch):
     before = (folder / "results.json").read_bytes()
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        write_report({"other": result}, output_dir=folder, targets={}, lattice=LATTICE)
+        write({"other": result}, folder)
     assert (folder / "results.json").read_bytes() == before
-    assert sorted(path.name for path in folder.iterdir()) == ["results.json", "results.md", "route.png"]
+    assert sorted(path.name for path in folder.iterdir()) == FILES

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 import pytest
 from fvcore.common.config import CfgNode
 
-from dl_lib.evaluation.budget import budget_target
-from dl_lib.evaluation.costs import ImageCosts
-from dl_lib.evaluation.evaluator import ImageRecord
+from dl_lib.evaluation.scores.budget import budget_target
+from dl_lib.evaluation.scores.costs import ImageCosts
+from dl_lib.evaluation.scores.result import ImageRecord
 from tests.published import build
 
 DIVISOR = 32
+NOTHING = ImageCosts(0, 0, 0, 0, seconds=0)
 
 
 @dataclass
@@ -31,8 +32,11 @@ def config(**budget):
 
 
 def target(cfg, *sizes, costs=None):
-    none = ImageCosts(0, 0, 0, 0, seconds=0)
-    images = [ImageRecord("", input_height=height, input_width=width, costs=none) for height, width in sizes]
+    return target_of_passes(cfg, *((size,) for size in sizes), costs=costs)
+
+
+def target_of_passes(cfg, *passes, costs=None):
+    images = [ImageRecord("", "", input_sizes=sizes, costs=NOTHING, scores=None) for sizes in passes]
     return budget_target(cfg, costs=costs or Tables(), images=images)
 
 
@@ -62,3 +66,8 @@ def test_the_cost_of_a_real_lattice_grows_with_the_padded_area(size):
 
 def test_a_target_of_nothing_is_not_divided_by():
     assert target(config(LOSS_MU=0.0), (64, 64)).overrun(1.0) is None
+
+
+def test_several_passes_over_an_image_have_the_costs_of_all_of_them():
+    found = target_of_passes(config(), ((64, 96), (32, 32)), ((64, 64),))
+    assert found.lattice_gflops == (64 * 96 + 32 * 32 + 64 * 64) / 2 * 1000 / 1e9

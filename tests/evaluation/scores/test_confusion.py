@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
 
-from dl_lib.evaluation.confusion import ConfusionMatrix, count_confusion
+from dl_lib.evaluation.scores.confusion import ConfusionMatrix, count_confusion
 
 IGNORE = 255
 

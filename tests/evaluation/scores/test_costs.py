@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dl_lib.evaluation.costs import ImageCosts, Spread, median_seconds, summarise_costs
+from dl_lib.evaluation.scores.costs import ImageCosts, Spread, median_seconds, summarise_costs
 
 
 def test_the_published_evaluators_figures():

@@ -1,6 +1,6 @@
 """The evaluator over a fake model: what it sums up, how shards merge, what it refuses."""
 
-import re
+from dataclasses import replace
 from functools import reduce
 from statistics import mean
 
@@ -8,28 +8,34 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch import nn
 
-from dl_lib.evaluation.confusion import count_confusion
-from dl_lib.evaluation.evaluator import SemSegEvaluator, Tally
-from dl_lib.evaluation.inference import evaluation_mode, inference_on_dataset
-from tests.evaluation.fakes import IGNORE, NAMES, NUM_EDGES, FakeModel, make_samples
+from dl_lib.data.errors import InvalidSampleError, MissingDataError
+from dl_lib.data.skipping import SkippedSample
+from dl_lib.evaluation.inference.run import evaluation_mode, inference_on_dataset
+from dl_lib.evaluation.scores.boundary import count_boundary
+from dl_lib.evaluation.scores.confusion import count_confusion
+from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
+from dl_lib.evaluation.scores.tally import Tally
+from tests.evaluation.fakes import IGNORE, NAMES, NUM_EDGES, FakeModel, batches_of, make_samples, predictions_of
 
 
 def make_evaluator():
     return SemSegEvaluator("fakes", class_names=NAMES, ignore_value=IGNORE)
 
 
-def batches(samples, *, size=1):
-    return [samples[start : start + size] for start in range(0, len(samples), size)]
+def process_all(evaluator, samples):
+    for sample, prediction in zip(samples, predictions_of(samples), strict=True):
+        evaluator.process(sample, prediction)
 
 
 def run(samples, *, size=1):
-    return inference_on_dataset(FakeModel(), batches(samples, size=size), make_evaluator())
+    return inference_on_dataset(FakeModel(), batches_of(samples, size=size), make_evaluator())
 
 
 def without_seconds(result):
     """Everything but the clock, and in an order of its own."""
-    images = sorted((i.image_id, i.input_height, i.input_width, i.costs.executed) for i in result.images)
+    images = sorted((i.image_id, i.input_sizes, i.costs.executed, i.scores) for i in result.images)
     return result.metrics, result.costs, images
 
 
@@ -55,7 +61,7 @@ def test_every_figure_is_that_of_its_images():
     assert result.costs.executed.average == pytest.approx(mean(executed), rel=1e-12)
     assert (result.costs.executed.maximum, result.costs.executed.minimum) == (max(executed), min(executed))
     assert result.num_images == 7
-    assert [(image.input_height, image.input_width) for image in result.images[:2]] == [(32, 64), (64, 64)]
+    assert [image.input_sizes for image in result.images[:2]] == [((32, 64),), ((64, 64),)]
     assert 0 < result.seconds_per_image < 1
 
 
@@ -66,10 +72,9 @@ def test_merged_shards_are_the_whole_even_where_one_is_empty(shards):
     tallies = []
     for shard in range(shards):
         evaluator = make_evaluator()
-        inputs = samples[shard::shards]
-        evaluator.process(inputs, [FakeModel().output(sample) for sample in inputs])
+        process_all(evaluator, samples[shard::shards])
         tallies.append(evaluator.tally())
-    merged = reduce(Tally.merged, tallies).result(dataset_name="fakes", class_names=NAMES)
+    merged = reduce(Tally.merged, tallies).result(dataset_name="fakes", class_names=NAMES, absent_rule="leave_out")
     assert without_seconds(merged) == without_seconds(whole)
     assert merged.mean_gates == pytest.approx(whole.mean_gates, rel=1e-12)
 
@@ -81,9 +86,9 @@ def test_batches_change_nothing():
 
 def test_reset_forgets_and_inference_resets():
     evaluator = make_evaluator()
-    first = inference_on_dataset(FakeModel(), batches(make_samples(2)), evaluator)
+    first = inference_on_dataset(FakeModel(), batches_of(make_samples(2)), evaluator)
     assert evaluator.tally().counts.sum() == first.metrics.pixels
-    again = inference_on_dataset(FakeModel(), batches(make_samples(2)), evaluator)
+    again = inference_on_dataset(FakeModel(), batches_of(make_samples(2)), evaluator)
     assert without_seconds(again) == without_seconds(first)
     evaluator.reset()
     assert evaluator.tally().images == () and not evaluator.tally().counts.any()
@@ -114,38 +119,125 @@ def test_every_module_gets_its_own_mode_back_even_after_an_error():
 
 
 def test_networks_without_gates_have_none():
-    result = inference_on_dataset(FakeModel(gates=False), batches(make_samples(2)), make_evaluator())
+    result = inference_on_dataset(FakeModel(gates=False), batches_of(make_samples(2)), make_evaluator())
     assert result.mean_gates is None
 
 
 def test_an_unknown_label_names_image_and_value():
     samples = make_samples(2)
-    output = FakeModel().output(samples[1])
+    (prediction,) = predictions_of(samples[1:])
     samples[1]["sem_seg"][0, 0] = 9
     with pytest.raises(ValueError, match=r"^image 'image_1' of 'fakes': .*Received: label with values 9$"):
-        make_evaluator().process(samples[1:], [output])
+        make_evaluator().process(samples[1], prediction)
 
 
 def test_an_output_of_another_size_names_the_image():
     (sample,) = make_samples(1)
-    output = FakeModel().output(sample)
-    output["sem_seg"] = output["sem_seg"][:, ::2]
+    (prediction,) = predictions_of([sample])
+    smaller = replace(prediction, classes=prediction.classes[::2])
     with pytest.raises(ValueError, match=r"^image 'image_0' of 'fakes': .*prediction=\(5, 11\), label=\(9, 11\)$"):
-        make_evaluator().process([sample], [output])
+        make_evaluator().process(sample, smaller)
 
 
-def test_the_number_of_classes_has_to_fit():
-    with pytest.raises(ValueError, match=r"has 4 classes.*Received: logits.shape=\(6, 9, 11\)$"):
-        inference_on_dataset(FakeModel(num_classes=6), batches(make_samples(1)), make_evaluator())
-
-
-def test_data_without_labels_or_outputs_cannot_be_scored():
+def test_data_that_should_have_labels_and_lacks_them():
     (sample,) = make_samples(1)
-    output = FakeModel().output(sample)
+    (prediction,) = predictions_of([sample])
     del sample["sem_seg"]
-    with pytest.raises(KeyError, match="image 'image_0' of 'fakes' has no label"):
-        make_evaluator().process([sample], [output])
-    with pytest.raises(ValueError, match=re.escape("Received: len(inputs)=1, len(outputs)=0")):
-        make_evaluator().process([sample], [])
-    with pytest.raises(ValueError, match=r"no image was evaluated.*dataset_name='fakes'"):
-        make_evaluator().evaluate()
+    with pytest.raises(InvalidSampleError, match="image 'image_0' of 'fakes' has no label"):
+        make_evaluator().process(sample, prediction)
+
+
+def test_without_a_single_image_there_is_nothing_to_report():
+    evaluator = make_evaluator()
+    evaluator.note_skipped([SkippedSample(0, "broken.png is damaged")])
+    with pytest.raises(MissingDataError, match=r"no image of fakes was evaluated.*Received: 1 samples"):
+        evaluator.evaluate()
+
+
+def test_data_without_ground_truth_has_costs_only():
+    samples = make_samples(3)
+    labelled = run(samples)
+    model = FixedModel([FakeModel().output(sample) for sample in samples])
+    for sample in samples:
+        del sample["sem_seg"]
+    evaluator = SemSegEvaluator("fakes", class_names=NAMES, ignore_value=IGNORE, labelled=False, boundary_iou=True)
+    result = inference_on_dataset(model, batches_of(samples), evaluator)
+    assert (result.metrics, result.confusion) == (None, None)
+    assert result.costs == labelled.costs and result.mean_gates == labelled.mean_gates
+    assert [image.scores for image in result.images] == [None] * 3
+
+
+class FixedModel(nn.Module):
+    """Gives prepared outputs one after the other."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.outputs = list(outputs)
+
+    def forward(self, batched_inputs):
+        return [self.outputs.pop(0) for _ in batched_inputs]
+
+
+def test_each_image_has_scores_of_its_own():
+    samples = make_samples(4)
+    samples[2]["sem_seg"][:] = IGNORE
+    result = run(samples)
+    for index in (0, 1, 3):
+        alone = run(samples[index : index + 1])
+        assert result.images[index].scores.mean_iou == alone.metrics.mean_iou
+        assert result.images[index].scores.pixel_accuracy == alone.metrics.pixel_accuracy
+    assert result.images[2].scores is None
+    assert [image.file_name for image in result.images] == [f"images/image_{index}.png" for index in range(4)]
+
+
+def test_the_rule_for_absent_classes_and_boundaries_reach_the_metrics():
+    samples = make_samples(4)
+    kinds = {
+        rule: inference_on_dataset(
+            FakeModel(),
+            batches_of(samples),
+            SemSegEvaluator("fakes", class_names=NAMES, ignore_value=IGNORE, absent_rule=rule, boundary_iou=True),
+        ).metrics
+        for rule in ("leave_out", "zero_if_predicted")
+    }
+    left_out, as_zero = kinds["leave_out"], kinds["zero_if_predicted"]
+    assert as_zero.mean_iou == pytest.approx(left_out.mean_iou * 3 / 4, rel=1e-12)
+    assert as_zero.mean_boundary_iou == pytest.approx(left_out.mean_boundary_iou * 3 / 4, rel=1e-12)
+    boundary = sum(
+        count_boundary(prediction.classes, label=sample["sem_seg"], num_classes=4, ignore_value=IGNORE)
+        for sample, prediction in zip(samples, predictions_of(samples), strict=True)
+    )
+    expected = (boundary[0] / boundary[1].double())[:3].tolist()
+    assert [score.boundary_iou for score in left_out.classes] == [*expected, None]
+
+
+def test_samples_that_were_skipped_are_noted_over_all_processes():
+    whole = run_skipping([3, 7])
+    assert [sample.index for sample in whole.skipped] == [3, 7]
+    merged = reduce(Tally.merged, [tally_skipping([index]) for index in (3, 7)])
+    assert merged.skipped == whole.skipped
+    assert merged.images != ()
+
+
+def skipping(indices):
+    batches = batches_of(make_samples(2))
+    batches.skipped = [SkippedSample(index, f"sample {index} is damaged") for index in indices]
+    return batches
+
+
+def run_skipping(indices):
+    return inference_on_dataset(FakeModel(), skipping(indices), make_evaluator())
+
+
+def tally_skipping(indices):
+    evaluator = make_evaluator()
+    inference_on_dataset(FakeModel(), skipping(indices), evaluator)
+    return evaluator.tally()
+
+
+def test_reset_forgets_what_was_skipped_and_counted_at_boundaries():
+    evaluator = SemSegEvaluator("fakes", class_names=NAMES, ignore_value=IGNORE, boundary_iou=True)
+    inference_on_dataset(FakeModel(), skipping([1]), evaluator)
+    assert evaluator.tally().boundary.any() and evaluator.tally().skipped
+    evaluator.reset()
+    assert not evaluator.tally().boundary.any() and not evaluator.tally().skipped

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dl_lib.evaluation.confusion import ConfusionMatrix
-from dl_lib.evaluation.metrics import segmentation_metrics
+from dl_lib.evaluation.scores.confusion import ConfusionMatrix
+from dl_lib.evaluation.scores.metrics import ImageScores, image_scores, segmentation_metrics
 
-REFERENCE = json.loads((Path(__file__).parents[1] / "reference/evaluation/sem_seg_evaluator.json").read_text())
+REFERENCE = json.loads((Path(__file__).parents[2] / "reference/evaluation/sem_seg_evaluator.json").read_text())
 NAMES = tuple(f"class_{index}" for index in range(19))
 IGNORE = 255
 
@@ -64,16 +64,23 @@ def test_all_but_the_mean_iou_equal_the_published_evaluator(reference_counts):
 
 
 def test_the_published_mean_iou_books_a_class_that_is_predicted_but_absent_as_zero(reference_counts):
+    metrics = segmentation_metrics(reference_counts, class_names=NAMES, absent_rule="zero_if_predicted")
+    assert 100 * metrics.mean_iou == pytest.approx(REFERENCE["published"]["mIoU"], rel=1e-12)
+    assert f"{100 * metrics.mean_iou:.2f}" == "43.76"
+    assert (metrics.classes[7].iou, metrics.classes[11].iou) == (0, None)
+    assert (metrics.absent, metrics.predicted_absent) == (("class_7", "class_11"), ("class_7",))
+    left_out = segmentation_metrics(reference_counts, class_names=NAMES)
+    for name in ("frequency_weighted_iou", "mean_accuracy", "pixel_accuracy"):
+        assert getattr(metrics, name) == getattr(left_out, name)
+
+
+def test_by_default_absent_classes_are_in_no_mean(reference_counts):
     """Classes 7 and 11 do not occur; 7 is predicted on 133 pixels, 11 never."""
     metrics = segmentation_metrics(reference_counts, class_names=NAMES)
     assert metrics.absent == ("class_7", "class_11")
     assert [metrics.classes[index].predicted_pixels for index in (7, 11)] == [133, 0]
     assert 100 * metrics.mean_iou == pytest.approx(REFERENCE["miou_if_averaged_over_gt_classes_only"], rel=1e-12)
     assert f"{100 * metrics.mean_iou:.3f}" == "46.338"
-    # Theirs: the same 17 values, divided by 18.
-    published = 100 * metrics.mean_iou * 17 / 18
-    assert published == pytest.approx(REFERENCE["published"]["mIoU"], rel=1e-12)
-    assert f"{published:.3f}" == "43.764"
 
 
 def scores_by_loops(counts):
@@ -131,6 +138,33 @@ def test_false_positives_of_an_absent_class_count_against_the_classes_they_belon
     assert (right.mean_iou, right.absent) == (1.0, ("c",))
     assert (wrong.mean_iou, wrong.absent) == (0.75, ("c",))
     assert wrong.classes[2].iou is None and wrong.classes[2].predicted_pixels == 4
+
+
+def test_boundaries_are_scored_by_their_own_counts_over_the_same_classes():
+    counts = torch.tensor([[8, 0, 2], [0, 8, 0], [0, 0, 0]])
+    boundary = torch.tensor([[1, 3, 0], [4, 4, 2]])
+    left_out, zero = (
+        segmentation_metrics(counts, class_names="abc", absent_rule=rule, boundary=boundary)
+        for rule in ("leave_out", "zero_if_predicted")
+    )
+    assert [score.boundary_iou for score in left_out.classes] == [0.25, 0.75, None]
+    assert [score.boundary_iou for score in zero.classes] == [0.25, 0.75, 0]
+    assert (left_out.mean_boundary_iou, zero.mean_boundary_iou) == (0.5, 1 / 3)
+    plain = segmentation_metrics(counts, class_names="abc")
+    assert plain.mean_boundary_iou is None and plain.classes[0].boundary_iou is None
+    assert plain.mean_iou == left_out.mean_iou
+
+
+@settings(max_examples=50, deadline=None)
+@given(count_matrices)
+def test_the_scores_of_an_image_are_those_of_a_data_set_of_one(counts):
+    counts = torch.tensor(counts)
+    metrics = segmentation_metrics(counts, class_names=[str(c) for c in range(len(counts))])
+    assert image_scores(counts) == ImageScores(metrics.mean_iou, metrics.pixel_accuracy)
+
+
+def test_an_image_without_labelled_pixels_has_no_scores():
+    assert image_scores(torch.zeros(3, 3, dtype=torch.int64)) is None
 
 
 def test_nothing_to_score_is_an_error():

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from fvcore.common.config import CfgNode
 
-from dl_lib.evaluation.costs import MFLOPS_PER_GFLOP
-from dl_lib.evaluation.evaluator import ImageRecord
+from dl_lib.evaluation.scores.costs import MFLOPS_PER_GFLOP
+from dl_lib.evaluation.scores.result import ImageRecord
 from dl_lib.modeling.dynamic.cost import MADDS_PER_MFLOP, NetworkCosts
 
 __all__ = ["BudgetTarget", "budget_target"]
@@ -28,7 +28,7 @@ class BudgetTarget:
 
     Attributes:
         share: the share of the whole lattice's cost that the expected cost should have (`MODEL.BUDGET.LOSS_MU`).
-        lattice_gflops: GFLOPs per image of the whole lattice, all gates open; the mean over the images.
+        lattice_gflops: GFLOPs per image of the whole lattice, all gates open, in all passes; the mean over the images.
     """
 
     share: float
@@ -47,8 +47,9 @@ class BudgetTarget:
 def budget_target(cfg: CfgNode, *, costs: NetworkCosts, images: Sequence[ImageRecord]) -> BudgetTarget | None:
     """The target on these images; None where the configuration imposes no budget.
 
-    The lattice is measured at the size of each image. Where the configuration gives `FLOPS_ALL` and a training crop,
-    that is taken for the cost at the crop, and the other sizes' costs are scaled with it.
+    The lattice is measured at the size of each image; where an image is run in several passes, at that of each of
+    them, and their costs are added up. Where the configuration gives `FLOPS_ALL` and a training crop, that is taken
+    for the cost at the crop, and the other sizes' costs are scaled with it.
 
     Args:
         cfg: the run's configuration.
@@ -58,7 +59,7 @@ def budget_target(cfg: CfgNode, *, costs: NetworkCosts, images: Sequence[ImageRe
     budget, crop = cfg.MODEL.BUDGET, cfg.INPUT.CROP_SIZE
     if not budget.CONSTRAIN:
         return None
-    sizes = Counter((image.input_height, image.input_width) for image in images)
+    sizes = Counter(size for image in images for size in image.input_sizes)
     madds = math.fsum(count * costs.table(*size).expected_all_open for size, count in sizes.items()) / len(images)
     if budget.FLOPS_ALL > 0 and crop:
         madds *= budget.FLOPS_ALL * MADDS_PER_MFLOP / costs.table(*crop).expected_all_open

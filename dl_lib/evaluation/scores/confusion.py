@@ -72,11 +72,16 @@ class ConfusionMatrix:
         """int64 (num_classes, num_classes), [true, predicted], on the device of the last prediction."""
         return self._counts
 
-    def update(self, prediction: Tensor, *, label: Tensor) -> None:
-        """Adds one image (or several: any shape), see `count_confusion`; an error leaves the counts as they were."""
+    def update(self, prediction: Tensor, *, label: Tensor) -> Tensor:
+        """Adds one image (or several: any shape), see `count_confusion`; an error leaves the counts as they were.
+
+        Returns:
+            The counts of this image alone.
+        """
         new = count_confusion(prediction, label=label, num_classes=self.num_classes, ignore_value=self.ignore_value)
         # Not in place: a tensor made under inference_mode may not be changed outside of it.
         self._counts = self._counts.to(new.device) + new
+        return new
 
 
 def _check_integers(values: Tensor, *, name: str) -> None:

@@ -1,0 +1,146 @@
+"""`compare_runs.py RUN...`: the scores and costs of several runs side by side."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from dl_lib.cli.errors import user_errors
+from dl_lib.config import ConfigError
+from dl_lib.utils.files import RESULTS_NAME, write_atomically
+
+__all__ = ["main"]
+
+_NOT_THERE = "-"
+_SCORES = ("mIoU", "fwIoU", "mACC", "pACC")
+_COSTS = {"expected": "expected", "real": "real", "real_complete": "complete", "executed": "executed"}
+_LEGEND = (
+    "Scores in percent; GFLOPs (1e9 multiply-adds) per image, average over the data set: expected, real as the paper "
+    "counts it, complete with everything that has to run, executed; s: seconds per image, median, on whatever machine "
+    "each run was evaluated."
+)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run's results on one data set.
+
+    Attributes:
+        name: of the run's folder.
+        dataset: its name.
+        values: what results.json holds under it.
+        parameters: how many values the model learns; None where that is not written down.
+    """
+
+    name: str
+    dataset: str
+    values: Mapping[str, Any]
+    parameters: int | None
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print a table with a line for each run and data set; with `--output` also write it down."""
+    parser = argparse.ArgumentParser(
+        prog="compare_runs.py",
+        description="Print the scores and costs of several evaluated runs in one table.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=f"a run's folder, with a {RESULTS_NAME}")
+    parser.add_argument("--classes", action="store_true", help="also the IoU of each class, side by side")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write comparison.md and comparison.json there, too")
+    arguments = parser.parse_args(argv)
+    with user_errors(parser.prog):
+        runs = [run for folder in arguments.runs for run in _read(folder, among=arguments.runs)]
+    print(_format(runs, classes=arguments.classes, style="simple"))
+    if arguments.output is not None:
+        markdown = f"# Comparison\n\n{_format(runs, classes=arguments.classes, style='github')}\n"
+        write_atomically(arguments.output / "comparison.md", markdown)
+        write_atomically(arguments.output / "comparison.json", json.dumps(_as_list(runs), indent=2) + "\n")
+        print(f"\ncomparison.md and comparison.json are in {arguments.output.absolute()}")
+
+
+def _read(folder: Path, *, among: Sequence[Path]) -> list[_Run]:
+    """The results in a run's folder; runs whose folders have the same name are told apart by their paths."""
+    path = folder / RESULTS_NAME
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(
+            f"there are no results in this folder; evaluate the run with dl_test --config-file {folder}, or name the "
+            f"folder that holds its {RESULTS_NAME}. Received: RUN={str(folder)!r} ({error.strerror})"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(
+            f"{path} is no JSON, or damaged; evaluate the run once more. Received: {type(error).__name__}: {error}"
+        ) from error
+    datasets = content.get("datasets") if isinstance(content, dict) else None
+    if not isinstance(datasets, dict) or not all(_is_complete(values) for values in datasets.values()):
+        raise ConfigError(
+            f"{path} lacks what an evaluation writes there; evaluate the run once more. "
+            f"Received: {sorted(content) if isinstance(content, dict) else type(content).__name__}"
+        )
+    own_name = folder.resolve().name
+    is_shared = sum(other.resolve().name == own_name for other in among) > 1
+    name = str(folder) if is_shared else own_name
+    return [_Run(name, dataset, values, content.get("parameters")) for dataset, values in datasets.items()]
+
+
+def _is_complete(values: Any) -> bool:
+    costs = values.get("costs_gflops") if isinstance(values, dict) else None
+    if not isinstance(costs, dict) or "seconds_per_image" not in values:
+        return False
+    return all(isinstance(costs.get(kind), dict) and "avg" in costs[kind] for kind in _COSTS)
+
+
+def _format(runs: Sequence[_Run], *, classes: bool, style: str) -> str:
+    headers = ["data set", "run", *_SCORES, *_COSTS.values(), "s", "parameters"]
+    # By data sets: what can be compared stands together.
+    order = {name: place for place, name in enumerate(dict.fromkeys(run.dataset for run in runs))}
+    by_dataset = sorted(runs, key=lambda run: order[run.dataset])
+    decimals = 4 if any(run.values["costs_gflops"]["real_complete"]["avg"] >= 1 for run in runs) else 6
+    parts = [
+        _table([_row(run, decimals=decimals) for run in by_dataset], headers=headers, style=style, text_columns=2),
+        _LEGEND,
+    ]
+    if classes:
+        for dataset in order:
+            same = [run for run in runs if run.dataset == dataset]
+            headers = [f"IoU (%) on {dataset}", *(run.name for run in same)]
+            if rows := _class_rows(same):
+                parts.append(_table(rows, headers=headers, style=style, text_columns=1))
+    return "\n\n".join(parts)
+
+
+def _row(run: _Run, *, decimals: int) -> list[str]:
+    costs = [f"{run.values['costs_gflops'][kind]['avg']:.{decimals}f}" for kind in _COSTS]
+    parameters = _NOT_THERE if run.parameters is None else f"{run.parameters:,}"
+    scores = [_percent(run.values.get(score)) for score in _SCORES]
+    return [run.dataset, run.name, *scores, *costs, f"{run.values['seconds_per_image']:.4f}", parameters]
+
+
+def _class_rows(runs: Sequence[_Run]) -> list[list[str]]:
+    """Every class that one of the runs knows."""
+    classes = [run.values.get("classes", {}) for run in runs]
+    names = dict.fromkeys(name for known in classes for name in known)
+    return [[name, *(_percent(known.get(name, {}).get("IoU")) for known in classes)] for name in names]
+
+
+def _table(rows: Sequence[Sequence[str]], *, headers: Sequence[str], style: str, text_columns: int) -> str:
+    align = ["left"] * text_columns + ["right"] * (len(headers) - text_columns)
+    return tabulate(rows, headers=headers, tablefmt=style, colalign=align, disable_numparse=True)
+
+
+def _percent(share: float | None) -> str:
+    return _NOT_THERE if share is None else f"{100 * share:.2f}"
+
+
+def _as_list(runs: Sequence[_Run]) -> list[dict[str, Any]]:
+    return [
+        {"run": run.name, "dataset": run.dataset, "parameters": run.parameters, "results": run.values} for run in runs
+    ]

@@ -1,0 +1,85 @@
+"""Running an image in overlapping windows: where they lie, and how what is said of them becomes one.
+
+Windows begin at multiples of the logits' stride, 4 pixels, so that their logits lie on one grid. There they are
+averaged, at a sixteenth of the pixels; upsampling is linear, and away from the windows' edges it makes no difference
+whether one averages before or after it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from torch import Tensor
+
+from dl_lib.modeling.dynamic.lattice import FINEST_STRIDE
+from dl_lib.modeling.meta_arch.coarse import CoarseLogits
+
+__all__ = ["run_in_windows", "window_starts"]
+
+
+def run_in_windows(
+    image: Tensor, *, run: Callable[[Tensor], CoarseLogits], window: tuple[int, int], overlap: float
+) -> CoarseLogits:
+    """The mean logits of all windows; an image that fits into one is run as it is.
+
+    Args:
+        image: (3, H, W).
+        run: one pass of the network over an image.
+        window: (height, width) in pixels.
+        overlap: of neighbouring windows, at least, as a share of the window.
+    """
+    height, width = image.shape[-2:]
+    tops = window_starts(height, window=window[0], overlap=overlap)
+    lefts = window_starts(width, window=window[1], overlap=overlap)
+    first, *others = itertools.product(tops, lefts)
+    logits = run(image[:, : window[0], : window[1]])
+    if not others:
+        return logits
+    total = logits.blank((_cells(height), _cells(width)))
+    times = total.new_zeros(total.shape[1:])
+    _add_window(logits, total=total, times=times, corner=first)
+    for top, left in others:
+        logits = run(image[:, top : top + window[0], left : left + window[1]])
+        _add_window(logits, total=total, times=times, corner=(top, left))
+    return replace(logits, values=total / times, size=(height, width))
+
+
+def window_starts(side: int, *, window: int, overlap: float) -> tuple[int, ...]:
+    """Where windows begin along one side, in pixels: evenly spread multiples of 4, from 0 to the last that is needed.
+
+    The last one ends at the image's edge or, where that is at no multiple of 4, up to 3 pixels beyond, and is cut off.
+
+    Args:
+        side: of the image, in pixels.
+        window: its side, a multiple of 4.
+        overlap: of neighbours, at least, as a share of the window.
+
+    Raises:
+        ValueError: if neighbours would lie less than 4 pixels apart.
+    """
+    step = (window - math.ceil(overlap * window)) // FINEST_STRIDE  # in cells, as everything from here on
+    if step < 1:
+        raise ValueError(
+            f"windows have to lie at least {FINEST_STRIDE} pixels apart; let them overlap less. "
+            f"Received: window={window}, overlap={overlap}"
+        )
+    last = math.ceil(max(0, side - window) / FINEST_STRIDE)
+    gaps = math.ceil(last / step)
+    return tuple(FINEST_STRIDE * (number * last // gaps) for number in range(gaps + 1)) if gaps else (0,)
+
+
+def _add_window(logits: CoarseLogits, *, total: Tensor, times: Tensor, corner: tuple[int, int]) -> None:
+    """Adds a window's logits to those of the whole image, without those of its padding, and counts where."""
+    rows, columns = (_cells(side) for side in logits.size)
+    top, left = (start // FINEST_STRIDE for start in corner)
+    place = (..., slice(top, top + rows), slice(left, left + columns))
+    total[place] += logits.values[:, :rows, :columns]
+    times[place] += 1
+
+
+def _cells(side: int) -> int:
+    """Logits along a side of the image, the last of which may be for less than 4 pixels."""
+    return math.ceil(side / FINEST_STRIDE)

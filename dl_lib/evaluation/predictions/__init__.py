@@ -1,0 +1,1 @@
+"""Predictions as files: label images, run lengths, the archives that servers take."""

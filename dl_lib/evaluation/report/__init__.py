@@ -1,0 +1,1 @@
+"""What an evaluation tells people and programs: tables, records, pictures."""

@@ -1,0 +1,124 @@
+"""Several runs in one table, each cell the figure that its results.json holds."""
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+from dl_lib.cli.compare_runs import main
+from dl_lib.evaluation.inference.run import inference_on_dataset
+from dl_lib.evaluation.report.write import write_report
+from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
+from tests.evaluation.fakes import IGNORE, NAMES, FakeModel, batches_of, make_samples
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two runs' folders with one and with two data sets, the second one without ground truth there."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, sets in (("first", ["some_val"]), ("second", ["some_val", "some_test"])):
+        results = {dataset: evaluate(dataset, seed=len(name), labelled="val" in dataset) for dataset in sets}
+        write_report(results, output_dir=folder / name, targets={}, lattice=None, parameters=1234567)
+    return folder
+
+
+def evaluate(dataset, *, seed, labelled):
+    evaluator = SemSegEvaluator(dataset, class_names=NAMES, ignore_value=IGNORE)
+    result = inference_on_dataset(FakeModel(), batches_of(make_samples(3, seed=seed)), evaluator)
+    return result if labelled else replace(result, metrics=None, confusion=None)
+
+
+def results_of(folder):
+    return json.loads((folder / "results.json").read_text())["datasets"]
+
+
+def compare(capsys, *words):
+    main([str(word) for word in words])
+    return capsys.readouterr().out
+
+
+def markdown_rows(text):
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|") and not line.startswith(("|:", "|-"))
+    ]
+
+
+def test_every_cell_is_a_figure_of_its_run(runs, tmp_path, capsys):
+    printed = compare(capsys, runs / "first", runs / "second", "--output", tmp_path / "new")
+    rows = markdown_rows((tmp_path / "new" / "comparison.md").read_text())
+    assert rows[0] == [
+        *("data set", "run", "mIoU", "fwIoU", "mACC", "pACC"),
+        *("expected", "real", "complete", "executed", "s", "parameters"),
+    ]
+    assert [row[:2] for row in rows[1:]] == [["some_val", "first"], ["some_val", "second"], ["some_test", "second"]]
+    for dataset, run, *cells in rows[1:]:
+        values = results_of(runs / run)[dataset]
+        costs = [values["costs_gflops"][kind]["avg"] for kind in ("expected", "real", "real_complete", "executed")]
+        assert [float(cell) for cell in cells[4:8]] == pytest.approx(costs, abs=5.1e-7)  # of networks below 1 GFLOP
+        assert float(cells[8]) == pytest.approx(values["seconds_per_image"], abs=5.1e-5)
+        assert cells[9] == "1,234,567"
+        if dataset == "some_val":
+            shares = [values[name] for name in ("mIoU", "fwIoU", "mACC", "pACC")]
+            assert [float(cell) for cell in cells[:4]] == pytest.approx([100 * share for share in shares], abs=0.0051)
+        else:
+            assert cells[:4] == ["-"] * 4
+    for row in rows:
+        assert re.search(r"\s+".join(map(re.escape, row)), printed)
+    written = json.loads((tmp_path / "new" / "comparison.json").read_text())
+    assert [(one["run"], one["dataset"], one["parameters"]) for one in written] == [
+        *(("first", "some_val", 1234567), ("second", "some_val", 1234567), ("second", "some_test", 1234567)),
+    ]
+    assert written[2]["results"] == results_of(runs / "second")["some_test"]
+
+
+def test_classes_stand_side_by_side(runs, tmp_path, capsys):
+    compare(capsys, runs / "second", runs / "first", "--classes", "--output", tmp_path)
+    rows = markdown_rows((tmp_path / "comparison.md").read_text())
+    table = rows[4:]
+    assert table[0] == ["IoU (%) on some_val", "second", "first"]  # in the order of the command line
+    expected = [results_of(runs / run)["some_val"]["classes"] for run in ("second", "first")]
+    for name, cells in zip(NAMES[:3], (row[1:] for row in table[1:]), strict=False):
+        assert [float(cell) for cell in cells] == pytest.approx(
+            [100 * run[name]["IoU"] for run in expected], abs=0.0051
+        )
+    assert table[4] == ["never", "-", "-"]
+    assert len(table) == 1 + len(NAMES)  # nothing of the data set without ground truth
+
+
+def test_runs_of_the_same_name_are_told_apart(runs, tmp_path, capsys):
+    other = tmp_path / "first"
+    other.mkdir()
+    (other / "results.json").write_bytes((runs / "first" / "results.json").read_bytes())
+    printed = compare(capsys, runs / "first", other, runs / "second")
+    assert str(runs / "first") in printed and str(other) in printed and f"{runs}/second" not in printed
+
+
+def test_older_results_lack_the_parameters(runs, tmp_path, capsys):
+    content = json.loads((runs / "first" / "results.json").read_text())
+    del content["parameters"]
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    assert re.search(r"some_val .* -\n", compare(capsys, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there are no results in this folder; evaluate the run with dl_test"),
+        ("{", "is no JSON, or damaged"),
+        ("[]", "lacks what an evaluation writes there; evaluate the run once more. Received: list"),
+        ('{"datasets": 3}', "Received: ['datasets']"),
+        ('{"datasets": {"a": {"mIoU": 0.5}}}', "lacks what an evaluation writes"),
+        ('{"datasets": {"a": {"seconds_per_image": 1, "costs_gflops": {"expected": {}}}}}', "lacks what"),
+    ],
+)
+def test_folders_without_usable_results(tmp_path, capsys, content, message):
+    if content is not None:
+        (tmp_path / "results.json").write_text(content)
+    with pytest.raises(SystemExit) as caught:
+        main([str(tmp_path)])
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("compare_runs.py: error: ") and message in error and error.count("\n") == 1

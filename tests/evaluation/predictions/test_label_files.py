@@ -1,0 +1,72 @@
+"""Label images read back by other libraries than those that wrote them."""
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dl_lib.data.datasets.cityscapes_labels import CITYSCAPES_LABELS
+from dl_lib.data.datasets.voc import VOC_PALETTE
+from dl_lib.data.errors import InvalidSampleError
+from dl_lib.data.reading import read_label
+from dl_lib.evaluation.predictions.label_files import LabelPngWriter, encode_label, label_path
+from tests.evaluation.fakes import make_samples, predictions_of
+
+
+def classes(count, dtype=np.uint8):
+    return np.random.default_rng(0).integers(0, count, (37, 53)).astype(dtype)
+
+
+def test_cityscapes_gets_the_ids_of_its_labels():
+    train_ids = classes(19)
+    picture = Image.open(io.BytesIO(encode_label(train_ids, benchmark="cityscapes")))
+    id_of = {label.train_id: label.id for label in CITYSCAPES_LABELS if not label.ignore_in_eval}
+    assert picture.mode == "L"
+    assert np.array(picture).tolist() == [[id_of[value] for value in row] for row in train_ids.tolist()]
+
+
+def test_voc_gets_indices_into_its_palette():
+    ids = classes(21)
+    data = encode_label(ids, benchmark="voc")
+    picture = Image.open(io.BytesIO(data))
+    assert picture.mode == "P" and (np.array(picture) == ids).all()
+    seen = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]  # opencv shows the colours
+    assert (seen == np.array(VOC_PALETTE, np.uint8)[ids]).all()
+
+
+@pytest.mark.parametrize(("count", "dtype", "bits"), [(256, np.uint8, 8), (257, np.int32, 16), (60000, np.int32, 16)])
+def test_others_get_class_indices(count, dtype, bits, tmp_path):
+    ids = classes(count, dtype)
+    path = tmp_path / "label.png"
+    path.write_bytes(encode_label(ids, benchmark=""))
+    read = read_label(str(path))  # as our own data sets read labels
+    assert read.dtype.itemsize == bits // 8 and (read == ids).all()
+
+
+def test_a_class_beyond_16_bits_is_not_wrapped():
+    with pytest.raises(ValueError, match=r"coco_rle\. Received: classes.max\(\)=65536$"):
+        encode_label(np.array([[1, 65536]], np.int32), benchmark="")
+
+
+def test_there_is_a_file_for_each_image_and_folders_in_ids_stay(tmp_path):
+    samples = make_samples(2)
+    samples[1]["image_id"] = "city/image.one"
+    writer = LabelPngWriter(tmp_path / "labels", benchmark="")
+    writer.open()
+    predictions = predictions_of(samples)
+    for prediction in predictions:
+        writer.process(prediction)
+    writer.close()
+    for name, prediction in zip(("image_0.png", "city/image.one.png"), predictions, strict=True):
+        read = torch.from_numpy(cv2.imread(str(tmp_path / "labels" / name), cv2.IMREAD_UNCHANGED))
+        assert torch.equal(read, prediction.classes)
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2
+
+
+@pytest.mark.parametrize("image_id", ["../a", "/etc/a", "a/../../b", ""])
+def test_an_id_does_not_lead_out_of_the_folder(tmp_path, image_id):
+    with pytest.raises(InvalidSampleError, match=r"leads out of there.*Received: image_id="):
+        label_path(tmp_path, image_id)
