@@ -1,0 +1,89 @@
+"""`browse_dataset.py NAME`: images with their labels over them, before and after augmentation, as one picture."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dl_lib.cli.datasets import dataset_parser, read_dataset_config
+from dl_lib.cli.errors import user_errors
+from dl_lib.cli.words import positive
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dl_lib.config import CfgNode
+    from dl_lib.data.catalog import DatasetMeta
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write a contact sheet; see `browse_dataset.py --help`."""
+    parser = dataset_parser(
+        prog="browse_dataset.py",
+        description="Write a contact sheet of a data set: images, labels over them, and what the augmentation that the "
+        "configuration asks for (INPUT) makes of both.",
+    )
+    parser.add_argument("--output", type=Path, metavar="PNG", help="(default: output/browse_NAME.png)")
+    parser.add_argument("--count", type=positive, default=6, metavar="N", help="images, evenly spread (default: 6)")
+    parser.add_argument("--variants", type=positive, default=3, metavar="N", help="augmentations of each (default: 3)")
+    parser.add_argument("--cell-width", type=positive, default=320, metavar="PX", help="of each picture (default: 320)")
+    arguments = parser.parse_intermixed_args(argv)
+    path = arguments.output or Path("output", f"browse_{arguments.name}.png")
+    with user_errors(parser.prog):
+        from dl_lib.evaluation.report.canvas import encode_png
+        from dl_lib.utils.files import write_atomically
+
+        sheet = _draw(arguments)
+        write_atomically(path, encode_png(sheet))
+    print(f"{sheet.shape[1]} x {sheet.shape[0]} pixels (width x height): {path.absolute()}")
+
+
+def _draw(arguments: argparse.Namespace) -> np.ndarray:
+    import numpy as np
+
+    from dl_lib.data import DatasetCatalog
+    from dl_lib.data.contact_sheet import draw_contact_sheet, draw_key
+    from dl_lib.utils.progress import progress_bar
+
+    cfg, meta = read_dataset_config(arguments)
+    dataset = DatasetCatalog.get(arguments.name)
+    indices = np.linspace(0, len(dataset) - 1, min(arguments.count, len(dataset))).round().astype(int).tolist()
+    variants = arguments.variants if meta.labelled else 0
+    titles = ["image", *(["label"] if meta.labelled else []), *(f"augmented {n + 1}" for n in range(variants))]
+    rows, captions = [], []
+    with progress_bar(len(indices), description=f"drawing {arguments.name}", unit="image") as bar:
+        for index in indices:
+            sample = dataset[index]
+            rows.append(_row(sample, cfg=cfg, meta=meta, index=index, variants=variants))
+            captions.append(f"{index}: {sample['image_id']}, {sample['image'].shape[1]} x {sample['image'].shape[0]}")
+            bar.update()
+    key = draw_key(meta, width=len(titles) * arguments.cell_width)
+    return draw_contact_sheet(rows, titles=titles, captions=captions, cell_width=arguments.cell_width, key=key)
+
+
+def _row(sample: Any, *, cfg: CfgNode, meta: DatasetMeta, index: int, variants: int) -> list[np.ndarray]:
+    import numpy as np
+
+    from dl_lib.data.build import build_train_augmentations
+    from dl_lib.data.contact_sheet import overlay_label
+    from dl_lib.data.mapper import DatasetMapper
+
+    if not meta.labelled:
+        return [sample["image"]]
+    mapper = DatasetMapper(
+        build_train_augmentations(cfg),
+        channel_order="RGB",
+        num_classes=meta.num_classes,
+        ignore_value=meta.ignore_value,
+        transform_label=True,
+    )
+    pictures = [sample["image"], overlay_label(sample["image"], sample["sem_seg"], meta=meta)]
+    for epoch in range(variants):
+        mapped = mapper(sample, rng=np.random.default_rng([max(0, cfg.SEED), epoch, index]))  # as in training
+        image, label = mapped["image"].permute(1, 2, 0).numpy(), mapped["sem_seg"].numpy()
+        pictures.append(overlay_label(image, label, meta=meta))
+    return pictures

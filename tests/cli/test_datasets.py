@@ -1,0 +1,102 @@
+"""The commands that look at one data set, on miniature trees with defects put in."""
+
+import cv2
+import numpy as np
+import pytest
+
+from dl_lib.cli import browse_dataset, check_dataset
+from tests.trees import save_png, write_cityscapes, write_voc
+
+NAME = "cityscapes_fine_sem_seg_train"
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("DL_DATASETS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(command, *words):
+    """The status that a command ends with."""
+    with pytest.raises(SystemExit) as end:
+        command.main(list(words))
+    return end.value.code
+
+
+def test_a_sound_data_set_is_fit(root, capsys):
+    write_cityscapes(root)
+    check_dataset.main([NAME, "--workers", "0"])
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{NAME}: 2 samples read")
+    assert printed.endswith("fit to train on: yes\n")
+    rows = [line.split() for line in printed.splitlines() if line.strip().startswith("0 ")]
+    assert rows[0][:2] == ["0", "road"]
+
+
+def test_every_defect_is_named(root, capsys):
+    write_cityscapes(root, images_per_city=3)
+    labels = sorted((root / "cityscapes/gtFine/train").rglob("*_labelIds.png"))
+    images = sorted((root / "cityscapes/leftImg8bit/train").rglob("*.png"))
+    labels[0].unlink()
+    images[1].unlink()
+    images[2].write_bytes(images[2].read_bytes()[:500])
+    save_png(labels[3], np.full((64, 128), 77, np.uint8))
+    save_png(labels[4], np.full((32, 128), 7, np.uint8))
+    assert run(check_dataset, NAME, "--workers", "1") == 1
+    printed = capsys.readouterr().out
+    assert "1 x image without a label:\n  aachen_000000_000019\n" in printed
+    assert "1 x label or name in a list without an image:\n  aachen_000001_000019\n" in printed
+    assert f"1 x file that cannot be read:\n  {images[2]} is damaged or cut off" in printed
+    assert f"1 x label with ids that are no class:\n  {labels[3]} holds ids that Cityscapes does not have" in printed
+    assert "1 x label that is not of its image's size:\n  bochum_000004_000019" in printed
+    assert printed.endswith("fit to train on: NO\n")
+
+
+def test_long_lists_are_cut_unless_asked_for(root, capsys):
+    write_cityscapes(root, images_per_city=6)
+    for label in (root / "cityscapes/gtFine/train").rglob("*_labelIds.png"):
+        save_png(label, np.full((64, 128), 77, np.uint8))
+    assert run(check_dataset, NAME, "--workers", "0") == 1
+    assert "12 x label" in (printed := capsys.readouterr().out)
+    assert "... and 2 more (--all prints them)" in printed
+    assert run(check_dataset, NAME, "--workers", "0", "--all") == 1
+    assert capsys.readouterr().out.count("holds ids that Cityscapes") == 12
+
+
+def test_an_unlabelled_data_set_is_not_fit_to_train_on(root, capsys):
+    write_voc(root)
+    assert run(check_dataset, "voc_2012_sem_seg_test", "--workers", "0") == 1
+    assert capsys.readouterr().out.endswith("fit to train on: NO (it has no labels)\n")
+
+
+def test_folders_from_the_command_line(root, capsys):
+    for name in ("a", "b/c"):
+        save_png(root / f"images/{name}.png", np.zeros((8, 8, 3), np.uint8))
+        save_png(root / f"labels/{name}.png", np.ones((8, 8), np.uint8))
+    entry = "{NAME: own_on_the_line, IMAGES: images, LABELS: labels, CLASSES: [x, y]}"
+    check_dataset.main(["own_on_the_line", "--workers", "0", f"DATASETS.FOLDERS=[{entry}]"])
+    assert "own_on_the_line: 2 samples read" in capsys.readouterr().out
+    assert run(check_dataset, "other", "DATASETS.FOLDERS=[{NAME: other, IMAGES: images}]") == 2
+    assert "CLASSES is missing" in capsys.readouterr().err
+
+
+def test_an_unknown_name_is_answered_with_near_ones(root, capsys):
+    assert run(check_dataset, "cityscapes_fine_sem_seg_trian") == 2
+    assert "nearest: cityscapes_fine_sem_seg_train" in capsys.readouterr().err
+
+
+def test_a_contact_sheet_shows_images_labels_and_variants(root, capsys):
+    write_cityscapes(root)
+    words = [NAME, "--count", "2", "--variants", "1", "--cell-width", "128", "--output", "sheet.png"]
+    browse_dataset.main([*words, "INPUT.MIN_SIZE_TRAIN=[64]", "INPUT.CROP_SIZE=[64, 64]", "INPUT.FLIP_PROB=0"])
+    sheet = cv2.imread(str(root / "sheet.png"))[..., ::-1]
+    assert str(root / "sheet.png") in capsys.readouterr().out
+    image = cv2.imread(str(next((root / "cityscapes/leftImg8bit/train/aachen").glob("*.png"))))[..., ::-1]
+    assert (cv2.matchTemplate(sheet, image, cv2.TM_SQDIFF) == 0).sum() == 1, "the image stands there as it is"
+
+
+def test_unlabelled_images_are_shown_alone(root):
+    write_voc(root)
+    browse_dataset.main(["voc_2012_sem_seg_test"])
+    assert cv2.imread(str(root / "output/browse_voc_2012_sem_seg_test.png")) is not None
