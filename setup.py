@@ -60,6 +60,7 @@ setup(
             "ruff>=0.9",
             "scikit-learn>=1.3",
             "scipy>=1.11",
+            "timm>=1.0.31",
             "types-PyYAML>=6.0",
         ],
     },

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from dl_lib.benchmark.cases import Case, Run, Settings
 from dl_lib.utils.progress import progress_bar
 
-__all__ = ["MATMUL_SIDE", "Measurement", "Memory", "Results", "Timing", "measure", "measure_memory"]
+__all__ = ["MATMUL_SIDE", "Measurement", "Memory", "Results", "Timing", "measure", "measure_memory", "take_turns"]
 
 WARM_UP_ROUNDS = 2
 MATMUL_SIDE = 2048
@@ -94,7 +94,7 @@ def measure(cases: Sequence[Case], settings: Settings, *, repeats: int) -> Resul
             bar.update()
         for group in groups:
             runs = {MATMUL: _matmul(settings)} | {case.name: case.prepare(settings) for case in group}
-            timed = _take_turns(runs, repeats=repeats, bar=bar, uses_gpu=settings.device != "cpu")
+            timed = take_turns(runs, repeats=repeats, bar=bar, uses_gpu=settings.device != "cpu")
             matmul = timed.pop(MATMUL)
             matmul_seconds += matmul.seconds
             timings |= timed
@@ -115,7 +115,15 @@ def _matmul(settings: Settings) -> Run:
     return run
 
 
-def _take_turns(runs: Mapping[str, Run], *, repeats: int, bar: tqdm, uses_gpu: bool) -> dict[str, Timing]:
+def take_turns(runs: Mapping[str, Run], *, repeats: int, bar: tqdm, uses_gpu: bool) -> dict[str, Timing]:
+    """Calls each run once a round, so that what disturbs the machine disturbs all of them.
+
+    Args:
+        runs: what is called, by name; each gives the GFLOPs of one image.
+        repeats: timed rounds, after `WARM_UP_ROUNDS` without time.
+        bar: goes on by one with each call.
+        uses_gpu: whether a call is over only when the GPU is done.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     gflops = {}
     for _ in range(WARM_UP_ROUNDS + repeats):

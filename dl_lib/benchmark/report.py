@@ -11,7 +11,7 @@ from tabulate import tabulate
 from dl_lib.benchmark.cases import EvaluationCase, TrainingCase
 from dl_lib.benchmark.measure import MATMUL_SIDE, WARM_UP_ROUNDS, Measurement, Results, Timing
 
-__all__ = ["format_markdown", "results_as_dict"]
+__all__ = ["format_markdown", "markdown_table", "results_as_dict"]
 
 _UNITS = {
     "seconds": "of one call; quartiles, median and minimum of the timed rounds",
@@ -124,7 +124,7 @@ def _evaluation_table(measurements: Sequence[Measurement], *, matmul: Timing) ->
         rows.append([*names, f"{timing.median_seconds:.4f}", *ratios, *rate, f"{m.memory.peak_mib:.0f}"])
     names = ["size", "gates", "variant", "execution"]
     values = ["seconds", "time ratio", "cost ratio", "GFLOPs", "GMAC/s", "share", "peak MiB"]
-    return _table(rows, headers=names + values, num_names=len(names))
+    return markdown_table(rows, headers=names + values, num_names=len(names))
 
 
 def _training_table(measurements: Sequence[Measurement]) -> str:
@@ -132,7 +132,7 @@ def _training_table(measurements: Sequence[Measurement]) -> str:
     for m in measurements:
         figures = [f"{m.timing.median_seconds:.4f}", f"{m.timing.gflops:.3f}", f"{m.memory.peak_mib:.0f}"]
         rows.append([*m.case.name.split("/")[2:], *figures])
-    return _table(rows, headers=["gate", "variant", "seconds", "GFLOPs", "peak MiB"], num_names=2)
+    return markdown_table(rows, headers=["gate", "variant", "seconds", "GFLOPs", "peak MiB"], num_names=2)
 
 
 def _evaluated(measurement: Measurement) -> EvaluationCase:
@@ -145,6 +145,7 @@ def _but_execution(measurement: Measurement) -> EvaluationCase:
     return dataclasses.replace(_evaluated(measurement), execution="dense")
 
 
-def _table(rows: Sequence[Sequence[str]], *, headers: Sequence[str], num_names: int) -> str:
+def markdown_table(rows: Sequence[Sequence[str]], *, headers: Sequence[str], num_names: int) -> str:
+    """A table whose first `num_names` columns hold names, and the others figures."""
     align = ["left"] * num_names + ["right"] * (len(headers) - num_names)
     return tabulate(rows, headers=headers, tablefmt="github", colalign=align, disable_numparse=True)

@@ -3,6 +3,9 @@
 One convention for what is predicted and what is observed: a convolution costs kernel area × input channels / groups
 for each output element (biases are left out), a norm 2, a ReLU 1, pooling its window; resizing, additions and gate
 multiplications are left out (as in the paper's figures).
+
+Kernels that are mixed for each image cost one multiply-add for each number in them, biases included; standardising a
+kernel costs nothing, as it is the same for all images; nor does interpolation in deformable convolutions, as resizing.
 """
 
 from __future__ import annotations
@@ -17,6 +20,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_forward_hook
 from torchvision.ops import FrozenBatchNorm2d
+
+from dl_lib.layers import ExpertRouting, KernelAttention, SAConv2d, SPConv2d
+from dl_lib.layers.aws_conv import StandardizedConv2d
+from dl_lib.layers.geometry import ConvGeometry
+from dl_lib.layers.mixed_conv import MixedConv2d
+from dl_lib.layers.sac import SWITCH_WINDOW
 
 __all__ = ["MaddsObserver", "count_madds"]
 
@@ -42,6 +51,47 @@ def count_madds(module: nn.Module, x: Tensor, y: Tensor) -> int:
 @count_madds.register
 def _convolution(conv: nn.Conv2d, x: Tensor, y: Tensor) -> int:
     return y.numel() * math.prod(conv.weight.shape[1:])
+
+
+@count_madds.register
+def _linear(linear: nn.Linear, x: Tensor, y: Tensor) -> int:
+    return y.numel() * linear.in_features
+
+
+@count_madds.register
+def _mixed_convolution(conv: MixedConv2d, x: Tensor, y: Tensor) -> int:
+    numbers = conv.weight.numel() + (0 if conv.bias is None else conv.bias.numel())
+    return _taps(conv.geometry) * y.numel() + numbers * x.shape[0]
+
+
+@count_madds.register
+def _standardized_convolution(conv: StandardizedConv2d, x: Tensor, y: Tensor) -> int:
+    return _taps(conv.geometry) * y.numel()
+
+
+@count_madds.register
+def _switched_convolution(conv: SAConv2d, x: Tensor, y: Tensor) -> int:
+    averaged = y.numel() // conv.geometry.out_channels + (0 if conv.offset_s is None else x.numel())
+    means = x.numel() + y.numel()  # of the two global contexts
+    return 2 * _taps(conv.geometry) * y.numel() + SWITCH_WINDOW**2 * averaged + means
+
+
+def _taps(geometry: ConvGeometry) -> int:
+    """Multiply-adds of one output element."""
+    return math.prod(geometry.kernel_shape[1:])
+
+
+@count_madds.register
+def _split_convolution(conv: SPConv2d, x: Tensor, y: Tensor) -> int:
+    window = math.prod(conv.stride)
+    pooled = 0 if window == 1 else window * x.shape[0] * x.shape[1] * math.prod(y.shape[2:])
+    return pooled + 2 * y.numel()  # the means of the two parts
+
+
+@count_madds.register(ExpertRouting)
+@count_madds.register(KernelAttention)
+def _global_mean(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    return x.numel()
 
 
 @count_madds.register(_NormBase)

@@ -1,0 +1,92 @@
+"""What CondConv and dynamic convolution have in common: K kernels, of which each image takes its own mixture."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC
+from collections.abc import MutableMapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dl_lib.layers.geometry import ConvGeometry, check_maps
+from dl_lib.layers.kernel_mixing import IMPLEMENTATIONS, Implementation, KernelBank, mixed_conv2d
+from dl_lib.utils.names import nearest_names
+
+__all__ = ["MixedConv2d"]
+
+
+class MixedConv2d(nn.Module, ABC):
+    """Holds the kernels and biases; a subclass says how they start and what they are multiplied by.
+
+    State dict: `weight` (K, O, C / groups, rows, columns), also read from (K, -1) as timm writes it, and `bias` (K, O).
+
+    Args:
+        geometry: of all kernels.
+        num_kernels: K.
+        bias: whether each kernel has one.
+        implementation: see `kernel_mixing.mixed_conv2d`.
+        device: of the parameters.
+        dtype: of the parameters.
+
+    Raises:
+        ValueError: without a kernel.
+        KeyError: for an implementation that does not exist.
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        geometry: ConvGeometry,
+        *,
+        num_kernels: int,
+        bias: bool,
+        implementation: Implementation,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        if num_kernels < 1:
+            raise ValueError(f"there is at least one kernel to mix. Received: number of kernels={num_kernels}")
+        if implementation not in IMPLEMENTATIONS:
+            raise KeyError(
+                f"no implementation has this name; {nearest_names(implementation, IMPLEMENTATIONS)}. "
+                f"Received: implementation={implementation!r}"
+            )
+        self.geometry, self.num_kernels, self.implementation = geometry, num_kernels, implementation
+        self.weight = nn.Parameter(torch.empty(num_kernels, *geometry.kernel_shape, device=device, dtype=dtype))
+        self.bias = (
+            nn.Parameter(torch.empty(num_kernels, geometry.out_channels, device=device, dtype=dtype)) if bias else None
+        )
+
+    @torch.no_grad()
+    def _reset_kernels(self, *, slope: float) -> None:
+        """He's uniform initialisation by fan-in, for a leaky ReLU of this slope."""
+        for kernel in self.weight:  # not all at once: the fan-in of five dimensions is not that of a kernel
+            nn.init.kaiming_uniform_(kernel, a=slope)
+
+    def _mixed_conv(self, x: Tensor, coefficients_BK: Tensor | None, *, weigh: nn.Module | None) -> Tensor:
+        """Convolves with the mixtures under given coefficients, or under those that `weigh` makes of the maps."""
+        check_maps(x, channels=self.geometry.in_channels)
+        if coefficients_BK is None:
+            if weigh is None:
+                raise ValueError(
+                    f"a {type(self).__name__} made to take its kernels' weights from outside needs them with each "
+                    "call. Received: None"
+                )
+            coefficients_BK = weigh(x)
+        bank = KernelBank(self.weight, self.bias, self.geometry)
+        return mixed_conv2d(x, coefficients_BK, bank=bank, implementation=self.implementation)
+
+    def _load_from_state_dict(
+        self, state_dict: MutableMapping[str, Any], prefix: str, *arguments: Any, **options: Any
+    ) -> None:
+        name = f"{prefix}weight"
+        if name in state_dict and state_dict[name].shape == (self.num_kernels, math.prod(self.geometry.kernel_shape)):
+            state_dict[name] = state_dict[name].view(self.weight.shape)
+        super()._load_from_state_dict(state_dict, prefix, *arguments, **options)
+
+    def extra_repr(self) -> str:
+        return f"{self.geometry}, num_kernels={self.num_kernels}, bias={self.bias is not None}"

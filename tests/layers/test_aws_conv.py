@@ -1,0 +1,110 @@
+"""Weight-standardised convolution against mmcv's figures, its formula, and the plain convolution that it came from."""
+
+import math
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import nn
+
+from dl_lib.layers import ConvAWS2d, SAConv2d
+from tests.layers.figures import check, figures, fill_layer, input_of
+
+LAYERS = [ConvAWS2d, SAConv2d]
+
+
+def standardized_by_hand(filter_, gamma, beta):
+    numbers = filter_.flatten().tolist()
+    mean = sum(numbers) / len(numbers)
+    variance = sum((w - mean) ** 2 for w in numbers) / (len(numbers) - 1)
+    return gamma * (filter_ - mean) / math.sqrt(variance + 1e-5) + beta
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_published_figures(dtype):
+    layer = ConvAWS2d(8, 12, 3, padding=1)
+    assert list(layer.state_dict()) == ["weight", "bias", "weight_gamma", "weight_beta"]
+    fill_layer(layer, "aws.")
+    out = layer.to(dtype)(input_of("sac.base", (3, 8, 11, 9)).to(dtype)).detach()
+    check({"out": out, "w": layer.standardized_weight().detach()}, figures("sac", "aws_bias"), dtype=dtype)
+
+
+def test_the_formula():
+    layer = ConvAWS2d(6, 4, (3, 2), groups=2).double()
+    for tensor in (layer.weight, layer.weight_gamma, layer.weight_beta):
+        nn.init.normal_(tensor)
+    by_hand = map(standardized_by_hand, layer.weight, layer.weight_gamma, layer.weight_beta)
+    torch.testing.assert_close(layer.standardized_weight(), torch.stack(list(by_hand)), rtol=1e-10, atol=1e-10)
+
+
+def test_scale_and_shift_of_the_kernel_do_not_matter_in_training():
+    layer = ConvAWS2d(8, 4, 3).double()
+    nn.init.normal_(layer.weight)
+    before = layer.standardized_weight()
+    with torch.no_grad():
+        layer.weight.mul_(7).add_(3)
+    torch.testing.assert_close(layer.standardized_weight(), before, rtol=1e-4, atol=1e-4)  # but for 1e-5 in the root
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_it_starts_as_a_plain_convolution(groups):
+    layer = ConvAWS2d(8, 16, 3, padding=1, groups=groups).double()
+    layer.reset_parameters()  # in float64
+    torch.testing.assert_close(layer.standardized_weight(), layer.weight, rtol=1e-13, atol=1e-13)
+    bound = 1 / math.sqrt(8 // groups * 9)
+    assert 0.9 * bound < layer.weight.abs().max().item() <= bound
+    assert layer.bias.abs().max().item() <= bound
+
+
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("make", LAYERS)
+def test_weights_of_a_plain_convolution_load_exactly(make, assign):
+    plain = nn.Conv2d(8, 12, 3, padding=1).double()
+    nn.init.normal_(plain.weight, mean=0.3, std=2.0)
+    layer = make(8, 12, 3, padding=1).double()
+    state = plain.state_dict()
+    missing, unexpected = layer.load_state_dict(state, strict=make is ConvAWS2d, assign=assign)
+    assert list(state) == ["weight", "bias"], "the caller's dict stays as it was"
+    assert unexpected == []
+    assert not {"weight", "bias", "weight_gamma", "weight_beta"}.intersection(missing)
+    x = torch.randn(2, 8, 6, 5, dtype=torch.float64)
+    torch.testing.assert_close(layer(x), plain(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", LAYERS)
+def test_loading_a_part_leaves_the_rest_alone(make):
+    model = nn.Sequential(OrderedDict(first=make(4, 4, 3, padding=1), second=make(4, 4, 3, padding=1)))
+    for layer in model:
+        nn.init.normal_(layer.weight_gamma)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.load_state_dict({"first.weight": torch.randn(4, 4, 3, 3)}, strict=False)
+    changed = {key for key, value in model.state_dict().items() if not value.equal(before[key])}
+    assert changed == {"first.weight", "first.weight_gamma", "first.weight_beta"}
+
+
+@pytest.mark.parametrize("kept", [["weight_gamma"], ["weight_beta"], ["weight_gamma", "weight_beta"]])
+def test_a_file_of_its_own_keeps_its_scale(kept):
+    layer = ConvAWS2d(4, 4, 3)
+    before = {key: value.clone() for key, value in layer.state_dict().items()}
+    state = {"weight": torch.randn(4, 4, 3, 3), **{name: torch.full((4, 1, 1, 1), 5.0) for name in kept}}
+    layer.load_state_dict(state, strict=False)
+    for name in ("weight_gamma", "weight_beta"):
+        assert getattr(layer, name).equal(state.get(name, before[name]))
+
+
+def test_a_file_in_half_precision_loads_exactly():
+    plain = nn.Conv2d(8, 4, 3).bfloat16()
+    layer = ConvAWS2d(8, 4, 3)
+    layer.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(layer.standardized_weight(), plain.weight.float(), rtol=1e-6, atol=1e-6)
+
+
+def test_a_kernel_of_another_shape_is_torchs_to_refuse():
+    with pytest.raises(RuntimeError, match="size mismatch for weight"):
+        ConvAWS2d(8, 4, 3).load_state_dict({"weight": torch.zeros(4, 8)}, strict=False)
+
+
+@pytest.mark.parametrize("make", LAYERS)
+def test_a_single_weight_has_no_variance(make):
+    with pytest.raises(ValueError, match=r"single weight cannot be standardised.*Received: 4, 4, kernel_size=\(1, 1\)"):
+        make(4, 4, 1, groups=4)

@@ -1,0 +1,86 @@
+"""Places and margins against `nn.Conv2d`, over all its arguments."""
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from dl_lib.layers import CondConv2d, ConvAWS2d, DynamicConv2d, SAConv2d, SPConv2d
+from dl_lib.layers.geometry import make_geometry
+
+PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
+
+
+@st.composite
+def arguments(draw):
+    groups = draw(st.integers(1, 3))
+    kernel, dilation = draw(PAIRS), draw(PAIRS)
+    padding = draw(st.sampled_from(["same", "valid", "numbers"]))
+    return {
+        "in_channels": groups * draw(st.integers(1, 2)),
+        "out_channels": groups * draw(st.integers(1, 3)),
+        "kernel_size": draw(st.sampled_from([kernel, kernel[0]])),
+        "stride": 1 if padding == "same" else draw(st.one_of(PAIRS, st.integers(1, 3))),
+        "padding": draw(st.one_of(PAIRS, st.integers(0, 3))) if padding == "numbers" else padding,
+        "dilation": draw(st.sampled_from([dilation, dilation[0]])),
+        "groups": groups,
+        "padding_mode": draw(st.sampled_from(["zeros", "reflect", "replicate", "circular"])),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")  # torch's own, about a copy
+@settings(max_examples=80, deadline=None)
+@given(options=arguments(), size=st.tuples(st.integers(1, 9), st.integers(1, 9)), images=st.integers(0, 3))
+def test_every_convolution_of_torch(options, size, images):
+    x = torch.randn(images, options["in_channels"], *size, dtype=torch.float64)
+    plain = nn.Conv2d(**options, dtype=torch.float64)
+    try:
+        expected = plain(x)
+    except RuntimeError:  # the kernel, or a margin of reflected pixels, is larger than the map
+        assume(False)
+    geometry = make_geometry(**options)
+    assert geometry.kernel_shape == tuple(plain.weight.shape)
+    torch.testing.assert_close(geometry.conv(x, plain.weight, plain.bias), expected)
+    for make in (CondConv2d, DynamicConv2d):
+        layer = make(**options, **{"num_experts" if make is CondConv2d else "num_kernels": 2}).double()
+        assert layer(x).shape == expected.shape
+    if plain.weight[0].numel() > 1:
+        assert ConvAWS2d(**options).double()(x).shape == expected.shape
+
+
+@settings(max_examples=60, deadline=None)
+@given(options=arguments(), half=PAIRS, size=st.tuples(st.integers(4, 9), st.integers(4, 9)), images=st.integers(0, 2))
+def test_every_convolution_that_keeps_the_size(options, half, size, images):
+    dilation = options["dilation"]
+    rates = (dilation, dilation) if isinstance(dilation, int) else dilation
+    kernel = tuple(2 * number - 1 for number in half)
+    padding = tuple(rate * (number - 1) for rate, number in zip(rates, half, strict=True))
+    options |= {"kernel_size": kernel, "padding": padding, "padding_mode": "zeros"}
+    options["in_channels"] += options["groups"]  # at least two weights a filter, and a redundant channel
+    x = torch.randn(images, options["in_channels"], *size)
+    expected = nn.Conv2d(**options)(x).shape
+    assert SAConv2d(**options)(x).shape == expected
+    assert SPConv2d(**options).eval()(x).shape == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"in_channels": 0}, r"in_channels is a whole number from 1. Received: in_channels=0"),
+        ({"groups": 0}, r"Received: groups=0"),
+        ({"groups": 3}, r"groups must divide in_channels. Received: in_channels=4, groups=3"),
+        ({"groups": 4}, r"groups must divide out_channels. Received: out_channels=6, groups=4"),
+        ({"kernel_size": 0}, r"kernel_size is one whole number from 1, or two. Received: kernel_size=0"),
+        ({"stride": (1, 2, 1)}, r"Received: stride=\(1, 2, 1\)"),
+        ({"dilation": (1, 0)}, r"Received: dilation=\(1, 0\)"),
+        ({"padding": -1}, r"padding is one whole number from 0, or two. Received: padding=-1"),
+        ({"padding": "full"}, r"Received: padding='full'"),
+        ({"padding": "same", "stride": 2}, r"only at stride 1. Received: stride=\(2, 2\)"),
+        ({"padding_mode": "reflected"}, r"nearest: reflect, replicate. Received: padding_mode='reflected'"),
+    ],
+)
+def test_mistakes_are_answered_in_words(options, message):
+    sound = {"in_channels": 4, "out_channels": 6, "kernel_size": 3}
+    with pytest.raises(ValueError, match=message):
+        ConvAWS2d(**{**sound, **options})

@@ -1,0 +1,124 @@
+"""All forms of a mixture give one result, and it is that of the definition."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from dl_lib.layers.geometry import make_geometry
+from dl_lib.layers.kernel_mixing import KernelBank, mixed_conv2d
+
+FORMS = ["loop", "experts", "grouped", "auto"]
+
+
+def bank_of(*, kernels=3, bias=True, dtype=torch.float64, **options):
+    sound = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros", **options}
+    geometry = make_geometry(4, 6, **sound)
+    weight = torch.randn(kernels, *geometry.kernel_shape, dtype=dtype, requires_grad=True)
+    biases = torch.randn(kernels, 6, dtype=dtype, requires_grad=True) if bias else None
+    return KernelBank(weight, biases, geometry)
+
+
+def results(x, coefficients, bank, *, implementation):
+    """Output and gradients."""
+    x, coefficients = x.detach().requires_grad_(), coefficients.detach().requires_grad_()
+    out = mixed_conv2d(x, coefficients, bank=bank, implementation=implementation)
+    weights = [tensor for tensor in (x, coefficients, bank.weight, bank.bias) if tensor is not None]
+    slope = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
+    return [out, *torch.autograd.grad((out * slope).sum(), weights)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    images=st.integers(1, 4),
+    kernel=st.sampled_from([1, 3, (1, 2), (3, 1)]),
+    stride=st.sampled_from([1, 2, (1, 2)]),
+    padding=st.sampled_from([0, 1, (1, 0)]),
+    dilation=st.sampled_from([1, 2]),
+    groups=st.sampled_from([1, 2]),
+    padding_mode=st.sampled_from(["zeros", "reflect", "replicate", "circular"]),
+    bias=st.booleans(),
+    channels_last=st.booleans(),
+)
+def test_all_forms_agree(images, channels_last, kernel, **options):
+    bank = bank_of(kernel_size=kernel, **options)
+    x = torch.randn(images, 4, 6, 7, dtype=torch.float64)
+    x = x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    coefficients = torch.rand(images, 3, dtype=torch.float64)
+    one, *others = (results(x, coefficients, bank, implementation=form) for form in FORMS)
+    for other in others:
+        for a, b in zip(one, other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("form", ["loop", "grouped", "auto"])
+def test_the_definition_by_sums(form):
+    bank = bank_of(kernel_size=(2, 3), padding=(0, 1), bias=True)
+    x, coefficients = torch.randn(2, 4, 3, 3, dtype=torch.float64), torch.rand(2, 3, dtype=torch.float64)
+    y = mixed_conv2d(x, coefficients, bank=bank, implementation=form)
+    weight, bias = bank.weight.tolist(), bank.bias.tolist()
+    for b, o, i, j in itertools.product(range(2), range(6), range(2), range(3)):
+        taps = [(c, u, v) for c, u, v in itertools.product(range(4), range(2), range(3)) if 0 <= j + v - 1 < 3]
+        expected = sum(
+            coefficients[b, k].item()
+            * (bias[k][o] + sum(weight[k][o][c][u][v] * x[b, c, i + u, j + v - 1].item() for c, u, v in taps))
+            for k in range(3)
+        )
+        assert y[b, o, i, j].item() == pytest.approx(expected, rel=1e-10, abs=1e-10)
+
+
+@pytest.mark.parametrize("size", [(9, 8), (2, 2)])  # maps that are larger than the kernels, and smaller
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("form", ["grouped", "auto"])
+def test_memory_order_stays_and_does_not_matter(form, kernel, size):
+    bank = bank_of(kernel_size=kernel, padding=kernel // 2, stride=(1, 2))
+    x, coefficients = torch.randn(3, 4, *size, dtype=torch.float64), torch.rand(3, 3, dtype=torch.float64)
+    expected = mixed_conv2d(x, coefficients, bank=bank, implementation="loop")
+    for order in (torch.contiguous_format, torch.channels_last):
+        y = mixed_conv2d(x.contiguous(memory_format=order), coefficients, bank=bank, implementation=form)
+        assert y.is_contiguous(memory_format=order)
+        torch.testing.assert_close(y, expected)
+
+
+@pytest.mark.parametrize("images", [0, 1, 3])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_one_kernel_at_weight_1_is_a_convolution(images, kernel):
+    bank = bank_of(kernels=1, kernel_size=kernel, stride=2)
+    x = torch.randn(images, 4, 6, 5, dtype=torch.float64)
+    y = mixed_conv2d(x, torch.ones(images, 1), bank=bank)  # whatever the type of the coefficients is
+    expected = nn.functional.conv2d(x, bank.weight[0], bank.bias[0], stride=2)
+    torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_no_image_gives_gradients_of_0():
+    bank = bank_of(kernel_size=3)
+    for gradient in results(torch.zeros(0, 4, 5, 5).double(), torch.zeros(0, 3).double(), bank, implementation="auto"):
+        assert not gradient.any()
+
+
+@pytest.mark.parametrize(
+    ("form", "kernel", "images", "message"),
+    [
+        ("plain", 3, 2, r"one kernel serves one image. Received: implementation='plain', images=2"),
+        ("bmm", 3, 2, r"kernel 1, padding 0 and one group. Received: implementation='bmm', 4, 6, kernel_size=\(3, 3\)"),
+    ],
+)
+def test_forms_that_cannot_do_it(form, kernel, images, message):
+    with pytest.raises(ValueError, match=message):
+        mixed_conv2d(
+            torch.zeros(images, 4, 5, 5).double(),
+            torch.zeros(images, 3).double(),
+            bank=bank_of(kernel_size=kernel),
+            implementation=form,
+        )
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (1, 3), (2, 3, 1), (6,)])
+def test_each_image_needs_a_coefficient_for_each_kernel(shape):
+    with pytest.raises(
+        ValueError, match=r"each of 2 images needs a coefficient for each of 3 kernels. Received: shape="
+    ):
+        mixed_conv2d(torch.zeros(2, 4, 5, 5).double(), torch.zeros(shape), bank=bank_of(kernel_size=3))

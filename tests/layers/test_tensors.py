@@ -1,0 +1,36 @@
+"""Means over the pixels, and the memory order of maps."""
+
+import pytest
+import torch
+
+from dl_lib.layers.tensors import global_mean, is_channels_last, without_autocast
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_means_and_their_gradients(dtype, order):
+    x = (40 + torch.randn(2, 3, 50, 60)).to(dtype).contiguous(memory_format=order).requires_grad_()
+    means = global_mean(x, dtype=dtype)  # the sum, 120,000, is beyond float16
+    assert means.dtype == dtype
+    torch.testing.assert_close(means, x.double().mean(dim=(2, 3)).to(dtype))
+    means.sum().backward()
+    torch.testing.assert_close(x.grad, torch.full_like(x, 1 / 3000))
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((2, 3, 4, 5), True), ((1, 3, 4, 5), True), ((2, 1, 4, 5), False), ((2, 3, 1, 1), False)]
+)
+def test_channels_last_only_where_it_is_a_choice(shape, expected):
+    x = torch.zeros(shape)
+    assert is_channels_last(x.contiguous(memory_format=torch.channels_last)) is expected
+    assert not is_channels_last(x)
+
+
+def test_without_autocast():
+    x = torch.ones(2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        with without_autocast(x):
+            assert (x @ x).dtype == torch.float32
+        assert (x @ x).dtype == torch.bfloat16
+    with without_autocast(x.to("meta")):
+        assert (x @ x).dtype == torch.float32
