@@ -17,7 +17,8 @@ _C.MODEL = CfgNode()
 _C.MODEL.META_ARCHITECTURE = "DynamicNet4Seg"
 _C.MODEL.DEVICE = "auto"  # auto (a GPU where there is one) | cpu | cuda | cuda:N
 _C.MODEL.WEIGHTS = ""  # a checkpoint of ours or of the published code; "" starts from the initialisation
-_C.MODEL.WEIGHTS_MAY_LACK = []  # parts by name, such as gate, that WEIGHTS need not hold and that start afresh
+_C.MODEL.WEIGHTS_MAY_LACK = []  # parts by name, such as gate, that WEIGHTS need not hold in this shape: start afresh
+_C.MODEL.WEIGHTS_MAY_ALSO_HOLD = []  # parts of WEIGHTS by name, such as a classifier's last layer, that are left out
 _C.MODEL.CHANNELS_LAST = False  # memory order NHWC: faster on CPUs (docs/performance.md), equal results within rounding
 _C.MODEL.PIXEL_MEAN = [103.53, 116.28, 123.675]  # per channel, in the order of INPUT.FORMAT, range 0..255
 _C.MODEL.PIXEL_STD = [1.0, 1.0, 1.0]
@@ -46,6 +47,21 @@ _C.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 19
 _C.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 255  # label that neither loss nor evaluation looks at
 _C.MODEL.SEM_SEG_HEAD.NORM = "SyncBN"
 _C.MODEL.SEM_SEG_HEAD.LOSS_WEIGHT = 1.0
+
+_C.MODEL.AUXILIARY_HEADS = CfgNode()
+_C.MODEL.AUXILIARY_HEADS.IN_FEATURES = []  # features that heads of their own predict the classes from, in training only
+_C.MODEL.AUXILIARY_HEADS.CHANNELS = 256  # inside each of them
+_C.MODEL.AUXILIARY_HEADS.LOSS_WEIGHT = 0.4
+
+_C.MODEL.LOSS = CfgNode()  # beside SEM_SEG_HEAD.LOSS_WEIGHT, the weight of the cross-entropy
+_C.MODEL.LOSS.CLASS_WEIGHTS = []  # in the cross-entropy, one for each class; [] weighs all alike
+_C.MODEL.LOSS.LABEL_SMOOTHING = 0.0  # share of the cross-entropy's target that is spread over all classes
+_C.MODEL.LOSS.DICE_WEIGHT = 0.0
+_C.MODEL.LOSS.LOVASZ_WEIGHT = 0.0  # of the Lovász-softmax loss
+_C.MODEL.LOSS.OHEM = CfgNode()  # online hard example mining: the cross-entropy of hard pixels only
+_C.MODEL.LOSS.OHEM.ENABLED = False
+_C.MODEL.LOSS.OHEM.MAX_PROBABILITY = 0.7  # a pixel is hard if its true class has at most this
+_C.MODEL.LOSS.OHEM.MIN_SHARE = 0.0625  # of each image's labelled pixels, the hardest, that always count
 
 _C.MODEL.BUDGET = CfgNode()
 _C.MODEL.BUDGET.CONSTRAIN = False
@@ -94,6 +110,10 @@ _C.INPUT.PHOTOMETRIC.HUE_DEGREES = 18.0  # of the colour circle's 360, at most
 _C.SOLVER = CfgNode()
 _C.SOLVER.IMS_PER_BATCH = 8  # images of one step, over all processes together
 _C.SOLVER.CHECKPOINT_PERIOD = 5000
+_C.SOLVER.CHECKPOINT_KEEP_LAST = 0  # of the checkpoints at each period, delete all but so many; 0 keeps all
+_C.SOLVER.CHECKPOINT_KEEP_EVERY = 0  # but keep those at multiples of so many iterations for ever
+_C.SOLVER.BEST_METRIC = ""  # save model_best.pth by this score, such as voc_2012_sem_seg_val/mIoU; "" saves none
+_C.SOLVER.BEST_METRIC_MODE = "max"  # max | min: whether it is better higher or lower
 _C.SOLVER.GRAD_CLIP = 5.0  # largest L2 norm of all gradients taken together; 0 switches it off
 
 _C.SOLVER.OPTIMIZER = CfgNode()

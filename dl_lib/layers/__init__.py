@@ -4,6 +4,7 @@ from dl_lib.layers.conv import conv2d, conv_norm_act, separable_conv
 from dl_lib.layers.dynamic_conv import DynamicConv2d, KernelAttention, annealed_temperature
 from dl_lib.layers.norm import NORMS, make_norm
 from dl_lib.layers.sac import SAConv2d
+from dl_lib.layers.shape_spec import ShapeSpec
 from dl_lib.layers.sp_conv import SPConv2d
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "KernelAttention",
     "SAConv2d",
     "SPConv2d",
+    "ShapeSpec",
     "annealed_temperature",
     "conv2d",
     "conv_norm_act",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
-__all__ = ["evaluation_mode", "modes_kept"]
+__all__ = ["evaluation_mode", "modes_kept", "unobserved_run"]
 
 
 @contextmanager
@@ -27,3 +28,20 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     with modes_kept(model):
         model.eval()
         yield
+
+
+@contextmanager
+def unobserved_run(model: nn.Module) -> Iterator[None]:
+    """What runs inside leaves no trace: no gradients, buffers as they were, and random numbers that come again.
+
+    Args:
+        model: whose buffers, running statistics among them, are kept.
+    """
+    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    devices = sorted({parameter.device.index for parameter in model.parameters() if parameter.device.type == "cuda"})
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices):
+            yield
+    finally:
+        for buffer, values in before:
+            buffer.copy_(values)

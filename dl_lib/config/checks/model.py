@@ -17,6 +17,13 @@ RANGES = {
     "MODEL.BACKBONE.DROP_PROB": Interval(0, 1, open_high=True),
     "MODEL.SEM_SEG_HEAD.NUM_CLASSES": Interval(1),
     "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT": Interval(0),
+    "MODEL.AUXILIARY_HEADS.CHANNELS": Interval(1),
+    "MODEL.AUXILIARY_HEADS.LOSS_WEIGHT": Interval(0),
+    "MODEL.LOSS.LABEL_SMOOTHING": Interval(0, 1),
+    "MODEL.LOSS.DICE_WEIGHT": Interval(0),
+    "MODEL.LOSS.LOVASZ_WEIGHT": Interval(0),
+    "MODEL.LOSS.OHEM.MAX_PROBABILITY": Interval(0, 1),
+    "MODEL.LOSS.OHEM.MIN_SHARE": Interval(0, 1),
     "MODEL.BUDGET.LOSS_WEIGHT": Interval(0),
     "MODEL.BUDGET.LOSS_MU": Interval(0, 1),
     "MODEL.BUDGET.FLOPS_ALL": Interval(0),
@@ -32,6 +39,7 @@ def check_model(report: Report) -> None:
     _check_pixels(report)
     _check_device(report)
     _check_processes(report)
+    _check_loss(report)
     _check_budget(report)
     if report.value("MODEL.BACKBONE.NAME") == ROUTED_BACKBONE:
         _check_cells(report)
@@ -104,6 +112,17 @@ def _check_processes(report: Report) -> None:
             )
 
 
+def _check_loss(report: Report) -> None:
+    weights, classes = report.value("MODEL.LOSS.CLASS_WEIGHTS"), report.value("MODEL.SEM_SEG_HEAD.NUM_CLASSES")
+    if weights and (len(weights) != classes or min(weights) < 0 or not any(weights)):
+        report.add(
+            "MODEL.LOSS.CLASS_WEIGHTS",
+            f"each of the {classes} classes has a weight",
+            expected=f"{classes} numbers that are not negative, or [] to weigh all alike",
+            mend="tools/check_dataset.py prints weights that balance the classes",
+        )
+
+
 def _check_budget(report: Report) -> None:
     if not report.value("MODEL.BUDGET.CONSTRAIN"):
         return
@@ -172,6 +191,9 @@ def _check_lattice(report: Report) -> None:
             mend=f"set MAX_STRIDE to {lattice.max_stride}, or change CELL_NUM_LIST",
         )
     features = [f"layer_{scale}" for scale in range(lattice.num_scales)]
+    unknown = [name for name in report.value("MODEL.AUXILIARY_HEADS.IN_FEATURES") if name not in features]
+    if unknown:
+        report.add("MODEL.AUXILIARY_HEADS.IN_FEATURES", f"there is no {unknown[0]}", expected=f"some of {features}")
     if report.value("MODEL.SEM_SEG_HEAD.IN_FEATURES") != features:
         report.add(
             "MODEL.SEM_SEG_HEAD.IN_FEATURES",

@@ -67,8 +67,8 @@ class MultiPassModel(nn.Module):
 
         Returns:
             For each image `sem_seg`: logits (classes, height, width), the mean over the passes (windows are averaged
-            first); `flops`: MFLOPs, the sum over the passes; `gates`: (E,) mean over the passes; `input_sizes`: the
-            (height, width) of each pass, without padding.
+            first); `flops`: MFLOPs, the sum over the passes; `gates`: (E,) mean over the passes, where there are gates;
+            `input_sizes`: the (height, width) of each pass, without padding.
         """
         return [self._predict(inputs) for inputs in batched_inputs]
 
@@ -125,15 +125,13 @@ class _Account:
     def add(self, prediction: CoarsePrediction) -> None:
         for name, mflops in prediction.flops.items():
             self._flops[name] = self._flops.get(name, 0.0) + mflops
-        self._gates.append(prediction.gates)
+        if prediction.gates is not None:
+            self._gates.append(prediction.gates)
         self._sizes.append(prediction.logits.size)
 
     def as_output(self) -> dict[str, Any]:
-        return {
-            "flops": self._flops,
-            "gates": torch.stack(self._gates).mean(dim=0),
-            "input_sizes": tuple(self._sizes),
-        }
+        output = {"flops": self._flops, "input_sizes": tuple(self._sizes)}
+        return {**output, "gates": torch.stack(self._gates).mean(dim=0)} if self._gates else output
 
 
 def build_inference_model(cfg: CfgNode, model: nn.Module) -> nn.Module:

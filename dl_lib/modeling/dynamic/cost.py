@@ -151,7 +151,7 @@ def _measure(backbone: DynamicNetwork, head: nn.Module, *, height: int, width: i
     return CostTable(
         lattice=lattice,
         stem=cost(backbone.stem, maps(3, 1)),
-        head=cost(head, [x[node] for node in lattice.outputs]),
+        head=cost(head, dict(zip(backbone.output_shapes, (x[node] for node in lattice.outputs), strict=True))),
         operations={node: cost(cell.operation, x[node]) for node, cell in cells.items()},
         gates={node: cost(cell.gate, x[node]) if cell.gate else 0 for node, cell in cells.items()},
         transitions={

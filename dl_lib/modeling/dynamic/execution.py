@@ -154,9 +154,10 @@ class _SparseRun:
             if gate is not None and images:
                 values.append(self._run(gate, self.input_of(node), images, out_of=self.everything))
         evaluated = iter(_to_cpu(values))
+        dtype = values[0].dtype if values else self._like.dtype
         decisions = []
         for node in nodes:
-            gates = torch.ones(len(self.everything), len(self.network.lattice.edges_from(node)), dtype=self._like.dtype)
+            gates = torch.ones(len(self.everything), len(self.network.lattice.edges_from(node)), dtype=dtype)
             if self.network.cell(node).gate is not None and self.reached[node].any():
                 gates[self.reached[node]] = next(evaluated)
             decisions.append(_silence(gates, self.reached[node]))

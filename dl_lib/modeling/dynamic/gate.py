@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dl_lib.layers import conv2d, conv_norm_act
+from dl_lib.layers.tensors import without_autocast
 
 __all__ = ["SMALL_GATE_SHRINK", "SoftGate"]
 
@@ -33,10 +34,16 @@ class SoftGate(nn.Module):
         nn.init.constant_(self.predict.bias, init_bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gate values (B, num_edges) for x (B, channels, H, W)."""
+        """Gate values (B, num_edges) for x (B, channels, H, W).
+
+        From the pooled map on in the type of the parameters, under autocast too: costs are computed from the values.
+        """
         if self.small:
             x = _shrink(x)
-        return torch.relu(torch.tanh(self.predict(self.pool(self.reduce(x))).flatten(1)))
+        pooled = self.pool(self.reduce(x))
+        with without_autocast(x):
+            logits = self.predict(pooled.to(self.predict.weight.dtype))
+            return torch.relu(torch.tanh(logits.flatten(1)))
 
 
 def _shrink(x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dl_lib.config import CfgNode, ConfigError, configurable
+from dl_lib.layers import ShapeSpec
 from dl_lib.modeling.dynamic.cell import Cell
 from dl_lib.modeling.dynamic.counters import MaddsObserver
 from dl_lib.modeling.dynamic.execution import run_dense, run_sparse
@@ -101,14 +102,20 @@ class DynamicNetwork(nn.Module):
         return self.base_channels << node.scale
 
     @property
+    def output_shapes(self) -> dict[str, ShapeSpec]:
+        """The features by their names, finest first."""
+        outputs = self.lattice.outputs
+        return {f"layer_{node.scale}": ShapeSpec(self.channels(node), node.stride) for node in outputs}
+
+    @property
     def size_divisor(self) -> int:
         """The sides of the input must be multiples of this."""
         return self.lattice.max_stride
 
     def forward(
         self, images: Tensor, *, step_rate: float = 0.0, observer: MaddsObserver | None = None
-    ) -> tuple[list[Tensor], Routing]:
-        """Features and the routes that led to them.
+    ) -> tuple[dict[str, Tensor], Routing]:
+        """Features by their names, and the routes that led to them.
 
         Args:
             images: (B, 3, H, W), normalised; H and W multiples of `size_divisor`.
@@ -116,7 +123,7 @@ class DynamicNetwork(nn.Module):
             observer: the observer inside whose block this runs, if the parts that run are to be counted by image.
 
         Returns:
-            The features, finest first, (B, base_channels * 2**s, H / (4 * 2**s), W / (4 * 2**s)), and the routing.
+            The features, finest first, with the shapes of `output_shapes`, and the routing.
 
         Raises:
             ValueError: for sides that cannot work; names the smallest that does.
@@ -124,8 +131,10 @@ class DynamicNetwork(nn.Module):
         self.check_size(*images.shape[-2:], num_images=images.shape[0])
         x = self.stem(images)
         if self.sparse and not self.training:
-            return run_sparse(self, x, observer=observer or MaddsObserver(images.shape[0]))
-        return run_dense(self, x, drop_prob_at=partial(self._drop_prob_at, step_rate=step_rate))
+            features, routing = run_sparse(self, x, observer=observer or MaddsObserver(images.shape[0]))
+        else:
+            features, routing = run_dense(self, x, drop_prob_at=partial(self._drop_prob_at, step_rate=step_rate))
+        return dict(zip(self.output_shapes, features, strict=True)), routing
 
     def _drop_prob_at(self, node: Node, *, step_rate: float) -> float:
         """Scheduled drop path (arXiv 2003.10401, section 4.1): grows with depth and with the training's progress."""

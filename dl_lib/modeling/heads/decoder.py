@@ -2,61 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from dl_lib.config import CfgNode, configurable
-from dl_lib.layers import conv2d, conv_norm_act
-from dl_lib.modeling.dynamic.lattice import FINEST_STRIDE
+from dl_lib.layers import ShapeSpec, conv2d, conv_norm_act
+from dl_lib.modeling.heads.base import SemSegHead
 from dl_lib.modeling.registries import SEM_SEG_HEADS_REGISTRY
 
 __all__ = ["SemSegDecoderHead"]
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
-class SemSegDecoderHead(nn.Module):
-    """Adds up projected features from the coarsest to the finest, and predicts the classes at stride 4.
+class SemSegDecoderHead(SemSegHead):
+    """Adds up projected features from the coarsest to the finest, and predicts the classes there.
+
+    Each feature is projected to the channels of the next finer one; on the lattice, to half of its own.
 
     Args:
-        in_channels: channels of each feature, by its name, finest (stride 4) first.
+        input_shapes: of each feature, by its name, finest first.
         num_classes: classes to tell apart.
         norm: name of the norm.
     """
 
     @configurable
-    def __init__(self, in_channels: dict[str, int], *, num_classes: int, norm: str) -> None:
-        super().__init__()
+    def __init__(self, input_shapes: Mapping[str, ShapeSpec], *, num_classes: int, norm: str) -> None:
+        shapes = list(input_shapes.values())
+        super().__init__(shapes[0].stride)
         self.projections = nn.ModuleDict()
-        for position, (name, channels) in enumerate(in_channels.items()):
-            self.projections[name] = conv_norm_act(channels, channels // 2 if position else channels, norm=norm)
-        self.upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
-        self.predictor = conv2d(next(iter(in_channels.values())), num_classes, 3, bias=True)
+        for name, shape, finer in zip(input_shapes, shapes, [shapes[0], *shapes], strict=False):
+            self.projections[name] = conv_norm_act(shape.channels, finer.channels, norm=norm)
+        self._strides = {name: shape.stride for name, shape in input_shapes.items()}
+        self.predictor = conv2d(shapes[0].channels, num_classes, 3, bias=True)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, input_shapes: Mapping[str, ShapeSpec]) -> dict[str, Any]:
         head = cfg.MODEL.SEM_SEG_HEAD
         return {
-            "in_channels": {
-                name: cfg.MODEL.BACKBONE.INIT_CHANNEL << scale for scale, name in enumerate(head.IN_FEATURES)
-            },
+            "input_shapes": {name: input_shapes[name] for name in head.IN_FEATURES},
             "num_classes": head.NUM_CLASSES,
             "norm": head.NORM,
         }
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Logits (B, num_classes, H / 4, W / 4) for features of stride 4, 8, …, finest first."""
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Logits (B, num_classes, H / s, W / s) at the stride s of the finest feature."""
         decoded: Tensor | None = None
-        for projection, feature in zip(reversed(list(self.projections.values())), reversed(features), strict=True):
+        decoded_stride = 0
+        for name, projection in reversed(list(self.projections.items())):
+            feature, stride = features[name], self._strides[name]
             if decoded is not None:
-                feature = feature + self.upsample(decoded)
-            decoded = projection(feature)
+                feature = feature + _enlarged(decoded, factor=decoded_stride // stride)
+            decoded, decoded_stride = projection(feature), stride
         assert decoded is not None
         return self.predictor(decoded)
 
-    @staticmethod
-    def to_input_size(logits: Tensor) -> Tensor:
-        """Bilinear from stride 4 to the size of the images."""
-        return interpolate(logits, scale_factor=FINEST_STRIDE, mode="bilinear", align_corners=False)
+
+def _enlarged(x: Tensor, *, factor: int) -> Tensor:
+    return x if factor == 1 else interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)

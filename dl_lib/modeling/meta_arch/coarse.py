@@ -55,18 +55,19 @@ class CoarsePrediction:
     Attributes:
         logits: before they are resized.
         flops: MFLOPs of this pass, see `DynamicNet4Seg.forward`.
-        gates: (E,) gate values, on the CPU.
+        gates: (E,) gate values, on the CPU; None for networks without gates.
     """
 
     logits: CoarseLogits
     flops: Mapping[str, float]
-    gates: Tensor
+    gates: Tensor | None
 
     def as_output(self, size: tuple[int, int]) -> dict[str, Any]:
         """The model's output for the image, with logits of this size."""
         logits = self.logits.blank(size)
         self.logits.add_to(logits)
-        return {"sem_seg": logits, "flops": dict(self.flops), "gates": self.gates}
+        output = {"sem_seg": logits, "flops": dict(self.flops)}
+        return output if self.gates is None else {**output, "gates": self.gates}
 
 
 def requested_size(request: Mapping[str, Any]) -> tuple[int, int]:

@@ -162,7 +162,73 @@ def test_a_gpu_that_is_not_there(monkeypatch):
 def test_parts_can_be_built_by_hand():
     built = model_of()
     model = DynamicNet4Seg(
-        built.backbone, sem_seg_head=built.sem_seg_head, pixel_mean=[0, 0, 0], pixel_std=[1, 1, 1], ignore_value=255
+        built.backbone, sem_seg_head=built.sem_seg_head, loss=built.loss, pixel_mean=[0, 0, 0], pixel_std=[1, 1, 1]
     ).eval()
     with torch.no_grad():
         assert model([random_image(32, 32)])[0]["sem_seg"].shape == (19, 32, 32)
+
+
+def test_losses_of_the_config_are_added_up():
+    overrides = ["MODEL.LOSS.DICE_WEIGHT", 0.5, "MODEL.LOSS.LOVASZ_WEIGHT", 2.0]
+    model = model_of(*overrides, "MODEL.AUXILIARY_HEADS.IN_FEATURES", ["layer_2"]).train()
+    batch = [random_image(64, 64, sem_seg=torch.randint(0, 19, (64, 64))) for _ in range(2)]
+    losses, flops = model(batch)
+    assert set(losses) == {"loss_sem_seg", "loss_dice", "loss_lovasz", "loss_auxiliary_layer_2"}
+    sum(losses.values()).backward()
+    assert all(parameter.grad is not None for parameter in model.auxiliary_heads.parameters())
+    assert flops["executed_flops"] == model_of().train()(batch)[1]["executed_flops"], (
+        "in training only, and not counted"
+    )
+
+
+@pytest.mark.parametrize("weights", [[], [1.0 + c for c in range(19)]])
+def test_parts_of_a_step_give_the_gradients_of_the_whole(weights):
+    """Cross-entropy, auxiliary head and budget over unequally labelled parts; norms aside, which see their part."""
+    model = model_of(
+        *(
+            "MODEL.BACKBONE.NORM",
+            "GN",
+            "MODEL.SEM_SEG_HEAD.NORM",
+            "GN",
+            "MODEL.AUXILIARY_HEADS.IN_FEATURES",
+            ["layer_1"],
+        ),
+        *("MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.LOSS_WEIGHT", 0.5, "MODEL.BUDGET.UNUPDATE_RATE", 0.3),
+        *("MODEL.LOSS.CLASS_WEIGHTS", weights, "MODEL.LOSS.LOVASZ_WEIGHT", 0.5),
+    ).double()
+    model.train()
+    batch = [random_image(64, 64, sem_seg=torch.randint(0, 19, (64, 64))) for _ in range(4)]
+    for image, labelled in zip(batch, (64, 30, 1, 0), strict=True):
+        image["sem_seg"][labelled:] = 255
+
+    def gradients(parts):
+        model.zero_grad()
+        means = model.step_means(parts, step_rate=0.5)
+        totals = {}
+        for part in parts:
+            losses, _ = model(part, step_rate=0.5, step_means=means)
+            (sum(losses.values()) / len(parts)).backward()
+            for name, loss in losses.items():
+                totals[name] = totals.get(name, 0) + loss.item() / len(parts)
+        return totals, [parameter.grad.clone() for parameter in model.parameters()]
+
+    whole, expected = gradients([batch])
+    plain, _ = model(batch, step_rate=0.5)
+    assert {name: loss.item() for name, loss in plain.items()} == pytest.approx(whole)
+    shared, found = gradients([batch[:2], batch[2:]])
+    assert shared == pytest.approx(whole, rel=1e-9)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-12)
+
+
+def test_looking_ahead_leaves_no_trace():
+    overrides = ["MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.LOSS_WEIGHT", 0.5, "MODEL.BUDGET.UNUPDATE_RATE", 0.3]
+    model = model_of(*overrides, "MODEL.BACKBONE.DROP_PROB", 0.5).train()
+    batch = [random_image(64, 64, sem_seg=torch.randint(0, 19, (64, 64))) for _ in range(2)]
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    random_state = torch.get_rng_state()
+    means = model.step_means([batch, batch], step_rate=1.0)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    seen = [model(batch, step_rate=1.0, step_means=means)[1]["expt_flops"] for _ in range(2)]
+    assert means.expected_mflops.item() == pytest.approx(sum(seen).item() / 2), "the drop path falls the same way"
