@@ -20,6 +20,8 @@ _C.MODEL.WEIGHTS = ""  # a checkpoint of ours or of the published code; "" start
 _C.MODEL.WEIGHTS_MAY_LACK = []  # parts by name, such as gate, that WEIGHTS need not hold in this shape: start afresh
 _C.MODEL.WEIGHTS_MAY_ALSO_HOLD = []  # parts of WEIGHTS by name, such as a classifier's last layer, that are left out
 _C.MODEL.CHANNELS_LAST = False  # memory order NHWC: faster on CPUs (docs/performance.md), equal results within rounding
+_C.MODEL.COMPILE = False  # torch.compile what runs densely (training; evaluation with TEST.EXECUTION dense)
+_C.MODEL.ACTIVATION_CHECKPOINTING = False  # compute each layer of the lattice twice in training, to save memory
 _C.MODEL.PIXEL_MEAN = [103.53, 116.28, 123.675]  # per channel, in the order of INPUT.FORMAT, range 0..255
 _C.MODEL.PIXEL_STD = [1.0, 1.0, 1.0]
 

@@ -1,6 +1,7 @@
 from dl_lib.layers.aws_conv import ConvAWS2d
 from dl_lib.layers.cond_conv import CondConv2d, ExpertRouting
 from dl_lib.layers.conv import conv2d, conv_norm_act, separable_conv
+from dl_lib.layers.drop_path import drop_path
 from dl_lib.layers.dynamic_conv import DynamicConv2d, KernelAttention, annealed_temperature
 from dl_lib.layers.norm import NORMS, make_norm
 from dl_lib.layers.sac import SAConv2d
@@ -20,6 +21,7 @@ __all__ = [
     "annealed_temperature",
     "conv2d",
     "conv_norm_act",
+    "drop_path",
     "make_norm",
     "separable_conv",
 ]

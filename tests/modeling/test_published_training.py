@@ -51,13 +51,12 @@ def masks_of_the_reference(monkeypatch):
     """In place of random drop path: the k-th mask of a forward pass keeps image s if (7k + 3s) % 10 < 7."""
     count = iter(range(1000))
 
-    def masked(x, p, mode):
-        assert mode == "row"
+    def masked(x, drop_prob):
         k = next(count)
         kept = torch.tensor([(7 * k + 3 * s) % 10 < 7 for s in range(len(x))])
-        return torch.where(kept[:, None, None, None], x / (1 - p), 0)
+        return torch.where(kept[:, None, None, None], x / (1 - drop_prob), 0)
 
-    monkeypatch.setattr(ops, "stochastic_depth", masked)
+    monkeypatch.setattr(ops, "drop_path", masked)
 
 
 @pytest.mark.parametrize(("case", "setting", "step_rate", "expected"), list(steps("f64")))

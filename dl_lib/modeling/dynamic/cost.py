@@ -70,6 +70,11 @@ class CostTable:
         )
 
     @property
+    def dense(self) -> int:
+        """Everything: what dense execution runs for an image, whatever its gates are."""
+        return self.stem + self.head + sum(map(sum, self._all))
+
+    @property
     def expected_all_open(self) -> float:
         """Expected cost of all gates open: what the budget's share refers to."""
         return self.expected(Routing.all_open(self.lattice)).item()

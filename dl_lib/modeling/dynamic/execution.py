@@ -6,13 +6,15 @@ Shape suffixes: B images, E edges, N nodes, G gates of one cell.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from dl_lib.modeling.dynamic.counters import MaddsObserver
 from dl_lib.modeling.dynamic.lattice import Edge, Move, Node
+from dl_lib.modeling.dynamic.recomputing import recomputed
 from dl_lib.modeling.dynamic.routing import CLOSED_BELOW, Routing, Unreached
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ __all__ = ["run_dense", "run_sparse"]
 
 
 def run_dense(
-    network: DynamicNetwork, x: Tensor, *, drop_prob_at: Callable[[Node], float]
+    network: DynamicNetwork, x: Tensor, *, drop_prob_at: Callable[[Node], Tensor | None]
 ) -> tuple[list[Tensor], Routing]:
     """Runs every part for every image; zeros in the place of gates silence what should not have run.
 
@@ -35,28 +37,65 @@ def run_dense(
     Returns:
         The lattice's outputs, finest first, and the routing.
     """
-    lattice, runs_anyway = network.lattice, network.unreached.runs(training=network.training)
+    lattice = network.lattice
     everywhere_B = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
-    inputs, reached = {lattice.source: x}, {lattice.source: everywhere_B}
-    gates_BG = {}
-    for node in lattice.nodes:
-        cell, x = network.cell(node), inputs.pop(node)
-        reached_B = everywhere_B if runs_anyway else reached[node]
-        gates = gates_BG[node] = _silence(_gate_values(cell, x), reached_B)
+    inputs, reached, gates_BG = [x], [everywhere_B], []
+    reached_BN = []
+    for layer in lattice.layers:
+        run_layer = partial(_run_layer, network, layer, drop_prob_at=drop_prob_at)
+        if network.recomputes and torch.is_grad_enabled():
+            delivered = recomputed(run_layer, inputs, reached, modules=[network.cell(node) for node in layer])
+        else:
+            delivered = run_layer(inputs, reached)
+        inputs = delivered.inputs
+        gates_BG += delivered.gates_BG
+        reached_BN += delivered.here
+        reached = delivered.reached
+    routing = Routing(lattice, torch.cat(gates_BG, dim=1), torch.stack(reached_BN, dim=1))
+    return inputs, routing
+
+
+class _Delivered(NamedTuple):
+    """What a layer does for the next one, scale by scale, and what its gates were, cell by cell.
+
+    A tuple, and not a dataclass, because torch looks into tuples for tensors.
+    """
+
+    inputs: list[Tensor]
+    reached: list[Tensor]
+    gates_BG: list[Tensor]
+    here: list[Tensor]
+
+
+def _run_layer(
+    network: DynamicNetwork,
+    layer: Sequence[Node],
+    inputs: Sequence[Tensor],
+    reached: Sequence[Tensor],
+    *,
+    drop_prob_at: Callable[[Node], Tensor | None],
+) -> _Delivered:
+    """Runs the cells of one layer on what was delivered to them."""
+    runs_anyway = network.unreached.runs(training=network.training)
+    next_inputs: dict[Node, Tensor] = {}
+    next_reached: dict[Node, Tensor] = {}
+    all_gates, here = [], []
+    for node, x, is_reached_B in zip(layer, inputs, reached, strict=True):
+        cell = network.cell(node)
+        reached_B = torch.ones_like(is_reached_B) if runs_anyway else is_reached_B
+        gates = _silence(_gate_values(cell, x), reached_B)
         open_B = gates.any(dim=1)
         h = cell.operation(x, drop_prob=drop_prob_at(node))
-        for gate_B, edge in zip(gates.unbind(dim=1), lattice.edges_from(node), strict=True):
-            _add(inputs, edge.target, cell.transitions[str(edge.move)](h), gate_B)
+        for gate_B, edge in zip(gates.unbind(dim=1), network.lattice.edges_from(node), strict=True):
+            _add(next_inputs, edge.target, cell.transitions[str(edge.move)](h), gate_B)
             delivers_B = _delivers(edge, gate_B > 0, open_B, reached_B & ~open_B, network.unreached)
-            reached[edge.target] = reached[edge.target] | delivers_B if edge.target in reached else delivers_B
-        _pass_on(inputs, node, x, reached_B & ~open_B)
-        reached[node] = reached_B
-    routing = Routing(
-        lattice,
-        gates_BE=torch.cat([gates_BG[node] for node in lattice.nodes], dim=1),
-        reached_BN=torch.stack([reached[node] for node in lattice.nodes], dim=1),
-    )
-    return [inputs[node] for node in lattice.outputs], routing
+            before_B = next_reached.get(edge.target)
+            next_reached[edge.target] = delivers_B if before_B is None else before_B | delivers_B
+        _pass_on(next_inputs, node, x, reached_B & ~open_B)
+        all_gates.append(gates)
+        here.append(reached_B)
+    targets = sorted(next_inputs)  # of one layer, so by scale
+    return _Delivered([next_inputs[t] for t in targets], [next_reached[t] for t in targets], all_gates, here)
 
 
 def _gate_values(cell: Cell, x: Tensor) -> Tensor:
@@ -84,7 +123,7 @@ def _add(inputs: dict[Node, Tensor], target: Node, y: Tensor, gate_B: Tensor) ->
 
 def _pass_on(inputs: dict[Node, Tensor], node: Node, x: Tensor, passes_B: Tensor) -> None:
     """Adds the input of closed cells to what they keep; only the CPU can look at no cost whether there are any."""
-    if passes_B.device.type != "cpu" or passes_B.any():
+    if passes_B.device.type != "cpu" or torch.compiler.is_compiling() or passes_B.any():
         _add(inputs, Edge(node, Move.KEEP).target, x, passes_B)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from dl_lib.config import CfgNode, ConfigError, configurable
@@ -35,6 +36,8 @@ class DynamicNetwork(nn.Module):
         unreached: what a cell does that nothing is delivered to.
         drop_prob: scheduled drop path at the last layer and the end of the training.
         sparse: in evaluation, run only what the gates open.
+        recomputes: in training, compute each layer a second time for its gradients instead of keeping it.
+        compiled: run what is dense as one graph, compiled by torch; what is observed of it then is what runs otherwise.
     """
 
     @configurable
@@ -49,6 +52,8 @@ class DynamicNetwork(nn.Module):
         unreached: Unreached = Unreached.SKIP,
         drop_prob: float = 0.0,
         sparse: bool = True,
+        recomputes: bool = False,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.lattice = lattice
@@ -59,6 +64,9 @@ class DynamicNetwork(nn.Module):
         self.unreached = unreached
         self.drop_prob = drop_prob
         self.sparse = sparse
+        self.recomputes = recomputes
+        self.compiled = compiled
+        self._run_dense = torch.compile(run_dense) if compiled else run_dense
         self.small_gate = any(isinstance(module, SoftGate) and module.small for module in cells.modules())
 
     @classmethod
@@ -90,6 +98,8 @@ class DynamicNetwork(nn.Module):
             "unreached": Unreached(gate.UNREACHED),
             "drop_prob": backbone.DROP_PROB,
             "sparse": cfg.TEST.EXECUTION == "sparse",
+            "recomputes": cfg.MODEL.ACTIVATION_CHECKPOINTING,
+            "compiled": cfg.MODEL.COMPILE,
         }
 
     def cell(self, node: Node) -> Cell:
@@ -106,6 +116,11 @@ class DynamicNetwork(nn.Module):
         """The features by their names, finest first."""
         outputs = self.lattice.outputs
         return {f"layer_{node.scale}": ShapeSpec(self.channels(node), node.stride) for node in outputs}
+
+    @property
+    def runs_sparsely(self) -> bool:
+        """Whether the next run will be sparse."""
+        return self.sparse and not self.training
 
     @property
     def size_divisor(self) -> int:
@@ -130,15 +145,20 @@ class DynamicNetwork(nn.Module):
         """
         self.check_size(*images.shape[-2:], num_images=images.shape[0])
         x = self.stem(images)
-        if self.sparse and not self.training:
+        if self.runs_sparsely:
             features, routing = run_sparse(self, x, observer=observer or MaddsObserver(images.shape[0]))
         else:
-            features, routing = run_dense(self, x, drop_prob_at=partial(self._drop_prob_at, step_rate=step_rate))
+            drops = self.drop_prob > 0 and self.training
+            # As a tensor: a number that changes from step to step would have a compiled graph compiled anew.
+            rate = torch.tensor(step_rate, dtype=torch.float64, device=x.device) if drops else None
+            features, routing = self._run_dense(self, x, drop_prob_at=partial(self._drop_prob_at, rate=rate))
         return dict(zip(self.output_shapes, features, strict=True)), routing
 
-    def _drop_prob_at(self, node: Node, *, step_rate: float) -> float:
+    def _drop_prob_at(self, node: Node, *, rate: Tensor | None) -> Tensor | None:
         """Scheduled drop path (arXiv 2003.10401, section 4.1): grows with depth and with the training's progress."""
-        return self.drop_prob * step_rate * node.layer / self.lattice.num_layers if self.training else 0.0
+        if rate is None or node == self.lattice.source:
+            return None
+        return rate * (self.drop_prob * node.layer / self.lattice.num_layers)
 
     def check_size(self, height: int, width: int, *, num_images: int = 1) -> None:
         """Raises ValueError where an input (B, 3, height, width) cannot work."""

@@ -13,9 +13,8 @@ from functools import partial
 import torch
 from fvcore.common.registry import Registry
 from torch import Tensor, nn
-from torchvision.ops import stochastic_depth
 
-from dl_lib.layers import conv2d, conv_norm_act, make_norm, separable_conv
+from dl_lib.layers import conv2d, conv_norm_act, drop_path, make_norm, separable_conv
 from dl_lib.modeling.dynamic.counters import count_madds
 
 __all__ = ["CELL_OPERATIONS", "CellOperation"]
@@ -102,13 +101,13 @@ class CellOperation(nn.ModuleDict):
             count = cell_types[:position].count(name)
             self[name if count == 1 else f"{name}_{count}"] = CELL_OPERATIONS.get(name)(channels, norm=norm)
 
-    def forward(self, x: Tensor, *, drop_prob: float = 0.0) -> Tensor:
+    def forward(self, x: Tensor, *, drop_prob: Tensor | None = None) -> Tensor:
         """Sums the operations up.
 
         Args:
             x: (B, C, H, W).
-            drop_prob: scheduled drop path, probability that an operation other than the identity is left out for an
-                image; the others are divided by 1 - drop_prob. For training only.
+            drop_prob: scheduled drop path, 0-d: probability that an operation other than the identity is left out for
+                an image; the others are divided by 1 - drop_prob. For training only; None drops nothing.
 
         Returns:
             (B, C, H, W), never `x` itself.
@@ -116,8 +115,8 @@ class CellOperation(nn.ModuleDict):
         total: Tensor | None = None
         for operation in self.values():
             y = operation(x)
-            if drop_prob > 0 and not isinstance(operation, nn.Identity):
-                y = stochastic_depth(y, drop_prob, mode="row")
+            if drop_prob is not None and not isinstance(operation, nn.Identity):
+                y = drop_path(y, drop_prob)
             total = y if total is None else total + y
         assert total is not None
         return total.clone() if total is x else total

@@ -64,11 +64,15 @@ class DynamicNet4Seg(SegmentationModel):
         }
 
     def run(self, batch: Tensor, *, step_rate: float) -> NetworkOutput:
-        with MaddsObserver(len(batch)) as observer:
-            features, routing = self.backbone(batch, step_rate=step_rate, observer=observer)
-            logits = self.sem_seg_head(features)
-        mflops = _flops(self.costs.table(*batch.shape[-2:]), routing, observer)
-        return NetworkOutput(logits, features, mflops, routing.gates_BE)
+        table = self.costs.table(*batch.shape[-2:])
+        if self.backbone.compiled and not self.backbone.runs_sparsely:  # a compiled graph cannot be observed
+            features, routing = self.backbone(batch, step_rate=step_rate)
+            logits, executed = self.sem_seg_head(features), [table.dense] * len(batch)
+        else:
+            with MaddsObserver(len(batch)) as observer:
+                features, routing = self.backbone(batch, step_rate=step_rate, observer=observer)
+                logits, executed = self.sem_seg_head(features), observer.madds
+        return NetworkOutput(logits, features, _flops(table, routing, executed), routing.gates_BE)
 
     def further_losses(
         self, output: NetworkOutput, *, step_rate: float, step_means: StepMeans | None
@@ -96,12 +100,12 @@ class DynamicNet4Seg(SegmentationModel):
         return self.run(self.batch_of(batched_inputs), step_rate=step_rate).mflops["expt_flops"].mean()
 
 
-def _flops(table: CostTable, routing: Routing, observer: MaddsObserver) -> dict[str, Tensor]:
+def _flops(table: CostTable, routing: Routing, executed: Sequence[int]) -> dict[str, Tensor]:
     madds_B = {
         "expt_flops": table.expected(routing),
         "real_flops": table.real_published(routing),
         "real_flops_complete": table.real_complete(routing),
-        "executed_flops": torch.tensor(observer.madds, dtype=torch.float64),
+        "executed_flops": torch.tensor(executed, dtype=torch.float64),
     }
     return {name: values / MADDS_PER_MFLOP for name, values in madds_B.items()}
 

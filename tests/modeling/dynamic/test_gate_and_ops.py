@@ -62,7 +62,7 @@ def test_drop_path_leaves_out_operations_by_image_and_keeps_the_mean():
     operation = CellOperation(8, cell_types=["avg_pool_3x3", "skip_connect"], norm="BN")
     x = torch.ones(4000, 8, 1, 1)
     torch.manual_seed(0)
-    y = operation(x, drop_prob=0.25)[:, 0, 0, 0] - 1  # without the identity, which is never dropped
+    y = operation(x, drop_prob=torch.tensor(0.25))[:, 0, 0, 0] - 1  # without the identity, which is never dropped
     torch.testing.assert_close(y.unique(), torch.tensor([0, 1 / 0.75]))
     assert y.mean().item() == pytest.approx(1, abs=0.05)
     assert (y == 0).float().mean().item() == pytest.approx(0.25, abs=0.03)
