@@ -1,15 +1,20 @@
 from dl_lib.checkpoint.checkpointer import Checkpointer
 from dl_lib.checkpoint.convert import Conversion, convert_file
-from dl_lib.checkpoint.files import CheckpointError
+from dl_lib.checkpoint.errors import CheckpointError, NoSpaceError
+from dl_lib.checkpoint.folder import BEST, FINAL, numbered
 from dl_lib.checkpoint.matching import CheckpointMismatchError, Mismatch
 from dl_lib.checkpoint.released import is_released
 
 __all__ = [
+    "BEST",
+    "FINAL",
     "CheckpointError",
     "CheckpointMismatchError",
     "Checkpointer",
     "Conversion",
     "Mismatch",
+    "NoSpaceError",
     "convert_file",
     "is_released",
+    "numbered",
 ]

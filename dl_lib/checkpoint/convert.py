@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dl_lib.checkpoint.files import CheckpointError, read_checkpoint, save_checkpoint
+from dl_lib.checkpoint.errors import CheckpointError
+from dl_lib.checkpoint.files import read_checkpoint, save_checkpoint
 from dl_lib.checkpoint.matching import CheckpointMismatchError, Mismatch, find_mismatch
 from dl_lib.checkpoint.released import RELEASED_CELL_TYPES, is_released, translate_released
 from dl_lib.config import CfgNode, get_cfg

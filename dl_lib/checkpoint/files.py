@@ -7,23 +7,22 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
 from iopath.common.file_io import HTTPURLHandler, PathManager
 from torch import Tensor
 
-from dl_lib.utils.files import open_atomically
+from dl_lib.checkpoint.checksums import HashingFile, checksum_path, verify_checksum, write_checksum
+from dl_lib.checkpoint.errors import CheckpointError, UnreadableCheckpointError
+from dl_lib.checkpoint.space import check_space, required_bytes, writing_error
+from dl_lib.utils.files import flush_to_disk, open_atomically, remove_lastingly
 
-__all__ = ["CheckpointError", "make_path_manager", "read_checkpoint", "save_checkpoint"]
+__all__ = ["make_path_manager", "read_checkpoint", "save_checkpoint"]
 
 PARALLEL_PREFIX = "module."  # what DistributedDataParallel and DataParallel put before every key
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is missing, damaged, unsafe, or does not fit."""
 
 
 def make_path_manager() -> PathManager:
@@ -44,39 +43,86 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         What the file holds, the weights under "model" as a dict of tensors, without a parallel wrapper's prefix.
 
     Raises:
-        CheckpointError: if the file is missing, damaged, holds anything that would have to be executed, or no weights.
+        CheckpointError: if the file is missing, damaged, not the one that the checksum beside it was written for, or
+            holds no weights or anything that would have to be executed.
+        UnreadableCheckpointError: if the system refuses to read it.
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
         raise CheckpointError(f"there is no such checkpoint file. Received: path={path!r}")
     try:
-        with torch.serialization.safe_globals(_numpy_values()), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files raise anything, from EOFError to a seek before their start (EINVAL)
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:
-            raise  # the disk's or the network's fault, not the file's
-        raise _refusal(error, path=path) from None  # torch's own text advises to execute the file
-    return _with_weights(content, path=path)
+        with open(path, "rb") as file:  # once: what is loaded is what was compared
+            verify_checksum(file, path)
+            return _with_weights(_load(file, path), path=path)
+    except OSError as error:  # the disk's or the network's fault, not the file's
+        raise UnreadableCheckpointError(
+            f"the file cannot be read: {error.strerror or error}. Mend that, or move the file away to do without it. "
+            f"Received: path={path!r}"
+        ) from error
 
 
 def save_checkpoint(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Writes a local file that `read_checkpoint` can read, atomically.
+    """Writes a local file that `read_checkpoint` can read, atomically, and its checksum beside it.
+
+    A process may be killed at any moment, and the machine may lose its power. The steps, each of them on the disk
+    before the next one begins, are: the content under another name; away with the checksum of the file that is
+    replaced, if there is one; the new name; the new checksum. Therefore
+
+    - what bears the name is a whole file at all times, the old one or the new one;
+    - a checksum never stands beside a file that it was not made for, so a difference always means damage;
+    - between two of the steps the file stands there without a checksum. It is valid if it can be loaded.
+
+    The other order, checksum first, would make the old file look damaged as long as the new one is not there.
 
     Raises:
-        CheckpointError: if something in `content` could not be read again; no file is left, an older one stays.
+        CheckpointError: if something in `content` could not be read again, or the system refuses to write. No new
+            file is left, an older one stays.
+        NoSpaceError: if there is no room, which is looked at before and noticed on the way.
     """
-    with open_atomically(path) as file:
-        torch.save(dict(content), file)
-        file.flush()
-        with torch.serialization.safe_globals(_numpy_values()):
-            unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(file.name)
-        if unsafe:
-            raise CheckpointError(
-                f"a checkpoint holds tensors, plain Python values and numpy's numbers and arrays: anything else could "
-                f"not be read again, because reading executes nothing. Save such objects as text or as plain values. "
-                f"Received: objects of {', '.join(sorted(unsafe))} under one of the keys {sorted(content)}"
-            )
+    path = os.fspath(path)
+    needed_bytes = required_bytes(content)
+    try:
+        check_space(path, needed_bytes=needed_bytes)
+        with open_atomically(path) as file:
+            hashing = HashingFile(file)
+            _serialise(content, hashing)
+            flush_to_disk(file)
+            _refuse_unsafe(file.name, keys=content)
+            remove_lastingly(checksum_path(path))
+        write_checksum(path, hashing.hexdigest())
+    except OSError as error:
+        raise writing_error(error, path=path, needed_bytes=needed_bytes) from error
+
+
+def _load(file: IO[bytes], path: str) -> Any:
+    try:
+        with torch.serialization.safe_globals(_numpy_values()), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files raise anything, from EOFError to a seek before their start (EINVAL)
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
+        raise _refusal(error, path=path) from None  # torch's own text advises to execute the file
+
+
+def _serialise(content: Mapping[str, Any], file: HashingFile) -> None:
+    try:
+        torch.save(dict(content), cast(IO[bytes], file))  # it writes and flushes, no more
+    except Exception:
+        if file.failure is not None:  # torch hides it behind a complaint about the archive's positions
+            raise file.failure from None
+        raise
+
+
+def _refuse_unsafe(path: str, *, keys: Iterable[str]) -> None:
+    with torch.serialization.safe_globals(_numpy_values()):
+        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    if unsafe:
+        raise CheckpointError(
+            f"a checkpoint holds tensors, plain Python values and numpy's numbers and arrays: anything else could "
+            f"not be read again, because reading executes nothing. Save such objects as text or as plain values. "
+            f"Received: objects of {', '.join(sorted(unsafe))} under one of the keys {sorted(keys)}"
+        )
 
 
 def _numpy_values() -> list[Any]:

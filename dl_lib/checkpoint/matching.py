@@ -1,18 +1,20 @@
-"""What a file's weights and a model's have in common, and an error that lists what they have not."""
+"""Where a file's weights and a model's differ, and an error that lists it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from dl_lib.checkpoint.files import CheckpointError
+from dl_lib.checkpoint.errors import CheckpointError
+from dl_lib.checkpoint.listing import Shapes, listed, listed_keys, listed_shapes
 
-__all__ = ["CheckpointMismatchError", "Mismatch", "describe_share", "find_mismatch", "keys_by_part"]
+__all__ = ["CheckpointMismatchError", "Mismatch", "find_mismatch"]
 
 BATCH_COUNTER = "num_batches_tracked"
-MAX_LINES = 20  # of one side in an error's text; the error's `mismatch` has all of them
+
+_SUGGESTED_PARTS = 3
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Mismatch:
 
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
-    shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    shapes: Shapes = field(default_factory=dict)
     untranslated: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
@@ -36,23 +38,30 @@ class Mismatch:
 
 
 class CheckpointMismatchError(CheckpointError):
-    """A checkpoint's weights and the model's differ by name or shape; `mismatch` holds all differences."""
+    """A checkpoint's weights and the model's differ by name or shape.
+
+    Args:
+        mismatch: all differences; the text holds the first of each kind.
+        path: of the file.
+        original_names: the file's own names of keys that were translated.
+    """
 
     def __init__(self, mismatch: Mismatch, *, path: str, original_names: Mapping[str, str] | None = None) -> None:
         self.mismatch = mismatch
         names = original_names or {}
-        only_in_file = _grouped(names.get(key, key) for key in mismatch.unexpected)
+        only_in_file = [names.get(key, key) for key in mismatch.unexpected]
         untranslated = [f"{key}  ({why})" for key, why in mismatch.untranslated.items()]
-        shapes = [f"{key}: {file} in the file, {model} in the model" for key, (file, model) in mismatch.shapes.items()]
         sections = (
-            ("only in the file", len(mismatch.unexpected), only_in_file),
-            ("only in the file, and without a name in the model", len(untranslated), untranslated),
-            ("only in the model", len(mismatch.missing), _grouped(mismatch.missing)),
-            ("of another shape", len(shapes), shapes),
+            ("only in the file", len(only_in_file), listed_keys(only_in_file)),
+            ("only in the file, and without a name in the model", len(untranslated), listed(untranslated)),
+            ("only in the model", len(mismatch.missing), listed_keys(mismatch.missing)),
+            ("of another shape", len(mismatch.shapes), listed_shapes(mismatch.shapes)),
         )
         text = "the checkpoint does not fit the model; nothing was loaded.\n"
-        text += "".join(f"  Hint: {hint}\n" for hint in _hints(mismatch))
-        text += "".join(_section(title, count, lines) for title, count, lines in sections if count)
+        text += "".join(
+            f"  Hint: {hint}\n" for hint in _hints(mismatch, only_in_file=[*only_in_file, *mismatch.untranslated])
+        )
+        text += "".join(f"  {title} ({count}):\n{lines}\n" for title, count, lines in sections if count)
         super().__init__(f"{text}Received: path={path!r}")
 
 
@@ -72,32 +81,12 @@ def find_mismatch(file: Mapping[str, Tensor], *, model: Mapping[str, Tensor]) ->
     )
 
 
-def keys_by_part(keys: Iterable[str], *, parts: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The keys of each part that has any.
-
-    Args:
-        keys: dotted, of a state dict.
-        parts: components of keys, as "gate" or "sem_seg_head", at any place in them; several joined by dots if need be.
-    """
-    keys = tuple(keys)
-    by_part = {part: tuple(key for key in keys if f".{part}." in f".{key}.") for part in parts}
-    return {part: found for part, found in by_part.items() if found}
-
-
-def describe_share(keys: Sequence[str], *, part: str, model: Iterable[str]) -> str:
-    """How many of the model's keys of a part these are, and which if not all."""
-    whole = len(keys_by_part(model, parts=[part])[part])
-    if len(keys) == whole:
-        return f"all {whole} keys of {part!r}"
-    return f"{len(keys)} of {whole} keys of {part!r}\n" + _section("these are", len(keys), _grouped(keys)).rstrip()
-
-
 def _is_spare_counter(key: str, *sides: Mapping[str, Tensor]) -> bool:
     module, _, name = key.rpartition(".")
     return name == BATCH_COUNTER and all(f"{module}.running_var" in side for side in sides)
 
 
-def _hints(mismatch: Mismatch) -> Iterable[str]:
+def _hints(mismatch: Mismatch, *, only_in_file: Iterable[str]) -> Iterable[str]:
     more, fewer = _whole_cells(mismatch.unexpected), _whole_cells(mismatch.missing)
     if more or fewer:
         sides = (f"{len(cells)} only in the {side}" for side, cells in (("file", more), ("model", fewer)) if cells)
@@ -112,7 +101,19 @@ def _hints(mismatch: Mismatch) -> Iterable[str]:
         yield "the file has gates, the model has none: MODEL.GATE.GATE_ON is True for such a file"
     classes = mismatch.shapes.get("sem_seg_head.predictor.bias")
     if classes:
-        yield f"the file predicts {classes[0][0]} classes, the model {classes[1][0]}: MODEL.SEM_SEG_HEAD.NUM_CLASSES"
+        yield (
+            f"the file predicts {classes[0][0]} classes, the model {classes[1][0]}: MODEL.SEM_SEG_HEAD.NUM_CLASSES, "
+            "or MODEL.WEIGHTS_MAY_LACK=[predictor] lets the predictor start from the initialisation"
+        )
+    parts = dict.fromkeys(_part(key) for key in only_in_file)
+    if parts and not more and not in_file:
+        names = ", ".join(list(parts)[:_SUGGESTED_PARTS])
+        yield f"what only the file has is left out where MODEL.WEIGHTS_MAY_ALSO_HOLD names it, such as [{names}]"
+
+
+def _part(key: str) -> str:
+    """What one would call the part that a key belongs to: the last module that has more than a number."""
+    return next((name for name in reversed(key.split(".")[:-1]) if not name.isdigit()), key)
 
 
 def _whole_cells(keys: Iterable[str]) -> set[str]:
@@ -123,20 +124,3 @@ def _whole_cells(keys: Iterable[str]) -> set[str]:
 def _has_gates(keys: Iterable[str], *, outside: set[str]) -> bool:
     """Whether a gate stands on one side only in a cell that both sides have."""
     return any(".gate." in key and key.split(".")[2] not in outside for key in keys)
-
-
-def _grouped(keys: Iterable[str]) -> list[str]:
-    """One line for each module: `stem.conv1.norm.{bias, weight}`."""
-    leaves: dict[str, list[str]] = {}
-    for key in keys:
-        module, _, leaf = key.rpartition(".")
-        leaves.setdefault(module, []).append(leaf)
-    return [
-        ".".join(filter(None, (module, names[0] if len(names) == 1 else f"{{{', '.join(sorted(names))}}}")))
-        for module, names in leaves.items()
-    ]
-
-
-def _section(title: str, count: int, lines: list[str]) -> str:
-    shown = [*lines[:MAX_LINES], *([f"... and {len(lines) - MAX_LINES} lines more"] if len(lines) > MAX_LINES else [])]
-    return f"  {title} ({count}):\n" + "".join(f"    {line}\n" for line in shown)

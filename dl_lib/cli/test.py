@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from dl_lib.cli.arguments import parse_run_arguments
 from dl_lib.cli.errors import user_errors
@@ -14,6 +15,9 @@ from dl_lib.cli.processes import start, world_size
 from dl_lib.config import ConfigError, write_config
 from dl_lib.config.overrides import parse_overrides
 from dl_lib.utils.files import CONFIG_NAME
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["check_benchmarks", "evaluate", "evaluate_experiment", "main", "with_weights"]
 
@@ -120,7 +124,23 @@ def evaluate(experiment: Experiment, submission: bool) -> None:
             write_config(cfg, output_dir)
             copy_net(experiment)
         model = build_configured_model(cfg)
-        Checkpointer(model).load(cfg.MODEL.WEIGHTS, may_lack=cfg.MODEL.WEIGHTS_MAY_LACK)
+        rest = Checkpointer(model).load(
+            cfg.MODEL.WEIGHTS,
+            may_lack=cfg.MODEL.WEIGHTS_MAY_LACK,
+            may_also_hold=cfg.MODEL.WEIGHTS_MAY_ALSO_HOLD,
+        )
+        if cfg.SOLVER.EMA.DECAY and cfg.SOLVER.EMA.EVALUATE:
+            _take_average(model, rest, weights=cfg.MODEL.WEIGHTS)
         evaluate_datasets(cfg, model, output_dir, submission=submission)
         if comm.is_main_process():
             logging.getLogger(__name__).info("the results are in %s", output_dir.absolute())
+
+
+def _take_average(model: nn.Module, checkpoint: Mapping[str, Any], *, weights: str) -> None:
+    """Puts the average of the weights in their place, as the evaluations during the training do."""
+    log = logging.getLogger(__name__)
+    if "ema" in checkpoint:
+        model.load_state_dict(checkpoint["ema"]["weights"])
+        log.info("evaluating the average of the weights; SOLVER.EMA.EVALUATE=False evaluates the weights themselves")
+    else:
+        log.warning("SOLVER.EMA asks for the average of the weights, and the file holds none. Received: %s", weights)

@@ -17,8 +17,8 @@ _C.MODEL = CfgNode()
 _C.MODEL.META_ARCHITECTURE = "DynamicNet4Seg"
 _C.MODEL.DEVICE = "auto"  # auto (a GPU where there is one) | cpu | cuda | cuda:N
 _C.MODEL.WEIGHTS = ""  # a checkpoint of ours or of the published code; "" starts from the initialisation
-_C.MODEL.WEIGHTS_MAY_LACK = []  # parts by name, such as gate, that WEIGHTS need not hold in this shape: start afresh
-_C.MODEL.WEIGHTS_MAY_ALSO_HOLD = []  # parts of WEIGHTS by name, such as a classifier's last layer, that are left out
+_C.MODEL.WEIGHTS_MAY_LACK = []  # parts, such as gate, that start afresh where WEIGHTS lacks them or has another shape
+_C.MODEL.WEIGHTS_MAY_ALSO_HOLD = []  # parts of WEIGHTS by name, such as fc: left out if the model has no place for them
 _C.MODEL.CHANNELS_LAST = False  # memory order NHWC: faster on CPUs (docs/performance.md), equal results within rounding
 _C.MODEL.COMPILE = False  # torch.compile what runs densely (training; evaluation with TEST.EXECUTION dense)
 _C.MODEL.ACTIVATION_CHECKPOINTING = False  # compute each layer of the lattice twice in training, to save memory
@@ -111,31 +111,58 @@ _C.INPUT.PHOTOMETRIC.HUE_DEGREES = 18.0  # of the colour circle's 360, at most
 # --------------------------------------------------------------------------------------------------- solver
 _C.SOLVER = CfgNode()
 _C.SOLVER.IMS_PER_BATCH = 8  # images of one step, over all processes together
+_C.SOLVER.ACCUMULATION_STEPS = 1  # parts that each process takes its share of a step in, one after the other
+_C.SOLVER.PRECISION = "float32"  # float32 | bf16 | fp16: of the forward pass but for gates, costs and losses
 _C.SOLVER.CHECKPOINT_PERIOD = 5000
 _C.SOLVER.CHECKPOINT_KEEP_LAST = 0  # of the checkpoints at each period, delete all but so many; 0 keeps all
 _C.SOLVER.CHECKPOINT_KEEP_EVERY = 0  # but keep those at multiples of so many iterations for ever
 _C.SOLVER.BEST_METRIC = ""  # save model_best.pth by this score, such as voc_2012_sem_seg_val/mIoU; "" saves none
 _C.SOLVER.BEST_METRIC_MODE = "max"  # max | min: whether it is better higher or lower
-_C.SOLVER.GRAD_CLIP = 5.0  # largest L2 norm of all gradients taken together; 0 switches it off
+_C.SOLVER.GRAD_CLIP = 5.0  # 0 switches it off
+_C.SOLVER.GRAD_CLIP_TYPE = "norm"  # norm (L2, of all gradients taken together) | value (of each number)
+_C.SOLVER.NON_FINITE = "stop"  # stop | skip: what a loss or gradient that is not finite does
+_C.SOLVER.MAX_NON_FINITE = 10  # steps that skip may leave out before the run stops after all
+_C.SOLVER.EMA = CfgNode()
+_C.SOLVER.EMA.DECAY = 0.0  # keep an exponential moving average of the weights, such as 0.999; 0 keeps none
+_C.SOLVER.EMA.EVALUATE = True  # evaluate the average in the place of the weights
 
 _C.SOLVER.OPTIMIZER = CfgNode()
-_C.SOLVER.OPTIMIZER.NAME = "SGD"  # SGD | AdamW (whose MOMENTUM is torch's default)
+_C.SOLVER.OPTIMIZER.NAME = "SGD"  # SGD | AdamW
 _C.SOLVER.OPTIMIZER.BASE_LR = 0.05
-_C.SOLVER.OPTIMIZER.MOMENTUM = 0.9
-_C.SOLVER.OPTIMIZER.WEIGHT_DECAY = 1e-4  # convolutions, their biases included
+_C.SOLVER.OPTIMIZER.MOMENTUM = 0.9  # of SGD
+_C.SOLVER.OPTIMIZER.BETAS = [0.9, 0.999]  # of AdamW: what stays of the means of gradients and of their squares
+_C.SOLVER.OPTIMIZER.EPS = 1e-8  # of AdamW
+_C.SOLVER.OPTIMIZER.WEIGHT_DECAY = 1e-4
+_C.SOLVER.OPTIMIZER.WEIGHT_DECAY_BIAS = -1.0  # biases of all but norms; -1 takes WEIGHT_DECAY, as published
 _C.SOLVER.OPTIMIZER.WEIGHT_DECAY_NORM = 0.0  # scale and shift of the norms
 _C.SOLVER.OPTIMIZER.GATE_LR_MULTI = 1.0  # learning rate of the gates, as a multiple of BASE_LR
+# Parameters by their names: {PARAMS: a regular expression, LR_MULTI: in the place of GATE_LR_MULTI, WEIGHT_DECAY: in
+# the place of those above}; either may be left out, and of several that fit a parameter the first one counts.
+_C.SOLVER.OPTIMIZER.GROUPS = []
 
 _C.SOLVER.LR_SCHEDULER = CfgNode()
-_C.SOLVER.LR_SCHEDULER.NAME = "PolyLR"
+_C.SOLVER.LR_SCHEDULER.NAME = "PolyLR"  # PolyLR | CosineLR | MultiStepLR | OneCycleLR
 _C.SOLVER.LR_SCHEDULER.MAX_ITER = 190000
 _C.SOLVER.LR_SCHEDULER.POLY_POWER = 0.9
-_C.SOLVER.LR_SCHEDULER.WARMUP_ITERS = 1000
+_C.SOLVER.LR_SCHEDULER.STEPS = []  # MultiStepLR: iterations at which the learning rate is multiplied by GAMMA
+_C.SOLVER.LR_SCHEDULER.GAMMA = 0.1
+_C.SOLVER.LR_SCHEDULER.END_FACTOR = 0.0  # CosineLR, OneCycleLR: learning rate at MAX_ITER, as a share of BASE_LR
+_C.SOLVER.LR_SCHEDULER.ONE_CYCLE = CfgNode()
+_C.SOLVER.LR_SCHEDULER.ONE_CYCLE.PEAK_AT = 0.3  # share of the training after which it is BASE_LR
+_C.SOLVER.LR_SCHEDULER.ONE_CYCLE.START_FACTOR = 0.04  # learning rate at iteration 0, as a share of BASE_LR
+_C.SOLVER.LR_SCHEDULER.WARMUP_ITERS = 1000  # of all schedules but OneCycleLR, which wants 0 here
 _C.SOLVER.LR_SCHEDULER.WARMUP_FACTOR = 0.001  # learning rate at iteration 0, as a share; grows linearly
+
+_C.SOLVER.EARLY_STOPPING = CfgNode()
+_C.SOLVER.EARLY_STOPPING.METRIC = ""  # stop when this score, such as voc_2012_sem_seg_val/mIoU, gets no better; "": off
+_C.SOLVER.EARLY_STOPPING.MODE = "max"  # max | min: whether it is better higher or lower
+_C.SOLVER.EARLY_STOPPING.PATIENCE = 10  # evaluations one after the other without a better score
+_C.SOLVER.EARLY_STOPPING.MIN_DELTA = 0.0  # a score is better only if it is so by more than this
 
 # --------------------------------------------------------------------------------------------------- the run
 _C.TEST = CfgNode()
 _C.TEST.EVAL_PERIOD = 0  # evaluate during training every so many iterations; 0 only at its end
+_C.TEST.VALIDATION_LOSS = False  # in training, with each evaluation: the losses of labels on DATASETS.TEST, too
 _C.TEST.EXECUTION = "sparse"  # sparse (closed parts do not run) | dense (everything runs)
 _C.TEST.ABSENT_CLASSES = "leave_out"  # leave_out | zero_if_predicted (the published evaluator's rule), in the mIoU
 _C.TEST.BOUNDARY_IOU = False  # score the classes' boundaries too
@@ -154,6 +181,7 @@ _C.TEST.PRECISE_BN.NUM_ITER = 200  # from so many training batches
 _C.OUTPUT_DIR = ""  # the run's folder; "" means ./output/<name of the playground folder or config file>
 _C.SEED = 0  # of every random generator; -1 draws one and logs it
 _C.LOG_PERIOD = 20  # a line of metrics every so many iterations
+_C.PICTURES_PERIOD = 0  # TensorBoard: some images with prediction and route every so many iterations; 0 for none
 
 # A line in an old config that means nothing any more: costs are measured at the size of each input.
 _C.register_deprecated_key("INPUT.FIX_SIZE_FOR_FLOPS")

@@ -12,7 +12,10 @@ from dl_lib.config.errors import ConfigError
 __all__ = ["Text", "fit_value"]
 
 
-LISTS_OF_NAMES = ("DATASETS.TRAIN", "DATASETS.TEST", "MODEL.WEIGHTS_MAY_LACK")  # empty by default: no example there
+LISTS_OF_NAMES = (  # empty by default: no example there
+    *("DATASETS.TRAIN", "DATASETS.TEST"),
+    *("MODEL.WEIGHTS_MAY_LACK", "MODEL.WEIGHTS_MAY_ALSO_HOLD"),
+)
 
 
 class Text(str):

@@ -32,29 +32,29 @@ from dl_lib.utils import comm
 __all__ = ["build_test_augmentations", "build_test_loader", "build_train_augmentations", "build_train_loader"]
 
 
-def build_train_loader(cfg: CfgNode, *, start_iteration: int = 0) -> SampleLoader:
+def build_train_loader(cfg: CfgNode, *, start: int = 0) -> SampleLoader:
     """An endless loader of this process's share of the training batches.
 
     Args:
-        cfg: DATASETS.TRAIN, DATALOADER, INPUT, SEED, SOLVER.IMS_PER_BATCH, MODEL.DEVICE and the head's classes are
-            read.
-        start_iteration: the step to start from; the batches are those that a run from 0 has from there on.
+        cfg: DATASETS.TRAIN, DATALOADER, INPUT, SEED, the batch of SOLVER, MODEL.DEVICE and the head's classes are read.
+        start: samples that all processes together have used up; the batches are those that a run from 0 has from there
+            on.
 
     Returns:
-        Gives lists of mapped samples, IMS_PER_BATCH / number of processes at a time.
+        Gives lists of mapped samples, IMS_PER_BATCH / (number of processes * ACCUMULATION_STEPS) at a time.
 
     Raises:
         UnknownDatasetError: if a name in DATASETS.TRAIN is not registered.
         DataError: if a data set is not there, or its cache cannot be made.
         ValueError: if there is no data set, the batch cannot be shared out evenly, or SEED is still to be drawn.
     """
-    world_size = comm.get_world_size()
+    world_size, parts = comm.get_world_size(), cfg.SOLVER.ACCUMULATION_STEPS
     if not cfg.DATASETS.TRAIN:
         raise ValueError("training needs at least one data set. Received: DATASETS.TRAIN=[]")
-    if cfg.SOLVER.IMS_PER_BATCH < 1 or cfg.SOLVER.IMS_PER_BATCH % world_size:
+    if cfg.SOLVER.IMS_PER_BATCH < 1 or cfg.SOLVER.IMS_PER_BATCH % (world_size * parts):
         raise ValueError(
-            f"a batch must be shared out evenly among the {world_size} processes: choose a positive multiple. "
-            f"Received: SOLVER.IMS_PER_BATCH={cfg.SOLVER.IMS_PER_BATCH}"
+            f"a batch must be shared out evenly among the {world_size} processes, for {parts} parts of a step each: "
+            f"choose a positive multiple. Received: SOLVER.IMS_PER_BATCH={cfg.SOLVER.IMS_PER_BATCH}"
         )
     if cfg.SEED < 0:
         raise ValueError(f"the seed must be drawn before the loader is built. Received: SEED={cfg.SEED}")
@@ -66,14 +66,14 @@ def build_train_loader(cfg: CfgNode, *, start_iteration: int = 0) -> SampleLoade
         seed=cfg.SEED,
         rank=comm.get_rank(),
         world_size=world_size,
-        start=start_iteration * cfg.SOLVER.IMS_PER_BATCH,
+        start=start,
     )
     return _build_loader(
         cfg,
         mapped,
         skip_by="replace",
         sampler=sampler,
-        batch_size=cfg.SOLVER.IMS_PER_BATCH // world_size,
+        batch_size=cfg.SOLVER.IMS_PER_BATCH // (world_size * parts),
         persistent_workers=cfg.DATALOADER.NUM_WORKERS > 0,
     )
 
@@ -200,7 +200,9 @@ def _as_list(samples: list[Loaded]) -> list[Loaded]:
 def _set_up_worker(worker: int) -> None:
     """Workers are the parallelism: threads inside them would only get in each other's way. Torch sees to its own.
 
-    A terminal sends Ctrl-C to every process; when workers end is the main process's business.
+    Terminals and schedulers send their signals to every process; when workers end is the main process's business. Torch
+    only asks with a signal those that do not end by themselves.
     """
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

@@ -6,12 +6,16 @@ skipped for it, and the process that consumes all of them keeps the count.
 
 from __future__ import annotations
 
+import atexit
 import logging
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.util import Finalize
 from typing import Any, Literal, NamedTuple
 
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from dl_lib.data.errors import DataError
 from dl_lib.data.mapper import MappedDataset
@@ -114,9 +118,13 @@ class SampleLoader:
 
         Raises:
             TooManySkippedError: when more samples than allowed were skipped.
-            DataError: if none may be skipped, or none could be found to replace one.
+            DataError: if none may be skipped, none could be found to replace one, or a process that loads has died.
         """
-        for batch in self.loader:
+        batches = iter(self.loader)
+        # Before Python waits for them: the signal that it would send them first is one that they ignore.
+        atexit.register(_end_workers, weakref.ref(batches))  # in a process that a user has started
+        Finalize(batches, _end_workers, args=(weakref.ref(batches),), exitpriority=100)  # in one that was spawned
+        while (batch := _next(batches)) is not None:
             for loaded in batch:
                 for sample in loaded.skipped:
                     self._note(sample)
@@ -136,3 +144,22 @@ class SampleLoader:
                 "Mend them, or allow for more with DATALOADER.MAX_SKIPPED. "
                 f"Received: DATALOADER.MAX_SKIPPED={self.max_skipped}"
             )
+
+
+def _next(batches: Iterator[Sequence[Loaded]]) -> Sequence[Loaded] | None:
+    try:
+        return next(batches, None)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            f"a process that loads samples has died: {error}. If the system killed it, memory ran out: take fewer of "
+            "them with DATALOADER.NUM_WORKERS, or smaller images. With DATALOADER.NUM_WORKERS=0 an error that such a "
+            "process could not tell appears in full"
+        ) from error
+
+
+def _end_workers(batches: weakref.ref[Any]) -> None:
+    iterator = batches()
+    if isinstance(iterator, _MultiProcessingDataLoaderIter):
+        iterator._shutdown_workers()

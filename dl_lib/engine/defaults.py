@@ -17,8 +17,10 @@ from dl_lib.checkpoint import Checkpointer
 from dl_lib.config import CfgNode, ConfigError, expand_paths, write_config
 from dl_lib.data.build import build_train_loader
 from dl_lib.engine.distributed import wrap_distributed
-from dl_lib.engine.environment import describe_environment
+from dl_lib.engine.ema import ModelEma
+from dl_lib.engine.environment import describe_environment, library_versions
 from dl_lib.engine.hooks import (
+    BestCheckpoint,
     Evaluation,
     Hook,
     IterationTimer,
@@ -27,8 +29,12 @@ from dl_lib.engine.hooks import (
     PeriodicCheckpoint,
     PreciseBN,
     Progress,
+    UpdateEma,
     WriteMetrics,
 )
+from dl_lib.engine.non_finite import NonFinitePolicy
+from dl_lib.engine.precision import Precision
+from dl_lib.engine.train_step import GradientClip
 from dl_lib.engine.trainer import Trainer
 from dl_lib.engine.writers import JSONWriter, TensorBoardWriter, Writer
 from dl_lib.evaluation import EvaluationResult, evaluate_datasets
@@ -37,13 +43,11 @@ from dl_lib.modeling.build import build_model, resolve_device
 from dl_lib.solver import build_lr_scheduler, build_optimizer
 from dl_lib.utils import comm
 from dl_lib.utils.allocator import keep_freed_memory
-from dl_lib.utils.files import LAST_CHECKPOINT_NAME
 from dl_lib.utils.logger import setup_logger
 
 __all__ = ["DefaultTrainer", "build_configured_model", "default_setup", "seed_everything"]
 
 _DEFAULT_OUTPUT_DIR = "output/run"
-_FOLLOWED_SETTINGS = ("SOLVER.OPTIMIZER.", "SOLVER.LR_SCHEDULER.", "SOLVER.IMS_PER_BATCH", "SOLVER.GRAD_CLIP", "SEED")
 _GROUP_SETTINGS = ("initial_lr", "weight_decay", "momentum")
 
 _log = logging.getLogger(__name__)
@@ -113,47 +117,67 @@ class DefaultTrainer(Trainer):
     def __init__(self, cfg: CfgNode) -> None:
         self.cfg = cfg
         self.results: dict[str, EvaluationResult] = {}
+        self._samples_before = 0
         model = self.build_model()
         optimizer = build_optimizer(cfg, model)
         self.scheduler = build_lr_scheduler(cfg, optimizer)
+        precision = Precision(cfg.SOLVER.PRECISION, device=resolve_device(cfg.MODEL.DEVICE))
         super().__init__(
             wrap_distributed(model),
-            self.build_train_loader(start_iteration=0),
+            self.build_train_loader(start=0),
             optimizer,
             max_iter=cfg.SOLVER.LR_SCHEDULER.MAX_ITER,
-            max_gradient_norm=cfg.SOLVER.GRAD_CLIP,
+            parts_per_step=cfg.SOLVER.ACCUMULATION_STEPS,
+            clip=GradientClip(cfg.SOLVER.GRAD_CLIP, cfg.SOLVER.GRAD_CLIP_TYPE),
+            precision=precision,
+            non_finite=NonFinitePolicy(cfg.SOLVER.MAX_NON_FINITE if cfg.SOLVER.NON_FINITE == "skip" else 0),
         )
-        self.checkpointer = Checkpointer(
-            model,
-            cfg.OUTPUT_DIR,
-            trainer=self,
-            optimizer=optimizer,
-            scheduler=self.scheduler,
-        )
+        self.ema = ModelEma(model, decay=cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.DECAY else None
+        saved: dict[str, Any] = {"optimizer": optimizer, "scheduler": self.scheduler, "precision": precision}
+        if self.ema is not None:
+            saved["ema"] = self.ema
+        self.checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, config=cfg.flat(), trainer=self, **saved)
         self.hooks = self.build_hooks()
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The average of the weights, where one is kept and wanted, else the model itself."""
+        return self.ema.model if self.ema is not None and self.cfg.SOLVER.EMA.EVALUATE else comm.unwrap(self.model)
 
     def build_model(self) -> nn.Module:
         """The model, on its device."""
         return build_configured_model(self.cfg)
 
-    def build_train_loader(self, *, start_iteration: int) -> Iterable[list[dict[str, Any]]]:
-        """Endless batches, from those of an iteration on."""
-        return build_train_loader(self.cfg, start_iteration=start_iteration)
+    def build_train_loader(self, *, start: int) -> Iterable[list[dict[str, Any]]]:
+        """Endless batches, from where so many samples have been used up."""
+        return build_train_loader(self.cfg, start=start)
 
     def build_hooks(self) -> list[Hook]:
         """All hooks, in the order in which they run."""
-        test, log_period = self.cfg.TEST, self.cfg.LOG_PERIOD
+        solver, test, log_period = self.cfg.SOLVER, self.cfg.TEST, self.cfg.LOG_PERIOD
         hooks: list[Hook] = [IterationTimer(), LRSchedule(self.scheduler), LogLines(period=log_period), Progress()]
+        if self.ema is not None:
+            hooks.append(UpdateEma(self.ema))
         if test.PRECISE_BN.ENABLED:
             hooks.append(
                 PreciseBN(
-                    lambda: self.build_train_loader(start_iteration=0),
+                    lambda: self.build_train_loader(start=0),
                     num_batches=test.PRECISE_BN.NUM_ITER,
                     period=test.EVAL_PERIOD,
+                    model=self.evaluated_model,
                 )
             )
-        hooks.append(PeriodicCheckpoint(self.checkpointer, period=self.cfg.SOLVER.CHECKPOINT_PERIOD))
+        hooks.append(
+            PeriodicCheckpoint(
+                self.checkpointer,
+                period=solver.CHECKPOINT_PERIOD,
+                keep_last=solver.CHECKPOINT_KEEP_LAST,
+                keep_every=solver.CHECKPOINT_KEEP_EVERY,
+            )
+        )
         hooks.append(Evaluation(self.evaluate, period=test.EVAL_PERIOD))
+        if solver.BEST_METRIC:
+            hooks.append(BestCheckpoint(self.checkpointer, metric=solver.BEST_METRIC, mode=solver.BEST_METRIC_MODE))
         hooks.append(WriteMetrics(self.build_writers(), period=log_period))
         return hooks
 
@@ -178,29 +202,36 @@ class DefaultTrainer(Trainer):
         present = [
             {name: group[name] for name in _GROUP_SETTINGS if name in group} for group in self.optimizer.param_groups
         ]
-        weights, may_lack = self.cfg.MODEL.WEIGHTS, self.cfg.MODEL.WEIGHTS_MAY_LACK
-        self.checkpointer.resume_or_load(weights, resume=resume, may_lack=may_lack)
+        self.checkpointer.resume_or_load(
+            self.cfg.MODEL.WEIGHTS,
+            resume=resume,
+            may_lack=self.cfg.MODEL.WEIGHTS_MAY_LACK,
+            may_also_hold=self.cfg.MODEL.WEIGHTS_MAY_ALSO_HOLD,
+        )
         if goes_on:
             self._apply(present)
             _log.info("going on after iteration %d of %d", self.start_iteration, self.max_iter)
-            self.loader = self.build_train_loader(start_iteration=self.start_iteration)
+            self.loader = self.build_train_loader(start=self._samples_before)
         elif comm.is_main_process():
             self._forget_earlier_run()
 
     def state_dict(self) -> dict[str, Any]:
-        """What `Trainer` keeps, and the settings that the optimizer steps are made with."""
-        return {**super().state_dict(), "settings": self._settings()}
+        """What `Trainer` keeps, the place in the stream of samples, and the versions of what computed it."""
+        return {**super().state_dict(), "samples": self._samples, "versions": library_versions()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where a saved run was, and warns of settings that have changed since."""
+        """Goes on where a saved run was, and says which versions have changed since."""
         super().load_state_dict(state)
-        before = state.get("settings", {})
-        for key, value in self._settings().items():
-            if key in before and before[key] != value:
-                _log.warning("%s was %r in the checkpoint and is %r now: %r applies", key, before[key], value, value)
+        self._samples_before = int(state["samples"])
+        for name, version in library_versions().items():
+            before = state["versions"].get(name)
+            if before != version:
+                _log.warning("%s was %s in the checkpoint and is %s now: results may differ", name, before, version)
 
-    def _settings(self) -> dict[str, Any]:
-        return {key: value for key, value in self.cfg.flat().items() if key.startswith(_FOLLOWED_SETTINGS)}
+    @property
+    def _samples(self) -> int:
+        """Training samples used up by all processes, over all runs: the place in the sampler's stream."""
+        return self._samples_before + (self.iteration - self.start_iteration) * self.cfg.SOLVER.IMS_PER_BATCH
 
     def _apply(self, settings: Sequence[Mapping[str, float]]) -> None:
         """Undoes that a loaded optimizer and its schedule bring settings of their own."""
@@ -211,7 +242,7 @@ class DefaultTrainer(Trainer):
 
     def _forget_earlier_run(self) -> None:
         """Takes away what `--resume` would go on from, before this run has saved anything itself."""
-        earlier = self.checkpointer.get_checkpoint_file()
+        earlier = self.checkpointer.set_aside_earlier_run()
         if earlier:
             _log.warning(
                 "%s held a run already. This one starts anew, and --resume will no longer go on from %s, which stays "
@@ -219,7 +250,6 @@ class DefaultTrainer(Trainer):
                 self._folder,
                 earlier,
             )
-            (self._folder / LAST_CHECKPOINT_NAME).unlink()
 
     @property
     def _folder(self) -> Path:
@@ -227,7 +257,7 @@ class DefaultTrainer(Trainer):
 
     def evaluate(self) -> dict[str, float]:
         """Evaluates on all of `DATASETS.TEST`, keeps the `results`, and returns what is followed over the training."""
-        self.results = evaluate_datasets(self.cfg, comm.unwrap(self.model), self._folder)
+        self.results = evaluate_datasets(self.cfg, self.evaluated_model, self._folder)
         return {
             f"{name}/{score}": value
             for name, result in self.results.items()

@@ -11,19 +11,24 @@ from tabulate import tabulate
 
 from dl_lib.utils import comm
 
-__all__ = ["describe_environment"]
+__all__ = ["describe_environment", "library_versions"]
 
-_PACKAGES = ("torchvision", "numpy", "opencv-python-headless", "opencv-python", "fvcore", "tensorboard")
+_PACKAGES = ("dl_lib", "torchvision", "numpy", "opencv-python-headless", "opencv-python", "fvcore", "tensorboard")
 
 
 def describe_environment() -> str:
     """A table of two columns."""
-    rows = [("python", platform.python_version()), ("system", platform.platform()), ("torch", torch.__version__)]
-    rows += [(package, version) for package in _PACKAGES if (version := _version_of(package))]
+    rows = [("system", platform.platform()), *library_versions().items()]
     rows += [("GPUs", _gpus()), ("CPU cores", f"{_usable_cores()}, of which torch uses {torch.get_num_threads()}")]
     if comm.get_world_size() > 1:
         rows.append(("processes", str(comm.get_world_size())))
     return tabulate(rows, tablefmt="plain", disable_numparse=True)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python, torch and what else computes here, by name."""
+    installed = {package: version for package in _PACKAGES if (version := _version_of(package))}
+    return {"python": platform.python_version(), "torch": str(torch.__version__), **installed}
 
 
 def _version_of(package: str) -> str:

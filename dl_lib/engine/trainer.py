@@ -1,11 +1,11 @@
-"""The training loop: one step, and the moments around it."""
+"""The training loop: one step after the other, and the moments around them."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,6 +14,10 @@ from torch import Tensor, nn
 
 from dl_lib.engine.hooks.base import Hook
 from dl_lib.engine.interrupt import InterruptGuard, TrainingInterrupted
+from dl_lib.engine.non_finite import NonFiniteLossError, NonFinitePolicy
+from dl_lib.engine.precision import Precision
+from dl_lib.engine.random_state import get_random_state, set_random_state
+from dl_lib.engine.train_step import Batch, GradientClip, TrainStep
 from dl_lib.utils import comm
 from dl_lib.utils.events import EventStorage
 from dl_lib.utils.logger import FILE_ONLY
@@ -25,24 +29,25 @@ _log = logging.getLogger(__name__)
 _STOP = "stop"  # in the scalars that are averaged over the processes: how many of them want to stop
 
 
-class NonFiniteLossError(ValueError):
-    """A loss or gradient is infinite or not a number; the weights are those from before the step."""
-
-
 class Trainer:
     """Steps from `start_iteration` to `max_iter`, with hooks around each of them.
 
-    One step: fetch a batch, run the model on it, sum the losses, go backward, clip, and let the optimizer step.
-    Once in each step, before the optimizer, all scalars come from the device together: they are checked, averaged
+    One step: fetch a batch (or several), run the model on it, sum the losses, go backward, clip, and let the optimizer
+    step. Once in each step, before the optimizer, all scalars come from the device together: they are checked, averaged
     over the processes and put into the events.
 
+    Its state is that of a moment between two hooks: a run that goes on from a checkpoint first calls the hooks that had
+    not had their turn in this iteration when it was saved, so that nothing is left out or done twice.
+
     Args:
-        model: called as `model(batch, step_rate=...)`; returns losses (0-d, summed up) and costs (MFLOPs, 0-d).
+        model: see `TrainStep`.
         loader: endless batches.
         optimizer: of the model's parameters.
         max_iter: steps of the whole training, those of earlier runs included.
-        max_gradient_norm: gradients are scaled down so that the L2 norm of all of them together is at most this;
-            0 leaves them as they are.
+        parts_per_step: batches whose gradients make one step.
+        clip: of the gradients.
+        precision: of the forward pass; None for that of the parameters.
+        non_finite: what a loss or gradient that is not finite does to the run.
         hooks: in the order in which they run.
 
     Attributes:
@@ -55,25 +60,32 @@ class Trainer:
     def __init__(
         self,
         model: nn.Module,
-        loader: Iterable[Sequence[Any]],
+        loader: Iterable[Batch],
         optimizer: torch.optim.Optimizer,
         *,
         max_iter: int,
-        max_gradient_norm: float = 0.0,
+        parts_per_step: int = 1,
+        clip: GradientClip | None = None,
+        precision: Precision | None = None,
+        non_finite: NonFinitePolicy | None = None,
         hooks: Iterable[Hook] = (),
     ) -> None:
         self.model = model
         self.loader = loader
         self.optimizer = optimizer
         self.max_iter = max_iter
-        self.max_gradient_norm = max_gradient_norm
+        self.parts_per_step = parts_per_step
         self.hooks = list(hooks)
         self.start_iteration = 0
         self.events = EventStorage()
+        self.non_finite = non_finite or NonFinitePolicy()
+        self._step = TrainStep(model, optimizer, clip=clip, precision=precision)
         self._guard = InterruptGuard()
         self._stop_agreed = False
         self._in_step = False
-        self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self._hooks_done: list[str] = []  # in `after_step` of the present iteration
+        self._random_states: list[dict[str, Any]] = []
+        self._random_state_before: dict[str, Any] | None = None
 
     @property
     def iteration(self) -> int:
@@ -83,8 +95,8 @@ class Trainer:
         """Runs all steps that are left.
 
         Raises:
-            NonFiniteLossError: if a loss or gradient is not finite.
-            TrainingInterrupted: after Ctrl-C, when hooks have saved; uncaught, it ends the process with status 130.
+            NonFiniteLossError: if a loss or gradient is not finite, and the policy is to stop.
+            TrainingInterrupted: after a signal, when hooks have saved; uncaught, it ends the process with its status.
         """
         interrupted = saved = False
         with self._guard:
@@ -101,20 +113,35 @@ class Trainer:
             if saved:
                 comm.synchronize()  # a process that ends has the others ended, who may still be writing
         if interrupted:
-            raise TrainingInterrupted
+            raise TrainingInterrupted(self._guard.signal_number)
         if closing_error is not None:
             raise closing_error
 
     def interruptible(self) -> AbstractContextManager[None]:
-        """For stretches beside the steps that Ctrl-C may cut short.
+        """For stretches beside the steps that a signal may cut short.
 
         With several processes it may not: one that leaves would let the others wait, so all stop after a step.
         """
         return self._guard.interruptible() if comm.get_world_size() == 1 else nullcontext()
 
+    def stop_after_step(self) -> None:
+        """Ends the training after this step, as if it had been the last one; every process has to call it."""
+        self.max_iter = self.iteration
+
+    def gather_state(self) -> None:
+        """Makes `state_dict` that of this moment on all processes; every process has to call it before one saves."""
+        self._random_states = comm.all_gather(get_random_state())
+
     def state_dict(self) -> dict[str, Any]:
-        """What is needed to go on, beside the states of model, optimizer and schedule."""
-        return {"iteration": self.iteration}
+        """What is needed to go on, beside the states of model, optimizer and schedule; after `gather_state`."""
+        return {
+            "iteration": self.iteration,
+            "random_states": self._random_states,
+            "events": self.events.state_dict(),
+            "hooks": {name: state for name, hook in self._named_hooks() if (state := hook.state_dict())},
+            "hooks_done": list(self._hooks_done),
+            "skipped_steps": self.non_finite.skipped,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on where a saved run was.
@@ -124,10 +151,36 @@ class Trainer:
         """
         self.start_iteration = int(state["iteration"])
         self.events = EventStorage(iteration=self.start_iteration)
+        self.events.load_state_dict(state["events"])
+        for name, hook in self._named_hooks():
+            hook.load_state_dict(state["hooks"].get(name, {}))
+        self._hooks_done = list(state["hooks_done"])
+        self.non_finite.skipped = state["skipped_steps"]
+        random_states = state["random_states"]
+        if len(random_states) == comm.get_world_size():
+            self._random_state_before = random_states[comm.get_rank()]
+        else:
+            _log.warning(
+                "the run was saved by %d processes and goes on with %d: random numbers begin anew",
+                len(random_states),
+                comm.get_world_size(),
+            )
+
+    def _named_hooks(self) -> Iterator[tuple[str, Hook]]:
+        """Hooks by the names of their classes, numbered where there are several of one."""
+        seen: dict[str, int] = {}
+        for hook in self.hooks:
+            kind = type(hook).__name__
+            seen[kind] = seen.get(kind, 0) + 1
+            yield (kind if seen[kind] == 1 else f"{kind}_{seen[kind]}"), hook
 
     def _train(self) -> None:
         for hook in self.hooks:
             hook.before_train(self)
+        if self._random_state_before is not None:  # now, because what was set up meanwhile may have drawn numbers
+            set_random_state(self._random_state_before)
+        if self._hooks_done:
+            self._after_step()  # what is left of it from before
         if self.iteration < self.max_iter:
             self._step_until_done()
         for hook in self.hooks:
@@ -139,26 +192,50 @@ class Trainer:
         while self.iteration < self.max_iter:
             for hook in self.hooks:
                 hook.before_step(self)
-            self._step(batches)
-            for hook in self.hooks:
-                hook.after_step(self)
-            if self._stop_agreed or (self._guard.requested and comm.get_world_size() == 1):
+            self._one_step(batches)
+            self._hooks_done = []
+            self._after_step()
+            if self._stop_agreed:
+                self._guard.signal_number = max(
+                    comm.all_gather(self._guard.signal_number if self._guard.requested else 0)
+                )
+                raise KeyboardInterrupt
+            if self._guard.requested and comm.get_world_size() == 1:
                 raise KeyboardInterrupt
 
-    def _step(self, batches: Iterator[Sequence[Any]]) -> None:
+    def _after_step(self) -> None:
+        """Calls the hooks that have not had their turn in this iteration."""
+        done = set(self._hooks_done)
+        for name, hook in self._named_hooks():
+            if name not in done:
+                # One that saves does so inside of its turn, and is not to save again when the run goes on.
+                self._hooks_done.append(name)
+                try:
+                    hook.after_step(self)
+                except KeyboardInterrupt:
+                    self._hooks_done.remove(name)
+                    raise
+
+    def _one_step(self, batches: Iterator[Batch]) -> None:
         start_seconds = time.perf_counter()
-        batch = self._fetch(batches)
+        parts = [self._fetch(batches) for _ in range(self.parts_per_step)]
         data_seconds = time.perf_counter() - start_seconds
         self._in_step = True
-        scalars = self._forward_backward(batch)
-        _check_finite(scalars, iteration=self.iteration, max_iter=self.max_iter)
-        self.optimizer.step()
+        self.non_finite.before_step(self.model)
+        tensors = self._step.backward(parts, step_rate=self.iteration / self.max_iter)
+        scalars = self._fetch_scalars(tensors)
+        self._stop_agreed = scalars.pop(_STOP, 0.0) > 0
+        accepted = self.non_finite.accepts(
+            scalars, iteration=self.iteration, max_iter=self.max_iter, overflows=self._step.precision.may_overflow
+        )
+        if accepted:
+            self._step.apply()
         self.events.iteration += 1
         self._in_step = False
-        self._stop_agreed = scalars.pop(_STOP, 0.0) > 0
-        self.events.put({**scalars, "data_seconds": data_seconds})
+        finite = {name: value for name, value in scalars.items() if math.isfinite(value)}
+        self.events.put({**finite, "data_seconds": data_seconds})
 
-    def _fetch(self, batches: Iterator[Sequence[Any]]) -> Sequence[Any]:
+    def _fetch(self, batches: Iterator[Batch]) -> Batch:
         try:
             with self.interruptible():
                 return next(batches)
@@ -168,19 +245,14 @@ class Trainer:
                 f"Received: loader={type(self.loader).__name__}, iteration={self.iteration}, max_iter={self.max_iter}"
             ) from None
 
-    def _forward_backward(self, batch: Sequence[Any]) -> dict[str, float]:
-        """Fills the gradients, clips them, and returns the step's scalars, averaged over the processes."""
-        self.optimizer.zero_grad(set_to_none=True)
-        losses, costs_mflops = self.model(batch, step_rate=self.iteration / self.max_iter)
-        total_loss = torch.stack(list(losses.values())).sum()
-        total_loss.backward()
-        # An infinite limit scales nothing, and the norm is worth knowing all the same.
-        gradient_norm = nn.utils.clip_grad_norm_(self._parameters, self.max_gradient_norm or math.inf)
-        costs_gflops = {name.replace("flops", "gflops"): value / 1000 for name, value in costs_mflops.items()}
-        scalars = {"total_loss": total_loss, **losses, **costs_gflops, "gradient_norm": gradient_norm}
+    def _fetch_scalars(self, tensors: Mapping[str, Tensor]) -> dict[str, float]:
+        """Brings scalars to the host, averaged over the processes, with one transfer."""
+        device = next(iter(tensors.values())).device
+        scalars: dict[str, Tensor | float] = dict(tensors)
         if comm.get_world_size() > 1:
             scalars[_STOP] = float(self._guard.requested)
-        return _fetch_scalars(scalars, device=total_loss.device)
+        values = [torch.as_tensor(value).to(device, torch.float64) for value in scalars.values()]
+        return dict(zip(scalars, comm.average(torch.stack(values)).tolist(), strict=True))
 
     def _save_interrupted(self) -> bool:
         """Lets the hooks save, unless a step is half done or a second Ctrl-C says not to; whether they all could."""
@@ -204,24 +276,3 @@ class Trainer:
                 _log.exception("%s could not be closed", type(hook).__name__)
                 errors.append(error)
         return errors[0] if errors else None
-
-
-def _fetch_scalars(scalars: Mapping[str, Tensor | float], *, device: torch.device) -> dict[str, float]:
-    """Brings scalars to the host, averaged over the processes, with one transfer."""
-    values = [torch.as_tensor(value).detach().to(device, torch.float64) for value in scalars.values()]
-    return dict(zip(scalars, comm.average(torch.stack(values)).tolist(), strict=True))
-
-
-def _check_finite(scalars: Mapping[str, float], *, iteration: int, max_iter: int) -> None:
-    """Refuses a step with a loss, a cost or a gradient that is not finite.
-
-    The means over the processes are looked at, so that they all stop together.
-    """
-    if all(math.isfinite(value) for value in scalars.values()):
-        return
-    terms = ", ".join(f"{name}={value:.6g}" for name, value in scalars.items() if name != _STOP)
-    raise NonFiniteLossError(
-        f"losses and gradients have to be finite, and are not at iteration {iteration} of {max_iter} (counted from 0); "
-        "the weights are those from before it. A lower SOLVER.OPTIMIZER.BASE_LR, more SOLVER.LR_SCHEDULER.WARMUP_ITERS "
-        f"or a smaller SOLVER.GRAD_CLIP may help. Received: {terms}"
-    )

@@ -18,8 +18,17 @@ __all__ = ["JSONWriter", "TensorBoardWriter", "Writer"]
 class Writer:
     """Writes scalars of an `EventStorage` somewhere."""
 
-    def open(self, *, iteration: int) -> None:
-        """Before the first write. What an earlier run wrote from after `iteration` is dropped: it will come again."""
+    def open(self, *, iteration: int, written: int) -> int:
+        """Before the first write. What an earlier run wrote from after `iteration` is dropped: it will come again.
+
+        Args:
+            iteration: from which the run goes on.
+            written: up to where everything was written when it was saved.
+
+        Returns:
+            Up to where everything is there now; what the saved run knew from later on is to be written.
+        """
+        return written
 
     def write(self, events: EventStorage, *, since: int) -> None:
         """Writes what came in after iteration `since`, each value under the iteration that it is from."""
@@ -41,12 +50,13 @@ class JSONWriter(Writer):
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
 
-    def open(self, *, iteration: int) -> None:
+    def open(self, *, iteration: int, written: int) -> int:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if not self._path.exists():
-            return
+            return written
         kept = [line for line in self._path.read_text().splitlines() if _iteration_of(line) <= iteration]
         write_atomically(self._path, "".join(f"{line}\n" for line in kept))
+        return int(_iteration_of(kept[-1])) if kept else written
 
     def write(self, events: EventStorage, *, since: int) -> None:
         entries = [{"iteration": iteration, **scalars} for iteration, scalars in events.since(since).items()]
@@ -66,16 +76,18 @@ class TensorBoardWriter(Writer):
         self._log_dir = Path(log_dir)
         self._writer: SummaryWriter | None = None
 
-    def open(self, *, iteration: int) -> None:
+    def open(self, *, iteration: int, written: int) -> int:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
-        self._writer = SummaryWriter(str(self._log_dir), purge_step=iteration + 1)
+        self._writer = SummaryWriter(str(self._log_dir), purge_step=written + 1)
+        return written
 
     def write(self, events: EventStorage, *, since: int) -> None:
         assert self._writer is not None, "opened before it is written to"
         for iteration, scalars in events.since(since).items():
             for name, value in scalars.items():
                 self._writer.add_scalar(name, value, iteration)
+        self._writer.flush()  # as a checkpoint may count on it
 
     def close(self) -> None:
         if self._writer is not None:

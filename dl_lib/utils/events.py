@@ -7,6 +7,7 @@ Iteration n means: n optimizer steps are done. The first step's losses therefore
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from fvcore.common.history_buffer import HistoryBuffer
 
@@ -15,6 +16,7 @@ from dl_lib.utils.names import nearest_names
 __all__ = ["EventStorage"]
 
 _HISTORY_LENGTH = 1000  # values kept of each scalar: far more than any window that is looked at
+_SAVED_LENGTH = 100  # of these, in a checkpoint
 
 
 class EventStorage:
@@ -47,6 +49,11 @@ class EventStorage:
         """Names of all scalars, in the order in which they first came."""
         return tuple(self._histories)
 
+    def rare_now(self) -> dict[str, float]:
+        """The rare scalars that came in at the present iteration, such as an evaluation's."""
+        newest = {name: history.values()[-1] for name, history in self._histories.items() if name in self._rare}
+        return {name: value for name, (value, at) in newest.items() if at == self.iteration}
+
     def latest(self, name: str) -> float:
         """The newest value.
 
@@ -75,6 +82,22 @@ class EventStorage:
                 if at > iteration:
                     found.setdefault(int(at), {})[name] = value
         return dict(sorted(found.items()))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The newest values, so that a resumed run writes down what had not been, and goes on with the same medians."""
+        return {
+            "rare": sorted(self._rare),
+            "histories": {name: history.values()[-_SAVED_LENGTH:] for name, history in self._histories.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` gave; the iteration stays as it is."""
+        self._rare = set(state["rare"])
+        self._histories = {}
+        for name, values in state["histories"].items():
+            self._histories[name] = HistoryBuffer(_HISTORY_LENGTH)
+            for value, iteration in values:
+                self._histories[name].update(value, iteration)
 
     def _history(self, name: str) -> HistoryBuffer:
         if name not in self._histories:

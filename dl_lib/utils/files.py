@@ -73,7 +73,7 @@ def remove_lastingly(path: str | os.PathLike[str]) -> None:
 
 
 def _sync_folder(folder: str) -> None:
-    """Makes a rename or a removal last through a power cut; some file systems cannot, which costs that assurance only."""
+    """Makes renames and removals last through a power cut; where a file system cannot, only that is lost."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

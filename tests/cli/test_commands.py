@@ -42,7 +42,8 @@ def test_a_user_error_is_one_message_without_traceback(tmp_path):
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
         "dl_train: error: cannot merge config.yaml: 2 problems",
-        "  1. unknown key SOLVER.BASE_LR. Nearest known: SOLVER.OPTIMIZER.BASE_LR. Received: SOLVER.BASE_LR=0.1",
+        "  1. unknown key SOLVER.BASE_LR. Nearest known: SOLVER.OPTIMIZER.BASE_LR, SOLVER.BEST_METRIC. "
+        "Received: SOLVER.BASE_LR=0.1",
         "  2. SEED must be of type int (now 0), not str. Received: SEED='x'",
     ]
 

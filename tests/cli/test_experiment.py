@@ -159,7 +159,7 @@ def test_a_training_does_not_overwrite_what_a_person_wrote(folder):
 def finished_run(folder, name="run"):
     """A run's folder with a last checkpoint, whose training had started from other weights."""
     write(load_experiment(None, [f"OUTPUT_DIR={name}", "MODEL.WEIGHTS=start.pth"]))
-    torch.save({"model": {}}, folder / name / "model_0000007.pth")
+    torch.save({"model": {"weight": torch.zeros(1)}}, folder / name / "model_0000007.pth")
     (folder / name / "last_checkpoint").write_text("model_0000007.pth")
 
 

@@ -75,7 +75,8 @@ def test_a_run_leaves_everything_in_its_folder(playground):
     assert names == {
         *("config.yaml", "net.py", "log.txt", "metrics.json", "results.json", "results.md", "route.png"),
         *("per_image.csv", "confusion.csv", "confusion.png"),
-        *("model_0000003.pth", "model_final.pth", "last_checkpoint"),
+        *("model_0000003.pth", "model_0000003.pth.sha256", "model_final.pth", "model_final.pth.sha256"),
+        "last_checkpoint",
     }
     lines = lines_of(folder)
     assert [line["iteration"] for line in lines] == [3, 4, 6]

@@ -49,6 +49,7 @@ def problems(*overrides, **settings):
         ["DATALOADER.CACHE=memmap", "DATALOADER.ON_ERROR=skip", "DATALOADER.MAX_SKIPPED=0"],
         ["INPUT.CROP_SIZE=[32,32]", "SOLVER.IMS_PER_BATCH=2"],
         ["INPUT.CROP_SIZE=[128,256]", "MODEL.GATE.SMALL_GATE=True", "SOLVER.IMS_PER_BATCH=1"],
+        ["SOLVER.CHECKPOINT_KEEP_LAST=2", "SOLVER.CHECKPOINT_KEEP_EVERY=1000", "SOLVER.BEST_METRIC_MODE=min"],
         ["DATASETS.TEST=[]", "SEED=-1", "INPUT.MIN_SIZE_TRAIN=[]", "INPUT.MIN_SIZE_TEST=0"],
         ["MODEL.BUDGET.CONSTRAIN=True", "MODEL.BUDGET.LOSS_WEIGHT=0.5", "MODEL.BUDGET.LOSS_MU=1"],
         ["MODEL.BACKBONE.CELL_TYPE=[Bottleneck_3x3]", "MODEL.BACKBONE.INIT_CHANNEL=12"],
@@ -123,6 +124,10 @@ def test_sound_configurations_pass(overrides):
         ("SOLVER.LR_SCHEDULER.NAME=polylr", "LR_SCHEDULER.NAME: .*Nearest: PolyLR"),
         ("SOLVER.OPTIMIZER.BASE_LR=0", "BASE_LR: out of range. Expected a number above 0"),
         ("SOLVER.CHECKPOINT_PERIOD=-1", "CHECKPOINT_PERIOD: out of range"),
+        ("SOLVER.CHECKPOINT_KEEP_LAST=-1", "KEEP_LAST: out of range"),
+        ("SOLVER.CHECKPOINT_KEEP_EVERY=-1", "KEEP_EVERY: out of range"),
+        ("SOLVER.CHECKPOINT_KEEP_EVERY=1000", "KEEP_EVERY: .*KEEP_LAST=0 keeps all.*Give the number"),
+        ("SOLVER.BEST_METRIC_MODE=higher", "BEST_METRIC_MODE: no way to compare scores .*max, min"),
         ("SOLVER.LR_SCHEDULER.MAX_ITER=0", "MAX_ITER: out of range"),
         ("TEST.EVAL_PERIOD=-5", "EVAL_PERIOD: out of range"),
         ("TEST.EXECUTION=spares", "EXECUTION: .*Nearest: sparse"),
@@ -187,6 +192,12 @@ def test_an_evaluation_needs_less_than_a_training():
 def test_evaluating_during_the_training_needs_a_data_set():
     opts = ["TEST.EVAL_PERIOD=5", "DATASETS.TEST=[]"]
     assert "there is nothing to evaluate on" in problems(*opts)
+
+
+def test_the_best_checkpoint_needs_scores():
+    listed = problems("SOLVER.BEST_METRIC=digit_scenes_val/mIoU", "DATASETS.TEST=[]")
+    assert "BEST_METRIC: there is nothing that gives scores" in listed
+    validate_config(sound("SOLVER.BEST_METRIC=digit_scenes_val/mIoU"))
 
 
 def test_several_gpu_processes_have_a_gpu_each(monkeypatch):

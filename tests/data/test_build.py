@@ -88,7 +88,7 @@ def test_workers_start_after_opencv_has_run_threads_here(cfg):
 
 def test_a_later_start_gives_the_batches_that_come_then(cfg):
     whole = list(islice(build_train_loader(cfg), 3))
-    assert_same(next(iter(build_train_loader(cfg, start_iteration=2))), whole[2])
+    assert_same(next(iter(build_train_loader(cfg, start=2 * cfg.SOLVER.IMS_PER_BATCH))), whole[2])
 
 
 def test_processes_share_each_batch(cfg, monkeypatch):

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Subset
 
 from dl_lib.checkpoint import CheckpointError
+from dl_lib.checkpoint.resume_check import ContradictionError
 from dl_lib.config import ConfigError, get_cfg, validate_config
 from dl_lib.data import DatasetCatalog
 from dl_lib.engine import DefaultTrainer, TrainingInterrupted, build_configured_model, default_setup
@@ -36,10 +37,10 @@ def handlers_as_before():
 
 @contextmanager
 def reading_warnings():
-    """Warnings of the engine meanwhile; `default_setup` keeps them from pytest's own handler."""
+    """Warnings of the library meanwhile; `default_setup` keeps them from pytest's own handler."""
     messages, handler = [], logging.Handler(logging.WARNING)
     handler.emit = lambda record: messages.append(record.getMessage())
-    logger = logging.getLogger("dl_lib.engine")
+    logger = logging.getLogger("dl_lib")
     logger.addHandler(handler)
     try:
         yield messages
@@ -160,6 +161,22 @@ def test_a_run_that_goes_on_takes_the_present_settings_and_says_which_are_new(tm
     assert trainer.events.latest("learning_rate") == pytest.approx(0.02 * (1 - 5 / 6) ** 0.9, rel=1e-12)
 
 
+def test_a_run_that_would_go_on_with_another_network_is_refused_with_all_differences(tmp_path):
+    with pytest.raises(TrainingInterrupted):
+        run(tmp_path, stop_after=2, **LIGHT)
+    other = {
+        "MODEL.BACKBONE.LAYER_NUM": 3,
+        "MODEL.BACKBONE.CELL_NUM_LIST": [2, 2, 2],
+        "MODEL.BACKBONE.INIT_CHANNEL": 16,
+    }
+    trainer = DefaultTrainer(small_config(tmp_path, **{**LIGHT, **other}))
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    with pytest.raises(ContradictionError) as caught:
+        trainer.resume_or_load(resume=True)
+    assert {difference.key: difference.present for difference in caught.value.differences} == other
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+
+
 def test_resuming_where_nothing_is_starts_and_says_so(tmp_path):
     trainer = DefaultTrainer(small_config(tmp_path, **LIGHT))
     with reading_warnings() as messages:
@@ -193,14 +210,28 @@ def test_weights_that_do_not_fit_leave_the_old_run_as_it_was(tmp_path):
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000004.pth"
 
 
-def test_weights_may_lack_what_the_configuration_names(tmp_path):
+def test_the_best_and_the_newest_checkpoints_are_kept(tmp_path):
+    keep = {"SOLVER.CHECKPOINT_PERIOD": 1, "SOLVER.CHECKPOINT_KEEP_LAST": 1, "SOLVER.CHECKPOINT_KEEP_EVERY": 3}
+    trainer = run(tmp_path, **keep, **{"SOLVER.BEST_METRIC": f"{TWO_SCENES}/mIoU", "TEST.PRECISE_BN.ENABLED": False})
+    names = sorted(path.name for path in tmp_path.glob("*.pth"))
+    assert names == ["model_0000003.pth", "model_0000005.pth", "model_best.pth", "model_final.pth"]
+    best = torch.load(tmp_path / "model_best.pth", weights_only=True)["best"]
+    lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    scored = {line["iteration"]: line[f"{TWO_SCENES}/mIoU"] for line in lines if f"{TWO_SCENES}/mIoU" in line}
+    assert scored.keys() == {4, trainer.max_iter}
+    assert best["value"] == max(scored.values()) == scored[best["iteration"]]
+
+
+def test_weights_may_lack_and_also_hold_what_the_configuration_names(tmp_path):
     model = DefaultTrainer(small_config(tmp_path, **LIGHT)).model
     parts = {key: value for key, value in model.state_dict().items() if ".gate." not in key}
-    torch.save({"model": parts}, tmp_path / "fixed.pth")
+    torch.save({"model": {**parts, "fc.weight": torch.zeros(2)}}, tmp_path / "fixed.pth")
     weights = {"MODEL.WEIGHTS": str(tmp_path / "fixed.pth")}
-    with pytest.raises(CheckpointError):
-        DefaultTrainer(small_config(tmp_path, **LIGHT, **weights)).resume_or_load(resume=False)
-    trainer = DefaultTrainer(small_config(tmp_path, **LIGHT, **weights, **{"MODEL.WEIGHTS_MAY_LACK": ["gate"]}))
+    left_out = {"MODEL.WEIGHTS_MAY_LACK": ["gate"], "MODEL.WEIGHTS_MAY_ALSO_HOLD": ["fc"]}
+    for key, value in left_out.items():
+        with pytest.raises(CheckpointError):
+            DefaultTrainer(small_config(tmp_path, **LIGHT, **weights, **{key: value})).resume_or_load(resume=False)
+    trainer = DefaultTrainer(small_config(tmp_path, **LIGHT, **weights, **left_out))
     trainer.resume_or_load(resume=False)
     loaded = trainer.model.state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in parts.items())

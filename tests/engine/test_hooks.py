@@ -3,21 +3,26 @@
 import re
 import sys
 import time
+from collections import namedtuple
 
 import pytest
 import torch
 from torch import nn
 
+from dl_lib.checkpoint import NoSpaceError
 from dl_lib.engine.hooks import (
     Evaluation,
     Hook,
     IterationTimer,
     LogLines,
+    PeriodicCheckpoint,
     PreciseBN,
     Progress,
     recompute_norm_statistics,
 )
-from tests.engine.toys import LeastSquares, batches_from, listening_to, plain_trainer, resumable_trainer
+from tests.engine.toys import At, LeastSquares, batches_from, listening_to, plain_trainer, resumable_trainer
+
+Usage = namedtuple("Usage", "total used free")
 
 
 def test_checkpoints_at_each_period_and_at_the_end(tmp_path):
@@ -29,9 +34,43 @@ def test_checkpoints_at_each_period_and_at_the_end(tmp_path):
     ]
     assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
     final = torch.load(tmp_path / "model_final.pth", weights_only=True)
-    assert final["trainer"] == {"iteration": 7}
+    assert final["trainer"]["iteration"] == 7
     assert final["scheduler"]["last_epoch"] == 7
-    assert set(final) == {"model", "trainer", "optimizer", "scheduler"}
+    assert set(final) == {"model", "config", "trainer", "optimizer", "scheduler", "iteration"}
+
+
+def checkpoints_in(folder):
+    return sorted(path.name for path in folder.glob("*.pth"))
+
+
+def test_old_checkpoints_go_and_those_at_multiples_stay(tmp_path):
+    def train(max_iter):
+        trainer = resumable_trainer(tmp_path, max_iter=max_iter)
+        keeping = PeriodicCheckpoint(trainer.hooks[1]._checkpointer, period=1, keep_last=2, keep_every=4)
+        trainer.hooks[1] = keeping
+        trainer.train()
+
+    train(7)
+    assert checkpoints_in(tmp_path) == [
+        *("model_0000004.pth", "model_0000005.pth", "model_0000006.pth"),
+        "model_final.pth",
+    ]
+    train(10)  # prolonged
+    assert checkpoints_in(tmp_path) == [
+        *("model_0000004.pth", "model_0000008.pth", "model_0000009.pth"),
+        "model_final.pth",
+    ]
+    assert torch.load(tmp_path / "model_final.pth", weights_only=True)["iteration"] == 10
+
+
+def test_a_run_that_cannot_save_ends(tmp_path, monkeypatch):
+    trainer = resumable_trainer(tmp_path, max_iter=9, period=3)
+    full = [At(5, lambda trainer: monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(2**30, 2**30, 0)))]
+    trainer.hooks += full
+    with pytest.raises(NoSpaceError):
+        trainer.train()
+    assert trainer.iteration == 6
+    assert checkpoints_in(tmp_path) == ["model_0000003.pth"]
 
 
 def test_learning_rate_in_the_events_is_the_one_of_the_step(tmp_path):

@@ -96,7 +96,7 @@ def test_evaluation_can_be_cut_short(tmp_path):
         resumable_trainer(tmp_path, max_iter=9, hooks=[Evaluation(evaluate, period=4)]).train()
     assert ends == []
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000004.pth"
-    assert torch.load(tmp_path / "model_0000004.pth", weights_only=True)["trainer"] == {"iteration": 4}
+    assert torch.load(tmp_path / "model_0000004.pth", weights_only=True)["trainer"]["iteration"] == 4
 
 
 def test_waiting_for_data_can_be_cut_short():
@@ -113,7 +113,7 @@ def test_a_run_stopped_by_ctrl_c_is_not_saved_twice(tmp_path):
     trainer = resumable_trainer(tmp_path, max_iter=9, period=3, hooks=[At(6, press_ctrl_c)])
     checkpoint = trainer.hooks[1]._checkpointer
     original = checkpoint.save
-    checkpoint.save = lambda name: (saves.append(name), original(name))
+    checkpoint.save = lambda name, **values: (saves.append(name), original(name, **values))
     with pytest.raises(TrainingInterrupted):
         trainer.train()
     assert saves == ["model_0000003", "model_0000006"]
@@ -129,7 +129,8 @@ def test_ignored_signal_stays_ignored():
         signal.signal(signal.SIGINT, before)
 
 
-def test_ctrl_c_in_another_process_saves_and_exits_with_130(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_another_process_saves_and_exits_with_its_status(tmp_path, number):
     script = textwrap.dedent(
         f"""
         import sys
@@ -155,9 +156,11 @@ def test_ctrl_c_in_another_process_saves_and_exits_with_130(tmp_path):
     assert process.stdout is not None
     while process.stdout.readline().strip() != "on":
         assert process.poll() is None, process.stderr.read()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
+    if number == signal.SIGTERM:
+        process.send_signal(number)  # as a launcher that passes it on
     output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "Traceback" not in errors
     assert "--resume" in output
     iteration = torch.load(tmp_path / (tmp_path / "last_checkpoint").read_text(), weights_only=True)["trainer"][

@@ -15,6 +15,7 @@ from dl_lib.engine import LaunchError, launch
 from dl_lib.engine.distributed import wrap_distributed
 from dl_lib.engine.hooks import WriteMetrics, recompute_norm_statistics
 from dl_lib.engine.interrupt import TrainingInterrupted
+from dl_lib.engine.train_step import GradientClip
 from dl_lib.engine.trainer import Trainer
 from dl_lib.engine.writers import JSONWriter
 from dl_lib.utils import comm
@@ -28,7 +29,7 @@ def train(folder):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     writer = WriteMetrics([JSONWriter(folder / f"metrics{rank}.json")], period=1)
     batches = always(make_batch(3, size=8)[rank::world_size])
-    trainer = Trainer(model, batches, optimizer, max_iter=2, hooks=[writer], max_gradient_norm=0.7)
+    trainer = Trainer(model, batches, optimizer, max_iter=2, hooks=[writer], clip=GradientClip(0.7))
     trainer.train()
     result = {
         "parameters": [p.tolist() for p in comm.unwrap(model).parameters()],

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dl_lib.engine.hooks import Hook
+from dl_lib.engine.train_step import GradientClip
 from dl_lib.engine.trainer import NonFiniteLossError
 from dl_lib.utils.logger import setup_logger
 from tests.engine.toys import (
@@ -52,7 +53,7 @@ def test_gradients_are_clipped_by_the_norm_of_all_of_them(limit):
     gradient = 2 / len(y) * x.T @ (x @ np.zeros(4) - y)
     norm = np.linalg.norm(gradient)
     assert norm > 0.5
-    trainer = plain_trainer(max_iter=1, loader=always(batch), lr=1.0, max_gradient_norm=limit)
+    trainer = plain_trainer(max_iter=1, loader=always(batch), lr=1.0, clip=GradientClip(limit))
     trainer.train()
     scale = min(1.0, limit / norm) if limit else 1.0
     np.testing.assert_allclose(parameters_of(trainer.model), -scale * gradient, rtol=1e-5)  # torch adds 1e-6 to norms

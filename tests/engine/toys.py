@@ -8,8 +8,9 @@ from torch import nn
 
 from dl_lib.checkpoint import Checkpointer
 from dl_lib.engine.hooks import Hook, LRSchedule, PeriodicCheckpoint
+from dl_lib.engine.train_step import GradientClip
 from dl_lib.engine.trainer import Trainer
-from dl_lib.solver import warmup_poly_factor
+from dl_lib.solver import scheduled_factor
 
 DIMENSIONS = 3
 
@@ -76,10 +77,12 @@ def resumable_trainer(folder, *, max_iter, hooks=(), period=0):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
 
     def factor(iteration):
-        return warmup_poly_factor(iteration, max_iter=max_iter, power=0.9, warmup_iters=4, warmup_start=0.1)
+        return scheduled_factor(
+            iteration, shape=lambda progress: (1 - progress) ** 0.9, max_iter=max_iter, warmup_iters=4, warmup_start=0.1
+        )
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-    trainer = Trainer(model, (), optimizer, max_iter=max_iter, max_gradient_norm=1.0)
+    trainer = Trainer(model, (), optimizer, max_iter=max_iter, clip=GradientClip(1.0))
     checkpointer = Checkpointer(model, str(folder), trainer=trainer, optimizer=optimizer, scheduler=scheduler)
     trainer.hooks = [LRSchedule(scheduler), PeriodicCheckpoint(checkpointer, period=period), *hooks]
     checkpointer.resume_or_load("", resume=True)

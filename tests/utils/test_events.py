@@ -31,6 +31,20 @@ def test_equals_a_plain_list(puts, window):
         assert list(found) == sorted(found)
 
 
+def test_only_rare_scalars_of_this_very_iteration_are_rare_now():
+    events = EventStorage()
+    events.iteration = 3
+    events.put({"loss": 1.0, "mIoU": 0.0})
+    assert events.rare_now() == {}
+    events.put({"mIoU": 0.5, "flops": 2.0}, rare=True)
+    assert events.rare_now() == {"mIoU": 0.5, "flops": 2.0}
+    events.iteration = 4
+    events.put({"loss": 1.0})
+    assert events.rare_now() == {}
+    events.put({"mIoU": 0.6}, rare=True)
+    assert events.rare_now() == {"mIoU": 0.6}
+
+
 def test_of_rare_scalars_each_value_is_given_with_its_iteration():
     events = EventStorage()
     for iteration in range(1, 6):

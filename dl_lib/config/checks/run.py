@@ -8,33 +8,32 @@ from importlib.util import find_spec
 
 from dl_lib.config.checks.model import lattice_divisor
 from dl_lib.config.checks.report import Interval, Report
+from dl_lib.config.checks.solver import SCORE_MODES, check_solver
 
 __all__ = ["check_run"]
 
-OPTIMIZERS = ("SGD", "AdamW")
-LR_SCHEDULERS = ("PolyLR",)
+PRECISIONS = ("float32", "bf16", "fp16")
+CLIP_TYPES = ("norm", "value")
+NON_FINITE_POLICIES = ("stop", "skip")
 EXECUTIONS = ("sparse", "dense")
 ABSENT_RULES = ("leave_out", "zero_if_predicted")
 SAVED_FORMS = ("label_png", "coco_rle")
 FINEST_STEP_PX = 4  # between windows: the stride of the logits
 RANGES = {
     "SOLVER.IMS_PER_BATCH": Interval(1),
+    "SOLVER.ACCUMULATION_STEPS": Interval(1),
+    "SOLVER.MAX_NON_FINITE": Interval(1),
+    "SOLVER.EMA.DECAY": Interval(0, 1, open_high=True),
     "SOLVER.CHECKPOINT_PERIOD": Interval(0),
+    "SOLVER.CHECKPOINT_KEEP_LAST": Interval(0),
+    "SOLVER.CHECKPOINT_KEEP_EVERY": Interval(0),
     "SOLVER.GRAD_CLIP": Interval(0),
-    "SOLVER.OPTIMIZER.BASE_LR": Interval(0, open_low=True),
-    "SOLVER.OPTIMIZER.MOMENTUM": Interval(0, 1, open_high=True),
-    "SOLVER.OPTIMIZER.WEIGHT_DECAY": Interval(0),
-    "SOLVER.OPTIMIZER.WEIGHT_DECAY_NORM": Interval(0),
-    "SOLVER.OPTIMIZER.GATE_LR_MULTI": Interval(0),
-    "SOLVER.LR_SCHEDULER.MAX_ITER": Interval(1),
-    "SOLVER.LR_SCHEDULER.POLY_POWER": Interval(0),
-    "SOLVER.LR_SCHEDULER.WARMUP_ITERS": Interval(0),
-    "SOLVER.LR_SCHEDULER.WARMUP_FACTOR": Interval(0, 1),
     "TEST.EVAL_PERIOD": Interval(0),
     "TEST.SLIDING.OVERLAP": Interval(0, 1, open_high=True),
     "TEST.PRECISE_BN.NUM_ITER": Interval(1),
     "SEED": Interval(-1),
     "LOG_PERIOD": Interval(1),
+    "PICTURES_PERIOD": Interval(0),
 }
 
 
@@ -42,8 +41,11 @@ def check_run(report: Report) -> None:
     """Note everything that is wrong with the training, the evaluation and the run's own keys."""
     for key, interval in RANGES.items():
         report.within(key, interval)
-    report.one_of("SOLVER.OPTIMIZER.NAME", OPTIMIZERS, what="optimizer")
-    report.one_of("SOLVER.LR_SCHEDULER.NAME", LR_SCHEDULERS, what="learning rate schedule")
+    check_solver(report)
+    report.one_of("SOLVER.PRECISION", PRECISIONS, what="precision")
+    report.one_of("SOLVER.GRAD_CLIP_TYPE", CLIP_TYPES, what="way to clip gradients")
+    report.one_of("SOLVER.NON_FINITE", NON_FINITE_POLICIES, what="policy for losses that are not finite")
+    report.one_of("SOLVER.BEST_METRIC_MODE", SCORE_MODES, what="way to compare scores")
     report.one_of("TEST.EXECUTION", EXECUTIONS, what="way of execution")
     report.one_of("TEST.ABSENT_CLASSES", ABSENT_RULES, what="rule for absent classes")
     _check_predictions(report)
@@ -52,17 +54,24 @@ def check_run(report: Report) -> None:
     if report.trains:
         _check_batch(report)
         _check_evaluation(report)
+        _check_checkpoints(report)
 
 
 def _check_batch(report: Report) -> None:
-    images, processes = report.value("SOLVER.IMS_PER_BATCH"), report.world_size
-    if images % processes:
-        nearest = max(1, round(images / processes)) * processes
+    images, processes, parts = report.value("SOLVER.IMS_PER_BATCH"), report.world_size, _parts(report)
+    if images % (processes * parts):
+        nearest = max(1, round(images / (processes * parts))) * processes * parts
+        in_parts = f", each of them in SOLVER.ACCUMULATION_STEPS={parts} parts" if parts > 1 else ""
         report.add(
             "SOLVER.IMS_PER_BATCH",
-            f"{processes} processes share the images of a step equally",
-            expected=f"a multiple of {processes}, such as {nearest}",
+            f"{processes} processes share the images of a step equally{in_parts}",
+            expected=f"a multiple of {processes * parts}, such as {nearest}",
         )
+
+
+def _parts(report: Report) -> int:
+    """Of a step; 1 where the number is wrong, which has a line of its own."""
+    return max(1, int(report.value("SOLVER.ACCUMULATION_STEPS")))
 
 
 def _check_evaluation(report: Report) -> None:
@@ -71,6 +80,21 @@ def _check_evaluation(report: Report) -> None:
             "TEST.EVAL_PERIOD",
             "there is nothing to evaluate on, DATASETS.TEST is empty",
             mend="name a data set there, or set the period to 0",
+        )
+
+
+def _check_checkpoints(report: Report) -> None:
+    if report.value("SOLVER.CHECKPOINT_KEEP_EVERY") and not report.value("SOLVER.CHECKPOINT_KEEP_LAST"):
+        report.add(
+            "SOLVER.CHECKPOINT_KEEP_EVERY",
+            "it says what stays of those that are deleted, and SOLVER.CHECKPOINT_KEEP_LAST=0 keeps all",
+            mend="give the number of the newest to keep, such as 2, or set this to 0",
+        )
+    if report.value("SOLVER.BEST_METRIC") and not report.value("DATASETS.TEST"):
+        report.add(
+            "SOLVER.BEST_METRIC",
+            "there is nothing that gives scores, DATASETS.TEST is empty",
+            mend='name a data set there, or set the metric to ""',
         )
 
 

@@ -1,7 +1,9 @@
 """Everything that happens beside the training step."""
 
 from dl_lib.engine.hooks.base import Hook
+from dl_lib.engine.hooks.best_checkpoint import BestCheckpoint
 from dl_lib.engine.hooks.checkpoint import PeriodicCheckpoint
+from dl_lib.engine.hooks.ema import UpdateEma
 from dl_lib.engine.hooks.evaluation import Evaluation
 from dl_lib.engine.hooks.log_lines import LogLines
 from dl_lib.engine.hooks.precise_bn import PreciseBN, recompute_norm_statistics
@@ -11,6 +13,7 @@ from dl_lib.engine.hooks.timer import IterationTimer
 from dl_lib.engine.hooks.writing import WriteMetrics
 
 __all__ = [
+    "BestCheckpoint",
     "Evaluation",
     "Hook",
     "IterationTimer",
@@ -19,6 +22,7 @@ __all__ = [
     "PeriodicCheckpoint",
     "PreciseBN",
     "Progress",
+    "UpdateEma",
     "WriteMetrics",
     "recompute_norm_statistics",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dl_lib.engine.trainer import Trainer
@@ -46,3 +47,10 @@ class Hook:
 
     def close(self, trainer: Trainer) -> None:
         """Always, and last; other processes may be gone, so nothing here may wait for them."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs of this hook to go on as if it had not been stopped: tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` of the stopped run gave; comes before `before_train`."""

@@ -34,10 +34,19 @@ class PreciseBN(Hook):
         make_loader: gives a new source of batches, so that those of the training stay untouched.
         num_batches: how many of them are looked at.
         period: iterations between two times, as of the evaluation; 0 does it at the end only.
+        model: whose norms; None for those of the model that is trained.
     """
 
-    def __init__(self, make_loader: Callable[[], Iterable[Any]], *, num_batches: int, period: int) -> None:
+    def __init__(
+        self,
+        make_loader: Callable[[], Iterable[Any]],
+        *,
+        num_batches: int,
+        period: int,
+        model: nn.Module | None = None,
+    ) -> None:
         self._make_loader = make_loader
+        self._model = model
         self._num_batches = num_batches
         self._period = period
 
@@ -50,9 +59,8 @@ class PreciseBN(Hook):
 
     def _run(self, trainer: Trainer) -> None:
         with trainer.interruptible():
-            recompute_norm_statistics(
-                comm.unwrap(trainer.model), batches=self._make_loader(), num_batches=self._num_batches
-            )
+            model = self._model or comm.unwrap(trainer.model)
+            recompute_norm_statistics(model, batches=self._make_loader(), num_batches=self._num_batches)
 
 
 def recompute_norm_statistics(model: nn.Module, *, batches: Iterable[Any], num_batches: int) -> None:

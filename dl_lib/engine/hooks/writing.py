@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dl_lib.engine.hooks.base import Hook, is_due
 from dl_lib.engine.writers import Writer
@@ -29,12 +29,21 @@ class WriteMetrics(Hook):
     def __init__(self, writers: Iterable[Writer], *, period: int) -> None:
         self._writers = list(writers)
         self._period = period
-        self._written_up_to: int | None = None  # None: the writers are not open
+        self._written_up_to: list[int] | None = None  # by each writer; None: they are not open
+        self._written_before = 0  # by the run that this one goes on from
 
     def before_train(self, trainer: Trainer) -> None:
-        for writer in self._writers:
-            writer.open(iteration=trainer.iteration)
-        self._written_up_to = trainer.iteration
+        iteration = trainer.iteration
+        self._written_up_to = [
+            writer.open(iteration=iteration, written=self._written_before) for writer in self._writers
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Up to where every writer of the saved run has written."""
+        return {"written_up_to": min(self._written_up_to or [self._written_before])}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._written_before = state.get("written_up_to", 0)
 
     def after_step(self, trainer: Trainer) -> None:
         if is_due(trainer, self._period):
@@ -48,8 +57,9 @@ class WriteMetrics(Hook):
         self._written_up_to = None
 
     def _write(self, trainer: Trainer) -> None:
-        if self._written_up_to is None or trainer.iteration == self._written_up_to:
+        if self._written_up_to is None:
             return
-        for writer in self._writers:
-            writer.write(trainer.events, since=self._written_up_to)
-        self._written_up_to = trainer.iteration
+        for index, (writer, written) in enumerate(zip(self._writers, self._written_up_to, strict=True)):
+            if written < trainer.iteration:
+                writer.write(trainer.events, since=written)
+                self._written_up_to[index] = trainer.iteration

@@ -1,0 +1,44 @@
+"""An exponential moving average of a model's weights, to be evaluated in its place: `SOLVER.EMA`.
+
+Source: arXiv 1703.01780, section 2; the averaging is torch's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+__all__ = ["ModelEma"]
+
+
+class ModelEma:
+    """Keeps average = decay * average + (1 - decay) * weights, running statistics included; the first update copies.
+
+    Args:
+        model: not wrapped for several processes.
+        decay: in (0, 1).
+    """
+
+    def __init__(self, model: nn.Module, *, decay: float) -> None:
+        averaging = get_ema_multi_avg_fn(decay)
+        self._averaged = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True).requires_grad_(False)
+
+    @property
+    def model(self) -> nn.Module:
+        """The model with the averaged weights."""
+        return self._averaged.module
+
+    def update(self, model: nn.Module) -> None:
+        """Takes the present weights in."""
+        self._averaged.update_parameters(model)
+
+    def state_dict(self) -> dict[str, Any]:
+        """`weights` by the names of the model's own, and how many `updates` they have seen."""
+        return {"weights": self.model.state_dict(), "updates": int(self._averaged.n_averaged)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["weights"])
+        self._averaged.n_averaged.fill_(state["updates"])

@@ -1,0 +1,139 @@
+"""A process that saves is killed: at random moments, and right before and after each thing that it does on the disk."""
+
+import builtins
+import os
+import random
+import signal
+import struct
+import time
+
+import pytest
+
+from dl_lib.checkpoint import Checkpointer, numbered
+from tests.checkpoint.toys import newest_iteration, save_run, small_model, warnings_in
+
+# Python 3.12 and later: torch has threads of its own, which the children do not use.
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+
+ON_THE_DISK = ("fsync", "replace", "remove", "makedirs")  # of the module os; and opening a file to write
+
+
+def save_in_a_loop(folder, start, *, report):
+    """A run that saves at every iteration, keeps two, and goes beyond its end now and then."""
+    for iteration in range(start, start + 10_000):
+        checkpointer = Checkpointer(small_model(seed=iteration), folder)
+        name = "model_final" if iteration % 7 == 0 else numbered(iteration)
+        checkpointer.save(name, iteration=iteration)
+        os.write(report, struct.pack("q", iteration))
+        checkpointer.prune(iteration=iteration, keep_last=2, keep_every=0)
+
+
+def test_killed_at_random_moments_a_run_goes_on_where_its_last_finished_save_was(tmp_path):
+    moments = random.Random(4)
+    start = 1
+    for _ in range(20):
+        reader, report = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                save_in_a_loop(tmp_path, start, report=report)
+            finally:
+                os._exit(1)
+        os.close(report)
+        with os.fdopen(reader, "rb") as reports:
+            first = reports.read(8)  # there is something to go on from
+            time.sleep(moments.uniform(0, 0.1))
+            os.kill(pid, signal.SIGKILL)
+            said = first + reports.read()
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        (finished,) = struct.unpack("q", said[-8:])
+        assert finished <= newest_iteration(tmp_path) <= finished + 1
+        start = newest_iteration(tmp_path) + 1
+    save_run(tmp_path, start)
+    Checkpointer(small_model(), tmp_path).prune(iteration=start, keep_last=2, keep_every=0)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert not any(name.endswith(".partial") for name in left)
+    assert {name for name in left if name.endswith(".sha256")} <= {f"{name}.sha256" for name in left}
+
+
+class Death:
+    """Kills this process right before or after its n-th action on the disk, counted from 0."""
+
+    def __init__(self, number, *, after):
+        self.left, self.after = number, after
+
+    def around(self, act):
+        def acting(*args, **kwargs):
+            self.left -= 1
+            try:
+                if self.left == -1 and not self.after:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return act(*args, **kwargs)
+            finally:
+                if self.left == -1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        return acting
+
+    def watch(self):
+        for name in ON_THE_DISK:
+            setattr(os, name, self.around(getattr(os, name)))
+        plain, watched = builtins.open, self.around(builtins.open)
+        builtins.open = lambda path, mode="r", *args, **kwargs: (watched if "w" in mode else plain)(
+            path, mode, *args, **kwargs
+        )
+
+
+def is_killed(do, *, at, after):
+    """Whether a forked process is killed at this action, or has done everything before."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            Death(at, after=after).watch()
+            do()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert status in (0, -signal.SIGKILL)
+    return status != 0
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("case", ["deletes the oldest", "over an old one", "in a new run's folder"])
+def test_killed_at_each_action_a_save_leaves_the_old_or_the_new_state(tmp_path, caplog, case, after):
+    name = "model_final" if case == "over an old one" else "model_0000030"
+
+    def prepare(folder):
+        save_run(folder, 10, 20)
+        old = Checkpointer(small_model(seed=25), folder)
+        if case == "over an old one":
+            old.save("model_final", iteration=25)
+        elif case == "in a new run's folder":
+            old.save(name, iteration=25)
+            old.set_aside_earlier_run()
+            save_run(folder, 20)
+
+    def save(folder):
+        checkpointer = Checkpointer(small_model(seed=30), folder)
+        checkpointer.save(name, iteration=30)
+        checkpointer.prune(iteration=30, keep_last=2 if case == "deletes the oldest" else 0, keep_every=0)
+
+    old = 25 if case == "over an old one" else 20
+    found = []
+    while True:
+        folder = tmp_path / str(len(found))
+        prepare(folder)
+        if not is_killed(lambda folder=folder: save(folder), at=len(found), after=after):
+            break
+        found.append(newest_iteration(folder))
+        (folder / "last_checkpoint").unlink()
+        by_name = newest_iteration(folder)
+        assert by_name == found[-1] or (found[-1] == old and by_name == 30)  # whole, but not yet called the last
+        save(folder)
+        assert newest_iteration(folder) == 30
+        assert not list(folder.glob("*.partial"))
+        assert all((folder / path.name.removesuffix(".sha256")).exists() for path in folder.glob("*.sha256"))
+    assert found == sorted(found) and set(found) == {old, 30}  # first the old one, then for ever the new one
+    assert len(found) >= 8
+    assert len(warnings_in(caplog)) == len(found)  # of the tags that were removed here, and nothing is damaged

@@ -1,0 +1,106 @@
+"""What a run may not go on under, what it may, and what nobody has to know."""
+
+import pytest
+import torch
+
+from dl_lib.checkpoint.files import read_checkpoint, save_checkpoint
+from dl_lib.checkpoint.resume_check import ContradictionError, Difference, changes, contradictions
+from dl_lib.config import get_cfg
+
+REFUSED = {
+    "MODEL.META_ARCHITECTURE": "Other",
+    "MODEL.PIXEL_MEAN": [0.0, 0.0, 0.0],
+    "MODEL.BACKBONE.LAYER_NUM": 33,
+    "MODEL.BACKBONE.CELL_NUM_LIST": [2, 3, 4],
+    "MODEL.BACKBONE.CELL_TYPE": ["conv_3x3_basic"],
+    "MODEL.BACKBONE.NORM": "GN",
+    "MODEL.GATE.GATE_ON": False,
+    "MODEL.GATE.UNREACHED": "published",
+    "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 21,
+    "MODEL.SEM_SEG_HEAD.IGNORE_VALUE": 0,
+    "MODEL.SEM_SEG_HEAD.NORM": "FrozenBN",
+    "MODEL.AUXILIARY_HEADS.IN_FEATURES": ["layer_1"],
+    "INPUT.FORMAT": "RGB",
+    "SOLVER.OPTIMIZER.NAME": "AdamW",
+}
+TOLD = {
+    "MODEL.BACKBONE.DROP_PROB": 0.5,
+    "MODEL.BACKBONE.NORM": "BN",
+    "MODEL.BUDGET.LOSS_MU": 0.7,
+    "MODEL.AUXILIARY_HEADS.LOSS_WEIGHT": 0.1,
+    "MODEL.LOSS.OHEM.ENABLED": True,
+    "DATASETS.TRAIN": ["other"],
+    "INPUT.CROP_SIZE": [512, 512],
+    "SOLVER.OPTIMIZER.BASE_LR": 0.2,
+    "SOLVER.LR_SCHEDULER.MAX_ITER": 8,
+    "SOLVER.IMS_PER_BATCH": 16,
+    "SOLVER.GRAD_CLIP": 0.0,
+    "SEED": 5,
+}
+SILENT = {
+    "MODEL.WEIGHTS": "other.pth",
+    "MODEL.WEIGHTS_MAY_LACK": ["gate"],
+    "MODEL.WEIGHTS_MAY_ALSO_HOLD": ["fc"],
+    "MODEL.DEVICE": "cpu",
+    "MODEL.CHANNELS_LAST": True,
+    "MODEL.COMPILE": True,
+    "MODEL.ACTIVATION_CHECKPOINTING": True,
+    "DATASETS.TEST": ["other"],
+    "DATALOADER.NUM_WORKERS": 0,
+    "SOLVER.CHECKPOINT_PERIOD": 7,
+    "SOLVER.CHECKPOINT_KEEP_LAST": 2,
+    "SOLVER.BEST_METRIC": "a/mIoU",
+    "TEST.EVAL_PERIOD": 3,
+    "OUTPUT_DIR": "elsewhere",
+    "LOG_PERIOD": 1,
+}
+
+
+def saved_and_read(folder):
+    """The default configuration as a checkpoint brings it back."""
+    save_checkpoint({"model": {"a": torch.zeros(1)}, "config": get_cfg().flat()}, folder / "a.pth")
+    return read_checkpoint(folder / "a.pth")["config"]
+
+
+def test_the_same_configuration_is_the_same_after_a_file(tmp_path):
+    saved = saved_and_read(tmp_path)
+    assert contradictions(saved, get_cfg().flat()) == changes(saved, get_cfg().flat()) == []
+
+
+@pytest.mark.parametrize(("key", "value"), [*REFUSED.items(), *TOLD.items(), *SILENT.items()])
+def test_each_kind_of_key(key, value):
+    saved, present = get_cfg().flat(), {**get_cfg().flat(), key: value}
+    assert key in saved
+    found = [Difference(key, saved=saved[key], present=value)]
+    refused, told = (key, value) in REFUSED.items(), (key, value) in TOLD.items()
+    assert contradictions(saved, present) == (found if refused else [])
+    assert changes(saved, present) == (found if told else [])
+
+
+def test_every_key_of_the_model_is_of_one_kind_and_new_ones_are_not_passed_over():
+    saved = dict.fromkeys((*get_cfg().flat(), "MODEL.NEW.KEY", "SOLVER.NEW_KEY"), "a")
+    present = dict.fromkeys(saved, "b")
+    refused = {difference.key for difference in contradictions(saved, present)}
+    told = {difference.key for difference in changes(saved, present)}
+    assert not refused & told
+    free = {"MODEL.WEIGHTS", "MODEL.WEIGHTS_MAY_LACK", "MODEL.WEIGHTS_MAY_ALSO_HOLD"}
+    free |= {"MODEL.DEVICE", "MODEL.CHANNELS_LAST", "MODEL.COMPILE", "MODEL.ACTIVATION_CHECKPOINTING"}
+    assert {key for key in saved if key.startswith("MODEL.")} - refused - told == free
+    assert "MODEL.NEW.KEY" in refused
+    assert "SOLVER.NEW_KEY" in told
+
+
+def test_a_key_that_one_side_does_not_know_is_not_compared():
+    flat = get_cfg().flat()
+    older = {key: value for key, value in flat.items() if key != "MODEL.GATE.UNREACHED"}
+    assert contradictions(older, flat) == contradictions(flat, older) == []
+    assert changes({**flat, "SOLVER.OPTIMIZER.OLD": 1}, flat) == []
+
+
+def test_the_error_lists_every_difference():
+    saved = get_cfg().flat()
+    error = ContradictionError(contradictions(saved, {**saved, **REFUSED}), path="run/model_0000500.pth")
+    assert {difference.key for difference in error.differences} == REFUSED.keys()
+    for key, value in REFUSED.items():
+        assert f"\n  {key} was {saved[key]!r} in the checkpoint and is {value!r} now\n" in str(error)
+    assert str(error).endswith("Received: path='run/model_0000500.pth'")

@@ -1,0 +1,49 @@
+"""A model small enough to be saved in a moment, runs that consist of their checkpoints, and what is said meanwhile."""
+
+import logging
+
+import torch
+from torch import nn
+
+from dl_lib.checkpoint import Checkpointer, numbered
+
+
+def small_model(seed=0, outputs=3):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, outputs, 1))
+
+
+def equal_states(one, other):
+    a, b = one.state_dict(), other.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+class Values:
+    """A checkpointable that is what it was given."""
+
+    def __init__(self, **values):
+        self.values = values
+
+    def state_dict(self):
+        return self.values
+
+    def load_state_dict(self, values):
+        self.values = values
+
+
+def save_run(folder, *iterations):
+    """A run's checkpoints, each with a model of its own."""
+    for iteration in iterations:
+        Checkpointer(small_model(seed=iteration), folder).save(numbered(iteration), iteration=iteration)
+
+
+def newest_iteration(folder):
+    """The iteration that a run goes on from, as one that resumes finds it; the model has to be the one of it."""
+    model = small_model(seed=10_000)
+    iteration = Checkpointer(model, folder).resume_or_load("")["iteration"]
+    assert equal_states(model, small_model(seed=iteration))
+    return iteration
+
+
+def warnings_in(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]

@@ -1,0 +1,86 @@
+"""A run that is killed and goes on is the run that was not, bit for bit."""
+
+import multiprocessing
+import random
+import signal
+import time
+
+import pytest
+
+from tests.engine.small_run import assert_same_run, metrics, train, train_and_die
+
+# A server that has imported everything forks each process: they start at once, and share no locks with the tests.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.engine.small_run"])
+KILLS = 20
+
+
+def run(target, *args):
+    """The status of a process of its own; a signal that ended it is a negative number."""
+    process = CONTEXT.Process(target=target, args=args)
+    process.start()
+    process.join(120)
+    assert process.exitcode is not None, "it hangs"
+    return process.exitcode
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert run(train, folder) == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("after", "iteration"),
+    [
+        ("IterationTimer", 3),  # nothing of the iteration is saved
+        ("PreciseBN", 6),  # statistics were recomputed, and are not saved
+        ("PeriodicCheckpoint", 6),  # saved, and neither evaluated nor written down
+        ("Evaluation", 6),  # evaluated, but neither written down nor the best one saved
+        ("BestCheckpoint", 3),  # the best one is newer than the last one
+        ("WriteMetrics", 6),
+        ("WriteMetrics", 7),  # lines are written that the next run writes again
+    ],
+)
+def test_wherever_it_died(tmp_path, undisturbed, after, iteration):
+    assert run(train_and_die, tmp_path, after, iteration) == -signal.SIGKILL
+    assert run(train, tmp_path) == 0
+    assert_same_run(tmp_path, undisturbed)
+
+
+def test_no_line_is_missing_or_there_twice(undisturbed):
+    iterations = [line["iteration"] for line in metrics(undisturbed)]
+    assert iterations == [3, 6, 8]
+
+
+def test_loaders_in_other_processes_change_nothing(tmp_path, undisturbed):
+    workers = ["DATALOADER.NUM_WORKERS", 2]
+    assert run(train_and_die, tmp_path, "PeriodicCheckpoint", 4, workers) == -signal.SIGKILL
+    assert run(train, tmp_path, workers) == 0
+    assert_same_run(tmp_path, undisturbed)
+
+
+def test_killed_at_random_moments(tmp_path, undisturbed):
+    """Twenty times, also in the middle of a save; every other one after the first seconds of a run."""
+    moments = random.Random(0)
+    overrides = ["SOLVER.CHECKPOINT_PERIOD", 1]
+    reference = tmp_path / "reference"
+    assert run(train, reference, overrides) == 0
+    folder = tmp_path / "killed"
+    seconds = 1.0
+    for _ in range(KILLS):
+        process = CONTEXT.Process(target=train, args=(folder, overrides))
+        start = time.monotonic()
+        process.start()
+        process.join(moments.uniform(0.2, 1) * seconds)
+        process.kill()
+        process.join()
+        if process.exitcode == 0:  # it was done: once more from the start, a little less patiently
+            seconds = max(0.3, 0.8 * (time.monotonic() - start))
+            assert_same_run(folder, reference)
+            folder = tmp_path / f"killed_{time.monotonic_ns()}"
+        else:
+            seconds = min(4.0, 1.1 * seconds)
+    assert run(train, folder, overrides) == 0
+    assert_same_run(folder, reference)
