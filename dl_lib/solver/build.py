@@ -2,61 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
+from fvcore.common.param_scheduler import CosineParamScheduler, PolynomialDecayParamScheduler
 from torch import nn
 
 from dl_lib.config import CfgNode
+from dl_lib.config.checks.solver import LR_SCHEDULERS, OPTIMIZERS
 from dl_lib.modeling.dynamic.gate import SoftGate
+from dl_lib.solver.group_rules import read_group_rules
 from dl_lib.solver.groups import group_parameters
-from dl_lib.solver.schedule import warmup_poly_factor
+from dl_lib.solver.schedule import Shape, multi_step_factor, one_cycle_factor, scheduled_factor
 from dl_lib.utils.names import nearest_names
 
 __all__ = ["build_lr_scheduler", "build_optimizer"]
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer that `SOLVER.OPTIMIZER` names; each group keeps its parameters' names under `param_names`.
+    """The optimizer that `SOLVER.OPTIMIZER` names, with the groups of `group_parameters`.
+
+    A group keeps its `name`, and its parameters' names under `param_names`. A saved state whose groups hold other
+    parameters is refused (ValueError): states go by position, and would be taken for those of others.
 
     Raises:
         KeyError: for an optimizer that does not exist.
+        ConfigError: if an entry of `SOLVER.OPTIMIZER.GROUPS` cannot be used, or fits no parameter.
     """
     settings = cfg.SOLVER.OPTIMIZER
-    _check_name(settings.NAME, key="SOLVER.OPTIMIZER.NAME", known=["SGD", "AdamW"])
+    _check_name(settings.NAME, key="SOLVER.OPTIMIZER.NAME", known=OPTIMIZERS)
     groups = group_parameters(
         model,
         base_lr=settings.BASE_LR,
         weight_decay=settings.WEIGHT_DECAY,
         weight_decay_norm=settings.WEIGHT_DECAY_NORM,
+        weight_decay_bias=None if settings.WEIGHT_DECAY_BIAS < 0 else settings.WEIGHT_DECAY_BIAS,
         gate_types=(SoftGate,),
         gate_lr_multiplier=settings.GATE_LR_MULTI,
+        rules=read_group_rules(settings.GROUPS),
     )
+    optimizer: torch.optim.Optimizer
     if settings.NAME == "AdamW":
-        return torch.optim.AdamW(groups, lr=settings.BASE_LR)
-    return torch.optim.SGD(groups, lr=settings.BASE_LR, momentum=settings.MOMENTUM)
+        first, second = settings.BETAS
+        optimizer = torch.optim.AdamW(groups, lr=settings.BASE_LR, betas=(first, second), eps=settings.EPS)
+    else:
+        optimizer = torch.optim.SGD(groups, lr=settings.BASE_LR, momentum=settings.MOMENTUM)
+    optimizer.register_load_state_dict_pre_hook(_refuse_other_groups)
+    return optimizer
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LambdaLR:
-    """Warm-up and polynomial decay as `SOLVER.LR_SCHEDULER` says; to be stepped after each optimizer step.
+    """The schedule that `SOLVER.LR_SCHEDULER` names, with its warm-up; to be stepped after each optimizer step.
 
     Raises:
         KeyError: for a schedule that does not exist.
     """
     settings = cfg.SOLVER.LR_SCHEDULER
-    _check_name(settings.NAME, key="SOLVER.LR_SCHEDULER.NAME", known=["PolyLR"])
     # A partial, not an object: LambdaLR would restore an object's old settings over the present ones on resume.
     factor = partial(
-        warmup_poly_factor,
+        scheduled_factor,
+        shape=_shape(settings),
         max_iter=settings.MAX_ITER,
-        power=settings.POLY_POWER,
         warmup_iters=settings.WARMUP_ITERS,
         warmup_start=settings.WARMUP_FACTOR,
     )
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
+def _shape(settings: CfgNode) -> Shape:
+    _check_name(settings.NAME, key="SOLVER.LR_SCHEDULER.NAME", known=LR_SCHEDULERS)
+    shapes: dict[str, Shape] = {
+        "PolyLR": PolynomialDecayParamScheduler(1.0, settings.POLY_POWER),
+        "CosineLR": CosineParamScheduler(1.0, settings.END_FACTOR),
+        "MultiStepLR": partial(
+            multi_step_factor, steps=[step / settings.MAX_ITER for step in settings.STEPS], gamma=settings.GAMMA
+        ),
+        "OneCycleLR": partial(
+            one_cycle_factor,
+            peak_at=settings.ONE_CYCLE.PEAK_AT,
+            start=settings.ONE_CYCLE.START_FACTOR,
+            end=settings.END_FACTOR,
+        ),
+    }
+    return shapes[settings.NAME]
+
+
 def _check_name(name: str, *, key: str, known: Sequence[str]) -> None:
     if name not in known:
         raise KeyError(f"{key} is not one of those that exist; {nearest_names(name, known)}. Received: {key}={name!r}")
+
+
+def _refuse_other_groups(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    saved, present = state["param_groups"], optimizer.param_groups
+    if [group.get("param_names") for group in saved] != [group["param_names"] for group in present]:
+        raise ValueError(
+            "the saved optimizer has its parameters in other groups, as after a change of SOLVER.OPTIMIZER.GROUPS; "
+            "leave the expressions as they were (the figures beside them may change), or start from the weights alone "
+            f"with MODEL.WEIGHTS. Received: saved={[group.get('name') for group in saved]}, "
+            f"present={[group['name'] for group in present]}"
+        )

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from dl_lib.config import get_cfg
+from dl_lib.config import ConfigError, get_cfg
 from dl_lib.modeling.build import build_model
-from dl_lib.solver import build_optimizer, group_parameters
+from dl_lib.solver import GroupRule, build_optimizer, format_groups, group_parameters
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "solver" / "solver.json").read_text())["experiments"]
 
@@ -33,30 +33,73 @@ class Network(nn.Module):
         self.frozen = nn.Parameter(torch.ones(2), requires_grad=False)
 
 
-def names_by_setting(groups):
-    settings = {(group["lr"], group["weight_decay"]): [name for name, _ in group["params"]] for group in groups}
-    assert len(settings) == len(groups)
-    return settings
+def grouped(**settings):
+    """By name, the rate, the decay and the names of the parameters of each group."""
+    settings = {"base_lr": 0.1, "weight_decay": 0.01, "weight_decay_norm": 0.0, "gate_types": (Gate,), **settings}
+    groups = group_parameters(Network(), **settings)
+    found = {g["name"]: (g["lr"], g["weight_decay"], [name for name, _ in g["params"]]) for g in groups}
+    assert len(found) == len(groups)
+    return found
 
 
 def test_toy_network_by_hand():
-    groups = group_parameters(
-        Network(), base_lr=0.1, weight_decay=0.01, weight_decay_norm=0.0, gate_types=(Gate,), gate_lr_multiplier=2.5
-    )
-    assert names_by_setting(groups) == {
-        (0.1, 0.01): ["scale", "conv.weight", "conv.bias"],
-        (0.1, 0.0): ["norm.weight", "norm.bias"],
-        (0.25, 0.01): ["gate.reduce.weight", "gate.predict.weight", "gate.predict.bias"],
-        (0.25, 0.0): ["gate.norm.weight", "gate.norm.bias"],
+    assert grouped(gate_lr_multiplier=2.5, weight_decay_bias=0.02) == {
+        "weights": (0.1, 0.01, ["scale", "conv.weight"]),
+        "biases": (0.1, 0.02, ["conv.bias"]),
+        "norms": (0.1, 0.0, ["norm.weight", "norm.bias"]),
+        "gate weights": (0.25, 0.01, ["gate.reduce.weight", "gate.predict.weight"]),
+        "gate biases": (0.25, 0.02, ["gate.predict.bias"]),
+        "gate norms": (0.25, 0.0, ["gate.norm.weight", "gate.norm.bias"]),
     }
+    assert grouped()["biases"][:2] == (0.1, 0.01), "as of the weights, if nothing else is said"
+
+
+def test_a_rule_holds_for_the_names_it_is_found_in_and_the_first_one_counts():
+    rules = [
+        GroupRule("predict", lr_multi=0.5),
+        GroupRule(r"^gate\.", weight_decay=0.3),
+        GroupRule("(norm|conv).weight$", lr_multi=2.0, weight_decay=0.4),
+    ]
+    assert grouped(gate_lr_multiplier=2.5, rules=rules) == {
+        "weights": (0.1, 0.01, ["scale"]),
+        "biases": (0.1, 0.01, ["conv.bias"]),
+        "norms": (0.1, 0.0, ["norm.bias"]),
+        "predict: gate weights": (0.05, 0.01, ["gate.predict.weight"]),
+        "predict: gate biases": (0.05, 0.01, ["gate.predict.bias"]),
+        r"^gate\.: gate weights": (0.25, 0.3, ["gate.reduce.weight"]),
+        r"^gate\.: gate norms": (0.25, 0.3, ["gate.norm.weight", "gate.norm.bias"]),
+        "(norm|conv).weight$: weights": (0.2, 0.4, ["conv.weight"]),
+        "(norm|conv).weight$: norms": (0.2, 0.4, ["norm.weight"]),
+    }
+
+
+def test_the_base_learning_rate_comes_first():
+    assert next(iter(grouped(rules=[GroupRule("scale|conv.weight", lr_multi=0.0)]))) == "biases"
 
 
 def test_groups_do_not_depend_on_the_settings():
     def names(**settings):
-        groups = group_parameters(Network(), base_lr=0.1, weight_decay=0.01, gate_types=(Gate,), **settings)
-        return [[name for name, _ in group["params"]] for group in groups]
+        return [names for _, _, names in grouped(**settings).values()]
 
-    assert names(weight_decay_norm=0.01) == names(weight_decay_norm=0.0, gate_lr_multiplier=2.5)
+    assert names() == names(weight_decay_norm=0.01, weight_decay_bias=0.0, gate_lr_multiplier=2.5)
+    with_rule = names(rules=[GroupRule("conv", lr_multi=0.1)])
+    assert with_rule == names(rules=[GroupRule("conv", lr_multi=1.0, weight_decay=0.2)]) != names()
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        (["conv", "gates\\."], r"GROUPS\[1\]: no trainable .* nearest: gate.*PARAMS='gates\\\\\.'"),
+        (["gate.predikt.weight"], r"nearest: gate\.predict\.weight"),
+        (["frozen"], r"no trainable parameter has such a name"),
+        (["conv", "conv.bias"], r"GROUPS\[1\]: all 1 parameters with such names, conv\.bias among them, belong to ear"),
+        (["a", "conv", "xyz"], r"the optimizer cannot be built: .*GROUPS\[2\]"),
+        (["xyz", "conv", "zyx"], r"2 problems\n  1\. .*GROUPS\[0\].*\n  2\. .*GROUPS\[2\]"),
+    ],
+)
+def test_a_rule_that_fits_nothing_is_refused_with_what_is_called_like_it(rules, message):
+    with pytest.raises(ConfigError, match=message):
+        grouped(rules=[GroupRule(params, lr_multi=0.1) for params in rules])
 
 
 def test_shared_parameter_moves_once_in_each_step():
@@ -119,3 +162,52 @@ def test_first_step_of_adamw_in_closed_form():
     (model.weight.sum() - model.bias.sum()).backward()
     optimizer.step()
     torch.testing.assert_close(model.weight.detach(), before * (1 - 0.01 * 0.1) - 0.01, rtol=1e-6, atol=1e-8)
+
+
+def configured(*overrides):
+    cfg = get_cfg()
+    cfg.merge_from_list(list(overrides))
+    return build_optimizer(cfg, Network())
+
+
+def test_a_configuration_s_groups_reach_the_optimizer():
+    optimizer = configured(
+        "SOLVER.OPTIMIZER.NAME=AdamW",
+        "SOLVER.OPTIMIZER.BETAS=[0.8,0.99]",
+        "SOLVER.OPTIMIZER.EPS=1e-6",
+        "SOLVER.OPTIMIZER.BASE_LR=0.2",
+        "SOLVER.OPTIMIZER.WEIGHT_DECAY_BIAS=0",
+        "SOLVER.OPTIMIZER.GROUPS=[{PARAMS: conv.weight, LR_MULTI: 0.5, WEIGHT_DECAY: 0.25}]",
+    )
+    assert {(group["betas"], group["eps"]) for group in optimizer.param_groups} == {((0.8, 0.99), 1e-6)}
+    settings = {name: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for name in g["param_names"]}
+    assert settings["conv.weight"] == (0.1, 0.25)
+    assert settings["conv.bias"] == (0.2, 0.0)
+    with pytest.raises(ConfigError, match=r"PARAMS: expected a regular expression.*PARAMS='\('"):
+        configured("SOLVER.OPTIMIZER.GROUPS=[{PARAMS: '(', LR_MULTI: 1}]")
+
+
+def test_the_table_counts_and_names_every_group():
+    settings = {"base_lr": 0.05, "weight_decay": 1e-4, "weight_decay_norm": 0.0, "gate_lr_multiplier": 2.0}
+    optimizer = torch.optim.SGD(group_parameters(Network(), gate_types=(Gate,), **settings))
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda iteration: 0.001)  # what warms up, or is resumed
+    rows = [line.split() for line in format_groups(optimizer).splitlines()[2:]]
+    assert rows == [
+        ["weights", "2", "109", "0.05", "0.0001"],
+        ["biases", "1", "4", "0.05", "0.0001"],
+        ["norms", "2", "8", "0.05", "0"],
+        ["gate", "weights", "2", "14", "0.1", "0.0001"],
+        ["gate", "biases", "1", "3", "0.1", "0.0001"],
+        ["gate", "norms", "2", "4", "0.1", "0"],
+    ]
+
+
+def test_a_saved_state_goes_on_with_other_figures_but_not_with_other_parameters():
+    def rule(params, multiplier):
+        return f"SOLVER.OPTIMIZER.GROUPS=[{{PARAMS: {params}, LR_MULTI: {multiplier}}}]"
+
+    saved = configured(rule("norm.weight", 0.1)).state_dict()
+    configured(rule("norm.weight", 0.5)).load_state_dict(saved)
+    # As many parameters of the same shapes: their states would be taken for each other's without a word.
+    with pytest.raises(ValueError, match=r"in other groups.*saved=\[.*'norm\.weight: norms'.*present=.*'norm\.bias: "):
+        configured(rule("norm.bias", 0.1)).load_state_dict(saved)

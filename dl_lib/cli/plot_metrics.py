@@ -1,0 +1,86 @@
+"""`plot_metrics.py RUN...`: the metrics of runs as curves in one picture."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from dl_lib.cli.errors import user_errors
+from dl_lib.cli.words import list_of_words
+from dl_lib.config import ConfigError
+from dl_lib.utils.names import nearest_names
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write a PNG with a chart for each scalar and a curve for each run; see `plot_metrics.py --help`."""
+    parser = argparse.ArgumentParser(
+        prog="plot_metrics.py",
+        description="Draw what trainings have written into metrics.json: losses, learning rate, costs, gradient norm, "
+        "scores, seconds; a chart for each, with a curve for each run. Runs may be going on.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
+    default = Path("output", "metrics.png")
+    parser.add_argument("--output", type=Path, default=default, metavar="PNG", help="(default: %(default)s)")
+    parser.add_argument(
+        "--smoothing",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="of a moving average, in [0, 1), such as 0.9; the values as they are stay behind it (default: 0)",
+    )
+    parser.add_argument(
+        "--metrics",
+        type=list_of_words,
+        default=[],
+        metavar="PATTERNS",
+        help="only those that match, such as 'loss_*,*/mIoU'; '*' draws all (default: all but some costs)",
+    )
+    arguments = parser.parse_args(argv)
+    with user_errors(parser.prog):
+        _plot(arguments)
+
+
+def _plot(arguments: argparse.Namespace) -> None:
+    from dl_lib.evaluation.report.canvas import encode_png
+    from dl_lib.plots.metrics import read_metrics
+    from dl_lib.plots.runs import COLORS, chosen_scalars, draw_runs
+    from dl_lib.utils.files import write_atomically
+
+    if len(arguments.runs) > len(COLORS):
+        raise ConfigError(
+            f"there are colours for up to {len(COLORS)} runs; draw some of them. Received: {len(arguments.runs)} runs"
+        )
+    if len({folder.resolve() for folder in arguments.runs}) < len(arguments.runs):
+        raise ConfigError(f"a run stands there twice. Received: {' '.join(map(str, arguments.runs))}")
+    runs = {_name(folder, among=arguments.runs): read_metrics(folder) for folder in arguments.runs}
+    known = list(dict.fromkeys(name for scalars in runs.values() for name in scalars))
+    for pattern in arguments.metrics:
+        if not chosen_scalars(known, [pattern]):
+            raise ConfigError(f"no metric is called like this; {nearest_names(pattern, known)}. Received: {pattern}")
+    chosen = chosen_scalars(known, arguments.metrics) or known
+    picture = draw_runs(runs, scalars=chosen, smoothing=arguments.smoothing)
+    write_atomically(arguments.output, encode_png(picture))
+    if left_out := [name for name in known if name not in chosen]:
+        print(f"not drawn (--metrics draws them): {', '.join(left_out)}")
+    print(f"{picture.shape[1]} x {picture.shape[0]} pixels (width x height): {arguments.output.absolute()}")
+
+
+def _name(folder: Path, *, among: Sequence[Path]) -> str:
+    """A run's name: its folder's, or the whole path where others are called the same."""
+    own_name = folder.resolve().name
+    return own_name if sum(other.resolve().name == own_name for other in among) == 1 else str(folder)
+
+
+def _share(word: str) -> float:
+    """A number in [0, 1)."""
+    try:
+        value = float(word)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number in [0, 1). Received: {word}")
+    return value
