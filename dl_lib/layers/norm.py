@@ -7,6 +7,7 @@ import math
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from dl_lib.layers.sync_batch_norm import SyncBatchNorm2d
 from dl_lib.utils.names import nearest_names
 
 __all__ = ["NORMS", "make_norm"]
@@ -18,8 +19,8 @@ def _group_norm(channels: int) -> nn.GroupNorm:
 
 NORMS = {
     "BN": nn.BatchNorm2d,
-    "SyncBN": nn.SyncBatchNorm,
-    "nnSyncBN": nn.SyncBatchNorm,  # the published configs' name of it
+    "SyncBN": SyncBatchNorm2d,
+    "nnSyncBN": SyncBatchNorm2d,  # the published configs' name of it
     "FrozenBN": FrozenBatchNorm2d,
     "GN": _group_norm,
 }

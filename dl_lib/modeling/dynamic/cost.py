@@ -8,11 +8,10 @@ Expected cost: arXiv 2003.10401, equations 8 to 10.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from dl_lib.modeling.dynamic.counters import MaddsObserver
 from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Node
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.dynamic.routing import Routing
+from dl_lib.modeling.meta_twin import on_meta
 
 __all__ = ["MADDS_PER_MFLOP", "CostTable", "NetworkCosts"]
 
@@ -126,18 +126,7 @@ class NetworkCosts:
 
     @cached_property
     def _twins(self) -> tuple[DynamicNetwork, nn.Module]:
-        return _on_meta(self._backbone), _on_meta(self._head)
-
-
-Module = TypeVar("Module", bound=nn.Module)
-
-
-def _on_meta(module: Module) -> Module:
-    """The same modules with the shapes of their tensors, without the values."""
-    memo: dict[int, Tensor] = {id(b): torch.empty_like(b, device="meta") for b in module.buffers()}
-    for p in module.parameters():
-        memo[id(p)] = nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=False)
-    return copy.deepcopy(module, memo).eval()
+        return on_meta(self._backbone), on_meta(self._head)
 
 
 @torch.no_grad()

@@ -1,8 +1,8 @@
 """Multiply-adds of one call of a module, by module type, and an observer that adds them up while modules run.
 
 One convention for what is predicted and what is observed: a convolution costs kernel area × input channels / groups
-for each output element (biases are left out), a norm 2, a ReLU 1, pooling its window; resizing, additions and gate
-multiplications are left out (as in the paper's figures).
+for each output element (biases are left out), a norm 2, a ReLU or another activation 1, pooling its window; resizing,
+additions and multiplications of maps by gates are left out (as in the paper's figures).
 
 Kernels that are mixed for each image cost one multiply-add for each number in them, biases included; standardising a
 kernel costs nothing, as it is the same for all images; nor does interpolation in deformable convolutions, as resizing.
@@ -19,7 +19,7 @@ from types import TracebackType
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_forward_hook
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops import FrozenBatchNorm2d, StochasticDepth
 
 from dl_lib.layers import ExpertRouting, KernelAttention, SAConv2d, SPConv2d
 from dl_lib.layers.aws_conv import StandardizedConv2d
@@ -101,8 +101,13 @@ def _norm(module: nn.Module, x: Tensor, y: Tensor) -> int:
     return 2 * y.numel()
 
 
-@count_madds.register
-def _relu(module: nn.ReLU, x: Tensor, y: Tensor) -> int:
+@count_madds.register(nn.ReLU)
+@count_madds.register(nn.ReLU6)
+@count_madds.register(nn.SiLU)
+@count_madds.register(nn.Sigmoid)
+@count_madds.register(nn.Hardswish)
+@count_madds.register(nn.Hardsigmoid)
+def _activation(module: nn.Module, x: Tensor, y: Tensor) -> int:
     return y.numel()
 
 
@@ -120,6 +125,8 @@ def _global_pool(module: nn.AdaptiveAvgPool2d, x: Tensor, y: Tensor) -> int:
 
 @count_madds.register(nn.Identity)
 @count_madds.register(nn.Upsample)
+@count_madds.register(nn.Dropout)
+@count_madds.register(StochasticDepth)
 def _free(module: nn.Module, x: Tensor, y: Tensor) -> int:
     return 0
 

@@ -1,0 +1,109 @@
+"""Joining the other processes of a run, and leaving them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import torch
+import torch.distributed as dist
+
+from dl_lib.launch.errors import LaunchError, LostProcessError
+from dl_lib.launch.place import Place
+from dl_lib.utils import comm
+
+__all__ = ["TIMEOUT_SECONDS", "joined", "uses_gpu"]
+
+# How long a process waits for another in whatever they do together: for the slowest thing that one does while the others
+# wait, such as the official evaluation or filling the cache of a large data set.
+TIMEOUT_SECONDS = 1800.0
+_HEAD_START_SECONDS = 2.0  # for the process that failed, before those who lost it report that they did
+# What gloo says, in plain RuntimeErrors: pieces of its files' paths and of its messages.
+_LOST = re.compile(r"gloo/transport|pair closure|by peer", re.IGNORECASE)
+
+
+@contextmanager
+def joined(place: Place, *, device: str, timeout_seconds: float) -> Iterator[None]:
+    """Inside, this process talks with the others of its run: through NCCL about what is on GPUs, else through gloo.
+
+    Args:
+        place: of this process among them.
+        device: that the run asks for: auto, cpu or cuda. With GPUs the process gets one of its own, as the current one.
+        timeout_seconds: how long it waits for the others.
+
+    Raises:
+        LaunchError: if there is no GPU for this process.
+        LostProcessError: if the others cannot be reached, or one of them ends or does not answer in time.
+    """
+    on_gpu = uses_gpu(device)
+    if on_gpu:
+        torch.cuda.set_device(_gpu_of(place))
+    _meet(place, backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=timedelta(seconds=timeout_seconds))
+    try:
+        yield
+    except SystemExit:  # they have agreed to leave, each in good order
+        dist.destroy_process_group()
+        raise
+    except RuntimeError as error:
+        # The group is left as it is: NCCL would wait for operations that nobody will take part in any more.
+        if not _is_lost(error):
+            raise
+        time.sleep(_HEAD_START_SECONDS)
+        raise LostProcessError(
+            f"process {place.rank} of {place.world_size} goes no further without the others: one of them has ended, or "
+            f"has not answered for {timeout_seconds:g} s. What happened to it is in its own log, log.txt or "
+            f"log_rankN.txt in the run's folder. Received: {error}"
+        ) from error
+    dist.destroy_process_group()
+
+
+def uses_gpu(device: str) -> bool:
+    """Whether a run on this device (auto, cpu, cuda) takes GPUs."""
+    return device != "cpu" and torch.cuda.is_available()
+
+
+def _gpu_of(place: Place) -> int:
+    """Index of the process's GPU."""
+    available = torch.cuda.device_count()
+    if place.launcher == "srun" and available == 1:
+        return 0  # --gpus-per-task shows each task no other than its own
+    if place.local_rank >= available:
+        raise LaunchError(
+            "each process takes a GPU of its own, and there are too few: start fewer processes on this machine, or "
+            f"let them work on the CPU with --device cpu. Received: process {place.local_rank} of this machine "
+            f"(counted from 0), {available} GPUs, started by {place.launcher}"
+        )
+    return place.local_rank
+
+
+def _meet(place: Place, *, backend: str, timeout: timedelta) -> None:
+    try:
+        if place.is_hosted:
+            address = urlsplit(place.meeting_point)
+            store = dist.TCPStore(str(address.hostname), int(address.port or 0), is_master=False, timeout=timeout)
+            dist.init_process_group(
+                backend, store=store, rank=place.rank, world_size=place.world_size, timeout=timeout
+            )
+        else:
+            dist.init_process_group(
+                backend,
+                init_method=place.meeting_point,
+                rank=place.rank,
+                world_size=place.world_size,
+                timeout=timeout,
+            )
+        comm.synchronize()  # a process that cannot be reached is noticed now, not in the first step
+    except RuntimeError as error:
+        raise LostProcessError(
+            f"process {place.rank} of {place.world_size}, started by {place.launcher}, could not meet the others "
+            f"within {timeout.total_seconds():g} s. Each of them must be started, and must reach the machine of "
+            f"process 0 at this address. Received: {place.meeting_point}, {error}"
+        ) from error
+
+
+def _is_lost(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or _LOST.search(str(error)) is not None

@@ -1,0 +1,138 @@
+"""Processes on this machine that are started by this one, which waits for them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch.multiprocessing.spawn import ProcessContext, ProcessException, ProcessExitedException, spawn
+
+from dl_lib.launch.errors import LostProcessError
+from dl_lib.launch.place import Place
+from dl_lib.launch.process_group import joined, uses_gpu
+from dl_lib.launch.relay import SignalRelay
+from dl_lib.utils.files import write_atomically
+
+__all__ = ["run_spawned"]
+
+_REPORT_SUFFIX = ".pickle"
+
+_log = logging.getLogger(__name__)
+
+
+def run_spawned(
+    main: Callable[..., None],
+    *,
+    num_processes: int,
+    first: Place,
+    device: str,
+    timeout_seconds: float,
+    args: Sequence[Any],
+) -> None:
+    """Runs `main(*args)` in new processes; signals that ask the run to end are passed on to them.
+
+    Args:
+        main: at the top level of a module, as new processes import it.
+        num_processes: on this machine.
+        first: place of the first of them; the others' follow.
+        device: see `joined`.
+        timeout_seconds: see `joined`.
+        args: passed to `main`.
+
+    Raises:
+        LostProcessError: if one of them was ended from outside.
+        SystemExit: as the first process to leave that way did; KeyboardInterrupt likewise.
+        Exception: the first that `main` raised in one of them; the others are ended.
+    """
+    if not uses_gpu(device) and device != "cpu":
+        _log.warning("no GPU: %d processes share the CPU's cores", num_processes)
+    with tempfile.TemporaryDirectory() as folder, SignalRelay() as relay:
+        shared = (main, num_processes, first, device, timeout_seconds, Path(folder), tuple(args))
+        processes = spawn(_live, args=shared, nprocs=num_processes, join=False)
+        relay.pass_on_to(processes.pids())
+        _wait(processes, reports=Path(folder), relay=relay)
+
+
+def _live(
+    local_rank: int,
+    main: Callable[..., None],
+    num_processes: int,
+    first: Place,
+    device: str,
+    timeout_seconds: float,
+    reports: Path,
+    args: tuple[Any, ...],
+) -> None:
+    """The life of one of the processes."""
+    os.setsid()  # signals from the terminal come through the relay, once; the parent's death is noticed all the same
+    if not uses_gpu(device) and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() // num_processes))
+    place = replace(first, rank=first.rank + local_rank, local_rank=local_rank)
+    try:
+        with joined(place, device=device, timeout_seconds=timeout_seconds):
+            main(*args)
+    except (SystemExit, KeyboardInterrupt) as leaving:
+        _report(leaving, reports / f"{local_rank}{_REPORT_SUFFIX}")
+        # And no status other than 0, at which the others would be ended in the middle of leaving.
+    except Exception as error:
+        _report(error, reports / f"{local_rank}{_REPORT_SUFFIX}")
+        raise
+
+
+def _wait(processes: ProcessContext, *, reports: Path, relay: SignalRelay) -> None:
+    """Waits for the processes; an error in one of them ends the others and is raised here."""
+    failure: ProcessException | None = None
+    try:
+        while not processes.join():
+            pass
+    except ProcessException as error:
+        failure = error
+    if isinstance(failure, ProcessExitedException):
+        _raise_ended(failure, relay=relay)
+    # The first one: the others may only have lost their connection to the process that failed.
+    first = min((pickle.loads(file.read_bytes()) for file in reports.glob(f"*{_REPORT_SUFFIX}")), default=None)
+    if first is not None:
+        raise pickle.loads(first[1]) from failure
+    if failure is not None:
+        raise failure
+
+
+def _raise_ended(failure: ProcessExitedException, *, relay: SignalRelay) -> NoReturn:
+    """A process has ended without a word: it had been asked to before it could listen, or was not asked at all."""
+    if relay.received == signal.SIGINT:
+        raise KeyboardInterrupt from failure
+    if relay.received is not None:
+        raise SystemExit(128 + relay.received) from failure
+    raise LostProcessError(
+        f"process {failure.error_index} of this machine was ended by something else than this run, and the others with "
+        "it. The system does that when memory runs out: the kernel's log says so. "
+        f"Received: {failure.signal_name or f'exit status {failure.exit_code}'}, pid {failure.error_pid}"
+    ) from failure
+
+
+def _report(error: BaseException, path: Path) -> None:
+    write_atomically(path, pickle.dumps((time.time_ns(), _pickled(error))))
+
+
+def _pickled(error: BaseException) -> bytes:
+    """The error, or the nearest thing to it that comes out of a pickle again: one of a base class, with its text."""
+    kinds = [kind for kind in type(error).__mro__ if issubclass(kind, BaseException)]
+    makers: list[Callable[[], BaseException]] = [lambda: error, *(partial(kind, str(error)) for kind in kinds)]
+    for make in makers:
+        try:
+            content = pickle.dumps(make())
+            pickle.loads(content)
+        except Exception:  # an error may take any arguments and hold anything
+            continue
+        return content
+    raise AssertionError("BaseException itself can be made from text and pickled")

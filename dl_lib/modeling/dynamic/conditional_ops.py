@@ -1,0 +1,103 @@
+"""Cell operations whose kernels depend on the image or whose channels share the work.
+
+Sources: CondConv, arXiv 1904.04971; dynamic convolution, arXiv 1912.03458; switchable atrous convolution, arXiv
+2006.02334; SPConv, arXiv 2006.12085; ReXNet's block, arXiv 2007.00992. Each starts as its layer does.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor, nn
+
+from dl_lib.layers import (
+    CondConv2d,
+    DynamicConv2d,
+    ExpertRouting,
+    KernelAttention,
+    SAConv2d,
+    SPConv2d,
+    conv2d,
+    make_norm,
+)
+from dl_lib.layers.mixed_conv import MixedConv2d
+from dl_lib.modeling.backbones.rex_block import BlockPlan, RexBlock
+
+__all__ = ["cond_conv", "cond_sep_conv", "dyn_conv", "dyn_sep_conv", "rex_block", "sac", "sac_sep", "spconv"]
+
+NUM_KERNELS = 4  # as in the CondConv and dynamic convolution papers' smaller models
+SEPARABLE_DEPTH = 2  # as of sep_conv_3x3
+
+MakeConv = Callable[..., MixedConv2d]
+
+
+def cond_conv(channels: int, *, norm: str) -> nn.Sequential:
+    return _conv_norm(CondConv2d(channels, channels, 3, padding=1, bias=False, num_experts=NUM_KERNELS), norm=norm)
+
+
+def dyn_conv(channels: int, *, norm: str) -> nn.Sequential:
+    return _conv_norm(DynamicConv2d(channels, channels, 3, padding=1, bias=False, num_kernels=NUM_KERNELS), norm=norm)
+
+
+def cond_sep_conv(channels: int, *, norm: str) -> SharedMixture:
+    make_conv = partial(CondConv2d, bias=False, num_experts=NUM_KERNELS, own_routing=False)
+    return SharedMixture(channels, weigh=ExpertRouting(channels, NUM_KERNELS), make_conv=make_conv, norm=norm)
+
+
+def dyn_sep_conv(channels: int, *, norm: str) -> SharedMixture:
+    make_conv = partial(DynamicConv2d, bias=False, num_kernels=NUM_KERNELS, own_attention=False)
+    return SharedMixture(channels, weigh=KernelAttention(channels, NUM_KERNELS), make_conv=make_conv, norm=norm)
+
+
+def sac(channels: int, *, norm: str) -> nn.Sequential:
+    return _conv_norm(SAConv2d(channels, channels, 3, padding=1, bias=False), norm=norm)
+
+
+def sac_sep(channels: int, *, norm: str) -> nn.Sequential:
+    return nn.Sequential(
+        OrderedDict(
+            depthwise=SAConv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
+            pointwise=conv2d(channels, channels),
+            norm=make_norm(norm, channels),
+        )
+    )
+
+
+def spconv(channels: int, *, norm: str) -> SPConv2d:
+    return SPConv2d(channels, channels, 3, padding=1, norm=norm)
+
+
+def rex_block(channels: int, *, norm: str) -> RexBlock:
+    """Without the identity, as the other operations: `skip_connect` adds it."""
+    plan = BlockPlan.expanding(channels, channels, stride=1, squeezes=True)
+    return RexBlock(plan, norm=norm, squeeze_norm=norm, adds_input=False)
+
+
+def _conv_norm(conv: nn.Module, *, norm: str) -> nn.Sequential:
+    channels = conv.geometry.out_channels
+    return nn.Sequential(OrderedDict(conv=conv, norm=make_norm(norm, channels)))
+
+
+class SharedMixture(nn.Module):
+    """Two depthwise-separable 3×3 convolutions as of `sep_conv_3x3`, all of whose kernels are mixed by one decision.
+
+    Args:
+        channels: C.
+        weigh: maps (B, C, H, W) -> weights of the kernels (B, K); looks at the operation's input.
+        make_conv: a convolution that takes these weights with each call, with the arguments of `nn.Conv2d`.
+        norm: name of the norm after each pointwise convolution.
+    """
+
+    def __init__(self, channels: int, *, weigh: nn.Module, make_conv: MakeConv, norm: str) -> None:
+        super().__init__()
+        self.weigh = weigh
+        self.blocks = nn.ModuleList()
+        for position in range(SEPARABLE_DEPTH):
+            depthwise = make_conv(channels, channels, 3, padding=1, groups=channels)
+            act = nn.ReLU(inplace=True) if position + 1 < SEPARABLE_DEPTH else None
+            ...
+
+    def forward(self, x: Tensor) -> Tensor:
+        ...

@@ -1,0 +1,21 @@
+"""A module without its values: what shapes and costs are found out with."""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["on_meta"]
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def on_meta(module: Module) -> Module:
+    """A copy on the meta device, in evaluation mode: the same modules, tensors with shapes but without values."""
+    memo: dict[int, Tensor] = {id(b): torch.empty_like(b, device="meta") for b in module.buffers()}
+    for p in module.parameters():
+        memo[id(p)] = nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=False)
+    return copy.deepcopy(module, memo).eval()
