@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from dl_lib.checkpoint.classifier_names import is_classifier, translate_classifier
 from dl_lib.checkpoint.errors import CheckpointError
 from dl_lib.checkpoint.left_out import describe_left_out, leave_out
 from dl_lib.checkpoint.matching import CheckpointMismatchError, find_mismatch
+from dl_lib.checkpoint.plain_convs import with_plain_convs
 from dl_lib.checkpoint.released import Translation, is_released, translate_released
 
 __all__ = ["load_weights"]
@@ -40,7 +42,7 @@ def load_weights(
         CheckpointMismatchError: if anything else differs by name or shape; lists what is left over on both sides.
         CheckpointError: if the weights are of the published dynamic network and the model is none.
     """
-    file = _in_our_names(weights, model=model, path=path)
+    file = with_plain_convs(_in_our_names(weights, model=model, path=path), model=model)
     own = model.state_dict()
     found = dataclasses.replace(find_mismatch(file.weights, model=own), untranslated=file.untranslated)
     wrong, left = leave_out(found, may_lack=may_lack, may_also_hold=may_also_hold, original_names=file.original_names)
@@ -53,6 +55,8 @@ def load_weights(
 
 
 def _in_our_names(weights: Mapping[str, Tensor], *, model: nn.Module, path: str) -> Translation:
+    if is_classifier(weights):
+        return translate_classifier(weights)
     if not is_released(weights):
         return Translation(weights, original_names={}, untranslated={})
     cell_types = getattr(getattr(model, "backbone", None), "cell_types", None)

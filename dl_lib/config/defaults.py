@@ -22,6 +22,7 @@ _C.MODEL.WEIGHTS_MAY_ALSO_HOLD = []  # parts of WEIGHTS by name, such as fc: lef
 _C.MODEL.CHANNELS_LAST = False  # memory order NHWC: faster on CPUs (docs/performance.md), equal results within rounding
 _C.MODEL.COMPILE = False  # torch.compile what runs densely (training; evaluation with TEST.EXECUTION dense)
 _C.MODEL.ACTIVATION_CHECKPOINTING = False  # compute each layer of the lattice twice in training, to save memory
+_C.MODEL.TEMP_ANNEAL_RATE = 0.05  # share of the training in which dynamic convolutions' temperature falls from 30 to 1
 _C.MODEL.PIXEL_MEAN = [103.53, 116.28, 123.675]  # per channel, in the order of INPUT.FORMAT, range 0..255
 _C.MODEL.PIXEL_STD = [1.0, 1.0, 1.0]
 
@@ -35,6 +36,16 @@ _C.MODEL.BACKBONE.MAX_STRIDE = 32  # stride of the coarsest scale
 _C.MODEL.BACKBONE.SEPT_STEM = True  # depthwise-separable convolutions in the stem
 _C.MODEL.BACKBONE.NORM = "SyncBN"  # BN | SyncBN (also by its published name nnSyncBN) | FrozenBN | GN
 _C.MODEL.BACKBONE.DROP_PROB = 0.0  # scheduled drop path: probability at the last layer and the last iteration
+# Of the static backbones, for SemanticSegmentor; of those above they look at NORM, and rexnet at DROP_PROB (all along).
+_C.MODEL.BACKBONE.OUTPUT_STRIDE = 32  # 8 | 16 | 32: of the coarsest feature; below 32, dilations replace strides
+_C.MODEL.BACKBONE.FROZEN_STAGES = []  # of c1 to c5: do not learn, and their batch norms keep their statistics
+_C.MODEL.BACKBONE.WIDTH_FACTOR = 1.0  # rexnet, rexnet_lite: of the channels
+_C.MODEL.BACKBONE.DEPTH_FACTOR = 1.0  # rexnet, rexnet_lite: of the blocks in each stage, rounded up
+_C.MODEL.BACKBONE.SQUEEZE_NORM = ""  # rexnet: norm inside squeeze-and-excitation, of maps of one pixel; "": NORM
+
+_C.MODEL.CONV = CfgNode()  # of the static backbones; the lattice has CELL_TYPE
+_C.MODEL.CONV.STAGES = []  # of c1 to c5: where all kernels larger than 1x1 are replaced
+_C.MODEL.CONV.TYPE = ""  # by CondConv | DynamicConv | ConvAWS | SAC | SPConv (this one only where there are no groups)
 
 _C.MODEL.GATE = CfgNode()
 _C.MODEL.GATE.GATE_ON = True  # False: fixed routing, every gate is one
@@ -48,6 +59,7 @@ _C.MODEL.SEM_SEG_HEAD.IN_FEATURES = ["layer_0", "layer_1", "layer_2", "layer_3"]
 _C.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 19
 _C.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 255  # label that neither loss nor evaluation looks at
 _C.MODEL.SEM_SEG_HEAD.NORM = "SyncBN"
+_C.MODEL.SEM_SEG_HEAD.CHANNELS = 128  # inside SemanticFPNHead (its paper: 128) and ASPPHead (its paper: 256)
 _C.MODEL.SEM_SEG_HEAD.LOSS_WEIGHT = 1.0
 
 _C.MODEL.AUXILIARY_HEADS = CfgNode()

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from dl_lib.layers.geometry import ConvGeometry, PaddingMode, Size, check_maps, make_geometry
 
-__all__ = ["ConvAWS2d", "StandardizedConv2d"]
+__all__ = ["ConvAWS2d", "StandardizedConv2d", "scale_and_shift"]
 
 EPSILON = 1e-5
 
@@ -67,7 +67,7 @@ class StandardizedConv2d(nn.Module, ABC):
         if self.bias is not None:
             bound = 1 / math.sqrt(math.prod(self.weight.shape[1:]))
             nn.init.uniform_(self.bias, -bound, bound)
-        gamma, beta = _scale_and_shift(self.weight.detach())
+        gamma, beta = scale_and_shift(self.weight.detach())
         self.weight_gamma.copy_(gamma)
         self.weight_beta.copy_(beta)
 
@@ -92,14 +92,14 @@ class StandardizedConv2d(nn.Module, ABC):
         names = (f"{prefix}weight_gamma", f"{prefix}weight_beta")
         weight = state_dict.get(f"{prefix}weight")
         if weight is not None and weight.ndim == 4 and not any(name in state_dict for name in names):
-            state_dict.update(zip(names, _scale_and_shift(weight.detach()), strict=True))
+            state_dict.update(zip(names, scale_and_shift(weight.detach()), strict=True))
         super()._load_from_state_dict(state_dict, prefix, *arguments, **options)
 
     def extra_repr(self) -> str:
         return f"{self.geometry}, bias={self.bias is not None}"
 
 
-def _scale_and_shift(weight: Tensor) -> tuple[Tensor, Tensor]:
+def scale_and_shift(weight: Tensor) -> tuple[Tensor, Tensor]:
     """The gamma and beta that give a kernel back, in float32 at least."""
     variance, mean = torch.var_mean(weight.to(_precise(weight.dtype)), dim=(1, 2, 3), keepdim=True)
     return torch.sqrt(variance + EPSILON), mean

@@ -36,6 +36,10 @@ def build_model(cfg: CfgNode) -> nn.Module:
         ConfigError: for a GPU that is not there.
     """
     model: nn.Module = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
-    # Convolutions hand the memory order of their weights on to what they compute.
-    memory_format = torch.channels_last if cfg.MODEL.CHANNELS_LAST else torch.contiguous_format
-    return model.to(resolve_device(cfg.MODEL.DEVICE)).to(memory_format=memory_format)
+    model.to(resolve_device(cfg.MODEL.DEVICE))
+    if cfg.MODEL.CHANNELS_LAST:
+        for parameter in model.parameters():
+            if parameter.ndim == 4:  # not what kernels are mixed from, (K, O, C, rows, columns)
+                # Convolutions hand the memory order of their weights on to what they compute.
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model

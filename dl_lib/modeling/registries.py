@@ -17,8 +17,8 @@ BACKBONE_REGISTRY = Registry("BACKBONE")
 BACKBONE_REGISTRY.__doc__ = """`MODEL.BACKBONE.NAME`: made as `cls(cfg)`.
 
 Called with images (B, 3, H, W) whose sides `size_divisor` divides; `output_shapes` has a `ShapeSpec` for each feature,
-by name, finest first. `DynamicNet4Seg` needs a routed one, with the interface of `DynamicNetwork`: it takes
-`step_rate` and `observer`, too, and returns features by name and a `Routing`.
+by name, finest first. `SemanticSegmentor` needs a static one, a `Backbone`; `DynamicNet4Seg` a routed one, with the
+interface of `DynamicNetwork`: it takes `step_rate` and `observer`, too, and returns features by name and a `Routing`.
 """
 
 SEM_SEG_HEADS_REGISTRY = Registry("SEM_SEG_HEADS")

@@ -53,6 +53,7 @@ def problems(*overrides, **settings):
         ["DATASETS.TEST=[]", "SEED=-1", "INPUT.MIN_SIZE_TRAIN=[]", "INPUT.MIN_SIZE_TEST=0"],
         ["MODEL.BUDGET.CONSTRAIN=True", "MODEL.BUDGET.LOSS_WEIGHT=0.5", "MODEL.BUDGET.LOSS_MU=1"],
         ["MODEL.BACKBONE.CELL_TYPE=[Bottleneck_3x3]", "MODEL.BACKBONE.INIT_CHANNEL=12"],
+        ["MODEL.BACKBONE.CELL_TYPE=[rex_block_3x3]", "MODEL.BACKBONE.NORM=GN", "SOLVER.IMS_PER_BATCH=1"],
     ],
 )
 def test_sound_configurations_pass(overrides):
@@ -70,6 +71,7 @@ def test_sound_configurations_pass(overrides):
         ("MODEL.BACKBONE.INIT_CHANNEL=0", "INIT_CHANNEL: .*positive even number"),
         ("MODEL.BACKBONE.CELL_TYPE=[sep_conv3x3]", r"no operation is called 'sep_conv3x3'\. Nearest: sep_conv_3x3"),
         ("MODEL.BACKBONE.CELL_TYPE=[]", "a cell needs an operation"),
+        ("MODEL.TEMP_ANNEAL_RATE=0", r"TEMP_ANNEAL_RATE: out of range\. Expected a number in \(0, 1\]"),
         ("MODEL.BACKBONE.DROP_PROB=1", r"DROP_PROB: out of range\. Expected a number in \[0, 1\)"),
         ("MODEL.BACKBONE.NORM=BatchNorm", "NORM: no norm has this name"),
         ("MODEL.SEM_SEG_HEAD.NORM=syncbn", "SEM_SEG_HEAD.NORM: no norm .*Nearest: .*SyncBN"),
@@ -274,3 +276,12 @@ def test_intervals(interval, inside, outside, text):
     assert all(value in interval for value in inside)
     assert not any(value in interval for value in outside)
     assert str(interval) == text
+
+
+def test_norms_on_maps_of_one_pixel_need_two_images():
+    rex_block = ["MODEL.BACKBONE.CELL_TYPE=[rex_block_3x3]", "SOLVER.IMS_PER_BATCH=2"]
+    validate_config(sound(*rex_block))
+    text = problems(*rex_block, "SOLVER.ACCUMULATION_STEPS=2")
+    assert "NORM: rex_block_3x3 has norms on maps of one pixel" in text and "FrozenBN or GN" in text
+    text = problems("MODEL.BACKBONE.CELL_TYPE=[spconv_3x3]", "MODEL.BACKBONE.INIT_CHANNEL=2")
+    assert "spconv_3x3 makes two groups and a rest. Expected at least 4" in text

@@ -9,7 +9,7 @@ import os
 import signal
 
 import torch
-import torch.utils.tensorboard  # noqa: F401  (this and the next are what a run imports late: a fork server has them)
+import torch.utils.tensorboard  # this and the next are what a run imports late: a fork server has them
 from sklearn.datasets import load_digits  # noqa: F401
 from torch.utils.data import Subset
 

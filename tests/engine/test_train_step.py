@@ -91,7 +91,7 @@ def test_a_step_that_is_not_finite_leaves_no_trace():
 
 
 def test_no_more_steps_are_left_out_than_allowed():
-    with pytest.raises(NonFiniteLossError, match="at iteration 3 of 9 .*, and 2 steps were left out before"):
+    with pytest.raises(NonFiniteLossError, match=r"at iteration 3 of 9 .*, and 2 steps were left out before"):
         poisoned_trainer(bad={1, 2, 3}, max_iter=9, max_skipped=2).train()
 
 

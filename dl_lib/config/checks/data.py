@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dl_lib.config.checks.model import SYNCHRONISED_NORMS, lattice_divisor
+from dl_lib.config.checks.model import coarsest_stride
+from dl_lib.config.checks.norms import BATCH_NORMS, SYNCHRONISED_NORMS
 from dl_lib.config.checks.report import Interval, Report
 from dl_lib.utils.names import nearest_names
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["check_data"]
 
 CHANNEL_ORDERS = ("BGR", "RGB")
-BATCH_NORMS = ("BN", *SYNCHRONISED_NORMS)  # those that look at the other images and pixels of a step
 RANGES = {
     "DATALOADER.NUM_WORKERS": Interval(0),
     "DATALOADER.MAX_SKIPPED": Interval(0),
@@ -157,7 +157,7 @@ def _check_crop(report: Report) -> None:
     if len(crop) != 2 or min(crop) < 1:
         report.add("INPUT.CROP_SIZE", "a crop has two sides", expected="[height, width] in pixels; [] does not crop")
         return
-    divisor = lattice_divisor(report)
+    divisor = coarsest_stride(report)
     if divisor is None:
         return
     if any(side % divisor for side in crop):
@@ -165,7 +165,7 @@ def _check_crop(report: Report) -> None:
         nearest = [max(divisor, round(side / divisor) * divisor) for side in crop]
         report.add(
             "INPUT.CROP_SIZE",
-            f"sides that are no multiples of the lattice's coarsest stride {divisor} are padded in every batch",
+            f"sides that are no multiples of the network's coarsest stride {divisor} are padded in every batch",
             expected=f"multiples of {divisor}, such as {nearest}",
         )
     small_gate = report.value("MODEL.GATE.SMALL_GATE") and report.value("MODEL.GATE.GATE_ON")

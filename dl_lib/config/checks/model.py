@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 
+from dl_lib.config.checks.norms import SYNCHRONISED_NORMS, check_squeeze_norm
 from dl_lib.config.checks.report import Interval, Report
+from dl_lib.config.checks.static_model import STATIC_MODEL, check_static_model
 from dl_lib.utils.names import nearest_names
 
-__all__ = ["check_model", "lattice_divisor"]
+__all__ = ["check_model", "coarsest_stride"]
 
 UNREACHED = ("skip", "run", "published")
-SYNCHRONISED_NORMS = ("SyncBN", "nnSyncBN")
 CHANNELS_OF_AN_IMAGE = 3
 ROUTED_BACKBONE = "DynamicNetwork"  # the checks of the lattice are about this one; others bring their own
+SPLIT_CHANNELS = 4  # SPConv: two groups and at least as many channels beside them
 RANGES = {
     "MODEL.BACKBONE.DROP_PROB": Interval(0, 1, open_high=True),
+    "MODEL.BACKBONE.WIDTH_FACTOR": Interval(0, open_low=True),
+    "MODEL.BACKBONE.DEPTH_FACTOR": Interval(0, open_low=True),
+    "MODEL.SEM_SEG_HEAD.CHANNELS": Interval(1),
+    "MODEL.TEMP_ANNEAL_RATE": Interval(0, 1, open_low=True),
     "MODEL.SEM_SEG_HEAD.NUM_CLASSES": Interval(1),
     "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT": Interval(0),
     "MODEL.AUXILIARY_HEADS.CHANNELS": Interval(1),
@@ -41,13 +47,16 @@ def check_model(report: Report) -> None:
     _check_processes(report)
     _check_loss(report)
     _check_budget(report)
+    check_static_model(report)
     if report.value("MODEL.BACKBONE.NAME") == ROUTED_BACKBONE:
         _check_cells(report)
         _check_lattice(report)
 
 
-def lattice_divisor(report: Report) -> int | None:
-    """Stride of the coarsest cell, to whose multiples images are padded; None if there is no lattice to ask."""
+def coarsest_stride(report: Report) -> int | None:
+    """Stride of the coarsest cell or feature, to whose multiples images are padded; None where it is not known."""
+    if report.value("MODEL.META_ARCHITECTURE") == STATIC_MODEL:
+        return report.value("MODEL.BACKBONE.OUTPUT_STRIDE") or None  # 0 is noted elsewhere
     if report.value("MODEL.BACKBONE.NAME") != ROUTED_BACKBONE:
         return None
     from dl_lib.modeling.dynamic.lattice import Lattice
@@ -167,6 +176,10 @@ def _check_cells(report: Report) -> None:
         report.add("MODEL.BACKBONE.INIT_CHANNEL", "gates work on half of it", expected="a positive even number")
     elif channels % 4 and any(name.startswith("Bottleneck") for name in report.value("MODEL.BACKBONE.CELL_TYPE")):
         report.add("MODEL.BACKBONE.INIT_CHANNEL", "bottlenecks work on a quarter of it", expected="a multiple of 4")
+    elif channels < SPLIT_CHANNELS and "spconv_3x3" in report.value("MODEL.BACKBONE.CELL_TYPE"):
+        report.add("MODEL.BACKBONE.INIT_CHANNEL", "spconv_3x3 makes two groups and a rest", expected="at least 4")
+    if "rex_block_3x3" in report.value("MODEL.BACKBONE.CELL_TYPE"):
+        check_squeeze_norm(report, "MODEL.BACKBONE.NORM", inside="rex_block_3x3")
 
 
 def _check_lattice(report: Report) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from importlib.util import find_spec
 
-from dl_lib.config.checks.model import lattice_divisor
+from dl_lib.config.checks.model import coarsest_stride
 from dl_lib.config.checks.report import Interval, Report
 from dl_lib.config.checks.solver import SCORE_MODES, check_solver
 
@@ -146,7 +146,7 @@ def _check_windows(report: Report) -> None:
     if len(window) != 2 or not all(type(side) is int and side > 0 for side in window):
         report.add(key, "a window has two sides", expected="[height, width] in pixels; [] runs the whole image")
         return
-    divisor = lattice_divisor(report)
+    divisor = coarsest_stride(report)
     if divisor is None:
         return
     small_gate = report.value("MODEL.GATE.SMALL_GATE") and report.value("MODEL.GATE.GATE_ON")
@@ -156,7 +156,7 @@ def _check_windows(report: Report) -> None:
         why = " and a small gate looks at a quarter of its sides" if small_gate else ""
         report.add(
             key,
-            f"a window is padded to multiples of the lattice's coarsest stride {divisor}{why}",
+            f"a window is padded to multiples of the network's coarsest stride {divisor}{why}",
             expected=f"multiples of {divisor} from {smallest}, such as {nearest}",
         )
     elif min(window) - math.ceil(report.value(overlap) * min(window)) < FINEST_STEP_PX:

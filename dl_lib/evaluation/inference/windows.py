@@ -1,7 +1,7 @@
 """Running an image in overlapping windows: where they lie, and how what is said of them becomes one.
 
-Windows begin at multiples of the logits' stride, 4 pixels, so that their logits lie on one grid. There they are
-averaged, at a sixteenth of the pixels; upsampling is linear, and away from the windows' edges it makes no difference
+Windows begin at multiples of the logits' stride, such as 4 pixels, so that their logits lie on one grid. There they are
+averaged, at a fraction of the pixels; upsampling is linear, and away from the windows' edges it makes no difference
 whether one averages before or after it.
 """
 
@@ -14,7 +14,6 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from dl_lib.modeling.dynamic.lattice import FINEST_STRIDE
 from dl_lib.modeling.meta_arch.coarse import CoarseLogits
 
 __all__ = ["run_in_windows", "window_starts"]
@@ -32,13 +31,14 @@ def run_in_windows(
         overlap: of neighbouring windows, at least, as a share of the window.
     """
     height, width = image.shape[-2:]
-    tops = window_starts(height, window=window[0], overlap=overlap)
-    lefts = window_starts(width, window=window[1], overlap=overlap)
-    first, *others = itertools.product(tops, lefts)
     logits = run(image[:, : window[0], : window[1]])
+    stride = logits.stride
+    tops = window_starts(height, window=window[0], overlap=overlap, stride=stride)
+    lefts = window_starts(width, window=window[1], overlap=overlap, stride=stride)
+    first, *others = itertools.product(tops, lefts)
     if not others:
         return logits
-    total = logits.blank((_cells(height), _cells(width)))
+    total = logits.blank((_cells(height, stride), _cells(width, stride)))
     times = total.new_zeros(total.shape[1:])
     _add_window(logits, total=total, times=times, corner=first)
     for top, left in others:
@@ -47,39 +47,40 @@ def run_in_windows(
     return replace(logits, values=total / times, size=(height, width))
 
 
-def window_starts(side: int, *, window: int, overlap: float) -> tuple[int, ...]:
-    """Where windows begin along one side, in pixels: evenly spread multiples of 4, from 0 to the last that is needed.
+def window_starts(side: int, *, window: int, overlap: float, stride: int) -> tuple[int, ...]:
+    """Where windows begin along one side, in pixels: evenly spread multiples of the stride, from 0 as far as needed.
 
-    The last one ends at the image's edge or, where that is at no multiple of 4, up to 3 pixels beyond, and is cut off.
+    The last one ends at the image's edge or, where that is at no multiple, less than a stride beyond, and is cut off.
 
     Args:
         side: of the image, in pixels.
-        window: its side, a multiple of 4.
+        window: its side, a multiple of the stride.
         overlap: of neighbours, at least, as a share of the window.
+        stride: of the logits, in pixels.
 
     Raises:
-        ValueError: if neighbours would lie less than 4 pixels apart.
+        ValueError: if neighbours would lie less than a stride apart.
     """
-    step = (window - math.ceil(overlap * window)) // FINEST_STRIDE  # in cells, as everything from here on
+    step = (window - math.ceil(overlap * window)) // stride  # in cells, as everything from here on
     if step < 1:
         raise ValueError(
-            f"windows have to lie at least {FINEST_STRIDE} pixels apart; let them overlap less. "
+            f"windows have to lie at least {stride} pixels apart; let them overlap less. "
             f"Received: window={window}, overlap={overlap}"
         )
-    last = math.ceil(max(0, side - window) / FINEST_STRIDE)
+    last = math.ceil(max(0, side - window) / stride)
     gaps = math.ceil(last / step)
-    return tuple(FINEST_STRIDE * (number * last // gaps) for number in range(gaps + 1)) if gaps else (0,)
+    return tuple(stride * (number * last // gaps) for number in range(gaps + 1)) if gaps else (0,)
 
 
 def _add_window(logits: CoarseLogits, *, total: Tensor, times: Tensor, corner: tuple[int, int]) -> None:
     """Adds a window's logits to those of the whole image, without those of its padding, and counts where."""
-    rows, columns = (_cells(side) for side in logits.size)
-    top, left = (start // FINEST_STRIDE for start in corner)
+    rows, columns = (_cells(side, logits.stride) for side in logits.size)
+    top, left = (start // logits.stride for start in corner)
     place = (..., slice(top, top + rows), slice(left, left + columns))
     total[place] += logits.values[:, :rows, :columns]
     times[place] += 1
 
 
-def _cells(side: int) -> int:
-    """Logits along a side of the image, the last of which may be for less than 4 pixels."""
-    return math.ceil(side / FINEST_STRIDE)
+def _cells(side: int, stride: int) -> int:
+    """Logits along a side of the image, the last of which may be for less than a stride."""
+    return math.ceil(side / stride)

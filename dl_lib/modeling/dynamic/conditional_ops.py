@@ -23,7 +23,8 @@ from dl_lib.layers import (
     make_norm,
 )
 from dl_lib.layers.mixed_conv import MixedConv2d
-from dl_lib.modeling.backbones.rex_block import BlockPlan, RexBlock
+from dl_lib.modeling.backbones.rex_block import RexBlock
+from dl_lib.modeling.backbones.rexnet_plan import EXPANSION, SQUEEZE, BlockPlan
 
 __all__ = ["cond_conv", "cond_sep_conv", "dyn_conv", "dyn_sep_conv", "rex_block", "sac", "sac_sep", "spconv"]
 
@@ -70,14 +71,14 @@ def spconv(channels: int, *, norm: str) -> SPConv2d:
 
 
 def rex_block(channels: int, *, norm: str) -> RexBlock:
-    """Without the identity, as the other operations: `skip_connect` adds it."""
-    plan = BlockPlan.expanding(channels, channels, stride=1, squeezes=True)
-    return RexBlock(plan, norm=norm, squeeze_norm=norm, adds_input=False)
+    """With the paper's expansion and squeeze; without the identity, which `skip_connect` adds, as to the others."""
+    inner = EXPANSION * channels
+    plan = BlockPlan(channels, expanded=inner, out_channels=channels, squeezed=inner // SQUEEZE)
+    return RexBlock(plan, norm=norm, squeeze_norm=norm)
 
 
-def _conv_norm(conv: nn.Module, *, norm: str) -> nn.Sequential:
-    channels = conv.geometry.out_channels
-    return nn.Sequential(OrderedDict(conv=conv, norm=make_norm(norm, channels)))
+def _conv_norm(conv: MixedConv2d | SAConv2d, *, norm: str) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(conv=conv, norm=make_norm(norm, conv.geometry.out_channels)))
 
 
 class SharedMixture(nn.Module):
@@ -93,11 +94,22 @@ class SharedMixture(nn.Module):
     def __init__(self, channels: int, *, weigh: nn.Module, make_conv: MakeConv, norm: str) -> None:
         super().__init__()
         self.weigh = weigh
-        self.blocks = nn.ModuleList()
-        for position in range(SEPARABLE_DEPTH):
-            depthwise = make_conv(channels, channels, 3, padding=1, groups=channels)
-            act = nn.ReLU(inplace=True) if position + 1 < SEPARABLE_DEPTH else None
-            ...
+        self.act = nn.ReLU(inplace=True)  # between the blocks; none follows the last
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    "depthwise": make_conv(channels, channels, 3, padding=1, groups=channels),
+                    "pointwise": make_conv(channels, channels, 1),
+                    "norm": make_norm(norm, channels),
+                }
+            )
+            for _ in range(SEPARABLE_DEPTH)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        ...
+        weights = self.weigh(x)
+        for position, block in enumerate(self.blocks):
+            assert isinstance(block, nn.ModuleDict)
+            x = self.act(x) if position else x
+            x = block["norm"](block["pointwise"](block["depthwise"](x, weights), weights))
+        return x

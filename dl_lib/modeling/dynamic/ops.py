@@ -1,8 +1,8 @@
-"""The cell operations, by their published names, and their sum.
+"""The cell operations by their names, and their sum.
 
 Source: the candidate operations of the published DynamicRouting code (names, kernel sizes, places of norms and ReLUs);
-MBConv after MobileNetV2 (arXiv 1801.04381). All keep shape (B, C, H, W). None ends in a ReLU: the transitions begin
-with one.
+MBConv after MobileNetV2 (arXiv 1801.04381); further ones in `conditional_ops`. All keep shape (B, C, H, W). None ends
+in a ReLU: the transitions begin with one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from fvcore.common.registry import Registry
 from torch import Tensor, nn
 
 from dl_lib.layers import conv2d, conv_norm_act, drop_path, make_norm, separable_conv
+from dl_lib.modeling.dynamic import conditional_ops
 from dl_lib.modeling.dynamic.counters import count_madds
 
 __all__ = ["CELL_OPERATIONS", "CellOperation"]
@@ -81,6 +82,8 @@ def _register() -> None:
         add(f"dil_conv_{k}x{k}", partial(_dil_conv, kernel_size=k))
         add(f"Bottleneck_{k}x{k}", partial(_bottleneck, kernel_size=k))
         add(f"MBConv_{k}x{k}", partial(_mb_conv, kernel_size=k))
+    for name in conditional_ops.__all__:
+        add(f"{name}_3x3", getattr(conditional_ops, name))
 
 
 _register()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from dl_lib.config import CfgNode
-from dl_lib.layers import ShapeSpec
+from dl_lib.layers import KernelAttention, ShapeSpec
 from dl_lib.modeling.heads.auxiliary import AuxiliaryHead
 from dl_lib.modeling.heads.base import SemSegHead
 from dl_lib.modeling.losses.segmentation import SegmentationLoss, build_segmentation_loss
@@ -52,6 +52,7 @@ class SegmentationModel(nn.Module, ABC):
         pixel_mean: per channel, 0..255, in the channel order of the images.
         pixel_std: per channel.
         size_divisor: what the sides of batches are padded to multiples of.
+        temp_anneal_rate: share of the training in which the temperature of dynamic convolutions falls to 1.
     """
 
     pixel_mean: Tensor
@@ -68,6 +69,7 @@ class SegmentationModel(nn.Module, ABC):
         size_divisor: int,
         auxiliary_heads: Mapping[str, AuxiliaryHead] | None = None,
         auxiliary_weight: float = 0.0,
+        temp_anneal_rate: float = 0.05,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -76,6 +78,8 @@ class SegmentationModel(nn.Module, ABC):
         self.auxiliary_weight = auxiliary_weight
         self.loss = loss
         self.size_divisor = size_divisor
+        self.temp_anneal_rate = temp_anneal_rate
+        self._attentions = tuple(module for module in self.modules() if isinstance(module, KernelAttention))
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
 
@@ -88,6 +92,7 @@ class SegmentationModel(nn.Module, ABC):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "auxiliary_weight": auxiliary.LOSS_WEIGHT,
+            "temp_anneal_rate": cfg.MODEL.TEMP_ANNEAL_RATE,
             "auxiliary_heads": {
                 name: AuxiliaryHead(
                     output_shapes[name].channels,
@@ -129,6 +134,8 @@ class SegmentationModel(nn.Module, ABC):
         if not self.training:
             coarse = self.predict_coarse(batched_inputs)
             return [one.as_output(requested_size(inputs)) for one, inputs in zip(coarse, batched_inputs, strict=True)]
+        for attention in self._attentions:
+            attention.anneal(step_rate, anneal_rate=self.temp_anneal_rate)
         output = self.run(self.batch_of(batched_inputs), step_rate=step_rate)
         labels = [inputs["sem_seg"].to(self.device, non_blocking=True) for inputs in batched_inputs]
         losses = self._losses(output, labels, step_means=step_means)
@@ -160,7 +167,10 @@ class SegmentationModel(nn.Module, ABC):
         return [
             CoarsePrediction(
                 CoarseLogits(
-                    output.logits[i], tuple(inputs["image"].shape[-2:]), upsample=self.sem_seg_head.to_input_size
+                    output.logits[i],
+                    tuple(inputs["image"].shape[-2:]),
+                    stride=self.sem_seg_head.stride,
+                    upsample=self.sem_seg_head.to_input_size,
                 ),
                 flops={name: values[i].item() for name, values in output.mflops.items()},
                 gates=None if output.gates_BE is None else output.gates_BE[i].cpu(),

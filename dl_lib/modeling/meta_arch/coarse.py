@@ -17,13 +17,15 @@ class CoarseLogits:
     """Logits of one image, before they are resized.
 
     Attributes:
-        values: (classes, rows, columns) at stride 4; those of padding at the right and bottom may be among them.
+        values: (classes, rows, columns); those of padding at the right and bottom may be among them.
         size: (height, width) of the image in pixels, without padding.
+        stride: of the values, in pixels.
         upsample: (1, 1, rows, columns) to pixels; it treats the classes alike and one by one.
     """
 
     values: Tensor
     size: tuple[int, int]
+    stride: int
     upsample: Callable[[Tensor], Tensor]
 
     def blank(self, size: tuple[int, int]) -> Tensor:

@@ -64,6 +64,7 @@ class DynamicNet4Seg(SegmentationModel):
         }
 
     def run(self, batch: Tensor, *, step_rate: float) -> NetworkOutput:
+        self.backbone.check_size(*batch.shape[-2:], num_images=len(batch))  # its error names the smallest that works
         table = self.costs.table(*batch.shape[-2:])
         if self.backbone.compiled and not self.backbone.runs_sparsely:  # a compiled graph cannot be observed
             features, routing = self.backbone(batch, step_rate=step_rate)

@@ -15,7 +15,7 @@ EIGHTHS = st.integers(0, 7).map(lambda number: number / 8)  # without rounding
 
 @given(st.integers(1, 3000), st.integers(2, 64).map(lambda cells: 32 * cells), EIGHTHS)
 def test_windows_cover_a_side_and_overlap_as_asked_for(side, window, overlap):
-    starts = window_starts(side, window=window, overlap=overlap)
+    starts = window_starts(side, window=window, overlap=overlap, stride=4)
     assert starts[0] == 0 and all(start % 4 == 0 for start in starts)
     assert starts[-1] + window >= side and (len(starts) == 1 or side - starts[-1] > window - 4)
     gaps = [after - before for before, after in pairwise(starts)]
@@ -39,12 +39,12 @@ def test_windows_cover_a_side_and_overlap_as_asked_for(side, window, overlap):
     ],
 )
 def test_where_windows_begin(side, window, overlap, starts):
-    assert window_starts(side, window=window, overlap=overlap) == starts
+    assert window_starts(side, window=window, overlap=overlap, stride=4) == starts
 
 
 def test_windows_have_to_move():
     with pytest.raises(ValueError, match=r"4 pixels apart.*Received: window=64, overlap=0.95$"):
-        window_starts(200, window=64, overlap=0.95)
+        window_starts(200, window=64, overlap=0.95, stride=4)
 
 
 def logits_of(image, *, padding):
@@ -55,7 +55,7 @@ def logits_of(image, *, padding):
     means = padded.reshape(3, rows, 4, columns, 4).mean(dim=(2, 4))
     values = torch.full((3, rows + padding, columns + padding), 1e6, dtype=torch.float64)
     values[:, :rows, :columns] = means
-    return CoarseLogits(values, tuple(image.shape[-2:]), upsample=None)
+    return CoarseLogits(values, tuple(image.shape[-2:]), stride=4, upsample=None)
 
 
 @given(
@@ -86,7 +86,7 @@ def test_where_windows_differ_their_mean_counts():
     number = iter(range(3))
 
     def run(view):
-        return CoarseLogits(torch.full((1, 8, 8), float(next(number))), tuple(view.shape[-2:]), upsample=None)
+        return CoarseLogits(torch.full((1, 8, 8), float(next(number))), tuple(view.shape[-2:]), stride=4, upsample=None)
 
     logits = run_in_windows(torch.zeros(3, 32, 64), run=run, window=(32, 32), overlap=0.5)
     assert logits.values[0, 0].tolist() == [0] * 4 + [0.5] * 4 + [1.5] * 4 + [2] * 4

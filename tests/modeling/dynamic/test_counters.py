@@ -8,6 +8,7 @@ from torch import nn
 
 from dl_lib.layers import CondConv2d, ConvAWS2d, DynamicConv2d, ExpertRouting, KernelAttention, SAConv2d, SPConv2d
 from dl_lib.modeling.dynamic.counters import MaddsObserver, count_madds
+from dl_lib.modeling.dynamic.ops import CELL_OPERATIONS
 from tests.layers.figures import OPS, cases, geometry_of
 
 CELLS = json.loads((OPS / "cell_ops_1024x2048.json").read_text())
@@ -119,3 +120,25 @@ def test_cell_of_switchable_convolution(scale):
     averaged = 25 * channels * pixels
     assert cell["other"] == norm + averaged + contexts + added_and_weighed + 2 * channels
     assert cell["conv_macs"] == convolutions + channels * pixels + pixels
+
+
+# What is counted otherwise here: no biases, additions and multiplications of maps; SAC averages one channel, not all;
+# norm and activations on maps of one pixel inside squeeze-and-excitation are counted.
+FURTHER_CELLS = {
+    "cond_sep_conv_3x3": lambda c, pixels: 0,
+    "dyn_sep_conv_3x3": lambda c, pixels: -4,
+    "sac_sep_3x3": lambda c, pixels: -(5 + 25) * c * pixels - 2 * c + 24 * pixels,
+    "rex_block_3x3": lambda c, pixels: -7 * c * pixels + 3 * (c // 2) + 6 * c,
+}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", FURTHER_CELLS)
+def test_further_cell_operations(name, scale):
+    cell = CELLS[name][scale]
+    channels, pixels = cell["C"], cell["h"] * cell["w"]
+    with torch.device("meta"):
+        operation = CELL_OPERATIONS.get(name)(channels, norm="BN")
+    assert sum(p.numel() for p in operation.parameters()) == cell["params"]
+    difference = FURTHER_CELLS[name](channels, pixels)
+    assert observed(operation, *shape_of(cell)) == cell["conv_macs"] + cell["other"] + difference

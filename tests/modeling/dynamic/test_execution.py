@@ -8,7 +8,7 @@ from torch import nn
 
 from dl_lib.config import get_cfg
 from dl_lib.modeling import build_model
-from dl_lib.modeling.dynamic import execution
+from dl_lib.modeling.dynamic import conditional_ops, execution
 from dl_lib.modeling.dynamic.counters import MaddsObserver
 from dl_lib.modeling.dynamic.lattice import Move
 from dl_lib.modeling.dynamic.routing import Routing, Unreached
@@ -31,7 +31,9 @@ def make_model(*, overrides=()):
     return model
 
 
+CONDITIONAL = [f"{name}_3x3" for name in conditional_ops.__all__]
 MODEL = make_model()
+CONDITIONAL_MODEL = make_model(overrides=["MODEL.BACKBONE.CELL_TYPE", ["skip_connect", *CONDITIONAL]])
 LATTICE = MODEL.backbone.lattice
 
 
@@ -61,10 +63,13 @@ routes = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
-@given(gates_BE=routes, policy=st.sampled_from(["skip", "run", "published"]))
-def test_sparse_equals_dense_and_costs_what_it_says(gates_BE, policy):
-    model = MODEL
+@pytest.mark.parametrize(("model", "examples"), [(MODEL, 40), (CONDITIONAL_MODEL, 4)], ids=["plain", "conditional"])
+def test_sparse_equals_dense_and_costs_what_it_says(model, examples):
+    check = given(gates_BE=routes, policy=st.sampled_from(["skip", "run", "published"]))(check_sparse_equals_dense)
+    settings(max_examples=examples, deadline=None)(check)(model=model)
+
+
+def check_sparse_equals_dense(model, gates_BE, policy):
     model.backbone.unreached = Unreached(policy)
     images = torch.randn(len(gates_BE), 3, 32, 48, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     sparse_features, sparse_routing, sparse_madds = run(model, images, gates_BE, sparse=True)

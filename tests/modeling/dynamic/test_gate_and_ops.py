@@ -1,7 +1,7 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import conv2d, interpolate
 
 from dl_lib.modeling.dynamic import gate as gate_module
 from dl_lib.modeling.dynamic.gate import SoftGate
@@ -43,6 +43,19 @@ def test_operations_keep_the_shape_and_learn(name):
         y.square().sum().backward()
         assert x.grad.any()
         assert all(p.grad is not None for p in operation.parameters())
+
+
+@pytest.mark.parametrize("name", ["cond_sep_conv_3x3", "dyn_sep_conv_3x3"])
+def test_one_decision_mixes_the_kernels_of_both_blocks(name):
+    """A decision for the first kernel alone makes a plain operation of it: that of the first kernels."""
+    operation = CELL_OPERATIONS.get(name)(8, norm="BN").double().eval()
+    x = torch.randn(2, 8, 6, 5, dtype=torch.float64)
+    operation.weigh.register_forward_hook(lambda module, x, y: torch.eye(4, dtype=y.dtype)[[0, 0]])
+    expected = x
+    for block, act in zip(operation.blocks, (torch.relu, lambda y: y), strict=True):
+        depthwise, pointwise = block["depthwise"].weight[0], block["pointwise"].weight[0]
+        expected = act(conv2d(conv2d(expected, depthwise, padding=1, groups=8), pointwise) / (1 + 1e-5) ** 0.5)
+    torch.testing.assert_close(operation(x), expected)
 
 
 def test_operations_sum_up():

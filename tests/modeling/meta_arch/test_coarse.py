@@ -16,7 +16,7 @@ def upsample(logits):
 def random_logits(classes, rows, columns, *, size, memory_format=torch.contiguous_format):
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(1, classes, rows, columns, generator=generator, dtype=torch.float64)
-    return CoarseLogits(values.to(memory_format=memory_format)[0], size, upsample=upsample)
+    return CoarseLogits(values.to(memory_format=memory_format)[0], size, stride=4, upsample=upsample)
 
 
 def finished_at_once(logits, size):
@@ -83,6 +83,6 @@ def test_gradients_reach_the_coarse_logits():
     logits = random_logits(2, 4, 4, size=(16, 16))
     values = logits.values.clone().requires_grad_()
     total = logits.blank((16, 16))
-    CoarseLogits(values, (16, 16), upsample=upsample).add_to(total)
+    CoarseLogits(values, (16, 16), stride=4, upsample=upsample).add_to(total)
     total.sum().backward()
     assert values.grad.sum() == pytest.approx(2 * 16 * 16)

@@ -8,6 +8,7 @@ import torch
 
 from dl_lib.config import get_cfg
 from dl_lib.modeling import DynamicNet4Seg, build_model
+from dl_lib.modeling.dynamic import conditional_ops
 from tests.published import REFERENCE, SETTINGS, batch_of, build_case
 
 TINY = [*SETTINGS["tiny"], "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.NORM", "BN", "MODEL.SEM_SEG_HEAD.NORM", "BN"]
@@ -232,3 +233,32 @@ def test_looking_ahead_leaves_no_trace():
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     seen = [model(batch, step_rate=1.0, step_means=means)[1]["expt_flops"] for _ in range(2)]
     assert means.expected_mflops.item() == pytest.approx(sum(seen).item() / 2), "the drop path falls the same way"
+
+
+def test_the_temperature_of_dynamic_convolutions_falls_in_training_and_stays_in_a_file():
+    cell = ["MODEL.BACKBONE.CELL_TYPE", ["dyn_conv_3x3", "dyn_sep_conv_3x3"], "MODEL.TEMP_ANNEAL_RATE", 0.5]
+    model = model_of(*cell)
+    inputs = [random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)]
+
+    def temperatures(model):
+        return {value.item() for key, value in model.state_dict().items() if key.endswith("temperature")}
+
+    assert temperatures(model) == {30.0}
+    for step_rate, expected in ((0.0, 30.0), (0.25, 15.5), (0.5, 1.0), (1.0, 1.0), (0.25, 15.5)):
+        model.train()(inputs, step_rate=step_rate)
+        assert temperatures(model) == {expected}
+    model.eval()(inputs)
+    reloaded = model_of(*cell).eval()
+    reloaded.load_state_dict(model.state_dict())
+    assert temperatures(model) == temperatures(reloaded) == {15.5}
+
+
+def test_every_conditional_operation_runs_in_channels_last_order():
+    names = [f"{name}_3x3" for name in conditional_ops.__all__]
+    plain, model = (
+        model_of("MODEL.BACKBONE.CELL_TYPE", names, "MODEL.CHANNELS_LAST", on).double().eval() for on in (False, True)
+    )
+    assert model.backbone.stem.conv2.pointwise.weight.is_contiguous(memory_format=torch.channels_last)
+    inputs = [random_image(64, 64)]
+    with torch.no_grad():
+        torch.testing.assert_close(model(inputs)[0]["sem_seg"], plain(inputs)[0]["sem_seg"], rtol=1e-9, atol=1e-9)

@@ -1,0 +1,113 @@
+"""The block of ReXNet: an inverted bottleneck whose input is added to the first channels of its output.
+
+Source: arXiv 2007.00992, section 4; places of the activations as in the public implementation
+(github.com/clovaai/rexnet): none after the depthwise norm, ReLU6 after squeeze-and-excitation.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+from dl_lib.layers import drop_path, make_norm
+from dl_lib.modeling.backbones.rexnet_plan import BlockPlan
+
+__all__ = ["RexBlock", "conv_norm"]
+
+
+def conv_norm(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 1,
+    *,
+    norm: str,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    act: nn.Module | None = None,
+) -> nn.Sequential:
+    """A convolution that keeps the size at stride 1, norm and, if there is one, activation.
+
+    The kernels start from the normal distribution with variance 2 / fan-out of each group (as timm's ReXNet).
+    """
+    conv = nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=stride,
+        padding=dilation * (kernel_size // 2),
+        dilation=dilation,
+        groups=groups,
+        bias=False,
+    )
+    nn.init.normal_(conv.weight, std=(2 * groups / (kernel_size**2 * out_channels)) ** 0.5)
+    parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv, norm=make_norm(norm, out_channels))
+    if act is not None:
+        parts["act"] = act
+    return nn.Sequential(parts)
+
+
+class SqueezeExcitation(nn.Module):
+    """x * sigmoid(expand relu norm reduce mean(x)): squeeze-and-excitation with a norm inside.
+
+    The norm sees maps of one pixel. A batch norm needs two images there in training.
+
+    Args:
+        channels: of the maps.
+        squeezed: channels inside.
+        norm: name of the norm.
+    """
+
+    def __init__(self, channels: int, *, squeezed: int, norm: str) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.reduce = nn.Conv2d(channels, squeezed, 1)
+        self.norm = make_norm(norm, squeezed)
+        self.act = nn.ReLU(inplace=True)
+        self.expand = nn.Conv2d(squeezed, channels, 1)
+        self.gate = nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        squeezed = self.reduce(self.pool(x))
+        return x * self.gate(self.expand(self.act(self.norm(squeezed))))
+
+
+class RexBlock(nn.Module):
+    """(B, C, H, W) to (B, O, H / stride, W / stride); sides that the stride does not divide are rounded up.
+
+    Args:
+        plan: its shape.
+        norm: name of the norms.
+        squeeze_norm: name of the norm inside squeeze-and-excitation.
+        lite: ReLU6 in the place of SiLU.
+        drop_prob: in training, of the block being left out for an image; only where the input is added.
+    """
+
+    def __init__(
+        self, plan: BlockPlan, *, norm: str, squeeze_norm: str, lite: bool = False, drop_prob: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.plan, self.drop_prob = plan, drop_prob
+        inner = plan.expanded
+        if inner != plan.in_channels:
+            act = nn.ReLU6(inplace=True) if lite else nn.SiLU(inplace=True)
+            self.expand: nn.Module = conv_norm(plan.in_channels, inner, norm=norm, act=act)
+        else:
+            self.expand = nn.Identity()
+        self.depthwise = conv_norm(inner, inner, 3, stride=plan.stride, dilation=plan.dilation, groups=inner, norm=norm)
+        self.squeeze: nn.Module = (
+            SqueezeExcitation(inner, squeezed=plan.squeezed, norm=squeeze_norm) if plan.squeezed else nn.Identity()
+        )
+        self.act = nn.ReLU6(inplace=True)
+        self.project = conv_norm(inner, plan.out_channels, norm=norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.project(self.act(self.squeeze(self.depthwise(self.expand(x)))))
+        if not self.plan.adds_input:
+            return y
+        if self.training and self.drop_prob > 0:
+            y = drop_path(y, self.drop_prob)
+        added = self.plan.in_channels
+        return torch.cat([y[:, :added] + x, y[:, added:]], dim=1)

@@ -1,0 +1,103 @@
+"""ReXNet and ReXNet-lite as backbones. arXiv 2007.00992; see `rexnet_plan` for the shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from dl_lib.config import CfgNode
+from dl_lib.layers import ShapeSpec
+from dl_lib.modeling.backbones.base import FEATURES, Backbone, feature_stride
+from dl_lib.modeling.backbones.rex_block import RexBlock, conv_norm
+from dl_lib.modeling.backbones.rexnet_plan import STEM_STRIDE, ReXNetPlan, plan_rexnet
+from dl_lib.modeling.conv_replacement import adapt_backbone
+from dl_lib.modeling.registries import BACKBONE_REGISTRY
+
+__all__ = ["ReXNet", "rexnet", "rexnet_lite"]
+
+
+class ReXNet(Backbone):
+    """Gives out the linear outputs of the last blocks at each stride, before the 1280 channels of the classifier.
+
+    Args:
+        plan: shapes of its parts.
+        output_stride: what the plan was made for.
+        norm: name of the norms.
+        squeeze_norm: name of those inside squeeze-and-excitation, on maps of one pixel.
+        drop_prob: of the last block that the input is added to being left out for an image; it grows from 0 at the
+            first, block by block.
+    """
+
+    def __init__(
+        self,
+        plan: ReXNetPlan,
+        *,
+        output_stride: int = 32,
+        norm: str = "BN",
+        squeeze_norm: str = "BN",
+        drop_prob: float = 0.0,
+    ) -> None:
+        last, count = plan.last_blocks, len(plan.blocks)
+        shapes = {
+            name: ShapeSpec(plan.blocks[last[name]].out_channels, feature_stride(name, output_stride=output_stride))
+            for name in FEATURES
+        }
+        super().__init__(shapes, stages=_stages(last))
+        act = nn.ReLU6(inplace=True) if plan.lite else nn.SiLU(inplace=True)
+        self.stem = conv_norm(3, plan.stem, 3, stride=STEM_STRIDE, norm=norm, act=act)
+        self.blocks = nn.ModuleList(
+            RexBlock(block, norm=norm, squeeze_norm=squeeze_norm, lite=plan.lite, drop_prob=drop_prob * i / (count - 1))
+            for i, block in enumerate(plan.blocks)
+        )
+        self._names = {position: name for name, position in last.items()}
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        features: dict[str, Tensor] = {}
+        x = self.stem(images)
+        for position, block in enumerate(self.blocks):
+            x = block(x)
+            if position in self._names:
+                features[self._names[position]] = x
+        return features
+
+
+def _stages(last_blocks: Mapping[str, int]) -> dict[str, list[str]]:
+    ends = [-1, *last_blocks.values()]
+    stages = {
+        name: [f"blocks.{i}" for i in range(before + 1, end + 1)]
+        for name, (before, end) in zip(last_blocks, pairwise(ends), strict=True)
+    }
+    first = next(iter(stages))
+    return {**stages, first: ["stem", *stages[first]]}
+
+
+@BACKBONE_REGISTRY.register()
+def rexnet(cfg: CfgNode) -> ReXNet:
+    """ReXNet of the configured width and depth."""
+    return _configured(cfg, lite=False)
+
+
+@BACKBONE_REGISTRY.register()
+def rexnet_lite(cfg: CfgNode) -> ReXNet:
+    """ReXNet-lite of the configured width and depth."""
+    return _configured(cfg, lite=True)
+
+
+def _configured(cfg: CfgNode, *, lite: bool) -> ReXNet:
+    backbone = cfg.MODEL.BACKBONE
+    network = ReXNet(
+        plan_rexnet(
+            width=backbone.WIDTH_FACTOR,
+            depth=backbone.DEPTH_FACTOR,
+            lite=lite,
+            output_stride=backbone.OUTPUT_STRIDE,
+        ),
+        output_stride=backbone.OUTPUT_STRIDE,
+        norm=backbone.NORM,
+        squeeze_norm=backbone.SQUEEZE_NORM or backbone.NORM,
+        drop_prob=backbone.DROP_PROB,
+    )
+    adapt_backbone(network, cfg)
+    return network

@@ -1,0 +1,78 @@
+"""Convolutions of a static backbone replaced by other layers, stage by stage: `MODEL.CONV`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+from dl_lib.config import CfgNode, ConfigError
+from dl_lib.layers import CondConv2d, ConvAWS2d, DynamicConv2d, SAConv2d, SPConv2d
+from dl_lib.modeling.backbones.base import Backbone
+from dl_lib.modeling.backbones.freezing import freeze
+
+__all__ = ["CONV_TYPES", "adapt_backbone", "replace_convs"]
+
+CONV_TYPES: dict[str, Callable[..., nn.Module]] = {
+    "CondConv": CondConv2d,
+    "DynamicConv": DynamicConv2d,
+    "ConvAWS": ConvAWS2d,
+    "SAC": SAConv2d,
+    "SPConv": SPConv2d,
+}
+
+
+def adapt_backbone(backbone: Backbone, cfg: CfgNode) -> None:
+    """Replaces and freezes what the configuration names, in this order."""
+    replace_convs(backbone, stages=cfg.MODEL.CONV.STAGES, conv_type=cfg.MODEL.CONV.TYPE, norm=cfg.MODEL.BACKBONE.NORM)
+    freeze(backbone, stages=cfg.MODEL.BACKBONE.FROZEN_STAGES)
+
+
+def replace_convs(backbone: Backbone, *, stages: Sequence[str], conv_type: str, norm: str) -> None:
+    """Puts layers of a type in the places of the convolutions with kernels larger than 1×1; they start as they do.
+
+    Args:
+        backbone: is changed.
+        stages: of the backbone.
+        conv_type: a key of `CONV_TYPES`.
+        norm: name of the norms inside SPConv.
+
+    Raises:
+        ConfigError: for stages that do not exist or have no such convolution, and for SPConv in the place of a
+            convolution in groups.
+    """
+    for stage in stages:
+        convs = [
+            (name, module)
+            for name, module in backbone.stage(stage)
+            if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1
+        ]
+        if not convs:
+            raise ConfigError(
+                f"this stage has no kernels but those of one pixel, which are not replaced. Received: stage={stage!r}"
+            )
+        for name, conv in convs:
+            parent, _, child = name.rpartition(".")
+            setattr(backbone.get_submodule(parent), child, _substitute(conv, name, conv_type=conv_type, norm=norm))
+
+
+def _substitute(conv: nn.Conv2d, name: str, *, conv_type: str, norm: str) -> nn.Module:
+    options: dict[str, Any] = {
+        "stride": conv.stride,
+        "padding": conv.padding,
+        "dilation": conv.dilation,
+        "bias": conv.bias is not None,
+        "padding_mode": conv.padding_mode,
+        "device": conv.weight.device,
+    }
+    if conv_type == "SPConv":
+        if conv.groups > 1:
+            raise ConfigError(
+                "SPConv splits channels by itself and takes the place of no convolution in groups, such as depthwise "
+                f"ones; another MODEL.CONV.TYPE does, or other STAGES. Received: {name}: groups={conv.groups}"
+            )
+        options["norm"] = norm
+    else:
+        options["groups"] = conv.groups
+    return CONV_TYPES[conv_type](conv.in_channels, conv.out_channels, conv.kernel_size, **options)

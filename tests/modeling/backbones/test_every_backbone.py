@@ -1,0 +1,81 @@
+"""What every static backbone promises, for each that is registered."""
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from dl_lib.checkpoint.weights import load_weights
+from dl_lib.config import ConfigError, get_cfg
+from dl_lib.modeling import BACKBONE_REGISTRY
+from dl_lib.modeling.backbones.base import FEATURES
+from dl_lib.modeling.backbones.torchvision_nets import TORCHVISION_NETS
+from dl_lib.modeling.dynamic.counters import MaddsObserver
+
+CASES = [
+    *((name, stride) for name in ("rexnet", "rexnet_lite") for stride in (8, 32)),
+    *((name, net.output_strides[0]) for name, net in TORCHVISION_NETS.items()),
+    ("mobilenet_v3_large", 32),
+]
+
+
+def make(name, *overrides, device="meta"):
+    cfg = get_cfg()
+    cfg.merge_from_list(["MODEL.BACKBONE.NORM", "BN", *overrides])
+    with torch.device(device):
+        return BACKBONE_REGISTRY.get(name)(cfg).eval()
+
+
+def test_every_registered_backbone_is_looked_at():
+    assert {name for name, _ in BACKBONE_REGISTRY} - {"DynamicNetwork"} == {name for name, _ in CASES}
+
+
+@pytest.mark.parametrize(("name", "output_stride"), CASES)
+def test_shapes_are_what_is_said_and_costs_are_counted(name, output_stride):
+    backbone = make(name, "MODEL.BACKBONE.OUTPUT_STRIDE", output_stride)
+    assert tuple(backbone.output_shapes) == FEATURES
+    assert [shape.stride for shape in backbone.output_shapes.values()] == [
+        min(stride, output_stride) for stride in (2, 4, 8, 16, 32)
+    ]
+    assert backbone.size_divisor == output_stride
+    with MaddsObserver(2) as observer:
+        features = backbone(torch.empty(2, 3, 65, 96, device="meta"))
+    for feature, shape in backbone.output_shapes.items():
+        rows, columns = (-(-side // shape.stride) for side in (65, 96))
+        assert features[feature].shape == (2, shape.channels, rows, columns)
+    assert observer.madds[0] == observer.madds[1] > 0
+
+
+@pytest.mark.parametrize("name", ["rexnet", "resnet18", "mobilenet_v3_small"])
+def test_stages_hold_every_part_once_and_freeze(name):
+    backbone = make(name)
+    parts = [key for stage in FEATURES for key, _ in backbone.stage(stage)]
+    assert len(parts) == len(set(parts))
+    owners = {key.rpartition(".")[0] for key, _ in backbone.named_parameters()}
+    assert owners <= set(parts)
+    frozen = make(name, "MODEL.BACKBONE.FROZEN_STAGES", ["c1", "c3"])
+    for stage in FEATURES:
+        learns = stage not in ("c1", "c3")
+        modules = [module for _, module in frozen.stage(stage)]
+        assert all(p.requires_grad is learns for module in modules for p in module.parameters())
+        assert any(isinstance(m, nn.BatchNorm2d) for m in modules) is learns
+        assert any(isinstance(m, FrozenBatchNorm2d) for m in modules) is not learns
+    counters = {key for key in backbone.state_dict() if key.endswith("num_batches_tracked")}
+    assert backbone.state_dict().keys() - counters == frozen.state_dict().keys() - counters
+    with pytest.raises(ConfigError, match=r"existing: c1, .*Received: stage='c0'"):
+        list(backbone.stage("c0"))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
+def test_torchvisions_weights_load_by_their_names_and_give_its_features(name):
+    theirs = torchvision.models.get_model(name, weights=None).double().eval()
+    holder = nn.Module()
+    holder.backbone = make(name, device="cpu").double()
+    head = "fc" if name == "resnet18" else "classifier"
+    load_weights(holder, theirs.state_dict(), path="torchvision", may_also_hold=[head])
+    x = torch.randn(1, 3, 64, 96, dtype=torch.float64)
+    with torch.no_grad():
+        last = holder.backbone(x)["c5"].mean(dim=(2, 3))
+        logits = theirs.fc(last) if name == "resnet18" else theirs.classifier(last)
+        torch.testing.assert_close(logits, theirs(x))

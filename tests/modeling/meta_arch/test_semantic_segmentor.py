@@ -1,0 +1,140 @@
+"""Static networks stand beside routed ones: they learn, predict and report their cost in the same way."""
+
+import pytest
+import torch
+
+from dl_lib.checkpoint.weights import load_weights
+from dl_lib.config import ConfigError, get_cfg, validate_config
+from dl_lib.evaluation.inference.passes import MultiPassModel
+from dl_lib.modeling import build_model
+from dl_lib.modeling.backbones.rexnet_classifier import ReXNetClassifier
+
+STATIC = [
+    *("MODEL.META_ARCHITECTURE", "SemanticSegmentor", "MODEL.BACKBONE.NAME", "rexnet"),
+    *("MODEL.BACKBONE.WIDTH_FACTOR", 0.25, "MODEL.BACKBONE.NORM", "BN", "MODEL.SEM_SEG_HEAD.NORM", "BN"),
+    *("MODEL.SEM_SEG_HEAD.IN_FEATURES", ["c2", "c3", "c4", "c5"], "MODEL.SEM_SEG_HEAD.CHANNELS", 8),
+    *("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 11, "MODEL.DEVICE", "cpu"),
+]
+ASPP = ["MODEL.SEM_SEG_HEAD.NAME", "ASPPHead", "MODEL.SEM_SEG_HEAD.IN_FEATURES", ["c5"]]
+HEADS = {
+    "decoder": [],
+    "fpn": ["MODEL.SEM_SEG_HEAD.NAME", "SemanticFPNHead"],
+    "aspp": [*ASPP, "MODEL.BACKBONE.OUTPUT_STRIDE", 16],
+}
+FLOPS = {"expt_flops", "real_flops", "real_flops_complete", "executed_flops"}
+
+
+def config_of(*overrides):
+    cfg = get_cfg()
+    cfg.merge_from_list(
+        [*STATIC, "DATASETS.TRAIN", ["digit_scenes_train"], "DATASETS.TEST", ["digit_scenes_val"], *overrides]
+    )
+    return cfg
+
+
+def model_of(*overrides):
+    torch.manual_seed(0)
+    return build_model(config_of(*overrides))
+
+
+def random_image(rows, columns, **more):
+    return {"image": torch.randint(0, 256, (3, rows, columns), dtype=torch.uint8), **more}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_it_learns_and_predicts_with_every_head(head):
+    validate_config(config_of(*HEADS[head]))
+    model = model_of(*HEADS[head], "MODEL.AUXILIARY_HEADS.IN_FEATURES", ["c4"])
+    labels = torch.randint(0, 11, (64, 64), dtype=torch.uint8)
+    losses, flops = model.train()([random_image(64, 64, sem_seg=labels) for _ in range(2)])
+    sum(losses.values()).backward()
+    assert set(losses) == {"loss_sem_seg", "loss_auxiliary_c4"} and set(flops) == FLOPS
+    assert all(p.grad is not None for p in model.parameters())
+    with torch.no_grad():
+        first, second = model.eval()([random_image(60, 90, height=30, width=40), random_image(64, 64)])
+    assert first["sem_seg"].shape == (11, 30, 40) and second["sem_seg"].shape == (11, 64, 64)
+    assert "gates" not in first and len({*first["flops"].values(), *second["flops"].values()}) == 1
+    model.eval().load_state_dict(model_of(*HEADS[head], "MODEL.AUXILIARY_HEADS.IN_FEATURES", ["c4"]).state_dict())
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_windows_lie_on_the_grid_of_the_heads_stride(head):
+    """A window as large as the image changes nothing; the halves of an image begin at multiples of the stride."""
+    model = model_of(*HEADS[head]).eval()
+    image = random_image(64, 96)
+    stride = model.sem_seg_head.stride
+    with torch.no_grad():
+        (whole,) = model([image])
+        (same,) = MultiPassModel(model, window=(64, 96))([image])
+        (halves,) = MultiPassModel(model, window=(64, 64), overlap=0.5)([image])
+        left = model.predict_coarse([{"image": image["image"][..., :64]}])[0].logits
+    torch.testing.assert_close(same["sem_seg"], whole["sem_seg"])
+    assert left.stride == stride and left.values.shape[1:] == (64 // stride, 64 // stride)
+    assert halves["flops"]["executed_flops"] == pytest.approx(whole["flops"]["executed_flops"] * 4 / 3, rel=0.05)
+
+
+def test_published_weights_of_a_classifier_go_into_the_backbone(caplog):
+    classifier = ReXNetClassifier(num_classes=7, width=0.25)
+    published = {}
+    for key, value in classifier.state_dict().items():  # by timm's names
+        name = key.replace("backbone.", "").replace("blocks.", "features.").replace("head.classifier", "head.fc")
+        name = name.replace("head.expand.conv", "features.16.conv").replace("head.expand.norm", "features.16.bn")
+        for ours, theirs in (("expand", "conv_exp"), ("depthwise", "conv_dw"), ("project", "conv_pwl")):
+            name = name.replace(f".{ours}.conv", f".{theirs}.conv").replace(f".{ours}.norm", f".{theirs}.bn")
+        for ours, theirs in (("reduce", "fc1"), ("norm", "bn"), ("expand", "fc2")):
+            name = name.replace(f".squeeze.{ours}", f".se.{theirs}")
+        published[name.replace("stem.norm", "stem.bn")] = value
+    model = model_of()
+    head = {key: value.clone() for key, value in model.sem_seg_head.state_dict().items()}
+    with caplog.at_level("INFO"):
+        load_weights(
+            model, published, path="timm.pth", may_lack=["sem_seg_head"], may_also_hold=["features.16", "head"]
+        )
+    torch.testing.assert_close(model.backbone.state_dict(), classifier.backbone.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(model.sem_seg_head.state_dict(), head, rtol=0, atol=0)
+    assert "features.16" in caplog.text and "head" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "messages"),
+    [
+        (["MODEL.META_ARCHITECTURE", "DynamicNet4Seg"], ["rexnet has no routes. Expected SemanticSegmentor"]),
+        (["MODEL.BACKBONE.NAME", "DynamicNetwork"], ["DynamicNetwork is a routed network. Expected DynamicNet4Seg"]),
+        (["MODEL.SEM_SEG_HEAD.IN_FEATURES", ["layer_0"]], ["IN_FEATURES: static backbones have other ones"]),
+        (["MODEL.SEM_SEG_HEAD.IN_FEATURES", ["c5", "c2"]], ["'c2', 'c3', 'c4', 'c5'], in this order"]),
+        (["MODEL.SEM_SEG_HEAD.IN_FEATURES", []], ["a head looks at a feature at least"]),
+        (["MODEL.SEM_SEG_HEAD.NAME", "ASPPHead"], ["ASPPHead looks at one feature. Expected one, such as [c5]"]),
+        (["MODEL.BACKBONE.FROZEN_STAGES", ["stem"]], ["FROZEN_STAGES: static backbones have other ones"]),
+        (["MODEL.BACKBONE.OUTPUT_STRIDE", 4], ["OUTPUT_STRIDE: rexnet has none. Expected one of [8, 16, 32]"]),
+        (["MODEL.CONV.STAGES", ["c5"], "MODEL.CONV.TYPE", "CondConf"], ["CONV.TYPE: no type of convolution has this"]),
+        (["MODEL.CONV.TYPE", "SAC"], ["MODEL.CONV.STAGES=[] replaces nothing. Name stages, such as [c4, c5]"]),
+        (
+            ["INPUT.CROP_SIZE", [96, 100]],
+            ["CROP_SIZE: sides that are no multiples of the network's coarsest stride 32"],
+        ),
+        (["TEST.SLIDING.WINDOW", [96, 100]], ["WINDOW: a window is padded to multiples of the network's coarsest"]),
+        (["MODEL.COMPILE", True], ["COMPILE: only the lattice is compiled, and SemanticSegmentor has none"]),
+        (["MODEL.BACKBONE.SQUEEZE_NORM", "LN"], ["SQUEEZE_NORM: no norm has this name"]),
+        (
+            ["SOLVER.IMS_PER_BATCH", 1, *ASPP],
+            ["BACKBONE.NORM: rexnet has norms on maps of one pixel", "HEAD.NORM: ASPPHead has norms on maps"],
+        ),
+        (
+            ["MODEL.BACKBONE.NAME", "resnet18", "MODEL.BACKBONE.OUTPUT_STRIDE", 8],
+            ["resnet18 has none. Expected one of [32]", "WIDTH_FACTOR: resnet18 has nothing of the kind. Expected 1.0"],
+        ),
+    ],
+)
+def test_what_static_networks_cannot_be_asked_for(overrides, messages):
+    with pytest.raises(ConfigError) as caught:
+        validate_config(config_of(*overrides))
+    for message in messages:
+        assert message in str(caught.value)
+
+
+def test_frozen_squeeze_norms_train_with_one_image():
+    single = ["MODEL.BACKBONE.SQUEEZE_NORM", "FrozenBN", "SOLVER.IMS_PER_BATCH", 1]
+    validate_config(config_of(*single))
+    labels = torch.zeros(64, 64, dtype=torch.uint8)
+    losses, _ = model_of(*single).train()([random_image(64, 64, sem_seg=labels)])
+    losses["loss_sem_seg"].backward()
