@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from dl_lib.launch import LaunchError, ProcessRequest
+
 __all__ = ["parse_run_arguments"]
 
 _OVERRIDES = """
@@ -24,8 +26,8 @@ def parse_run_arguments(argv: Sequence[str] | None, *, prog: str, description: s
         trains: whether it knows `--resume` and `--eval-only`, or `--submission`.
 
     Returns:
-        A namespace with config_file, num_gpus, num_machines, machine_rank, dist_url, opts, resume, eval_only,
-        submission.
+        A namespace with config_file, processes (a `ProcessRequest`), opts (with `MODEL.DEVICE` for `--device`), resume,
+        eval_only, submission.
 
     Raises:
         SystemExit: with status 2, after a message, if the line cannot be understood.
@@ -59,19 +61,20 @@ def parse_run_arguments(argv: Sequence[str] | None, *, prog: str, description: s
         parser.set_defaults(resume=False, eval_only=True)
     _add_launch_arguments(parser)
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="overrides of the configuration, see below")
-    arguments = parser.parse_intermixed_args(argv)
-    _check_launch_arguments(parser, arguments)
-    return arguments
+    return _resolved(parser, parser.parse_intermixed_args(argv))
 
 
 def _add_launch_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("processes")
+    group = parser.add_argument_group(
+        "processes", "Under torchrun, and in a job step of SLURM's srun, the processes are those that it has started."
+    )
     group.add_argument(
         "--num-gpus",
+        "--num-processes",
+        dest="num_processes",
         type=int,
-        default=1,
         metavar="N",
-        help="processes on this machine, one for each GPU (default: 1, which also runs without a GPU)",
+        help="processes on this machine: one for each GPU, or on the CPU (default: 1)",
     )
     group.add_argument("--num-machines", type=int, default=1, metavar="N", help="machines of the run (default: 1)")
     group.add_argument("--machine-rank", type=int, default=0, metavar="N", help="number of this machine, from 0")
@@ -81,17 +84,16 @@ def _add_launch_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="where the processes meet, such as tcp://10.0.0.1:29500; auto is a free port of this machine",
     )
+    group.add_argument("--device", help="auto, cpu, cuda or cuda:N, in the place of MODEL.DEVICE")
 
 
-def _check_launch_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    if arguments.num_gpus < 0:
-        parser.error(f"--num-gpus cannot be negative. Received: --num-gpus {arguments.num_gpus}")
-    if arguments.num_machines < 1:
-        parser.error(f"a run has at least one machine. Received: --num-machines {arguments.num_machines}")
-    if not 0 <= arguments.machine_rank < arguments.num_machines:
-        parser.error(
-            f"machines are numbered from 0 to {arguments.num_machines - 1}. "
-            f"Received: --machine-rank {arguments.machine_rank}"
-        )
-    if arguments.num_machines > 1 and arguments.dist_url == "auto":
-        parser.error("several machines need --dist-url, an address of machine 0 and a free port. Received: auto")
+def _resolved(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> argparse.Namespace:
+    given = vars(arguments)
+    numbers = {name: given.pop(name) for name in ("num_processes", "num_machines", "machine_rank", "dist_url")}
+    try:
+        arguments.processes = ProcessRequest(**numbers)
+    except LaunchError as error:
+        parser.error(str(error))
+    if (device := given.pop("device")) is not None:
+        arguments.opts = [*arguments.opts, f"MODEL.DEVICE={device}"]
+    return arguments

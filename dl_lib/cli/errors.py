@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dl_lib.config import ConfigError
+from dl_lib.launch import LaunchError, LostProcessError, is_first_to_report
 
 __all__ = ["user_errors"]
 
@@ -19,8 +20,9 @@ INTERRUPTED_STATUS = 130  # as shells have it: 128 + SIGINT
 def user_errors(prog: str) -> Iterator[None]:
     """Ends the process with a message where the configuration, a file, the data or the training itself is to blame.
 
-    Status 2 for what cannot be used as it is, 1 for a training that has gone astray, 130 for Ctrl-C. Anything else
-    keeps its traceback: it is a defect of the library or of the user's own code.
+    Status 2 for what cannot be used as it is, 1 for a training that has gone astray or lost a process, 130 for Ctrl-C.
+    Anything else keeps its traceback: it is a defect of the library or of the user's own code. Of several workers of
+    torchrun on one machine, the first to fail speaks.
 
     Args:
         prog: name of the command, which the message begins with.
@@ -31,17 +33,20 @@ def user_errors(prog: str) -> Iterator[None]:
         print(f"\n{prog}: ended by Ctrl-C", file=sys.stderr)
         raise SystemExit(INTERRUPTED_STATUS) from None
     except Exception as error:
-        status = _status(error)
+        status, speaks = _status(error), is_first_to_report()
         if status is None:
             raise
-        print(f"{prog}: error: {_message(error)}", file=sys.stderr)
+        if speaks:
+            print(f"{prog}: error: {_message(error)}", file=sys.stderr)
         raise SystemExit(status) from None
 
 
 def _status(error: Exception) -> int | None:
     """The status to end with; None for a defect."""
-    if isinstance(error, ConfigError):
+    if isinstance(error, (ConfigError, LaunchError)):
         return USER_ERROR_STATUS
+    if isinstance(error, LostProcessError):
+        return FAILED_STATUS
     if isinstance(error, ImportError):  # a library that is an extra, and says so
         return USER_ERROR_STATUS if "pip install" in str(error) else None
     if not isinstance(error, (ValueError, KeyError)):
@@ -49,12 +54,11 @@ def _status(error: Exception) -> int | None:
     # These import torch, which --help and a misspelt key need not wait for.
     from dl_lib.checkpoint import CheckpointError
     from dl_lib.data.errors import DataError
-    from dl_lib.engine import LaunchError, NonFiniteLossError
+    from dl_lib.engine import NonFiniteLossError
 
     if isinstance(error, NonFiniteLossError):
         return FAILED_STATUS
-    mendable = (CheckpointError, DataError, LaunchError)
-    return USER_ERROR_STATUS if isinstance(error, mendable) else None
+    return USER_ERROR_STATUS if isinstance(error, (CheckpointError, DataError)) else None
 
 
 def _message(error: Exception) -> str:

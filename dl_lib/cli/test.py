@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from dl_lib.cli.arguments import parse_run_arguments
 from dl_lib.cli.errors import user_errors
 from dl_lib.cli.experiment import Experiment, check_weights, copy_net, load_experiment, register_parts
-from dl_lib.cli.processes import start, world_size
+from dl_lib.cli.processes import start
 from dl_lib.config import ConfigError, write_config
 from dl_lib.config.overrides import parse_overrides
+from dl_lib.launch import resolve_world_size
 from dl_lib.utils.files import CONFIG_NAME
 
 if TYPE_CHECKING:
@@ -43,9 +44,8 @@ def evaluate_experiment(arguments: argparse.Namespace) -> None:
     Raises:
         ConfigError: if the configuration cannot be used, or there is nothing to evaluate.
     """
-    experiment = load_experiment(
-        arguments.config_file, arguments.opts, world_size=world_size(arguments), purpose="evaluation"
-    )
+    world_size = resolve_world_size(arguments.processes)
+    experiment = load_experiment(arguments.config_file, arguments.opts, world_size=world_size, purpose="evaluation")
     experiment = with_weights(experiment, arguments.opts)
     check_weights(experiment)
     if arguments.submission:

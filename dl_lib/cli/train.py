@@ -16,8 +16,9 @@ from dl_lib.cli.experiment import (
     load_experiment,
     register_parts,
 )
-from dl_lib.cli.processes import start, world_size
+from dl_lib.cli.processes import start
 from dl_lib.cli.test import evaluate_experiment
+from dl_lib.launch import resolve_world_size
 from dl_lib.utils.files import LAST_CHECKPOINT_NAME
 
 __all__ = ["main"]
@@ -36,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _train_experiment(arguments: argparse.Namespace) -> None:
-    experiment = load_experiment(arguments.config_file, arguments.opts, world_size=world_size(arguments))
+    world_size = resolve_world_size(arguments.processes)
+    experiment = load_experiment(arguments.config_file, arguments.opts, world_size=world_size)
     check_run_folder(experiment)
     if not (arguments.resume and (experiment.output_dir / LAST_CHECKPOINT_NAME).is_file()):
         check_weights(experiment)

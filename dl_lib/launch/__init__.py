@@ -4,25 +4,15 @@ Without torch, which those who only want to know how many processes there will b
 in `dl_lib.launch.launch`.
 """
 
-from __future__ import annotations
-
-import os
-from collections.abc import Mapping
-
 from dl_lib.launch.errors import LaunchError, LostProcessError
-from dl_lib.launch.place import Place
-from dl_lib.launch.slurm import slurm_place
-from dl_lib.launch.torchrun import torchrun_place
+from dl_lib.launch.first_report import is_first_to_report
+from dl_lib.launch.request import ProcessRequest, launched_place, resolve_world_size
 
-__all__ = ["LaunchError", "LostProcessError", "Place", "place_from_environment"]
-
-
-def place_from_environment(environment: Mapping[str, str] = os.environ) -> Place | None:
-    """The place of this process in a run that a launcher has started; None if none has.
-
-    torchrun's variables come first: inside a step of SLURM, it is torchrun that has started the processes.
-
-    Raises:
-        LaunchError: if the environment contradicts itself.
-    """
-    return torchrun_place(environment) or slurm_place(environment)
+__all__ = [
+    "LaunchError",
+    "LostProcessError",
+    "ProcessRequest",
+    "is_first_to_report",
+    "launched_place",
+    "resolve_world_size",
+]

@@ -2,21 +2,97 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
-import torch
-import torch.distributed as dist
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.multiprocessing.errors import record
-from torch.multiprocessing import _prctl_pr_set_pdeathsig
+from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
 
-from dl_lib.launch import place_from_environment
-from dl_lib.launch.errors import LaunchError
-from dl_lib.launch.first_report import is_first_to_report
 from dl_lib.launch.place import Place
-from dl_lib.launch.process_group import TIMEOUT_SECONDS, joined, uses_gpu
+from dl_lib.launch.process_group import TIMEOUT_SECONDS, joined
+from dl_lib.launch.request import ANY_PORT, ProcessRequest, launched_place
 from dl_lib.launch.spawning import run_spawned
 
-__all__ = ["launch", "resolve_world_size"]
+__all__ = ["launch"]
+
+_HERE = "127.0.0.1"
+
+
+def launch(
+    main: Callable[..., None],
+    request: ProcessRequest | None = None,
+    *,
+    device: str = "auto",
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    args: Sequence[Any] = (),
+) -> None:
+    """Calls `main(*args)` in every process of a run; here and now if there is only one, or a launcher has started it.
+
+    With GPUs each process takes one, and they talk through NCCL; without, or with `device="cpu"`, they share the cores
+    and talk through gloo.
+
+    Args:
+        main: at the top level of a module, as new processes import it.
+        request: the processes to start; None is one, or those that torchrun or srun have started.
+        device: that the run asks for: auto, cpu or cuda.
+        timeout_seconds: how long a process waits for another in whatever they do together.
+        args: passed to `main`.
+
+    Raises:
+        LaunchError: if the processes cannot be started as they are asked for.
+        LostProcessError: if one of them was ended from outside, or does not answer in time.
+        SystemExit: as the first process to leave that way did; KeyboardInterrupt likewise.
+        Exception: what `main` raised, also where it did so in another process that this one has started.
+    """
+    request = request or ProcessRequest()
+    place = launched_place(request)
+    if place is not None:
+        _run_launched(main, place, device=device, timeout_seconds=timeout_seconds, args=args)
+    elif request.world_size > 1:
+        _start(main, request, device=device, timeout_seconds=timeout_seconds, args=args)
+    else:
+        main(*args)
+
+
+def _run_launched(
+    main: Callable[..., None], place: Place, *, device: str, timeout_seconds: float, args: Sequence[Any]
+) -> None:
+    if place.launcher == "torchrun":
+        _prctl_pr_set_pdeathsig(signal.SIGTERM)  # torchrun gives its workers sessions of their own, which outlive it
+
+    @record  # into the file that torchrun looks for the traceback of a worker in
+    def run() -> None:
+        alone = place.world_size == 1
+        with nullcontext() if alone else joined(place, device=device, timeout_seconds=timeout_seconds):
+            main(*args)
+
+    run()
+
+
+def _start(
+    main: Callable[..., None], request: ProcessRequest, *, device: str, timeout_seconds: float, args: Sequence[Any]
+) -> None:
+    store, url = None, request.dist_url
+    if url == ANY_PORT:
+        # Kept by this process, the port is taken from the moment on that it is known.
+        store = TCPStore(_HERE, 0, is_master=True, wait_for_workers=False)
+        url = f"tcp://{_HERE}:{store.port}"
+    first = Place(
+        "spawn",
+        rank=request.machine_rank * request.per_machine,
+        world_size=request.world_size,
+        local_rank=0,
+        meeting_point=url,
+        is_hosted=store is not None,
+    )
+    run_spawned(
+        main,
+        num_processes=request.per_machine,
+        first=first,
+        device=device,
+        timeout_seconds=timeout_seconds,
+        args=args,
+    )

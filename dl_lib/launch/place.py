@@ -24,6 +24,7 @@ class Place:
         local_rank: its number on its machine.
         meeting_point: where the processes meet, an `init_method` of `torch.distributed.init_process_group`.
         is_hosted: whether the launcher keeps the store at a `tcp://` meeting point; else the process of rank 0 does.
+        attempt: tells the processes that meet now from those that a launcher has started before, at the same store.
     """
 
     launcher: Launcher
@@ -32,6 +33,7 @@ class Place:
     local_rank: int
     meeting_point: str
     is_hosted: bool = False
+    attempt: str = "0"
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world_size:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from dl_lib.launch.errors import LaunchError, LostProcessError
 from dl_lib.launch.place import Place
@@ -18,8 +19,8 @@ from dl_lib.utils import comm
 
 __all__ = ["TIMEOUT_SECONDS", "joined", "uses_gpu"]
 
-# How long a process waits for another in whatever they do together: for the slowest thing that one does while the others
-# wait, such as the official evaluation or filling the cache of a large data set.
+# How long a process waits for another in whatever they do together: for the slowest thing that one does while the
+# others wait, such as the official evaluation or filling the cache of a large data set.
 TIMEOUT_SECONDS = 1800.0
 _HEAD_START_SECONDS = 2.0  # for the process that failed, before those who lost it report that they did
 # What gloo says, in plain RuntimeErrors: pieces of its files' paths and of its messages.
@@ -84,10 +85,9 @@ def _meet(place: Place, *, backend: str, timeout: timedelta) -> None:
     try:
         if place.is_hosted:
             address = urlsplit(place.meeting_point)
-            store = dist.TCPStore(str(address.hostname), int(address.port or 0), is_master=False, timeout=timeout)
-            dist.init_process_group(
-                backend, store=store, rank=place.rank, world_size=place.world_size, timeout=timeout
-            )
+            server = TCPStore(str(address.hostname), int(address.port or 0), is_master=False, timeout=timeout)
+            store = PrefixStore(place.attempt, server)
+            dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.world_size, timeout=timeout)
         else:
             dist.init_process_group(
                 backend,

@@ -6,6 +6,7 @@ Source: "Environment Variables" in https://docs.pytorch.org/docs/stable/elastic/
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from dl_lib.launch.errors import LaunchError
 from dl_lib.launch.place import Place, whole_number
@@ -39,5 +40,29 @@ def torchrun_place(environment: Mapping[str, str]) -> Place | None:
         rank=whole_number(environment, "RANK"),
         world_size=whole_number(environment, "WORLD_SIZE"),
         local_rank=whole_number(environment, "LOCAL_RANK"),
-        meeting_point="env://",
+        **_meeting(environment),
     )
+
+
+def _meeting(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Where the workers meet.
+
+    torchrun's agent may keep the store, the same one after a restart. What workers wrote there that are dead by then
+    must not be read, or those who live look for them in vain. (Without the agent's store, each attempt has a new one.)
+    """
+    if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return {"meeting_point": "env://"}
+    machines, max_restarts = (environment.get(name, "1") for name in ("GROUP_WORLD_SIZE", "TORCHELASTIC_MAX_RESTARTS"))
+    if machines != "1" and max_restarts != "0":  # the agents count restarts each for itself
+        raise LaunchError(
+            "after a restart, workers on several machines would meet at a store that still holds what the dead ones "
+            "wrote. Set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment of torchrun on every machine, and each "
+            f"attempt gets a store of its own; or take --max-restarts=0. Received: {machines} machines, "
+            f"--max-restarts={max_restarts}"
+        )
+    host, port = environment["MASTER_ADDR"], whole_number(environment, "MASTER_PORT")
+    return {
+        "meeting_point": f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}",
+        "is_hosted": True,
+        "attempt": environment.get("TORCHELASTIC_RESTART_COUNT", "0"),
+    }

@@ -1,8 +1,8 @@
 """Batch norm whose statistics are those of all processes' images together, on GPUs and on CPUs.
 
-Sources: "Batch Normalization" (arXiv 1502.03167), section 3, for the gradients; Chan, Golub and LeVeque, "Algorithms for
-computing the sample variance" (The American Statistician 37, 1983), equation 2.1 for several parts at once, for putting
-the parts' variances together.
+Sources: "Batch Normalization" (arXiv 1502.03167), section 3, for the gradients; Chan, Golub and LeVeque, "Algorithms
+for computing the sample variance" (The American Statistician 37, 1983), equation 2.1 for several parts at once, for
+putting the parts' variances together.
 
 Shape suffixes: B images, C channels, H rows, W columns, P processes.
 """

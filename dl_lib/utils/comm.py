@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -43,11 +42,7 @@ def is_main_process() -> bool:
 
 def synchronize() -> None:
     """Waits until every process has come here; every process has to call it."""
-    if get_world_size() == 1:
-        return
-    if dist.get_backend() == "nccl":
-        dist.barrier(device_ids=[torch.cuda.current_device()])
-    else:
+    if get_world_size() > 1:
         dist.barrier()
 
 

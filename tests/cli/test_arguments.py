@@ -3,6 +3,7 @@
 import pytest
 
 from dl_lib.cli.arguments import parse_run_arguments
+from dl_lib.launch import ProcessRequest
 
 
 def parse(*words, trains=True):
@@ -16,10 +17,7 @@ def test_defaults():
         "resume": False,
         "eval_only": False,
         "submission": False,
-        "num_gpus": 1,
-        "num_machines": 1,
-        "machine_rank": 0,
-        "dist_url": "auto",
+        "processes": ProcessRequest(),
         "opts": [],
     }
 
@@ -34,8 +32,14 @@ def test_defaults():
 )
 def test_options_and_overrides_mix(words):
     arguments = parse(*words)
-    assert (arguments.num_gpus, arguments.resume) == (4, True)
+    assert (arguments.processes, arguments.resume) == (ProcessRequest(4), True)
     assert arguments.opts == ["MODEL.WEIGHTS", "a.pth", "SEED=-1"]
+
+
+def test_gpus_are_processes_and_the_device_is_a_key_that_comes_last():
+    arguments = parse("--num-processes", "2", "--device", "cpu", "MODEL.DEVICE=cuda")
+    assert arguments.processes == ProcessRequest(2)
+    assert arguments.opts == ["MODEL.DEVICE=cuda", "MODEL.DEVICE=cpu"]
 
 
 def test_a_negative_number_is_a_value():
@@ -45,10 +49,10 @@ def test_a_negative_number_is_a_value():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--machine-rank", "1"], "numbered from 0 to 0"),
-        (["--num-machines", "2", "--machine-rank", "1"], "need --dist-url"),
-        (["--num-machines", "0"], "at least one machine"),
-        (["--num-gpus", "-1"], "cannot be negative"),
+        (["--machine-rank", "1"], "Received: machine_rank=1, num_machines=1"),
+        (["--num-machines", "2", "--machine-rank", "1"], "Received: dist_url='auto'"),
+        (["--num-machines", "0"], "Received: machine_rank=0, num_machines=0"),
+        (["--num-gpus", "0"], "at least one process"),
         (["--num-gpu", "4"], "--num-gpu"),
         (["--num-gpus", "many"], "invalid int"),
     ],

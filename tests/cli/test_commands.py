@@ -15,7 +15,8 @@ from dl_lib.cli.errors import user_errors
 from dl_lib.config import ConfigError
 from dl_lib.data.datasets.digit_scenes import DigitScenes
 from dl_lib.data.errors import InvalidSampleError, UnknownDatasetError
-from dl_lib.engine import LaunchError, NonFiniteLossError
+from dl_lib.engine import NonFiniteLossError
+from dl_lib.launch import LaunchError, LostProcessError
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,6 +97,7 @@ def test_user_errors_of_the_commands(tmp_path, monkeypatch, capsys):
         (InvalidSampleError("d"), 2, "dl_train: error: d\n"),
         (LaunchError("e"), 2, "dl_train: error: e\n"),
         (NonFiniteLossError("f"), 1, "dl_train: error: f\n"),
+        (LostProcessError("g"), 1, "dl_train: error: g\n"),
         (KeyboardInterrupt(), 130, "\ndl_train: ended by Ctrl-C\n"),
     ],
 )

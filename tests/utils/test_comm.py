@@ -1,4 +1,4 @@
-"""With one process everything is what it is; tests/engine/test_launch.py does it with two."""
+"""With one process everything is what it is; tests/engine/test_two_processes.py does it with two."""
 
 import torch
 

@@ -1,23 +1,21 @@
-"""Two processes on the CPU against one."""
+"""Training in two processes on the CPU against one."""
 
 import json
 import os
 import signal
-import socket
 
 import pytest
 import torch
 from torch import nn
-from torch.multiprocessing.spawn import ProcessRaisedException
 
-from dl_lib.config import ConfigError
-from dl_lib.engine import LaunchError, launch
 from dl_lib.engine.distributed import wrap_distributed
 from dl_lib.engine.hooks import WriteMetrics, recompute_norm_statistics
 from dl_lib.engine.interrupt import TrainingInterrupted
 from dl_lib.engine.train_step import GradientClip
 from dl_lib.engine.trainer import Trainer
 from dl_lib.engine.writers import JSONWriter
+from dl_lib.launch import ProcessRequest
+from dl_lib.launch.launch import launch
 from dl_lib.utils import comm
 from tests.engine.toys import DIMENSIONS, At, LeastSquares, always, batches_from, make_batch
 
@@ -80,19 +78,6 @@ def recompute_norms(folder):
     (folder / f"norms{rank}.json").write_text(json.dumps(buffers))
 
 
-class Unusual(ConfigError):
-    """An error that no text alone can make."""
-
-    def __init__(self, key, *, value):
-        super().__init__(f"{key} is {value}")
-
-
-def fail_in_the_second_process():
-    if comm.get_rank() == 1:
-        raise Unusual("KEY", value=3)
-    comm.synchronize()
-
-
 def train_twice(folder):
     train(folder)
     recompute_norms(folder)
@@ -104,7 +89,7 @@ def two_processes(tmp_path_factory):
     """The folder in which two processes did both, and how their launch ended."""
     folder = tmp_path_factory.mktemp("two")
     with pytest.raises(TrainingInterrupted) as caught:
-        launch(train_twice, num_gpus=2, args=(folder,))
+        launch(train_twice, ProcessRequest(2), device="cpu", args=(folder,))
     return folder, caught.value.code
 
 
@@ -116,10 +101,9 @@ def losses_of(path):
     return [json.loads(line)["total_loss"] for line in path.read_text().splitlines()]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a second process would need a second GPU")
 @pytest.mark.parametrize("rank", [0, 1])
 def test_two_processes_train_as_one_does(tmp_path, two_processes, rank):
-    launch(train, num_gpus=0, args=(tmp_path,))
+    train(tmp_path)
     folder, _ = two_processes
     one, two = read(tmp_path / "result0_of_1.json"), read(folder / f"result{rank}_of_2.json")
     for name in ("parameters", "gradients"):
@@ -131,7 +115,6 @@ def test_two_processes_train_as_one_does(tmp_path, two_processes, rank):
     assert (one["broadcast"], two["broadcast"]) == ("from 0", "from 0")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a second process would need a second GPU")
 def test_processes_agree_where_to_stop(two_processes):
     """Ctrl-C that reaches one process stops both after the same step."""
     folder, code = two_processes
@@ -141,7 +124,6 @@ def test_processes_agree_where_to_stop(two_processes):
     assert first["iteration"] == 2
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a second process would need a second GPU")
 def test_precise_statistics_are_those_of_all_processes(two_processes):
     folder, _ = two_processes
     first, second = (read(folder / f"norms{rank}.json") for rank in range(2))
@@ -151,36 +133,3 @@ def test_precise_statistics_are_those_of_all_processes(two_processes):
         assert first[f"{name}.running_mean"] == pytest.approx(expected.mean(0).tolist(), rel=1e-12)
         assert first[f"{name}.running_var"] == pytest.approx(expected.var(0, unbiased=False).tolist(), rel=1e-12)
     assert first["unused.running_mean"] == [7.0] * DIMENSIONS
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a second process would need a second GPU")
-def test_an_error_of_another_process_is_raised_here_as_the_nearest_that_can_travel():
-    with pytest.raises(ConfigError, match="KEY is 3") as caught:
-        launch(fail_in_the_second_process, num_gpus=2)
-    assert isinstance(caught.value.__cause__, ProcessRaisedException)  # with the traceback of one of the processes
-
-
-def test_one_process_runs_here_and_now():
-    here = []
-    launch(here.append, num_gpus=1, args=(os.getpid(),))
-    assert here == [os.getpid()]
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"num_gpus": 1, "num_machines": 2}, "tcp://.*Received: dist_url='auto', num_machines=2"),
-        ({"num_gpus": 1, "num_machines": 2, "machine_rank": 2}, "Received: machine_rank=2, num_machines=2"),
-        ({"num_gpus": -1}, "Received: num_gpus=-1"),
-    ],
-)
-def test_numbers_that_do_not_fit_are_refused(settings, message):
-    with pytest.raises(LaunchError, match=message):
-        launch(print, **settings)
-
-
-def test_free_port_is_free():
-    from dl_lib.engine.launch import _free_port
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", _free_port()))

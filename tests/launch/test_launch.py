@@ -1,0 +1,84 @@
+"""Real processes, two of them on the CPU: what comes of the other when one of them ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from torch.multiprocessing.spawn import ProcessRaisedException
+
+from dl_lib.config import ConfigError
+from dl_lib.launch import LostProcessError, ProcessRequest
+from dl_lib.launch.launch import launch
+from tests.launch.worker import work
+
+ROOT = Path(__file__).parents[2]
+WORKER = str(Path(__file__).with_name("worker.py"))
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def is_alive(process_id):
+    """Whether it runs; one that has ended and that nobody has asked for yet does not."""
+    try:
+        status = Path(f"/proc/{process_id}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def pids_and_weights(printed):
+    words = [line.split() for line in printed.splitlines() if line.startswith("pid ")]
+    return [int(pid) for _, pid, _ in words], [weights for _, _, weights in words]
+
+
+def launch_two(how):
+    launch(work, ProcessRequest(2), device="cpu", args=(how,))
+
+
+@pytest.fixture(scope="module")
+def torchrun():
+    """A run of torchrun with one restart: a worker is killed, and then raises."""
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1", WORKER]
+    return subprocess.run([sys.executable, *command], env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+
+
+def test_an_error_of_another_process_is_raised_here_as_the_nearest_that_can_travel():
+    with pytest.raises(Exception, match="KEY is 3") as caught:
+        launch_two("raise")
+    assert type(caught.value) is ConfigError
+    assert isinstance(caught.value.__cause__, ProcessRaisedException)  # with the traceback of one of the processes
+
+
+def test_the_others_end_when_one_is_killed_and_do_the_same_whoever_starts_them(capfd, torchrun):
+    with pytest.raises(LostProcessError, match=r"process 1 of this machine was ended.*Received: SIGKILL"):
+        launch_two("die")
+    (survivor,), weights = pids_and_weights(capfd.readouterr().out)
+    assert not is_alive(survivor)
+    assert pids_and_weights(torchrun.stdout)[1] == weights * 2
+
+
+def test_a_signal_to_the_command_is_passed_on_to_its_processes(capfd):
+    assert threading.current_thread() is threading.main_thread()  # else the signal would end the tests
+    with pytest.raises(SystemExit) as caught:
+        launch_two("signal the parent")
+    assert caught.value.code == 128 + signal.SIGTERM
+    (first,), _ = pids_and_weights(capfd.readouterr().out)
+    assert not is_alive(first)
+
+
+def test_under_torchrun_errors_are_told_once_and_nobody_is_left(torchrun):
+    assert torchrun.returncode == 1  # torchrun's own, whatever that of the worker was
+    assert torchrun.stderr.count("worker: error: KEY is 3") == 1
+    assert "in work\n" in torchrun.stderr  # in torchrun's summary, which has the traceback
+    survivors, _ = pids_and_weights(torchrun.stdout)
+    assert len(survivors) == 2  # one of each attempt
+    assert not any(is_alive(process_id) for process_id in survivors)
+
+
+def test_one_process_runs_here_and_now():
+    here = []
+    launch(here.append, args=(os.getpid(),))
+    assert here == [os.getpid()]

@@ -1,0 +1,83 @@
+"""The templates for clusters, run as they are with stand-ins for what only a cluster has."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CLUSTER = ROOT / "tools" / "cluster"
+PYTHON = f'exec "{sys.executable}"'
+STAND_INS = {
+    "torchrun": f'{PYTHON} -m torch.distributed.run "$@"',
+    "dl_train": f'{PYTHON} -c "from dl_lib.cli.train import main; main()" "$@"',
+    "scontrol": 'if [ "$1" = show ]; then printf "localhost\\nother\\n"; else echo "scontrol $*"; fi',
+    "srun": 'while case "$1" in --*) true;; *) false;; esac; do shift; done; exec "$@"',
+}
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """Where the commands of a cluster are stand-ins."""
+    for name, body in STAND_INS.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    return {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def slurm(environment, *, seconds_left, words=()):
+    job = {
+        "SLURM_JOB_ID": "4242",
+        "SLURM_JOB_NODELIST": "localhost,other",
+        "SLURM_NNODES": "1",
+        "SLURM_GPUS_ON_NODE": "2",
+        "SLURM_CPUS_PER_TASK": "2",
+        "SLURM_JOB_END_TIME": str(int(time.time()) + seconds_left),
+    }
+    command = ["bash", str(CLUSTER / "slurm.sh"), *words]
+    return subprocess.run(command, env={**environment, **job}, capture_output=True, text=True, timeout=120)
+
+
+def test_slurm_starts_the_training_in_two_processes(environment):
+    done = slurm(environment, seconds_left=3600, words=["--help"])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("usage: dl_train") == 2
+
+
+@pytest.mark.parametrize(("seconds_left", "is_queued_again"), [(170, True), (3600, False)])
+def test_slurm_queues_again_what_ran_out_of_time(environment, tmp_path, seconds_left, is_queued_again):
+    (tmp_path / "srun").write_text("#!/bin/bash\nexit 1\n")
+    done = slurm(environment, seconds_left=seconds_left)
+    assert done.returncode == 1
+    assert done.stdout == ("scontrol requeue 4242\n" if is_queued_again else "")
+
+
+def test_kubernetes_starts_the_training_in_two_processes(environment):
+    job = yaml.safe_load((CLUSTER / "pytorchjob.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("kubeflow.org/v1", "PyTorchJob")
+    worker = job["spec"]["pytorchReplicaSpecs"]["Worker"]
+    pod = worker["template"]["spec"]
+    (container,) = pod["containers"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    policy = job["spec"]["elasticPolicy"]
+    assert policy["minReplicas"] <= worker["replicas"] <= policy["maxReplicas"]
+    from_operator = {
+        "PET_RDZV_BACKEND": policy["rdzvBackend"],
+        "PET_RDZV_ENDPOINT": "localhost:0",
+        "PET_NNODES": "1:1",
+        "PET_MAX_RESTARTS": str(policy["maxRestarts"]),
+    }
+    own = {variable["name"]: variable["value"] for variable in container["env"]}
+    done = subprocess.run(
+        [*(word.replace("node=4", "node=2") for word in container["command"]), "--help", *container["args"]],
+        env={**environment, **from_operator, **own},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("usage: dl_train") == 2

@@ -1,0 +1,32 @@
+#!/bin/bash
+# Trains on machines of a SLURM cluster, as many jobs one after the other as it takes; docs/cluster.md explains it.
+# From a shell in which dl_train works (its environment is passed on), in a folder that all machines see:
+#   sbatch [--nodes=N …] tools/cluster/slurm.sh --config-file playground/Dynamic/Seg.Layer16 [KEY=VALUE …]
+#SBATCH --job-name=dl_train
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=4
+#SBATCH --cpus-per-task=32
+#SBATCH --time=24:00:00
+#SBATCH --signal=TERM@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=slurm-%j.log
+set -u
+: "${SLURM_JOB_END_TIME:?is set by SLURM 22.05 and newer; without it, nobody knows whether to queue again}"
+
+first_host=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 # workers that are restarted must not read what dead ones wrote
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=100   # seconds for the last step and the save, then torchrun kills the workers
+
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 \
+    torchrun --nnodes="$SLURM_NNODES" --nproc-per-node="$SLURM_GPUS_ON_NODE" --max-restarts=3 \
+    --rdzv-backend=c10d --rdzv-id="$SLURM_JOB_ID" --rdzv-endpoint="$first_host:$((15000 + SLURM_JOB_ID % 15000))" \
+    --no-python dl_train --resume "$@"
+status=$?
+
+# SLURM may send the signal up to a minute early. Whoever fails at another time is not helped by being started again.
+if [ "$status" -ne 0 ] && [ "$(date +%s)" -ge "$((SLURM_JOB_END_TIME - 240))" ]; then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"
