@@ -72,7 +72,7 @@ def test_user_errors_of_the_commands(tmp_path, monkeypatch, capsys):
     for main, words, message in (
         (train.main, [], "dl_train: error: there is no config.yaml in this folder"),
         (train.main, ["--config-file", "absent.yaml"], "there is no such configuration"),
-        (train.main, [*quickstart, "DATASETS.TRAIN=[digit_scene]"], "Nearest: digit_scenes_"),
+        (train.main, [*quickstart, "DATASETS.TRAIN=[digit_scenes_trai]"], "Nearest: digit_scenes_train"),
         (train.main, [*quickstart, "--eval-only"], "holds no checkpoint, and no weights are given"),
         (train.main, [*quickstart, "MODEL.WEIGHTS=foreing.pth"], "nearest: foreign.pth"),
         (test.main, quickstart, "dl_test: error: there is nothing to evaluate"),
