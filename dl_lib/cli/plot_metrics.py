@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.words import list_of_words
+from dl_lib.cli.words import list_of_words, share
 from dl_lib.config import ConfigError
 from dl_lib.utils.names import nearest_names
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=default, metavar="PNG", help="(default: %(default)s)")
     parser.add_argument(
         "--smoothing",
-        type=_share,
+        type=share,
         default=0.0,
         metavar="SHARE",
         help="of a moving average, in [0, 1), such as 0.9; the values as they are stay behind it (default: 0)",
@@ -73,14 +73,3 @@ def _name(folder: Path, *, among: Sequence[Path]) -> str:
     """A run's name: its folder's, or the whole path where others are called the same."""
     own_name = folder.resolve().name
     return own_name if sum(other.resolve().name == own_name for other in among) == 1 else str(folder)
-
-
-def _share(word: str) -> float:
-    """A number in [0, 1)."""
-    try:
-        value = float(word)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number in [0, 1). Received: {word}")
-    return value

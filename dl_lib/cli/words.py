@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 
-__all__ = ["list_of_numbers", "list_of_sizes", "list_of_words", "not_negative", "positive"]
+__all__ = [
+    "at_least_ten",
+    "list_of_numbers",
+    "list_of_sizes",
+    "list_of_words",
+    "not_negative",
+    "number_above_zero",
+    "positive",
+    "share",
+]
 
 
 def positive(word: str) -> int:
@@ -20,6 +30,29 @@ def not_negative(word: str) -> int:
     if not word.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number from 0. Received: {word}")
     return int(word)
+
+
+def at_least_ten(word: str) -> int:
+    """A whole number from 10."""
+    if not word.isdecimal() or int(word) < 10:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 10. Received: {word}")
+    return int(word)
+
+
+def number_above_zero(word: str) -> float:
+    """A finite number above 0."""
+    value = _number(word)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0. Received: {word}")
+    return value
+
+
+def share(word: str) -> float:
+    """A number in [0, 1)."""
+    value = _number(word)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number in [0, 1). Received: {word}")
+    return value
 
 
 def list_of_words(text: str) -> list[str]:
@@ -41,3 +74,10 @@ def list_of_sizes(text: str) -> list[tuple[int, int]]:
     if not all(matches):
         raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH in pixels, such as 512x1024,64x128. Received: {text}")
     return [(int(match[1]), int(match[2])) for match in matches if match]
+
+
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan

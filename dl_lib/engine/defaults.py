@@ -21,6 +21,7 @@ from dl_lib.engine.ema import ModelEma
 from dl_lib.engine.environment import describe_environment, library_versions
 from dl_lib.engine.hooks import (
     BestCheckpoint,
+    EarlyStopping,
     Evaluation,
     Hook,
     IterationTimer,
@@ -40,7 +41,7 @@ from dl_lib.engine.writers import JSONWriter, TensorBoardWriter, Writer
 from dl_lib.evaluation import EvaluationResult, evaluate_datasets
 from dl_lib.evaluation.report.tables import mean_scores
 from dl_lib.modeling.build import build_model, resolve_device
-from dl_lib.solver import build_lr_scheduler, build_optimizer
+from dl_lib.solver import build_lr_scheduler, build_optimizer, format_groups
 from dl_lib.utils import comm
 from dl_lib.utils.allocator import keep_freed_memory
 from dl_lib.utils.logger import setup_logger
@@ -120,6 +121,7 @@ class DefaultTrainer(Trainer):
         self._samples_before = 0
         model = self.build_model()
         optimizer = build_optimizer(cfg, model)
+        _log.info("the optimizer's parameters:\n%s", format_groups(optimizer))
         self.scheduler = build_lr_scheduler(cfg, optimizer)
         precision = Precision(cfg.SOLVER.PRECISION, device=resolve_device(cfg.MODEL.DEVICE))
         super().__init__(
@@ -178,6 +180,16 @@ class DefaultTrainer(Trainer):
         hooks.append(Evaluation(self.evaluate, period=test.EVAL_PERIOD))
         if solver.BEST_METRIC:
             hooks.append(BestCheckpoint(self.checkpointer, metric=solver.BEST_METRIC, mode=solver.BEST_METRIC_MODE))
+        stopping = solver.EARLY_STOPPING
+        if stopping.METRIC:
+            hooks.append(
+                EarlyStopping(
+                    metric=stopping.METRIC,
+                    mode=stopping.MODE,
+                    patience=stopping.PATIENCE,
+                    min_delta=stopping.MIN_DELTA,
+                )
+            )
         hooks.append(WriteMetrics(self.build_writers(), period=log_period))
         return hooks
 

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Axis", "axis_over", "log_axis_over", "short_number"]
+__all__ = ["Axis", "axis_by_range", "axis_over", "log_axis_over", "short_number"]
 
 _MARGIN = 0.05  # of the range, at either end
 _FROM_ZERO_BELOW = 0.5  # the lowest value as a share of the highest, up to which an axis begins with 0
+_LOG_FROM = 30.0  # ratio of the highest to the lowest value from which on ratios are shown evenly
 _MOST_TICKS = 5
 _MANTISSAS = (1.0, 2.0, 5.0, 10.0)
 _FEW_DECADES = 1.2  # below, powers of ten alone would be too few
@@ -70,6 +71,13 @@ def log_axis_over(values: Iterable[float]) -> Axis:
     low, high = min(numbers), max(numbers)
     margin = (high / low) ** _MARGIN if high > low else 1.1
     return Axis(low / margin, high * margin, is_log=True)
+
+
+def axis_by_range(values: Iterable[float]) -> Axis:
+    """An even axis, or one in ratios where the highest value is many times the lowest; of one value at least."""
+    numbers = list(values)
+    is_log = min(numbers) > 0 and max(numbers) > _LOG_FROM * min(numbers)
+    return log_axis_over(numbers) if is_log else axis_over(numbers)
 
 
 def short_number(value: float) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from dl_lib.evaluation.report.canvas import FAINT, INK, WHITE, Canvas, Color, text_width
 from dl_lib.plots.axis import Axis, short_number
@@ -151,7 +152,7 @@ def _draw_mark(canvas: Canvas, mark: Mark, *, chart: Chart, area: _Area) -> None
 
 
 def _draw_line(canvas: Canvas, points: Sequence[Point], *, width: float, color: Color) -> None:
-    for start, end in zip(points, points[1:], strict=False):
+    for start, end in pairwise(points):
         canvas.line(start, end, width=width, color=color)
 
 

@@ -38,7 +38,7 @@ def read_metrics(folder: Path) -> dict[str, Series]:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"there are no metrics in this folder; name a run's folder, with the {METRICS_NAME} that a training writes. "
+            f"there are no metrics in this folder; name a run's folder, with the {METRICS_NAME} of its training. "
             f"Received: RUN={str(folder)!r} ({error})"
         ) from error
     if lines and not lines[-1].endswith("\n"):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dl_lib.evaluation.report.canvas import Color, Picture
-from dl_lib.plots.axis import Axis, axis_over, log_axis_over
+from dl_lib.plots.axis import Axis, axis_by_range, axis_over
 from dl_lib.plots.chart import Chart, Curve
 from dl_lib.plots.metrics import Series
 from dl_lib.plots.sheet import draw_sheet
@@ -16,7 +16,7 @@ from dl_lib.utils.smoothing import smoothed
 
 __all__ = ["COLORS", "chosen_scalars", "draw_runs", "drawn_by_default"]
 
-# Seven colours that people with any colour vision can tell apart (Okabe and Ito, https://jfly.uni-koeln.de/color/),
+# Six colours that people with any colour vision can tell apart (Okabe and Ito, https://jfly.uni-koeln.de/color/),
 # those with enough contrast to white.
 COLORS: tuple[Color, ...] = (
     *((0, 114, 178), (213, 94, 0), (0, 158, 115)),
@@ -24,7 +24,6 @@ COLORS: tuple[Color, ...] = (
 )
 _CHART_SIZE = (372, 210)
 _COLUMNS = 3
-_LOG_FROM = 30.0  # ratio of the highest to the lowest value from which on ratios are shown evenly
 _FEW_VALUES = 40  # up to which each has a disc, where they are not smoothed
 
 
@@ -37,6 +36,7 @@ class _Family:
         title: with the unit.
         factor: from the value to what is shown.
         may_be_log: whether ratios tell more than differences.
+        is_smooth: whether they are so by themselves, and never smoothed.
         is_rare: whether they come with evaluations: never smoothed, each value a disc.
         by_default: whether they are drawn where nothing is said.
     """
@@ -45,6 +45,7 @@ class _Family:
     title: str
     factor: float = 1.0
     may_be_log: bool = False
+    is_smooth: bool = False
     is_rare: bool = False
     by_default: bool = True
 
@@ -54,7 +55,7 @@ _FAMILIES = (  # in the order of the charts; the last one takes what no other do
     _Family("loss_(.+)", "loss: {0}", may_be_log=True),
     _Family("(.+)/val_loss", "validation loss on {0}", is_rare=True),
     _Family("(.+)/val_loss_(.+)", "validation loss: {1} on {0}", is_rare=True),
-    _Family("learning_rate", "learning rate", may_be_log=True),
+    _Family("learning_rate", "learning rate", may_be_log=True, is_smooth=True),
     _Family("gradient_norm", "gradient norm (L2, before clipping)", may_be_log=True),
     _Family("expt_gflops", "expected cost (GFLOPs per image)"),
     _Family("gate_stride_(.+)", "mean gate at stride {0}"),
@@ -123,21 +124,20 @@ def _chart(
         if name in scalars:
             curves.append(_curve(scalars[name], family=family, color=colors[run], smoothing=smoothing))
     values = [value for curve in curves for value in (*curve.ys, *curve.backdrop)]
-    is_log = family.may_be_log and min(values) > 0 and max(values) > _LOG_FROM * min(values)
     fit = re.fullmatch(family.names, name)
     assert fit is not None, "the last family fits every name"
     return Chart(
         family.title.format(*fit.groups()),
         curves=tuple(curves),
         x_axis=x_axis,
-        y_axis=log_axis_over(values) if is_log else axis_over(values),
+        y_axis=axis_by_range(values) if family.may_be_log else axis_over(values),
     )
 
 
 def _curve(series: Series, *, family: _Family, color: Color, smoothing: float) -> Curve:
     values = tuple(family.factor * value for value in series.values)
     has_discs = family.is_rare and len(values) <= _FEW_VALUES
-    if family.is_rare or not smoothing:
+    if family.is_rare or family.is_smooth or not smoothing:
         return Curve(series.iterations, values, color, has_discs=has_discs)
     return Curve(series.iterations, smoothed(values, share=smoothing), color, backdrop=values)
 

@@ -108,7 +108,7 @@ def group_parameters(
 
 
 def format_groups(optimizer: torch.optim.Optimizer) -> str:
-    """A table of an optimizer's groups, as made by `group_parameters`: how many parameters have which rate and decay."""
+    """A table of an optimizer's groups, as made by `group_parameters`: how many values have which rate and decay."""
     rows = [
         (
             group["name"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dl_lib.config.checks.norms import SYNCHRONISED_NORMS, check_squeeze_norm
+from dl_lib.config.checks.norms import check_squeeze_norm
 from dl_lib.config.checks.report import Interval, Report
 from dl_lib.config.checks.static_model import STATIC_MODEL, check_static_model
 from dl_lib.utils.names import nearest_names

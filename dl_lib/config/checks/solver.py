@@ -63,7 +63,7 @@ def _check_optimizer(report: Report) -> None:
 
 
 def _check_steps(report: Report) -> None:
-    key, steps, max_iter = "SOLVER.LR_SCHEDULER.STEPS", None, report.value("SOLVER.LR_SCHEDULER.MAX_ITER")
+    key, max_iter = "SOLVER.LR_SCHEDULER.STEPS", report.value("SOLVER.LR_SCHEDULER.MAX_ITER")
     steps, name = report.value(key), report.value("SOLVER.LR_SCHEDULER.NAME")
     if name != "MultiStepLR":
         if steps:

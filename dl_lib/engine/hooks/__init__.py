@@ -3,6 +3,7 @@
 from dl_lib.engine.hooks.base import Hook
 from dl_lib.engine.hooks.best_checkpoint import BestCheckpoint
 from dl_lib.engine.hooks.checkpoint import PeriodicCheckpoint
+from dl_lib.engine.hooks.early_stopping import EarlyStopping
 from dl_lib.engine.hooks.ema import UpdateEma
 from dl_lib.engine.hooks.evaluation import Evaluation
 from dl_lib.engine.hooks.log_lines import LogLines
@@ -14,6 +15,7 @@ from dl_lib.engine.hooks.writing import WriteMetrics
 
 __all__ = [
     "BestCheckpoint",
+    "EarlyStopping",
     "Evaluation",
     "Hook",
     "IterationTimer",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from dl_lib.checkpoint import BEST, Checkpointer
-from dl_lib.config import ConfigError
 from dl_lib.engine.hooks.base import Hook
+from dl_lib.engine.hooks.watching import ScoreMode, is_better, watched_score
 from dl_lib.utils import comm
-from dl_lib.utils.names import nearest_names
 
 if TYPE_CHECKING:
     from dl_lib.engine.trainer import Trainer
@@ -44,10 +43,10 @@ class BestCheckpoint(Hook):
         mode: whether higher or lower values are better.
     """
 
-    def __init__(self, checkpointer: Checkpointer, *, metric: str, mode: Literal["max", "min"] = "max") -> None:
+    def __init__(self, checkpointer: Checkpointer, *, metric: str, mode: ScoreMode = "max") -> None:
         self._checkpointer = checkpointer
         self._metric = metric
-        self._sign = 1 if mode == "max" else -1
+        self._mode = mode
         self._best: _Record | None = None
 
     def before_train(self, trainer: Trainer) -> None:
@@ -65,15 +64,12 @@ class BestCheckpoint(Hook):
         self._look(trainer)
 
     def _look(self, trainer: Trainer) -> None:
-        scores = trainer.events.rare_now()  # none where nothing was evaluated
-        value = scores.get(self._metric)
-        if value is not None and self._is_better(value):
+        best = None if self._best is None else self._best.value
+        value = watched_score(
+            trainer.events, self._metric, key="SOLVER.BEST_METRIC", seen_before=self._best is not None
+        )
+        if value is not None and is_better(value, best, mode=self._mode):
             self._save(trainer, record=_Record(self._metric, value=value, iteration=trainer.iteration))
-        elif scores and value is None and self._best is None:
-            raise ConfigError(
-                f"the evaluation gives no score of this name that is a number; {nearest_names(self._metric, scores)}. "
-                f"Received: SOLVER.BEST_METRIC={self._metric!r}"
-            )
 
     def _save(self, trainer: Trainer, *, record: _Record) -> None:
         self._best = record
@@ -81,6 +77,3 @@ class BestCheckpoint(Hook):
         _log.info("the best %s so far: %.6g, after iteration %d", record.metric, record.value, record.iteration)
         if comm.is_main_process():
             self._checkpointer.save(BEST, last=False, iteration=record.iteration, best=asdict(record))
-
-    def _is_better(self, value: float) -> bool:
-        return self._best is None or self._sign * value > self._sign * self._best.value
