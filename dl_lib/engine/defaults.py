@@ -157,7 +157,12 @@ class DefaultTrainer(Trainer):
     def build_hooks(self) -> list[Hook]:
         """All hooks, in the order in which they run."""
         solver, test, log_period = self.cfg.SOLVER, self.cfg.TEST, self.cfg.LOG_PERIOD
-        hooks: list[Hook] = [IterationTimer(), LRSchedule(self.scheduler), LogLines(period=log_period), Progress()]
+        hooks: list[Hook] = [
+            IterationTimer(images_per_step=solver.IMS_PER_BATCH),
+            LRSchedule(self.scheduler),
+            LogLines(period=log_period),
+            Progress(),
+        ]
         if self.ema is not None:
             hooks.append(UpdateEma(self.ema))
         if test.PRECISE_BN.ENABLED:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -46,9 +46,10 @@ class TrainStep:
     """Forward and backward over the parts of a step, clipping, and the optimizer's step.
 
     Args:
-        model: called as `model(batch, step_rate=...)`; returns losses (0-d, summed up) and costs (MFLOPs, 0-d). If it
-            has `step_means`, see `SegmentationModel`, parts give the gradients of the whole whatever their losses are
-            divided by; else those of the mean over the parts.
+        model: called as `model(batch, step_rate=...)`; returns losses (0-d, summed up) and what is only logged
+            (0-d; what has `flops` in its name is a cost in MFLOPs). If it has `step_means`, see `SegmentationModel`,
+            parts give the gradients of the whole whatever their losses are divided by; else those of the mean over the
+            parts.
         optimizer: of the model's parameters.
         clip: of the gradients.
         precision: of the forward pass; None for that of the parameters.
@@ -77,8 +78,8 @@ class TrainStep:
             step_rate: progress of the training in [0, 1].
 
         Returns:
-            Each loss, `total_loss`, each cost (in GFLOPs: `expt_flops` becomes `expt_gflops`), means over the parts,
-            and `gradient_norm` before clipping; 0-d, without gradients.
+            Each loss, `total_loss`, what is logged (costs in GFLOPs: `expt_flops` becomes `expt_gflops`), means over
+            the parts, and `gradient_norm` before clipping; 0-d, without gradients.
         """
         self.optimizer.zero_grad(set_to_none=True)
         model: Any = comm.unwrap(self.model)
@@ -90,11 +91,10 @@ class TrainStep:
         for position, part in enumerate(parts, 1):
             with self._gradients_exchanged(position == len(parts)):
                 with self.precision.autocast():
-                    losses, costs_mflops = self.model(part, step_rate=step_rate, **further)
+                    losses, logged = self.model(part, step_rate=step_rate, **further)
                     total_loss = torch.stack(list(losses.values())).sum()
                 self.precision.scaled(total_loss / len(parts)).backward()
-            costs_gflops = {name.replace("flops", "gflops"): cost / 1000 for name, cost in costs_mflops.items()}
-            for name, value in {"total_loss": total_loss, **losses, **costs_gflops}.items():
+            for name, value in {"total_loss": total_loss, **losses, **_in_gflops(logged)}.items():
                 sums[name] = sums.get(name, 0) + value.detach()
         self.precision.scaler.unscale_(self.optimizer)
         means = {name: value / len(parts) for name, value in sums.items()}
@@ -110,3 +110,10 @@ class TrainStep:
         if exchanged or not isinstance(self.model, nn.parallel.DistributedDataParallel):
             return nullcontext()
         return self.model.no_sync()
+
+
+def _in_gflops(logged: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same, with costs in GFLOPs in the place of MFLOPs, and called so."""
+    return {
+        name.replace("flops", "gflops"): value / 1000 if "flops" in name else value for name, value in logged.items()
+    }

@@ -53,8 +53,8 @@ class Trainer:
     Attributes:
         iteration: steps done.
         start_iteration: steps that were done before this run.
-        events: scalars of this run: `total_loss`, each loss, each cost (in GFLOPs: `expt_flops` becomes
-            `expt_gflops`), `gradient_norm` (before clipping), `data_seconds`, and what hooks put there.
+        events: scalars of this run: `total_loss`, each loss, what the model has logged (costs in GFLOPs: `expt_flops`
+            becomes `expt_gflops`), `gradient_norm` (before clipping), `data_seconds`, and what hooks put there.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ __all__ = ["BACKBONE_REGISTRY", "META_ARCH_REGISTRY", "SEM_SEG_HEADS_REGISTRY"]
 META_ARCH_REGISTRY = Registry("META_ARCH")
 META_ARCH_REGISTRY.__doc__ = """`MODEL.META_ARCHITECTURE`: made as `cls(cfg)`.
 
-Called with a list of dicts and `step_rate`; returns `(losses, flops)` in training and a list of dicts in evaluation.
+Called with a list of dicts and `step_rate`; returns `(losses, logged)` in training and a list of dicts in evaluation.
 `SegmentationModel` has what they have in common.
 """
 

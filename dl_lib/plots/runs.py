@@ -66,6 +66,7 @@ _FAMILIES = (  # in the order of the charts; the last one takes what no other do
     _Family("iteration_seconds", "seconds per iteration"),
     _Family("data_seconds", "seconds of waiting for data"),
     _Family("images_per_second", "images per second"),
+    _Family("memory_mib", "most memory so far (MiB)", is_smooth=True),
     _Family("(.+)/(.+)", "{1} on {0}", is_rare=True),
     _Family("(.+)", "{0}"),
 )

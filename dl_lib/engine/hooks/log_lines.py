@@ -6,8 +6,6 @@ import datetime
 import logging
 from typing import TYPE_CHECKING
 
-import torch
-
 from dl_lib.engine.hooks.base import Hook, is_due
 from dl_lib.utils.events import EventStorage
 from dl_lib.utils.logger import REPEATS_BAR
@@ -52,6 +50,8 @@ def _line(events: EventStorage, *, max_iter: int) -> str:
         parts.append(f"expected {median['expt_gflops']:.4g} GFLOPs")
     if "iteration_seconds" in median:
         parts.append(f"{median['iteration_seconds']:.3f} s/iteration (data {median['data_seconds']:.3f} s)")
-    if torch.cuda.is_available():
-        parts.append(f"peak memory {torch.cuda.max_memory_allocated() / 2**20:.0f} MiB")
+    if "images_per_second" in median:
+        parts.append(f"{median['images_per_second']:.3g} images/s")
+    if "memory_mib" in names:
+        parts.append(f"peak memory {events.latest('memory_mib'):.0f} MiB")
     return ", ".join(parts)

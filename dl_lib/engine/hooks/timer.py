@@ -1,12 +1,15 @@
-"""How long a step takes."""
+"""How long a step takes, and how much memory."""
 
 from __future__ import annotations
 
 import datetime
 import logging
+import resource
+import sys
 import time
 from typing import TYPE_CHECKING
 
+import torch
 from fvcore.common.timer import Timer
 
 from dl_lib.engine.hooks.base import Hook
@@ -18,12 +21,18 @@ __all__ = ["IterationTimer"]
 
 
 class IterationTimer(Hook):
-    """Puts `iteration_seconds` into the events, and logs at the end where the time went.
+    """Puts times and memory into the events, and logs at the end where the time went.
 
+    These are `iteration_seconds`, `images_per_second` of all processes together, and `memory_mib`: the most that this
+    process has taken so far, of the GPU's memory where it uses one, else of the machine's.
     Belongs first in the list, so that the time of the other hooks is not taken for that of the step.
+
+    Args:
+        images_per_step: over all processes; None leaves `images_per_second` out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, images_per_step: int | None = None) -> None:
+        self._images_per_step = images_per_step
         self._step = Timer()
         self._step_seconds_sum = 0.0
         self._steps = 0
@@ -38,7 +47,9 @@ class IterationTimer(Hook):
 
     def after_step(self, trainer: Trainer) -> None:
         seconds = self._step.seconds()
-        trainer.events.put({"iteration_seconds": seconds})
+        trainer.events.put({"iteration_seconds": seconds, "memory_mib": _peak_memory_mib()})
+        if self._images_per_step is not None:
+            trainer.events.put({"images_per_second": self._images_per_step / seconds})
         self._step_seconds_sum += seconds
         self._steps += 1
 
@@ -53,3 +64,10 @@ class IterationTimer(Hook):
             self._step_seconds_sum / self._steps,
             datetime.timedelta(seconds=round(hooks_seconds)),
         )
+
+
+def _peak_memory_mib() -> float:
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere

@@ -125,7 +125,8 @@ class SegmentationModel(nn.Module, ABC):
             step_means: in training, where this batch is one part of a step: what is known of all of its parts.
 
         Returns:
-            In training `(losses, flops)`: dicts of 0-d tensors; flops in MFLOPs per image, mean of the batch.
+            In training `(losses, logged)`: dicts of 0-d tensors. What is only logged are flops, in MFLOPs per image,
+            mean of the batch, and what `further_logged` gives.
             In evaluation, for each image, `sem_seg`: logits (classes, height, width); `flops`: MFLOPs of this image;
             `gates`: (E,) gate values in the order of `backbone.lattice.edges`, on the CPU, where there are gates.
             Flops are `expt_flops` and `real_flops` as the paper counts them, `real_flops_complete`: all that has to
@@ -140,12 +141,16 @@ class SegmentationModel(nn.Module, ABC):
         labels = [inputs["sem_seg"].to(self.device, non_blocking=True) for inputs in batched_inputs]
         losses = self._losses(output, labels, step_means=step_means)
         losses |= self.further_losses(output, step_rate=step_rate, step_means=step_means)
-        return losses, {name: values.mean() for name, values in output.mflops.items()}
+        return losses, {name: v.mean() for name, v in output.mflops.items()} | self.further_logged(output)
 
     def further_losses(
         self, output: NetworkOutput, *, step_rate: float, step_means: StepMeans | None
     ) -> dict[str, Tensor]:
         """Losses that are not about the labels; none here."""
+        return {}
+
+    def further_logged(self, output: NetworkOutput) -> dict[str, Tensor]:
+        """What is worth watching beside losses and flops, 0-d, without gradients; nothing here."""
         return {}
 
     def step_means(self, parts: Sequence[Sequence[dict[str, Any]]], *, step_rate: float) -> StepMeans:

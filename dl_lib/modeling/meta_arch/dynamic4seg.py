@@ -13,6 +13,7 @@ from dl_lib.config import CfgNode, ConfigError, configurable
 from dl_lib.modeling.dynamic.cost import MADDS_PER_MFLOP, CostTable, NetworkCosts
 from dl_lib.modeling.dynamic.counters import MaddsObserver
 from dl_lib.modeling.dynamic.network import DynamicNetwork
+from dl_lib.modeling.dynamic.openness import gate_openness
 from dl_lib.modeling.dynamic.routing import Routing
 from dl_lib.modeling.losses.budget import BudgetConstraint
 from dl_lib.modeling.meta_arch.base import NetworkOutput, SegmentationModel
@@ -86,6 +87,10 @@ class DynamicNet4Seg(SegmentationModel):
         whole = comm.average(expected.detach()) if known is None else known
         # The value of the whole with the gradient of this part: the parts' mean has that of the whole.
         return {"loss_budget": self.budget(whole + (expected - expected.detach()), step_rate=step_rate)}
+
+    def further_logged(self, output: NetworkOutput) -> dict[str, Tensor]:
+        """How open the gates of each scale are."""
+        return {} if output.gates_BE is None else gate_openness(self.backbone.lattice, output.gates_BE)
 
     def step_means(self, parts: Sequence[Sequence[dict[str, Any]]], *, step_rate: float) -> StepMeans:
         """As of every model; with a budget also the expected cost, for which the parts run once more beforehand."""

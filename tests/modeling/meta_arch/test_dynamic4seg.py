@@ -86,9 +86,9 @@ def test_training_returns_losses_and_mean_costs():
     model = model_of("MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.LOSS_WEIGHT", 0.5, "MODEL.BUDGET.UNUPDATE_RATE", 0.3)
     model.train()
     batch = [random_image(64, 64, sem_seg=torch.randint(0, 19, (64, 64))) for _ in range(2)]
-    losses, flops = model(batch, step_rate=0.1)
+    losses, logged = model(batch, step_rate=0.1)
     assert set(losses) == {"loss_sem_seg"}
-    assert set(flops) == FLOPS
+    assert set(logged) == FLOPS | {f"gate_stride_{stride}" for stride in (4, 8, 16, 32)}
     losses, _ = model(batch, step_rate=0.5)
     assert set(losses) == {"loss_sem_seg", "loss_budget"}
     losses["loss_budget"].backward()
