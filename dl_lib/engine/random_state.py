@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["get_random_state", "set_random_state"]
+__all__ = ["get_random_state", "random_state_kept", "set_random_state"]
 
 
 def get_random_state() -> dict[str, Any]:
@@ -30,3 +32,13 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """For what a training does beside its steps: they draw the numbers that they would have drawn without it."""
+    state = get_random_state()
+    try:
+        yield
+    finally:
+        set_random_state(state)

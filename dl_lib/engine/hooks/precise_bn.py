@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dl_lib.engine.hooks.base import Hook, is_due
+from dl_lib.engine.random_state import random_state_kept
 from dl_lib.utils import comm
 from dl_lib.utils.modes import modes_kept
 
@@ -58,7 +59,7 @@ class PreciseBN(Hook):
         self._run(trainer)
 
     def _run(self, trainer: Trainer) -> None:
-        with trainer.interruptible():
+        with trainer.interruptible(), random_state_kept():
             model = self._model or comm.unwrap(trainer.model)
             recompute_norm_statistics(model, batches=self._make_loader(), num_batches=self._num_batches)
 
@@ -114,11 +115,12 @@ class _NormState:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Puts buffers and momentum back, the buffers filled with the old or the kept values."""
+        """Puts buffers and momentum back, the buffers filled with the old or the kept values; no batch has counted."""
         for buffer, value in zip(self._buffers, self._values, strict=True):
             buffer.copy_(value)
         self._norm.running_mean, self._norm.running_var = self._buffers
         self._norm.momentum = self._momentum
+        self._norm.num_batches_tracked.fill_(self._uses)
 
 
 def _over_processes(found: Sequence[Statistics | None], *, like: Sequence[Tensor]) -> list[Statistics | None]:
