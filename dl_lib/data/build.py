@@ -29,7 +29,13 @@ from dl_lib.data.transforms import (
 )
 from dl_lib.utils import comm
 
-__all__ = ["build_test_augmentations", "build_test_loader", "build_train_augmentations", "build_train_loader"]
+__all__ = [
+    "build_test_augmentations",
+    "build_test_dataset",
+    "build_test_loader",
+    "build_train_augmentations",
+    "build_train_loader",
+]
 
 
 def build_train_loader(cfg: CfgNode, *, start: int = 0) -> SampleLoader:
@@ -78,12 +84,14 @@ def build_train_loader(cfg: CfgNode, *, start: int = 0) -> SampleLoader:
     )
 
 
-def build_test_loader(cfg: CfgNode, dataset_name: str) -> SampleLoader:
-    """A loader of this process's share of a data set: in order, one image at a time, its label as it is.
+def build_test_loader(cfg: CfgNode, dataset_name: str, *, transform_label: bool = False) -> SampleLoader:
+    """A loader of this process's share of a data set: in order, one image at a time.
 
     Args:
         cfg: DATALOADER, INPUT, MODEL.DEVICE and the head's classes are read.
         dataset_name: as registered in the catalog.
+        transform_label: whether the label follows the image's resize, as losses want it, or stays as it is, as scores
+            want it.
 
     Returns:
         Gives lists of one mapped sample; its `skipped` are those that were left out.
@@ -92,8 +100,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> SampleLoader:
         UnknownDatasetError: if the name is not registered.
         DataError: if the data set is not there, or its cache cannot be made.
     """
-    mapper = _build_mapper(cfg, build_test_augmentations(cfg), transform_label=False)
-    mapped = MappedDataset(_raw_dataset(cfg, dataset_name), mapper=mapper, seed=0)  # nothing is left to chance here
+    mapped = build_test_dataset(cfg, dataset_name, transform_label=transform_label)
     return _build_loader(
         cfg,
         mapped,
@@ -101,6 +108,12 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> SampleLoader:
         sampler=InferenceSampler(len(mapped), rank=comm.get_rank(), world_size=comm.get_world_size()),
         batch_size=1,
     )
+
+
+def build_test_dataset(cfg: CfgNode, dataset_name: str, *, transform_label: bool = False) -> MappedDataset:
+    """What `build_test_loader` loads; the arguments and errors are the same."""
+    mapper = _build_mapper(cfg, build_test_augmentations(cfg), transform_label=transform_label)
+    return MappedDataset(_raw_dataset(cfg, dataset_name), mapper=mapper, seed=0)  # nothing is left to chance here
 
 
 def build_train_augmentations(cfg: CfgNode) -> list[Augmentation]:

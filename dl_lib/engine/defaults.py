@@ -28,6 +28,7 @@ from dl_lib.engine.hooks import (
     LogLines,
     LRSchedule,
     PeriodicCheckpoint,
+    Pictures,
     PreciseBN,
     Progress,
     UpdateEma,
@@ -39,6 +40,8 @@ from dl_lib.engine.train_step import GradientClip
 from dl_lib.engine.trainer import Trainer
 from dl_lib.engine.writers import JSONWriter, TensorBoardWriter, Writer
 from dl_lib.evaluation import EvaluationResult, evaluate_datasets
+from dl_lib.evaluation.inference.sample_pictures import SamplePictures
+from dl_lib.evaluation.inference.validation_loss import validation_losses
 from dl_lib.evaluation.report.tables import mean_scores
 from dl_lib.modeling.build import build_model, resolve_device
 from dl_lib.solver import build_lr_scheduler, build_optimizer, format_groups
@@ -195,7 +198,13 @@ class DefaultTrainer(Trainer):
                     min_delta=stopping.MIN_DELTA,
                 )
             )
-        hooks.append(WriteMetrics(self.build_writers(), period=log_period))
+        writers = self.build_writers()
+        if self.cfg.PICTURES_PERIOD and writers:
+            pictures = SamplePictures(self.cfg, self.cfg.DATASETS.TEST[0])
+            hooks.append(
+                Pictures(lambda: pictures.draw(self.evaluated_model), writers, period=self.cfg.PICTURES_PERIOD)
+            )
+        hooks.append(WriteMetrics(writers, period=log_period))
         return hooks
 
     def build_writers(self) -> list[Writer]:
@@ -275,11 +284,12 @@ class DefaultTrainer(Trainer):
     def evaluate(self) -> dict[str, float]:
         """Evaluates on all of `DATASETS.TEST`, keeps the `results`, and returns what is followed over the training."""
         self.results = evaluate_datasets(self.cfg, self.evaluated_model, self._folder)
-        return {
+        scores = {
             f"{name}/{score}": value
             for name, result in self.results.items()
             for score, value in _followed_scores(result).items()
         }
+        return scores | (validation_losses(self.cfg, self.evaluated_model) if self.cfg.TEST.VALIDATION_LOSS else {})
 
 
 def _followed_scores(result: EvaluationResult) -> dict[str, float]:

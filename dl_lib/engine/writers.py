@@ -12,11 +12,13 @@ from dl_lib.utils.files import write_atomically
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+    from dl_lib.evaluation.report.canvas import Picture
+
 __all__ = ["JSONWriter", "TensorBoardWriter", "Writer"]
 
 
 class Writer:
-    """Writes scalars of an `EventStorage` somewhere."""
+    """Writes scalars of an `EventStorage` somewhere, and pictures where there is a place for them."""
 
     def open(self, *, iteration: int, written: int) -> int:
         """Before the first write. What an earlier run wrote from after `iteration` is dropped: it will come again.
@@ -33,6 +35,9 @@ class Writer:
     def write(self, events: EventStorage, *, since: int) -> None:
         """Writes what came in after iteration `since`, each value under the iteration that it is from."""
         raise NotImplementedError
+
+    def write_picture(self, name: str, picture: Picture, *, iteration: int) -> None:
+        """Writes a picture of this iteration; leaves it out where there is only place for scalars."""
 
     def close(self) -> None:
         """After the last write, or after an error in between; also where `open` was never reached."""
@@ -66,7 +71,7 @@ class JSONWriter(Writer):
 
 
 class TensorBoardWriter(Writer):
-    """TensorBoard scalars; the step is the number of optimizer steps done when the value came in.
+    """TensorBoard scalars and pictures; the step is the number of optimizer steps done when the value came in.
 
     Args:
         log_dir: folder that the event files are written into.
@@ -88,6 +93,10 @@ class TensorBoardWriter(Writer):
             for name, value in scalars.items():
                 self._writer.add_scalar(name, value, iteration)
         self._writer.flush()  # as a checkpoint may count on it
+
+    def write_picture(self, name: str, picture: Picture, *, iteration: int) -> None:
+        assert self._writer is not None, "opened before it is written to"
+        self._writer.add_image(name, picture, iteration, dataformats="HWC")
 
     def close(self) -> None:
         if self._writer is not None:

@@ -53,7 +53,7 @@ class _Family:
 _FAMILIES = (  # in the order of the charts; the last one takes what no other does
     _Family("total_loss", "total loss", may_be_log=True),
     _Family("loss_(.+)", "loss: {0}", may_be_log=True),
-    _Family("(.+)/val_loss", "validation loss on {0}", is_rare=True),
+    _Family("(.+)/val_total_loss", "validation loss on {0}", is_rare=True),
     _Family("(.+)/val_loss_(.+)", "validation loss: {1} on {0}", is_rare=True),
     _Family("learning_rate", "learning rate", may_be_log=True, is_smooth=True),
     _Family("gradient_norm", "gradient norm (L2, before clipping)", may_be_log=True),

@@ -5,6 +5,8 @@ Thin over torch.distributed. Calls that every process has to make say so: one th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch.distributed as dist
@@ -13,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 __all__ = [
     "all_gather",
+    "alone",
     "average",
     "broadcast",
     "get_rank",
@@ -24,6 +27,8 @@ __all__ = [
 
 Data = TypeVar("Data")
 
+_is_alone = False  # see `alone`
+
 
 def get_rank() -> int:
     """This process's number over all machines; 0 is the main process."""
@@ -32,7 +37,18 @@ def get_rank() -> int:
 
 def get_world_size() -> int:
     """How many processes the run has, over all machines."""
-    return dist.get_world_size() if _is_distributed() else 1
+    return dist.get_world_size() if _is_distributed() and not _is_alone else 1
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, this process exchanges nothing with the others, for what not all of them do equally often."""
+    global _is_alone
+    before, _is_alone = _is_alone, True
+    try:
+        yield
+    finally:
+        _is_alone = before
 
 
 def is_main_process() -> bool:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from dl_lib.config.checks.model import coarsest_stride
 from dl_lib.config.checks.report import Interval, Report
 from dl_lib.config.checks.solver import SCORE_MODES, check_solver
+
+if TYPE_CHECKING:
+    from dl_lib.data import DatasetMeta
 
 __all__ = ["check_run"]
 
@@ -54,6 +59,7 @@ def check_run(report: Report) -> None:
     if report.trains:
         _check_batch(report)
         _check_evaluation(report)
+        _check_validation_loss(report)
         _check_checkpoints(report)
 
 
@@ -80,6 +86,26 @@ def _check_evaluation(report: Report) -> None:
             "TEST.EVAL_PERIOD",
             "there is nothing to evaluate on, DATASETS.TEST is empty",
             mend="name a data set there, or set the period to 0",
+        )
+    if report.value("PICTURES_PERIOD") > 0 and not report.value("DATASETS.TEST"):
+        report.add(
+            "PICTURES_PERIOD",
+            "pictures are of the first sample of DATASETS.TEST, which is empty",
+            mend="name a data set there, or set the period to 0",
+        )
+
+
+def _check_validation_loss(report: Report) -> None:
+    names, key = report.value("DATASETS.TEST"), "TEST.VALIDATION_LOSS"
+    if not report.value(key):
+        return
+    unlabelled = [name for name, meta in _known_metas(names) if not meta.labelled]
+    if not names or unlabelled:
+        found = f"{', '.join(unlabelled)} has no ground truth" if unlabelled else "DATASETS.TEST is empty"
+        report.add(
+            key,
+            f"there is nothing to compute the losses on, {found}",
+            mend="name labelled data sets there alone, or set it to False",
         )
 
 
@@ -117,7 +143,8 @@ def _check_official_scores(report: Report) -> None:
             "the official script comes with cityscapesScripts, which is not installed",
             mend="install it with: pip install -e .[cityscapes]",
         )
-    if not _has_official_scores(report.value("DATASETS.TEST")):
+    metas = [meta for _, meta in _known_metas(report.value("DATASETS.TEST"))]
+    if not any(meta.benchmark == "cityscapes" and meta.labelled for meta in metas):
         report.add(
             "TEST.OFFICIAL_SCORES",
             "none of DATASETS.TEST has an official script and ground truth that it could be compared with",
@@ -125,18 +152,16 @@ def _check_official_scores(report: Report) -> None:
         )
 
 
-def _has_official_scores(names: Iterable[str]) -> bool:
+def _known_metas(names: Iterable[str]) -> list[tuple[str, DatasetMeta]]:
+    """By name; the check of the data sets says what is wrong with the others."""
     from dl_lib.data import DatasetCatalog
     from dl_lib.data.errors import DataError
 
+    metas = []
     for name in names:
-        try:
-            meta = DatasetCatalog.meta(name)
-        except DataError:  # the check of the data sets says what is wrong with them
-            continue
-        if meta.benchmark == "cityscapes" and meta.labelled:
-            return True
-    return False
+        with suppress(DataError):
+            metas.append((name, DatasetCatalog.meta(name)))
+    return metas
 
 
 def _check_windows(report: Report) -> None:

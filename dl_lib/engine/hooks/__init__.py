@@ -7,6 +7,7 @@ from dl_lib.engine.hooks.early_stopping import EarlyStopping
 from dl_lib.engine.hooks.ema import UpdateEma
 from dl_lib.engine.hooks.evaluation import Evaluation
 from dl_lib.engine.hooks.log_lines import LogLines
+from dl_lib.engine.hooks.pictures import Pictures
 from dl_lib.engine.hooks.precise_bn import PreciseBN, recompute_norm_statistics
 from dl_lib.engine.hooks.progress import Progress
 from dl_lib.engine.hooks.schedule import LRSchedule
@@ -22,6 +23,7 @@ __all__ = [
     "LRSchedule",
     "LogLines",
     "PeriodicCheckpoint",
+    "Pictures",
     "PreciseBN",
     "Progress",
     "UpdateEma",

@@ -138,8 +138,7 @@ class SegmentationModel(nn.Module, ABC):
         for attention in self._attentions:
             attention.anneal(step_rate, anneal_rate=self.temp_anneal_rate)
         output = self.run(self.batch_of(batched_inputs), step_rate=step_rate)
-        labels = [inputs["sem_seg"].to(self.device, non_blocking=True) for inputs in batched_inputs]
-        losses = self._losses(output, labels, step_means=step_means)
+        losses = self._losses(output, batched_inputs, step_means=step_means)
         losses |= self.further_losses(output, step_rate=step_rate, step_means=step_means)
         return losses, {name: v.mean() for name, v in output.mflops.items()} | self.further_logged(output)
 
@@ -162,6 +161,10 @@ class SegmentationModel(nn.Module, ABC):
         """
         labels = [inputs["sem_seg"] for part in parts for inputs in part]
         return StepMeans.of(labels, loss=self.loss.cross_entropy, num_parts=len(parts), like=self.pixel_mean)
+
+    def label_losses(self, batched_inputs: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        """The losses of the labels, 0-d, in the mode in which the model is; the inputs are those of training."""
+        return self._losses(self.run(self.batch_of(batched_inputs), step_rate=0.0), batched_inputs, step_means=None)
 
     def predict_coarse(self, batched_inputs: Sequence[dict[str, Any]]) -> list[CoarsePrediction]:
         """What evaluation brings to the sizes asked for; to be called in that mode, with the same inputs.
@@ -191,8 +194,9 @@ class SegmentationModel(nn.Module, ABC):
         return pad_images(images, divisor=self.size_divisor)
 
     def _losses(
-        self, output: NetworkOutput, labels: Sequence[Tensor], *, step_means: StepMeans | None
+        self, output: NetworkOutput, batched_inputs: Sequence[dict[str, Any]], *, step_means: StepMeans | None
     ) -> dict[str, Tensor]:
+        labels = [inputs["sem_seg"].to(self.device, non_blocking=True) for inputs in batched_inputs]
         logits = self.sem_seg_head.to_input_size(output.logits)
         size, entropy = logits.shape[-2:], self.loss.cross_entropy
         target = pad_labels(labels, size=size, ignore_value=entropy.ignore_value)

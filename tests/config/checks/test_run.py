@@ -80,3 +80,19 @@ def test_a_missing_script_is_noticed_before_anything_runs(monkeypatch):
     with pytest.raises(ConfigError, match=message):
         validate_config(config("TEST.OFFICIAL_SCORES=True"), purpose="evaluation")
     validate_config(config(), purpose="evaluation")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["DATASETS.TEST=[]"], "VALIDATION_LOSS: there is nothing to compute the losses on, DATASETS.TEST is empty"),
+        (
+            ["DATASETS.TEST=[cityscapes_fine_sem_seg_val,cityscapes_fine_sem_seg_test]"],
+            "VALIDATION_LOSS: .*on, cityscapes_fine_sem_seg_test has no ground truth. Name labelled data sets",
+        ),
+        (["DATASETS.TEST=[]", "TEST.VALIDATION_LOSS=False", "PICTURES_PERIOD=5"], "PICTURES_PERIOD: pictures are of"),
+    ],
+)
+def test_validation_losses_and_pictures_need_something_to_look_at(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        validate_config(config("TEST.VALIDATION_LOSS=True", *overrides), purpose="training")
