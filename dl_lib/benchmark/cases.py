@@ -108,32 +108,39 @@ class TrainingCase(Case):
     Attributes:
         gate: whether gates look at the cell's input, or at a quarter of its sides.
         variant: memory order of the maps.
+        images: of a step.
+        side: of them, height and width, pixels.
+        checkpointed: whether the layers of the lattice are computed again instead of kept.
     """
 
     gate: Literal["full_gate", "small_gate"]
     variant: Literal["contiguous", "channels_last"]
+    images: int = TRAINING_IMAGES
+    side: int = TRAINING_SIDE
+    checkpointed: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.group}/{self.gate}/{self.variant}"
+        return f"{self.group}/{self.gate}/{self.variant}{'/checkpointed' if self.checkpointed else ''}"
 
     @property
     def group(self) -> str:
-        return f"training/{TRAINING_IMAGES}x3x{TRAINING_SIDE}x{TRAINING_SIDE}"
+        return f"training/{self.images}x3x{self.side}x{self.side}"
 
     def prepare(self, settings: Settings) -> Run:
         small, channels_last = self.gate == "small_gate", self.variant == "channels_last"
-        cfg = _config(settings, ["MODEL.GATE.SMALL_GATE", small, "MODEL.CHANNELS_LAST", channels_last])
+        switches = ("MODEL.CHANNELS_LAST", channels_last, "MODEL.ACTIVATION_CHECKPOINTING", self.checkpointed)
+        cfg = _config(settings, ["MODEL.GATE.SMALL_GATE", small, *switches])
         model = _build(cfg).train()
         optimizer = build_optimizer(cfg, model)
         build_lr_scheduler(cfg, optimizer)  # sets the first rate of the warm-up: the full one would end in infinities
-        size = (TRAINING_SIDE, TRAINING_SIDE)
+        size = (self.side, self.side)
         batch = [
             {
                 "image": _image(size, device=model.device),
                 "sem_seg": torch.randint(cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, size, device=model.device),
             }
-            for _ in range(TRAINING_IMAGES)
+            for _ in range(self.images)
         ]
 
         def run() -> float:
