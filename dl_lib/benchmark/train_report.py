@@ -37,9 +37,9 @@ def format_train_markdown(results: TrainResults, *, machine: Mapping[str, str]) 
     explanation = (
         f"Loop, data and processes: the experiment named, {results.images} images a step; medians, after a warm-up. "
         f"The loop and the bare steps take turns, {CHUNK} steps at a time, on one batch that is there already; the "
-        "trainer clips, logs, and writes metrics and TensorBoard. Memory orders and memory: the default network, 2 images "
-        "of 256x256, and 1 of the size named; peak of a fresh process, of which the idle part is interpreter and "
-        "libraries. One process has two threads, two have one each."
+        "trainer clips, logs, and writes metrics and TensorBoard. Memory orders and memory: the default network, two "
+        "images of 256x256, and one of the size named; peak of a fresh process, of which the idle part is interpreter "
+        "and libraries. One process has two threads, two have one each."
     )
     parts = ["# Training", head, explanation, "## The loop", _steps(results.loop, first="bare")]
     shares = [[workers, f"{100 * share:.1f} %"] for workers, share in results.data_shares.items()]

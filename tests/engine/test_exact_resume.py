@@ -7,7 +7,9 @@ import time
 
 import pytest
 
-from tests.engine.small_run import assert_same_run, metrics, train, train_and_die
+from dl_lib.launch import LostProcessError, ProcessRequest
+from dl_lib.launch.launch import launch
+from tests.engine.small_run import assert_same_run, final_state, metrics, train, train_and_die
 
 # A server that has imported everything forks each process: they start at once, and share no locks with the tests.
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -59,6 +61,16 @@ def test_loaders_in_other_processes_change_nothing(tmp_path, undisturbed):
     assert run(train_and_die, tmp_path, "PeriodicCheckpoint", 4, workers) == -signal.SIGKILL
     assert run(train, tmp_path, workers) == 0
     assert_same_run(tmp_path, undisturbed)
+
+
+def test_two_processes(tmp_path):
+    two = ProcessRequest(2)
+    launch(train, two, device="cpu", args=(tmp_path / "whole",))
+    with pytest.raises(LostProcessError):
+        launch(train_and_die, two, device="cpu", args=(tmp_path / "killed", "PeriodicCheckpoint", 4))
+    launch(train, two, device="cpu", args=(tmp_path / "killed",))
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+    assert len(final_state(tmp_path / "whole")["trainer"]["random_states"]) == 2
 
 
 def test_killed_at_random_moments(tmp_path, undisturbed):
