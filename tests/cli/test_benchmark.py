@@ -138,8 +138,7 @@ def test_what_runs_is_what_the_case_says(gates, variant):
 def test_training_steps_change_the_weights_and_stay_finite(monkeypatch):
     model = build("tiny", device="cpu", overrides=["MODEL.GATE.SMALL_GATE", True])
     monkeypatch.setattr(cases, "build_model", lambda cfg: model)
-    monkeypatch.setattr(cases, "TRAINING_SIDE", 128)
-    run = TrainingCase("small_gate", "contiguous").prepare(Settings("cpu", opts=TINY))
+    run = TrainingCase("small_gate", "contiguous", side=128).prepare(Settings("cpu", opts=TINY))
     before = {key: value.clone() for key, value in model.named_parameters()}
     gflops = [run() for _ in range(3)]
     after = dict(model.named_parameters())
