@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dl_lib.engine.hooks.base import Hook, is_due
-from dl_lib.engine.random_state import get_random_state, set_random_state
+from dl_lib.engine.random_state import random_state_kept
 from dl_lib.engine.writers import Writer
 
 if TYPE_CHECKING:
@@ -41,11 +41,8 @@ class Pictures(Hook):
         self._run(trainer)
 
     def _run(self, trainer: Trainer) -> None:
-        before = get_random_state()
-        try:
+        with random_state_kept():
             pictures = self._draw()
-        finally:
-            set_random_state(before)
         for writer in self._writers:
             for name, picture in pictures.items():
                 writer.write_picture(name, picture, iteration=trainer.iteration)
