@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
 import cv2
 import PIL
-from tabulate import tabulate
 
 from dl_lib.benchmark.data_measure import WARM_UP_ROUNDS, DataResults, Rate
 from dl_lib.benchmark.data_paths import PLAIN, SCALES
+from dl_lib.benchmark.report import markdown_table
 
 __all__ = ["data_results_as_dict", "format_data_markdown"]
 
@@ -79,12 +79,12 @@ def _loading_table(results: DataResults) -> str:
     for name, rate in results.loading.items():
         milliseconds = f"{1e3 * rate.median_cpu_seconds:.2f}"
         rows.append([name, milliseconds, f"{1 / rate.median_cpu_seconds:.1f}", f"{_ratio(results, rate):.2f}"])
-    return _table(rows, headers=["way", "CPU ms per sample", "samples per CPU s", "ratio"])
+    return markdown_table(rows, headers=["way", "CPU ms per sample", "samples per CPU s", "ratio"], num_names=1)
 
 
 def _decoding_table(results: DataResults) -> str:
     rows = [[name, f"{1e3 * rate.median_cpu_seconds:.2f}"] for name, rate in results.decoding.items()]
-    return _table(rows, headers=["decoder", "CPU ms per image"])
+    return markdown_table(rows, headers=["decoder", "CPU ms per image"], num_names=1)
 
 
 def _workers_table(results: DataResults) -> str:
@@ -93,7 +93,7 @@ def _workers_table(results: DataResults) -> str:
         for number, rate in rates.items():
             figures = [f"{rate.median_samples_per_second:.1f}", f"{1e3 * rate.median_cpu_seconds:.2f}"]
             rows.append([name, str(number), *figures])
-    return _table(rows, headers=["way", "workers", "samples per s", "CPU ms per sample"])
+    return markdown_table(rows, headers=["way", "workers", "samples per s", "CPU ms per sample"], num_names=1)
 
 
 def _ratio(results: DataResults, rate: Rate) -> float:
@@ -107,8 +107,3 @@ def _rate(rate: Rate) -> dict[str, Any]:
         "cpu_seconds": {"median": rate.median_cpu_seconds, "all": list(rate.cpu_seconds)},
         "samples_per_second": {"median": rate.median_samples_per_second, "all": list(rate.samples_per_second)},
     }
-
-
-def _table(rows: Sequence[Sequence[str]], *, headers: Sequence[str]) -> str:
-    align = ["left"] + ["right"] * (len(headers) - 1)
-    return tabulate(rows, headers=headers, tablefmt="github", colalign=align, disable_numparse=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from tabulate import tabulate
-
 from dl_lib.benchmark.measure import Timing
+from dl_lib.benchmark.report import markdown_table
 from dl_lib.benchmark.train_measure import CHUNK, TrainResults
 
 __all__ = ["format_train_markdown", "train_results_as_dict"]
@@ -43,13 +42,14 @@ def format_train_markdown(results: TrainResults, *, machine: Mapping[str, str]) 
     )
     parts = ["# Training", head, explanation, "## The loop", _steps(results.loop, first="bare")]
     shares = [[workers, f"{100 * share:.1f} %"] for workers, share in results.data_shares.items()]
-    parts += ["## Waiting for data", _table(shares, ["loader processes", "of a step"])]
+    parts += ["## Waiting for data", markdown_table(shares, headers=["loader processes", "of a step"], num_names=1)]
     parts += ["## Memory order", _steps(results.memory_orders, first="contiguous")]
     memory = [
         [name, f"{m.peak_mib:.0f}", f"{m.idle_mib:.0f}", f"{m.peak_mib - m.idle_mib:.0f}"]
         for name, m in results.memory.items()
     ]
-    parts += ["## Activations of the lattice", _table(memory, ["activations", "peak MiB", "idle MiB", "difference"])]
+    headers = ["activations", "peak MiB", "idle MiB", "difference"]
+    parts += ["## Activations of the lattice", markdown_table(memory, headers=headers, num_names=1)]
     parts += ["## Processes", _steps(results.processes, first="1")]
     return "\n\n".join(parts) + "\n"
 
@@ -58,9 +58,4 @@ def _steps(timings: Mapping[str, Timing], *, first: str) -> str:
     """Seconds of a step, and their ratio to those of one of them."""
     base = timings[first].median_seconds
     rows = [[name, f"{t.median_seconds:.4f}", f"{t.median_seconds / base:.3f}"] for name, t in timings.items()]
-    return _table(rows, ["", "s per step", f"ratio to {first}"])
-
-
-def _table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
-    align = ["left"] + ["right"] * (len(headers) - 1)
-    return tabulate(rows, headers=headers, tablefmt="github", colalign=align, disable_numparse=True)
+    return markdown_table(rows, headers=["", "s per step", f"ratio to {first}"], num_names=1)

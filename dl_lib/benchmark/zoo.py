@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tabulate import tabulate
 
+from dl_lib.benchmark.report import markdown_table
 from dl_lib.config import CfgNode, ConfigError
 from dl_lib.modeling import build_model
 from dl_lib.modeling.meta_arch.base import SegmentationModel
@@ -114,7 +114,7 @@ def format_zoo(entries: Sequence[ZooEntry], *, size: tuple[int, int], machine: M
         ]
         for entry in entries
     ]
-    table = tabulate(rows, headers=headers, tablefmt="github", colalign=["left"] + ["right"] * 5, disable_numparse=True)
+    table = markdown_table(rows, headers=headers, num_names=1)
     return f"{table}\n\n" + "\n".join(f"- {name}: {value}" for name, value in machine.items()) + "\n"
 
 

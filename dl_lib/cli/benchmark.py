@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import json
 import os
 import platform
 import sys
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dl_lib.benchmark.machine import TUNED_ALLOCATOR, describe_machine
+from dl_lib.cli.benchmark_files import print_and_write
 from dl_lib.cli.errors import user_errors
 from dl_lib.cli.words import list_of_sizes, list_of_words, positive
-from dl_lib.utils.files import write_atomically
 from dl_lib.utils.names import nearest_names
 
 if TYPE_CHECKING:
@@ -53,10 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         machine = describe_machine(device)
         markdown = format_markdown(results, machine=machine, opts=arguments.opts)
         values = results_as_dict(results, machine=machine, opts=arguments.opts)
-    print(markdown)
-    write_atomically(arguments.output / "benchmark.md", markdown)
-    write_atomically(arguments.output / "benchmark.json", json.dumps(values, indent=2) + "\n")
-    print(f"benchmark.md and benchmark.json are in {arguments.output.absolute()}")
+    print_and_write(markdown, values, folder=arguments.output, name="benchmark")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from dl_lib.benchmark.machine import describe_machine
+from dl_lib.cli.benchmark_files import print_and_write
 from dl_lib.cli.errors import user_errors
 from dl_lib.cli.words import list_of_numbers, list_of_sizes, positive
-from dl_lib.utils.files import write_atomically
 
 __all__ = ["main"]
 
@@ -31,10 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         machine = describe_machine("cpu")
         markdown = format_data_markdown(results, machine=machine)
         values = data_results_as_dict(results, machine=machine)
-    print(markdown)
-    write_atomically(arguments.output / "benchmark_data.md", markdown)
-    write_atomically(arguments.output / "benchmark_data.json", json.dumps(values, indent=2) + "\n")
-    print(f"benchmark_data.md and benchmark_data.json are in {arguments.output.absolute()}")
+    print_and_write(markdown, values, folder=arguments.output, name="benchmark_data")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from dl_lib.benchmark.machine import describe_machine
 from dl_lib.cli.benchmark import restart_with_tuned_allocator
+from dl_lib.cli.benchmark_files import print_and_write
 from dl_lib.cli.errors import user_errors
 from dl_lib.cli.words import list_of_words, positive
-from dl_lib.utils.files import write_atomically
 
 __all__ = ["main"]
 
@@ -36,10 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         machine = describe_machine(device)
         markdown = format_layer_markdown(timings, machine=machine)
         values = layer_results_as_dict(timings, machine=machine)
-    print(markdown)
-    write_atomically(arguments.output / "benchmark_layers.md", markdown)
-    write_atomically(arguments.output / "benchmark_layers.json", json.dumps(values, indent=2) + "\n")
-    print(f"benchmark_layers.md and benchmark_layers.json are in {arguments.output.absolute()}")
+    print_and_write(markdown, values, folder=arguments.output, name="benchmark_layers")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from dl_lib.benchmark.machine import describe_machine
+from dl_lib.cli.benchmark_files import print_and_write
 from dl_lib.cli.errors import user_errors
 from dl_lib.cli.experiment import load_experiment, register_parts
 from dl_lib.cli.words import positive
-from dl_lib.utils.files import write_atomically
 
 __all__ = ["main"]
 
@@ -31,10 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         machine["memory of one image of"] = f"{arguments.memory_side}x{arguments.memory_side}"
         markdown = format_train_markdown(results, machine=machine)
         values = train_results_as_dict(results, machine=machine)
-    print(markdown)
-    write_atomically(arguments.output / "benchmark_train.md", markdown)
-    write_atomically(arguments.output / "benchmark_train.json", json.dumps(values, indent=2) + "\n")
-    print(f"benchmark_train.md and benchmark_train.json are in {arguments.output.absolute()}")
+    print_and_write(markdown, values, folder=arguments.output, name="benchmark_train")
 
 
 def _parser() -> argparse.ArgumentParser:
