@@ -96,14 +96,22 @@ def test_a_training_step_is_the_published_one(kind):
         assert state[ours[key]].double().norm().item() == pytest.approx(norm, rel=1e-9), key
 
 
-@pytest.mark.parametrize("name", ["rexnet_100", "rexnet_130"])
-def test_timms_weights_load_and_give_its_logits(name):
-    theirs = timm.create_model(name).double().eval()
-    model = ReXNetClassifier(width=int(name[-3:]) / 100).double().eval()
+@pytest.mark.parametrize("width", [100, 130, 150, 200, 300])
+def test_timms_weights_load_and_give_its_logits_and_gradients(width):
+    theirs = timm.create_model(f"rexnet_{width}", drop_rate=0.0).double().eval()
+    with torch.device("meta"):
+        model = ReXNetClassifier(width=width / 100, dropout=0.0)
+    model = model.double().to_empty(device="cpu").eval()
     load_weights(model, theirs.state_dict(), path="timm")
-    x = torch.randn(1, 3, 65, 97, dtype=torch.float64)
+    x = torch.randn(2, 3, 31, 33, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(model(x), theirs(x), rtol=1e-10, atol=1e-10)
+    for one in (model, theirs):
+        one.train()(x).square().mean().backward()
+    names = translate_classifier(dict(theirs.named_parameters())).original_names
+    others = {key: p.grad.norm() for key, p in theirs.named_parameters()}
+    for key, p in model.named_parameters():
+        torch.testing.assert_close(p.grad.norm(), others[names[key]], rtol=1e-7, atol=1e-9, msg=key)
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
