@@ -6,7 +6,7 @@ import re
 
 from dl_lib.config.checks.norms import check_squeeze_norm
 from dl_lib.config.checks.report import Interval, Report
-from dl_lib.config.checks.static_model import STATIC_MODEL, check_static_model
+from dl_lib.config.checks.static_model import STATIC_MODEL, check_static_model, static_coarsest_stride
 from dl_lib.utils.names import nearest_names
 
 __all__ = ["check_model", "coarsest_stride"]
@@ -55,7 +55,7 @@ def check_model(report: Report) -> None:
 def coarsest_stride(report: Report) -> int | None:
     """Stride of the coarsest cell or feature, to whose multiples images are padded; None where it is not known."""
     if report.value("MODEL.META_ARCHITECTURE") == STATIC_MODEL:
-        return report.value("MODEL.BACKBONE.OUTPUT_STRIDE") or None  # 0 is noted elsewhere
+        return static_coarsest_stride(report)
     if report.value("MODEL.BACKBONE.NAME") != ROUTED_BACKBONE:
         return None
     from dl_lib.modeling.dynamic.lattice import Lattice

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -28,7 +28,8 @@ class Backbone(nn.Module, ABC):
     Args:
         output_shapes: of each feature, by its name, finest first. On sides that a stride does not divide, maps have
             H / stride rounded up.
-        stages: what makes each of the features from the one before, by the feature's name: names of submodules.
+        stages: what makes each of the features from the one before, by the feature's name: names of submodules. The
+            last of them may be missing when `forward` runs (see `shorten`).
     """
 
     def __init__(self, output_shapes: Mapping[str, ShapeSpec], *, stages: Mapping[str, Sequence[str]]) -> None:
@@ -45,16 +46,37 @@ class Backbone(nn.Module, ABC):
         """Sides that this divides give maps that lie upon one another."""
         return max(shape.stride for shape in self.output_shapes.values())
 
+    def shorten(self, features: Collection[str]) -> None:
+        """Leaves out what comes after the last of these features: it would cost time, and have no gradients.
+
+        Args:
+            features: those that something looks at; the ones before the last of them remain, too.
+
+        Raises:
+            ConfigError: if there is no such feature.
+        """
+        for name in features:
+            self._check_stage(name)
+        names = list(self._stages)
+        for name in names[1 + max(map(names.index, features)) :]:
+            del self.output_shapes[name]
+            for path in reversed(self._stages.pop(name)):
+                parent, _, child = path.rpartition(".")
+                del self.get_submodule(parent)._modules[child]
+
     def stage(self, name: str) -> Iterator[tuple[str, nn.Module]]:
         """All modules of a stage with their names in this backbone.
 
         Raises:
             ConfigError: if there is no such stage.
         """
+        self._check_stage(name)
+        for prefix in self._stages[name]:
+            yield from self.get_submodule(prefix).named_modules(prefix=prefix)
+
+    def _check_stage(self, name: str) -> None:
         if name not in self._stages:
             raise ConfigError(
                 f"{type(self).__name__} has no stage of this name; {nearest_names(name, self._stages)}. "
                 f"Received: stage={name!r}"
             )
-        for prefix in self._stages[name]:
-            yield from self.get_submodule(prefix).named_modules(prefix=prefix)

@@ -38,7 +38,8 @@ class SemanticSegmentor(SegmentationModel):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        backbone = BACKBONE_REGISTRY.get(cfg.MODEL.BACKBONE.NAME)(cfg)
+        backbone: Backbone = BACKBONE_REGISTRY.get(cfg.MODEL.BACKBONE.NAME)(cfg)
+        backbone.shorten([*cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES, *cfg.MODEL.AUXILIARY_HEADS.IN_FEATURES])
         head = SEM_SEG_HEADS_REGISTRY.get(cfg.MODEL.SEM_SEG_HEAD.NAME)(cfg, backbone.output_shapes)
         return {
             "backbone": backbone,
