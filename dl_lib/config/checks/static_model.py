@@ -10,13 +10,6 @@ __all__ = ["STATIC_MODEL", "check_static_model", "static_coarsest_stride", "stat
 STATIC_MODEL, ROUTED_MODEL, ROUTED_BACKBONE = "SemanticSegmentor", "DynamicNet4Seg", "DynamicNetwork"
 STAGES = ("MODEL.BACKBONE.FROZEN_STAGES", "MODEL.CONV.STAGES")
 REXNETS = ("rexnet", "rexnet_lite")
-ONLY_ROUTED = {  # key -> what it is about
-    "MODEL.BUDGET.CONSTRAIN": "a budget is about routes",
-    "MODEL.COMPILE": "only the lattice is compiled",
-    "MODEL.ACTIVATION_CHECKPOINTING": "only the lattice's layers are computed twice",
-}
-
-
 HEADS_OF_FINEST = ("SemSegDecoderHead", "SemanticFPNHead", "ASPPHead")  # predict at the first of their features
 LOOKED_AT = ("MODEL.SEM_SEG_HEAD.IN_FEATURES", "MODEL.AUXILIARY_HEADS.IN_FEATURES")
 
@@ -36,9 +29,8 @@ def check_static_model(report: Report) -> None:
     if backbone == ROUTED_BACKBONE:
         report.add("MODEL.META_ARCHITECTURE", f"{backbone} is a routed network", expected=ROUTED_MODEL)
         return
-    for key, why in ONLY_ROUTED.items():
-        if report.value(key):
-            report.add(key, f"{why}, and {STATIC_MODEL} has none", expected="False")
+    if report.value("MODEL.BUDGET.CONSTRAIN"):
+        report.add("MODEL.BUDGET.CONSTRAIN", f"a budget is about routes, and {STATIC_MODEL} has none", expected="False")
     _check_features(report)
     _check_conv(report)
     _check_backbone(report, backbone=backbone)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from dl_lib.config import ConfigError
 from dl_lib.layers import ShapeSpec
+from dl_lib.modeling.dynamic.recomputing import recomputed
 from dl_lib.utils.names import nearest_names
 
 __all__ = ["FEATURES", "OUTPUT_STRIDES", "Backbone", "feature_stride"]
@@ -25,6 +27,9 @@ def feature_stride(name: str, *, output_stride: int) -> int:
 class Backbone(nn.Module, ABC):
     """Images to features by a fixed route; called with images (B, 3, H, W) of any size.
 
+    A subclass runs its blocks by `run_block`. With `recomputes` set, in training, what goes on inside a block is then
+    computed a second time for its gradients instead of being kept.
+
     Args:
         output_shapes: of each feature, by its name, finest first. On sides that a stride does not divide, maps have
             H / stride rounded up.
@@ -35,11 +40,19 @@ class Backbone(nn.Module, ABC):
     def __init__(self, output_shapes: Mapping[str, ShapeSpec], *, stages: Mapping[str, Sequence[str]]) -> None:
         super().__init__()
         self.output_shapes = dict(output_shapes)
+        self.recomputes = False
         self._stages = {name: tuple(modules) for name, modules in stages.items()}
 
     @abstractmethod
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """The features by their names, finest first."""
+
+    def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
+        """A block's output for maps (B, C, H, W)."""
+        is_leaf = next(block.children(), None) is None  # nothing of it would be saved, and it may work in place
+        if is_leaf or not (self.recomputes and torch.is_grad_enabled()):
+            return block(x)
+        return recomputed(block, x, modules=[block])
 
     @property
     def size_divisor(self) -> int:

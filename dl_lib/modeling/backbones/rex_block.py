@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dl_lib.layers import drop_path, make_norm
 from dl_lib.modeling.backbones.rexnet_plan import BlockPlan
 
-__all__ = ["RexBlock", "conv_norm"]
+__all__ = ["RexBlock", "SqueezeExcitation", "conv_norm"]
 
 
 def conv_norm(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
@@ -26,6 +27,8 @@ def recomputed(function: Callable[..., Result], *arguments: Any, modules: Sequen
         arguments: of the function.
         modules: those that run in it, whose running statistics the second time leaves alone.
     """
+    if torch.compiler.is_compiling():  # a compiled graph changes statistics once, whatever it computes twice
+        return checkpoint(function, *arguments, use_reentrant=False)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _statistics_kept(modules)

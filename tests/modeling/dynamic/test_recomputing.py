@@ -1,13 +1,17 @@
 """Layers that are computed twice, and layers that are compiled, learn what the others do."""
 
+import copy
 import functools
 
 import pytest
 import torch
+from torch import nn
 
 from dl_lib.config import get_cfg
 from dl_lib.modeling import build_model
+from dl_lib.modeling.dynamic.recomputing import recomputed
 from tests.live_memory import LiveMemory
+from tests.modeling.steps import batch_of, two_steps
 from tests.published import SETTINGS
 
 OVERRIDES = [*SETTINGS["tiny"], "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.NORM", "BN", "MODEL.SEM_SEG_HEAD.NORM", "BN"]
@@ -20,31 +24,6 @@ def model_of(*overrides):
     return build_model(cfg).double().train()
 
 
-def batch_of(seed, *, side=64):
-    torch.manual_seed(seed)
-    return [
-        {
-            "image": torch.randint(0, 256, (3, side, side), dtype=torch.uint8),
-            "sem_seg": torch.randint(0, 19, (side,) * 2),
-        }
-        for _ in range(2)
-    ]
-
-
-def two_steps(model):
-    """Losses, costs, and the state after two steps; drop path draws from the same numbers each time."""
-    seen = []
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for step in range(2):
-        batch = batch_of(step)
-        losses, flops = model(batch, step_rate=0.4 + 0.1 * step)
-        optimizer.zero_grad()
-        sum(losses.values()).backward()
-        optimizer.step()
-        seen.append({**losses, **flops})
-    return seen, model.state_dict()
-
-
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch asks for it itself
 @pytest.mark.parametrize("key", ["MODEL.ACTIVATION_CHECKPOINTING", "MODEL.COMPILE"])
 def test_a_training_is_the_same(key, monkeypatch):
@@ -54,6 +33,18 @@ def test_a_training_is_the_same(key, monkeypatch):
     seen, state = two_steps(model_of(key, True))
     torch.testing.assert_close(seen, expected_seen, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(state, expected_state, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_a_compiled_graph_counts_a_batch_once_too():
+    torch.manual_seed(0)
+    part = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).double()
+    same, x = copy.deepcopy(part), torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    part(x).square().mean().backward()
+    compiled = torch.compile(lambda x: recomputed(same, x, modules=[same]), backend="aot_eager", fullgraph=True)
+    compiled(x).square().mean().backward()
+    torch.testing.assert_close(same.state_dict(), part.state_dict())
+    torch.testing.assert_close([p.grad for p in same.parameters()], [p.grad for p in part.parameters()])
 
 
 def test_recomputing_saves_memory():
