@@ -73,7 +73,7 @@ class Backbone(nn.Module, ABC):
         names = list(self._stages)
         for name in names[1 + max(map(names.index, features)) :]:
             del self.output_shapes[name]
-            for path in reversed(self._stages.pop(name)):
+            for path in self._stages.pop(name):
                 parent, _, child = path.rpartition(".")
                 del self.get_submodule(parent)._modules[child]
 

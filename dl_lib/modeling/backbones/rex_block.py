@@ -11,7 +11,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from dl_lib.layers import drop_path, make_norm
+from dl_lib.layers import conv2d, drop_path, make_norm
 from dl_lib.modeling.backbones.rexnet_plan import BlockPlan
 
 __all__ = ["RexBlock", "SqueezeExcitation", "conv_norm"]
@@ -32,16 +32,7 @@ def conv_norm(
 
     The kernels start from the normal distribution with variance 2 / fan-out of each group (as timm's ReXNet).
     """
-    conv = nn.Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride=stride,
-        padding=dilation * (kernel_size // 2),
-        dilation=dilation,
-        groups=groups,
-        bias=False,
-    )
+    conv = conv2d(in_channels, out_channels, kernel_size, stride=stride, dilation=dilation, groups=groups)
     nn.init.normal_(conv.weight, std=(2 * groups / (kernel_size**2 * out_channels)) ** 0.5)
     parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv, norm=make_norm(norm, out_channels))
     if act is not None:
