@@ -52,7 +52,7 @@ from dl_lib.utils.logger import setup_logger
 __all__ = ["DefaultTrainer", "build_configured_model", "default_setup", "seed_everything"]
 
 _DEFAULT_OUTPUT_DIR = "output/run"
-_GROUP_SETTINGS = ("initial_lr", "weight_decay", "momentum")
+_NO_SETTINGS = ("params", "lr")  # in a group of the optimizer; the schedule sets the second
 
 _log = logging.getLogger(__name__)
 
@@ -226,7 +226,8 @@ class DefaultTrainer(Trainer):
         if resume and not goes_on:
             _log.warning("there is no checkpoint to go on from: the training starts. Received: %s", self._folder)
         present = [
-            {name: group[name] for name in _GROUP_SETTINGS if name in group} for group in self.optimizer.param_groups
+            {name: value for name, value in group.items() if name not in _NO_SETTINGS}
+            for group in self.optimizer.param_groups
         ]
         self.checkpointer.resume_or_load(
             self.cfg.MODEL.WEIGHTS,
@@ -259,7 +260,7 @@ class DefaultTrainer(Trainer):
         """Training samples used up by all processes, over all runs: the place in the sampler's stream."""
         return self._samples_before + (self.iteration - self.start_iteration) * self.cfg.SOLVER.IMS_PER_BATCH
 
-    def _apply(self, settings: Sequence[Mapping[str, float]]) -> None:
+    def _apply(self, settings: Sequence[Mapping[str, Any]]) -> None:
         """Undoes that a loaded optimizer and its schedule bring settings of their own."""
         self.scheduler.base_lrs = [group["initial_lr"] for group in settings]
         factors = [factor(self.scheduler.last_epoch) for factor in self.scheduler.lr_lambdas]

@@ -59,6 +59,7 @@ def check_run(report: Report) -> None:
     if report.trains:
         _check_batch(report)
         _check_evaluation(report)
+        _check_pictures(report)
         _check_validation_loss(report)
         _check_checkpoints(report)
 
@@ -87,11 +88,25 @@ def _check_evaluation(report: Report) -> None:
             "there is nothing to evaluate on, DATASETS.TEST is empty",
             mend="name a data set there, or set the period to 0",
         )
-    if report.value("PICTURES_PERIOD") > 0 and not report.value("DATASETS.TEST"):
+
+
+def _check_pictures(report: Report) -> None:
+    period = report.value("PICTURES_PERIOD")
+    if period <= 0:
+        return
+    if not report.value("DATASETS.TEST"):
         report.add(
             "PICTURES_PERIOD",
             "pictures are of the first sample of DATASETS.TEST, which is empty",
             mend="name a data set there, or set the period to 0",
+        )
+    log_period = max(1, int(report.value("LOG_PERIOD")))  # a wrong one has a line of its own
+    if period % log_period:
+        report.add(
+            "PICTURES_PERIOD",
+            "a run that goes on makes what is in TensorBoard anew from its last scalars on, and pictures that "
+            "came between two of them would be gone",
+            expected=f"a multiple of LOG_PERIOD={log_period}",
         )
 
 

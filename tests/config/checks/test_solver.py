@@ -79,6 +79,7 @@ def test_sound_configurations_pass(overrides):
         (WATCHING[:1], ["METRIC: nothing gives scores during the training. Name a data set in DATASETS.TEST and set"]),
         ([*WATCHING[:1], "DATASETS.TEST=[]"], ["METRIC: nothing gives scores during the training"]),
         (["PICTURES_PERIOD=-1"], ["PICTURES_PERIOD: out of range"]),
+        (["PICTURES_PERIOD=50", "LOG_PERIOD=20"], ["would be gone. Expected a multiple of LOG_PERIOD=20"]),
     ],
 )
 def test_each_mistake_is_named_with_its_key_and_value(overrides, parts):
