@@ -16,6 +16,7 @@ from torch import nn
 from dl_lib.checkpoint import Checkpointer
 from dl_lib.config import CfgNode, ConfigError, expand_paths, write_config
 from dl_lib.data.build import build_train_loader
+from dl_lib.engine.agreement import check_same_start
 from dl_lib.engine.distributed import wrap_distributed
 from dl_lib.engine.ema import ModelEma
 from dl_lib.engine.environment import describe_environment, library_versions
@@ -221,6 +222,9 @@ class DefaultTrainer(Trainer):
 
         Args:
             resume: whether to go on, if there is a checkpoint.
+
+        Raises:
+            CheckpointError: if what there is cannot be loaded, or the processes have found different things.
         """
         goes_on = resume and self.checkpointer.has_checkpoint()
         if resume and not goes_on:
@@ -235,6 +239,7 @@ class DefaultTrainer(Trainer):
             may_lack=self.cfg.MODEL.WEIGHTS_MAY_LACK,
             may_also_hold=self.cfg.MODEL.WEIGHTS_MAY_ALSO_HOLD,
         )
+        check_same_start(comm.unwrap(self.model), iteration=self.start_iteration, folder=self.cfg.OUTPUT_DIR)
         if goes_on:
             self._apply(present)
             _log.info("going on after iteration %d of %d", self.start_iteration, self.max_iter)
