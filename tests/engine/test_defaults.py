@@ -12,11 +12,12 @@ from torch.utils.data import Subset
 
 from dl_lib.checkpoint import CheckpointError
 from dl_lib.checkpoint.resume_check import ContradictionError
-from dl_lib.config import ConfigError, get_cfg, validate_config
+from dl_lib.config import ConfigError, get_cfg
 from dl_lib.data import DatasetCatalog
 from dl_lib.engine import DefaultTrainer, TrainingInterrupted, build_configured_model, default_setup
 from dl_lib.engine.defaults import seed_everything
 from dl_lib.engine.hooks import LRSchedule
+from dl_lib.validation import validate_config
 from tests.engine.small_run import TIMES
 from tests.engine.toys import At, logging_as_before
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from dl_lib.checkpoint.weights import load_weights
-from dl_lib.config import ConfigError, get_cfg, validate_config
+from dl_lib.config import ConfigError, get_cfg
 from dl_lib.evaluation.inference.passes import MultiPassModel
 from dl_lib.modeling import build_model
 from dl_lib.modeling.backbones.rexnet_classifier import ReXNetClassifier
+from dl_lib.validation import validate_config
 
 STATIC = [
     *("MODEL.META_ARCHITECTURE", "SemanticSegmentor", "MODEL.BACKBONE.NAME", "rexnet"),

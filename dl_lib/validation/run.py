@@ -6,14 +6,12 @@ import math
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
-from dl_lib.config.checks.model import coarsest_stride
-from dl_lib.config.checks.report import Interval, Report
-from dl_lib.config.checks.solver import SCORE_MODES, check_solver
-
-if TYPE_CHECKING:
-    from dl_lib.data import DatasetMeta
+from dl_lib.data import DatasetCatalog, DatasetMeta
+from dl_lib.data.errors import DataError
+from dl_lib.validation.model import coarsest_stride
+from dl_lib.validation.report import Interval, Report
+from dl_lib.validation.solver import SCORE_MODES, check_solver
 
 __all__ = ["check_run"]
 
@@ -169,9 +167,6 @@ def _check_official_scores(report: Report) -> None:
 
 def _known_metas(names: Iterable[str]) -> list[tuple[str, DatasetMeta]]:
     """By name; the check of the data sets says what is wrong with the others."""
-    from dl_lib.data import DatasetCatalog
-    from dl_lib.data.errors import DataError
-
     metas = []
     for name in names:
         with suppress(DataError):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dl_lib.config.checks.norms import check_squeeze_norm
-from dl_lib.config.checks.report import Report
+from dl_lib.layers import NORMS
+from dl_lib.modeling.backbones.base import FEATURES, OUTPUT_STRIDES
+from dl_lib.modeling.backbones.torchvision_nets import TORCHVISION_NETS
+from dl_lib.modeling.conv_replacement import CONV_TYPES
+from dl_lib.validation.norms import check_squeeze_norm
+from dl_lib.validation.report import Report
 
 __all__ = ["STATIC_MODEL", "check_static_model"]
 
@@ -19,8 +23,6 @@ ONLY_ROUTED = {  # key -> what it is about
 
 def check_static_model(report: Report) -> None:
     """Note what is wrong with a static network; and a static backbone in a routed model."""
-    from dl_lib.modeling.backbones.torchvision_nets import TORCHVISION_NETS
-
     backbone = report.value("MODEL.BACKBONE.NAME")
     architecture = report.value("MODEL.META_ARCHITECTURE")
     if architecture == ROUTED_MODEL and backbone in (*REXNETS, *TORCHVISION_NETS):
@@ -41,8 +43,6 @@ def check_static_model(report: Report) -> None:
 
 
 def _check_features(report: Report) -> None:
-    from dl_lib.modeling.backbones.base import FEATURES
-
     for key in ("MODEL.SEM_SEG_HEAD.IN_FEATURES", "MODEL.AUXILIARY_HEADS.IN_FEATURES", *STAGES):
         names = list(report.value(key))
         if names != [name for name in FEATURES if name in names]:
@@ -57,8 +57,6 @@ def _check_features(report: Report) -> None:
 
 
 def _check_conv(report: Report) -> None:
-    from dl_lib.modeling.conv_replacement import CONV_TYPES
-
     stages, conv_type = report.value("MODEL.CONV.STAGES"), report.value("MODEL.CONV.TYPE")
     if stages:
         report.one_of("MODEL.CONV.TYPE", CONV_TYPES, what="type of convolution")
@@ -67,10 +65,6 @@ def _check_conv(report: Report) -> None:
 
 
 def _check_backbone(report: Report, *, backbone: str) -> None:
-    from dl_lib.layers import NORMS
-    from dl_lib.modeling.backbones.base import OUTPUT_STRIDES
-    from dl_lib.modeling.backbones.torchvision_nets import TORCHVISION_NETS
-
     net = TORCHVISION_NETS.get(backbone)
     strides = OUTPUT_STRIDES if net is None else net.output_strides
     if report.value("MODEL.BACKBONE.OUTPUT_STRIDE") not in strides:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from dl_lib.config import ConfigError, get_cfg, validate_config
+from dl_lib.config import ConfigError, get_cfg
+from dl_lib.validation import validate_config
 
 GROUPS = "SOLVER.OPTIMIZER.GROUPS"
 STEPS = "SOLVER.LR_SCHEDULER.STEPS"

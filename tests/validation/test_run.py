@@ -2,8 +2,8 @@
 
 import pytest
 
-from dl_lib.config import ConfigError, get_cfg, validate_config
-from dl_lib.config.checks import run
+from dl_lib.config import ConfigError, get_cfg
+from dl_lib.validation import run, validate_config
 
 
 def config(*overrides):
