@@ -8,12 +8,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
-from dl_lib.config import CfgNode, ConfigError, Purpose, apply_overrides, expand_paths, get_cfg, validate_config
+from dl_lib.config import CfgNode, ConfigError, apply_overrides, expand_paths, get_cfg
 from dl_lib.utils.files import CONFIG_NAME, LAST_CHECKPOINT_NAME, write_atomically
 from dl_lib.utils.names import nearest_names
+
+if TYPE_CHECKING:
+    from dl_lib.validation import Purpose
 
 __all__ = [
     "Experiment",
@@ -64,6 +68,8 @@ def load_experiment(
         ConfigError: if a file is missing or the configuration cannot be used.
     """
     experiment = read_experiment(config_file, opts)
+    from dl_lib.validation import validate_config  # imports torch, which a misspelt key need not wait for
+
     validate_config(experiment.cfg, world_size=world_size, purpose=purpose)
     return experiment
 

@@ -193,7 +193,7 @@ _C.TEST.PRECISE_BN.NUM_ITER = 200  # from so many training batches
 _C.OUTPUT_DIR = ""  # the run's folder; "" means ./output/<name of the playground folder or config file>
 _C.SEED = 0  # of every random generator; -1 draws one and logs it
 _C.LOG_PERIOD = 20  # a line of metrics every so many iterations
-_C.PICTURES_PERIOD = 0  # TensorBoard: a test image with prediction and route every so many iterations; 0 for none
+_C.PICTURES_PERIOD = 0  # TensorBoard: a test image, prediction, route; iterations, a multiple of LOG_PERIOD; 0: none
 
 # A line in an old config that means nothing any more: costs are measured at the size of each input.
 _C.register_deprecated_key("INPUT.FIX_SIZE_FOR_FLOPS")

@@ -16,6 +16,7 @@ from torch import nn
 from dl_lib.checkpoint import Checkpointer
 from dl_lib.config import CfgNode, ConfigError, expand_paths, write_config
 from dl_lib.data.build import build_train_loader
+from dl_lib.engine.agreement import check_same_start
 from dl_lib.engine.distributed import wrap_distributed
 from dl_lib.engine.ema import ModelEma
 from dl_lib.engine.environment import describe_environment, library_versions
@@ -52,7 +53,7 @@ from dl_lib.utils.logger import setup_logger
 __all__ = ["DefaultTrainer", "build_configured_model", "default_setup", "seed_everything"]
 
 _DEFAULT_OUTPUT_DIR = "output/run"
-_GROUP_SETTINGS = ("initial_lr", "weight_decay", "momentum")
+_NO_SETTINGS = ("params", "lr")  # in a group of the optimizer; the schedule sets the second
 
 _log = logging.getLogger(__name__)
 
@@ -221,12 +222,16 @@ class DefaultTrainer(Trainer):
 
         Args:
             resume: whether to go on, if there is a checkpoint.
+
+        Raises:
+            CheckpointError: if what there is cannot be loaded, or the processes have found different things.
         """
         goes_on = resume and self.checkpointer.has_checkpoint()
         if resume and not goes_on:
             _log.warning("there is no checkpoint to go on from: the training starts. Received: %s", self._folder)
         present = [
-            {name: group[name] for name in _GROUP_SETTINGS if name in group} for group in self.optimizer.param_groups
+            {name: value for name, value in group.items() if name not in _NO_SETTINGS}
+            for group in self.optimizer.param_groups
         ]
         self.checkpointer.resume_or_load(
             self.cfg.MODEL.WEIGHTS,
@@ -234,6 +239,7 @@ class DefaultTrainer(Trainer):
             may_lack=self.cfg.MODEL.WEIGHTS_MAY_LACK,
             may_also_hold=self.cfg.MODEL.WEIGHTS_MAY_ALSO_HOLD,
         )
+        check_same_start(comm.unwrap(self.model), iteration=self.start_iteration, folder=self.cfg.OUTPUT_DIR)
         if goes_on:
             self._apply(present)
             _log.info("going on after iteration %d of %d", self.start_iteration, self.max_iter)
@@ -259,7 +265,7 @@ class DefaultTrainer(Trainer):
         """Training samples used up by all processes, over all runs: the place in the sampler's stream."""
         return self._samples_before + (self.iteration - self.start_iteration) * self.cfg.SOLVER.IMS_PER_BATCH
 
-    def _apply(self, settings: Sequence[Mapping[str, float]]) -> None:
+    def _apply(self, settings: Sequence[Mapping[str, Any]]) -> None:
         """Undoes that a loaded optimizer and its schedule bring settings of their own."""
         self.scheduler.base_lrs = [group["initial_lr"] for group in settings]
         factors = [factor(self.scheduler.last_epoch) for factor in self.scheduler.lr_lambdas]

@@ -11,14 +11,16 @@ from fvcore.common.param_scheduler import CosineParamScheduler, PolynomialDecayP
 from torch import nn
 
 from dl_lib.config import CfgNode
-from dl_lib.config.checks.solver import LR_SCHEDULERS, OPTIMIZERS
 from dl_lib.modeling.dynamic.gate import SoftGate
 from dl_lib.solver.group_rules import read_group_rules
 from dl_lib.solver.groups import group_parameters
 from dl_lib.solver.schedule import Shape, multi_step_factor, one_cycle_factor, scheduled_factor
 from dl_lib.utils.names import nearest_names
 
-__all__ = ["build_lr_scheduler", "build_optimizer"]
+__all__ = ["LR_SCHEDULERS", "OPTIMIZERS", "build_lr_scheduler", "build_optimizer"]
+
+OPTIMIZERS = ("SGD", "AdamW")
+LR_SCHEDULERS = ("PolyLR", "CosineLR", "MultiStepLR", "OneCycleLR")
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dl_lib.config import get_cfg, validate_config
+from dl_lib.config import get_cfg
+from dl_lib.validation import validate_config
 
 ROOT = Path(__file__).parents[2]
 PLAYGROUND = ROOT / "playground"

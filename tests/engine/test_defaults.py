@@ -12,11 +12,12 @@ from torch.utils.data import Subset
 
 from dl_lib.checkpoint import CheckpointError
 from dl_lib.checkpoint.resume_check import ContradictionError
-from dl_lib.config import ConfigError, get_cfg, validate_config
+from dl_lib.config import ConfigError, get_cfg
 from dl_lib.data import DatasetCatalog
 from dl_lib.engine import DefaultTrainer, TrainingInterrupted, build_configured_model, default_setup
 from dl_lib.engine.defaults import seed_everything
 from dl_lib.engine.hooks import LRSchedule
+from dl_lib.validation import validate_config
 from tests.engine.small_run import TIMES
 from tests.engine.toys import At, logging_as_before
 
@@ -157,6 +158,17 @@ def test_a_run_that_goes_on_takes_the_present_settings_and_says_which_are_new(tm
     rates = sorted({group["initial_lr"] for group in groups})
     assert rates == [0.02, 0.05]
     assert trainer.events.latest("learning_rate") == pytest.approx(0.02 * (1 - 5 / 6) ** 0.9, rel=1e-12)
+
+
+def test_adamw_too_goes_on_with_the_present_settings(tmp_path):
+    adamw = {**LIGHT, "SOLVER.OPTIMIZER.NAME": "AdamW"}
+    with pytest.raises(TrainingInterrupted):
+        run(tmp_path, stop_after=1, **adamw)
+    new = {"SOLVER.OPTIMIZER.BETAS": [0.8, 0.99], "SOLVER.OPTIMIZER.EPS": 1e-6}
+    trainer = DefaultTrainer(small_config(tmp_path, **adamw, **new))
+    trainer.resume_or_load(resume=True)
+    assert {(tuple(group["betas"]), group["eps"]) for group in trainer.optimizer.param_groups} == {((0.8, 0.99), 1e-6)}
+    assert all(trainer.optimizer.state[p]["step"] == 1 for p in trainer.model.parameters())
 
 
 def test_a_run_that_would_go_on_with_another_network_is_refused_with_all_differences(tmp_path):

@@ -17,14 +17,20 @@ class Killed(Exception):
     pass
 
 
-def train(folder, *, scores=SCORES, extra=(), metric=METRIC, **settings):
+def train(folder, *, scores=SCORES, extra=(), metric=METRIC, evaluated=None, **settings):
     """Evaluates every 2 iterations up to 14, saves every 3; goes on where the folder's run was."""
+    evaluated = [] if evaluated is None else evaluated
+
+    def evaluate():
+        evaluated.append(trainer.iteration)
+        return {METRIC: scores[trainer.iteration], "toy/pACC": 0.9}
+
     model = LeastSquares()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     trainer = Trainer(model, (), optimizer, max_iter=14)
     checkpointer = Checkpointer(model, folder, trainer=trainer, optimizer=optimizer)
     stopping = EarlyStopping(metric=metric, **{"mode": "max", "patience": 2, "min_delta": 0.0, **settings})
-    evaluation = Evaluation(lambda: {METRIC: scores[trainer.iteration], "toy/pACC": 0.9}, period=2)
+    evaluation = Evaluation(evaluate, period=2)
     trainer.hooks = [PeriodicCheckpoint(checkpointer, period=3), evaluation, stopping, *extra]
     checkpointer.resume_or_load("")
     trainer.loader = batches_from(trainer.iteration)
@@ -43,7 +49,9 @@ def train(folder, *, scores=SCORES, extra=(), metric=METRIC, **settings):
     ],
 )
 def test_it_ends_when_the_patience_is_used_up(tmp_path, settings, end):
-    assert train(tmp_path, **settings) == end
+    evaluated = []
+    assert train(tmp_path, evaluated=evaluated, **settings) == end
+    assert evaluated == list(range(2, end + 1, 2))  # also the last one only once
     assert torch.load(tmp_path / "model_final.pth", weights_only=True)["iteration"] == end
 
 

@@ -17,7 +17,7 @@ from tests.engine.toys import At, logging_as_before, plain_trainer
 
 SHORT = [
     *("SOLVER.LR_SCHEDULER.MAX_ITER", 5, "SOLVER.ACCUMULATION_STEPS", 1, "SOLVER.IMS_PER_BATCH", 2),
-    *("SOLVER.BEST_METRIC", "", "TEST.EVAL_PERIOD", 0, "TEST.PRECISE_BN.ENABLED", False),
+    *("SOLVER.BEST_METRIC", "", "TEST.EVAL_PERIOD", 0, "TEST.PRECISE_BN.ENABLED", False, "LOG_PERIOD", 2),
 ]
 STATIC = [
     *("MODEL.META_ARCHITECTURE", "SemanticSegmentor", "MODEL.BACKBONE.NAME", "rexnet_lite"),
@@ -39,7 +39,7 @@ def test_they_come_at_their_iterations_and_change_nothing_in_a_run_that_is_resum
     with logging_as_before():
         make_trainer(tmp_path / "without", SHORT).train()
         stopped = make_trainer(tmp_path / "with", [*SHORT, "PICTURES_PERIOD", 2])
-        stopped.hooks.append(At(3, interrupt))
+        stopped.hooks.append(At(4, interrupt))
         with pytest.raises(TrainingInterrupted):
             stopped.train()
         make_trainer(tmp_path / "with", [*SHORT, "PICTURES_PERIOD", 2]).train()

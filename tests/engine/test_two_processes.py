@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from dl_lib.checkpoint import CheckpointError
+from dl_lib.engine.agreement import check_same_start
 from dl_lib.engine.distributed import wrap_distributed
 from dl_lib.engine.hooks import WriteMetrics, recompute_norm_statistics
 from dl_lib.engine.interrupt import TrainingInterrupted
@@ -78,18 +80,33 @@ def recompute_norms(folder):
     (folder / f"norms{rank}.json").write_text(json.dumps(buffers))
 
 
-def train_twice(folder):
+def start_apart(folder):
+    """What the second process is told that starts elsewhere, or with other weights, than the first."""
+    messages, model = [], LeastSquares()
+    check_same_start(model, iteration=4, folder="runs/a")
+    for iteration, offset in ((4 * (1 - comm.get_rank()), 0.0), (4, comm.get_rank())):
+        with torch.no_grad():
+            model.offset.fill_(offset)
+        try:
+            check_same_start(model, iteration=iteration, folder="runs/a")
+        except CheckpointError as error:
+            messages.append(str(error))
+    (folder / f"apart{comm.get_rank()}.json").write_text(json.dumps(messages))
+
+
+def do_all(folder):
     train(folder)
     recompute_norms(folder)
+    start_apart(folder)
     train_until_ctrl_c(folder)
 
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
-    """The folder in which two processes did both, and how their launch ended."""
+    """The folder in which two processes did all of this, and how their launch ended."""
     folder = tmp_path_factory.mktemp("two")
     with pytest.raises(TrainingInterrupted) as caught:
-        launch(train_twice, ProcessRequest(2), device="cpu", args=(folder,))
+        launch(do_all, ProcessRequest(2), device="cpu", args=(folder,))
     return folder, caught.value.code
 
 
@@ -133,3 +150,13 @@ def test_precise_statistics_are_those_of_all_processes(two_processes):
         assert first[f"{name}.running_mean"] == pytest.approx(expected.mean(0).tolist(), rel=1e-12)
         assert first[f"{name}.running_var"] == pytest.approx(expected.var(0, unbiased=False).tolist(), rel=1e-12)
     assert first["unused.running_mean"] == [7.0] * DIMENSIONS
+
+
+def test_processes_that_would_start_apart_are_refused(two_processes):
+    folder, _ = two_processes
+    first, second = (read(folder / f"apart{rank}.json") for rank in range(2))
+    assert first == second
+    elsewhere, other_weights = first
+    assert elsewhere.startswith("the processes 1 would not start where process 0 does.")
+    assert elsewhere.endswith("Received: OUTPUT_DIR='runs/a', iterations=[4, 0]")
+    assert other_weights.endswith("Received: OUTPUT_DIR='runs/a', iterations=[4, 4] with different weights")

@@ -1,6 +1,6 @@
 """Everything that happens beside the training step."""
 
-from dl_lib.engine.hooks.base import Hook
+from dl_lib.engine.hooks.base import Hook, RepeatedHook
 from dl_lib.engine.hooks.best_checkpoint import BestCheckpoint
 from dl_lib.engine.hooks.checkpoint import PeriodicCheckpoint
 from dl_lib.engine.hooks.early_stopping import EarlyStopping
@@ -26,6 +26,7 @@ __all__ = [
     "Pictures",
     "PreciseBN",
     "Progress",
+    "RepeatedHook",
     "UpdateEma",
     "WriteMetrics",
     "recompute_norm_statistics",

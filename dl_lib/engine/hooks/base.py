@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dl_lib.engine.trainer import Trainer
 
-__all__ = ["Hook", "is_due"]
+__all__ = ["Hook", "RepeatedHook", "is_due"]
 
 
 def is_due(trainer: Trainer, period: int) -> bool:
@@ -54,3 +55,31 @@ class Hook:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` of the stopped run gave; comes before `before_train`."""
+
+
+class RepeatedHook(Hook, ABC):
+    """Does the same thing every so many iterations and at the end, never twice in one iteration.
+
+    Args:
+        period: iterations between two times; 0 does it at the end only.
+    """
+
+    def __init__(self, *, period: int) -> None:
+        self._period = period
+        self._done_at: int | None = None
+
+    @abstractmethod
+    def run(self, trainer: Trainer) -> None:
+        """What is repeated."""
+
+    def after_step(self, trainer: Trainer) -> None:
+        if is_due(trainer, self._period):
+            self._run_once(trainer)
+
+    def after_train(self, trainer: Trainer) -> None:
+        self._run_once(trainer)  # not again where another hook has ended the training in this iteration
+
+    def _run_once(self, trainer: Trainer) -> None:
+        if self._done_at != trainer.iteration:
+            self.run(trainer)
+            self._done_at = trainer.iteration

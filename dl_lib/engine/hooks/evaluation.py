@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from dl_lib.engine.hooks.base import Hook, is_due
+from dl_lib.engine.hooks.base import RepeatedHook
 from dl_lib.utils import comm
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Evaluation"]
 
 
-class Evaluation(Hook):
+class Evaluation(RepeatedHook):
     """Calls a function every so many iterations and at the end, and puts what it returns into the events.
 
     Every process calls it. Scores that are not numbers (of classes that the data does not hold) are left out.
@@ -26,17 +26,10 @@ class Evaluation(Hook):
     """
 
     def __init__(self, evaluate: Callable[[], Mapping[str, float]], *, period: int) -> None:
+        super().__init__(period=period)
         self._evaluate = evaluate
-        self._period = period
 
-    def after_step(self, trainer: Trainer) -> None:
-        if is_due(trainer, self._period):
-            self._run(trainer)
-
-    def after_train(self, trainer: Trainer) -> None:
-        self._run(trainer)
-
-    def _run(self, trainer: Trainer) -> None:
+    def run(self, trainer: Trainer) -> None:
         with trainer.interruptible():
             scores = self._evaluate()
         trainer.events.put({name: score for name, score in scores.items() if math.isfinite(score)}, rare=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dl_lib.engine.hooks.base import Hook, is_due
+from dl_lib.engine.hooks.base import RepeatedHook
 from dl_lib.engine.random_state import random_state_kept
 from dl_lib.engine.writers import Writer
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["Pictures"]
 
 
-class Pictures(Hook):
+class Pictures(RepeatedHook):
     """Draws every so many iterations and at the end, and hands the pictures to writers; the main process alone has it.
 
-    Belongs before the hook that opens and closes the writers. The training does not notice: random numbers come as if
+    Belongs before the hook that opens and closes the writers, which should write in the same iterations: a resumed run
+    makes anew what is in TensorBoard from its last scalars on. The training does not notice: random numbers come as if
     nothing had been drawn.
 
     Args:
@@ -29,18 +30,11 @@ class Pictures(Hook):
     """
 
     def __init__(self, draw: Callable[[], Mapping[str, Picture]], writers: Sequence[Writer], *, period: int) -> None:
+        super().__init__(period=period)
         self._draw = draw
         self._writers = writers
-        self._period = period
 
-    def after_step(self, trainer: Trainer) -> None:
-        if is_due(trainer, self._period):
-            self._run(trainer)
-
-    def after_train(self, trainer: Trainer) -> None:
-        self._run(trainer)
-
-    def _run(self, trainer: Trainer) -> None:
+    def run(self, trainer: Trainer) -> None:
         with random_state_kept():
             pictures = self._draw()
         for writer in self._writers:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dl_lib.engine.hooks.base import Hook, is_due
+from dl_lib.engine.hooks.base import RepeatedHook
 from dl_lib.engine.random_state import random_state_kept
 from dl_lib.utils import comm
 from dl_lib.utils.modes import modes_kept
@@ -25,7 +25,7 @@ __all__ = ["PreciseBN", "recompute_norm_statistics"]
 Statistics = tuple[Tensor, Tensor]  # mean and variance, (channels,) each
 
 
-class PreciseBN(Hook):
+class PreciseBN(RepeatedHook):
     """Recomputes the running statistics every so many iterations and at the end.
 
     Belongs before the hooks that save and evaluate. Each process looks at batches of its own; the statistics are those
@@ -46,19 +46,12 @@ class PreciseBN(Hook):
         period: int,
         model: nn.Module | None = None,
     ) -> None:
+        super().__init__(period=period)
         self._make_loader = make_loader
         self._model = model
         self._num_batches = num_batches
-        self._period = period
 
-    def after_step(self, trainer: Trainer) -> None:
-        if is_due(trainer, self._period):
-            self._run(trainer)
-
-    def after_train(self, trainer: Trainer) -> None:
-        self._run(trainer)
-
-    def _run(self, trainer: Trainer) -> None:
+    def run(self, trainer: Trainer) -> None:
         with trainer.interruptible(), random_state_kept():
             model = self._model or comm.unwrap(trainer.model)
             recompute_norm_statistics(model, batches=self._make_loader(), num_batches=self._num_batches)

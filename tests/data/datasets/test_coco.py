@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from dl_lib.config import ConfigError, get_cfg, validate_config
+from dl_lib.config import ConfigError, get_cfg
 from dl_lib.data.catalog import Catalog, DatasetCatalog
 from dl_lib.data.datasets.coco import register_coco_sem_seg
 from dl_lib.data.errors import DataError, InvalidSampleError, MissingDataError, UnreadableFileError
+from dl_lib.validation import validate_config
 from tests.trees import COCO_CATEGORY_IDS, write_coco
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in pycocotools' decode

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dl_lib.config import ConfigError, get_cfg, validate_config
+from dl_lib.config import ConfigError, get_cfg
 from dl_lib.data.catalog import Catalog, DatasetCatalog
 from dl_lib.data.datasets.configured import read_folders, register_folders
 from dl_lib.data.datasets.folder import register_folder_sem_seg
 from dl_lib.data.errors import DataError, MissingDataError, UnpairedFilesError
+from dl_lib.validation import validate_config
 
 IMAGE = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
 LABEL = np.eye(4, 5, dtype=np.uint8)

@@ -11,7 +11,6 @@ from dl_lib.config import get_cfg
 from dl_lib.modeling import build_model
 from dl_lib.modeling.dynamic.recomputing import recomputed
 from tests.live_memory import LiveMemory
-from tests.modeling.steps import batch_of, two_steps
 from tests.published import SETTINGS
 
 OVERRIDES = [*SETTINGS["tiny"], "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.NORM", "BN", "MODEL.SEM_SEG_HEAD.NORM", "BN"]
@@ -22,6 +21,31 @@ def model_of(*overrides):
     cfg = get_cfg()
     cfg.merge_from_list([*OVERRIDES, "MODEL.BACKBONE.DROP_PROB", 0.5, *overrides])
     return build_model(cfg).double().train()
+
+
+def batch_of(seed, *, side=64):
+    torch.manual_seed(seed)
+    return [
+        {
+            "image": torch.randint(0, 256, (3, side, side), dtype=torch.uint8),
+            "sem_seg": torch.randint(0, 19, (side,) * 2),
+        }
+        for _ in range(2)
+    ]
+
+
+def two_steps(model):
+    """Losses, costs, and the state after two steps; drop path draws from the same numbers each time."""
+    seen = []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(2):
+        batch = batch_of(step)
+        losses, flops = model(batch, step_rate=0.4 + 0.1 * step)
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+        seen.append({**losses, **flops})
+    return seen, model.state_dict()
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch asks for it itself

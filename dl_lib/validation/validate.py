@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from dl_lib.config.checks.data import check_data
-from dl_lib.config.checks.model import check_model
-from dl_lib.config.checks.report import Purpose, Report
-from dl_lib.config.checks.run import check_run
 from dl_lib.config.config_node import CfgNode
 from dl_lib.config.defaults import DEFAULTS
 from dl_lib.config.errors import ConfigError, numbered, unknown_key
 from dl_lib.config.values import fit_value
+from dl_lib.validation.data import check_data
+from dl_lib.validation.model import check_model
+from dl_lib.validation.report import Purpose, Report
+from dl_lib.validation.run import check_run
 
 __all__ = ["validate_config"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from dl_lib.config.checks.report import Interval, Report
+from dl_lib.solver.build import LR_SCHEDULERS, OPTIMIZERS
+from dl_lib.solver.group_rules import group_rule_problems
+from dl_lib.validation.report import Interval, Report
 
-__all__ = ["LR_SCHEDULERS", "OPTIMIZERS", "SCORE_MODES", "check_solver"]
+__all__ = ["SCORE_MODES", "check_solver"]
 
-OPTIMIZERS = ("SGD", "AdamW")
-LR_SCHEDULERS = ("PolyLR", "CosineLR", "MultiStepLR", "OneCycleLR")
 SCORE_MODES = ("max", "min")  # whether a score is better higher or lower
 RANGES = {
     "SOLVER.OPTIMIZER.BASE_LR": Interval(0, open_low=True),
@@ -46,8 +46,6 @@ def check_solver(report: Report) -> None:
 
 
 def _check_optimizer(report: Report) -> None:
-    from dl_lib.solver.group_rules import group_rule_problems  # imports torch, which a misspelt key need not wait for
-
     report.problems += group_rule_problems(report.value("SOLVER.OPTIMIZER.GROUPS"))
     betas = report.value("SOLVER.OPTIMIZER.BETAS")
     inside = Interval(0, 1, open_high=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dl_lib.config.checks.model import coarsest_stride
-from dl_lib.config.checks.norms import BATCH_NORMS, SYNCHRONISED_NORMS
-from dl_lib.config.checks.report import Interval, Report
+import dl_lib.data  # noqa: F401  (registers the data sets that come with the library)
+from dl_lib.data.catalog import DatasetCatalog, DatasetMeta
+from dl_lib.data.datasets.configured import read_folders
+from dl_lib.data.errors import DataError
 from dl_lib.utils.names import nearest_names
-
-if TYPE_CHECKING:
-    from dl_lib.data.catalog import DatasetMeta
+from dl_lib.validation.model import coarsest_stride
+from dl_lib.validation.norms import BATCH_NORMS, SYNCHRONISED_NORMS
+from dl_lib.validation.report import Interval, Report
 
 __all__ = ["check_data"]
 
@@ -50,10 +51,6 @@ def check_data(report: Report) -> None:
 
 
 def _check_datasets(report: Report) -> None:
-    import dl_lib.data  # noqa: F401  (registers the data sets that come with the library)
-    from dl_lib.data.catalog import DatasetCatalog
-    from dl_lib.data.datasets.configured import read_folders
-
     folders = read_folders(report.value("DATASETS.FOLDERS"))
     report.problems += folders.problems
     known = {*DatasetCatalog.names(), *folders.names}
@@ -77,9 +74,6 @@ def _check_datasets(report: Report) -> None:
 
 
 def _check_registered(report: Report, key: str, name: str) -> None:
-    from dl_lib.data.catalog import DatasetCatalog
-    from dl_lib.data.errors import DataError
-
     try:
         meta = DatasetCatalog.meta(name)
     except DataError as error:  # of a data set whose classes stand in a file

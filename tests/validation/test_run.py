@@ -2,8 +2,8 @@
 
 import pytest
 
-from dl_lib.config import ConfigError, get_cfg, validate_config
-from dl_lib.config.checks import run
+from dl_lib.config import ConfigError, get_cfg
+from dl_lib.validation import run, validate_config
 
 
 def config(*overrides):
@@ -90,7 +90,7 @@ def test_a_missing_script_is_noticed_before_anything_runs(monkeypatch):
             ["DATASETS.TEST=[cityscapes_fine_sem_seg_val,cityscapes_fine_sem_seg_test]"],
             "VALIDATION_LOSS: .*on, cityscapes_fine_sem_seg_test has no ground truth. Name labelled data sets",
         ),
-        (["DATASETS.TEST=[]", "TEST.VALIDATION_LOSS=False", "PICTURES_PERIOD=5"], "PICTURES_PERIOD: pictures are of"),
+        (["DATASETS.TEST=[]", "TEST.VALIDATION_LOSS=False", "PICTURES_PERIOD=20"], "PICTURES_PERIOD: pictures are of"),
     ],
 )
 def test_validation_losses_and_pictures_need_something_to_look_at(overrides, message):

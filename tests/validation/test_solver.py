@@ -2,7 +2,8 @@
 
 import pytest
 
-from dl_lib.config import ConfigError, get_cfg, validate_config
+from dl_lib.config import ConfigError, get_cfg
+from dl_lib.validation import validate_config
 
 GROUPS = "SOLVER.OPTIMIZER.GROUPS"
 STEPS = "SOLVER.LR_SCHEDULER.STEPS"
@@ -79,6 +80,7 @@ def test_sound_configurations_pass(overrides):
         (WATCHING[:1], ["METRIC: nothing gives scores during the training. Name a data set in DATASETS.TEST and set"]),
         ([*WATCHING[:1], "DATASETS.TEST=[]"], ["METRIC: nothing gives scores during the training"]),
         (["PICTURES_PERIOD=-1"], ["PICTURES_PERIOD: out of range"]),
+        (["PICTURES_PERIOD=50", "LOG_PERIOD=20"], ["would be gone. Expected a multiple of LOG_PERIOD=20"]),
     ],
 )
 def test_each_mistake_is_named_with_its_key_and_value(overrides, parts):

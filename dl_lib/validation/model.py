@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import re
 
-from dl_lib.config.checks.norms import check_squeeze_norm
-from dl_lib.config.checks.report import Interval, Report
-from dl_lib.config.checks.static_model import STATIC_MODEL, check_static_model, static_coarsest_stride
+import torch
+
+from dl_lib.layers import NORMS
+from dl_lib.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
+from dl_lib.modeling.dynamic.lattice import Lattice
+from dl_lib.modeling.dynamic.ops import CELL_OPERATIONS
 from dl_lib.utils.names import nearest_names
+from dl_lib.validation.norms import check_squeeze_norm
+from dl_lib.validation.report import Interval, Report
+from dl_lib.validation.static_model import STATIC_MODEL, check_static_model, static_coarsest_stride
 
 __all__ = ["check_model", "coarsest_stride"]
 
@@ -58,8 +64,6 @@ def coarsest_stride(report: Report) -> int | None:
         return static_coarsest_stride(report)
     if report.value("MODEL.BACKBONE.NAME") != ROUTED_BACKBONE:
         return None
-    from dl_lib.modeling.dynamic.lattice import Lattice
-
     try:
         return Lattice(report.value("MODEL.BACKBONE.CELL_NUM_LIST")).max_stride
     except ValueError:
@@ -67,9 +71,6 @@ def coarsest_stride(report: Report) -> int | None:
 
 
 def _check_names(report: Report) -> None:
-    from dl_lib.layers import NORMS
-    from dl_lib.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
-
     for key, registry, what in (
         ("MODEL.META_ARCHITECTURE", META_ARCH_REGISTRY, "model"),
         ("MODEL.BACKBONE.NAME", BACKBONE_REGISTRY, "backbone"),
@@ -90,8 +91,6 @@ def _check_pixels(report: Report) -> None:
 
 
 def _check_device(report: Report) -> None:
-    import torch
-
     device = report.value("MODEL.DEVICE")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         report.add("MODEL.DEVICE", "no device has this name", expected="auto, cpu, cuda or cuda:N")
@@ -148,8 +147,6 @@ def _check_budget(report: Report) -> None:
 
 
 def _check_cells(report: Report) -> None:
-    from dl_lib.modeling.dynamic.ops import CELL_OPERATIONS
-
     known = [name for name, _ in CELL_OPERATIONS]
     for name in report.value("MODEL.BACKBONE.CELL_TYPE"):
         if name not in known:
@@ -168,8 +165,6 @@ def _check_cells(report: Report) -> None:
 
 
 def _check_lattice(report: Report) -> None:
-    from dl_lib.modeling.dynamic.lattice import Lattice
-
     counts = report.value("MODEL.BACKBONE.CELL_NUM_LIST")
     if report.value("MODEL.BACKBONE.LAYER_NUM") != len(counts):
         report.add(

@@ -5,9 +5,10 @@ import re
 import pytest
 import torch
 
-from dl_lib.config import ConfigError, get_cfg, validate_config
-from dl_lib.config.checks.report import Interval
+from dl_lib.config import ConfigError, get_cfg
 from dl_lib.data.catalog import DatasetCatalog, DatasetMeta
+from dl_lib.validation import validate_config
+from dl_lib.validation.report import Interval
 
 SMALL = ["MODEL.BACKBONE.LAYER_NUM=3", "MODEL.BACKBONE.CELL_NUM_LIST=[2,3,4]"]
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dl_lib.config.checks.norms import check_squeeze_norm
-from dl_lib.config.checks.report import Report
+from dl_lib.layers import NORMS
+from dl_lib.modeling.backbones.base import FEATURES, OUTPUT_STRIDES, feature_stride
+from dl_lib.modeling.backbones.torchvision_nets import TORCHVISION_NETS
+from dl_lib.modeling.conv_replacement import CONV_TYPES
+from dl_lib.validation.norms import check_squeeze_norm
+from dl_lib.validation.report import Report
 
 __all__ = ["STATIC_MODEL", "check_static_model", "static_coarsest_stride", "static_logits_stride"]
 
@@ -16,8 +20,6 @@ LOOKED_AT = ("MODEL.SEM_SEG_HEAD.IN_FEATURES", "MODEL.AUXILIARY_HEADS.IN_FEATURE
 
 def check_static_model(report: Report) -> None:
     """Note what is wrong with a static network; and a static backbone in a routed model."""
-    from dl_lib.modeling.backbones.torchvision_nets import TORCHVISION_NETS
-
     backbone = report.value("MODEL.BACKBONE.NAME")
     architecture = report.value("MODEL.META_ARCHITECTURE")
     if architecture == ROUTED_MODEL and backbone in (*REXNETS, *TORCHVISION_NETS):
@@ -50,15 +52,11 @@ def static_logits_stride(report: Report) -> int | None:
 
 
 def _stride(report: Report, feature: str) -> int | None:
-    from dl_lib.modeling.backbones.base import feature_stride
-
     return feature_stride(feature, output_stride=report.value("MODEL.BACKBONE.OUTPUT_STRIDE")) or None
 
 
 def _built_features(report: Report) -> tuple[str, ...]:
     """What the backbone is built up to: the last feature that a head looks at; none where names are wrong."""
-    from dl_lib.modeling.backbones.base import FEATURES
-
     names = {name for key in LOOKED_AT for name in report.value(key)}
     if not names or not names <= set(FEATURES):
         return ()  # noted elsewhere
@@ -66,8 +64,6 @@ def _built_features(report: Report) -> tuple[str, ...]:
 
 
 def _check_features(report: Report) -> None:
-    from dl_lib.modeling.backbones.base import FEATURES
-
     for key in (*LOOKED_AT, *STAGES):
         names = list(report.value(key))
         if names != [name for name in FEATURES if name in names]:
@@ -92,8 +88,6 @@ def _check_features(report: Report) -> None:
 
 
 def _check_conv(report: Report) -> None:
-    from dl_lib.modeling.conv_replacement import CONV_TYPES
-
     stages, conv_type = report.value("MODEL.CONV.STAGES"), report.value("MODEL.CONV.TYPE")
     if stages:
         report.one_of("MODEL.CONV.TYPE", CONV_TYPES, what="type of convolution")
@@ -102,10 +96,6 @@ def _check_conv(report: Report) -> None:
 
 
 def _check_backbone(report: Report, *, backbone: str) -> None:
-    from dl_lib.layers import NORMS
-    from dl_lib.modeling.backbones.base import OUTPUT_STRIDES
-    from dl_lib.modeling.backbones.torchvision_nets import TORCHVISION_NETS
-
     net = TORCHVISION_NETS.get(backbone)
     strides = OUTPUT_STRIDES if net is None else net.output_strides
     if report.value("MODEL.BACKBONE.OUTPUT_STRIDE") not in strides:

@@ -6,15 +6,13 @@ import math
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
-from dl_lib.config.checks.model import coarsest_stride
-from dl_lib.config.checks.report import Interval, Report
-from dl_lib.config.checks.solver import SCORE_MODES, check_solver
-from dl_lib.config.checks.static_model import STATIC_MODEL, static_logits_stride
-
-if TYPE_CHECKING:
-    from dl_lib.data import DatasetMeta
+from dl_lib.data import DatasetCatalog, DatasetMeta
+from dl_lib.data.errors import DataError
+from dl_lib.validation.model import coarsest_stride
+from dl_lib.validation.report import Interval, Report
+from dl_lib.validation.solver import SCORE_MODES, check_solver
+from dl_lib.validation.static_model import STATIC_MODEL, static_logits_stride
 
 __all__ = ["check_run"]
 
@@ -60,6 +58,7 @@ def check_run(report: Report) -> None:
     if report.trains:
         _check_batch(report)
         _check_evaluation(report)
+        _check_pictures(report)
         _check_validation_loss(report)
         _check_checkpoints(report)
 
@@ -88,11 +87,25 @@ def _check_evaluation(report: Report) -> None:
             "there is nothing to evaluate on, DATASETS.TEST is empty",
             mend="name a data set there, or set the period to 0",
         )
-    if report.value("PICTURES_PERIOD") > 0 and not report.value("DATASETS.TEST"):
+
+
+def _check_pictures(report: Report) -> None:
+    period = report.value("PICTURES_PERIOD")
+    if period <= 0:
+        return
+    if not report.value("DATASETS.TEST"):
         report.add(
             "PICTURES_PERIOD",
             "pictures are of the first sample of DATASETS.TEST, which is empty",
             mend="name a data set there, or set the period to 0",
+        )
+    log_period = max(1, int(report.value("LOG_PERIOD")))  # a wrong one has a line of its own
+    if period % log_period:
+        report.add(
+            "PICTURES_PERIOD",
+            "a run that goes on makes what is in TensorBoard anew from its last scalars on, and pictures that "
+            "came between two of them would be gone",
+            expected=f"a multiple of LOG_PERIOD={log_period}",
         )
 
 
@@ -155,9 +168,6 @@ def _check_official_scores(report: Report) -> None:
 
 def _known_metas(names: Iterable[str]) -> list[tuple[str, DatasetMeta]]:
     """By name; the check of the data sets says what is wrong with the others."""
-    from dl_lib.data import DatasetCatalog
-    from dl_lib.data.errors import DataError
-
     metas = []
     for name in names:
         with suppress(DataError):

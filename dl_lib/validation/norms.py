@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dl_lib.config.checks.report import Report
+from dl_lib.validation.report import Report
 
 __all__ = ["BATCH_NORMS", "SYNCHRONISED_NORMS", "check_squeeze_norm"]
 
