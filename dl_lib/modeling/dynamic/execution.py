@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from dl_lib.modeling.dynamic.network import DynamicNetwork
 
 __all__ = ["run_dense", "run_sparse"]
+
+Target = TypeVar("Target", int, Node)
 
 
 def run_dense(
@@ -77,8 +79,8 @@ def _run_layer(
 ) -> _Delivered:
     """Runs the cells of one layer on what was delivered to them."""
     runs_anyway = network.unreached.runs(training=network.training)
-    next_inputs: dict[Node, Tensor] = {}
-    next_reached: dict[Node, Tensor] = {}
+    next_inputs: dict[int, Tensor] = {}  # by scale: torch 2.6 cannot compile keys that are objects
+    next_reached: dict[int, Tensor] = {}
     all_gates, here = [], []
     for node, x, is_reached_B in zip(layer, inputs, reached, strict=True):
         cell = network.cell(node)
@@ -87,15 +89,16 @@ def _run_layer(
         open_B = gates.any(dim=1)
         h = cell.operation(x, drop_prob=drop_prob_at(node))
         for gate_B, edge in zip(gates.unbind(dim=1), network.lattice.edges_from(node), strict=True):
-            _add(next_inputs, edge.target, cell.transitions[str(edge.move)](h), gate_B)
+            scale = edge.target.scale
+            _add(next_inputs, scale, cell.transitions[str(edge.move)](h), gate_B)
             delivers_B = _delivers(edge, gate_B > 0, open_B, reached_B & ~open_B, network.unreached)
-            before_B = next_reached.get(edge.target)
-            next_reached[edge.target] = delivers_B if before_B is None else before_B | delivers_B
-        _pass_on(next_inputs, node, x, reached_B & ~open_B)
+            before_B = next_reached.get(scale)
+            next_reached[scale] = delivers_B if before_B is None else before_B | delivers_B
+        _pass_on(next_inputs, node.scale, x, reached_B & ~open_B)
         all_gates.append(gates)
         here.append(reached_B)
-    targets = sorted(next_inputs)  # of one layer, so by scale
-    return _Delivered([next_inputs[t] for t in targets], [next_reached[t] for t in targets], all_gates, here)
+    scales = sorted(next_inputs)
+    return _Delivered([next_inputs[s] for s in scales], [next_reached[s] for s in scales], all_gates, here)
 
 
 def _gate_values(cell: Cell, x: Tensor) -> Tensor:
@@ -113,7 +116,7 @@ def _delivers(edge: Edge, active: Tensor, opens: Tensor, passes: Tensor, policy:
     return out | passes if edge.move is Move.KEEP else out
 
 
-def _add(inputs: dict[Node, Tensor], target: Node, y: Tensor, gate_B: Tensor) -> None:
+def _add(inputs: dict[Target, Tensor], target: Target, y: Tensor, gate_B: Tensor) -> None:
     gate = gate_B.to(y.dtype)[:, None, None, None]
     if target in inputs:
         inputs[target].addcmul_(y, gate)
@@ -121,10 +124,10 @@ def _add(inputs: dict[Node, Tensor], target: Node, y: Tensor, gate_B: Tensor) ->
         inputs[target] = y * gate
 
 
-def _pass_on(inputs: dict[Node, Tensor], node: Node, x: Tensor, passes_B: Tensor) -> None:
-    """Adds the input of closed cells to what they keep; only the CPU can look at no cost whether there are any."""
+def _pass_on(inputs: dict[int, Tensor], scale: int, x: Tensor, passes_B: Tensor) -> None:
+    """Adds the input of closed cells to their scale; only the CPU can look at no cost whether there are any."""
     if passes_B.device.type != "cpu" or torch.compiler.is_compiling() or passes_B.any():
-        _add(inputs, Edge(node, Move.KEEP).target, x, passes_B)
+        _add(inputs, scale, x, passes_B)
 
 
 def run_sparse(network: DynamicNetwork, x: Tensor, *, observer: MaddsObserver) -> tuple[list[Tensor], Routing]:

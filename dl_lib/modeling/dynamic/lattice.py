@@ -118,7 +118,7 @@ class Lattice:
 
     def edges_from(self, node: Node) -> tuple[Edge, ...]:
         """The gated ways out of a cell, in the order of its gates: keep, up, down, as far as they exist."""
-        return self._edges_from[node]
+        return self._edges_from[str(node)]
 
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
@@ -133,10 +133,11 @@ class Lattice:
         return tuple((*row, *[len(column)] * (len(Move) - len(row))) for row in rows)
 
     @cached_property
-    def _edges_from(self) -> dict[Node, tuple[Edge, ...]]:
+    def _edges_from(self) -> dict[str, tuple[Edge, ...]]:
+        # By name: torch 2.6 cannot compile keys that are objects.
         places = {*self.nodes, *self.outputs}
         return {
-            node: tuple(
+            str(node): tuple(
                 edge
                 for move in (Move.KEEP, *((Move.UP, Move.DOWN) if node.layer < self.num_layers else ()))
                 if (edge := Edge(node, move)).target in places
