@@ -48,6 +48,7 @@ def conv2d_any_dilation(
         and all(pixels <= most for pixels, most in zip(padding, reach, strict=True))
         and x.dtype == weight.dtype
         and not torch.is_autocast_enabled("cpu")  # which would give the two gradients types of its own
+        and not torch.compiler.is_compiling()  # torch 2.6 cannot compile it for images of several sizes
         and x.shape[0] > 0
     )
     if is_slow:

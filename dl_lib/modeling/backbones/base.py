@@ -49,10 +49,10 @@ class Backbone(nn.Module, ABC):
 
     def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
         """A block's output for maps (B, C, H, W)."""
-        is_leaf = next(block.children(), None) is None  # nothing of it would be saved, and it may work in place
-        if is_leaf or not (self.recomputes and torch.is_grad_enabled()):
+        if not (self.recomputes and torch.is_grad_enabled()):
             return block(x)
-        return recomputed(block, x, modules=[block])
+        is_leaf = not list(block.children())  # nothing of it would be saved, and it may work in place
+        return block(x) if is_leaf else recomputed(block, x, modules=[block])
 
     @property
     def size_divisor(self) -> int:

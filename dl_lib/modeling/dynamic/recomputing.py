@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
@@ -27,8 +26,6 @@ def recomputed(function: Callable[..., Result], *arguments: Any, modules: Sequen
         arguments: of the function.
         modules: those that run in it, whose running statistics the second time leaves alone.
     """
-    if torch.compiler.is_compiling():  # a compiled graph changes statistics once, whatever it computes twice
-        return checkpoint(function, *arguments, use_reentrant=False)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _statistics_kept(modules)
@@ -41,8 +38,9 @@ def _statistics_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Batch norms take the statistics of what they see, as in training, and do not add them to their running ones."""
     norms = [norm for module in modules for norm in module.modules() if isinstance(norm, _BatchNorm)]
     before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+    for norm, _, batches in before:
+        # A copy, and not None: synchronised norms count in it without asking.
+        norm.momentum, norm.num_batches_tracked = 0.0, None if batches is None else batches.clone()
     try:
         yield
     finally:
