@@ -292,3 +292,12 @@ def test_in_half_precision_gates_costs_losses_and_states_are_in_float32(precisio
     assert {b.dtype for b in half.buffers() if b.is_floating_point()} == {torch.float32}
     gradients = [torch.cat([p.grad.flatten() for p in model.parameters()]) for model in (half, single)]
     assert torch.cosine_similarity(*gradients, dim=0) > similarity
+
+
+def test_in_channels_last_order_gradients_have_the_strides_of_their_parameters():
+    """Or torch warns of it in trainings of several processes, also where a side is one and its stride means nothing."""
+    model = model_of("MODEL.CHANNELS_LAST", True).train()
+    losses, _ = model([random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)])
+    losses["loss_sem_seg"].backward()
+    differing = {name for name, p in model.named_parameters() if p.grad.stride() != p.stride()}
+    assert differing == set()
