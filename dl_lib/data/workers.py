@@ -64,9 +64,9 @@ class WorkerNotes:
             self._indices[worker.id] = _NOTHING
 
     def of(self, worker: int) -> str:
-        """Where the worker of this number is, or was last."""
+        """Where the worker of this number is, or was last: at which sample, or between two."""
         index = int(self._indices[worker])
-        return "no sample" if index == _NOTHING else f"sample {index} ({sample_name(self._dataset, index)})"
+        return "between two samples" if index == _NOTHING else f"at sample {index} ({sample_name(self._dataset, index)})"
 
 
 class WatchedLoader(DataLoader[Item]):
@@ -134,7 +134,7 @@ class _WatchedIterator(_MultiProcessingDataLoaderIter):
 
 def _raise_death(places: str, *, received: str) -> NoReturn:
     raise DataError(
-        f"a process that loads samples has died, at {places}. If the system killed it, memory ran out: take fewer of "
+        f"a process that loads samples has died {places}. If the system killed it, memory ran out: take fewer of "
         "them with DATALOADER.NUM_WORKERS, or smaller images. If reading this sample ends it every time, mend the file "
         "or take it away. With DATALOADER.NUM_WORKERS=0 an error that such a process could not tell appears in full. "
         f"Received: {received}"

@@ -88,7 +88,7 @@ def test_evaluation_names_the_file_that_killed_a_worker(cfg, workers):
     batches = iter(build_test_loader(cfg, register("deadly", Deadly([5]))))
     message = message_of(batches)
     assert message.startswith(
-        "a process that loads samples has died, at sample 5 (img/05.png). If the system killed it"
+        "a process that loads samples has died at sample 5 (img/05.png). If the system killed it"
     )
     assert message.endswith(": SIGKILL")
 
@@ -97,7 +97,7 @@ def test_evaluation_names_the_file_that_killed_a_worker(cfg, workers):
 def test_training_names_the_file_behind_the_sum_of_its_data_sets(cfg, policy):
     cfg.DATALOADER.ON_ERROR = policy  # a process that is gone has skipped nothing
     cfg.DATASETS.TRAIN = [register("whole", Deadly()), register("deadly", Deadly([3]))]
-    assert "has died, at sample 15 (img/03.png). " in message_of(iter(build_train_loader(cfg)))
+    assert "has died at sample 15 (img/03.png). " in message_of(iter(build_train_loader(cfg)))
 
 
 def test_a_worker_may_end_by_itself_and_all_may(cfg):
@@ -117,5 +117,5 @@ def test_a_worker_that_dies_while_nobody_waits_disturbs_nobody(cfg):
     os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
     wait_until(lambda: len(multiprocessing.active_children()) == 1)  # and no error comes
     message = message_of(batches)
-    assert "has died, at no sample. " in message
+    assert "has died between two samples. " in message
     assert message.endswith(": SIGKILL")
