@@ -66,7 +66,9 @@ class WorkerNotes:
     def of(self, worker: int) -> str:
         """Where the worker of this number is, or was last: at which sample, or between two."""
         index = int(self._indices[worker])
-        return "between two samples" if index == _NOTHING else f"at sample {index} ({sample_name(self._dataset, index)})"
+        if index == _NOTHING:
+            return "between two samples"
+        return f"at sample {index} ({sample_name(self._dataset, index)})"
 
 
 class WatchedLoader(DataLoader[Item]):
@@ -112,9 +114,9 @@ class _WatchedIterator(_MultiProcessingDataLoaderIter):
         except DataError:
             raise
         except Exception:  # whatever was lost with a worker; a connection to it ends a moment before it does
-            alive = {worker.sentinel: worker for worker in self._workers}
-            for sentinel in connection.wait(list(alive), timeout=_DYING_SECONDS):
-                alive[sentinel].join()  # type: ignore[index]
+            ends = {worker.sentinel: worker for worker in self._workers}
+            for sentinel in connection.wait(list(ends), timeout=_DYING_SECONDS):
+                ends[sentinel].join()  # type: ignore[index]
             self._raise_if_one_has_died()
             raise
 

@@ -87,9 +87,7 @@ def test_evaluation_names_the_file_that_killed_a_worker(cfg, workers):
     cfg.DATALOADER.NUM_WORKERS = workers
     batches = iter(build_test_loader(cfg, register("deadly", Deadly([5]))))
     message = message_of(batches)
-    assert message.startswith(
-        "a process that loads samples has died at sample 5 (img/05.png). If the system killed it"
-    )
+    assert message.startswith("a process that loads samples has died at sample 5 (img/05.png). If the system killed it")
     assert message.endswith(": SIGKILL")
 
 
