@@ -38,8 +38,9 @@ def _statistics_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Batch norms take the statistics of what they see, as in training, and do not add them to their running ones."""
     norms = [norm for module in modules for norm in module.modules() if isinstance(norm, _BatchNorm)]
     before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+    for norm, _, batches in before:
+        # A copy, and not None: synchronised norms count in it without asking.
+        norm.momentum, norm.num_batches_tracked = 0.0, None if batches is None else batches.clone()
     try:
         yield
     finally:

@@ -32,7 +32,7 @@ def batch_of(seed, *, side=64):
 
 
 def two_steps(model):
-    """Losses, costs, and the state after two steps; drop path draws from the same numbers each time."""
+    """Losses, costs, state and logits after two steps; drop path draws from the same numbers each time."""
     seen = []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for step in range(2):
@@ -42,18 +42,21 @@ def two_steps(model):
         sum(losses.values()).backward()
         optimizer.step()
         seen.append({**losses, **flops})
-    return seen, model.state_dict()
+    with torch.no_grad():
+        outputs = model.eval()(batch_of(2))  # sparse, which neither of them touches
+    return seen, model.state_dict(), [output["sem_seg"] for output in outputs]
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch asks for it itself
 @pytest.mark.parametrize("key", ["MODEL.ACTIVATION_CHECKPOINTING", "MODEL.COMPILE"])
 def test_a_training_is_the_same(key, monkeypatch):
-    expected_seen, expected_state = two_steps(model_of())
+    expected_seen, expected_state, expected_logits = two_steps(model_of())
     # Without a break in the graph; what inductor makes of it is torch's business.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager", fullgraph=True))
-    seen, state = two_steps(model_of(key, True))
+    seen, state, logits = two_steps(model_of(key, True))
     torch.testing.assert_close(seen, expected_seen, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(state, expected_state, rtol=1e-7, atol=1e-10)
+    torch.testing.assert_close(logits, expected_logits, rtol=1e-6, atol=1e-8)
 
 
 def test_recomputing_saves_memory():

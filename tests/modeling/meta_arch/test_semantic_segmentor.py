@@ -114,7 +114,13 @@ def test_published_weights_of_a_classifier_go_into_the_backbone(caplog):
             ["CROP_SIZE: sides that are no multiples of the network's coarsest stride 32"],
         ),
         (["TEST.SLIDING.WINDOW", [96, 100]], ["WINDOW: a window is padded to multiples of the network's coarsest"]),
-        (["MODEL.COMPILE", True], ["COMPILE: only the lattice is compiled, and SemanticSegmentor has none"]),
+        (
+            ["MODEL.COMPILE", True, "MODEL.ACTIVATION_CHECKPOINTING", True],
+            [
+                "COMPILE: only the lattice is compiled, and SemanticSegmentor has",
+                "CHECKPOINTING: only the lattice's layers",
+            ],
+        ),
         (["MODEL.BACKBONE.SQUEEZE_NORM", "LN"], ["SQUEEZE_NORM: no norm has this name"]),
         (
             ["SOLVER.IMS_PER_BATCH", 1, *ASPP],
