@@ -137,8 +137,9 @@ class _WatchedIterator(_MultiProcessingDataLoaderIter):
 def _raise_death(places: str, *, received: str) -> NoReturn:
     raise DataError(
         f"a process that loads samples has died {places}. If the system killed it, memory ran out: take fewer of "
-        "them with DATALOADER.NUM_WORKERS, or smaller images. If reading this sample ends it every time, mend the file "
-        "or take it away. With DATALOADER.NUM_WORKERS=0 an error that such a process could not tell appears in full. "
+        "them (DATALOADER.NUM_WORKERS, --workers of check_dataset.py), or smaller images. If reading this sample ends "
+        "it every time, mend the file or take it away. Without such processes (0 of them) an error that they could not "
+        "tell appears in full. "
         f"Received: {received}"
     )
 

@@ -13,6 +13,7 @@ from torch.utils.data import get_worker_info
 
 from dl_lib.config.defaults import DEFAULTS
 from dl_lib.data import DatasetCatalog, DatasetMeta, build_test_loader, build_train_loader
+from dl_lib.data.checking import check_samples
 from dl_lib.data.errors import DataError
 
 META = DatasetMeta(class_names=("a", "b"), class_colors=((0, 0, 0), (255, 255, 255)))
@@ -96,6 +97,10 @@ def test_training_names_the_file_behind_the_sum_of_its_data_sets(cfg, policy):
     cfg.DATALOADER.ON_ERROR = policy  # a process that is gone has skipped nothing
     cfg.DATASETS.TRAIN = [register("whole", Deadly()), register("deadly", Deadly([3]))]
     assert "has died at sample 15 (img/03.png). " in message_of(iter(build_train_loader(cfg)))
+
+
+def test_checks_of_a_data_set_name_the_file_too():
+    assert "has died at sample 5 (img/05.png). " in message_of(check_samples(Deadly([5]), meta=META, workers=2))
 
 
 def test_a_worker_may_end_by_itself_and_all_may(cfg):
