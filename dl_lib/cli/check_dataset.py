@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _check(arguments: argparse.Namespace) -> DatasetReport:
     from dl_lib.data import DatasetCatalog
-    from dl_lib.data.checking import CheckedDataset, check_samples, summarise, unpaired_findings
+    from dl_lib.data.checking import check_samples, summarise, unpaired_findings
     from dl_lib.data.errors import UnpairedFilesError
 
     _, meta = read_dataset_config(arguments)
@@ -50,7 +50,7 @@ def _check(arguments: argparse.Namespace) -> DatasetReport:
         dataset = DatasetCatalog.get(arguments.name)
     except UnpairedFilesError as error:  # what has its partner is worth looking at all the same
         dataset, unpaired = error.usable, unpaired_findings(error.paired)
-    checks = check_samples(CheckedDataset(dataset, meta), workers=arguments.workers)
+    checks = check_samples(dataset, meta=meta, workers=arguments.workers)
     return summarise(_with_bar(checks, total=len(dataset), name=arguments.name), meta=meta, unpaired=unpaired)
 
 

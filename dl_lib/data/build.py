@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import torch
 from fvcore.common.config import CfgNode
-from torch.utils.data import ConcatDataset, DataLoader, Sampler
+from torch.utils.data import ConcatDataset, Sampler
 
 from dl_lib.data.cache import cached_dataset
 from dl_lib.data.catalog import DatasetCatalog, RawDataset
@@ -27,6 +27,7 @@ from dl_lib.data.transforms import (
     RandomScale,
     ResizeShortestEdge,
 )
+from dl_lib.data.workers import WatchedLoader, WorkerNotes
 from dl_lib.utils import comm
 
 __all__ = [
@@ -189,8 +190,10 @@ def _build_loader(
         cv2.setNumThreads(1)
     settings = cfg.DATALOADER
     on_error = skip_by if settings.ON_ERROR == "skip" else "raise"
-    loader: DataLoader[list[Loaded]] = DataLoader(
-        TolerantDataset(mapped, on_error=on_error, max_skipped=settings.MAX_SKIPPED),
+    notes = WorkerNotes(mapped.dataset, num_workers=settings.NUM_WORKERS)
+    loader = WatchedLoader(
+        TolerantDataset(mapped, on_error=on_error, max_skipped=settings.MAX_SKIPPED, notes=notes),
+        notes=notes,
         batch_size=batch_size,
         sampler=sampler,
         num_workers=settings.NUM_WORKERS,

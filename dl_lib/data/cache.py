@@ -28,6 +28,7 @@ import numpy as np
 from dl_lib.data.catalog import RawDataset, RawSample
 from dl_lib.data.errors import DataError
 from dl_lib.data.fingerprint import Fingerprinted
+from dl_lib.data.naming import sample_name
 from dl_lib.data.packed import PackedRecords
 from dl_lib.utils.files import open_atomically
 from dl_lib.utils.progress import progress_bar
@@ -94,6 +95,11 @@ class CachedDataset:
         if "sem_seg" in record:
             sample["sem_seg"] = self._array(*record["sem_seg"])
         return sample
+
+    def file_name(self, index: int) -> str:
+        """See `dl_lib.data.naming.NamesFiles`."""
+        record = self._records[index]
+        return sample_name(self._dataset, index) if record is None else str(record["file_name"])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_map": None}  # another process maps the file itself; the map would go there whole

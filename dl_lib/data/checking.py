@@ -11,14 +11,14 @@ from statistics import median
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from dl_lib.data.catalog import DatasetMeta, RawDataset
 from dl_lib.data.datasets.files import PairedFiles
 from dl_lib.data.errors import DataError, InvalidSampleError, UnknownLabelError
+from dl_lib.data.workers import WatchedLoader, WorkerNotes
 
 __all__ = [
-    "CheckedDataset",
     "DatasetReport",
     "Finding",
     "Kind",
@@ -187,26 +187,30 @@ def class_weights(pixels: Sequence[int], *, labelled_where_present: Sequence[int
     return tuple(middle / value if value else 0.0 for value in frequency)
 
 
-class CheckedDataset(Dataset):
-    """The checks of a data set's samples, one by one.
+class _CheckedDataset(Dataset):
+    """The checks of a data set's samples, one by one."""
+
+    def __init__(self, dataset: RawDataset, meta: DatasetMeta, *, notes: WorkerNotes) -> None:
+        self._dataset, self._meta, self._notes = dataset, meta, notes
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> SampleCheck:
+        with self._notes.at(index):
+            return check_sample(self._dataset, index, meta=self._meta)
+
+
+def check_samples(dataset: RawDataset, *, meta: DatasetMeta, workers: int) -> Iterator[SampleCheck]:
+    """All checks in order, made in so many processes; 0 makes them in this one.
 
     Args:
         dataset: whose samples are looked at.
         meta: what its classes should be.
+        workers: processes.
     """
-
-    def __init__(self, dataset: RawDataset, meta: DatasetMeta) -> None:
-        self.dataset, self.meta = dataset, meta
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> SampleCheck:
-        return check_sample(self.dataset, index, meta=self.meta)
-
-
-def check_samples(checked: CheckedDataset, *, workers: int) -> Iterator[SampleCheck]:
-    """All checks in order, made in so many processes; 0 makes them in this one."""
     if workers > 0:
         cv2.setNumThreads(1)  # see data.build: a forked process may wait for opencv's threads for ever
-    return iter(DataLoader(checked, batch_size=None, num_workers=workers, generator=torch.Generator()))
+    notes = WorkerNotes(dataset, num_workers=workers)
+    checked = _CheckedDataset(dataset, meta, notes=notes)
+    return iter(WatchedLoader(checked, notes=notes, batch_size=None, num_workers=workers, generator=torch.Generator()))

@@ -6,20 +6,18 @@ skipped for it, and the process that consumes all of them keeps the count.
 
 from __future__ import annotations
 
-import atexit
 import logging
-import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing.util import Finalize
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from dl_lib.data.errors import DataError
 from dl_lib.data.mapper import MappedDataset
 from dl_lib.data.samplers import SampleKey
+from dl_lib.data.workers import WorkerNotes
 
 __all__ = ["Loaded", "OnError", "SampleLoader", "SkippedSample", "TolerantDataset", "TooManySkippedError"]
 
@@ -58,38 +56,43 @@ class TolerantDataset(Dataset):
         on_error: `raise` them, too; `replace` the sample by another one, drawn from its own random generator, so that
             a batch has always the same size, whichever process makes it; or `leave_out` the sample.
         max_skipped: replacements that may fail one after the other; the next error is raised.
+        notes: of the workers that load the samples.
     """
 
-    def __init__(self, dataset: MappedDataset, *, on_error: OnError, max_skipped: int) -> None:
+    def __init__(self, dataset: MappedDataset, *, on_error: OnError, max_skipped: int, notes: WorkerNotes) -> None:
         self.dataset = dataset
         self.on_error = on_error
         self.max_skipped = max_skipped
+        self.notes = notes
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, key: SampleKey) -> Loaded:
-        if self.on_error == "raise":
-            return Loaded(self.dataset[key])
+        rng = self.dataset.generator(key)
         if self.on_error == "replace":
-            return self._replacing(key)
+            return self._replacing(key.index, rng=rng)
         try:
-            return Loaded(self.dataset[key])
+            return Loaded(self._map(key.index, rng=rng))
         except DataError as error:
+            if self.on_error == "raise":
+                raise
             return Loaded(None, (SkippedSample(key.index, str(error)),))
 
-    def _replacing(self, key: SampleKey) -> Loaded:
-        rng = self.dataset.generator(key)
-        index = key.index
+    def _replacing(self, index: int, *, rng: np.random.Generator) -> Loaded:
         skipped: list[SkippedSample] = []
         while True:
             try:
-                return Loaded(self.dataset.map(index, rng=rng), tuple(skipped))
+                return Loaded(self._map(index, rng=rng), tuple(skipped))
             except DataError as error:
                 skipped.append(SkippedSample(index, str(error)))
                 if len(skipped) > self.max_skipped:
                     raise
                 index = int(rng.integers(len(self)))
+
+    def _map(self, index: int, *, rng: np.random.Generator) -> dict[str, Any]:
+        with self.notes.at(index):
+            return self.dataset.map(index, rng=rng)
 
 
 class SampleLoader:
@@ -104,7 +107,7 @@ class SampleLoader:
         skipped: every different sample that was skipped so far, in the order in which they were met.
     """
 
-    def __init__(self, loader: DataLoader[Sequence[Loaded]], *, max_skipped: int) -> None:
+    def __init__(self, loader: DataLoader[Loaded], *, max_skipped: int) -> None:
         self.loader = loader
         self.max_skipped = max_skipped
         self.skipped: list[SkippedSample] = []
@@ -120,11 +123,7 @@ class SampleLoader:
             TooManySkippedError: when more samples than allowed were skipped.
             DataError: if none may be skipped, none could be found to replace one, or a process that loads has died.
         """
-        batches = iter(self.loader)
-        # Before Python waits for them: the signal that it would send them first is one that they ignore.
-        atexit.register(_end_workers, weakref.ref(batches))  # in a process that a user has started
-        Finalize(batches, _end_workers, args=(weakref.ref(batches),), exitpriority=100)  # in one that was spawned
-        while (batch := _next(batches)) is not None:
+        for batch in self.loader:
             for loaded in batch:
                 for sample in loaded.skipped:
                     self._note(sample)
@@ -144,22 +143,3 @@ class SampleLoader:
                 "Mend them, or allow for more with DATALOADER.MAX_SKIPPED. "
                 f"Received: DATALOADER.MAX_SKIPPED={self.max_skipped}"
             )
-
-
-def _next(batches: Iterator[Sequence[Loaded]]) -> Sequence[Loaded] | None:
-    try:
-        return next(batches, None)
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise DataError(
-            f"a process that loads samples has died: {error}. If the system killed it, memory ran out: take fewer of "
-            "them with DATALOADER.NUM_WORKERS, or smaller images. With DATALOADER.NUM_WORKERS=0 an error that such a "
-            "process could not tell appears in full"
-        ) from error
-
-
-def _end_workers(batches: weakref.ref[Any]) -> None:
-    iterator = batches()
-    if isinstance(iterator, _MultiProcessingDataLoaderIter):
-        iterator._shutdown_workers()

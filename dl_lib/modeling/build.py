@@ -40,6 +40,9 @@ def build_model(cfg: CfgNode) -> nn.Module:
     if cfg.MODEL.CHANNELS_LAST:
         for parameter in model.parameters():
             if parameter.ndim == 4:  # not what kernels are mixed from, (K, O, C, rows, columns)
-                # Convolutions hand the memory order of their weights on to what they compute.
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+                # Convolutions hand the memory order of their weights on to what they compute. `contiguous` would leave
+                # kernels of one pixel or one channel as they are; between processes torch warns of gradients whose
+                # strides are others than their parameters', be it where a stride means nothing.
+                values = parameter.data
+                parameter.data = torch.empty_like(values, memory_format=torch.channels_last).copy_(values)
     return model

@@ -52,6 +52,7 @@ def check_model(report: Report) -> None:
     _check_device(report)
     _check_loss(report)
     _check_budget(report)
+    _check_execution(report)
     check_static_model(report)
     if report.value("MODEL.BACKBONE.NAME") == ROUTED_BACKBONE:
         _check_cells(report)
@@ -192,4 +193,14 @@ def _check_lattice(report: Report) -> None:
             "MODEL.SEM_SEG_HEAD.IN_FEATURES",
             f"the last layer gives out {lattice.num_scales} scales and the head takes all, finest first",
             expected=f"{features}",
+        )
+
+
+def _check_execution(report: Report) -> None:
+    checkpointing = "MODEL.ACTIVATION_CHECKPOINTING"
+    if report.trains and report.value(checkpointing) and report.value("MODEL.COMPILE"):
+        report.add(
+            checkpointing,
+            "torch cannot compile layers that leave their norms' statistics alone when they are computed again",
+            expected="False with MODEL.COMPILE=True, or the other way round",
         )

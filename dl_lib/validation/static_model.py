@@ -31,21 +31,11 @@ def check_static_model(report: Report) -> None:
     if backbone == ROUTED_BACKBONE:
         report.add("MODEL.META_ARCHITECTURE", f"{backbone} is a routed network", expected=ROUTED_MODEL)
         return
-    _check_switches(report)
+    if report.value("MODEL.BUDGET.CONSTRAIN"):
+        report.add("MODEL.BUDGET.CONSTRAIN", f"a budget is about routes, and {STATIC_MODEL} has none", expected="False")
     _check_features(report)
     _check_conv(report)
     _check_backbone(report, backbone=backbone)
-
-
-def _check_switches(report: Report) -> None:
-    if report.value("MODEL.BUDGET.CONSTRAIN"):
-        report.add("MODEL.BUDGET.CONSTRAIN", f"a budget is about routes, and {STATIC_MODEL} has none", expected="False")
-    if report.trains and report.value("MODEL.ACTIVATION_CHECKPOINTING") and report.value("MODEL.COMPILE"):
-        report.add(
-            "MODEL.ACTIVATION_CHECKPOINTING",
-            "torch cannot compile blocks that leave their norms' statistics alone when they are computed again",
-            expected="False with MODEL.COMPILE=True, or the other way round",
-        )
 
 
 def static_coarsest_stride(report: Report) -> int | None:

@@ -1,7 +1,9 @@
 """Whole runs by command line, in processes of their own, as a user has them: train, run again, go on, evaluate."""
 
 import json
+import math
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -21,6 +24,28 @@ from dl_lib.data import DatasetCatalog
 
 scenes = DatasetCatalog.get("digit_scenes_val")
 DatasetCatalog.register("{SET}", lambda: Subset(scenes, range(6)), DatasetCatalog.meta("digit_scenes_val"))
+"""
+DEADLY = """
+import os
+import signal
+
+from torch.utils.data import get_worker_info
+
+
+class Deadly:
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        if index == 4 and get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return scenes[index]
+
+    def file_name(self, index):
+        return f"scenes/{index}.png"
+
+
+DatasetCatalog.register("deadly_scenes", Deadly, DatasetCatalog.meta("digit_scenes_val"))
 """
 CONFIG = f"""
 _BASE_: {ROOT / "playground" / "Quickstart" / "config.yaml"}
@@ -36,16 +61,20 @@ LOG_PERIOD: 3
 """
 
 
-def run(command, *words, cwd):
-    """The lines that a command prints."""
+def start(command, *words, **settings):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     code = f"from dl_lib.cli.{command} import main; main()"  # what the console script does
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
-    return done.stdout.splitlines()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code, *words], env=environment, **pipes, **settings)
+
+
+def run(command, *words, cwd):
+    """The lines that a command prints."""
+    process = start(command, *words, cwd=cwd)
+    printed, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, printed + errors
+    assert errors == ""
+    return printed.splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +83,7 @@ def playground(tmp_path_factory):
     folder = tmp_path_factory.mktemp("playground") / "Small"
     folder.mkdir()
     (folder / "config.yaml").write_text(CONFIG)
-    (folder / "net.py").write_text(NET)
+    (folder / "net.py").write_text(NET + DEADLY)
     run("train", "SOLVER.LR_SCHEDULER.MAX_ITER=6", cwd=folder)
     return folder
 
@@ -120,10 +149,28 @@ def test_a_run_goes_on_and_is_evaluated_to_the_same_table(playground):
     assert (folder / "config.yaml").read_bytes() == config  # that of the training stays
 
 
+def test_a_file_that_kills_those_who_load_it_is_named(playground):
+    words = ["DATASETS.TRAIN=[deadly_scenes]", "DATALOADER.NUM_WORKERS=2", f"OUTPUT_DIR={playground / 'deadly'}"]
+    process = start("train", *words, cwd=playground, start_new_session=True)
+    printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 2, printed + errors
+    (line,) = errors.splitlines()
+    message = "dl_train: error: a process that loads samples has died at sample 4 (scenes/4.png). "
+    assert line.startswith(message) and line.endswith(": SIGKILL")
+    assert "Traceback" not in printed
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # nothing of it is left
+
+
 def test_a_second_run_in_the_same_folder_starts_anew(playground):
-    """Comes last: it leaves another run in the folder."""
+    """Comes last: it leaves another run in the folder, in another precision."""
     folder = playground / "output" / "Small"
-    printed = run("train", "SOLVER.LR_SCHEDULER.MAX_ITER=2", "TEST.EVAL_PERIOD=0", cwd=playground)
+    words = ["SOLVER.LR_SCHEDULER.MAX_ITER=2", "TEST.EVAL_PERIOD=0", "SOLVER.PRECISION=bf16"]
+    printed = run("train", *words, cwd=playground)
     assert sum("held a run already" in line for line in printed) == 1
-    assert [line["iteration"] for line in lines_of(folder)] == [2]
+    (metrics,) = lines_of(folder)
+    assert metrics["iteration"] == 2
+    assert math.isfinite(metrics["total_loss"])
     assert (folder / "model_0000003.pth").exists()
+    weights = torch.load(folder / "model_final.pth", weights_only=True)["model"]
+    assert {value.dtype for value in weights.values() if value.is_floating_point()} == {torch.float32}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dl_lib.data.catalog import DatasetMeta
-from dl_lib.data.checking import CheckedDataset, Kind, check_sample, check_samples, class_weights, summarise
+from dl_lib.data.checking import Kind, check_sample, check_samples, class_weights, summarise
 from dl_lib.data.errors import InvalidSampleError, UnknownLabelError, UnreadableFileError
 
 META = DatasetMeta(("road", "car", "sky", "moon"), ((0, 0, 0), (1, 1, 1), (2, 2, 2), (3, 3, 3)), ignore_value=255)
@@ -65,7 +65,7 @@ def test_errors_of_other_kinds_are_defects():
 @pytest.mark.parametrize("workers", [0, 1])
 def test_counts_by_hand(workers):
     samples = Samples([[0, 0, 1], [1, 255, 255]], [[0, 0, 0], [0, 0, 2]])
-    report = summarise(check_samples(CheckedDataset(samples, META), workers=workers), meta=META)
+    report = summarise(check_samples(samples, meta=META, workers=workers), meta=META)
     assert report.num_samples == 2
     assert report.pixels == (7, 2, 1, 0)
     assert report.images == (2, 1, 1, 0)

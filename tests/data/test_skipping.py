@@ -17,6 +17,7 @@ from dl_lib.data.errors import InvalidSampleError, MissingDataError, UnknownData
 from dl_lib.data.mapper import DatasetMapper, MappedDataset
 from dl_lib.data.samplers import SampleKey
 from dl_lib.data.skipping import SkippedSample, TolerantDataset, TooManySkippedError
+from dl_lib.data.workers import WorkerNotes
 
 META = DatasetMeta(class_names=("a", "b"), class_colors=((0, 0, 0), (255, 255, 255)))
 
@@ -56,6 +57,12 @@ def cfg(monkeypatch):
     cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.CROP_SIZE = [], 0, [4, 4]
     cfg.SOLVER.IMS_PER_BATCH = 4
     return cfg
+
+
+def tolerant(dataset, *, max_skipped):
+    """In this process, where there is nothing to note."""
+    notes = WorkerNotes(dataset.dataset, num_workers=0)
+    return TolerantDataset(dataset, on_error="replace", max_skipped=max_skipped, notes=notes)
 
 
 def train_loader(cfg, name):
@@ -186,7 +193,7 @@ def test_a_replacement_is_augmented_as_drawn_from_the_same_generator():
         mapper = DatasetMapper([], channel_order="RGB", num_classes=2, ignore_value=255, transform_label=True)
         return MappedDataset(Folder(broken=broken), mapper=mapper, seed=7)
 
-    loaded = TolerantDataset(dataset((5,)), on_error="replace", max_skipped=1)[SampleKey(2, 5)]
+    loaded = tolerant(dataset((5,)), max_skipped=1)[SampleKey(2, 5)]
     draws = np.random.default_rng([7, 2, 5])
     index = int(draws.integers(12))
     assert torch.equal(loaded.sample["image"], dataset(()).map(index, rng=draws)["image"])
@@ -199,4 +206,4 @@ def test_the_error_after_the_last_replacement_is_the_last_ones_own():
     draws = np.random.default_rng([0, 0, 5])
     last = [5, int(draws.integers(12)), int(draws.integers(12))][-1]
     with pytest.raises(InvalidSampleError, match=f"img/{last:02d}.png"):
-        TolerantDataset(lost, on_error="replace", max_skipped=2)[SampleKey(0, 5)]
+        tolerant(lost, max_skipped=2)[SampleKey(0, 5)]

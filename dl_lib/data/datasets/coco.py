@@ -60,9 +60,13 @@ class CocoSemSeg:
             raise InvalidSampleError(f"image {record.image_id!r} ({path}), {error}") from None
         return {"image": image, "sem_seg": label, "image_id": record.image_id, "file_name": path}
 
+    def file_name(self, index: int) -> str:
+        """See `dl_lib.data.naming.NamesFiles`."""
+        return str(self._folder / _image(self._records[index]).file_name)
+
     def fingerprint(self) -> str:
         """See `dl_lib.data.fingerprint.Fingerprinted`."""
-        paths = (str(self._folder / _image(self._records[index]).file_name) for index in range(len(self)))
+        paths = (self.file_name(index) for index in range(len(self)))
         return fingerprint_files(paths, about=f"{self._records.digest()} {self._unlabelled} {self._label_type}")
 
 

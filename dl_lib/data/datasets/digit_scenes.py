@@ -122,13 +122,17 @@ class DigitScenes:
         rng = self._generator(index)
         placed = self._place(rng)
         inks = [self._render(digit) for digit in placed]
-        image_id = f"{self.split}_{index:06d}"
+        image_id = self.file_name(index)
         return {
             "image": self._paint_image(rng, placed, inks),
             "sem_seg": paint_labels(placed, inks, size=self.size),
             "image_id": image_id,
             "file_name": image_id,
         }
+
+    def file_name(self, index: int) -> str:
+        """See `dl_lib.data.naming.NamesFiles`; scenes have none, and repeat their image_id."""
+        return f"{self.split}_{index:06d}"
 
     def layout(self, index: int) -> tuple[PlacedDigit, ...]:
         """The digits of a scene in the order in which they are painted."""

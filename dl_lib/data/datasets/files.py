@@ -78,6 +78,10 @@ class FileDataset:
             sample["sem_seg"] = self._read_label(record.label)
         return sample
 
+    def file_name(self, index: int) -> str:
+        """See `dl_lib.data.naming.NamesFiles`."""
+        return FileRecord(*self._records[index]).image
+
     def fingerprint(self) -> str:
         """See `dl_lib.data.fingerprint.Fingerprinted`."""
         records = (FileRecord(*self._records[index]) for index in range(len(self)))

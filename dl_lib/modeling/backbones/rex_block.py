@@ -11,7 +11,8 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from dl_lib.layers import conv2d, drop_path, make_norm
+from dl_lib.layers import drop_path, make_norm
+from dl_lib.layers.dilated_depthwise import DilatedConv2d
 from dl_lib.modeling.backbones.rexnet_plan import BlockPlan
 
 __all__ = ["RexBlock", "SqueezeExcitation", "conv_norm"]
@@ -32,7 +33,17 @@ def conv_norm(
 
     The kernels start from the normal distribution with variance 2 / fan-out of each group (as timm's ReXNet).
     """
-    conv = conv2d(in_channels, out_channels, kernel_size, stride=stride, dilation=dilation, groups=groups)
+    make = nn.Conv2d if dilation == 1 else DilatedConv2d
+    conv = make(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=stride,
+        padding=dilation * (kernel_size // 2),
+        dilation=dilation,
+        groups=groups,
+        bias=False,
+    )
     nn.init.normal_(conv.weight, std=(2 * groups / (kernel_size**2 * out_channels)) ** 0.5)
     parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv, norm=make_norm(norm, out_channels))
     if act is not None:

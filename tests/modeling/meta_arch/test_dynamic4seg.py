@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from dl_lib.config import get_cfg
+from dl_lib.engine.precision import PRECISIONS, Precision
 from dl_lib.modeling import DynamicNet4Seg, build_model
 from dl_lib.modeling.dynamic import conditional_ops
+from dl_lib.modeling.dynamic.gate import SoftGate
 from tests.published import REFERENCE, SETTINGS, batch_of, build_case
 
 TINY = [*SETTINGS["tiny"], "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.NORM", "BN", "MODEL.SEM_SEG_HEAD.NORM", "BN"]
@@ -262,3 +264,40 @@ def test_every_conditional_operation_runs_in_channels_last_order():
     inputs = [random_image(64, 64)]
     with torch.no_grad():
         torch.testing.assert_close(model(inputs)[0]["sem_seg"], plain(inputs)[0]["sem_seg"], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("precision", "similarity"), [("bf16", 0.9), ("fp16", 0.99)])  # which keep 8 and 11 bits
+def test_in_half_precision_gates_costs_losses_and_states_are_in_float32(precision, similarity):
+    """And near those of a run in float32, down to the gradients."""
+    budget = ["MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.LOSS_WEIGHT", 0.5, "MODEL.BUDGET.UNUPDATE_RATE", 0.0]
+    more = ["MODEL.LOSS.DICE_WEIGHT", 0.5, "MODEL.AUXILIARY_HEADS.IN_FEATURES", ["layer_2"]]
+    half, single = (model_of(*budget, *more).train() for _ in range(2))
+    batch = [random_image(64, 64, sem_seg=torch.randint(0, 19, (64, 64))) for _ in range(2)]
+    logits_of_gates = []
+    for gate in (module.predict for module in half.modules() if isinstance(module, SoftGate)):
+        gate.register_forward_hook(lambda _, x, y: logits_of_gates.append((x[0].dtype, y.dtype)))
+    ran_in = set()
+    half.backbone.stem.conv1.register_forward_hook(lambda _, x, y: ran_in.add(y.dtype))
+    with Precision(precision, device=torch.device("cpu")).autocast():
+        found = half(batch, step_rate=0.5)
+    expected = single(batch, step_rate=0.5)
+    assert ran_in == {PRECISIONS[precision]}
+    assert set(logits_of_gates) == {(torch.float32, torch.float32)}
+    assert {loss.dtype for loss in found[0].values()} == {torch.float32} | {torch.float64}
+    assert {value.dtype for name, value in found[1].items() if "flops" in name} == {torch.float64}
+    torch.testing.assert_close(found, expected, rtol=2e-2, atol=1e-2)
+    for losses, _ in (found, expected):
+        sum(losses.values()).backward()
+    assert {p.grad.dtype for p in half.parameters()} == {torch.float32}
+    assert {b.dtype for b in half.buffers() if b.is_floating_point()} == {torch.float32}
+    gradients = [torch.cat([p.grad.flatten() for p in model.parameters()]) for model in (half, single)]
+    assert torch.cosine_similarity(*gradients, dim=0) > similarity
+
+
+def test_in_channels_last_order_gradients_have_the_strides_of_their_parameters():
+    """Or torch warns of it in trainings of several processes, also where a side is one and its stride means nothing."""
+    model = model_of("MODEL.CHANNELS_LAST", True).train()
+    losses, _ = model([random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)])
+    losses["loss_sem_seg"].backward()
+    differing = {name for name, p in model.named_parameters() if p.grad.stride() != p.stride()}
+    assert differing == set()

@@ -177,7 +177,7 @@ def test_published_weights_of_a_classifier_go_into_the_backbone(caplog):
         (["TEST.SLIDING.WINDOW", [96, 100]], ["WINDOW: a window is padded to multiples of the network's coarsest"]),
         (
             ["MODEL.COMPILE", True, "MODEL.ACTIVATION_CHECKPOINTING", True],
-            ["CHECKPOINTING: torch cannot compile blocks", "Expected False with MODEL.COMPILE=True"],
+            ["CHECKPOINTING: torch cannot compile layers", "Expected False with MODEL.COMPILE=True"],
         ),
         (["MODEL.BUDGET.CONSTRAIN", True], ["CONSTRAIN: a budget is about routes, and SemanticSegmentor has none"]),
         (["MODEL.BACKBONE.SQUEEZE_NORM", "LN"], ["SQUEEZE_NORM: no norm has this name"]),
