@@ -26,6 +26,8 @@ from dl_lib.utils.files import write_atomically
 __all__ = ["run_spawned"]
 
 _REPORT_SUFFIX = ".pickle"
+# For the others when one has failed: so long to end by themselves, then so long again after TERM, then they are killed.
+_ENDING_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +95,7 @@ def _wait(processes: ProcessContext, *, reports: Path, relay: SignalRelay) -> No
     """Waits for the processes; an error in one of them ends the others and is raised here."""
     failure: ProcessException | None = None
     try:
-        while not processes.join():
+        while not processes.join(grace_period=_ENDING_SECONDS):
             pass
     except ProcessException as error:
         failure = error
