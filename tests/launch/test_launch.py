@@ -8,11 +8,12 @@ import threading
 from pathlib import Path
 
 import pytest
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from dl_lib.config import ConfigError
 from dl_lib.launch import LostProcessError, ProcessRequest, spawning
 from dl_lib.launch.launch import launch
+from dl_lib.launch.relay import SignalRelay
 from tests.launch.worker import work
 
 ROOT = Path(__file__).parents[2]
@@ -45,10 +46,23 @@ def test_an_error_of_another_process_is_raised_here_as_the_nearest_that_can_trav
 
 
 def test_the_others_end_when_one_is_killed(capfd):
-    with pytest.raises(LostProcessError, match=r"process 1 of this machine was ended.*Received: SIGKILL"):
+    with pytest.raises(LostProcessError, match=r"process 1 of this .*memory runs out.*Received: SIGKILL"):
         launch_two("die")
     (survivor,) = pids(capfd.readouterr().out)
     assert not is_alive(survivor)
+
+
+@pytest.mark.parametrize(
+    ("status", "name", "message"),
+    [
+        (-signal.SIGABRT, "SIGABRT", "with it. NCCL does that .* Received: SIGABRT, pid 7"),
+        (3, None, r"with it\. Received: exit status 3, pid 7"),
+    ],
+)
+def test_what_ends_processes_is_told_apart(status, name, message):
+    ended = ProcessExitedException("", error_index=1, error_pid=8, exit_code=status, signal_name=name)
+    with pytest.raises(LostProcessError, match=message):
+        spawning._raise_ended(ended, process_id=7, relay=SignalRelay())
 
 
 def test_one_that_hangs_is_noticed_in_time_and_ended(capfd, monkeypatch):
