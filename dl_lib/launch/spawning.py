@@ -33,7 +33,6 @@ _ENDING_SECONDS = 10.0
 _SENDERS = {
     "SIGKILL": " The system does that when memory runs out: the kernel's log says so.",
     "SIGABRT": " NCCL does that where another process has not answered for PROCESS_TIMEOUT_SECONDS, and says so above.",
-    "SIGBUS": " The system does that when shared memory, in which loading processes hand over batches, is full.",
 }
 
 _log = logging.getLogger(__name__)
