@@ -97,8 +97,8 @@ def _meet(place: Place, *, backend: str, timeout: timedelta) -> None:
     except RuntimeError as error:
         raise LostProcessError(
             f"process {place.rank} of {place.world_size}, started by {place.launcher}, could not meet the others "
-            f"within {timeout.total_seconds():g} s (PROCESS_TIMEOUT_SECONDS). Each of them must be started, and must reach "
-            f"the machine of process 0 at this address. Received: {place.meeting_point}, {error}"
+            f"within {timeout.total_seconds():g} s (PROCESS_TIMEOUT_SECONDS). Each of them must be started, and must "
+            f"reach the machine of process 0 at this address. Received: {place.meeting_point}, {error}"
         ) from error
 
 

@@ -32,7 +32,7 @@ _ENDING_SECONDS = 10.0
 # https://docs.pytorch.org/docs/stable/torch_nccl_environment_variables.html
 _SENDERS = {
     "SIGKILL": " The system does that when memory runs out: the kernel's log says so.",
-    "SIGABRT": " NCCL does that where another process has not answered for PROCESS_TIMEOUT_SECONDS, and says so above.",
+    "SIGABRT": " With NCCL, torch does that when another process has not answered for PROCESS_TIMEOUT_SECONDS.",
 }
 
 _log = logging.getLogger(__name__)

@@ -55,7 +55,7 @@ def test_the_others_end_when_one_is_killed(capfd):
 @pytest.mark.parametrize(
     ("status", "name", "message"),
     [
-        (-signal.SIGABRT, "SIGABRT", "with it. NCCL does that .* Received: SIGABRT, pid 7"),
+        (-signal.SIGABRT, "SIGABRT", "with it. With NCCL, torch does that .* Received: SIGABRT, pid 7"),
         (3, None, r"with it\. Received: exit status 3, pid 7"),
     ],
 )
