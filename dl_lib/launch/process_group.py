@@ -20,6 +20,7 @@ from dl_lib.utils import comm
 __all__ = ["joined", "uses_gpu"]
 
 _HEAD_START_SECONDS = 1.0  # for the process that failed, before those who lost it report that they did
+_LAST_EXCHANGE_SECONDS = 0.1
 # What gloo says, in plain RuntimeErrors: pieces of its files' paths and of its messages.
 _LOST = re.compile(r"gloo/transport|pair closure|by peer", re.IGNORECASE)
 
@@ -44,7 +45,7 @@ def joined(place: Place, *, device: str, timeout_seconds: float) -> Iterator[Non
     try:
         yield
     except SystemExit:  # they have agreed to leave, each in good order
-        dist.destroy_process_group()
+        _leave()
         raise
     except RuntimeError as error:
         # The group is left as it is: NCCL would wait for operations that nobody will take part in any more.
@@ -56,6 +57,13 @@ def joined(place: Place, *, device: str, timeout_seconds: float) -> Iterator[Non
             f"has not answered for {timeout_seconds:g} s (PROCESS_TIMEOUT_SECONDS). What happened to it is in its own "
             f"log, log.txt or log_rankN.txt in the run's folder. Received: {error}"
         ) from error
+    _leave()
+
+
+def _leave() -> None:
+    # Gloo's thread needs Python's lock to let go of the last exchange's tensors, and torch 2.6 keeps the lock while it
+    # waits for that thread. Who sleeps gives it away.
+    time.sleep(_LAST_EXCHANGE_SECONDS)
     dist.destroy_process_group()
 
 
