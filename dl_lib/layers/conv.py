@@ -9,6 +9,7 @@ from collections import OrderedDict
 
 from torch import nn
 
+from dl_lib.layers.dilated_depthwise import DilatedConv2d
 from dl_lib.layers.norm import make_norm
 
 __all__ = ["conv2d", "conv_norm_act", "separable_conv"]
@@ -26,7 +27,8 @@ def conv2d(
     bias: bool = False,
 ) -> nn.Conv2d:
     """A convolution that keeps the size at stride 1, unless another `padding` is given."""
-    conv = nn.Conv2d(
+    make = nn.Conv2d if dilation == 1 else DilatedConv2d
+    conv = make(
         in_channels,
         out_channels,
         kernel_size,

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from torch import Tensor
 from torch.nn import functional as F
 
+from dl_lib.layers.dilated_depthwise import conv2d_any_dilation
 from dl_lib.utils.names import nearest_names
 
 __all__ = ["ConvGeometry", "PaddingMode", "Size", "check_maps", "make_geometry"]
@@ -81,8 +82,10 @@ class ConvGeometry:
     def conv(self, x: Tensor, weight: Tensor, bias: Tensor | None, *, rate: int = 1) -> Tensor:
         """The convolution of maps (B, C, H, W) with one kernel; `rate` is a factor of margins and dilation."""
         x, padding = self.pad(x, rate=rate)
-        rows, columns = self.dilation
-        return F.conv2d(x, weight, bias, self.stride, padding, (rate * rows, rate * columns), self.groups)
+        dilation = (rate * self.dilation[0], rate * self.dilation[1])
+        return conv2d_any_dilation(
+            x, weight, bias, stride=self.stride, padding=padding, dilation=dilation, groups=self.groups
+        )
 
     def __str__(self) -> str:
         words = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]

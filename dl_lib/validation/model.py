@@ -13,7 +13,7 @@ from dl_lib.modeling.dynamic.ops import CELL_OPERATIONS
 from dl_lib.utils.names import nearest_names
 from dl_lib.validation.norms import check_squeeze_norm
 from dl_lib.validation.report import Interval, Report
-from dl_lib.validation.static_model import STATIC_MODEL, check_static_model
+from dl_lib.validation.static_model import STATIC_MODEL, check_static_model, static_coarsest_stride
 
 __all__ = ["check_model", "coarsest_stride"]
 
@@ -52,17 +52,17 @@ def check_model(report: Report) -> None:
     _check_device(report)
     _check_loss(report)
     _check_budget(report)
+    _check_execution(report)
     check_static_model(report)
     if report.value("MODEL.BACKBONE.NAME") == ROUTED_BACKBONE:
         _check_cells(report)
         _check_lattice(report)
-        _check_execution(report)
 
 
 def coarsest_stride(report: Report) -> int | None:
     """Stride of the coarsest cell or feature, to whose multiples images are padded; None where it is not known."""
     if report.value("MODEL.META_ARCHITECTURE") == STATIC_MODEL:
-        return report.value("MODEL.BACKBONE.OUTPUT_STRIDE") or None  # 0 is noted elsewhere
+        return static_coarsest_stride(report)
     if report.value("MODEL.BACKBONE.NAME") != ROUTED_BACKBONE:
         return None
     try:

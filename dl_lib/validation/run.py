@@ -12,6 +12,7 @@ from dl_lib.data.errors import DataError
 from dl_lib.validation.model import coarsest_stride
 from dl_lib.validation.report import Interval, Report
 from dl_lib.validation.solver import SCORE_MODES, check_solver
+from dl_lib.validation.static_model import STATIC_MODEL, static_logits_stride
 
 __all__ = ["check_run"]
 
@@ -21,7 +22,7 @@ NON_FINITE_POLICIES = ("stop", "skip")
 EXECUTIONS = ("sparse", "dense")
 ABSENT_RULES = ("leave_out", "zero_if_predicted")
 SAVED_FORMS = ("label_png", "coco_rle")
-FINEST_STEP_PX = 4  # between windows: the stride of the logits
+ROUTED_LOGITS_STRIDE = 4  # in pixels: of the lattice's finest scale
 RANGES = {
     "SOLVER.IMS_PER_BATCH": Interval(1),
     "SOLVER.ACCUMULATION_STEPS": Interval(1),
@@ -176,7 +177,7 @@ def _known_metas(names: Iterable[str]) -> list[tuple[str, DatasetMeta]]:
 
 
 def _check_windows(report: Report) -> None:
-    key, window, overlap = "TEST.SLIDING.WINDOW", report.value("TEST.SLIDING.WINDOW"), "TEST.SLIDING.OVERLAP"
+    key, window = "TEST.SLIDING.WINDOW", report.value("TEST.SLIDING.WINDOW")
     if not window:
         return
     if len(window) != 2 or not all(type(side) is int and side > 0 for side in window):
@@ -195,11 +196,20 @@ def _check_windows(report: Report) -> None:
             f"a window is padded to multiples of the network's coarsest stride {divisor}{why}",
             expected=f"multiples of {divisor} from {smallest}, such as {nearest}",
         )
-    elif min(window) - math.ceil(report.value(overlap) * min(window)) < FINEST_STEP_PX:
+    else:
+        _check_overlap(report, min(window))
+
+
+def _check_overlap(report: Report, side: int) -> None:
+    """Of windows whose smaller side this is: they begin at different cells of the logits' grid."""
+    key, static = "TEST.SLIDING.OVERLAP", report.value("MODEL.META_ARCHITECTURE") == STATIC_MODEL
+    step = static_logits_stride(report) if static else ROUTED_LOGITS_STRIDE
+    if step and side - math.ceil(report.value(key) * side) < step:
         report.add(
-            overlap,
-            f"windows of {window} would lie less than {FINEST_STEP_PX} pixels apart",
-            expected=f"at most {1 - FINEST_STEP_PX / min(window):.2f}",
+            key,
+            f"windows of {report.value('TEST.SLIDING.WINDOW')} would lie less than {step} pixels apart, the stride of "
+            "the logits",
+            expected=f"at most {math.floor(100 * (1 - step / side)) / 100:g}",
         )
 
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from dl_lib.layers import NORMS
-from dl_lib.modeling.backbones.base import FEATURES, OUTPUT_STRIDES
+from dl_lib.modeling.backbones.base import FEATURES, OUTPUT_STRIDES, feature_stride
 from dl_lib.modeling.backbones.torchvision_nets import TORCHVISION_NETS
 from dl_lib.modeling.conv_replacement import CONV_TYPES
 from dl_lib.validation.norms import check_squeeze_norm
 from dl_lib.validation.report import Report
 
-__all__ = ["STATIC_MODEL", "check_static_model"]
+__all__ = ["STATIC_MODEL", "check_static_model", "static_coarsest_stride", "static_logits_stride"]
 
 STATIC_MODEL, ROUTED_MODEL, ROUTED_BACKBONE = "SemanticSegmentor", "DynamicNet4Seg", "DynamicNetwork"
 STAGES = ("MODEL.BACKBONE.FROZEN_STAGES", "MODEL.CONV.STAGES")
 REXNETS = ("rexnet", "rexnet_lite")
-ONLY_ROUTED = {  # key -> what it is about
-    "MODEL.BUDGET.CONSTRAIN": "a budget is about routes",
-    "MODEL.COMPILE": "only the lattice is compiled",
-    "MODEL.ACTIVATION_CHECKPOINTING": "only the lattice's layers are computed twice",
-}
+HEADS_OF_FINEST = ("SemSegDecoderHead", "SemanticFPNHead", "ASPPHead")  # predict at the first of their features
+LOOKED_AT = ("MODEL.SEM_SEG_HEAD.IN_FEATURES", "MODEL.AUXILIARY_HEADS.IN_FEATURES")
 
 
 def check_static_model(report: Report) -> None:
@@ -34,19 +31,53 @@ def check_static_model(report: Report) -> None:
     if backbone == ROUTED_BACKBONE:
         report.add("MODEL.META_ARCHITECTURE", f"{backbone} is a routed network", expected=ROUTED_MODEL)
         return
-    for key, why in ONLY_ROUTED.items():
-        if report.value(key):
-            report.add(key, f"{why}, and {STATIC_MODEL} has none", expected="False")
+    if report.value("MODEL.BUDGET.CONSTRAIN"):
+        report.add("MODEL.BUDGET.CONSTRAIN", f"a budget is about routes, and {STATIC_MODEL} has none", expected="False")
     _check_features(report)
     _check_conv(report)
     _check_backbone(report, backbone=backbone)
 
 
+def static_coarsest_stride(report: Report) -> int | None:
+    """Stride of the coarsest feature of a static network; None where it is not known."""
+    built = _built_features(report)
+    return _stride(report, built[-1]) if built else None
+
+
+def static_logits_stride(report: Report) -> int | None:
+    """Stride at which a static network's head predicts; None where it is not known."""
+    names = report.value("MODEL.SEM_SEG_HEAD.IN_FEATURES")
+    known = report.value("MODEL.SEM_SEG_HEAD.NAME") in HEADS_OF_FINEST and names and _built_features(report)
+    return _stride(report, names[0]) if known else None
+
+
+def _stride(report: Report, feature: str) -> int | None:
+    return feature_stride(feature, output_stride=report.value("MODEL.BACKBONE.OUTPUT_STRIDE")) or None
+
+
+def _built_features(report: Report) -> tuple[str, ...]:
+    """What the backbone is built up to: the last feature that a head looks at; none where names are wrong."""
+    names = {name for key in LOOKED_AT for name in report.value(key)}
+    if not names or not names <= set(FEATURES):
+        return ()  # noted elsewhere
+    return FEATURES[: 1 + max(map(FEATURES.index, names))]
+
+
 def _check_features(report: Report) -> None:
-    for key in ("MODEL.SEM_SEG_HEAD.IN_FEATURES", "MODEL.AUXILIARY_HEADS.IN_FEATURES", *STAGES):
+    for key in (*LOOKED_AT, *STAGES):
         names = list(report.value(key))
         if names != [name for name in FEATURES if name in names]:
             report.add(key, "static backbones have other ones", expected=f"some of {list(FEATURES)}, in this order")
+    built = _built_features(report)
+    for key in STAGES:
+        beyond = [name for name in report.value(key) if built and name in FEATURES and name not in built]
+        if beyond:
+            report.add(
+                key,
+                f"no head looks at {beyond[0]} or what follows from it, so that it is not built",
+                expected=f"some of {list(built)}",
+                mend=f"or name {beyond[-1]} in MODEL.SEM_SEG_HEAD.IN_FEATURES",
+            )
     head, features = report.value("MODEL.SEM_SEG_HEAD.NAME"), report.value("MODEL.SEM_SEG_HEAD.IN_FEATURES")
     if head == "ASPPHead":
         if len(features) != 1:

@@ -48,7 +48,7 @@ def test_sound_configurations_pass(overrides):
         ),
         (
             ["TEST.SLIDING.WINDOW=[32,512]", "TEST.SLIDING.OVERLAP=0.9"],
-            r"OVERLAP: windows of \[32, 512\] would lie less than 4 pixels apart\. Expected at most 0\.88",
+            r"OVERLAP: windows of \[32, 512\] would lie less than 4 pixels apart, .*\. Expected at most 0\.87\.",
         ),
         (["TEST.SLIDING.OVERLAP=1"], r"OVERLAP: out of range\. Expected a number in \[0, 1\)"),
         (["TEST.MULTI_SCALE.SCALES=[]"], r"SCALES: .*Expected numbers above 0; \[1\.0\]"),

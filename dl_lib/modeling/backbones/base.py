@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from dl_lib.config import ConfigError
 from dl_lib.layers import ShapeSpec
+from dl_lib.modeling.dynamic.recomputing import recomputed
 from dl_lib.utils.names import nearest_names
 
 __all__ = ["FEATURES", "OUTPUT_STRIDES", "Backbone", "feature_stride"]
@@ -25,25 +27,55 @@ def feature_stride(name: str, *, output_stride: int) -> int:
 class Backbone(nn.Module, ABC):
     """Images to features by a fixed route; called with images (B, 3, H, W) of any size.
 
+    A subclass runs its blocks by `run_block`. With `recomputes` set, in training, what goes on inside a block is then
+    computed a second time for its gradients instead of being kept.
+
     Args:
         output_shapes: of each feature, by its name, finest first. On sides that a stride does not divide, maps have
             H / stride rounded up.
-        stages: what makes each of the features from the one before, by the feature's name: names of submodules.
+        stages: what makes each of the features from the one before, by the feature's name: names of submodules. The
+            last of them may be missing when `forward` runs (see `shorten`).
     """
 
     def __init__(self, output_shapes: Mapping[str, ShapeSpec], *, stages: Mapping[str, Sequence[str]]) -> None:
         super().__init__()
         self.output_shapes = dict(output_shapes)
+        self.recomputes = False
         self._stages = {name: tuple(modules) for name, modules in stages.items()}
 
     @abstractmethod
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """The features by their names, finest first."""
 
+    def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
+        """A block's output for maps (B, C, H, W)."""
+        if not (self.recomputes and torch.is_grad_enabled()):
+            return block(x)
+        is_leaf = not list(block.children())  # nothing of it would be saved, and it may work in place
+        return block(x) if is_leaf else recomputed(block, x, modules=[block])
+
     @property
     def size_divisor(self) -> int:
         """Sides that this divides give maps that lie upon one another."""
         return max(shape.stride for shape in self.output_shapes.values())
+
+    def shorten(self, features: Collection[str]) -> None:
+        """Leaves out what comes after the last of these features: it would cost time, and have no gradients.
+
+        Args:
+            features: those that something looks at; the ones before the last of them remain, too.
+
+        Raises:
+            ConfigError: if there is no such feature.
+        """
+        for name in features:
+            self._check_stage(name)
+        names = list(self._stages)
+        for name in names[1 + max(map(names.index, features)) :]:
+            del self.output_shapes[name]
+            for path in self._stages.pop(name):
+                parent, _, child = path.rpartition(".")
+                del self.get_submodule(parent)._modules[child]
 
     def stage(self, name: str) -> Iterator[tuple[str, nn.Module]]:
         """All modules of a stage with their names in this backbone.
@@ -51,10 +83,13 @@ class Backbone(nn.Module, ABC):
         Raises:
             ConfigError: if there is no such stage.
         """
+        self._check_stage(name)
+        for prefix in self._stages[name]:
+            yield from self.get_submodule(prefix).named_modules(prefix=prefix)
+
+    def _check_stage(self, name: str) -> None:
         if name not in self._stages:
             raise ConfigError(
                 f"{type(self).__name__} has no stage of this name; {nearest_names(name, self._stages)}. "
                 f"Received: stage={name!r}"
             )
-        for prefix in self._stages[name]:
-            yield from self.get_submodule(prefix).named_modules(prefix=prefix)

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from dl_lib.layers import drop_path, make_norm
+from dl_lib.layers.dilated_depthwise import DilatedConv2d
 from dl_lib.modeling.backbones.rexnet_plan import BlockPlan
 
-__all__ = ["RexBlock", "conv_norm"]
+__all__ = ["RexBlock", "SqueezeExcitation", "conv_norm"]
 
 
 def conv_norm(
@@ -32,7 +33,8 @@ def conv_norm(
 
     The kernels start from the normal distribution with variance 2 / fan-out of each group (as timm's ReXNet).
     """
-    conv = nn.Conv2d(
+    make = nn.Conv2d if dilation == 1 else DilatedConv2d
+    conv = make(
         in_channels,
         out_channels,
         kernel_size,

@@ -55,9 +55,9 @@ class ReXNet(Backbone):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features: dict[str, Tensor] = {}
-        x = self.stem(images)
+        x = self.run_block(self.stem, images)
         for position, block in enumerate(self.blocks):
-            x = block(x)
+            x = self.run_block(block, x)
             if position in self._names:
                 features[self._names[position]] = x
         return features

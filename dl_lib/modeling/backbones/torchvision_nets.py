@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -74,10 +74,16 @@ class TorchvisionNet(Backbone):
         features: dict[str, Tensor] = {}
         x = images
         for name, part in self.body.named_children():
-            x = part(x)
+            for block in _blocks(part):
+                x = self.run_block(block, x)
             if name in self._features:
                 features[self._features[name]] = x
         return features
+
+
+def _blocks(part: nn.Module) -> Iterable[nn.Module]:
+    """A ResNet's layers are sequences of blocks; every other part is a block, or less."""
+    return part if type(part) is nn.Sequential else (part,)
 
 
 @torch.no_grad()

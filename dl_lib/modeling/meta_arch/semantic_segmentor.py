@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dl_lib.config import CfgNode, configurable
 from dl_lib.modeling.backbones.base import Backbone
@@ -13,6 +14,7 @@ from dl_lib.modeling.dynamic.cost import MADDS_PER_MFLOP
 from dl_lib.modeling.dynamic.counters import MaddsObserver
 from dl_lib.modeling.meta_arch.base import NetworkOutput, SegmentationModel
 from dl_lib.modeling.registries import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
+from dl_lib.modeling.static_costs import StaticCosts
 
 __all__ = ["SemanticSegmentor"]
 
@@ -23,32 +25,50 @@ COSTS = ("expt_flops", "real_flops", "real_flops_complete", "executed_flops")
 class SemanticSegmentor(SegmentationModel):
     """A static backbone with its head and losses; trains, evaluates and reports costs as routed networks do.
 
-    There is nothing to choose: all of its costs are the one that every image of this size has, counted as it runs.
+    There is nothing to choose: all of its costs are the one that every image of this size has, counted as it runs or,
+    where it is compiled, beforehand.
 
     Args:
         backbone: images to features.
+        compiled: run backbone and head as one graph, compiled by torch.
         arguments: see `SegmentationModel`.
     """
 
     backbone: Backbone
 
     @configurable
-    def __init__(self, backbone: Backbone, **arguments: Any) -> None:
+    def __init__(self, backbone: Backbone, *, compiled: bool = False, **arguments: Any) -> None:
         super().__init__(backbone, size_divisor=backbone.size_divisor, **arguments)
+        self.compiled = compiled
+        self._run_parts = torch.compile(_run_parts) if compiled else _run_parts
+        self.costs = StaticCosts(backbone, self.sem_seg_head)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        backbone = BACKBONE_REGISTRY.get(cfg.MODEL.BACKBONE.NAME)(cfg)
+        backbone: Backbone = BACKBONE_REGISTRY.get(cfg.MODEL.BACKBONE.NAME)(cfg)
+        backbone.shorten([*cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES, *cfg.MODEL.AUXILIARY_HEADS.IN_FEATURES])
+        backbone.recomputes = cfg.MODEL.ACTIVATION_CHECKPOINTING
         head = SEM_SEG_HEADS_REGISTRY.get(cfg.MODEL.SEM_SEG_HEAD.NAME)(cfg, backbone.output_shapes)
         return {
             "backbone": backbone,
             "sem_seg_head": head,
+            "compiled": cfg.MODEL.COMPILE,
             **cls.common_arguments(cfg, backbone.output_shapes),
         }
 
     def run(self, batch: Tensor, *, step_rate: float) -> NetworkOutput:
-        with MaddsObserver(len(batch)) as observer:
-            features = self.backbone(batch)
-            logits = self.sem_seg_head(features)
-        mflops_B = torch.tensor(observer.madds, dtype=torch.float64) / MADDS_PER_MFLOP
+        if self.compiled:  # a compiled graph cannot be observed
+            features, logits = self._run_parts(self.backbone, self.sem_seg_head, batch)
+            madds = [self.costs.madds(*batch.shape[-2:])] * len(batch)
+        else:
+            with MaddsObserver(len(batch)) as observer:
+                features, logits = self._run_parts(self.backbone, self.sem_seg_head, batch)
+            madds = observer.madds
+        mflops_B = torch.tensor(madds, dtype=torch.float64) / MADDS_PER_MFLOP
         return NetworkOutput(logits, features, dict.fromkeys(COSTS, mflops_B), gates_BE=None)
+
+
+def _run_parts(backbone: nn.Module, head: nn.Module, batch: Tensor) -> tuple[Mapping[str, Tensor], Tensor]:
+    """Features and logits."""
+    features = backbone(batch)
+    return features, head(features)

@@ -96,14 +96,36 @@ def test_a_training_step_is_the_published_one(kind):
         assert state[ours[key]].double().norm().item() == pytest.approx(norm, rel=1e-9), key
 
 
-@pytest.mark.parametrize("name", ["rexnet_100", "rexnet_130"])
-def test_timms_weights_load_and_give_its_logits(name):
-    theirs = timm.create_model(name).double().eval()
-    model = ReXNetClassifier(width=int(name[-3:]) / 100).double().eval()
+def ours_and_timms(width):
+    """With equal weights, in double precision, without dropout."""
+    theirs = timm.create_model(f"rexnet_{width}", drop_rate=0.0).double()
+    with torch.device("meta"):
+        model = ReXNetClassifier(width=width / 100, dropout=0.0)
+    model = model.double().to_empty(device="cpu")
     load_weights(model, theirs.state_dict(), path="timm")
-    x = torch.randn(1, 3, 65, 97, dtype=torch.float64)
+    return model, theirs
+
+
+@pytest.mark.parametrize("width", [100, 130, 150, 200, 300])
+def test_timms_weights_load_and_give_its_logits(width):
+    model, theirs = ours_and_timms(width)
+    x = torch.randn(1, 3, 65, 33, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(model(x), theirs(x), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(model.eval()(x), theirs.eval()(x), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("width", [100, 150])
+def test_a_training_step_is_timms(width):
+    model, theirs = ours_and_timms(width)
+    x = torch.randn(2, 3, 33, 31, dtype=torch.float64)
+    losses = [one.train()(x).square().mean() for one in (model, theirs)]
+    torch.testing.assert_close(*losses, rtol=1e-9, atol=0.0)
+    for loss in losses:
+        loss.backward()
+    names = translate_classifier(dict(theirs.named_parameters())).original_names
+    gradients = {key: p.grad for key, p in theirs.named_parameters()}
+    for key, p in model.named_parameters():
+        torch.testing.assert_close(p.grad, gradients[names[key]].view_as(p), rtol=1e-6, atol=1e-9, msg=key)
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])

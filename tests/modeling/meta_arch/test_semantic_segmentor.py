@@ -2,12 +2,16 @@
 
 import pytest
 import torch
+from torch import nn
 
 from dl_lib.checkpoint.weights import load_weights
 from dl_lib.config import ConfigError, get_cfg
 from dl_lib.evaluation.inference.passes import MultiPassModel
+from dl_lib.evaluation.inference.windows import window_starts
 from dl_lib.modeling import build_model
+from dl_lib.modeling.backbones.base import FEATURES
 from dl_lib.modeling.backbones.rexnet_classifier import ReXNetClassifier
+from dl_lib.modeling.dynamic.counters import MaddsObserver
 from dl_lib.validation import validate_config
 
 STATIC = [
@@ -17,6 +21,7 @@ STATIC = [
     *("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 11, "MODEL.DEVICE", "cpu"),
 ]
 ASPP = ["MODEL.SEM_SEG_HEAD.NAME", "ASPPHead", "MODEL.SEM_SEG_HEAD.IN_FEATURES", ["c5"]]
+FINE = ["MODEL.SEM_SEG_HEAD.IN_FEATURES", ["c3", "c4"]]
 HEADS = {
     "decoder": [],
     "fpn": ["MODEL.SEM_SEG_HEAD.NAME", "SemanticFPNHead"],
@@ -56,6 +61,54 @@ def test_it_learns_and_predicts_with_every_head(head):
     assert first["sem_seg"].shape == (11, 30, 40) and second["sem_seg"].shape == (11, 64, 64)
     assert "gates" not in first and len({*first["flops"].values(), *second["flops"].values()}) == 1
     model.eval().load_state_dict(model_of(*HEADS[head], "MODEL.AUXILIARY_HEADS.IN_FEATURES", ["c4"]).state_dict())
+
+
+@pytest.mark.parametrize("features", [["c2", "c3", "c4", "c5"], ["c1", "c3"], ["c4"]], ids="-".join)
+@pytest.mark.parametrize("head", ["SemSegDecoderHead", "SemanticFPNHead", "ASPPHead"])
+@pytest.mark.parametrize("backbone", ["rexnet", "resnet18", "mobilenet_v3_small"])
+def test_every_parameter_has_a_gradient_whatever_the_head_looks_at(backbone, head, features):
+    """Processes wait for the gradients of all parameters; nothing is built, run or paid for that has none."""
+    looked_at = features[-1:] if head == "ASPPHead" else features
+    keys = {"BACKBONE.NAME": backbone, "SEM_SEG_HEAD.NAME": head, "SEM_SEG_HEAD.IN_FEATURES": looked_at}
+    keys |= {} if backbone == "rexnet" else {"BACKBONE.WIDTH_FACTOR": 1.0}
+    overrides = [word for key, value in keys.items() for word in (f"MODEL.{key}", value)]
+    validate_config(config_of(*overrides))
+    model = model_of(*overrides, "MODEL.AUXILIARY_HEADS.IN_FEATURES", looked_at[:1]).train()
+    output = model.run(torch.randn(2, 3, 64, 64), step_rate=0.0)
+    auxiliary = model.auxiliary_heads[looked_at[0]](output.features[looked_at[0]])
+    (output.logits.sum() + auxiliary.sum()).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    assert list(output.features) == list(FEATURES[: 1 + FEATURES.index(looked_at[-1])])
+    assert model.size_divisor == 2 ** len(output.features)
+    assert output.logits.shape[-1] == 64 // 2 ** (1 + FEATURES.index(looked_at[0]))
+
+
+def test_what_nothing_looks_at_costs_nothing():
+    """A network that ends earlier costs what the whole one does up to there, at the size that it pads images to."""
+    image = random_image(64, 72)
+    (short,) = model_of("MODEL.SEM_SEG_HEAD.IN_FEATURES", ["c2"]).eval()([image])
+    model = model_of("MODEL.SEM_SEG_HEAD.IN_FEATURES", ["c2"], "MODEL.AUXILIARY_HEADS.IN_FEATURES", ["c3"]).eval()
+    assert model.size_divisor == 8
+    parts = [model.backbone.stem, *model.backbone.blocks[:3]]
+    with MaddsObserver(1) as observer:
+        model.sem_seg_head({"c2": nn.Sequential(*parts)(model.batch_of([image]))})
+    assert short["flops"]["executed_flops"] == observer.madds[0] / 1e6
+    (longer,) = model([image])
+    torch.testing.assert_close(longer["sem_seg"], short["sem_seg"])
+    assert longer["flops"]["executed_flops"] > short["flops"]["executed_flops"]
+
+
+@pytest.mark.parametrize(("overrides", "stride"), [([], 4), (FINE, 8), (ASPP, 32)])
+def test_overlaps_that_an_evaluation_could_not_have_are_refused_before_it(overrides, stride):
+    for overlap in (0.5, 0.66, 0.67, 0.75, 0.91, 0.92, 0.95, 0.96):
+        cfg = config_of(*overrides, "TEST.SLIDING.WINDOW", [128, 96], "TEST.SLIDING.OVERLAP", overlap)
+        try:
+            window_starts(500, window=96, overlap=overlap, stride=stride)
+        except ValueError:
+            with pytest.raises(ConfigError, match=f"would lie less than {stride} pixels apart.*Expected at most 0"):
+                validate_config(cfg)
+        else:
+            validate_config(cfg)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -113,14 +166,20 @@ def test_published_weights_of_a_classifier_go_into_the_backbone(caplog):
             ["INPUT.CROP_SIZE", [96, 100]],
             ["CROP_SIZE: sides that are no multiples of the network's coarsest stride 32"],
         ),
+        (
+            [*FINE, "MODEL.CONV.STAGES", ["c4", "c5"], "MODEL.CONV.TYPE", "SAC"],
+            ["CONV.STAGES: no head looks at c5 or what follows from it", "Expected some of ['c1', 'c2', 'c3', 'c4']"],
+        ),
+        (
+            [*FINE, "INPUT.CROP_SIZE", [24, 48]],
+            ["CROP_SIZE: sides that are no multiples of the network's coarsest stride 16"],
+        ),
         (["TEST.SLIDING.WINDOW", [96, 100]], ["WINDOW: a window is padded to multiples of the network's coarsest"]),
         (
             ["MODEL.COMPILE", True, "MODEL.ACTIVATION_CHECKPOINTING", True],
-            [
-                "COMPILE: only the lattice is compiled, and SemanticSegmentor has",
-                "CHECKPOINTING: only the lattice's layers",
-            ],
+            ["CHECKPOINTING: torch cannot compile layers", "Expected False with MODEL.COMPILE=True"],
         ),
+        (["MODEL.BUDGET.CONSTRAIN", True], ["CONSTRAIN: a budget is about routes, and SemanticSegmentor has none"]),
         (["MODEL.BACKBONE.SQUEEZE_NORM", "LN"], ["SQUEEZE_NORM: no norm has this name"]),
         (
             ["SOLVER.IMS_PER_BATCH", 1, *ASPP],

@@ -1,0 +1,76 @@
+"""Static networks that are compiled, that compute blocks twice, and that have their batch norms folded."""
+
+import functools
+
+import pytest
+import torch
+
+from dl_lib.modeling.folding import fold_batch_norms
+from dl_lib.validation import validate_config
+from tests.live_memory import LiveMemory
+from tests.modeling.dynamic.test_recomputing import batch_of, two_steps
+from tests.modeling.meta_arch.test_semantic_segmentor import config_of, model_of, random_image
+
+CHECKPOINTING, COMPILE = ("MODEL.ACTIVATION_CHECKPOINTING", True), ("MODEL.COMPILE", True)
+BACKBONES = {
+    "rexnet": ["MODEL.BACKBONE.DROP_PROB", 0.3],
+    "resnet18": ["MODEL.BACKBONE.WIDTH_FACTOR", 1.0],
+    "mobilenet_v3_small": ["MODEL.BACKBONE.WIDTH_FACTOR", 1.0],
+}
+
+
+def network(backbone, *overrides):
+    """The first half, which has every kind of block."""
+    features = ["MODEL.SEM_SEG_HEAD.IN_FEATURES", ["c2", "c3"], "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 19]
+    return model_of("MODEL.BACKBONE.NAME", backbone, *BACKBONES[backbone], *features, *overrides).double()
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("switch", [CHECKPOINTING, COMPILE], ids=["checkpointing", "compiled"])
+def test_a_training_is_the_same(backbone, switch, monkeypatch):
+    validate_config(config_of(*switch))
+    expected = two_steps(network(backbone).train())
+    # Without a break in the graph; what inductor makes of it is torch's business.
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager", fullgraph=True))
+    torch.testing.assert_close(two_steps(network(backbone, *switch).train()), expected, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_computing_blocks_twice_saves_memory(backbone):
+    def peak(*overrides):
+        model = network(backbone, *overrides).train()
+        with LiveMemory() as memory:
+            losses, _ = model(batch_of(0, side=128))
+            sum(losses.values()).backward()
+        return memory.peak_bytes
+
+    assert peak(*CHECKPOINTING) < 0.8 * peak()
+
+
+@pytest.mark.parametrize("norm", ["BN", "FrozenBN"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_folded_norms_change_nothing_but_the_cost(backbone, norm):
+    model = network(backbone, "MODEL.BACKBONE.NORM", norm).eval()
+    for module in model.modules():
+        if hasattr(module, "running_var"):
+            module.running_mean.normal_(), module.running_var.uniform_(0.5, 1.5)
+    saved = 0
+
+    def count(norm, x, y):
+        nonlocal saved
+        saved += 2 * y.numel()
+
+    norms = [module for module in model.modules() if hasattr(module, "running_var")]
+    handles = [module.register_forward_hook(count) for module in norms]
+    image = random_image(64, 64)
+    with torch.inference_mode():
+        (expected,) = model([image])
+        for handle in handles:
+            handle.remove()
+        folded = fold_batch_norms(model)
+        (output,) = folded([image])
+    assert not any(hasattr(module, "running_var") for module in folded.modules())
+    torch.testing.assert_close(output["sem_seg"], expected["sem_seg"], rtol=1e-9, atol=1e-9)
+    for name, mflops in output["flops"].items():
+        assert expected["flops"][name] - mflops == pytest.approx(saved / 1e6, rel=1e-9)
+    assert folded.costs.madds(64, 64) / 1e6 == output["flops"]["executed_flops"]
