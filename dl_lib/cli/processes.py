@@ -15,4 +15,10 @@ def start(function: Callable[..., None], arguments: argparse.Namespace, experime
     """Call `function(experiment, *args)` in every process of the run, on the device that the experiment names."""
     from dl_lib.launch.launch import launch  # imports torch, which --help and a misspelt key need not wait for
 
-    launch(function, arguments.processes, device=experiment.cfg.MODEL.DEVICE, args=(experiment, *args))
+    launch(
+        function,
+        arguments.processes,
+        device=experiment.cfg.MODEL.DEVICE,
+        timeout_seconds=experiment.cfg.PROCESS_TIMEOUT_SECONDS,
+        args=(experiment, *args),
+    )

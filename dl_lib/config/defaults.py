@@ -191,6 +191,7 @@ _C.TEST.PRECISE_BN.ENABLED = False  # recompute the norms' statistics before eac
 _C.TEST.PRECISE_BN.NUM_ITER = 200  # from so many training batches
 
 _C.OUTPUT_DIR = ""  # the run's folder; "" means ./output/<name of the playground folder or config file>
+_C.PROCESS_TIMEOUT_SECONDS = 1800.0  # how long processes wait for each other: longer than what one does alone takes
 _C.SEED = 0  # of every random generator; -1 draws one and logs it
 _C.LOG_PERIOD = 20  # a line of metrics every so many iterations
 _C.PICTURES_PERIOD = 0  # TensorBoard: a test image, prediction, route; iterations, a multiple of LOG_PERIOD; 0: none

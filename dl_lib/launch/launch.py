@@ -11,8 +11,9 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.multiprocessing.errors import record
 from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
 
+from dl_lib.config.defaults import DEFAULTS
 from dl_lib.launch.place import Place
-from dl_lib.launch.process_group import TIMEOUT_SECONDS, joined
+from dl_lib.launch.process_group import joined
 from dl_lib.launch.request import ANY_PORT, ProcessRequest, launched_place
 from dl_lib.launch.spawning import run_spawned
 
@@ -26,7 +27,7 @@ def launch(
     request: ProcessRequest | None = None,
     *,
     device: str = "auto",
-    timeout_seconds: float = TIMEOUT_SECONDS,
+    timeout_seconds: float = DEFAULTS.PROCESS_TIMEOUT_SECONDS,
     args: Sequence[Any] = (),
 ) -> None:
     """Calls `main(*args)` in every process of a run; here and now if there is only one, or a launcher has started it.

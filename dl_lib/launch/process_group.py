@@ -17,12 +17,10 @@ from dl_lib.launch.errors import LaunchError, LostProcessError
 from dl_lib.launch.place import Place
 from dl_lib.utils import comm
 
-__all__ = ["TIMEOUT_SECONDS", "joined", "uses_gpu"]
+__all__ = ["joined", "uses_gpu"]
 
-# How long a process waits for another in whatever they do together: for the slowest thing that one does while the
-# others wait, such as the official evaluation or filling the cache of a large data set.
-TIMEOUT_SECONDS = 1800.0
-_HEAD_START_SECONDS = 2.0  # for the process that failed, before those who lost it report that they did
+_HEAD_START_SECONDS = 1.0  # for the process that failed, before those who lost it report that they did
+_LAST_EXCHANGE_SECONDS = 0.1
 # What gloo says, in plain RuntimeErrors: pieces of its files' paths and of its messages.
 _LOST = re.compile(r"gloo/transport|pair closure|by peer", re.IGNORECASE)
 
@@ -47,7 +45,7 @@ def joined(place: Place, *, device: str, timeout_seconds: float) -> Iterator[Non
     try:
         yield
     except SystemExit:  # they have agreed to leave, each in good order
-        dist.destroy_process_group()
+        _leave()
         raise
     except RuntimeError as error:
         # The group is left as it is: NCCL would wait for operations that nobody will take part in any more.
@@ -56,9 +54,16 @@ def joined(place: Place, *, device: str, timeout_seconds: float) -> Iterator[Non
         time.sleep(_HEAD_START_SECONDS)
         raise LostProcessError(
             f"process {place.rank} of {place.world_size} goes no further without the others: one of them has ended, or "
-            f"has not answered for {timeout_seconds:g} s. What happened to it is in its own log, log.txt or "
-            f"log_rankN.txt in the run's folder. Received: {error}"
+            f"has not answered for {timeout_seconds:g} s (PROCESS_TIMEOUT_SECONDS). What happened to it is in its own "
+            f"log, log.txt or log_rankN.txt in the run's folder. Received: {error}"
         ) from error
+    _leave()
+
+
+def _leave() -> None:
+    # Gloo's thread needs Python's lock to let go of the last exchange's tensors, and torch 2.6 keeps the lock while it
+    # waits for that thread. Who sleeps gives it away.
+    time.sleep(_LAST_EXCHANGE_SECONDS)
     dist.destroy_process_group()
 
 
@@ -100,8 +105,8 @@ def _meet(place: Place, *, backend: str, timeout: timedelta) -> None:
     except RuntimeError as error:
         raise LostProcessError(
             f"process {place.rank} of {place.world_size}, started by {place.launcher}, could not meet the others "
-            f"within {timeout.total_seconds():g} s. Each of them must be started, and must reach the machine of "
-            f"process 0 at this address. Received: {place.meeting_point}, {error}"
+            f"within {timeout.total_seconds():g} s (PROCESS_TIMEOUT_SECONDS). Each of them must be started, and must "
+            f"reach the machine of process 0 at this address. Received: {place.meeting_point}, {error}"
         ) from error
 
 

@@ -26,6 +26,14 @@ from dl_lib.utils.files import write_atomically
 __all__ = ["run_spawned"]
 
 _REPORT_SUFFIX = ".pickle"
+# For the others when one has failed: so long to end by themselves, then so long again after TERM, then they are killed.
+_ENDING_SECONDS = 10.0
+# Who sends a signal that this run has not sent. Source of the second: TORCH_NCCL_ASYNC_ERROR_HANDLING in
+# https://docs.pytorch.org/docs/stable/torch_nccl_environment_variables.html
+_SENDERS = {
+    "SIGKILL": " The system does that when memory runs out: the kernel's log says so.",
+    "SIGABRT": " With NCCL, torch does that when another process has not answered for PROCESS_TIMEOUT_SECONDS.",
+}
 
 _log = logging.getLogger(__name__)
 
@@ -93,12 +101,13 @@ def _wait(processes: ProcessContext, *, reports: Path, relay: SignalRelay) -> No
     """Waits for the processes; an error in one of them ends the others and is raised here."""
     failure: ProcessException | None = None
     try:
-        while not processes.join():
+        while not processes.join(grace_period=_ENDING_SECONDS):
             pass
     except ProcessException as error:
         failure = error
     if isinstance(failure, ProcessExitedException):
-        _raise_ended(failure, relay=relay)
+        # Not the failure's own number: torch has called it by two names.
+        _raise_ended(failure, process_id=processes.pids()[failure.error_index], relay=relay)
     # The first one: the others may only have lost their connection to the process that failed.
     first = min((pickle.loads(file.read_bytes()) for file in reports.glob(f"*{_REPORT_SUFFIX}")), default=None)
     if first is not None:
@@ -107,7 +116,7 @@ def _wait(processes: ProcessContext, *, reports: Path, relay: SignalRelay) -> No
         raise failure
 
 
-def _raise_ended(failure: ProcessExitedException, *, relay: SignalRelay) -> NoReturn:
+def _raise_ended(failure: ProcessExitedException, *, process_id: int, relay: SignalRelay) -> NoReturn:
     """A process has ended without a word: it had been asked to before it could listen, or was not asked at all."""
     if relay.received == signal.SIGINT:
         raise KeyboardInterrupt from failure
@@ -115,8 +124,8 @@ def _raise_ended(failure: ProcessExitedException, *, relay: SignalRelay) -> NoRe
         raise SystemExit(128 + relay.received) from failure
     raise LostProcessError(
         f"process {failure.error_index} of this machine was ended by something else than this run, and the others with "
-        "it. The system does that when memory runs out: the kernel's log says so. "
-        f"Received: {failure.signal_name or f'exit status {failure.exit_code}'}, pid {failure.error_pid}"
+        f"it.{_SENDERS.get(failure.signal_name or '', '')} "
+        f"Received: {failure.signal_name or f'exit status {failure.exit_code}'}, pid {process_id}"
     ) from failure
 
 

@@ -35,6 +35,7 @@ RANGES = {
     "TEST.EVAL_PERIOD": Interval(0),
     "TEST.SLIDING.OVERLAP": Interval(0, 1, open_high=True),
     "TEST.PRECISE_BN.NUM_ITER": Interval(1),
+    "PROCESS_TIMEOUT_SECONDS": Interval(0, open_low=True),
     "SEED": Interval(-1),
     "LOG_PERIOD": Interval(1),
     "PICTURES_PERIOD": Interval(0),

@@ -53,6 +53,7 @@ SILENT = {
     "TEST.EVAL_PERIOD": 3,
     "OUTPUT_DIR": "elsewhere",
     "LOG_PERIOD": 1,
+    "PROCESS_TIMEOUT_SECONDS": 60.0,
 }
 
 

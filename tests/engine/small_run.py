@@ -1,16 +1,16 @@
 """A small run of the real thing: routed network, digit scenes, evaluation, everything that has a state switched on.
 
-At the top of a module, as new processes import it.
+At the top of a module, as new processes import it; a command by itself, so that torchrun can start it, too.
 """
 
 import json
 import multiprocessing
 import os
 import signal
+import sys
+from pathlib import Path
 
 import torch
-import torch.utils.tensorboard  # this and the next are what a run imports late: a fork server has them
-from sklearn.datasets import load_digits  # noqa: F401
 from torch.utils.data import Subset
 
 from dl_lib.config import get_cfg
@@ -18,6 +18,7 @@ from dl_lib.data import DatasetCatalog
 from dl_lib.engine import DefaultTrainer
 from dl_lib.engine.defaults import seed_everything
 from dl_lib.engine.hooks import Hook
+from dl_lib.launch.launch import launch
 from dl_lib.utils import comm
 from dl_lib.utils.logger import setup_logger
 
@@ -82,6 +83,14 @@ def train_and_die(folder, after, iteration, overrides=()):
     trainer.train()
 
 
+def train_and_die_once(folder):
+    """As torchrun restarts it: only the second process of the first attempt dies, between two checkpoints."""
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and comm.get_rank() == 1:
+        train_and_die(folder, "IterationTimer", 5)
+    else:
+        train(folder)
+
+
 def final_state(folder):
     return torch.load(folder / "model_final.pth", weights_only=True)
 
@@ -117,3 +126,7 @@ def assert_equal(found, expected, *, place):
         assert torch.equal(found, expected), place
     else:
         assert found == expected, place
+
+
+if __name__ == "__main__":
+    launch(train_and_die_once, device="cpu", args=(Path(sys.argv[1]),))

@@ -1,20 +1,26 @@
 """A run that is killed and goes on is the run that was not, bit for bit."""
 
 import multiprocessing
+import os
 import random
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from dl_lib.launch import LostProcessError, ProcessRequest
+from dl_lib.launch import ProcessRequest
 from dl_lib.launch.launch import launch
 from tests.engine.small_run import assert_same_run, final_state, metrics, train, train_and_die
 
 # A server that has imported everything forks each process: they start at once, and share no locks with the tests.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.engine.small_run"])
+CONTEXT.set_forkserver_preload(["tests.engine.small_run", "torch.utils.tensorboard", "sklearn.datasets"])
 KILLS = 20
+ROOT = Path(__file__).parents[2]
+SMALL_RUN = str(Path(__file__).with_name("small_run.py"))
 
 
 def run(target, *args):
@@ -63,14 +69,23 @@ def test_loaders_in_other_processes_change_nothing(tmp_path, undisturbed):
     assert_same_run(tmp_path, undisturbed)
 
 
-def test_two_processes(tmp_path):
-    two = ProcessRequest(2)
-    launch(train, two, device="cpu", args=(tmp_path / "whole",))
-    with pytest.raises(LostProcessError):
-        launch(train_and_die, two, device="cpu", args=(tmp_path / "killed", "PeriodicCheckpoint", 4))
-    launch(train, two, device="cpu", args=(tmp_path / "killed",))
+def test_two_processes_of_torchrun_one_of_which_is_killed(tmp_path):
+    """torchrun starts both anew, and they come to where two processes come that another starts and nobody disturbs."""
+    launch(train, ProcessRequest(2), device="cpu", args=(tmp_path / "whole",))
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1", SMALL_RUN]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    killed = subprocess.run(
+        [sys.executable, *command, tmp_path / "killed"], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert killed.returncode == 0, killed.stderr
+    assert "going on after iteration 4 of 8" in killed.stdout
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
     assert len(final_state(tmp_path / "whole")["trainer"]["random_states"]) == 2
+    # As on machines that leave: one process goes on where two were, with the whole batch of four.
+    assert run(train, tmp_path / "killed", ["SOLVER.LR_SCHEDULER.MAX_ITER", 10]) == 0
+    alone = final_state(tmp_path / "killed")["trainer"]
+    assert (alone["iteration"], alone["samples"], len(alone["random_states"])) == (10, 40, 1)
+    assert "saved by 2 processes and goes on with 1" in (tmp_path / "killed" / "log.txt").read_text()
 
 
 def test_killed_at_random_moments(tmp_path, undisturbed):

@@ -135,6 +135,7 @@ def test_sound_configurations_pass(overrides):
         ("TEST.EVAL_PERIOD=-5", "EVAL_PERIOD: out of range"),
         ("TEST.EXECUTION=spares", "EXECUTION: .*Nearest: sparse"),
         ("SEED=-2", "SEED: out of range"),
+        ("PROCESS_TIMEOUT_SECONDS=0", "PROCESS_TIMEOUT_SECONDS: out of range. Expected a number above 0"),
         ("SOLVER.OPTIMIZER.MOMENTUM=1e999", "MOMENTUM must be finite"),
     ],
 )
