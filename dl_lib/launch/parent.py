@@ -1,25 +1,29 @@
-"""Whether the process that has started this one is still there."""
+"""The end of a process together with the launcher that has started it."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 
 from dl_lib.launch.errors import LostProcessError
 
-__all__ = ["check_parent"]
+__all__ = ["end_with_parent"]
 
 _PARENT_ID = os.getppid()  # now: before torch is imported, which takes seconds
 
 
-def check_parent() -> None:
-    """Makes sure that a launcher has not ended meanwhile; for once its end has been tied to this process's.
+def end_with_parent() -> None:
+    """Has the system send TERM to this process when its launcher ends, however that happens.
 
-    The system tells of it only those who have asked before, and who has not heard would run on, for nobody.
+    torch asks for Ctrl-C in processes that it starts, which they do not hear as a background job of a shell's script.
 
     Raises:
-        LostProcessError: if it has.
+        LostProcessError: if the launcher has ended before: the system tells of that only those who have asked by then.
     """
+    from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
+
+    _prctl_pr_set_pdeathsig(signal.SIGTERM)
     launcher = multiprocessing.parent_process()
     is_gone = os.getppid() != _PARENT_ID if launcher is None else not launcher.is_alive()
     if is_gone:

@@ -1,4 +1,4 @@
-"""Processes whose launcher is killed before they have asked to hear of its end."""
+"""Processes whose launcher is killed, before or after they have asked to hear of it."""
 
 import os
 import subprocess
@@ -9,19 +9,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+GONE = "the launcher ended while this process was starting"
 
 
-@pytest.mark.parametrize("how", ["spawn", "as torchrun"])
-def test_a_launcher_that_has_ended_is_missed(tmp_path, how):
-    found = tmp_path / "found"
-    launcher = subprocess.run(
-        [sys.executable, "-m", "tests.launch.orphan", how, str(found)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=60,
-    )
-    assert launcher.returncode == 0  # it was there when it was looked for first
-    deadline = time.monotonic() + 30
-    while not found.exists():
+@pytest.mark.parametrize(
+    ("how", "when", "expected"), [("spawn", "late", GONE), ("start", "late", GONE), ("start", "early", "TERM")]
+)
+def test_the_end_of_a_launcher_is_heard_of(tmp_path, how, when, expected):
+    heard = tmp_path / "heard"
+    command = [sys.executable, "-m", "tests.launch.orphan", how, when, str(heard)]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60, check=True)
+    deadline = time.monotonic() + 60
+    while not heard.exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert "the launcher ended while this process was starting" in found.read_text()
+    assert heard.read_text().startswith(expected)
