@@ -1,17 +1,19 @@
 """From one command to the processes of a run, whoever starts them: this one, torchrun, or SLURM's srun.
 
-Without torch, which those who only want to know how many processes there will be need not wait for; `launch` itself is
-in `dl_lib.launch.launch`.
+Without torch, which those who only want to know how many processes there will be need not wait for, and which `parent`
+has to come before; `launch` itself is in `dl_lib.launch.launch`.
 """
 
 from dl_lib.launch.errors import LaunchError, LostProcessError
 from dl_lib.launch.first_report import is_first_to_report
+from dl_lib.launch.parent import end_with_parent
 from dl_lib.launch.request import ProcessRequest, launched_place, resolve_world_size
 
 __all__ = [
     "LaunchError",
     "LostProcessError",
     "ProcessRequest",
+    "end_with_parent",
     "is_first_to_report",
     "launched_place",
     "resolve_world_size",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.multiprocessing.errors import record
-from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
 
 from dl_lib.config.defaults import DEFAULTS
+from dl_lib.launch.parent import end_with_parent
 from dl_lib.launch.place import Place
 from dl_lib.launch.process_group import joined
 from dl_lib.launch.request import ANY_PORT, ProcessRequest, launched_place
@@ -62,7 +61,7 @@ def _run_launched(
     main: Callable[..., None], place: Place, *, device: str, timeout_seconds: float, args: Sequence[Any]
 ) -> None:
     if place.launcher == "torchrun":
-        _prctl_pr_set_pdeathsig(signal.SIGTERM)  # torchrun gives its workers sessions of their own, which outlive it
+        end_with_parent()  # torchrun gives its workers sessions of their own, which outlive it
 
     @record  # into the file that torchrun looks for the traceback of a worker in
     def run() -> None:

@@ -18,6 +18,7 @@ import torch
 from torch.multiprocessing.spawn import ProcessContext, ProcessException, ProcessExitedException, spawn
 
 from dl_lib.launch.errors import LostProcessError
+from dl_lib.launch.parent import end_with_parent
 from dl_lib.launch.place import Place
 from dl_lib.launch.process_group import joined, uses_gpu
 from dl_lib.launch.relay import SignalRelay
@@ -82,7 +83,8 @@ def _live(
     args: tuple[Any, ...],
 ) -> None:
     """The life of one of the processes."""
-    os.setsid()  # signals from the terminal come through the relay, once; the parent's death is noticed all the same
+    end_with_parent()
+    os.setsid()  # signals from the terminal come through the relay, once
     if not uses_gpu(device) and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, torch.get_num_threads() // num_processes))
     place = replace(first, rank=first.rank + local_rank, local_rank=local_rank)

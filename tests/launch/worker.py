@@ -21,9 +21,9 @@ class Unusual(ConfigError):
 
 def work(how):
     """Something together; then the second process ends, and the first waits for it in vain."""
-    comm.synchronize()
     if comm.get_rank() == 0 or how == "hang":
-        print("pid", os.getpid(), flush=True)
+        print(f"pid {os.getpid()}\n", end="", flush=True)  # at once, as both may print
+    comm.synchronize()
     if comm.get_rank() == 0:
         comm.synchronize()
     elif how == "raise":
