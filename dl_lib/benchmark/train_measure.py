@@ -20,14 +20,15 @@ from dl_lib.engine.hooks import Hook, PeriodicCheckpoint
 from dl_lib.engine.trainer import Trainer
 from dl_lib.launch.launch import launch
 from dl_lib.launch.request import ProcessRequest
-from dl_lib.solver import build_lr_scheduler, build_optimizer
 from dl_lib.utils import comm
 from dl_lib.utils.progress import progress_bar
 
 __all__ = ["MEMORY_SIDE", "TrainResults", "measure_training"]
 
 MEMORY_SIDE = 768  # pixels: the published crop
-CHUNK = 20  # steps that are timed together; each chunk of the trainer holds one line of the log and of the metrics
+CHUNK = 5  # steps that are timed together; each chunk of the trainer holds one line of the log and of the metrics
+LOOP_ROUNDS = 8  # for each round of the other parts: single chunks differ by a tenth, and three percent are looked for
+DATA_STEPS = 40
 THREADS = 2  # of all processes together
 PROCESS_ROUNDS = 3
 NO_EXTRAS = ("TEST.EVAL_PERIOD", 0, "TEST.PRECISE_BN.ENABLED", False, "SOLVER.CHECKPOINT_PERIOD", 0)
@@ -73,7 +74,7 @@ def measure_training(cfg: CfgNode, *, repeats: int, memory_side: int = MEMORY_SI
         cfg = _without_extras(cfg, folder=folder)
         loop = _measure_loop(cfg, repeats=repeats)
         bar.update()
-        data_shares = {str(n): _measure_data(cfg, workers=n, steps=CHUNK * 2) for n in (0, 1)}
+        data_shares = {str(n): _measure_data(cfg, workers=n, steps=DATA_STEPS) for n in (0, 1)}
         bar.update()
         runs = {name: case.prepare(settings) for name, case in orders.items()}
         memory_orders = take_turns(runs, repeats=repeats, bar=bar, uses_gpu=False)
@@ -134,7 +135,8 @@ class _Turns(Hook):
 
 def _measure_loop(cfg: CfgNode, *, repeats: int) -> dict[str, Timing]:
     cfg = cfg.clone()
-    cfg.merge_from_list(["SOLVER.LR_SCHEDULER.MAX_ITER", CHUNK * (repeats + 1), "SOLVER.EMA.DECAY", 0.0])
+    steps = CHUNK * (LOOP_ROUNDS * repeats + 1)
+    cfg.merge_from_list(["SOLVER.LR_SCHEDULER.MAX_ITER", steps, "SOLVER.EMA.DECAY", 0.0])
     trainer = _OneBatchTrainer(cfg)
     others = {"bare": _bare_step(trainer, clips=False), "bare, with clipping": _bare_step(trainer, clips=True)}
     turns = _Turns(others)
@@ -144,16 +146,18 @@ def _measure_loop(cfg: CfgNode, *, repeats: int) -> dict[str, Timing]:
 
 
 def _bare_step(trainer: DefaultTrainer, *, clips: bool) -> Callable[[], None]:
-    """What a loop without this library does: forward, backward, step, on a network and optimizer of its own."""
-    model = trainer.build_model().train()
-    optimizer = build_optimizer(trainer.cfg, model)
-    build_lr_scheduler(trainer.cfg, optimizer)  # sets the first rate of the warm-up
+    """What a loop without this library does: forward, backward, step.
+
+    On the trainer's own network, at the same place in the training: two equal networks differ by some percent, by where
+    they happen to lie in memory.
+    """
+    model, optimizer = trainer.model, trainer.optimizer
     batch = next(iter(trainer.build_train_loader(start=0)))
     parameters = list(model.parameters())
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        losses, _ = model(batch, step_rate=0.5)
+        losses, _ = model(batch, step_rate=trainer.iteration / trainer.max_iter)
         torch.stack(list(losses.values())).sum().backward()
         if clips:
             nn.utils.clip_grad_norm_(parameters, trainer.cfg.SOLVER.GRAD_CLIP)

@@ -17,7 +17,8 @@ ONE = Timing((1.0,), gflops=0.0)  # as the processes of the launch would load ev
 def test_a_whole_run(tmp_path, monkeypatch, capsys):
     register()
     opts = [f"{key}={value}" for key, value in zip(SMALL[::2], SMALL[1::2], strict=True)]
-    monkeypatch.setattr("dl_lib.benchmark.train_measure.CHUNK", 2)
+    for name, number in (("CHUNK", 2), ("LOOP_ROUNDS", 1), ("DATA_STEPS", 4)):
+        monkeypatch.setattr(f"dl_lib.benchmark.train_measure.{name}", number)
     small_case = partial(train_measure.TrainingCase, images=1, side=64)
     monkeypatch.setattr("dl_lib.benchmark.train_measure.TrainingCase", small_case)
     small_network = [opt for opt in opts if opt.startswith("MODEL.") and "DEVICE" not in opt]
