@@ -9,7 +9,7 @@ from dl_lib.data.catalog import DatasetCatalog, DatasetMeta
 from dl_lib.data.datasets.configured import read_folders
 from dl_lib.data.errors import DataError
 from dl_lib.utils.names import nearest_names
-from dl_lib.validation.model import coarsest_stride
+from dl_lib.validation.model import coarsest_stride, has_small_gates
 from dl_lib.validation.norms import BATCH_NORMS, SYNCHRONISED_NORMS
 from dl_lib.validation.report import Interval, Report
 
@@ -162,7 +162,7 @@ def _check_crop(report: Report) -> None:
             f"sides that are no multiples of the network's coarsest stride {divisor} are padded in every batch",
             expected=f"multiples of {divisor}, such as {nearest}",
         )
-    small_gate = report.value("MODEL.GATE.SMALL_GATE") and report.value("MODEL.GATE.GATE_ON")
+    small_gate = has_small_gates(report)
     if small_gate and min(crop) < 4 * divisor:
         report.add(
             "INPUT.CROP_SIZE",

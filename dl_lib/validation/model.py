@@ -15,7 +15,7 @@ from dl_lib.validation.norms import check_squeeze_norm
 from dl_lib.validation.report import Interval, Report
 from dl_lib.validation.static_model import STATIC_MODEL, check_static_model, static_coarsest_stride
 
-__all__ = ["check_model", "coarsest_stride"]
+__all__ = ["check_model", "coarsest_stride", "has_small_gates"]
 
 UNREACHED = ("skip", "run", "published")
 CHANNELS_OF_AN_IMAGE = 3
@@ -69,6 +69,12 @@ def coarsest_stride(report: Report) -> int | None:
         return Lattice(report.value("MODEL.BACKBONE.CELL_NUM_LIST")).max_stride
     except ValueError:
         return None  # noted by the check of the lattice
+
+
+def has_small_gates(report: Report) -> bool:
+    """Whether there are gates, and they look at a quarter of the sides of their maps."""
+    is_routed = report.value("MODEL.META_ARCHITECTURE") != STATIC_MODEL
+    return bool(is_routed and report.value("MODEL.GATE.GATE_ON") and report.value("MODEL.GATE.SMALL_GATE"))
 
 
 def _check_names(report: Report) -> None:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 from dl_lib.data import DatasetCatalog, DatasetMeta
 from dl_lib.data.errors import DataError
-from dl_lib.validation.model import coarsest_stride
+from dl_lib.validation.model import coarsest_stride, has_small_gates
 from dl_lib.validation.report import Interval, Report
 from dl_lib.validation.solver import SCORE_MODES, check_solver
 from dl_lib.validation.static_model import STATIC_MODEL, static_logits_stride
@@ -186,7 +186,7 @@ def _check_windows(report: Report) -> None:
     divisor = coarsest_stride(report)
     if divisor is None:
         return
-    small_gate = report.value("MODEL.GATE.SMALL_GATE") and report.value("MODEL.GATE.GATE_ON")
+    small_gate = has_small_gates(report)
     smallest = 4 * divisor if small_gate else divisor
     if any(side % divisor or side < smallest for side in window):
         nearest = [max(smallest, round(side / divisor) * divisor) for side in window]

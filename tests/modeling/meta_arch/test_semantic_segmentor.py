@@ -198,6 +198,14 @@ def test_what_static_networks_cannot_be_asked_for(overrides, messages):
         assert message in str(caught.value)
 
 
+def test_what_small_gates_cannot_do_is_none_of_their_business():
+    small = ["MODEL.GATE.SMALL_GATE", True, "TEST.SLIDING.WINDOW", [64, 64], "INPUT.CROP_SIZE", [64, 64]]
+    validate_config(config_of(*small))
+    routed = ["MODEL.META_ARCHITECTURE", "DynamicNet4Seg", "MODEL.BACKBONE.NAME", "DynamicNetwork"]
+    with pytest.raises(ConfigError, match=r"(?s)CROP_SIZE: MODEL.GATE.SMALL_GATE looks.*WINDOW: .* small gate looks"):
+        validate_config(config_of(*small, *routed))
+
+
 def test_frozen_squeeze_norms_train_with_one_image():
     single = ["MODEL.BACKBONE.SQUEEZE_NORM", "FrozenBN", "SOLVER.IMS_PER_BATCH", 1]
     validate_config(config_of(*single))
