@@ -13,12 +13,18 @@ from dl_lib.modeling.dynamic.ops import CELL_OPERATIONS
 from dl_lib.utils.names import nearest_names
 from dl_lib.validation.norms import check_squeeze_norm
 from dl_lib.validation.report import Interval, Report
-from dl_lib.validation.static_model import STATIC_MODEL, check_static_model, static_coarsest_stride
+from dl_lib.validation.static_model import (
+    STATIC_MODEL,
+    check_static_model,
+    static_coarsest_stride,
+    static_logits_stride,
+)
 
-__all__ = ["check_model", "coarsest_stride", "has_small_gates"]
+__all__ = ["check_model", "coarsest_stride", "has_small_gates", "logits_stride"]
 
 UNREACHED = ("skip", "run", "published")
 CHANNELS_OF_AN_IMAGE = 3
+ROUTED_LOGITS_STRIDE = 4  # in pixels: of the lattice's finest scale
 ROUTED_BACKBONE = "DynamicNetwork"  # the checks of the lattice are about this one; others bring their own
 SPLIT_CHANNELS = 4  # SPConv: two groups and at least as many channels beside them
 RANGES = {
@@ -61,7 +67,7 @@ def check_model(report: Report) -> None:
 
 def coarsest_stride(report: Report) -> int | None:
     """Stride of the coarsest cell or feature, to whose multiples images are padded; None where it is not known."""
-    if report.value("MODEL.META_ARCHITECTURE") == STATIC_MODEL:
+    if _is_static(report):
         return static_coarsest_stride(report)
     if report.value("MODEL.BACKBONE.NAME") != ROUTED_BACKBONE:
         return None
@@ -73,8 +79,17 @@ def coarsest_stride(report: Report) -> int | None:
 
 def has_small_gates(report: Report) -> bool:
     """Whether there are gates, and they look at a quarter of the sides of their maps."""
-    is_routed = report.value("MODEL.META_ARCHITECTURE") != STATIC_MODEL
-    return bool(is_routed and report.value("MODEL.GATE.GATE_ON") and report.value("MODEL.GATE.SMALL_GATE"))
+    small = report.value("MODEL.GATE.GATE_ON") and report.value("MODEL.GATE.SMALL_GATE")
+    return bool(small and not _is_static(report))
+
+
+def logits_stride(report: Report) -> int | None:
+    """Stride at which the head predicts; None where it is not known."""
+    return static_logits_stride(report) if _is_static(report) else ROUTED_LOGITS_STRIDE
+
+
+def _is_static(report: Report) -> bool:
+    return bool(report.value("MODEL.META_ARCHITECTURE") == STATIC_MODEL)
 
 
 def _check_names(report: Report) -> None:

@@ -9,10 +9,9 @@ from importlib.util import find_spec
 
 from dl_lib.data import DatasetCatalog, DatasetMeta
 from dl_lib.data.errors import DataError
-from dl_lib.validation.model import coarsest_stride, has_small_gates
+from dl_lib.validation.model import coarsest_stride, has_small_gates, logits_stride
 from dl_lib.validation.report import Interval, Report
 from dl_lib.validation.solver import SCORE_MODES, check_solver
-from dl_lib.validation.static_model import STATIC_MODEL, static_logits_stride
 
 __all__ = ["check_run"]
 
@@ -22,7 +21,6 @@ NON_FINITE_POLICIES = ("stop", "skip")
 EXECUTIONS = ("sparse", "dense")
 ABSENT_RULES = ("leave_out", "zero_if_predicted")
 SAVED_FORMS = ("label_png", "coco_rle")
-ROUTED_LOGITS_STRIDE = 4  # in pixels: of the lattice's finest scale
 RANGES = {
     "SOLVER.IMS_PER_BATCH": Interval(1),
     "SOLVER.ACCUMULATION_STEPS": Interval(1),
@@ -202,8 +200,7 @@ def _check_windows(report: Report) -> None:
 
 def _check_overlap(report: Report, side: int) -> None:
     """Of windows whose smaller side this is: they begin at different cells of the logits' grid."""
-    key, static = "TEST.SLIDING.OVERLAP", report.value("MODEL.META_ARCHITECTURE") == STATIC_MODEL
-    step = static_logits_stride(report) if static else ROUTED_LOGITS_STRIDE
+    key, step = "TEST.SLIDING.OVERLAP", logits_stride(report)
     if step and side - math.ceil(report.value(key) * side) < step:
         report.add(
             key,
