@@ -44,8 +44,9 @@ _C.MODEL.BACKBONE.DEPTH_FACTOR = 1.0  # rexnet, rexnet_lite: of the blocks in ea
 _C.MODEL.BACKBONE.SQUEEZE_NORM = ""  # rexnet: norm inside squeeze-and-excitation, of maps of one pixel; "": NORM
 
 _C.MODEL.CONV = CfgNode()  # of the static backbones; the lattice has CELL_TYPE
-_C.MODEL.CONV.STAGES = []  # of c1 to c5: where all kernels larger than 1x1 are replaced
+_C.MODEL.CONV.STAGES = []  # of c1 to c5: where convolutions are replaced
 _C.MODEL.CONV.TYPE = ""  # by CondConv | DynamicConv | ConvAWS | SAC | SPConv (this one only where there are no groups)
+_C.MODEL.CONV.KERNELS = "larger"  # larger | 1x1 | all: which kernels (SAC and SPConv: larger than 1x1 only)
 
 _C.MODEL.GATE = CfgNode()
 _C.MODEL.GATE.GATE_ON = True  # False: fixed routing, every gate is one

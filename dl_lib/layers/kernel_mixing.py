@@ -8,7 +8,6 @@ Shape suffixes: B images, K kernels, O output channels, C input channels.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dl_lib.layers.geometry import ConvGeometry
+from dl_lib.layers.per_image_conv import conv2d_per_image
 from dl_lib.layers.tensors import is_channels_last
 
 __all__ = ["IMPLEMENTATIONS", "Implementation", "KernelBank", "mixed_conv2d"]
@@ -109,34 +109,7 @@ def _product(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _grouped(x: Tensor, coefficients_BK: Tensor, bank: KernelBank) -> Tensor:
-    geometry, images, channels_last = bank.geometry, x.shape[0], is_channels_last(x)
-    kernels, bias = bank.mix(coefficients_BK)
-    x, padding = geometry.pad(x)
-    # The convolution wants maps and kernels in one order. Kernels lie in rows and columns: of maps that do not, the
-    # smaller of the two is turned round, the kernels by the convolution itself.
-    turn_kernels = channels_last and math.prod(x.shape[1:]) > math.prod(geometry.kernel_shape)
-    y = torch.conv2d(
-        _pixels_side_by_side(x) if turn_kernels else x.reshape(1, -1, *x.shape[2:]),
-        kernels.flatten(0, 1),
-        None if bias is None else bias.flatten(),
-        geometry.stride,
-        padding,
-        geometry.dilation,
-        images * geometry.groups,
-    )
-    if turn_kernels:
-        y_1HWBO = y.permute(0, 2, 3, 1).unflatten(3, (images, geometry.out_channels))
-        y = y_1HWBO.squeeze(0).permute(2, 3, 0, 1)
-    else:
-        y = y.unflatten(1, (images, geometry.out_channels)).squeeze(0)
-    return y.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-
-
-def _pixels_side_by_side(x: Tensor) -> Tensor:
-    """Maps (B, C, H, W) in channels-last order as one, (1, B * C, H, W), in the same: copies runs of C numbers."""
-    # The dimension of size 1 is there from the start: added at the end, its stride would hide the order from torch.
-    x_1HWBC = x.permute(2, 3, 0, 1).unsqueeze(0)
-    return x_1HWBC.flatten(3).permute(0, 3, 1, 2)
+    return conv2d_per_image(x, *bank.mix(coefficients_BK), geometry=bank.geometry)
 
 
 def _loop(x: Tensor, coefficients_BK: Tensor, bank: KernelBank) -> Tensor:

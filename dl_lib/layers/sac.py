@@ -94,7 +94,9 @@ class SAConv2d(StandardizedConv2d):
         """Maps (B, O, H', W') of maps (B, C, H, W)."""
         check_maps(x, channels=self.geometry.in_channels)
         x = x + self.pre_context(_mean_map(x))
-        switch = _local_mean(self.switch(x), stride=self.geometry.stride)
+        # Of one channel, both memory orders are one, and pooling is slow in what it takes for channels-last.
+        one_channel = self.switch(x).flatten(0, 1).unsqueeze(1)
+        switch = _local_mean(one_channel, stride=self.geometry.stride)
         weight = self.standardized_weight()
         local_mean = None if self.offset_s is None else _local_mean(x, stride=(1, 1))
         small = self._conv(x, weight, rate=1, offset=self.offset_s, local_mean=local_mean)

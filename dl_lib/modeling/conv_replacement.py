@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
+from torchvision import ops
 
 from dl_lib.config import CfgNode, ConfigError
 from dl_lib.layers import CondConv2d, ConvAWS2d, DynamicConv2d, SAConv2d, SPConv2d
 from dl_lib.modeling.backbones.base import Backbone
 from dl_lib.modeling.backbones.freezing import freeze
+from dl_lib.modeling.backbones.rex_block import SqueezeExcitation
 
-__all__ = ["CONV_TYPES", "adapt_backbone", "replace_convs"]
+__all__ = ["CONV_KERNELS", "CONV_TYPES", "ONLY_LARGER_KERNELS", "adapt_backbone", "replace_convs"]
 
 CONV_TYPES: dict[str, Callable[..., nn.Module]] = {
     "CondConv": CondConv2d,
@@ -21,36 +23,48 @@ CONV_TYPES: dict[str, Callable[..., nn.Module]] = {
     "SAC": SAConv2d,
     "SPConv": SPConv2d,
 }
+ONLY_LARGER_KERNELS = ("SAC", "SPConv")  # with those of one pixel, both parts of them are one
+CONV_KERNELS: dict[str, Callable[[nn.Conv2d], bool]] = {
+    "larger": lambda conv: max(conv.kernel_size) > 1,
+    "1x1": lambda conv: max(conv.kernel_size) == 1,
+    "all": lambda conv: True,
+}
+_WEIGHINGS = (SqueezeExcitation, ops.SqueezeExcitation)
 
 
 def adapt_backbone(backbone: Backbone, cfg: CfgNode) -> None:
     """Replaces and freezes what the configuration names, in this order."""
-    replace_convs(backbone, stages=cfg.MODEL.CONV.STAGES, conv_type=cfg.MODEL.CONV.TYPE, norm=cfg.MODEL.BACKBONE.NORM)
+    conv = cfg.MODEL.CONV
+    replace_convs(backbone, stages=conv.STAGES, conv_type=conv.TYPE, kernels=conv.KERNELS, norm=cfg.MODEL.BACKBONE.NORM)
     freeze(backbone, stages=cfg.MODEL.BACKBONE.FROZEN_STAGES)
 
 
-def replace_convs(backbone: Backbone, *, stages: Sequence[str], conv_type: str, norm: str) -> None:
-    """Puts layers of a type in the places of the convolutions with kernels larger than 1×1; they start as they do.
+def replace_convs(backbone: Backbone, *, stages: Sequence[str], conv_type: str, kernels: str, norm: str) -> None:
+    """Puts layers of a type in the places of convolutions; they start as they do.
+
+    Those inside squeeze-and-excitation, which weigh channels and see no pixels, stay.
 
     Args:
         backbone: is changed.
         stages: of the backbone.
         conv_type: a key of `CONV_TYPES`.
+        kernels: a key of `CONV_KERNELS`: which convolutions of the stages are replaced.
         norm: name of the norms inside SPConv.
 
     Raises:
         ConfigError: for stages that do not exist or have no such convolution, and for SPConv in the place of a
             convolution in groups.
     """
+    weighings = tuple(f"{name}." for name, module in backbone.named_modules() if isinstance(module, _WEIGHINGS))
     for stage in stages:
         convs = [
             (name, module)
             for name, module in backbone.stage(stage)
-            if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1
+            if isinstance(module, nn.Conv2d) and CONV_KERNELS[kernels](module) and not name.startswith(weighings)
         ]
         if not convs:
             raise ConfigError(
-                f"this stage has no kernels but those of one pixel, which are not replaced. Received: stage={stage!r}"
+                f"this stage has no convolution with such kernels. Received: stage={stage!r}, kernels={kernels!r}"
             )
         for name, conv in convs:
             parent, _, child = name.rpartition(".")

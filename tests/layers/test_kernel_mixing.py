@@ -1,6 +1,8 @@
 """All forms of a mixture give one result, and it is that of the definition."""
 
 import itertools
+import math
+from unittest import mock
 
 import pytest
 import torch
@@ -8,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dl_lib.layers.geometry import make_geometry
+from dl_lib.layers import per_image_conv
+from dl_lib.layers.geometry import ConvGeometry, make_geometry
 from dl_lib.layers.kernel_mixing import KernelBank, mixed_conv2d
 
 FORMS = ["loop", "experts", "grouped", "auto"]
@@ -81,6 +84,27 @@ def test_memory_order_stays_and_does_not_matter(form, kernel, size):
         y = mixed_conv2d(x.contiguous(memory_format=order), coefficients, bank=bank, implementation=form)
         assert y.is_contiguous(memory_format=order)
         torch.testing.assert_close(y, expected)
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("images_in_cache", [0.5, 2, 5])
+def test_depthwise_maps_go_in_parts_that_fit_the_cache(monkeypatch, images_in_cache, bias, order):
+    geometry = make_geometry(4, 4, 3, stride=1, padding=2, dilation=2, groups=4, padding_mode="zeros")
+    weight = torch.randn(3, *geometry.kernel_shape, dtype=torch.float64, requires_grad=True)
+    biases = torch.randn(3, 4, dtype=torch.float64, requires_grad=True) if bias else None
+    bank = KernelBank(weight, biases, geometry)
+    x = torch.randn(5, 4, 6, 7, dtype=torch.float64).contiguous(memory_format=order)
+    coefficients = torch.rand(5, 3, dtype=torch.float64)
+    room = int(images_in_cache * x[0].nbytes)
+    monkeypatch.setattr(per_image_conv, "BYTES_PER_THREAD", math.ceil(room / torch.get_num_threads()))
+    with mock.patch.object(ConvGeometry, "conv", autospec=True, side_effect=ConvGeometry.conv) as conv:
+        y, *gradients = results(x, coefficients, bank, implementation="grouped")
+    parts = 5 if order == torch.channels_last or images_in_cache < 1 else 3  # 2 and 2 and 1
+    assert conv.call_count == (1 if images_in_cache == 5 else parts)
+    assert y.is_contiguous(memory_format=order)
+    for mine, expected in zip([y, *gradients], results(x, coefficients, bank, implementation="experts"), strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("images", [0, 1, 3])

@@ -1,5 +1,8 @@
 """MODEL.CONV: which convolutions are replaced, and what becomes of pretrained plain ones."""
 
+import re
+from itertools import product
+
 import pytest
 import torch
 import torchvision
@@ -13,6 +16,8 @@ from dl_lib.modeling import BACKBONE_REGISTRY
 from dl_lib.modeling.conv_replacement import CONV_TYPES
 from dl_lib.modeling.dynamic.counters import MaddsObserver
 
+CHOICES = ["larger", "1x1", "all"]
+KERNELS = [("SAC", "larger"), ("SPConv", "larger"), *product(["CondConv", "DynamicConv", "ConvAWS"], CHOICES)]
 RESNET = torchvision.models.get_model("resnet18", weights=None).double().eval()
 
 
@@ -25,18 +30,24 @@ class Holder(nn.Module):
         self.backbone = BACKBONE_REGISTRY.get(name)(cfg)
 
 
-@pytest.mark.parametrize("conv_type", CONV_TYPES)
-@pytest.mark.parametrize(("name", "stages"), [("resnet18", ["c1", "c4"]), ("rexnet", ["c3"])])
-def test_all_larger_kernels_of_a_stage_are_replaced_and_no_others(name, stages, conv_type):
-    if (name, conv_type) == ("rexnet", "SPConv"):
-        with pytest.raises(ConfigError, match=r"no convolution in groups.*Received: blocks\.3.*groups=228"):
+@pytest.mark.parametrize(("conv_type", "kernels"), KERNELS)
+@pytest.mark.parametrize(
+    ("name", "stages"), [("resnet18", ["c1", "c4"]), ("rexnet", ["c3"]), ("mobilenet_v3_small", ["c2", "c4"])]
+)
+def test_the_kernels_of_a_stage_that_are_named_are_replaced_and_no_others(name, stages, conv_type, kernels):
+    if conv_type == "SPConv" and name != "resnet18":
+        with pytest.raises(ConfigError, match=r"no convolution in groups.*Received: .*groups=\d"):
             Holder(name, conv_type, stages)
         return
+    if (name, kernels) == ("resnet18", "1x1"):
+        stages = stages[1:]  # the first has none
     with torch.device("meta"):
-        plain, model = Holder(name, "", []).backbone, Holder(name, conv_type, stages).backbone.eval()
+        plain = Holder(name, "", []).backbone
+        model = Holder(name, conv_type, stages, "MODEL.CONV.KERNELS", kernels).backbone.eval()
     for stage, _ in plain.output_shapes.items():
         for key, module in plain.stage(stage):
-            replaced = isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1 and stage in stages
+            is_conv = isinstance(module, nn.Conv2d) and not re.search(r"\.squeeze\.|\.fc[12]$", key)
+            replaced = is_conv and stage in stages and kernels in ("all", CHOICES[module.kernel_size == (1, 1)])
             expected = CONV_TYPES[conv_type] if replaced else type(module)
             assert type(model.get_submodule(key)) is expected, key
     with MaddsObserver(2) as observer:
@@ -46,10 +57,15 @@ def test_all_larger_kernels_of_a_stage_are_replaced_and_no_others(name, stages, 
     assert observer.madds[0] == observer.madds[1]
 
 
-@pytest.mark.parametrize("conv_type", [name for name in CONV_TYPES if name != "SPConv"])
-def test_plain_weights_become_those_of_the_layer(conv_type):
+def test_a_stage_without_such_kernels():
+    with pytest.raises(ConfigError, match=r"no convolution with such kernels. Received: stage='c1', kernels='1x1'"):
+        Holder("resnet18", "CondConv", ["c1"], "MODEL.CONV.KERNELS", "1x1")
+
+
+@pytest.mark.parametrize(("conv_type", "kernels"), [each for each in KERNELS if each[0] != "SPConv"])
+def test_plain_weights_become_those_of_the_layer(conv_type, kernels):
     """Exactly; CondConv where its routing is that of the start, 0.5 for every expert."""
-    model = Holder("resnet18", conv_type, ["c1", "c3"]).double().eval()
+    model = Holder("resnet18", conv_type, ["c3", "c4"], "MODEL.CONV.KERNELS", kernels).double().eval()
     load_weights(model, RESNET.state_dict(), path="resnet18", may_also_hold=["fc"])
     for module in model.modules():
         if isinstance(module, ExpertRouting):

@@ -161,6 +161,11 @@ def test_published_weights_of_a_classifier_go_into_the_backbone(caplog):
         (["MODEL.BACKBONE.FROZEN_STAGES", ["stem"]], ["FROZEN_STAGES: static backbones have other ones"]),
         (["MODEL.BACKBONE.OUTPUT_STRIDE", 4], ["OUTPUT_STRIDE: rexnet has none. Expected one of [8, 16, 32]"]),
         (["MODEL.CONV.STAGES", ["c5"], "MODEL.CONV.TYPE", "CondConf"], ["CONV.TYPE: no type of convolution has this"]),
+        (
+            ["MODEL.CONV.STAGES", ["c5"], "MODEL.CONV.TYPE", "SAC", "MODEL.CONV.KERNELS", "all"],
+            ["CONV.KERNELS: with kernels of one pixel both parts of SAC are one. Expected larger"],
+        ),
+        (["MODEL.CONV.KERNELS", "3x3"], ["CONV.KERNELS: no choice of kernels has this name"]),
         (["MODEL.CONV.TYPE", "SAC"], ["MODEL.CONV.STAGES=[] replaces nothing. Name stages, such as [c4, c5]"]),
         (
             ["INPUT.CROP_SIZE", [96, 100]],

@@ -1,0 +1,75 @@
+"""Convolution of each image with a kernel of its own.
+
+For B images it is one convolution of one image, with the channels, kernels and groups of all side by side. Depthwise
+convolutions do so little with each number that CPUs wait for memory: maps that exceed the cores' caches go in parts
+that fit; in channels-last order, where to lie side by side costs copies both ways, image by image.
+
+Shape suffixes: B images, O output channels, C input channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dl_lib.layers.geometry import ConvGeometry
+from dl_lib.layers.tensors import is_channels_last
+
+__all__ = ["conv2d_per_image"]
+
+BYTES_PER_THREAD = 2 * 2**20  # of maps that go through at a time; docs/log.md has what other sizes take
+
+
+def conv2d_per_image(x: Tensor, kernels: Tensor, biases_BO: Tensor | None, *, geometry: ConvGeometry) -> Tensor:
+    """Maps (B, O, H', W') in the memory order of `x`.
+
+    Args:
+        x: (B, C, H, W).
+        kernels: (B, O, C / groups, rows, columns).
+        biases_BO: or None.
+        geometry: of all kernels.
+    """
+    if not geometry.is_depthwise or _fits_cache(x):
+        return _side_by_side(x, kernels, biases_BO, geometry)
+    images = 1 if is_channels_last(x) else max(1, _cache_bytes() // x[0].nbytes)
+    biases = [None] * math.ceil(x.shape[0] / images) if biases_BO is None else biases_BO.split(images)
+    parts = zip(x.split(images), kernels.split(images), biases, strict=True)
+    return torch.cat([_side_by_side(*part, geometry) for part in parts])
+
+
+def _fits_cache(x: Tensor) -> bool:
+    return x.device.type != "cpu" or torch.compiler.is_compiling() or x.nbytes <= _cache_bytes()
+
+
+def _cache_bytes() -> int:
+    return torch.get_num_threads() * BYTES_PER_THREAD
+
+
+def _side_by_side(x: Tensor, kernels: Tensor, biases_BO: Tensor | None, geometry: ConvGeometry) -> Tensor:
+    images, channels_last = x.shape[0], is_channels_last(x)
+    if images == 1:
+        return geometry.conv(x, kernels[0], None if biases_BO is None else biases_BO[0])
+    # The convolution wants maps and kernels in one order. Kernels lie in rows and columns: of maps that do not, the
+    # smaller of the two is turned round, the kernels by the convolution itself.
+    turn_kernels = channels_last and math.prod(x.shape[1:]) > math.prod(geometry.kernel_shape)
+    y = geometry.conv(
+        _pixels_side_by_side(x) if turn_kernels else x.reshape(1, -1, *x.shape[2:]),
+        kernels.flatten(0, 1),
+        None if biases_BO is None else biases_BO.flatten(),
+        images=images,
+    )
+    if turn_kernels:
+        y_1HWBO = y.permute(0, 2, 3, 1).unflatten(3, (images, geometry.out_channels))
+        y = y_1HWBO.squeeze(0).permute(2, 3, 0, 1)
+    else:
+        y = y.unflatten(1, (images, geometry.out_channels)).squeeze(0)
+    return y.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def _pixels_side_by_side(x: Tensor) -> Tensor:
+    """Maps (B, C, H, W) in channels-last order as one, (1, B * C, H, W), in the same: copies runs of C numbers."""
+    # The dimension of size 1 is there from the start: added at the end, its stride would hide the order from torch.
+    x_1HWBC = x.permute(2, 3, 0, 1).unsqueeze(0)
+    return x_1HWBC.flatten(3).permute(0, 3, 1, 2)
