@@ -74,7 +74,8 @@ def _table(arguments: argparse.Namespace) -> None:
         scores = read_scores(sorted(arguments.runs.glob(f"{name}-seed*")))
         cfg = load_experiment(str(folder), _MEASURED, purpose="evaluation").cfg
         entries.append(measure_entry(cfg, name=name, size=size, repeats=arguments.repeats, scores=scores))
-    text = format_zoo(entries, size=size, machine=describe_machine("cpu"))
+    machine = {**describe_machine("cpu"), "allocator": "keeps freed memory, as in dl_test"}
+    text = format_zoo(entries, size=size, machine=machine)
     print(text)
     if arguments.output is not None:
         write_atomically(arguments.output, text)

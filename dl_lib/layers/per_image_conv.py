@@ -1,8 +1,8 @@
 """Convolution of each image with a kernel of its own.
 
 For B images it is one convolution of one image, with the channels, kernels and groups of all side by side. Depthwise
-convolutions do so little with each number that CPUs wait for memory: maps that exceed the cores' caches go in parts
-that fit; in channels-last order, where to lie side by side costs copies both ways, image by image.
+convolutions do so little with each number that CPUs wait for memory: with gradients, maps that exceed the cores' caches
+go in parts that fit; in channels-last order, where to lie side by side costs copies both ways, one by one.
 
 Shape suffixes: B images, O output channels, C input channels, H rows, W columns.
 """
@@ -31,20 +31,22 @@ def conv2d_per_image(x: Tensor, kernels: Tensor, biases_BO: Tensor | None, *, ge
         biases_BO: or None.
         geometry: of all kernels.
     """
-    if not geometry.is_depthwise or _fits_cache(x):
+    images = _images_at_once(x) if geometry.is_depthwise else x.shape[0]
+    if x.shape[0] <= images:
         return _side_by_side(x, kernels, biases_BO, geometry)
-    images = 1 if is_channels_last(x) else max(1, _cache_bytes() // x[0].nbytes)
     biases = [None] * math.ceil(x.shape[0] / images) if biases_BO is None else biases_BO.split(images)
     parts = zip(x.split(images), kernels.split(images), biases, strict=True)
     return torch.cat([_side_by_side(*part, geometry) for part in parts])
 
 
-def _fits_cache(x: Tensor) -> bool:
-    return x.device.type != "cpu" or torch.compiler.is_compiling() or x.nbytes <= _cache_bytes()
-
-
-def _cache_bytes() -> int:
-    return torch.get_num_threads() * BYTES_PER_THREAD
+def _images_at_once(x: Tensor) -> int:
+    """How many images are fastest side by side."""
+    room = torch.get_num_threads() * BYTES_PER_THREAD
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or x.nbytes <= room:
+        return x.shape[0]
+    if is_channels_last(x):
+        return 1
+    return max(1, room // x[0].nbytes) if torch.is_grad_enabled() else x.shape[0]
 
 
 def _side_by_side(x: Tensor, kernels: Tensor, biases_BO: Tensor | None, geometry: ConvGeometry) -> Tensor:
