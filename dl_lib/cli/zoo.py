@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--size", type=list_of_sizes, default="1024x2048", help="of the image (default: %(default)s)")
     table.add_argument("--repeats", type=not_negative, default=3, metavar="N", help="timed runs; 0: none (default: 3)")
     table.add_argument("--output", type=Path, metavar="FILE", help="write the table there, too")
+    table.add_argument("--picture", type=Path, metavar="PNG", help="draw scores, costs and times there")
     return parser
 
 
@@ -66,6 +67,8 @@ def _table(arguments: argparse.Namespace) -> None:
     from dl_lib.benchmark.machine import describe_machine
     from dl_lib.benchmark.zoo import format_zoo, measure_entry, read_scores
     from dl_lib.cli.experiment import load_experiment
+    from dl_lib.evaluation.report.canvas import encode_png
+    from dl_lib.plots.zoo import draw_zoo
 
     (size, *_) = arguments.size
     entries = []
@@ -76,6 +79,8 @@ def _table(arguments: argparse.Namespace) -> None:
         entries.append(measure_entry(cfg, name=name, size=size, repeats=arguments.repeats, scores=scores))
     machine = {**describe_machine("cpu"), "allocator": "keeps freed memory, as in dl_test"}
     text = format_zoo(entries, size=size, machine=machine)
-    print(text)
     if arguments.output is not None:
         write_atomically(arguments.output, text)
+    if arguments.picture is not None:
+        write_atomically(arguments.picture, encode_png(draw_zoo(entries, size=size)))
+    print(text)

@@ -4,6 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import cv2
 import pytest
 
 from dl_lib.cli.zoo import main
@@ -21,7 +22,8 @@ def test_a_table_of_costs_times_and_scores(tmp_path, capsys):
         (folder / "results.json").write_text(json.dumps({"datasets": {"digit_scenes_val": {"mIoU": score}}}))
     output = tmp_path / "zoo.md"
     words = ["--runs", str(tmp_path / "runs"), "--size", "64x96", "--repeats", "1", "--output", str(output)]
-    main(["table", *EXPERIMENTS, *words])
+    main(["table", *EXPERIMENTS, *words, "--picture", str(tmp_path / "zoo.png")])
+    assert cv2.imread(str(tmp_path / "zoo.png")) is not None
     assert output.read_text() in capsys.readouterr().out
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in output.read_text().splitlines()[2:4]]
     for row, folder in zip(rows, EXPERIMENTS, strict=True):

@@ -55,6 +55,12 @@ class Canvas:
         cv2.rectangle(self.pixels, corner, opposite, fill, cv2.FILLED)
         cv2.rectangle(self.pixels, corner, opposite, border, _BORDER)
 
+    def bar(self, corner: Point, *, size: tuple[float, float], fill: Color) -> None:
+        """A filled rectangle; `size` is (width, height)."""
+        cv2.rectangle(
+            self.pixels, _scaled(corner), _scaled((corner[0] + size[0], corner[1] + size[1])), fill, cv2.FILLED
+        )
+
     def cells(self, corner: Point, *, colors: Picture, side: int) -> None:
         """A grid of squares, as large as `side`, one for each of the colours (rows, columns, 3)."""
         left, top = _scaled(corner)
