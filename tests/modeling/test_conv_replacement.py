@@ -97,7 +97,9 @@ def test_sp_conv_says_that_it_cannot_start_from_a_plain_kernel():
         load_weights(model, RESNET.state_dict(), path="resnet18", may_also_hold=["fc"])
 
 
-def test_replaced_layers_learn():
-    model = Holder("rexnet", "DynamicConv", ["c4"], "MODEL.BACKBONE.WIDTH_FACTOR", 0.25).backbone.train()
+@pytest.mark.parametrize("kernels", CHOICES)
+def test_replaced_layers_learn(kernels):
+    options = ["MODEL.BACKBONE.WIDTH_FACTOR", 0.25, "MODEL.CONV.KERNELS", kernels]
+    model = Holder("rexnet", "DynamicConv", ["c4"], *options).backbone.train()
     model(torch.randn(2, 3, 64, 64))["c5"].square().mean().backward()
     assert all(p.grad is not None for p in model.parameters())
