@@ -84,14 +84,14 @@ class RexBlock(nn.Module):
         norm: name of the norms.
         squeeze_norm: name of the norm inside squeeze-and-excitation.
         lite: ReLU6 in the place of SiLU.
-        drop_prob: in training, of the block being left out for an image; only where the input is added.
+
+    Attributes:
+        drop_prob: in training, of the block being left out for an image, where the input is added; 0 at the start.
     """
 
-    def __init__(
-        self, plan: BlockPlan, *, norm: str, squeeze_norm: str, lite: bool = False, drop_prob: float = 0.0
-    ) -> None:
+    def __init__(self, plan: BlockPlan, *, norm: str, squeeze_norm: str, lite: bool = False) -> None:
         super().__init__()
-        self.plan, self.drop_prob = plan, drop_prob
+        self.plan, self.drop_prob = plan, 0.0
         inner = plan.expanded
         if inner != plan.in_channels:
             act = nn.ReLU6(inplace=True) if lite else nn.SiLU(inplace=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -26,8 +26,7 @@ class ReXNet(Backbone):
         output_stride: what the plan was made for.
         norm: name of the norms.
         squeeze_norm: name of those inside squeeze-and-excitation, on maps of one pixel.
-        drop_prob: of the last block that the input is added to being left out for an image; it grows from 0 at the
-            first, block by block.
+        drop_prob: of the last block being left out for an image; it grows from 0 at the first, block by block.
     """
 
     def __init__(
@@ -39,7 +38,7 @@ class ReXNet(Backbone):
         squeeze_norm: str = "BN",
         drop_prob: float = 0.0,
     ) -> None:
-        last, count = plan.last_blocks, len(plan.blocks)
+        last = plan.last_blocks
         shapes = {
             name: ShapeSpec(plan.blocks[last[name]].out_channels, feature_stride(name, output_stride=output_stride))
             for name in FEATURES
@@ -48,10 +47,20 @@ class ReXNet(Backbone):
         act = nn.ReLU6(inplace=True) if plan.lite else nn.SiLU(inplace=True)
         self.stem = conv_norm(3, plan.stem, 3, stride=STEM_STRIDE, norm=norm, act=act)
         self.blocks = nn.ModuleList(
-            RexBlock(block, norm=norm, squeeze_norm=squeeze_norm, lite=plan.lite, drop_prob=drop_prob * i / (count - 1))
-            for i, block in enumerate(plan.blocks)
+            RexBlock(block, norm=norm, squeeze_norm=squeeze_norm, lite=plan.lite) for block in plan.blocks
         )
+        self.drop_prob = drop_prob
+        self._spread_drop_prob()
         self._names = {position: name for name, position in last.items()}
+
+    def _spread_drop_prob(self) -> None:
+        for number, block in enumerate(self.blocks):
+            assert isinstance(block, RexBlock)
+            block.drop_prob = self.drop_prob * number / max(1, len(self.blocks) - 1)
+
+    def shorten(self, features: Collection[str]) -> None:
+        super().shorten(features)
+        self._spread_drop_prob()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features: dict[str, Tensor] = {}
