@@ -66,9 +66,9 @@ def _train(arguments: argparse.Namespace) -> None:
 def _table(arguments: argparse.Namespace) -> None:
     from dl_lib.benchmark.machine import describe_machine
     from dl_lib.benchmark.zoo import format_zoo, measure_entry, read_scores
+    from dl_lib.benchmark.zoo_picture import draw_zoo
     from dl_lib.cli.experiment import load_experiment
     from dl_lib.evaluation.report.canvas import encode_png
-    from dl_lib.plots.zoo import draw_zoo
 
     (size, *_) = arguments.size
     entries = []

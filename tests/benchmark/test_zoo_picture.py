@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dl_lib.benchmark.zoo import ZooEntry
+from dl_lib.benchmark.zoo_picture import draw_zoo
 from dl_lib.plots.runs import COLORS
-from dl_lib.plots.zoo import draw_zoo
 
 
 def entry(name, *, gflops, seconds=None, scores=()):
