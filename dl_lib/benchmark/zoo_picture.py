@@ -26,11 +26,10 @@ _ROOM_FOR_NUMBER = 1.22  # of the axis, as a multiple of the highest value
 
 @dataclass(frozen=True)
 class _Column:
-    """Attributes: its title; for each experiment values, or none, of which the mean is written; how it is written."""
+    """Attributes: its title; for each experiment values, or none, of which the mean is written."""
 
     title: str
     values: Sequence[Sequence[float]]
-    digits: int
 
     @property
     def axis(self) -> Axis:
@@ -48,9 +47,9 @@ def draw_zoo(entries: Sequence[ZooEntry], *, size: tuple[int, int]) -> Picture:
         uint8 (height, width, 3), RGB.
     """
     columns = [
-        _Column("mIoU of the runs (%)", [[100 * score for score in entry.scores] for entry in entries], digits=1),
-        _Column(f"GFLOPs at {size[0]}x{size[1]}", [[entry.gflops] for entry in entries], digits=1),
-        _Column("s on the CPU", [[] if entry.seconds is None else [entry.seconds] for entry in entries], digits=2),
+        _Column("mIoU of the runs (%)", [[100 * score for score in entry.scores] for entry in entries]),
+        _Column(f"GFLOPs at {size[0]}x{size[1]}", [[entry.gflops] for entry in entries]),
+        _Column("s on the CPU", [[] if entry.seconds is None else [entry.seconds] for entry in entries]),
     ]
     columns = [column for column in columns if any(column.values)]
     names_end = _MARGIN + max(text_width(entry.name, size=_NAME_SIZE) for entry in entries)
@@ -86,4 +85,4 @@ def _draw_column(canvas: Canvas, column: _Column, *, left: float) -> None:
             for x in places:
                 canvas.disc((x, y), radius=_DISC_RADIUS, fill=COLORS[0], border=WHITE)
         beside = (max(places) + _DISC_RADIUS + 7, y)
-        canvas.text(f"{mean:.{column.digits}f}", at=beside, align="left", size=_NUMBER_SIZE)
+        canvas.text(short_number(float(f"{mean:.3g}")), at=beside, align="left", size=_NUMBER_SIZE)
