@@ -14,7 +14,7 @@ import torch
 
 from dl_lib.benchmark.report import markdown_table
 from dl_lib.config import CfgNode, ConfigError
-from dl_lib.engine import build_configured_model
+from dl_lib.modeling import build_model
 from dl_lib.modeling.meta_arch.base import SegmentationModel
 from dl_lib.modeling.meta_twin import on_meta
 from dl_lib.utils.files import RESULTS_NAME
@@ -56,7 +56,7 @@ def measure_entry(
         repeats: timed runs; 0 measures no time.
         scores: mIoU of its runs.
     """
-    model = build_configured_model(cfg).eval()
+    model = build_model(cfg).eval()
     assert isinstance(model, SegmentationModel)
     with torch.no_grad():
         output = on_meta(model).run(torch.empty(1, 3, *size, device="meta"), step_rate=0.0)

@@ -11,6 +11,7 @@ from pathlib import Path
 from dl_lib.cli.errors import user_errors
 from dl_lib.cli.words import list_of_numbers, list_of_sizes, not_negative, positive
 from dl_lib.config import ConfigError
+from dl_lib.utils.allocator import keep_freed_memory
 from dl_lib.utils.files import RESULTS_NAME, write_atomically
 
 __all__ = ["main"]
@@ -71,13 +72,15 @@ def _table(arguments: argparse.Namespace) -> None:
     from dl_lib.evaluation.report.canvas import encode_png
 
     (size, *_) = arguments.size
-    entries = []
+    keeps_memory, entries = keep_freed_memory(), []
     for folder in arguments.experiments:
         name = folder.resolve().name
         scores = read_scores(sorted(arguments.runs.glob(f"{name}-seed*")))
         cfg = load_experiment(str(folder), _MEASURED, purpose="evaluation").cfg
         entries.append(measure_entry(cfg, name=name, size=size, repeats=arguments.repeats, scores=scores))
-    machine = {**describe_machine("cpu"), "allocator": "keeps freed memory, as in dl_test"}
+    machine = describe_machine("cpu")
+    if keeps_memory:
+        machine["allocator"] = "keeps freed memory, as in dl_test"
     text = format_zoo(entries, size=size, machine=machine)
     if arguments.output is not None:
         write_atomically(arguments.output, text)
