@@ -84,7 +84,9 @@ class ConvGeometry:
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         return F.pad(x, (left, right, top, bottom), mode=mode), (0, 0)
 
-    def conv(self, x: Tensor, weight: Tensor, bias: Tensor | None, *, rate: int = 1, images: int = 1) -> Tensor:
+    def conv(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, *, rate: int = 1, groups: int | None = None
+    ) -> Tensor:
         """The convolution of maps (B, C, H, W) with one kernel.
 
         Args:
@@ -92,12 +94,13 @@ class ConvGeometry:
             weight: of `kernel_shape`.
             bias: (out_channels,) or None.
             rate: factor of margins and dilation.
-            images: factor of all channels and of the groups, for images side by side.
+            groups: where there are others than the geometry's, as of several images side by side.
         """
         x, padding = self.pad(x, rate=rate)
         dilation = (rate * self.dilation[0], rate * self.dilation[1])
+        groups = self.groups if groups is None else groups
         return conv2d_any_dilation(
-            x, weight, bias, stride=self.stride, padding=padding, dilation=dilation, groups=images * self.groups
+            x, weight, bias, stride=self.stride, padding=padding, dilation=dilation, groups=groups
         )
 
     def __str__(self) -> str:

@@ -1,8 +1,8 @@
 """Convolution of each image with a kernel of its own.
 
 For B images it is one convolution of one image, with the channels, kernels and groups of all side by side. Depthwise
-convolutions do so little with each number that CPUs wait for memory: with gradients, maps that exceed the cores' caches
-go in parts that fit; in channels-last order, where to lie side by side costs copies both ways, one by one.
+convolutions do so little with each number that CPUs wait for memory: with gradients, channels that exceed the cores'
+caches go in parts that fit. In channels-last order, where each part would have to be copied together, they go at once.
 
 Shape suffixes: B images, O output channels, C input channels, H rows, W columns.
 """
@@ -20,6 +20,7 @@ from dl_lib.layers.tensors import is_channels_last
 __all__ = ["conv2d_per_image"]
 
 BYTES_PER_THREAD = 2 * 2**20  # of maps that go through at a time; docs/log.md has what other sizes take
+CHANNELS_IN_BLOCK = 16  # that CPUs calculate at once
 
 
 def conv2d_per_image(x: Tensor, kernels: Tensor, biases_BO: Tensor | None, *, geometry: ConvGeometry) -> Tensor:
@@ -31,42 +32,23 @@ def conv2d_per_image(x: Tensor, kernels: Tensor, biases_BO: Tensor | None, *, ge
         biases_BO: or None.
         geometry: of all kernels.
     """
-    images = _images_at_once(x) if geometry.is_depthwise else x.shape[0]
-    if x.shape[0] <= images:
-        return _side_by_side(x, kernels, biases_BO, geometry)
-    biases = [None] * math.ceil(x.shape[0] / images) if biases_BO is None else biases_BO.split(images)
-    parts = zip(x.split(images), kernels.split(images), biases, strict=True)
-    return torch.cat([_side_by_side(*part, geometry) for part in parts])
-
-
-def _images_at_once(x: Tensor) -> int:
-    """How many images are fastest side by side."""
-    room = torch.get_num_threads() * BYTES_PER_THREAD
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or x.nbytes <= room:
-        return x.shape[0]
-    if is_channels_last(x):
-        return 1
-    return max(1, room // x[0].nbytes) if torch.is_grad_enabled() else x.shape[0]
-
-
-def _side_by_side(x: Tensor, kernels: Tensor, biases_BO: Tensor | None, geometry: ConvGeometry) -> Tensor:
     images, channels_last = x.shape[0], is_channels_last(x)
     if images == 1:
         return geometry.conv(x, kernels[0], None if biases_BO is None else biases_BO[0])
+    weight, bias = kernels.flatten(0, 1), None if biases_BO is None else biases_BO.flatten()
+    groups = images * geometry.groups
     # The convolution wants maps and kernels in one order. Kernels lie in rows and columns: of maps that do not, the
     # smaller of the two is turned round, the kernels by the convolution itself.
-    turn_kernels = channels_last and math.prod(x.shape[1:]) > math.prod(geometry.kernel_shape)
-    y = geometry.conv(
-        _pixels_side_by_side(x) if turn_kernels else x.reshape(1, -1, *x.shape[2:]),
-        kernels.flatten(0, 1),
-        None if biases_BO is None else biases_BO.flatten(),
-        images=images,
-    )
-    if turn_kernels:
+    if channels_last and math.prod(x.shape[1:]) > math.prod(geometry.kernel_shape):
+        y = geometry.conv(_pixels_side_by_side(x), weight, bias, groups=groups)
         y_1HWBO = y.permute(0, 2, 3, 1).unflatten(3, (images, geometry.out_channels))
-        y = y_1HWBO.squeeze(0).permute(2, 3, 0, 1)
+        return y_1HWBO.squeeze(0).permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
+    maps = x.reshape(1, -1, *x.shape[2:])
+    if geometry.is_depthwise and (channels := _channels_at_once(maps)) < maps.shape[1]:
+        y = _depthwise_in_parts(maps, weight, bias, geometry, channels=channels)
     else:
-        y = y.unflatten(1, (images, geometry.out_channels)).squeeze(0)
+        y = geometry.conv(maps, weight, bias, groups=groups)
+    y = y.unflatten(1, (images, geometry.out_channels)).squeeze(0)
     return y.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
@@ -75,3 +57,21 @@ def _pixels_side_by_side(x: Tensor) -> Tensor:
     # The dimension of size 1 is there from the start: added at the end, its stride would hide the order from torch.
     x_1HWBC = x.permute(2, 3, 0, 1).unsqueeze(0)
     return x_1HWBC.flatten(3).permute(0, 3, 1, 2)
+
+
+def _channels_at_once(maps: Tensor) -> int:
+    """How many channels of maps (1, C, H, W) are fastest together."""
+    room = torch.get_num_threads() * BYTES_PER_THREAD
+    if maps.device.type != "cpu" or torch.compiler.is_compiling() or not torch.is_grad_enabled() or maps.nbytes <= room:
+        return maps.shape[1]
+    return CHANNELS_IN_BLOCK * max(1, room // (CHANNELS_IN_BLOCK * maps[0, 0].nbytes))
+
+
+def _depthwise_in_parts(
+    maps: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry, *, channels: int
+) -> Tensor:
+    parts, kernels = maps.split(channels, dim=1), weight.split(channels)
+    biases = [None] * len(parts) if bias is None else bias.split(channels)
+    return torch.cat(
+        [geometry.conv(*part, groups=part[0].shape[1]) for part in zip(parts, kernels, biases, strict=True)], dim=1
+    )

@@ -88,20 +88,19 @@ def test_memory_order_stays_and_does_not_matter(form, kernel, size):
 
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("images_in_cache", [0.5, 2, 5])
-def test_depthwise_maps_go_in_parts_that_fit_the_cache(monkeypatch, images_in_cache, bias, order):
-    geometry = make_geometry(4, 4, 3, stride=1, padding=2, dilation=2, groups=4, padding_mode="zeros")
+@pytest.mark.parametrize(("channels_in_cache", "parts"), [(1, 4), (40, 2), (60, 1)])  # of 60: multiples of 16
+def test_depthwise_maps_go_in_parts_that_fit_the_cache(monkeypatch, channels_in_cache, parts, bias, order):
+    geometry = make_geometry(12, 12, 3, stride=1, padding=2, dilation=2, groups=12, padding_mode="zeros")
     weight = torch.randn(3, *geometry.kernel_shape, dtype=torch.float64, requires_grad=True)
-    biases = torch.randn(3, 4, dtype=torch.float64, requires_grad=True) if bias else None
+    biases = torch.randn(3, 12, dtype=torch.float64, requires_grad=True) if bias else None
     bank = KernelBank(weight, biases, geometry)
-    x = torch.randn(5, 4, 6, 7, dtype=torch.float64).contiguous(memory_format=order)
+    x = torch.randn(5, 12, 6, 7, dtype=torch.float64).contiguous(memory_format=order)
     coefficients = torch.rand(5, 3, dtype=torch.float64)
-    room = int(images_in_cache * x[0].nbytes)
+    room = channels_in_cache * x[0, 0].nbytes
     monkeypatch.setattr(per_image_conv, "BYTES_PER_THREAD", math.ceil(room / torch.get_num_threads()))
     with mock.patch.object(ConvGeometry, "conv", autospec=True, side_effect=ConvGeometry.conv) as conv:
         y, *gradients = results(x, coefficients, bank, implementation="grouped")
-    parts = 5 if order == torch.channels_last or images_in_cache < 1 else 3  # 2 and 2 and 1
-    assert conv.call_count == (1 if images_in_cache == 5 else parts)
+    assert conv.call_count == (1 if order == torch.channels_last else parts)
     assert y.is_contiguous(memory_format=order)
     for mine, expected in zip([y, *gradients], results(x, coefficients, bank, implementation="experts"), strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-11, atol=1e-11)
