@@ -46,7 +46,7 @@ _C.MODEL.BACKBONE.SQUEEZE_NORM = ""  # rexnet: norm inside squeeze-and-excitatio
 _C.MODEL.CONV = CfgNode()  # of the static backbones; the lattice has CELL_TYPE
 _C.MODEL.CONV.STAGES = []  # of c1 to c5: where convolutions are replaced
 _C.MODEL.CONV.TYPE = ""  # by CondConv | DynamicConv | ConvAWS | SAC | SPConv (this one only where there are no groups)
-_C.MODEL.CONV.KERNELS = "larger"  # larger | 1x1 | all: which kernels (SAC and SPConv: larger than 1x1 only)
+_C.MODEL.CONV.KERNELS = ["larger"]  # some of larger (than 1x1), 1x1, squeeze (1x1 inside squeeze-and-excitation): which
 
 _C.MODEL.GATE = CfgNode()
 _C.MODEL.GATE.GATE_ON = True  # False: fixed routing, every gate is one

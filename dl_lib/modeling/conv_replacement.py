@@ -14,7 +14,7 @@ from dl_lib.modeling.backbones.base import Backbone
 from dl_lib.modeling.backbones.freezing import freeze
 from dl_lib.modeling.backbones.rex_block import SqueezeExcitation
 
-__all__ = ["CONV_KERNELS", "CONV_TYPES", "ONLY_LARGER_KERNELS", "adapt_backbone", "replace_convs"]
+__all__ = ["CONV_KERNELS", "CONV_TYPES", "adapt_backbone", "replace_convs"]
 
 CONV_TYPES: dict[str, Callable[..., nn.Module]] = {
     "CondConv": CondConv2d,
@@ -23,13 +23,8 @@ CONV_TYPES: dict[str, Callable[..., nn.Module]] = {
     "SAC": SAConv2d,
     "SPConv": SPConv2d,
 }
-ONLY_LARGER_KERNELS = ("SAC", "SPConv")  # with those of one pixel, both parts of them are one
-CONV_KERNELS: dict[str, Callable[[nn.Conv2d], bool]] = {
-    "larger": lambda conv: max(conv.kernel_size) > 1,
-    "1x1": lambda conv: max(conv.kernel_size) == 1,
-    "all": lambda conv: True,
-}
-_WEIGHINGS = (SqueezeExcitation, ops.SqueezeExcitation)
+CONV_KERNELS = ("larger", "1x1", "squeeze")  # the last: of 1×1, too, inside squeeze-and-excitation
+_SQUEEZES = (SqueezeExcitation, ops.SqueezeExcitation)
 
 
 def adapt_backbone(backbone: Backbone, cfg: CfgNode) -> None:
@@ -39,36 +34,42 @@ def adapt_backbone(backbone: Backbone, cfg: CfgNode) -> None:
     freeze(backbone, stages=cfg.MODEL.BACKBONE.FROZEN_STAGES)
 
 
-def replace_convs(backbone: Backbone, *, stages: Sequence[str], conv_type: str, kernels: str, norm: str) -> None:
+def replace_convs(
+    backbone: Backbone, *, stages: Sequence[str], conv_type: str, kernels: Sequence[str], norm: str
+) -> None:
     """Puts layers of a type in the places of convolutions; they start as they do.
-
-    Those inside squeeze-and-excitation, which weigh channels and see no pixels, stay.
 
     Args:
         backbone: is changed.
         stages: of the backbone.
         conv_type: a key of `CONV_TYPES`.
-        kernels: a key of `CONV_KERNELS`: which convolutions of the stages are replaced.
+        kernels: some of `CONV_KERNELS`: which convolutions of the stages are replaced.
         norm: name of the norms inside SPConv.
 
     Raises:
-        ConfigError: for stages that do not exist or have no such convolution, and for SPConv in the place of a
-            convolution in groups.
+        ConfigError: for stages that do not exist or have no such convolution, and where a layer of the type cannot
+            have the convolution's shape.
     """
-    weighings = tuple(f"{name}." for name, module in backbone.named_modules() if isinstance(module, _WEIGHINGS))
+    squeezes = tuple(f"{name}." for name, module in backbone.named_modules() if isinstance(module, _SQUEEZES))
     for stage in stages:
         convs = [
             (name, module)
             for name, module in backbone.stage(stage)
-            if isinstance(module, nn.Conv2d) and CONV_KERNELS[kernels](module) and not name.startswith(weighings)
+            if isinstance(module, nn.Conv2d) and _kernel_of(module, squeezes=name.startswith(squeezes)) in kernels
         ]
         if not convs:
             raise ConfigError(
-                f"this stage has no convolution with such kernels. Received: stage={stage!r}, kernels={kernels!r}"
+                f"this stage has no convolution with such kernels. Received: stage={stage!r}, kernels={list(kernels)}"
             )
         for name, conv in convs:
             parent, _, child = name.rpartition(".")
             setattr(backbone.get_submodule(parent), child, _substitute(conv, name, conv_type=conv_type, norm=norm))
+
+
+def _kernel_of(conv: nn.Conv2d, *, squeezes: bool) -> str:
+    if squeezes:
+        return "squeeze"
+    return "1x1" if max(conv.kernel_size) == 1 else "larger"
 
 
 def _substitute(conv: nn.Conv2d, name: str, *, conv_type: str, norm: str) -> nn.Module:
@@ -89,4 +90,9 @@ def _substitute(conv: nn.Conv2d, name: str, *, conv_type: str, norm: str) -> nn.
         options["norm"] = norm
     else:
         options["groups"] = conv.groups
-    return CONV_TYPES[conv_type](conv.in_channels, conv.out_channels, conv.kernel_size, **options)
+    try:
+        return CONV_TYPES[conv_type](conv.in_channels, conv.out_channels, conv.kernel_size, **options)
+    except ValueError as error:
+        raise ConfigError(
+            f"{conv_type} cannot take the place of {name}; other MODEL.CONV.STAGES or KERNELS may do. {error}"
+        ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dl_lib.layers import NORMS
 from dl_lib.modeling.backbones.base import FEATURES, OUTPUT_STRIDES, feature_stride
 from dl_lib.modeling.backbones.torchvision_nets import TORCHVISION_NETS
-from dl_lib.modeling.conv_replacement import CONV_KERNELS, CONV_TYPES, ONLY_LARGER_KERNELS
+from dl_lib.modeling.conv_replacement import CONV_KERNELS, CONV_TYPES
 from dl_lib.validation.norms import check_squeeze_norm
 from dl_lib.validation.report import Report
 
@@ -93,11 +93,13 @@ def _check_conv(report: Report) -> None:
         report.one_of("MODEL.CONV.TYPE", CONV_TYPES, what="type of convolution")
     elif conv_type:
         report.add("MODEL.CONV.TYPE", "MODEL.CONV.STAGES=[] replaces nothing", mend="name stages, such as [c4, c5]")
-    report.one_of("MODEL.CONV.KERNELS", CONV_KERNELS, what="choice of kernels")
-    if conv_type in ONLY_LARGER_KERNELS and report.value("MODEL.CONV.KERNELS") != "larger":
+    kernels = report.value("MODEL.CONV.KERNELS")
+    if not kernels or not set(kernels) <= set(CONV_KERNELS):
         report.add(
-            "MODEL.CONV.KERNELS", f"with kernels of one pixel both parts of {conv_type} are one", expected="larger"
+            "MODEL.CONV.KERNELS", "convolutions are named by their kernels", expected=f"some of {list(CONV_KERNELS)}"
         )
+    if conv_type == "SPConv" and "squeeze" in kernels:
+        check_squeeze_norm(report, "MODEL.BACKBONE.NORM", inside="SPConv in squeeze-and-excitation")
 
 
 def _check_backbone(report: Report, *, backbone: str) -> None:

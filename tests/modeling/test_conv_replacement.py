@@ -16,9 +16,10 @@ from dl_lib.modeling import BACKBONE_REGISTRY
 from dl_lib.modeling.conv_replacement import CONV_TYPES
 from dl_lib.modeling.dynamic.counters import MaddsObserver
 
-CHOICES = ["larger", "1x1", "all"]
-KERNELS = [("SAC", "larger"), ("SPConv", "larger"), *product(["CondConv", "DynamicConv", "ConvAWS"], CHOICES)]
-RESNET = torchvision.models.get_model("resnet18", weights=None).double().eval()
+EVERY_KERNEL = ["larger", "1x1", "squeeze"]
+CHOICES = [["larger"], ["1x1"], ["squeeze"], EVERY_KERNEL]
+NAMES = ["resnet18", "mobilenet_v3_small"]
+RELEASED = {name: torchvision.models.get_model(name, weights=None).double().eval() for name in NAMES}
 
 
 class Holder(nn.Module):
@@ -30,24 +31,36 @@ class Holder(nn.Module):
         self.backbone = BACKBONE_REGISTRY.get(name)(cfg)
 
 
-@pytest.mark.parametrize(("conv_type", "kernels"), KERNELS)
+def kernel_of(name, conv):
+    return "squeeze" if re.search(r"\.squeeze\.|\.fc[12]$", name) else EVERY_KERNEL[conv.kernel_size == (1, 1)]
+
+
+@pytest.mark.parametrize(("conv_type", "kernels"), [*product(CONV_TYPES, CHOICES)])
 @pytest.mark.parametrize(
     ("name", "stages"), [("resnet18", ["c1", "c4"]), ("rexnet", ["c3"]), ("mobilenet_v3_small", ["c2", "c4"])]
 )
 def test_the_kernels_of_a_stage_that_are_named_are_replaced_and_no_others(name, stages, conv_type, kernels):
-    if conv_type == "SPConv" and name != "resnet18":
+    options = ["MODEL.CONV.KERNELS", kernels]
+    if name == "resnet18" and "larger" not in kernels:
+        with pytest.raises(ConfigError, match=r"no convolution with such kernels. Received: stage='c1', kernels=\["):
+            Holder(name, conv_type, stages, *options)
+        stages = stages[1:]
+        if kernels == ["squeeze"]:
+            return
+    if conv_type == "SPConv" and name != "resnet18" and "larger" in kernels:
         with pytest.raises(ConfigError, match=r"no convolution in groups.*Received: .*groups=\d"):
-            Holder(name, conv_type, stages)
+            Holder(name, conv_type, stages, *options)
         return
-    if (name, kernels) == ("resnet18", "1x1"):
-        stages = stages[1:]  # the first has none
+    if (name, conv_type) == ("rexnet", "SPConv"):
+        with pytest.raises(ConfigError, match=r"SPConv cannot take the place of .*\. groups must divide .*Received: "):
+            Holder(name, conv_type, stages, *options)
+        return
     with torch.device("meta"):
         plain = Holder(name, "", []).backbone
-        model = Holder(name, conv_type, stages, "MODEL.CONV.KERNELS", kernels).backbone.eval()
+        model = Holder(name, conv_type, stages, *options).backbone.eval()
     for stage, _ in plain.output_shapes.items():
         for key, module in plain.stage(stage):
-            is_conv = isinstance(module, nn.Conv2d) and not re.search(r"\.squeeze\.|\.fc[12]$", key)
-            replaced = is_conv and stage in stages and kernels in ("all", CHOICES[module.kernel_size == (1, 1)])
+            replaced = isinstance(module, nn.Conv2d) and stage in stages and kernel_of(key, module) in kernels
             expected = CONV_TYPES[conv_type] if replaced else type(module)
             assert type(model.get_submodule(key)) is expected, key
     with MaddsObserver(2) as observer:
@@ -57,23 +70,29 @@ def test_the_kernels_of_a_stage_that_are_named_are_replaced_and_no_others(name, 
     assert observer.madds[0] == observer.madds[1]
 
 
-def test_a_stage_without_such_kernels():
-    with pytest.raises(ConfigError, match=r"no convolution with such kernels. Received: stage='c1', kernels='1x1'"):
-        Holder("resnet18", "CondConv", ["c1"], "MODEL.CONV.KERNELS", "1x1")
-
-
-@pytest.mark.parametrize(("conv_type", "kernels"), [each for each in KERNELS if each[0] != "SPConv"])
-def test_plain_weights_become_those_of_the_layer(conv_type, kernels):
+@pytest.mark.parametrize("conv_type", [name for name in CONV_TYPES if name != "SPConv"])
+@pytest.mark.parametrize(
+    ("name", "kernels"),
+    [
+        ("resnet18", ["larger"]),
+        ("resnet18", ["1x1"]),
+        ("mobilenet_v3_small", ["squeeze"]),
+        *product(NAMES, [EVERY_KERNEL]),
+    ],
+)
+def test_plain_weights_become_those_of_the_layer(name, kernels, conv_type):
     """Exactly; CondConv where its routing is that of the start, 0.5 for every expert."""
-    model = Holder("resnet18", conv_type, ["c3", "c4"], "MODEL.CONV.KERNELS", kernels).double().eval()
-    load_weights(model, RESNET.state_dict(), path="resnet18", may_also_hold=["fc"])
+    model = Holder(name, conv_type, ["c4", "c5"], "MODEL.CONV.KERNELS", kernels).double().eval()
+    released = RELEASED[name]
+    load_weights(model, released.state_dict(), path=name, may_also_hold=["fc", "classifier"])
     for module in model.modules():
         if isinstance(module, ExpertRouting):
             nn.init.zeros_(module.fc.weight)
     x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
     with torch.no_grad():
-        logits = RESNET.fc(model.backbone(x)["c5"].mean(dim=(2, 3)))
-        torch.testing.assert_close(logits, RESNET(x), rtol=1e-9, atol=1e-9)
+        classify = released.fc if name == "resnet18" else released.classifier
+        logits = classify(model.backbone(x)["c5"].mean(dim=(2, 3)))
+        torch.testing.assert_close(logits, released(x), rtol=1e-9, atol=1e-9)
 
 
 def test_its_own_weights_come_back_as_they_were():
@@ -94,7 +113,7 @@ def test_its_own_weights_come_back_as_they_were():
 def test_sp_conv_says_that_it_cannot_start_from_a_plain_kernel():
     model = Holder("resnet18", "SPConv", ["c2"])
     with pytest.raises(CheckpointError, match=r"layer1\.0\.conv1\.weight +\(a plain kernel, which SPConv cannot start"):
-        load_weights(model, RESNET.state_dict(), path="resnet18", may_also_hold=["fc"])
+        load_weights(model, RELEASED["resnet18"].state_dict(), path="resnet18", may_also_hold=["fc"])
 
 
 @pytest.mark.parametrize("kernels", CHOICES)

@@ -22,6 +22,7 @@ STATIC = [
 ]
 ASPP = ["MODEL.SEM_SEG_HEAD.NAME", "ASPPHead", "MODEL.SEM_SEG_HEAD.IN_FEATURES", ["c5"]]
 FINE = ["MODEL.SEM_SEG_HEAD.IN_FEATURES", ["c3", "c4"]]
+SPCONV = ["MODEL.CONV.STAGES", ["c5"], "MODEL.CONV.TYPE", "SPConv"]
 HEADS = {
     "decoder": [],
     "fpn": ["MODEL.SEM_SEG_HEAD.NAME", "SemanticFPNHead"],
@@ -162,10 +163,14 @@ def test_published_weights_of_a_classifier_go_into_the_backbone(caplog):
         (["MODEL.BACKBONE.OUTPUT_STRIDE", 4], ["OUTPUT_STRIDE: rexnet has none. Expected one of [8, 16, 32]"]),
         (["MODEL.CONV.STAGES", ["c5"], "MODEL.CONV.TYPE", "CondConf"], ["CONV.TYPE: no type of convolution has this"]),
         (
-            ["MODEL.CONV.STAGES", ["c5"], "MODEL.CONV.TYPE", "SAC", "MODEL.CONV.KERNELS", "all"],
-            ["CONV.KERNELS: with kernels of one pixel both parts of SAC are one. Expected larger"],
+            ["MODEL.CONV.KERNELS", ["3x3"]],
+            ["CONV.KERNELS: convolutions are named by their kernels. Expected some of ['larger', '1x1', 'squeeze']"],
         ),
-        (["MODEL.CONV.KERNELS", "3x3"], ["CONV.KERNELS: no choice of kernels has this name"]),
+        (["MODEL.CONV.KERNELS", []], ["CONV.KERNELS: convolutions are named by their kernels. Expected some of ["]),
+        (
+            [*SPCONV, "MODEL.CONV.KERNELS", ["squeeze"], "MODEL.BACKBONE.NORM", "BN", "SOLVER.IMS_PER_BATCH", 1],
+            ["NORM: SPConv in squeeze-and-excitation has norms on maps of one pixel"],
+        ),
         (["MODEL.CONV.TYPE", "SAC"], ["MODEL.CONV.STAGES=[] replaces nothing. Name stages, such as [c4, c5]"]),
         (
             ["INPUT.CROP_SIZE", [96, 100]],
