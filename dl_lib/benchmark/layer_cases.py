@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from dl_lib.benchmark.cases import Case, Run, Settings
 from dl_lib.layers import CondConv2d, ConvAWS2d, DynamicConv2d, SAConv2d, SPConv2d
+from dl_lib.layers.dilated_depthwise import DilatedConv2d
+from dl_lib.layers.sac import LARGE_RATE
 from dl_lib.modeling.dynamic.counters import MaddsObserver
 
 __all__ = ["KERNELS", "LOOP_OF", "STATIC", "KernelName", "LayerCase", "Scale", "layer_cases"]
@@ -35,6 +37,27 @@ class Scale:
         return f"{self.channels}x{self.height}x{self.width}"
 
 
+class TwoRates(nn.Module):
+    """The sum of two plain convolutions, one of them dilated: what switchable atrous convolution has to do at least.
+
+    Args:
+        in_channels, out_channels, kernel_size, options: of both, as of `nn.Conv2d`.
+        padding: of the one without dilation.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, padding: int, **options: Any) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            DilatedConv2d(in_channels, out_channels, kernel_size, padding=rate * padding, dilation=rate, **options)
+            for rate in (1, LARGE_RATE)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        small, large = self.convs
+        y: Tensor = small(x) + large(x)
+        return y
+
+
 Maker = Callable[..., nn.Module]
 _LAYERS: Mapping[str, Maker] = {
     STATIC: nn.Conv2d,
@@ -43,11 +66,12 @@ _LAYERS: Mapping[str, Maker] = {
     "dynamic": DynamicConv2d,
     "dynamic loop": lambda *shape, **options: DynamicConv2d(*shape, **options, implementation="loop"),
     "aws": ConvAWS2d,
+    "two rates": TwoRates,
     "sac": SAConv2d,
     "split": lambda *shape, groups, **options: SPConv2d(*shape, **options),
 }
 _ONLY_DENSE = ("split",)
-_ONLY_LARGER_KERNELS = ("sac", "split")
+_ONLY_LARGER_KERNELS = ("two rates", "sac", "split")
 LOOP_OF: Mapping[str, str] = {"cond": "cond loop", "dynamic": "dynamic loop"}
 
 

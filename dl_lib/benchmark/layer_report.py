@@ -62,7 +62,8 @@ def format_layer_markdown(timings: Timings, *, machine: Mapping[str, str]) -> st
         f"Medians of {len(timings[some].seconds)} rounds in which the layers of one shape take turns, on the whole "
         "batch. Forward: in evaluation. Step: forward and backward, to the weights and to the maps. GFLOPs: 1e9 "
         "multiply-adds of one image, forward. Ratios are of the times: to the plain convolution of the same shape, and "
-        "to the same layer as a loop over the images."
+        "to the same layer as a loop over the images. Two rates: two plain convolutions, one of them dilated, and "
+        "their sum, without which there is no switchable atrous one (sac)."
     )
     parts = ["# Conditional convolutions", "\n".join(head), explanation, "## Steps, worst ratios", _summary(timings)]
     for kernel in KERNELS:

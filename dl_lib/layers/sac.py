@@ -18,7 +18,7 @@ from dl_lib.layers.aws_conv import StandardizedConv2d
 from dl_lib.layers.geometry import PaddingMode, Size, check_maps, make_geometry
 from dl_lib.layers.tensors import global_mean, is_channels_last
 
-__all__ = ["SWITCH_WINDOW", "SAConv2d"]
+__all__ = ["LARGE_RATE", "SWITCH_WINDOW", "SAConv2d"]
 
 SWITCH_WINDOW = 5  # side of the window whose mean the switch looks at
 LARGE_RATE = 3  # the larger dilation, in multiples of the smaller
