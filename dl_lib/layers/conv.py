@@ -9,7 +9,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from dl_lib.layers.dilated_depthwise import DilatedConv2d
+from dl_lib.layers.depthwise import DilatedConv2d
 from dl_lib.layers.norm import make_norm
 
 __all__ = ["conv2d", "conv_norm_act", "separable_conv"]

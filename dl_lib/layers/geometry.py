@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from torch import Tensor
 from torch.nn import functional as F
 
-from dl_lib.layers.dilated_depthwise import conv2d_any_dilation
+from dl_lib.layers.depthwise import conv2d_fast_depthwise
 from dl_lib.utils.names import nearest_names
 
 __all__ = ["ConvGeometry", "PaddingMode", "Size", "check_maps", "make_geometry"]
@@ -99,7 +99,7 @@ class ConvGeometry:
         x, padding = self.pad(x, rate=rate)
         dilation = (rate * self.dilation[0], rate * self.dilation[1])
         groups = self.groups if groups is None else groups
-        return conv2d_any_dilation(
+        return conv2d_fast_depthwise(
             x, weight, bias, stride=self.stride, padding=padding, dilation=dilation, groups=groups
         )
 

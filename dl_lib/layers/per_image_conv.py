@@ -1,8 +1,6 @@
 """Convolution of each image with a kernel of its own.
 
-For B images it is one convolution of one image, with the channels, kernels and groups of all side by side. Depthwise
-convolutions do so little with each number that CPUs wait for memory: with gradients, channels that exceed the cores'
-caches go in parts that fit. In channels-last order, where each part would have to be copied together, they go at once.
+For B images it is one convolution of one image, with the channels, kernels and groups of all side by side.
 
 Shape suffixes: B images, O output channels, C input channels, H rows, W columns.
 """
@@ -18,9 +16,6 @@ from dl_lib.layers.geometry import ConvGeometry
 from dl_lib.layers.tensors import is_channels_last
 
 __all__ = ["conv2d_per_image"]
-
-BYTES_PER_THREAD = 2 * 2**20  # of maps that go through at a time; docs/log.md has what other sizes take
-CHANNELS_IN_BLOCK = 16  # that CPUs calculate at once
 
 
 def conv2d_per_image(x: Tensor, kernels: Tensor, biases_BO: Tensor | None, *, geometry: ConvGeometry) -> Tensor:
@@ -43,11 +38,7 @@ def conv2d_per_image(x: Tensor, kernels: Tensor, biases_BO: Tensor | None, *, ge
         y = geometry.conv(_pixels_side_by_side(x), weight, bias, groups=groups)
         y_1HWBO = y.permute(0, 2, 3, 1).unflatten(3, (images, geometry.out_channels))
         return y_1HWBO.squeeze(0).permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
-    maps = x.reshape(1, -1, *x.shape[2:])
-    if geometry.is_depthwise and (channels := _channels_at_once(maps)) < maps.shape[1]:
-        y = _depthwise_in_parts(maps, weight, bias, geometry, channels=channels)
-    else:
-        y = geometry.conv(maps, weight, bias, groups=groups)
+    y = geometry.conv(x.reshape(1, -1, *x.shape[2:]), weight, bias, groups=groups)
     y = y.unflatten(1, (images, geometry.out_channels)).squeeze(0)
     return y.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
@@ -57,21 +48,3 @@ def _pixels_side_by_side(x: Tensor) -> Tensor:
     # The dimension of size 1 is there from the start: added at the end, its stride would hide the order from torch.
     x_1HWBC = x.permute(2, 3, 0, 1).unsqueeze(0)
     return x_1HWBC.flatten(3).permute(0, 3, 1, 2)
-
-
-def _channels_at_once(maps: Tensor) -> int:
-    """How many channels of maps (1, C, H, W) are fastest together."""
-    room = torch.get_num_threads() * BYTES_PER_THREAD
-    if maps.device.type != "cpu" or torch.compiler.is_compiling() or not torch.is_grad_enabled() or maps.nbytes <= room:
-        return maps.shape[1]
-    return CHANNELS_IN_BLOCK * max(1, room // (CHANNELS_IN_BLOCK * maps[0, 0].nbytes))
-
-
-def _depthwise_in_parts(
-    maps: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry, *, channels: int
-) -> Tensor:
-    parts, kernels = maps.split(channels, dim=1), weight.split(channels)
-    biases = [None] * len(parts) if bias is None else bias.split(channels)
-    return torch.cat(
-        [geometry.conv(*part, groups=part[0].shape[1]) for part in zip(parts, kernels, biases, strict=True)], dim=1
-    )

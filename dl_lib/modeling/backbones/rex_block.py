@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dl_lib.layers import drop_path, make_norm
-from dl_lib.layers.dilated_depthwise import DilatedConv2d
+from dl_lib.layers.depthwise import DilatedConv2d
 from dl_lib.modeling.backbones.rexnet_plan import BlockPlan
 
 __all__ = ["RexBlock", "SqueezeExcitation", "conv_norm"]

@@ -1,0 +1,149 @@
+"""Depthwise convolution, at stride 1, as CPUs are fast at it.
+
+Its gradients are convolutions, too: that of the maps is one of the output's gradient with the kernel turned round;
+that of the kernel is one of the maps with the output's gradient for a kernel, in steps as wide as the dilation. Where
+there is a dilation, torch's own take five times as long as the forward pass, or more (docs/log.md).
+
+So little is done with each number that CPUs wait for memory: in training, maps that exceed the cores' caches go through
+in parts of some channels. Each channel has a kernel of its own, so that those of all images may lie side by side.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dl_lib.layers.tensors import is_channels_last
+
+__all__ = ["DilatedConv2d", "conv2d_fast_depthwise"]
+
+BYTES_PER_THREAD = 2 * 2**20  # of maps that go through at a time; docs/log.md has what other sizes take
+CHANNELS_IN_BLOCK = 16  # that CPUs calculate at once
+
+Pair = tuple[int, int]
+
+
+def conv2d_fast_depthwise(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> Tensor:
+    """`torch.nn.functional.conv2d`, where each channel is alone with faster gradients on CPUs.
+
+    Args:
+        x: (B, C, H, W).
+        weight: (O, C / groups, rows, columns).
+        bias: (O,).
+        stride: steps of the kernel, as all pairs of (rows, columns).
+        padding: zeros at either side.
+        dilation: distance of neighbouring taps.
+        groups: of channels that do not see one another.
+    """
+    reach = [rate * (side - 1) for rate, side in zip(dilation, weight.shape[2:], strict=True)]
+    can_be_own = (
+        x.device.type == "cpu"
+        and groups == x.shape[1] == weight.shape[0]
+        and stride == (1, 1)
+        and all(pixels <= most for pixels, most in zip(padding, reach, strict=True))
+        and x.dtype == weight.dtype
+        and not torch.is_autocast_enabled("cpu")  # which would give the two gradients types of its own
+        and not torch.compiler.is_compiling()  # torch 2.6 cannot compile it for images of several sizes
+        and x.shape[0] > 0
+    )
+    if can_be_own and torch.is_grad_enabled() and _exceeds_caches(x):
+        images = x.shape[0]
+        maps, kernels = x.reshape(1, -1, *x.shape[2:]), weight.repeat(images, 1, 1, 1)
+        biases = None if bias is None else bias.repeat(images)
+        y: Tensor = _Depthwise.apply(maps, kernels, biases, padding, dilation)
+        return y.unflatten(1, (images, groups)).squeeze(0)
+    if can_be_own and max(dilation) > 1:
+        return _Depthwise.apply(x, weight, bias, padding, dilation)
+    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+
+def _exceeds_caches(x: Tensor) -> bool:
+    # In channels-last order a part would have to be copied together, number by number.
+    return x.nbytes > torch.get_num_threads() * BYTES_PER_THREAD and not is_channels_last(x)
+
+
+def _parts(x: Tensor) -> list[slice]:
+    """Channels of maps (B, C, H, W) that go through together: all of them, but for large maps of one image."""
+    images, channels = x.shape[:2]
+    if images > 1 or not _exceeds_caches(x):
+        return [slice(0, channels)]
+    blocks = torch.get_num_threads() * BYTES_PER_THREAD // (CHANNELS_IN_BLOCK * x[0, 0].nbytes)
+    at_once = CHANNELS_IN_BLOCK * max(1, blocks)
+    return [slice(first, first + at_once) for first in range(0, channels, at_once)]
+
+
+class _Depthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Pair, dilation: Pair) -> Tensor:
+        def conv(part: slice) -> Tensor:
+            biases = None if bias is None else bias[part]
+            return F.conv2d(x[:, part], weight[part], biases, 1, padding, dilation, len(weight[part]))
+
+        parts = _parts(x)
+        if len(parts) == 1:
+            return conv(parts[0])
+        reach = [rate * (side - 1) for rate, side in zip(dilation, weight.shape[2:], strict=True)]
+        sizes = [side + 2 * pixels - less for side, pixels, less in zip(x.shape[2:], padding, reach, strict=True)]
+        y = x.new_empty(*x.shape[:2], *sizes)
+        for part in parts:
+            y[:, part] = conv(part)
+        return y
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, weight, _, ctx.padding, ctx.dilation = inputs
+        ctx.save_for_backward(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        margins = [
+            rate * (side - 1) - pixels
+            for rate, side, pixels in zip(ctx.dilation, weight.shape[2:], ctx.padding, strict=True)
+        ]
+
+        def of_maps(part: slice) -> Tensor:
+            kernels = weight[part].flip(2, 3)
+            return F.conv2d(grad[:, part], kernels, None, 1, margins, ctx.dilation, len(kernels))
+
+        def of_kernels(part: slice) -> Tensor:
+            maps, kernels = x[:, part], grad[:, part]
+            maps, kernels = maps.reshape(1, -1, *maps.shape[2:]), kernels.reshape(-1, 1, *kernels.shape[2:])
+            taps = F.conv2d(maps, kernels, None, ctx.dilation, ctx.padding, 1, len(kernels))
+            return taps.view(len(x), *weight[part].shape).sum(dim=0)
+
+        parts = _parts(x)
+        if len(parts) == 1:
+            grad_x = of_maps(parts[0]) if needs_x else None
+            grad_weight = of_kernels(parts[0]) if needs_weight else None
+        else:
+            grad_x = torch.empty_like(x) if needs_x else None
+            grad_weight = torch.empty_like(weight) if needs_weight else None
+            for part in parts:  # both of one part, while it is in the caches
+                if grad_x is not None:
+                    grad_x[:, part] = of_maps(part)
+                if grad_weight is not None:
+                    grad_weight[part] = of_kernels(part)
+        return grad_x, grad_weight, grad.sum(dim=(0, 2, 3)) if needs_bias else None, None, None
+
+
+class DilatedConv2d(nn.Conv2d):
+    """`nn.Conv2d` with zeros for margins, by `conv2d_fast_depthwise`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.padding_mode == "zeros" and not isinstance(self.padding, str)
+        options: dict[str, Any] = {name: getattr(self, name) for name in ("stride", "padding", "dilation", "groups")}
+        return conv2d_fast_depthwise(x, self.weight, self.bias, **options)

@@ -1,0 +1,168 @@
+"""Depthwise convolutions with gradients of their own, and in parts, are those of torch."""
+
+import math
+from unittest import mock
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from dl_lib.layers import SAConv2d, depthwise
+from dl_lib.layers.depthwise import DilatedConv2d, conv2d_fast_depthwise
+
+CHANNELS = 4
+
+
+def is_own(y):
+    return "_Depthwise" in type(y.grad_fn).__name__
+
+
+def arguments(images=2, *, size=(6, 7), kernel=(3, 3), bias=True, multiplier=1, channels=CHANNELS, dtype=torch.float64):
+    tensors = [
+        torch.randn(images, channels, *size, dtype=dtype),
+        torch.randn(multiplier * channels, 1, *kernel, dtype=dtype),
+        torch.randn(multiplier * channels, dtype=dtype) if bias else None,
+    ]
+    return [None if tensor is None else tensor.requires_grad_() for tensor in tensors]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    images=st.integers(1, 3),
+    size=st.tuples(st.integers(3, 9), st.integers(3, 9)),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    padding=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    dilation=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    bias=st.booleans(),
+    channels_last=st.booleans(),
+)
+def test_outputs_and_gradients(images, size, kernel, padding, dilation, bias, channels_last):
+    reach = [rate * (side - 1) for rate, side in zip(dilation, kernel, strict=True)]
+    if any(side + 2 * p <= r for side, p, r in zip(size, padding, reach, strict=True)):
+        return  # no output
+    x, weight, b = arguments(images, size=size, kernel=kernel, bias=bias)
+    maps = x.contiguous(memory_format=torch.channels_last) if channels_last else x
+    y = conv2d_fast_depthwise(maps, weight, b, stride=(1, 1), padding=padding, dilation=dilation, groups=CHANNELS)
+    assert is_own(y) == (max(dilation) > 1 and all(p <= r for p, r in zip(padding, reach, strict=True)))
+    expected = F.conv2d(x, weight, b, 1, padding, dilation, CHANNELS)
+    torch.testing.assert_close(y, expected)
+    slope = torch.randn_like(y)
+    learnt = [tensor for tensor in (x, weight, b) if tensor is not None]
+    gradients, references = (torch.autograd.grad(out, learnt, slope) for out in (y, expected))
+    torch.testing.assert_close(gradients, references)
+
+
+def test_gradients_of_gradients():
+    def run(x, weight, bias):
+        return conv2d_fast_depthwise(x, weight, bias, stride=(1, 1), padding=(2, 2), dilation=(2, 2), groups=CHANNELS)
+
+    assert torch.autograd.gradgradcheck(run, arguments(size=(3, 4)))
+
+
+def cache_for(monkeypatch, channels, *, x):
+    """As if no more channels fitted, of all threads together."""
+    room = channels * x[0, 0].nbytes
+    monkeypatch.setattr(depthwise, "BYTES_PER_THREAD", math.ceil(room / torch.get_num_threads()))
+
+
+@pytest.mark.parametrize(("channels_in_cache", "parts"), [(1, 4), (40, 2), (60, 1)])  # of 60: multiples of 16
+@pytest.mark.parametrize(("images", "channels"), [(1, 60), (5, 12)])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 3)])
+def test_large_maps_go_in_parts(monkeypatch, dilation, bias, images, channels, channels_in_cache, parts):
+    x, weight, b = arguments(images, channels=channels, bias=bias)
+    cache_for(monkeypatch, channels_in_cache, x=x)
+    options = {"stride": (1, 1), "padding": (1, 0), "dilation": dilation, "groups": channels}
+    with mock.patch.object(F, "conv2d", side_effect=F.conv2d) as conv:
+        y = conv2d_fast_depthwise(x, weight, b, **options)
+        assert conv.call_count == parts
+    assert y.is_contiguous()
+    expected = F.conv2d(x, weight, b, **options)
+    torch.testing.assert_close(y, expected)
+    learnt = [tensor for tensor in (x, weight, b) if tensor is not None]
+    slope = torch.randn_like(y)
+    gradients, references = (torch.autograd.grad(out, learnt, slope) for out in (y, expected))
+    torch.testing.assert_close(gradients, references)
+
+
+def test_what_does_not_go_in_parts(monkeypatch):
+    x, weight, bias = arguments(1, channels=60)
+    cache_for(monkeypatch, 1, x=x)
+    options = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 60}
+    with mock.patch.object(F, "conv2d", side_effect=F.conv2d) as conv:
+        with torch.no_grad():
+            conv2d_fast_depthwise(x, weight, bias, **options)
+        channels_last = x.contiguous(memory_format=torch.channels_last)
+        y = conv2d_fast_depthwise(channels_last, weight, bias, **options)
+    assert conv.call_count == 2
+    assert y.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_gradients_of_gradients_in_parts(monkeypatch):
+    def run(x, weight, bias):
+        return conv2d_fast_depthwise(x, weight, bias, stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=20)
+
+    x, weight, bias = arguments(1, size=(3, 2), channels=20)
+    cache_for(monkeypatch, 16, x=x)
+    assert torch.autograd.gradcheck(run, (x, weight, bias))
+    assert torch.autograd.gradgradcheck(run, (x, weight, bias))
+
+
+@pytest.mark.parametrize("in_cache", [1, 100])
+def test_only_what_learns_has_a_gradient(monkeypatch, in_cache):
+    x, weight, bias = arguments(channels=20)
+    cache_for(monkeypatch, in_cache, x=x)
+    options = {"stride": (1, 1), "padding": (2, 2), "dilation": (2, 2), "groups": 20}
+    conv2d_fast_depthwise(x.detach(), weight.detach(), bias, **options).sum().backward()
+    assert bias.grad is not None and x.grad is None and weight.grad is None
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ({}, {"stride": (2, 1)}),
+        ({}, {"dilation": (1, 1)}),
+        ({"multiplier": 2}, {}),
+        ({"images": 0}, {}),
+        ({"kernel": (1, 3)}, {"padding": (1, 2)}),
+    ],
+)
+def test_what_is_left_to_torch(given, options):
+    x, weight, bias = arguments(**given)
+    options = {"stride": (1, 1), "padding": (2, 2), "dilation": (2, 2), "groups": CHANNELS, **options}
+    y = conv2d_fast_depthwise(x, weight, bias, **options)
+    assert not is_own(y)
+    torch.testing.assert_close(y, F.conv2d(x, weight, bias, **options))
+
+
+def test_autocast_is_left_to_torch():
+    x, weight, bias = arguments(dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = conv2d_fast_depthwise(x, weight, bias, stride=(1, 1), padding=(2, 2), dilation=(2, 2), groups=CHANNELS)
+    assert y.dtype == torch.bfloat16 and not is_own(y)
+
+
+def test_compilation_without_a_break_and_export_for_any_batch():
+    layer = SAConv2d(CHANNELS, CHANNELS, 3, padding=1, groups=CHANNELS).double()
+    compiled = torch.compile(layer, fullgraph=True, backend="eager")
+    gradients = []
+    for run in (layer, compiled):
+        x = torch.ones(3, CHANNELS, 7, 6, dtype=torch.float64)
+        gradients.append(torch.autograd.grad(run(x).square().sum(), [*layer.parameters()]))
+    torch.testing.assert_close(*gradients)
+    shapes = {"x": {0: torch.export.Dim("images", min=2, max=64)}}
+    program = torch.export.export(layer, (x,), dynamic_shapes=shapes)
+    x = torch.randn(5, CHANNELS, 7, 6, dtype=torch.float64)
+    torch.testing.assert_close(program.module()(x), layer(x))
+
+
+def test_the_module_is_a_convolution_of_torchs():
+    options = {"padding": 2, "dilation": 2, "groups": CHANNELS}
+    layer, plain = DilatedConv2d(CHANNELS, CHANNELS, 3, **options), nn.Conv2d(CHANNELS, CHANNELS, 3, **options)
+    plain.load_state_dict(layer.state_dict())
+    x = torch.randn(2, CHANNELS, 5, 6)
+    assert torch.equal(layer(x), plain(x))
+    assert is_own(layer(x))
