@@ -53,11 +53,6 @@ class ConvGeometry:
         """Whether each output pixel comes from one pixel of all channels, and there is one for each step."""
         return self.kernel_size == (1, 1) and self.groups == 1 and not any(self.padding)
 
-    @property
-    def is_depthwise(self) -> bool:
-        """Whether each channel is alone."""
-        return self.groups == self.in_channels == self.out_channels
-
     def require_kept_size(self) -> None:
         """Raises ValueError unless the output has the size of the input, divided by the stride and rounded up."""
         left, right, top, bottom = self.padding
@@ -84,9 +79,7 @@ class ConvGeometry:
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         return F.pad(x, (left, right, top, bottom), mode=mode), (0, 0)
 
-    def conv(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None, *, rate: int = 1, groups: int | None = None
-    ) -> Tensor:
+    def conv(self, x: Tensor, weight: Tensor, bias: Tensor | None, *, rate: int = 1, images: int = 1) -> Tensor:
         """The convolution of maps (B, C, H, W) with one kernel.
 
         Args:
@@ -94,13 +87,12 @@ class ConvGeometry:
             weight: of `kernel_shape`.
             bias: (out_channels,) or None.
             rate: factor of margins and dilation.
-            groups: where there are others than the geometry's, as of several images side by side.
+            images: factor of all channels and of the groups, for images side by side.
         """
         x, padding = self.pad(x, rate=rate)
         dilation = (rate * self.dilation[0], rate * self.dilation[1])
-        groups = self.groups if groups is None else groups
         return conv2d_fast_depthwise(
-            x, weight, bias, stride=self.stride, padding=padding, dilation=dilation, groups=groups
+            x, weight, bias, stride=self.stride, padding=padding, dilation=dilation, groups=images * self.groups
         )
 
     def __str__(self) -> str:

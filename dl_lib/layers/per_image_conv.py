@@ -31,14 +31,13 @@ def conv2d_per_image(x: Tensor, kernels: Tensor, biases_BO: Tensor | None, *, ge
     if images == 1:
         return geometry.conv(x, kernels[0], None if biases_BO is None else biases_BO[0])
     weight, bias = kernels.flatten(0, 1), None if biases_BO is None else biases_BO.flatten()
-    groups = images * geometry.groups
     # The convolution wants maps and kernels in one order. Kernels lie in rows and columns: of maps that do not, the
     # smaller of the two is turned round, the kernels by the convolution itself.
     if channels_last and math.prod(x.shape[1:]) > math.prod(geometry.kernel_shape):
-        y = geometry.conv(_pixels_side_by_side(x), weight, bias, groups=groups)
+        y = geometry.conv(_pixels_side_by_side(x), weight, bias, images=images)
         y_1HWBO = y.permute(0, 2, 3, 1).unflatten(3, (images, geometry.out_channels))
         return y_1HWBO.squeeze(0).permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
-    y = geometry.conv(x.reshape(1, -1, *x.shape[2:]), weight, bias, groups=groups)
+    y = geometry.conv(x.reshape(1, -1, *x.shape[2:]), weight, bias, images=images)
     y = y.unflatten(1, (images, geometry.out_channels)).squeeze(0)
     return y.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
