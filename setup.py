@@ -42,6 +42,7 @@ setup(
         "opencv-python-headless>=4.11",
         "pillow>=10.1",
         "pycocotools>=2.0.8",
+        "safetensors>=0.4.5",
         "tensorboard>=2.15",
         "tabulate>=0.9",
         "termcolor>=2.3",

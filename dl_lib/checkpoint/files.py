@@ -22,6 +22,7 @@ from dl_lib.utils.files import flush_to_disk, open_atomically, remove_lastingly
 
 __all__ = ["make_path_manager", "read_checkpoint", "save_checkpoint"]
 
+SAFETENSORS = ".safetensors"  # https://huggingface.co/docs/safetensors: tensors by their names and nothing else
 PARALLEL_PREFIX = "module."  # what DistributedDataParallel and DataParallel put before every key
 
 
@@ -37,7 +38,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Args:
         path: a file of `torch.save` that holds `{"model": state dict, ...}`, `{"state_dict": state dict, ...}` or a
-            bare state dict. Beside tensors it may hold plain Python values and numpy's numbers and arrays.
+            bare state dict. Beside tensors it may hold plain Python values and numpy's numbers and arrays. Or a
+            state dict as `.safetensors`.
 
     Returns:
         What the file holds, the weights under "model" as a dict of tensors, without a parallel wrapper's prefix.
@@ -96,6 +98,10 @@ def save_checkpoint(content: Mapping[str, Any], path: str | os.PathLike[str]) ->
 
 def _load(file: IO[bytes], path: str) -> Any:
     try:
+        if path.endswith(SAFETENSORS):
+            from safetensors.torch import load  # here: machines that see no such file do without the library
+
+            return load(file.read())
         with torch.serialization.safe_globals(_numpy_values()), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(file, map_location="cpu", weights_only=True)
@@ -143,10 +149,10 @@ def _refusal(error: Exception, *, path: str) -> CheckpointError:
             f"torch.load(path, weights_only=False) and save what counts with torch.save({{'model': weights}}, "
             f"new_path). Received: path={path!r}"
         )
-    size = os.path.getsize(path)
+    size, kind = os.path.getsize(path), "safetensors" if path.endswith(SAFETENSORS) else "torch.save"
     reason = f" ({type(error).__name__}: {error})" if isinstance(error, RuntimeError) else ""
     return CheckpointError(
-        f"the file is empty, cut off, otherwise damaged, or no checkpoint of torch.save; nothing in it was executed. "
+        f"the file is empty, cut off, otherwise damaged, or no checkpoint of {kind}; nothing in it was executed. "
         f"Fetch or save it again, or name another one. Received: path={path!r}, {size} bytes{reason}"
     )
 

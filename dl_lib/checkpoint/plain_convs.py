@@ -52,7 +52,7 @@ def with_plain_convs(file: Translation, *, model: nn.Module) -> Translation:
 def _standardized(layer: StandardizedConv2d, kernel: Tensor) -> dict[str, Tensor]:
     """What belongs to a plain kernel, by the names in the layer."""
     gamma, beta = scale_and_shift(kernel)
-    parts = {"weight_gamma": gamma.to(kernel.dtype), "weight_beta": beta.to(kernel.dtype)}
+    parts = {"weight_gamma": gamma, "weight_beta": beta}
     if isinstance(layer, SAConv2d):
         state = {key: torch.zeros_like(value) for key, value in layer.state_dict().items() if key not in parts}
         parts |= {**state, "switch.bias": torch.ones_like(state["switch.bias"])}

@@ -11,11 +11,15 @@ from typing import Any
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from dl_lib.layers import KernelAttention
+
 __all__ = ["ModelEma"]
 
 
 class ModelEma:
     """Keeps average = decay * average + (1 - decay) * weights, running statistics included; the first update copies.
+
+    The temperature of dynamic convolutions is no average but the present one: evaluated as trained.
 
     Args:
         model: not wrapped for several processes.
@@ -34,6 +38,9 @@ class ModelEma:
     def update(self, model: nn.Module) -> None:
         """Takes the present weights in."""
         self._averaged.update_parameters(model)
+        for mine, present in zip(self.model.modules(), model.modules(), strict=True):
+            if isinstance(mine, KernelAttention) and isinstance(present, KernelAttention):
+                mine.temperature.copy_(present.temperature)
 
     def state_dict(self) -> dict[str, Any]:
         """`weights` by the names of the model's own, and how many `updates` they have seen."""

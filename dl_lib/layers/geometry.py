@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -66,6 +67,9 @@ class ConvGeometry:
     def pad(self, x: Tensor, *, rate: int = 1) -> tuple[Tensor, tuple[int, int]]:
         """Adds the margins that `conv2d` cannot add itself.
 
+        Maps that are smaller than their margins, which torch refuses to reflect or to go round, are reflected, or gone
+        round, as often as it takes.
+
         Args:
             x: (B, C, H, W).
             rate: factor of the margins.
@@ -76,6 +80,13 @@ class ConvGeometry:
         left, right, top, bottom = (rate * pixels for pixels in self.padding)
         if self.padding_mode == "zeros" and left == right and top == bottom:
             return x, (top, left)
+        largest = (max(top, bottom), max(left, right))
+        if self.padding_mode in ("reflect", "circular") and any(
+            m >= s for m, s in zip(largest, x.shape[2:], strict=True)
+        ):
+            rows = _repeated(x.shape[2], top, bottom, mode=self.padding_mode, device=x.device)
+            columns = _repeated(x.shape[3], left, right, mode=self.padding_mode, device=x.device)
+            return x.index_select(2, rows).index_select(3, columns), (0, 0)
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         return F.pad(x, (left, right, top, bottom), mode=mode), (0, 0)
 
@@ -155,6 +166,15 @@ def make_geometry(
         groups=groups,
         padding_mode=padding_mode,
     )
+
+
+def _repeated(side: int, before: int, after: int, *, mode: PaddingMode, device: torch.device) -> Tensor:
+    """Which of `side` pixels stands at each position of a padded axis, margins of any width."""
+    positions = torch.arange(-before, side + after, device=device)
+    if mode == "circular":
+        return positions % side
+    period = max(1, 2 * (side - 1))
+    return torch.minimum(positions % period, period - positions % period)
 
 
 def _pair(value: Size, *, name: str, least: int = 1) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from dl_lib.checkpoint import Checkpointer, CheckpointError
 from dl_lib.checkpoint.files import read_checkpoint
@@ -64,6 +65,17 @@ def test_what_is_no_checkpoint_is_named_with_its_size(tmp_path, content):
     path = tmp_path / "model.pth"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=f"Received: path='{path}', {len(content)} bytes"):
+        read_checkpoint(path)
+
+
+def test_safetensors_are_read(tmp_path):
+    path = tmp_path / "model.safetensors"
+    weights = {"weight": torch.randn(2, 3), "half": torch.randn(4).bfloat16(), "count": torch.tensor(7)}
+    save_file(weights, path)
+    assert read_checkpoint(path).keys() == {"model"}
+    torch.testing.assert_close(read_checkpoint(path)["model"], weights, rtol=0, atol=0)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=r"damaged, or no checkpoint of safetensors; .* Received: path="):
         read_checkpoint(path)
 
 

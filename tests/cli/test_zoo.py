@@ -65,3 +65,11 @@ def test_a_training_that_fails_and_results_that_cannot_be_read(tmp_path, monkeyp
     with pytest.raises(SystemExit, match="2"):
         main(["table", EXPERIMENTS[0], "--runs", str(tmp_path)])
     assert "expected a run's results.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["digits", "cityscapes"])
+def test_the_page_shows_the_tables_that_were_written(name):
+    docs = Path(__file__).parents[2] / "docs"
+    table = [line for line in (docs / "zoo" / f"{name}.md").read_text().splitlines() if line.startswith("|")]
+    assert len(table) == 10
+    assert "\n".join(table) in (docs / "zoo.md").read_text()

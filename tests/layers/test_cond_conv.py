@@ -19,7 +19,7 @@ def layer_of(case):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("name", ["base", "depthwise", "groups2", "stride2"])
+@pytest.mark.parametrize("name", ["base", "depthwise", "groups2", "nobias", "stride2"])
 def test_published_figures(name, dtype):
     layer = layer_of(CASES[name])
     fill_layer(layer, f"condconv.{name}.", names=ROUTING)

@@ -24,7 +24,7 @@ def load_published(layer, name):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("name", ["base", "stride2"])
+@pytest.mark.parametrize("name", ["base", "groups2", "stride2"])
 def test_published_figures(name, dtype):
     layer, expected = layer_of(CASES[name]), figures("dynconv", name)
     load_published(layer, name)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dl_lib.layers import depthwise
+from dl_lib.layers import depthwise, kernel_mixing
 from dl_lib.layers.geometry import make_geometry
 from dl_lib.layers.kernel_mixing import KernelBank, mixed_conv2d
 
@@ -98,6 +98,26 @@ def test_depthwise_maps_that_exceed_the_caches(monkeypatch, bias, order):
     assert y.is_contiguous(memory_format=order)
     for mine, expected in zip([y, *gradients], results(x, coefficients, bank, implementation="experts"), strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "form"),
+    [
+        (1, {"kernel_size": 3}, "plain"),
+        (1, {"kernel_size": 1}, "plain"),
+        (2, {"kernel_size": 1}, "bmm"),
+        (2, {"kernel_size": 1, "stride": 2}, "bmm"),
+        (2, {"kernel_size": 1, "padding": 1}, "grouped"),
+        (2, {"kernel_size": 1, "groups": 2}, "grouped"),
+        (2, {"kernel_size": 3}, "grouped"),
+    ],
+)
+def test_the_form_that_is_taken(monkeypatch, images, options, form):
+    taken = []
+    forms = {name: lambda *_, name=name: taken.append(name) for name in kernel_mixing.IMPLEMENTATIONS}
+    monkeypatch.setattr(kernel_mixing, "_FORMS", forms)
+    mixed_conv2d(torch.zeros(images, 4, 5, 5).double(), torch.zeros(images, 3).double(), bank=bank_of(**options))
+    assert taken == [form]
 
 
 @pytest.mark.parametrize("images", [0, 1, 3])

@@ -1,5 +1,6 @@
 """Switchable atrous convolution against mmcv's figures, its definition, and the plain convolution that it starts as."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ def layer_of(case):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("name", ["base", "depthwise", "map3", "stride2_even"])
+@pytest.mark.parametrize("name", ["base", "depthwise", "groups2", "map3", "stride2_even"])
 def test_published_figures(name, dtype):
     layer = layer_of(CASES[name])
     fill_layer(layer, f"sac.{name}.")
@@ -71,6 +72,28 @@ def test_deformable_convolution_by_hand_is_the_published_one():
     check(computed, figures("dcn", "base"), dtype=torch.float64)
 
 
+def padded(x, margin, *, mode):
+    """As numpy pads: it reflects and goes round as often as it takes."""
+    names = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+    return torch.from_numpy(np.pad(x.numpy(), [(0, 0), (0, 0), (margin, margin), (margin, margin)], mode=names[mode]))
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 1), (4, 3), (8, 9)])
+def test_every_padding_mode_on_maps_however_small(size, mode):
+    layer = SAConv2d(2, 3, 3, padding=1, padding_mode=mode).double().requires_grad_(False)
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    x = torch.randn(2, 2, *size, dtype=torch.float64)
+    kernels = {1: layer.standardized_weight(), 3: layer.standardized_weight() + layer.weight_diff}
+
+    def conv(x, rate):
+        return F.conv2d(padded(x, rate, mode=mode), kernels[rate], dilation=rate)
+
+    expected = by_definition(layer, x, stride=1, padding=None, dilation=None, groups=1, conv=conv)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-10, atol=1e-10)
+
+
 def by_definition(layer, x, *, stride, padding, dilation, groups, conv=None):
     """The layer as the paper has it: all channels are averaged, and the switch looks at their means."""
     x = x + F.conv2d(x.mean(dim=(2, 3), keepdim=True), layer.pre_context.weight, layer.pre_context.bias)
@@ -79,7 +102,9 @@ def by_definition(layer, x, *, stride, padding, dilation, groups, conv=None):
     switch = F.conv2d(means, layer.switch.weight, layer.switch.bias, stride=stride)
     weight = layer.standardized_weight()
     common = {"stride": stride, "groups": groups}
-    if layer.offset_s is None:
+    if conv is not None:
+        small, large = conv(x, 1), conv(x, 3)
+    elif layer.offset_s is None:
         small = F.conv2d(x, weight, padding=padding, dilation=dilation, **common)
         large = F.conv2d(x, weight + layer.weight_diff, padding=3 * padding, dilation=3 * dilation, **common)
     else:

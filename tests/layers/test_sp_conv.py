@@ -41,11 +41,13 @@ def means_of_blocks(x, *, stride):
 
 @pytest.mark.parametrize("stride", [1, 2, 3, (2, 1)])
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (5, 4), (7, 9), (6, 12)])
-def test_maps_that_the_stride_does_not_divide(size, stride):
-    layer = SPConv2d(4, 6, 3, stride, 1).double().eval()
+@pytest.mark.parametrize("mode", ["zeros", "replicate", "circular"])
+def test_the_definition_on_maps_that_the_stride_does_not_divide(size, stride, mode):
+    layer = SPConv2d(4, 6, 3, stride, 1, padding_mode=mode).double().eval()
     x = torch.randn(2, 4, *size, dtype=torch.float64)
     pooled = means_of_blocks(x, stride=stride)
-    a = F.conv2d(x[:, :2], layer.gwc.weight, stride=stride, padding=1, groups=2)
+    padded = F.pad(x[:, :2], (1, 1, 1, 1), mode={"zeros": "constant"}.get(mode, mode))
+    a = F.conv2d(padded, layer.gwc.weight, stride=stride, groups=2)
     a = (a + F.conv2d(pooled[:, :2], layer.pwc.weight)) / (1 + 1e-5) ** 0.5  # a fresh batch norm
     b = F.conv2d(pooled[:, 2:], layer.conv1x1.weight) / (1 + 1e-5) ** 0.5
     weights = torch.stack([a.mean(dim=(2, 3)), b.mean(dim=(2, 3))]).softmax(dim=0)[..., None, None]

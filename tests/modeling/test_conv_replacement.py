@@ -95,6 +95,31 @@ def test_plain_weights_become_those_of_the_layer(name, kernels, conv_type):
         torch.testing.assert_close(logits, released(x), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("conv_type", ["ConvAWS", "SAC"])
+def test_plain_weights_in_half_precision_stay_what_they_are(conv_type, dtype):
+    holder = Holder("resnet18", conv_type, ["c2"])
+    weights = {key: value.to(dtype) for key, value in RELEASED["resnet18"].state_dict().items()}
+    load_weights(holder, weights, path="resnet18", may_also_hold=["fc"])
+    layers = {
+        key: module for key, module in holder.backbone.named_modules() if isinstance(module, CONV_TYPES[conv_type])
+    }
+    assert len(layers) == 4
+    for key, layer in layers.items():
+        expected = weights[key.replace("body.", "", 1) + ".weight"].float()
+        torch.testing.assert_close(layer.standardized_weight(), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("conv_type", CONV_TYPES)
+def test_replaced_layers_of_frozen_stages_are_frozen(conv_type):
+    backbone = Holder("resnet18", conv_type, ["c2", "c3"], "MODEL.BACKBONE.FROZEN_STAGES", ["c2"]).backbone
+    for stage, learns in (("c2", False), ("c3", True)):
+        modules = [module for _, module in backbone.stage(stage)]
+        assert any(isinstance(module, CONV_TYPES[conv_type]) for module in modules)
+        assert all(p.requires_grad is learns for module in modules for p in module.parameters())
+        assert any(isinstance(module, nn.BatchNorm2d) for module in modules) is learns
+
+
 def test_its_own_weights_come_back_as_they_were():
     for conv_type in CONV_TYPES:
         with torch.device("meta"):

@@ -60,7 +60,8 @@ class PreciseBN(RepeatedHook):
 def recompute_norm_statistics(model: nn.Module, *, batches: Iterable[Any], num_batches: int) -> None:
     """Sets running means and variances to those over whole batches, all seen with the present weights.
 
-    The model runs in training mode at its default `step_rate` of 0, that is without drop path, as in evaluation.
+    The model runs in training mode without a `step_rate`: as in evaluation without drop path, and at the temperature
+    that its dynamic convolutions have.
     A norm that no batch reaches keeps what it had, and so do all of them if something goes wrong on the way.
     Of several processes each gives its batches, equally many of them; every process has to call this.
 

@@ -113,7 +113,10 @@ class SegmentationModel(nn.Module, ABC):
         return self.pixel_mean.device
 
     def forward(
-        self, batched_inputs: Sequence[dict[str, Any]], step_rate: float = 0.0, step_means: StepMeans | None = None
+        self,
+        batched_inputs: Sequence[dict[str, Any]],
+        step_rate: float | None = None,
+        step_means: StepMeans | None = None,
     ) -> Any:
         """Losses in training, predictions in evaluation.
 
@@ -121,7 +124,8 @@ class SegmentationModel(nn.Module, ABC):
             batched_inputs: for each image `image` (C, H, W), 0..255, in the config's channel order; in training
                 `sem_seg` (H, W) class ids; in evaluation `height`, `width`, if another size
                 than the image's is wanted.
-            step_rate: progress of the training, iteration / MAX_ITER, in [0, 1].
+            step_rate: progress of the training, iteration / MAX_ITER, in [0, 1]; None, of a run that only looks at
+                what training would do: as at the start, but dynamic convolutions keep their temperature.
             step_means: in training, where this batch is one part of a step: what is known of all of its parts.
 
         Returns:
@@ -135,8 +139,9 @@ class SegmentationModel(nn.Module, ABC):
         if not self.training:
             coarse = self.predict_coarse(batched_inputs)
             return [one.as_output(requested_size(inputs)) for one, inputs in zip(coarse, batched_inputs, strict=True)]
-        for attention in self._attentions:
-            attention.anneal(step_rate, anneal_rate=self.temp_anneal_rate)
+        if step_rate is not None:
+            self._anneal(step_rate)
+        step_rate = step_rate or 0.0
         output = self.run(self.batch_of(batched_inputs), step_rate=step_rate)
         losses = self._losses(output, batched_inputs, step_means=step_means)
         losses |= self.further_losses(output, step_rate=step_rate, step_means=step_means)
@@ -153,14 +158,19 @@ class SegmentationModel(nn.Module, ABC):
         return {}
 
     def step_means(self, parts: Sequence[Sequence[dict[str, Any]]], *, step_rate: float) -> StepMeans:
-        """What has to be known of all parts of a step before the first of them goes backward.
+        """What has to be known of all parts of a step before the first of them goes backward, at its temperature.
 
         Args:
             parts: batches that are learnt from one after the other, before the optimizer steps once.
             step_rate: progress of the training.
         """
+        self._anneal(step_rate)
         labels = [inputs["sem_seg"] for part in parts for inputs in part]
         return StepMeans.of(labels, loss=self.loss.cross_entropy, num_parts=len(parts), like=self.pixel_mean)
+
+    def _anneal(self, step_rate: float) -> None:
+        for attention in self._attentions:
+            attention.anneal(step_rate, anneal_rate=self.temp_anneal_rate)
 
     def label_losses(self, batched_inputs: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """The losses of the labels, 0-d, in the mode in which the model is; the inputs are those of training."""

@@ -128,6 +128,15 @@ def test_a_training_step_is_timms(width):
         torch.testing.assert_close(p.grad, gradients[names[key]].view_as(p), rtol=1e-6, atol=1e-9, msg=key)
 
 
+@pytest.mark.parametrize(("output_stride", "gmacs"), [(32, 0.398), (16, 0.636), (8, 2.020)])
+def test_multiply_adds_of_every_output_stride(output_stride, gmacs):
+    with torch.device("meta"):
+        model = ReXNetClassifier()
+        plan = plan_rexnet(output_stride=output_stride)
+        model.backbone = ReXNet(plan, output_stride=output_stride)
+    assert convolution_madds(model, 1, 3, 224, 224) / 1e9 == pytest.approx(gmacs, abs=5e-4)
+
+
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_dilated_features_are_timms(output_stride):
     theirs = timm.create_model("rexnet_100", features_only=True, output_stride=output_stride).double().eval()

@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from dl_lib.config import get_cfg
+from dl_lib.engine.ema import ModelEma
+from dl_lib.engine.hooks import recompute_norm_statistics
 from dl_lib.engine.precision import PRECISIONS, Precision
+from dl_lib.layers import CondConv2d, DynamicConv2d, KernelAttention, SAConv2d
 from dl_lib.modeling import DynamicNet4Seg, build_model
 from dl_lib.modeling.dynamic import conditional_ops
 from dl_lib.modeling.dynamic.gate import SoftGate
@@ -249,10 +252,52 @@ def test_the_temperature_of_dynamic_convolutions_falls_in_training_and_stays_in_
     for step_rate, expected in ((0.0, 30.0), (0.25, 15.5), (0.5, 1.0), (1.0, 1.0), (0.25, 15.5)):
         model.train()(inputs, step_rate=step_rate)
         assert temperatures(model) == {expected}
+    recompute_norm_statistics(model, batches=[inputs], num_batches=1)
     model.eval()(inputs)
     reloaded = model_of(*cell).eval()
     reloaded.load_state_dict(model.state_dict())
     assert temperatures(model) == temperatures(reloaded) == {15.5}
+
+
+def test_an_average_of_the_weights_has_the_present_temperature():
+    model = model_of("MODEL.BACKBONE.CELL_TYPE", ["dyn_conv_3x3"], "MODEL.TEMP_ANNEAL_RATE", 0.5)
+    inputs = [random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)]
+    ema = ModelEma(model, decay=0.9)
+    for step_rate in (0.0, 0.25, 1.0):
+        model.train()(inputs, step_rate=step_rate)
+        ema.update(model)
+    assert {m.temperature.item() for m in ema.model.modules() if isinstance(m, KernelAttention)} == {1.0}
+
+
+def test_what_is_known_of_a_step_beforehand_is_known_at_its_temperature():
+    cell = ["MODEL.BACKBONE.CELL_TYPE", ["dyn_conv_3x3"], "MODEL.TEMP_ANNEAL_RATE", 0.5]
+    model = model_of(*cell, "MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.UNUPDATE_RATE", 0.1).double().train()
+    parts = [[random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)]]
+    for step_rate in (0.2, 0.5):
+        means = model.step_means(parts, step_rate=step_rate)
+        _, logged = model(parts[0], step_rate=step_rate, step_means=means)
+        assert means.expected_mflops.item() == pytest.approx(logged["expt_flops"].item(), rel=1e-12)
+
+
+def test_the_lattices_initialisation_leaves_conditional_layers_as_they_start():
+    model = model_of("MODEL.BACKBONE.CELL_TYPE", ["sac_3x3", "cond_conv_3x3", "dyn_conv_3x3"])
+    seen = set()
+    for module in model.backbone.modules():
+        if isinstance(module, SAConv2d):
+            assert module.switch.bias.item() == 1
+            for zeros in (module.weight_diff, module.switch.weight, *module.pre_context.parameters()):
+                assert not zeros.any()
+            assert not any(p.any() for p in module.post_context.parameters())
+            torch.testing.assert_close(module.standardized_weight(), module.weight)
+        elif isinstance(module, CondConv2d | DynamicConv2d):
+            fan_in, slope = math.prod(module.weight.shape[2:]), 5**0.5 if isinstance(module, CondConv2d) else 0
+            bound = (6 / ((1 + slope**2) * fan_in)) ** 0.5  # He's uniform initialisation
+            for kernel in module.weight:
+                assert 0.8 * bound < kernel.abs().max() <= bound
+        else:
+            continue
+        seen.add(type(module))
+    assert seen == {SAConv2d, CondConv2d, DynamicConv2d}
 
 
 def test_every_conditional_operation_runs_in_channels_last_order():
