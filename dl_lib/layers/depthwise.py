@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dl_lib.layers.tensors import is_channels_last
+from dl_lib.layers.tensors import is_channels_last, without_autocast
 
 __all__ = ["DilatedConv2d", "conv2d_fast_depthwise"]
 
 BYTES_PER_THREAD = 2 * 2**20  # of maps that go through at a time; docs/log.md has what other sizes take
 CHANNELS_IN_BLOCK = 16  # that CPUs calculate at once
+FAST_DTYPES = {torch.float32, torch.bfloat16}  # oneDNN's: with others the gradients' convolutions are slow
 
 Pair = tuple[int, int]
 
@@ -38,6 +39,8 @@ def conv2d_fast_depthwise(
 ) -> Tensor:
     """`torch.nn.functional.conv2d`, where each channel is alone with faster gradients on CPUs.
 
+    Of these `torch.func` has no forward mode and no `vmap`.
+
     Args:
         x: (B, C, H, W).
         weight: (O, C / groups, rows, columns).
@@ -48,25 +51,32 @@ def conv2d_fast_depthwise(
         groups: of channels that do not see one another.
     """
     reach = [rate * (side - 1) for rate, side in zip(dilation, weight.shape[2:], strict=True)]
+    casts = torch.is_autocast_enabled("cpu")
     can_be_own = (
-        x.device.type == "cpu"
-        and groups == x.shape[1] == weight.shape[0]
-        and stride == (1, 1)
-        and all(pixels <= most for pixels, most in zip(padding, reach, strict=True))
-        and x.dtype == weight.dtype
-        and not torch.is_autocast_enabled("cpu")  # which would give the two gradients types of its own
-        and not torch.compiler.is_compiling()  # torch 2.6 cannot compile it for images of several sizes
+        not torch.compiler.is_compiling()  # torch 2.6 cannot compile it for images of several sizes
+        and x.device.type == "cpu"
+        and x.ndim == 4
         and x.shape[0] > 0
+        and groups == x.shape[1] == weight.shape[0]
+        and (bias is None or bias.shape == (groups,))
+        and {x.dtype, weight.dtype} <= FAST_DTYPES
+        and (x.dtype == weight.dtype or casts)
+        and stride == (1, 1)
+        and any(reach)
+        and all(pixels <= most for pixels, most in zip(padding, reach, strict=True))
     )
-    if can_be_own and torch.is_grad_enabled() and _exceeds_caches(x):
-        images = x.shape[0]
-        maps, kernels = x.reshape(1, -1, *x.shape[2:]), weight.repeat(images, 1, 1, 1)
-        biases = None if bias is None else bias.repeat(images)
-        y: Tensor = _Depthwise.apply(maps, kernels, biases, padding, dilation)
-        return y.unflatten(1, (images, groups)).squeeze(0)
-    if can_be_own and max(dilation) > 1:
+    in_parts = can_be_own and torch.is_grad_enabled() and _exceeds_caches(x)
+    if not (in_parts or (can_be_own and max(dilation) > 1)):
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    if casts:
+        dtype = torch.get_autocast_dtype("cpu")
+        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    if not in_parts:
         return _Depthwise.apply(x, weight, bias, padding, dilation)
-    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    images = x.shape[0]
+    maps, kernels = x.reshape(1, -1, *x.shape[2:]), weight.repeat(images, 1, 1, 1)
+    y: Tensor = _Depthwise.apply(maps, kernels, None if bias is None else bias.repeat(images), padding, dilation)
+    return y.unflatten(1, (images, groups)).squeeze(0)
 
 
 def _exceeds_caches(x: Tensor) -> bool:
@@ -108,36 +118,41 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        margins = [
-            rate * (side - 1) - pixels
-            for rate, side, pixels in zip(ctx.dilation, weight.shape[2:], ctx.padding, strict=True)
-        ]
+        with without_autocast(grad):  # as torch's own gradients, wherever they are asked for
+            return _gradients(ctx, grad)
 
-        def of_maps(part: slice) -> Tensor:
-            kernels = weight[part].flip(2, 3)
-            return F.conv2d(grad[:, part], kernels, None, 1, margins, ctx.dilation, len(kernels))
 
-        def of_kernels(part: slice) -> Tensor:
-            maps, kernels = x[:, part], grad[:, part]
-            maps, kernels = maps.reshape(1, -1, *maps.shape[2:]), kernels.reshape(-1, 1, *kernels.shape[2:])
-            taps = F.conv2d(maps, kernels, None, ctx.dilation, ctx.padding, 1, len(kernels))
-            return taps.view(len(x), *weight[part].shape).sum(dim=0)
+def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight = ctx.saved_tensors
+    needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+    margins = [
+        rate * (side - 1) - pixels
+        for rate, side, pixels in zip(ctx.dilation, weight.shape[2:], ctx.padding, strict=True)
+    ]
 
-        parts = _parts(x)
-        if len(parts) == 1:
-            grad_x = of_maps(parts[0]) if needs_x else None
-            grad_weight = of_kernels(parts[0]) if needs_weight else None
-        else:
-            grad_x = torch.empty_like(x) if needs_x else None
-            grad_weight = torch.empty_like(weight) if needs_weight else None
-            for part in parts:  # both of one part, while it is in the caches
-                if grad_x is not None:
-                    grad_x[:, part] = of_maps(part)
-                if grad_weight is not None:
-                    grad_weight[part] = of_kernels(part)
-        return grad_x, grad_weight, grad.sum(dim=(0, 2, 3)) if needs_bias else None, None, None
+    def of_maps(part: slice) -> Tensor:
+        kernels = weight[part].flip(2, 3)
+        return F.conv2d(grad[:, part], kernels, None, 1, margins, ctx.dilation, len(kernels))
+
+    def of_kernels(part: slice) -> Tensor:
+        maps, kernels = x[:, part], grad[:, part]
+        maps, kernels = maps.reshape(1, -1, *maps.shape[2:]), kernels.reshape(-1, 1, *kernels.shape[2:])
+        taps = F.conv2d(maps, kernels, None, ctx.dilation, ctx.padding, 1, len(kernels))
+        return taps.view(len(x), *weight[part].shape).sum(dim=0)
+
+    parts = _parts(x)
+    if len(parts) == 1:
+        grad_x = of_maps(parts[0]) if needs_x else None
+        grad_weight = of_kernels(parts[0]) if needs_weight else None
+    else:
+        grad_x = torch.empty_like(x) if needs_x else None
+        grad_weight = torch.empty_like(weight) if needs_weight else None
+        for part in parts:  # both of one part, while it is in the caches
+            if grad_x is not None:
+                grad_x[:, part] = of_maps(part)
+            if grad_weight is not None:
+                grad_weight[part] = of_kernels(part)
+    return grad_x, grad_weight, grad.sum(dim=(0, 2, 3)) if needs_bias else None, None, None
 
 
 class DilatedConv2d(nn.Conv2d):

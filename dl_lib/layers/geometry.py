@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dl_lib.layers.depthwise import conv2d_fast_depthwise
+from dl_lib.layers.tensors import is_channels_last
 from dl_lib.utils.names import nearest_names
 
 __all__ = ["ConvGeometry", "PaddingMode", "Size", "check_maps", "make_geometry"]
@@ -54,6 +55,11 @@ class ConvGeometry:
         """Whether each output pixel comes from one pixel of all channels, and there is one for each step."""
         return self.kernel_size == (1, 1) and self.groups == 1 and not any(self.padding)
 
+    @property
+    def is_dilated_depthwise(self) -> bool:
+        """Whether each channel is alone, and its kernel has gaps."""
+        return self.groups == self.in_channels == self.out_channels and max(self.dilation) > 1
+
     def require_kept_size(self) -> None:
         """Raises ValueError unless the output has the size of the input, divided by the stride and rounded up."""
         left, right, top, bottom = self.padding
@@ -88,7 +94,8 @@ class ConvGeometry:
             columns = _repeated(x.shape[3], left, right, mode=self.padding_mode, device=x.device)
             return x.index_select(2, rows).index_select(3, columns), (0, 0)
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-        return F.pad(x, (left, right, top, bottom), mode=mode), (0, 0)
+        order = torch.channels_last if is_channels_last(x) else torch.contiguous_format  # not every mode keeps it
+        return F.pad(x, (left, right, top, bottom), mode=mode).contiguous(memory_format=order), (0, 0)
 
     def conv(self, x: Tensor, weight: Tensor, bias: Tensor | None, *, rate: int = 1, images: int = 1) -> Tensor:
         """The convolution of maps (B, C, H, W) with one kernel.

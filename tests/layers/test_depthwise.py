@@ -16,6 +16,12 @@ from dl_lib.layers.depthwise import DilatedConv2d, conv2d_fast_depthwise
 CHANNELS = 4
 
 
+@pytest.fixture(autouse=True)
+def fast_in_float64(monkeypatch):
+    """As if it were: figures of other types are too coarse to compare."""
+    monkeypatch.setattr(depthwise, "FAST_DTYPES", {torch.float64, *depthwise.FAST_DTYPES})
+
+
 def is_own(y):
     return "_Depthwise" in type(y.grad_fn).__name__
 
@@ -138,11 +144,48 @@ def test_what_is_left_to_torch(given, options):
     torch.testing.assert_close(y, F.conv2d(x, weight, bias, **options))
 
 
-def test_autocast_is_left_to_torch():
-    x, weight, bias = arguments(dtype=torch.float32)
+@pytest.mark.parametrize("in_cache", [1, 1000])
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 2)])
+def test_under_autocast_it_is_the_convolution_of_what_autocast_would_take(monkeypatch, dilation, in_cache):
+    learnt = arguments(dtype=torch.float32, channels=20)
+    cache_for(monkeypatch, in_cache, x=learnt[0])
+    options = {"stride": (1, 1), "padding": dilation, "dilation": dilation, "groups": 20}
     with torch.autocast("cpu", torch.bfloat16):
-        y = conv2d_fast_depthwise(x, weight, bias, stride=(1, 1), padding=(2, 2), dilation=(2, 2), groups=CHANNELS)
-    assert y.dtype == torch.bfloat16 and not is_own(y)
+        y = conv2d_fast_depthwise(*learnt, **options)
+    assert y.dtype == torch.bfloat16
+    expected = F.conv2d(*(tensor.bfloat16() for tensor in learnt), **options)
+    gradients, references = (torch.autograd.grad(out.float().square().sum(), learnt) for out in (y, expected))
+    torch.testing.assert_close(y, expected)
+    for gradient, reference in zip(gradients, references, strict=True):
+        torch.testing.assert_close(gradient, reference, rtol=0.02, atol=0.02 * reference.abs().max().item())
+
+
+def test_gradients_do_not_follow_autocast():
+    learnt = arguments(dtype=torch.float32)
+    options = {"stride": (1, 1), "padding": (2, 2), "dilation": (2, 2), "groups": CHANNELS}
+    y, expected = conv2d_fast_depthwise(*learnt, **options), F.conv2d(*learnt, **options)
+    with torch.autocast("cpu", torch.bfloat16):
+        gradients, references = (torch.autograd.grad(out, learnt, torch.ones_like(out)) for out in (y, expected))
+    torch.testing.assert_close(gradients, references)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex64, torch.float16])
+def test_types_that_are_slow_are_left_to_torch(monkeypatch, dtype):
+    monkeypatch.undo()
+    x, weight, _ = arguments(dtype=dtype, bias=False)
+    options = {"stride": (1, 1), "padding": (2, 2), "dilation": (2, 2), "groups": CHANNELS}
+    assert not is_own(conv2d_fast_depthwise(x, weight, **options))
+
+
+def test_mistakes_and_single_maps_are_left_to_torch():
+    x, weight, _ = arguments(dtype=torch.float32)
+    options = {"stride": (1, 1), "padding": (2, 2), "dilation": (2, 2), "groups": CHANNELS}
+    with pytest.raises(RuntimeError, match="expected bias to be 1-dimensional with 4 elements"):
+        conv2d_fast_depthwise(x, weight, torch.zeros(7), **options)
+    with pytest.raises(RuntimeError, match="type"):
+        conv2d_fast_depthwise(x, weight.bfloat16(), **options)
+    layer = DilatedConv2d(CHANNELS, CHANNELS, 3, padding=2, dilation=2, groups=CHANNELS)
+    layer(torch.randn(CHANNELS, CHANNELS, 6)).sum().backward()
 
 
 def test_compilation_without_a_break_and_export_for_any_batch():
