@@ -36,7 +36,10 @@ def with_plain_convs(file: Translation, *, model: nn.Module) -> Translation:
         key = f"{name}.weight"
         if key not in weights:
             continue
-        if isinstance(layer, SPConv2d):
+        if isinstance(layer, nn.Conv2d) and f"{name}.weight_gamma" in weights:
+            untranslated[file.original_names.get(key, key)] = "a kernel to be standardised, by ConvAWS or SAC"
+            del weights[key]
+        elif isinstance(layer, SPConv2d):
             untranslated[file.original_names.get(key, key)] = "a plain kernel, which SPConv cannot start from"
             del weights[key]
         elif isinstance(layer, StandardizedConv2d):

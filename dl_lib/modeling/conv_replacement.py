@@ -52,14 +52,13 @@ def replace_convs(
     """
     squeezes = tuple(f"{name}." for name, module in backbone.named_modules() if isinstance(module, _SQUEEZES))
     for stage in stages:
-        convs = [
-            (name, module)
-            for name, module in backbone.stage(stage)
-            if isinstance(module, nn.Conv2d) and _kernel_of(module, squeezes=name.startswith(squeezes)) in kernels
-        ]
+        found = [(name, module) for name, module in backbone.stage(stage) if isinstance(module, nn.Conv2d)]
+        kinds = {name: _kernel_of(module, squeezes=name.startswith(squeezes)) for name, module in found}
+        convs = [(name, module) for name, module in found if kinds[name] in kernels]
         if not convs:
             raise ConfigError(
-                f"this stage has no convolution with such kernels. Received: stage={stage!r}, kernels={list(kernels)}"
+                f"{stage} has no such convolutions to replace. Expected some of {sorted(set(kinds.values()))}, or "
+                f"MODEL.CONV.STAGES without {stage}. Received: MODEL.CONV.KERNELS={list(kernels)}"
             )
         for name, conv in convs:
             parent, _, child = name.rpartition(".")
@@ -85,7 +84,8 @@ def _substitute(conv: nn.Conv2d, name: str, *, conv_type: str, norm: str) -> nn.
         if conv.groups > 1:
             raise ConfigError(
                 "SPConv splits channels by itself and takes the place of no convolution in groups, such as depthwise "
-                f"ones; another MODEL.CONV.TYPE does, or other STAGES. Received: {name}: groups={conv.groups}"
+                "ones; another MODEL.CONV.TYPE does, or other STAGES, or MODEL.CONV.KERNELS without larger. "
+                f"Received: {name}: groups={conv.groups}"
             )
         options["norm"] = norm
     else:
@@ -94,5 +94,6 @@ def _substitute(conv: nn.Conv2d, name: str, *, conv_type: str, norm: str) -> nn.
         return CONV_TYPES[conv_type](conv.in_channels, conv.out_channels, conv.kernel_size, **options)
     except ValueError as error:
         raise ConfigError(
-            f"{conv_type} cannot take the place of {name}; other MODEL.CONV.STAGES or KERNELS may do. {error}"
+            f"{conv_type} cannot take the place of {name}, {conv}; another MODEL.CONV.TYPE, STAGES or KERNELS may do: "
+            f"{error}"
         ) from error

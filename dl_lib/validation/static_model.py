@@ -13,6 +13,11 @@ __all__ = ["STATIC_MODEL", "check_static_model", "static_coarsest_stride", "stat
 
 STATIC_MODEL, ROUTED_MODEL, ROUTED_BACKBONE = "SemanticSegmentor", "DynamicNet4Seg", "DynamicNetwork"
 STAGES = ("MODEL.BACKBONE.FROZEN_STAGES", "MODEL.CONV.STAGES")
+CONV_DEFAULTS: dict[str, object] = {
+    "MODEL.CONV.STAGES": [],
+    "MODEL.CONV.TYPE": "",
+    "MODEL.CONV.KERNELS": ["larger"],
+}
 REXNETS = ("rexnet", "rexnet_lite")
 HEADS_OF_FINEST = ("SemSegDecoderHead", "SemanticFPNHead", "ASPPHead")  # predict at the first of their features
 LOOKED_AT = ("MODEL.SEM_SEG_HEAD.IN_FEATURES", "MODEL.AUXILIARY_HEADS.IN_FEATURES")
@@ -25,8 +30,9 @@ def check_static_model(report: Report) -> None:
     if architecture == ROUTED_MODEL and backbone in (*REXNETS, *TORCHVISION_NETS):
         report.add("MODEL.META_ARCHITECTURE", f"{backbone} has no routes", expected=STATIC_MODEL)
     if architecture != STATIC_MODEL:
-        if report.value("MODEL.CONV.STAGES"):
-            report.add("MODEL.CONV.STAGES", "it is about static backbones; routed ones have CELL_TYPE", expected="[]")
+        for key, plain in CONV_DEFAULTS.items():
+            if report.value(key) != plain:
+                report.add(key, "it is about static backbones; routed ones have CELL_TYPE", expected=repr(plain))
         return
     if backbone == ROUTED_BACKBONE:
         report.add("MODEL.META_ARCHITECTURE", f"{backbone} is a routed network", expected=ROUTED_MODEL)
@@ -67,7 +73,9 @@ def _check_features(report: Report) -> None:
     for key in (*LOOKED_AT, *STAGES):
         names = list(report.value(key))
         if names != [name for name in FEATURES if name in names]:
-            report.add(key, "static backbones have other ones", expected=f"some of {list(FEATURES)}, in this order")
+            known = set(names) <= set(FEATURES)
+            wrong = "they have an order, and each its place once" if known else "static backbones have other ones"
+            report.add(key, wrong, expected=f"some of {list(FEATURES)}, in this order")
     built = _built_features(report)
     for key in STAGES:
         beyond = [name for name in report.value(key) if built and name in FEATURES and name not in built]
@@ -94,10 +102,14 @@ def _check_conv(report: Report) -> None:
     elif conv_type:
         report.add("MODEL.CONV.TYPE", "MODEL.CONV.STAGES=[] replaces nothing", mend="name stages, such as [c4, c5]")
     kernels = report.value("MODEL.CONV.KERNELS")
-    if not kernels or not set(kernels) <= set(CONV_KERNELS):
-        report.add(
-            "MODEL.CONV.KERNELS", "convolutions are named by their kernels", expected=f"some of {list(CONV_KERNELS)}"
+    unknown = [name for name in kernels if name not in CONV_KERNELS]
+    if unknown or not kernels or len(set(kernels)) < len(kernels):
+        wrong = (
+            f"there are no convolutions called {unknown[0]}" if unknown else "each kind is named once, and one at least"
         )
+        report.add("MODEL.CONV.KERNELS", wrong, expected=f"some of {list(CONV_KERNELS)}")
+    elif not stages and kernels != CONV_DEFAULTS["MODEL.CONV.KERNELS"]:
+        report.add("MODEL.CONV.KERNELS", "MODEL.CONV.STAGES=[] replaces nothing", mend="name stages, such as [c4, c5]")
     if conv_type == "SPConv" and "squeeze" in kernels:
         check_squeeze_norm(report, "MODEL.BACKBONE.NORM", inside="SPConv in squeeze-and-excitation")
 

@@ -88,6 +88,7 @@ def test_memory_order_stays_and_does_not_matter(form, kernel, size):
 @pytest.mark.parametrize("bias", [False, True])
 def test_depthwise_maps_that_exceed_the_caches(monkeypatch, bias, order):
     monkeypatch.setattr(depthwise, "BYTES_PER_THREAD", 1)
+    monkeypatch.setattr(depthwise, "FAST_DTYPES", {torch.float64})
     geometry = make_geometry(12, 12, 3, stride=1, padding=2, dilation=2, groups=12, padding_mode="zeros")
     weight = torch.randn(3, *geometry.kernel_shape, dtype=torch.float64, requires_grad=True)
     biases = torch.randn(3, 12, dtype=torch.float64, requires_grad=True) if bias else None

@@ -154,6 +154,13 @@ def test_published_weights_of_a_classifier_go_into_the_backbone(caplog):
     ("overrides", "messages"),
     [
         (["MODEL.META_ARCHITECTURE", "DynamicNet4Seg"], ["rexnet has no routes. Expected SemanticSegmentor"]),
+        (
+            ["MODEL.META_ARCHITECTURE", "DynamicNet4Seg", "MODEL.CONV.KERNELS", ["1x1"]],
+            [
+                "rexnet has no routes",
+                "CONV.KERNELS: it is about static backbones; routed ones have CELL_TYPE. Expected",
+            ],
+        ),
         (["MODEL.BACKBONE.NAME", "DynamicNetwork"], ["DynamicNetwork is a routed network. Expected DynamicNet4Seg"]),
         (["MODEL.SEM_SEG_HEAD.IN_FEATURES", ["layer_0"]], ["IN_FEATURES: static backbones have other ones"]),
         (["MODEL.SEM_SEG_HEAD.IN_FEATURES", ["c5", "c2"]], ["'c2', 'c3', 'c4', 'c5'], in this order"]),
@@ -164,9 +171,15 @@ def test_published_weights_of_a_classifier_go_into_the_backbone(caplog):
         (["MODEL.CONV.STAGES", ["c5"], "MODEL.CONV.TYPE", "CondConf"], ["CONV.TYPE: no type of convolution has this"]),
         (
             ["MODEL.CONV.KERNELS", ["3x3"]],
-            ["CONV.KERNELS: convolutions are named by their kernels. Expected some of ['larger', '1x1', 'squeeze']"],
+            ["CONV.KERNELS: there are no convolutions called 3x3. Expected some of ['larger', '1x1', 'squeeze']"],
         ),
-        (["MODEL.CONV.KERNELS", []], ["CONV.KERNELS: convolutions are named by their kernels. Expected some of ["]),
+        (["MODEL.CONV.KERNELS", []], ["CONV.KERNELS: each kind is named once, and one at least. Expected some of ["]),
+        (["MODEL.CONV.KERNELS", ["1x1", "1x1"]], ["CONV.KERNELS: each kind is named once, and one at least"]),
+        (["MODEL.CONV.KERNELS", ["1x1"]], ["CONV.KERNELS: MODEL.CONV.STAGES=[] replaces nothing. Name stages, such"]),
+        (
+            ["MODEL.BACKBONE.FROZEN_STAGES", ["c2", "c1"]],
+            ["STAGES: they have an order, and each its place once. Expect"],
+        ),
         (
             [*SPCONV, "MODEL.CONV.KERNELS", ["squeeze"], "MODEL.BACKBONE.NORM", "BN", "SOLVER.IMS_PER_BATCH", 1],
             ["NORM: SPConv in squeeze-and-excitation has norms on maps of one pixel"],
