@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["apply_overrides", "parse_overrides"]
 
+BRACKETS = {"[": "]", "(": ")"}
 _ASSIGNMENT = re.compile(r"(?P<key>[A-Za-z_]\w*(?:\.\w+)*)=(?P<value>.*)", re.DOTALL)
 
 
@@ -34,6 +35,7 @@ def parse_overrides(opts: Sequence[Any]) -> list[tuple[str, Any]]:
         word = opts[position]
         match = _ASSIGNMENT.fullmatch(word) if isinstance(word, str) else None
         if match is not None:
+            _refuse_half_a_list(match["value"], following=opts[position + 1 :])
             pairs.append((match["key"], Text(match["value"])))
             position += 1
             continue
@@ -45,6 +47,19 @@ def parse_overrides(opts: Sequence[Any]) -> list[tuple[str, Any]]:
                 f"Received: opts={list(opts)!r}"
             )
         value = opts[position + 1]
+        _refuse_half_a_list(value, following=opts[position + 2 :])
         pairs.append((word, Text(value) if isinstance(value, str) else value))
         position += 2
     return pairs
+
+
+def _refuse_half_a_list(value: Any, *, following: Sequence[Any]) -> None:
+    end = BRACKETS.get(value[:1]) if isinstance(value, str) else None
+    if end is None or end in value:
+        return
+    rest = [word for word in following if isinstance(word, str) and word.endswith(end)][:1]
+    if rest:
+        raise ConfigError(
+            "a list with spaces stands in quotes, as '[c4, c5]' does, or the shell makes several words of it. "
+            f"Received: {value!r}, and further on {rest[0]!r}"
+        )

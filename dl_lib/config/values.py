@@ -82,7 +82,7 @@ def _is_int(value: Any) -> bool:
 def _mismatch(fitted: Any, current: Any, *, key: str, given: Any) -> str:
     expected, received = type(current).__name__, type(fitted).__name__
     mend = ""
-    if isinstance(current, list) and isinstance(fitted, (str, int, float)):
+    if isinstance(current, list) and isinstance(fitted, (str, int, float)) and not str(fitted).startswith("("):
         mend = f" Write [{fitted}] for a list of one."
     elif isinstance(current, str) and not isinstance(fitted, (list, dict, type(None))):
         mend = f' Put it in quotes: "{given}".'
