@@ -7,7 +7,7 @@
 | CondConv | K copies × 2 / K | routing as the model has it | equal at a routing of 0.5, which it starts near |
 
 Copies go different ways in training because the images' weights for them differ. SPConv has no place for a plain
-kernel: such keys are listed with what is left over.
+kernel, and a plain convolution none for one that is standardised: such keys are listed with what is left over.
 """
 
 from __future__ import annotations
@@ -36,11 +36,9 @@ def with_plain_convs(file: Translation, *, model: nn.Module) -> Translation:
         key = f"{name}.weight"
         if key not in weights:
             continue
-        if isinstance(layer, nn.Conv2d) and f"{name}.weight_gamma" in weights:
-            untranslated[file.original_names.get(key, key)] = "a kernel to be standardised, by ConvAWS or SAC"
-            del weights[key]
-        elif isinstance(layer, SPConv2d):
-            untranslated[file.original_names.get(key, key)] = "a plain kernel, which SPConv cannot start from"
+        refusal = _refusal(layer, standardised=f"{name}.weight_gamma" in weights)
+        if refusal:
+            untranslated[file.original_names.get(key, key)] = refusal
             del weights[key]
         elif isinstance(layer, StandardizedConv2d):
             _fill(weights, _standardized(layer, weights[key]), prefix=f"{name}.", layer=layer)
@@ -50,6 +48,13 @@ def with_plain_convs(file: Translation, *, model: nn.Module) -> Translation:
                 weights[f"{name}.{part}"] = torch.stack([weights[f"{name}.{part}"] * share] * layer.num_kernels)
             _fill(weights, {}, prefix=f"{name}.", layer=layer)
     return dataclasses.replace(file, weights=weights, untranslated=untranslated)
+
+
+def _refusal(layer: nn.Module, *, standardised: bool) -> str:
+    """What a file's kernel is, if the layer cannot take it."""
+    if isinstance(layer, SPConv2d):
+        return "a plain kernel, which SPConv cannot start from"
+    return "a kernel to be standardised, by ConvAWS or SAC" if standardised and isinstance(layer, nn.Conv2d) else ""
 
 
 def _standardized(layer: StandardizedConv2d, kernel: Tensor) -> dict[str, Tensor]:

@@ -50,7 +50,7 @@ def conv2d_fast_depthwise(
         dilation: distance of neighbouring taps.
         groups: of channels that do not see one another.
     """
-    reach = [rate * (side - 1) for rate, side in zip(dilation, weight.shape[2:], strict=True)]
+    reach = _reach(weight, dilation)
     casts = torch.is_autocast_enabled("cpu")
     can_be_own = (
         not torch.compiler.is_compiling()  # torch 2.6 cannot compile it for images of several sizes
@@ -79,6 +79,11 @@ def conv2d_fast_depthwise(
     return y.unflatten(1, (images, groups)).squeeze(0)
 
 
+def _reach(weight: Tensor, dilation: Pair) -> list[int]:
+    """Pixels from the first to the last tap of a kernel."""
+    return [rate * (side - 1) for rate, side in zip(dilation, weight.shape[2:], strict=True)]
+
+
 def _exceeds_caches(x: Tensor) -> bool:
     # In channels-last order a part would have to be copied together, number by number.
     return x.nbytes > torch.get_num_threads() * BYTES_PER_THREAD and not is_channels_last(x)
@@ -104,7 +109,7 @@ class _Depthwise(torch.autograd.Function):
         parts = _parts(x)
         if len(parts) == 1:
             return conv(parts[0])
-        reach = [rate * (side - 1) for rate, side in zip(dilation, weight.shape[2:], strict=True)]
+        reach = _reach(weight, dilation)
         sizes = [side + 2 * pixels - less for side, pixels, less in zip(x.shape[2:], padding, reach, strict=True)]
         y = x.new_empty(*x.shape[:2], *sizes)
         for part in parts:
@@ -125,10 +130,7 @@ class _Depthwise(torch.autograd.Function):
 def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
     needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-    margins = [
-        rate * (side - 1) - pixels
-        for rate, side, pixels in zip(ctx.dilation, weight.shape[2:], ctx.padding, strict=True)
-    ]
+    margins = [most - pixels for most, pixels in zip(_reach(weight, ctx.dilation), ctx.padding, strict=True)]
 
     def of_maps(part: slice) -> Tensor:
         kernels = weight[part].flip(2, 3)

@@ -86,16 +86,16 @@ class ConvGeometry:
         left, right, top, bottom = (rate * pixels for pixels in self.padding)
         if self.padding_mode == "zeros" and left == right and top == bottom:
             return x, (top, left)
-        largest = (max(top, bottom), max(left, right))
-        if self.padding_mode in ("reflect", "circular") and any(
-            m >= s for m, s in zip(largest, x.shape[2:], strict=True)
-        ):
+        wide = max(top, bottom) >= x.shape[2] or max(left, right) >= x.shape[3]
+        if wide and self.padding_mode in ("reflect", "circular"):
             rows = _repeated(x.shape[2], top, bottom, mode=self.padding_mode, device=x.device)
             columns = _repeated(x.shape[3], left, right, mode=self.padding_mode, device=x.device)
-            return x.index_select(2, rows).index_select(3, columns), (0, 0)
-        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+            padded = x.index_select(2, rows).index_select(3, columns)
+        else:
+            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+            padded = F.pad(x, (left, right, top, bottom), mode=mode)
         order = torch.channels_last if is_channels_last(x) else torch.contiguous_format  # not every mode keeps it
-        return F.pad(x, (left, right, top, bottom), mode=mode).contiguous(memory_format=order), (0, 0)
+        return padded.contiguous(memory_format=order), (0, 0)
 
     def conv(self, x: Tensor, weight: Tensor, bias: Tensor | None, *, rate: int = 1, images: int = 1) -> Tensor:
         """The convolution of maps (B, C, H, W) with one kernel.

@@ -109,6 +109,8 @@ def _product(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _grouped(x: Tensor, coefficients_BK: Tensor, bank: KernelBank) -> Tensor:
+    if x.shape[0] <= 1:
+        return _plain(x, coefficients_BK, bank)
     return conv2d_per_image(x, *bank.mix(coefficients_BK), geometry=bank.geometry)
 
 

@@ -28,13 +28,11 @@ def conv2d_per_image(x: Tensor, kernels: Tensor, biases_BO: Tensor | None, *, ge
         geometry: of all kernels.
     """
     images, channels_last = x.shape[0], is_channels_last(x)
-    if images == 1:
-        return geometry.conv(x, kernels[0], None if biases_BO is None else biases_BO[0])
     weight, bias = kernels.flatten(0, 1), None if biases_BO is None else biases_BO.flatten()
     # The convolution wants maps and kernels in one order. Kernels lie in rows and columns: of maps that do not, the
-    # smaller of the two is turned round, the kernels by the convolution itself; the maps, too, where the gradients
-    # would turn them more often.
-    turns_maps = torch.is_grad_enabled() and geometry.is_dilated_depthwise
+    # smaller of the two is turned round, the kernels by the convolution itself; on CPUs the maps, too, where the
+    # gradients would turn them more often.
+    turns_maps = x.device.type == "cpu" and torch.is_grad_enabled() and geometry.is_dilated_depthwise
     if channels_last and not turns_maps and math.prod(x.shape[1:]) > math.prod(geometry.kernel_shape):
         y = geometry.conv(_pixels_side_by_side(x), weight, bias, images=images)
         y_1HWBO = y.permute(0, 2, 3, 1).unflatten(3, (images, geometry.out_channels))

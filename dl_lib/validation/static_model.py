@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from dl_lib.config import get_cfg
 from dl_lib.layers import NORMS
 from dl_lib.modeling.backbones.base import FEATURES, OUTPUT_STRIDES, feature_stride
 from dl_lib.modeling.backbones.torchvision_nets import TORCHVISION_NETS
@@ -13,11 +16,8 @@ __all__ = ["STATIC_MODEL", "check_static_model", "static_coarsest_stride", "stat
 
 STATIC_MODEL, ROUTED_MODEL, ROUTED_BACKBONE = "SemanticSegmentor", "DynamicNet4Seg", "DynamicNetwork"
 STAGES = ("MODEL.BACKBONE.FROZEN_STAGES", "MODEL.CONV.STAGES")
-CONV_DEFAULTS: dict[str, object] = {
-    "MODEL.CONV.STAGES": [],
-    "MODEL.CONV.TYPE": "",
-    "MODEL.CONV.KERNELS": ["larger"],
-}
+CONV = ("MODEL.CONV.STAGES", "MODEL.CONV.TYPE", "MODEL.CONV.KERNELS")
+REXNET_ONLY = tuple(f"MODEL.BACKBONE.{key}" for key in ("WIDTH_FACTOR", "DEPTH_FACTOR", "DROP_PROB", "SQUEEZE_NORM"))
 REXNETS = ("rexnet", "rexnet_lite")
 HEADS_OF_FINEST = ("SemSegDecoderHead", "SemanticFPNHead", "ASPPHead")  # predict at the first of their features
 LOOKED_AT = ("MODEL.SEM_SEG_HEAD.IN_FEATURES", "MODEL.AUXILIARY_HEADS.IN_FEATURES")
@@ -30,9 +30,8 @@ def check_static_model(report: Report) -> None:
     if architecture == ROUTED_MODEL and backbone in (*REXNETS, *TORCHVISION_NETS):
         report.add("MODEL.META_ARCHITECTURE", f"{backbone} has no routes", expected=STATIC_MODEL)
     if architecture != STATIC_MODEL:
-        for key, plain in CONV_DEFAULTS.items():
-            if report.value(key) != plain:
-                report.add(key, "it is about static backbones; routed ones have CELL_TYPE", expected=repr(plain))
+        for key, default in _changed(report, CONV):
+            report.add(key, "it is about static backbones; routed ones have CELL_TYPE", expected=repr(default))
         return
     if backbone == ROUTED_BACKBONE:
         report.add("MODEL.META_ARCHITECTURE", f"{backbone} is a routed network", expected=ROUTED_MODEL)
@@ -42,6 +41,12 @@ def check_static_model(report: Report) -> None:
     _check_features(report)
     _check_conv(report)
     _check_backbone(report, backbone=backbone)
+
+
+def _changed(report: Report, keys: Iterable[str]) -> list[tuple[str, object]]:
+    """The keys whose values are not the defaults, and these."""
+    defaults = get_cfg().flat()
+    return [(key, defaults[key]) for key in keys if report.value(key) != defaults[key]]
 
 
 def static_coarsest_stride(report: Report) -> int | None:
@@ -108,7 +113,7 @@ def _check_conv(report: Report) -> None:
             f"there are no convolutions called {unknown[0]}" if unknown else "each kind is named once, and one at least"
         )
         report.add("MODEL.CONV.KERNELS", wrong, expected=f"some of {list(CONV_KERNELS)}")
-    elif not stages and kernels != CONV_DEFAULTS["MODEL.CONV.KERNELS"]:
+    elif not stages and _changed(report, ["MODEL.CONV.KERNELS"]):
         report.add("MODEL.CONV.KERNELS", "MODEL.CONV.STAGES=[] replaces nothing", mend="name stages, such as [c4, c5]")
     if conv_type == "SPConv" and "squeeze" in kernels:
         check_squeeze_norm(report, "MODEL.BACKBONE.NORM", inside="SPConv in squeeze-and-excitation")
@@ -120,9 +125,8 @@ def _check_backbone(report: Report, *, backbone: str) -> None:
     if report.value("MODEL.BACKBONE.OUTPUT_STRIDE") not in strides:
         report.add("MODEL.BACKBONE.OUTPUT_STRIDE", f"{backbone} has none", expected=f"one of {list(strides)}")
     if net is not None:
-        for key, plain in {"WIDTH_FACTOR": 1.0, "DEPTH_FACTOR": 1.0, "DROP_PROB": 0.0, "SQUEEZE_NORM": ""}.items():
-            if report.value(f"MODEL.BACKBONE.{key}") != plain:
-                report.add(f"MODEL.BACKBONE.{key}", f"{backbone} has nothing of the kind", expected=repr(plain))
+        for key, default in _changed(report, REXNET_ONLY):
+            report.add(key, f"{backbone} has nothing of the kind", expected=repr(default))
     if backbone == "rexnet":
         own = "MODEL.BACKBONE.SQUEEZE_NORM"
         if report.value(own):
