@@ -62,10 +62,9 @@ def conv2d_fast_depthwise(
         and {x.dtype, weight.dtype} <= FAST_DTYPES
         and (x.dtype == weight.dtype or casts)
         and stride == (1, 1)
-        and any(reach)
         and all(pixels <= most for pixels, most in zip(padding, reach, strict=True))
     )
-    in_parts = can_be_own and torch.is_grad_enabled() and _exceeds_caches(x)
+    in_parts = can_be_own and any(reach) and torch.is_grad_enabled() and _exceeds_caches(x)
     if not (in_parts or (can_be_own and max(dilation) > 1)):
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     if casts:
