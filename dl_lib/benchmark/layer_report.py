@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dl_lib.benchmark.layer_cases import KERNELS, LOOP_OF, STATIC, KernelName, LayerCase
@@ -17,6 +17,7 @@ _UNITS = {
     "seconds": "of one call, on the whole batch; median and all timed rounds",
     "gflops": "1e9 multiply-adds of one image's forward pass",
     "to_static": "median / that of the plain convolution of the same shape",
+    "to_static_per_madd": "to_static / (gflops / those of the plain convolution)",
     "to_loop": "median / that of the same layer as a loop over the images",
 }
 _MISSING = ""
@@ -45,12 +46,18 @@ def _case(case: LayerCase, timings: Timings) -> dict[str, Any]:
         "seconds": {"median": timing.median_seconds, "all": list(timing.seconds)},
         "gflops": timing.gflops,
         "to_static": _ratio(case, STATIC, timings),
+        "to_static_per_madd": _ratio_per_madd(case, timings),
         "to_loop": _ratio(case, LOOP_OF[case.layer], timings) if case.layer in LOOP_OF else None,
     }
 
 
 def _ratio(case: LayerCase, other: str, timings: Timings) -> float:
     return timings[case].median_seconds / timings[dataclasses.replace(case, layer=other)].median_seconds
+
+
+def _ratio_per_madd(case: LayerCase, timings: Timings) -> float:
+    madds = timings[case].gflops / timings[dataclasses.replace(case, layer=STATIC)].gflops
+    return _ratio(case, STATIC, timings) / madds
 
 
 def format_layer_markdown(timings: Timings, *, machine: Mapping[str, str]) -> str:
@@ -63,7 +70,8 @@ def format_layer_markdown(timings: Timings, *, machine: Mapping[str, str]) -> st
         "batch. Forward: in evaluation. Step: forward and backward, to the weights and to the maps. GFLOPs: 1e9 "
         "multiply-adds of one image, forward. Ratios are of the times: to the plain convolution of the same shape, and "
         "to the same layer as a loop over the images. Two rates: two plain convolutions, one of them dilated, and "
-        "their sum, without which there is no switchable atrous one (sac)."
+        "their sum, without which there is no switchable atrous one (sac). Per multiply-add: each time divided by its "
+        "GFLOPs first."
     )
     parts = ["# Conditional convolutions", "\n".join(head), explanation, "## Steps, worst ratios", _summary(timings)]
     for kernel in KERNELS:
@@ -77,22 +85,27 @@ def _summary(timings: Timings) -> str:
     for layer in dict.fromkeys(case.layer for case in steps if case.layer != STATIC):
         for images in dict.fromkeys(case.images for case in steps):
             mine = [case for case in steps if (case.layer, case.images) == (layer, images)]
+            in_scope = [case for case in mine if _is_in_scope(case)]
             row = [layer, str(images)]
             for kernel in KERNELS:
-                row.append(_worst(STATIC, [c for c in mine if c.kernel == kernel and _is_in_scope(c)], timings))
-            row.append(_worst(LOOP_OF[layer], mine, timings) if layer in LOOP_OF else _MISSING)
+                row.append(_worst(_ratio(case, STATIC, timings) for case in in_scope if case.kernel == kernel))
+            row.append(_worst(_ratio_per_madd(case, timings) for case in in_scope))
+            loop = LOOP_OF.get(layer)
+            row.append(_MISSING if loop is None else _worst(_ratio(case, loop, timings) for case in mine))
             rows.append(row)
     names = {kernel: f"{kernel} / static" for kernel in KERNELS}
     names["dense 3x3"] = f"dense 3x3, up to {LARGEST_DENSE_CHANNELS} channels / static"
-    return markdown_table(rows, headers=["layer", "images", *names.values(), "all / loop"], num_names=1)
+    headers = ["layer", "images", *names.values(), "these, per multiply-add / static", "all / loop"]
+    return markdown_table(rows, headers=headers, num_names=1)
 
 
 def _is_in_scope(case: LayerCase) -> bool:
     return case.kernel != "dense 3x3" or case.scale.channels <= LARGEST_DENSE_CHANNELS
 
 
-def _worst(other: str, cases: list[LayerCase], timings: Timings) -> str:
-    return f"{max(_ratio(case, other, timings) for case in cases):.2f}" if cases else _MISSING
+def _worst(ratios: Iterable[float]) -> str:
+    worst = max(ratios, default=None)
+    return _MISSING if worst is None else f"{worst:.2f}"
 
 
 def _kernel_table(kernel: KernelName, timings: Timings) -> str:

@@ -60,7 +60,7 @@ def test_a_whole_run(tmp_path):
 
 def timings_of(seconds):
     return {
-        case: Timing((seconds(case),), gflops=2.0)
+        case: Timing((seconds(case),), gflops=4.0 if case.layer == "sac" else 2.0)
         for case in layer_cases([(4, 2, 2), (512, 1, 1)], images=[8], channels_last=True)
     }
 
@@ -77,10 +77,12 @@ def test_ratios_in_closed_form():
     assert values["step/1x1/4x2x2/8/cond"]["to_static"] == 1.5
     assert values["step/1x1/4x2x2/8/cond"]["to_loop"] == 0.75
     assert values["forward/1x1/4x2x2/8/aws"]["to_loop"] is None
+    assert values["step/dense 3x3/4x2x2/8/sac"]["to_static_per_madd"] == 1.25
     rows = {row[0]: row[1:] for row in tables_of(format_layer_markdown(timings, machine={}))["Steps, worst ratios"]}
-    assert rows["cond"] == ["8", "1.50", "50.00", "50.00", "25.00"], "dense kernels of 512 channels are left out"
-    assert rows["dynamic"] == ["8", "3.00", "3.00", "3.00", "2.00"]
-    assert rows["split"] == ["8", "2.50", "", "", ""]
+    assert rows["cond"] == ["8", "1.50", "50.00", "50.00", "50.00", "25.00"], "dense, only up to 256 channels"
+    assert rows["dynamic"] == ["8", "3.00", "3.00", "3.00", "3.00", "2.00"]
+    assert rows["split"] == ["8", "2.50", "", "", "2.50", ""]
+    assert rows["sac"] == ["8", "2.50", "2.50", "", "1.25", ""]
 
 
 def test_cases_are_those_that_exist():
