@@ -1,8 +1,9 @@
 """Depthwise convolution, at stride 1, as CPUs are fast at it.
 
 Its gradients are convolutions, too: that of the maps is one of the output's gradient with the kernel turned round;
-that of the kernel is one of the maps with the output's gradient for a kernel, in steps as wide as the dilation. Where
-there is a dilation, torch's own take five times as long as the forward pass, or more (docs/log.md).
+that of the kernel is one of the maps with the output's gradient for a kernel, in steps as wide as the dilation; or, in
+channels-last order, that without a dilation of the pixels that see one another. Where there is a dilation, torch's own
+take five times as long as the forward pass, or more (docs/log.md).
 
 So little is done with each number that CPUs wait for memory: in training, maps that exceed the cores' caches go through
 in parts of some channels. Each channel has a kernel of its own, so that those of all images may lie side by side.
@@ -10,11 +11,14 @@ in parts of some channels. Each channel has a kernel of its own, so that those o
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_weight
 
 from dl_lib.layers.tensors import is_channels_last, without_autocast
 
@@ -22,6 +26,8 @@ __all__ = ["DilatedConv2d", "conv2d_fast_depthwise"]
 
 BYTES_PER_THREAD = 2 * 2**20  # of maps that go through at a time; docs/log.md has what other sizes take
 CHANNELS_IN_BLOCK = 16  # that CPUs calculate at once
+FAST_STEP = 3  # widest of kernels along the rows; wider ones take eight times as long
+MOST_FILLED = 4  # times the pixels, zeros included, that sorting them by phase is still worth
 FAST_DTYPES = {torch.float32, torch.bfloat16}  # oneDNN's: with others the gradients' convolutions are slow
 
 Pair = tuple[int, int]
@@ -136,10 +142,7 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return F.conv2d(grad[:, part], kernels, None, 1, margins, ctx.dilation, len(kernels))
 
     def of_kernels(part: slice) -> Tensor:
-        maps, kernels = x[:, part], grad[:, part]
-        maps, kernels = maps.reshape(1, -1, *maps.shape[2:]), kernels.reshape(-1, 1, *kernels.shape[2:])
-        taps = F.conv2d(maps, kernels, None, ctx.dilation, ctx.padding, 1, len(kernels))
-        return taps.view(len(x), *weight[part].shape).sum(dim=0)
+        return _of_kernels(x[:, part], grad[:, part], weight[part], ctx.padding, ctx.dilation)
 
     parts = _parts(x)
     if len(parts) == 1:
@@ -154,6 +157,38 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
             if grad_weight is not None:
                 grad_weight[part] = of_kernels(part)
     return grad_x, grad_weight, grad.sum(dim=(0, 2, 3)) if needs_bias else None, None, None
+
+
+def _of_kernels(x: Tensor, grad: Tensor, weight: Tensor, padding: Pair, dilation: Pair) -> Tensor:
+    channels = x.shape[1]
+    if not is_channels_last(x) and dilation[1] <= FAST_STEP:
+        maps, kernels = x.reshape(1, -1, *x.shape[2:]), grad.reshape(-1, 1, *grad.shape[2:])
+        taps = F.conv2d(maps, kernels, None, dilation, padding, 1, len(kernels))
+        return taps.view(len(x), *weight.shape).sum(dim=0)
+    sizes = [math.ceil(side / rate) for side, rate in zip(grad.shape[2:], dilation, strict=True)]
+    seen = [size + side - 1 for size, side in zip(sizes, weight.shape[2:], strict=True)]
+    if math.prod(seen) * math.prod(dilation) > MOST_FILLED * math.prod(x.shape[2:]):
+        return conv2d_weight(x, weight.shape, grad, 1, padding, dilation, channels)
+    maps, slopes = _phases(x, padding, dilation, seen), _phases(grad, (0, 0), dilation, sizes)
+    return conv2d_weight(maps, weight.shape, slopes, groups=channels)
+
+
+def _phases(x: Tensor, margins: Pair, steps: Pair, sizes: Sequence[int]) -> Tensor:
+    """Pixels of maps (B, C, H, W) that are whole steps apart, as maps of their own, in channels-last order.
+
+    Args:
+        x: copied fast where it is in channels-last order.
+        margins: zeros above and on the left.
+        steps: a, b.
+        sizes: h, w, which the maps are filled up to with zeros.
+
+    Returns:
+        (B * a * b, C, h, w).
+    """
+    ends = [s * size - m - side for s, size, m, side in zip(steps, sizes, margins, x.shape[2:], strict=True)]
+    x_BHWC = F.pad(x, (margins[1], ends[1], margins[0], ends[0])).permute(0, 2, 3, 1)
+    x_BhawbC = x_BHWC.unflatten(2, (sizes[1], steps[1])).unflatten(1, (sizes[0], steps[0]))
+    return x_BhawbC.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).permute(0, 3, 1, 2)
 
 
 class DilatedConv2d(nn.Conv2d):

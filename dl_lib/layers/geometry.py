@@ -55,11 +55,6 @@ class ConvGeometry:
         """Whether each output pixel comes from one pixel of all channels, and there is one for each step."""
         return self.kernel_size == (1, 1) and self.groups == 1 and not any(self.padding)
 
-    @property
-    def is_dilated_depthwise(self) -> bool:
-        """Whether each channel is alone, and its kernel has gaps."""
-        return self.groups == self.in_channels == self.out_channels and max(self.dilation) > 1
-
     def require_kept_size(self) -> None:
         """Raises ValueError unless the output has the size of the input, divided by the stride and rounded up."""
         left, right, top, bottom = self.padding

@@ -30,10 +30,8 @@ def conv2d_per_image(x: Tensor, kernels: Tensor, biases_BO: Tensor | None, *, ge
     images, channels_last = x.shape[0], is_channels_last(x)
     weight, bias = kernels.flatten(0, 1), None if biases_BO is None else biases_BO.flatten()
     # The convolution wants maps and kernels in one order. Kernels lie in rows and columns: of maps that do not, the
-    # smaller of the two is turned round, the kernels by the convolution itself; on CPUs the maps, too, where the
-    # gradients would turn them more often.
-    turns_maps = x.device.type == "cpu" and torch.is_grad_enabled() and geometry.is_dilated_depthwise
-    if channels_last and not turns_maps and math.prod(x.shape[1:]) > math.prod(geometry.kernel_shape):
+    # smaller of the two is turned round, the kernels by the convolution itself.
+    if channels_last and math.prod(x.shape[1:]) > math.prod(geometry.kernel_shape):
         y = geometry.conv(_pixels_side_by_side(x), weight, bias, images=images)
         y_1HWBO = y.permute(0, 2, 3, 1).unflatten(3, (images, geometry.out_channels))
         return y_1HWBO.squeeze(0).permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
