@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from torch import Tensor
 
@@ -44,9 +45,17 @@ class CheckpointMismatchError(CheckpointError):
         mismatch: all differences; the text holds the first of each kind.
         path: of the file.
         original_names: the file's own names of keys that were translated.
+        model_keys: all of the model's, where it may lack some.
     """
 
-    def __init__(self, mismatch: Mismatch, *, path: str, original_names: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        mismatch: Mismatch,
+        *,
+        path: str,
+        original_names: Mapping[str, str] | None = None,
+        model_keys: Iterable[str] = (),
+    ) -> None:
         self.mismatch = mismatch
         names = original_names or {}
         only_in_file = [names.get(key, key) for key in mismatch.unexpected]
@@ -58,9 +67,8 @@ class CheckpointMismatchError(CheckpointError):
             ("of another shape", len(mismatch.shapes), listed_shapes(mismatch.shapes)),
         )
         text = "the checkpoint does not fit the model; nothing was loaded.\n"
-        text += "".join(
-            f"  Hint: {hint}\n" for hint in _hints(mismatch, only_in_file=[*only_in_file, *mismatch.untranslated])
-        )
+        hints = _hints(mismatch, only_in_file=[*only_in_file, *mismatch.untranslated], model_keys=model_keys)
+        text += "".join(f"  Hint: {hint}\n" for hint in hints)
         text += "".join(f"  {title} ({count}):\n{lines}\n" for title, count, lines in sections if count)
         super().__init__(f"{text}Received: path={path!r}")
 
@@ -86,7 +94,7 @@ def _is_spare_counter(key: str, *sides: Mapping[str, Tensor]) -> bool:
     return name == BATCH_COUNTER and all(f"{module}.running_var" in side for side in sides)
 
 
-def _hints(mismatch: Mismatch, *, only_in_file: Iterable[str]) -> Iterable[str]:
+def _hints(mismatch: Mismatch, *, only_in_file: Iterable[str], model_keys: Iterable[str]) -> Iterable[str]:
     more, fewer = _whole_cells(mismatch.unexpected), _whole_cells(mismatch.missing)
     if more or fewer:
         sides = (f"{len(cells)} only in the {side}" for side, cells in (("file", more), ("model", fewer)) if cells)
@@ -105,15 +113,32 @@ def _hints(mismatch: Mismatch, *, only_in_file: Iterable[str]) -> Iterable[str]:
             f"the file predicts {classes[0][0]} classes, the model {classes[1][0]}: MODEL.SEM_SEG_HEAD.NUM_CLASSES, "
             "or MODEL.WEIGHTS_MAY_LACK=[predictor] lets the predictor start from the initialisation"
         )
-    parts = dict.fromkeys(_part(key) for key in only_in_file)
-    if parts and not more and not in_file:
-        names = ", ".join(list(parts)[:_SUGGESTED_PARTS])
-        yield f"what only the file has is left out where MODEL.WEIGHTS_MAY_ALSO_HOLD names it, such as [{names}]"
+    spare = _suggestion(key.rpartition(".")[0] or key for key in only_in_file)
+    if spare and not more and not in_file:
+        yield f"what only the file has is left out where MODEL.WEIGHTS_MAY_ALSO_HOLD names it, such as {spare}"
+    new = _suggestion(_missing_modules(mismatch.missing, model_keys=model_keys))
+    if new and not fewer and not in_model:
+        yield f"what only the model has keeps its initialisation where MODEL.WEIGHTS_MAY_LACK names it, such as {new}"
 
 
-def _part(key: str) -> str:
-    """What one would call the part that a key belongs to: the last module that has more than a number."""
-    return next((name for name in reversed(key.split(".")[:-1]) if not name.isdigit()), key)
+def _suggestion(paths: Iterable[str]) -> str:
+    """What one would call some modules: by the last component of each path that is more than a number."""
+    names = (next((name for name in reversed(path.split(".")) if not name.isdigit()), path) for path in paths)
+    first = list(dict.fromkeys(names))[:_SUGGESTED_PARTS]
+    return f"[{', '.join(first)}]" if first else ""
+
+
+def _missing_modules(missing: Sequence[str], *, model_keys: Iterable[str]) -> list[str]:
+    """Of each missing key the largest module of which all is missing; none if nothing of the model is there."""
+    present = {path for key in set(model_keys).difference(missing) for path in _paths(key)}
+    if not present:
+        return []
+    return [next(path for path in _paths(key) if path not in present) for key in missing]
+
+
+def _paths(key: str) -> Iterable[str]:
+    """Of the modules that a key is in, the outermost first, and of itself."""
+    return accumulate(key.split("."), "{}.{}".format)
 
 
 def _whole_cells(keys: Iterable[str]) -> set[str]:

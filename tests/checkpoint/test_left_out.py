@@ -1,6 +1,7 @@
 """What is named may be left out and is listed with its reason; everything else is refused as ever."""
 
 import logging
+import re
 from collections import OrderedDict
 
 import pytest
@@ -74,6 +75,26 @@ def test_what_the_model_has_no_place_for_is_left_out_where_it_is_named(tmp_path,
     assert "without a place in the model, so they are left out: all 2 keys of 'fc'\n" in text
     assert "not in the file, so they keep their initialisation: all 2 keys of 'predictor'" in text
     assert torch.equal(model.body[1].weight, file["body.1.weight"])
+
+
+def test_it_loads_once_the_hints_are_followed(tmp_path):
+    file = values(classifier(classes=1000, last="fc"))
+    del file["body.0.bias"], file["body.1.weight"], file["body.1.bias"]
+    torch.save({"model": file}, tmp_path / "a.pth")
+    model = classifier(classes=11, seed=1)
+    with pytest.raises(CheckpointMismatchError) as error:
+        Checkpointer(model).load(tmp_path / "a.pth")
+    hints = dict(re.findall(r"MODEL\.WEIGHTS_(MAY_\w+) names it, such as \[(.*)\]", str(error.value)))
+    assert hints == {"MAY_ALSO_HOLD": "fc", "MAY_LACK": "bias, weight, predictor"}
+    Checkpointer(model).load(tmp_path / "a.pth", **{key.lower(): names.split(", ") for key, names in hints.items()})
+    assert torch.equal(model.body[0].weight, file["body.0.weight"])
+
+
+def test_a_file_of_nothing_that_the_model_has_gets_no_hint_to_do_without_it(tmp_path):
+    torch.save({"model": {"fc.weight": torch.zeros(1)}}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointMismatchError) as error:
+        Checkpointer(classifier(classes=11)).load(tmp_path / "a.pth")
+    assert "MAY_LACK" not in str(error.value)
 
 
 def test_a_part_that_the_model_has_is_loaded_whatever_the_file_may_also_hold(tmp_path):

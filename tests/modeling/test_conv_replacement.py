@@ -146,9 +146,15 @@ def test_a_standardised_kernel_is_no_plain_one():
 
 
 def test_sp_conv_says_that_it_cannot_start_from_a_plain_kernel():
-    model = Holder("resnet18", "SPConv", ["c2"])
-    with pytest.raises(CheckpointError, match=r"layer1\.0\.conv1\.weight +\(a plain kernel, which SPConv cannot start"):
-        load_weights(model, RELEASED["resnet18"].state_dict(), path="resnet18", may_also_hold=["fc"])
+    model, weights = Holder("resnet18", "SPConv", ["c2"]), RELEASED["resnet18"].state_dict()
+    with pytest.raises(
+        CheckpointError, match=r"layer1\.0\.conv1\.weight +\(a plain kernel, which SPConv cannot start"
+    ) as e:
+        load_weights(model, weights, path="resnet18", may_also_hold=["fc"])
+    for name in ("ALSO_HOLD", "LACK"):
+        assert f"MODEL.WEIGHTS_MAY_{name} names it, such as [conv1, conv2]\n" in str(e.value)
+    load_weights(model, weights, path="resnet18", may_also_hold=["fc", "conv1", "conv2"], may_lack=["conv1", "conv2"])
+    assert torch.equal(model.backbone.body.layer2[0].conv1.weight, weights["layer2.0.conv1.weight"].float())
 
 
 @pytest.mark.parametrize("kernels", CHOICES)
