@@ -120,11 +120,9 @@ def _loop(x: Tensor, coefficients_BK: Tensor, bank: KernelBank) -> Tensor:
 
 
 def _experts(x: Tensor, coefficients_BK: Tensor, bank: KernelBank) -> Tensor:
-    outputs = [
-        coefficients_B[:, None, None, None] * bank.geometry.conv(x, kernel, None if bank.bias is None else bank.bias[k])
-        for k, (kernel, coefficients_B) in enumerate(zip(bank.weight, coefficients_BK.unbind(1), strict=True))
-    ]
-    return torch.stack(outputs).sum(dim=0)
+    biases = [None] * len(bank.weight) if bank.bias is None else bank.bias
+    y_KBOHW = torch.stack([bank.geometry.conv(x, *kernel) for kernel in zip(bank.weight, biases, strict=True)])
+    return (coefficients_BK.T[:, :, None, None, None].to(y_KBOHW.dtype) * y_KBOHW).sum(dim=0)
 
 
 _FORMS: dict[Implementation, Callable[[Tensor, Tensor, KernelBank], Tensor]] = {

@@ -55,6 +55,18 @@ def test_all_forms_agree(images, channels_last, kernel, **options):
             torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("bias", [False, True])
+def test_under_autocast_every_form_gives_its_type(form, bias):
+    bank = bank_of(kernel_size=3, bias=bias, dtype=torch.float32)
+    x, coefficients = torch.randn(2, 4, 5, 6), torch.rand(2, 3)
+    expected = mixed_conv2d(x, coefficients, bank=bank, implementation=form)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = mixed_conv2d(x, coefficients, bank=bank, implementation=form)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), expected, rtol=0.05, atol=0.05 * expected.abs().max().item())
+
+
 @pytest.mark.parametrize("form", ["loop", "grouped", "auto"])
 def test_the_definition_by_sums(form):
     bank = bank_of(kernel_size=(2, 3), padding=(0, 1), bias=True)
