@@ -1,9 +1,9 @@
 """Depthwise convolution, at stride 1, as CPUs are fast at it.
 
 Its gradients are convolutions, too: that of the maps is one of the output's gradient with the kernel turned round;
-that of the kernel is one of the maps with the output's gradient for a kernel, in steps as wide as the dilation; or, in
-channels-last order, that without a dilation of the pixels that see one another. Where there is a dilation, torch's own
-take five times as long as the forward pass, or more (docs/log.md).
+that of the kernel is one of the maps with the output's gradient for a kernel, in steps as wide as the dilation. Where
+there is a dilation, torch's own take five times as long as the forward pass, or more (docs/log.md). In channels-last
+order, and where steps are too wide, pixels that see one another are put together, so that there is no dilation.
 
 So little is done with each number that CPUs wait for memory: in training, maps that exceed the cores' caches go through
 in parts of some channels. Each channel has a kernel of its own, so that those of all images may lie side by side.
@@ -26,8 +26,8 @@ __all__ = ["DilatedConv2d", "conv2d_fast_depthwise"]
 
 BYTES_PER_THREAD = 2 * 2**20  # of maps that go through at a time; docs/log.md has what other sizes take
 CHANNELS_IN_BLOCK = 16  # that CPUs calculate at once
-FAST_STEP = 3  # widest of kernels along the rows; wider ones take eight times as long
-MOST_FILLED = 4  # times the pixels, zeros included, that sorting them by phase is still worth
+FAST_STEP = 3  # the widest of a convolution along the rows; beyond it takes eight times as long
+MOST_FILLED = 4  # times as many pixels, zeros included: beyond, putting them together gains nothing
 FAST_DTYPES = {torch.float32, torch.bfloat16}  # oneDNN's: with others the gradients' convolutions are slow
 
 Pair = tuple[int, int]
@@ -142,7 +142,7 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return F.conv2d(grad[:, part], kernels, None, 1, margins, ctx.dilation, len(kernels))
 
     def of_kernels(part: slice) -> Tensor:
-        return _of_kernels(x[:, part], grad[:, part], weight[part], ctx.padding, ctx.dilation)
+        return _gradient_of_kernels(x[:, part], grad[:, part], weight[part], ctx.padding, ctx.dilation)
 
     parts = _parts(x)
     if len(parts) == 1:
@@ -159,7 +159,7 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return grad_x, grad_weight, grad.sum(dim=(0, 2, 3)) if needs_bias else None, None, None
 
 
-def _of_kernels(x: Tensor, grad: Tensor, weight: Tensor, padding: Pair, dilation: Pair) -> Tensor:
+def _gradient_of_kernels(x: Tensor, grad: Tensor, weight: Tensor, padding: Pair, dilation: Pair) -> Tensor:
     channels = x.shape[1]
     if not is_channels_last(x) and dilation[1] <= FAST_STEP:
         maps, kernels = x.reshape(1, -1, *x.shape[2:]), grad.reshape(-1, 1, *grad.shape[2:])
