@@ -15,7 +15,7 @@ __all__ = ["CheckpointMismatchError", "Mismatch", "find_mismatch"]
 
 BATCH_COUNTER = "num_batches_tracked"
 
-_SUGGESTED_PARTS = 3
+_SUGGESTED_PARTS = 12
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class CheckpointMismatchError(CheckpointError):
         mismatch: all differences; the text holds the first of each kind.
         path: of the file.
         original_names: the file's own names of keys that were translated.
-        model_keys: all of the model's, where it may lack some.
+        model_keys: all of the model's, where some may be lacking.
+        file_keys: all of the file's own, where some may be left out.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class CheckpointMismatchError(CheckpointError):
         path: str,
         original_names: Mapping[str, str] | None = None,
         model_keys: Iterable[str] = (),
+        file_keys: Iterable[str] = (),
     ) -> None:
         self.mismatch = mismatch
         names = original_names or {}
@@ -67,7 +69,8 @@ class CheckpointMismatchError(CheckpointError):
             ("of another shape", len(mismatch.shapes), listed_shapes(mismatch.shapes)),
         )
         text = "the checkpoint does not fit the model; nothing was loaded.\n"
-        hints = _hints(mismatch, only_in_file=[*only_in_file, *mismatch.untranslated], model_keys=model_keys)
+        spare = _suggestion([*only_in_file, *mismatch.untranslated], of=file_keys)
+        hints = _hints(mismatch, spare=spare, new=_suggestion(mismatch.missing, of=model_keys))
         text += "".join(f"  Hint: {hint}\n" for hint in hints)
         text += "".join(f"  {title} ({count}):\n{lines}\n" for title, count, lines in sections if count)
         super().__init__(f"{text}Received: path={path!r}")
@@ -94,7 +97,7 @@ def _is_spare_counter(key: str, *sides: Mapping[str, Tensor]) -> bool:
     return name == BATCH_COUNTER and all(f"{module}.running_var" in side for side in sides)
 
 
-def _hints(mismatch: Mismatch, *, only_in_file: Iterable[str], model_keys: Iterable[str]) -> Iterable[str]:
+def _hints(mismatch: Mismatch, *, spare: str, new: str) -> Iterable[str]:
     more, fewer = _whole_cells(mismatch.unexpected), _whole_cells(mismatch.missing)
     if more or fewer:
         sides = (f"{len(cells)} only in the {side}" for side, cells in (("file", more), ("model", fewer)) if cells)
@@ -113,27 +116,29 @@ def _hints(mismatch: Mismatch, *, only_in_file: Iterable[str], model_keys: Itera
             f"the file predicts {classes[0][0]} classes, the model {classes[1][0]}: MODEL.SEM_SEG_HEAD.NUM_CLASSES, "
             "or MODEL.WEIGHTS_MAY_LACK=[predictor] lets the predictor start from the initialisation"
         )
-    spare = _suggestion(key.rpartition(".")[0] or key for key in only_in_file)
     if spare and not more and not in_file:
         yield f"what only the file has is left out where MODEL.WEIGHTS_MAY_ALSO_HOLD names it, such as {spare}"
-    new = _suggestion(_missing_modules(mismatch.missing, model_keys=model_keys))
     if new and not fewer and not in_model:
         yield f"what only the model has keeps its initialisation where MODEL.WEIGHTS_MAY_LACK names it, such as {new}"
 
 
-def _suggestion(paths: Iterable[str]) -> str:
-    """What one would call some modules: by the last component of each path that is more than a number."""
-    names = (next((name for name in reversed(path.split(".")) if not name.isdigit()), path) for path in paths)
-    first = list(dict.fromkeys(names))[:_SUGGESTED_PARTS]
-    return f"[{', '.join(first)}]" if first else ""
+def _suggestion(keys: Sequence[str], *, of: Iterable[str]) -> str:
+    """Names of the largest modules that have no other keys than these; of nothing, if there are no others at all.
+
+    A name is the end of a path, from its last component on that is more than a number.
+    """
+    others = {path for key in set(of).difference(keys) for path in _paths(key)}
+    if not others:
+        return ""
+    names = dict.fromkeys(_name(next(path for path in _paths(key) if path not in others)) for key in keys)
+    more = ["…"] if len(names) > _SUGGESTED_PARTS else []
+    return f"[{', '.join([*names][:_SUGGESTED_PARTS] + more)}]" if names else ""
 
 
-def _missing_modules(missing: Sequence[str], *, model_keys: Iterable[str]) -> list[str]:
-    """Of each missing key the largest module of which all is missing; none if nothing of the model is there."""
-    present = {path for key in set(model_keys).difference(missing) for path in _paths(key)}
-    if not present:
-        return []
-    return [next(path for path in _paths(key) if path not in present) for key in missing]
+def _name(path: str) -> str:
+    parts = path.split(".")
+    words = [position for position, part in enumerate(parts) if not part.isdigit()]
+    return ".".join(parts[words[-1] if words else 0 :])
 
 
 def _paths(key: str) -> Iterable[str]:

@@ -47,7 +47,9 @@ def load_weights(
     found = dataclasses.replace(find_mismatch(file.weights, model=own), untranslated=file.untranslated)
     wrong, left = leave_out(found, may_lack=may_lack, may_also_hold=may_also_hold, original_names=file.original_names)
     if wrong:
-        raise CheckpointMismatchError(wrong, path=path, original_names=file.original_names, model_keys=own)
+        raise CheckpointMismatchError(
+            wrong, path=path, original_names=file.original_names, model_keys=own, file_keys=weights
+        )
     for text in describe_left_out(left, model_keys=own, file_keys=weights):
         _log.info("%s: %s", path, text)
     fitting = {key: value for key, value in file.weights.items() if key in own and key not in found.shapes}

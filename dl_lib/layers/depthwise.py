@@ -45,7 +45,7 @@ def conv2d_fast_depthwise(
 ) -> Tensor:
     """`torch.nn.functional.conv2d`, where each channel is alone with faster gradients on CPUs.
 
-    Of these `torch.func` has no forward mode and no `vmap`.
+    Of these there is no forward mode and no `vmap`, and so no gradients in batches (`is_grads_batched`).
 
     Args:
         x: (B, C, H, W).
@@ -58,8 +58,11 @@ def conv2d_fast_depthwise(
     """
     reach = _reach(weight, dilation)
     casts = torch.is_autocast_enabled("cpu")
+    learns = x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
     can_be_own = (
-        not torch.compiler.is_compiling()  # torch 2.6 cannot compile it for images of several sizes
+        torch.is_grad_enabled()
+        and learns
+        and not torch.compiler.is_compiling()  # torch 2.6 cannot compile it for images of several sizes
         and x.device.type == "cpu"
         and x.ndim == 4
         and x.shape[0] > 0
@@ -70,7 +73,7 @@ def conv2d_fast_depthwise(
         and stride == (1, 1)
         and all(pixels <= most for pixels, most in zip(padding, reach, strict=True))
     )
-    in_parts = can_be_own and any(reach) and torch.is_grad_enabled() and _exceeds_caches(x)
+    in_parts = can_be_own and any(reach) and _exceeds_caches(x)
     if not (in_parts or (can_be_own and max(dilation) > 1)):
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     if casts:

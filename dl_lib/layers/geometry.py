@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -180,7 +181,7 @@ def _repeated(side: int, before: int, after: int, *, mode: PaddingMode, device: 
 
 
 def _pair(value: Size, *, name: str, least: int = 1) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
+    pair = tuple(value) if isinstance(value, Iterable) else (value, value)
     if len(pair) != 2 or not all(isinstance(number, int) and number >= least for number in pair):
         raise ValueError(f"{name} is one whole number from {least}, or two. Received: {name}={value!r}")
     return pair

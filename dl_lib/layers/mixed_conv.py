@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import torch
@@ -60,6 +60,13 @@ class MixedConv2d(nn.Module, ABC):
         self.bias = (
             nn.Parameter(torch.empty(num_kernels, geometry.out_channels, device=device, dtype=dtype)) if bias else None
         )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MixedConv2d:
+        # `to(memory_format=torch.channels_last)` fails at tensors of five dimensions.
+        def apply(tensor: Tensor) -> Tensor:
+            return fn(tensor.flatten(1)).unflatten(1, tensor.shape[1:]) if tensor.ndim == 5 else fn(tensor)
+
+        return super()._apply(apply, recurse)
 
     @torch.no_grad()
     def _reset_kernels(self, *, slope: float) -> None:

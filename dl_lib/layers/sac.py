@@ -31,8 +31,8 @@ class SAConv2d(StandardizedConv2d):
     output one of its own mean. At the start S = 1 and dW and both contexts are 0: the layer is a plain convolution.
     The bias is added to both convolutions: as the weights sum up to 1, once to the mixture.
 
-    State dict: the names of mmcv's, whose `bias` is unused, however: its files are read with `bias=False`. Those of a
-    plain convolution are read with `strict=False`.
+    State dict: the names of mmcv's, whose `bias`, where it has one, is unused: its files are read with `bias=False` and
+    without that key. Those of a plain convolution are read with `strict=False`.
 
     Args:
         in_channels, …, dtype: as of `nn.Conv2d`; the margins must keep the size at stride 1, on both axes:

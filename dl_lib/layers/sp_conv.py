@@ -69,7 +69,7 @@ class SPConv2d(nn.Module):
             representative, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode
         )
         geometry.require_kept_size()
-        self.stride = geometry.stride
+        self.geometry = geometry
         self.gwc = nn.Conv2d(
             representative,
             out_channels,
@@ -93,9 +93,10 @@ class SPConv2d(nn.Module):
         parts = (self.gwc.in_channels, self.conv1x1.in_channels)
         check_maps(x, channels=sum(parts))
         representative = x[:, : parts[0]]
-        blocks = x if self.stride == (1, 1) else F.avg_pool2d(x, self.stride, ceil_mode=True)
+        stride = self.geometry.stride
+        blocks = x if stride == (1, 1) else F.avg_pool2d(x, stride, ceil_mode=True)
         pooled, redundant = blocks.split(parts, dim=1)
-        a = self.bn1(self.gwc(representative) + self.pwc(pooled))
+        a = self.bn1(self.geometry.conv(representative, self.gwc.weight, None) + self.pwc(pooled))
         b = self.bn2(self.conv1x1(redundant))
         dtype = torch.promote_types(a.dtype, torch.float32)
         w = torch.sigmoid(global_mean(a, dtype=dtype) - global_mean(b, dtype=dtype))  # the softmax of two numbers

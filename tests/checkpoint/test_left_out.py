@@ -90,6 +90,18 @@ def test_it_loads_once_the_hints_are_followed(tmp_path):
     assert torch.equal(model.body[0].weight, file["body.0.weight"])
 
 
+def test_hints_name_the_largest_parts_that_are_left_over(tmp_path):
+    def sequence(blocks, **more):
+        return nn.Sequential(OrderedDict(blocks=nn.ModuleList(nn.Linear(2, 2) for _ in range(blocks)), **more))
+
+    torch.save({"model": values(sequence(3, fc=nn.Linear(2, 9)))}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointMismatchError, match=r"ALSO_HOLD names it, such as \[blocks\.2, fc\]"):
+        Checkpointer(sequence(2)).load(tmp_path / "a.pth")
+    cut = r"LACK names it, such as \[blocks\.3, .*, blocks\.14, …\]"
+    with pytest.raises(CheckpointMismatchError, match=cut):
+        Checkpointer(sequence(20)).load(tmp_path / "a.pth")
+
+
 def test_a_file_of_nothing_that_the_model_has_gets_no_hint_to_do_without_it(tmp_path):
     torch.save({"model": {"fc.weight": torch.zeros(1)}}, tmp_path / "a.pth")
     with pytest.raises(CheckpointMismatchError) as error:

@@ -226,3 +226,10 @@ def test_the_module_is_a_convolution_of_torchs():
     x = torch.randn(2, CHANNELS, 5, 6)
     assert torch.equal(layer(x), plain(x))
     assert is_own(layer(x))
+
+
+def test_vmap_without_gradients():
+    x, weight, bias = (tensor.detach() for tensor in arguments())
+    options = {"stride": (1, 1), "padding": (2, 2), "dilation": (2, 2), "groups": CHANNELS}
+    y = torch.vmap(lambda maps: conv2d_fast_depthwise(maps, weight, bias, **options))(x.unsqueeze(1))
+    torch.testing.assert_close(y.squeeze(1), F.conv2d(x, weight, bias, **options))

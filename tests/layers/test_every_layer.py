@@ -49,6 +49,26 @@ def test_memory_order_stays_and_does_not_matter(name, stride):
 
 
 @every_layer
+def test_a_layer_can_be_asked_for_a_memory_order(name):
+    layer, x = make(name), maps(3)
+    weights, expected = copy.deepcopy(layer.state_dict()), layer(x)
+    layer.to(memory_format=torch.channels_last)
+    for key, value in layer.state_dict().items():
+        assert torch.equal(value, weights[key]), key
+    torch.testing.assert_close(layer(x), expected)
+
+
+@pytest.mark.parametrize("make_layer", [CondConv2d, ConvAWS2d, DynamicConv2d, SAConv2d, SPConv2d])
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 3)])
+def test_maps_smaller_than_the_margins(make_layer, padding_mode, size):
+    layer = make_layer(8, 12, 5, padding=2, padding_mode=padding_mode).eval()
+    y = layer(maps(2, *size))
+    assert y.shape == (2, 12, *size)
+    assert y.isfinite().all()
+
+
+@every_layer
 @strides
 def test_a_batch_is_its_images_one_by_one(name, stride):
     layer = make(name, stride=stride).double()

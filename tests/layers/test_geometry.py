@@ -81,6 +81,7 @@ def test_every_convolution_that_keeps_the_size(options, half, size, images):
         ({"groups": 3}, r"groups must divide in_channels. Received: in_channels=4, groups=3"),
         ({"groups": 4}, r"groups must divide out_channels. Received: out_channels=6, groups=4"),
         ({"kernel_size": 0}, r"kernel_size is one whole number from 1, or two. Received: kernel_size=0"),
+        ({"kernel_size": 3.0}, r"Received: kernel_size=3.0"),
         ({"stride": (1, 2, 1)}, r"Received: stride=\(1, 2, 1\)"),
         ({"dilation": (1, 0)}, r"Received: dilation=\(1, 0\)"),
         ({"padding": -1}, r"padding is one whole number from 0, or two. Received: padding=-1"),

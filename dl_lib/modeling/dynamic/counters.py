@@ -83,9 +83,9 @@ def _taps(geometry: ConvGeometry) -> int:
 
 @count_madds.register
 def _split_convolution(conv: SPConv2d, x: Tensor, y: Tensor) -> int:
-    window = math.prod(conv.stride)
+    window = math.prod(conv.geometry.stride)
     pooled = 0 if window == 1 else window * x.shape[0] * x.shape[1] * math.prod(y.shape[2:])
-    return pooled + 2 * y.numel()  # the means of the two parts
+    return _taps(conv.geometry) * y.numel() + pooled + 2 * y.numel()  # the last: the means of the two parts
 
 
 @count_madds.register(ExpertRouting)

@@ -52,7 +52,8 @@ class SegmentationModel(nn.Module, ABC):
         pixel_mean: per channel, 0..255, in the channel order of the images.
         pixel_std: per channel.
         size_divisor: what the sides of batches are padded to multiples of.
-        temp_anneal_rate: share of the training in which the temperature of dynamic convolutions falls to 1.
+        temp_anneal_rate: share of the training in which the temperature of dynamic convolutions falls to 1; that of
+            frozen ones stays.
     """
 
     pixel_mean: Tensor
@@ -79,7 +80,11 @@ class SegmentationModel(nn.Module, ABC):
         self.loss = loss
         self.size_divisor = size_divisor
         self.temp_anneal_rate = temp_anneal_rate
-        self._attentions = tuple(module for module in self.modules() if isinstance(module, KernelAttention))
+        self._attentions = tuple(
+            module
+            for module in self.modules()
+            if isinstance(module, KernelAttention) and any(p.requires_grad for p in module.parameters())
+        )
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
 

@@ -8,6 +8,7 @@ from dl_lib.checkpoint.weights import load_weights
 from dl_lib.config import ConfigError, get_cfg
 from dl_lib.evaluation.inference.passes import MultiPassModel
 from dl_lib.evaluation.inference.windows import window_starts
+from dl_lib.layers import KernelAttention
 from dl_lib.modeling import build_model
 from dl_lib.modeling.backbones.base import FEATURES
 from dl_lib.modeling.backbones.rexnet_classifier import ReXNetClassifier
@@ -235,3 +236,19 @@ def test_frozen_squeeze_norms_train_with_one_image():
     labels = torch.zeros(64, 64, dtype=torch.uint8)
     losses, _ = model_of(*single).train()([random_image(64, 64, sem_seg=labels)])
     losses["loss_sem_seg"].backward()
+
+
+def test_a_frozen_stage_keeps_its_temperature():
+    dynamic = ["MODEL.CONV.TYPE", "DynamicConv", "MODEL.CONV.STAGES", ["c2", "c3"], "MODEL.TEMP_ANNEAL_RATE", 0.5]
+    model = model_of(*dynamic, "MODEL.BACKBONE.FROZEN_STAGES", ["c2"]).train()
+    attentions = {
+        stage: [module for _, module in model.backbone.stage(stage) if isinstance(module, KernelAttention)]
+        for stage in ("c2", "c3")
+    }
+    for attention in attentions["c2"]:
+        attention.temperature.fill_(1)  # as after a training
+    model([random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)], step_rate=0.25)
+    assert {stage: {a.temperature.item() for a in found} for stage, found in attentions.items()} == {
+        "c2": {1.0},
+        "c3": {15.5},
+    }
