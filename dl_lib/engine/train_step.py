@@ -105,6 +105,10 @@ class TrainStep:
         self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
 
+    def leave_out(self) -> None:
+        """In the place of `apply`: the weights stay, and in float16 the scale follows what `backward` has met."""
+        self.precision.scaler.update()
+
     def _gradients_exchanged(self, exchanged: bool) -> AbstractContextManager[None]:
         """Between processes, once for a step: with its last part."""
         if exchanged or not isinstance(self.model, nn.parallel.DistributedDataParallel):

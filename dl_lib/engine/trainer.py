@@ -230,6 +230,8 @@ class Trainer:
         )
         if accepted:
             self._step.apply()
+        else:
+            self._step.leave_out()
         self.events.iteration += 1
         self._in_step = False
         finite = {name: value for name, value in scalars.items() if math.isfinite(value)}

@@ -72,15 +72,18 @@ def poisoned_batches(bad):
         yield [{"x": row * (float("nan") if number in bad else 1)} for row in x]
 
 
-def poisoned_trainer(*, bad, max_iter, max_skipped):
+def poisoned_trainer(*, bad, max_iter, max_skipped, precision=None):
     model = Poisoned()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     policy = NonFinitePolicy(max_skipped)
-    return Trainer(model, poisoned_batches(bad), optimizer, max_iter=max_iter, non_finite=policy)
+    batches = poisoned_batches(bad)
+    return Trainer(model, batches, optimizer, max_iter=max_iter, precision=precision, non_finite=policy)
 
 
-def test_a_step_that_is_not_finite_leaves_no_trace():
-    with_bad = poisoned_trainer(bad={1, 3}, max_iter=5, max_skipped=2)
+@pytest.mark.parametrize(("precision_name", "final_scale"), [("float32", 1), ("fp16", 2**16 / 4)])
+def test_a_step_that_is_not_finite_leaves_no_trace_but_a_smaller_scale(precision_name, final_scale):
+    precision = Precision(precision_name, device=CPU)
+    with_bad = poisoned_trainer(bad={1, 3}, max_iter=5, max_skipped=2, precision=precision)
     with_bad.train()
     model = Poisoned()
     good = [batch for number, batch in enumerate(poisoned_batches(set())) if number in (0, 2, 4)]
@@ -88,6 +91,7 @@ def test_a_step_that_is_not_finite_leaves_no_trace():
     for name, value in model.state_dict().items():
         assert torch.equal(with_bad.model.state_dict()[name], value), name
     assert with_bad.state_dict()["skipped_steps"] == 2
+    assert precision.scaler.get_scale() == final_scale
 
 
 def test_no_more_steps_are_left_out_than_allowed():
