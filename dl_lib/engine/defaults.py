@@ -96,13 +96,19 @@ def seed_everything(seed: int, *, rank: int = 0) -> None:
 
 
 def build_configured_model(cfg: CfgNode) -> nn.Module:
-    """The model of a configuration, on its device; on a CPU, memory once taken is kept for what comes next.
+    """The model of a configuration, on its device.
+
+    A GPU that the configuration numbers becomes the current one: the one whose random state is saved.
+    On a CPU, memory once taken is kept for what comes next.
 
     Raises:
         ConfigError: if a part of the model refuses what the configuration says.
     """
-    if resolve_device(cfg.MODEL.DEVICE).type == "cpu":
+    device = resolve_device(cfg.MODEL.DEVICE)
+    if device.type == "cpu":
         keep_freed_memory()
+    elif device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
     try:
         return build_model(cfg)
     except ValueError as error:

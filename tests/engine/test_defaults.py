@@ -254,6 +254,16 @@ def test_what_the_model_refuses_is_the_configurations_fault(tmp_path):
         build_configured_model(cfg)
 
 
+@pytest.mark.parametrize(("device", "chosen"), [("cuda:1", [torch.device("cuda:1")]), ("cuda", []), ("cpu", [])])
+def test_a_gpu_that_the_configuration_numbers_becomes_the_current_one(tmp_path, monkeypatch, device, chosen):
+    calls = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", calls.append)
+    monkeypatch.setattr("dl_lib.engine.defaults.build_model", lambda cfg: calls.append("built"))
+    build_configured_model(small_config(tmp_path, **{"MODEL.DEVICE": device}))
+    assert calls == [*chosen, "built"]
+
+
 def test_setup_writes_a_config_that_can_be_run_again(tmp_path):
     cfg = small_config(tmp_path / "run", SEED=-1)
     default_setup(cfg)
