@@ -76,7 +76,7 @@ def default_setup(cfg: CfgNode) -> None:
     cfg.freeze()
     setup_logger(cfg.OUTPUT_DIR, rank=comm.get_rank())
     if comm.is_main_process():
-        _log.info("environment:\n%s", describe_environment())
+        _log.info("environment:\n%s", describe_environment(uses_gpus=cfg.MODEL.DEVICE != "cpu"))
         path = write_config(cfg, cfg.OUTPUT_DIR)
         _log.info("seed %d; the whole configuration is in %s", cfg.SEED, path.absolute())
     seed_everything(cfg.SEED, rank=comm.get_rank())

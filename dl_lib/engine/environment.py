@@ -16,10 +16,17 @@ __all__ = ["describe_environment", "library_versions"]
 _PACKAGES = ("dl_lib", "torchvision", "numpy", "opencv-python-headless", "opencv-python", "fvcore", "tensorboard")
 
 
-def describe_environment() -> str:
-    """A table of two columns."""
+def describe_environment(*, uses_gpus: bool) -> str:
+    """A table of two columns.
+
+    Args:
+        uses_gpus: whether the run does, if there are any; else they are only counted, as CUDA is started for a name.
+    """
     rows = [("system", platform.platform()), *library_versions().items()]
-    rows += [("GPUs", _gpus()), ("CPU cores", f"{_usable_cores()}, of which torch uses {torch.get_num_threads()}")]
+    rows += [
+        ("GPUs", _gpus(are_used=uses_gpus)),
+        ("CPU cores", f"{_usable_cores()}, of which torch uses {torch.get_num_threads()}"),
+    ]
     if comm.get_world_size() > 1:
         rows.append(("processes", str(comm.get_world_size())))
     return tabulate(rows, tablefmt="plain", disable_numparse=True)
@@ -38,9 +45,11 @@ def _version_of(package: str) -> str:
         return ""
 
 
-def _gpus() -> str:
+def _gpus(*, are_used: bool) -> str:
     if not torch.cuda.is_available():
         return "none"
+    if not are_used:
+        return f"{torch.cuda.device_count()}, which are not used"
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return f"{', '.join(names)} (CUDA {torch.version.cuda})"
 

@@ -14,23 +14,23 @@ __all__ = ["get_random_state", "random_state_kept", "set_random_state"]
 
 
 def get_random_state() -> dict[str, Any]:
-    """Of Python, NumPy, torch, and the current GPU if there is one."""
+    """Of Python, NumPy, torch, and the current GPU if this process uses one."""
     numpy_state = dict(np.random.get_state(legacy=False))
     key = numpy_state["state"]["key"]  # as a tensor: files without arrays can be read wherever torch is
     numpy_state["state"] = {**numpy_state["state"], "key": torch.from_numpy(key.astype(np.int64))}
     state = {"python": random.getstate(), "numpy": numpy_state, "torch": torch.get_rng_state()}
-    return {**state, "cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else state
+    return {**state, "cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else state
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Puts the generators where they were; that of a GPU only where there is one."""
+    """Puts the generators where they were; that of a GPU only where one is in use, so after the model is on it."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     words = state["numpy"]["state"]
     key = words["key"].numpy().astype(np.uint32)
     np.random.set_state({**state["numpy"], "state": {**words, "key": key}})
     torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
+    if "cuda" in state and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(state["cuda"])
 
 

@@ -4,6 +4,7 @@ import re
 import sys
 import time
 from collections import namedtuple
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from dl_lib.engine.hooks import (
     Progress,
     recompute_norm_statistics,
 )
+from dl_lib.utils.events import EventStorage
 from tests.engine.toys import At, LeastSquares, batches_from, listening_to, plain_trainer, resumable_trainer
 
 Usage = namedtuple("Usage", "total used free")
@@ -176,6 +178,25 @@ def test_timer_counts_the_step_and_not_the_hooks():
     assert 0.02 <= trainer.events.median("iteration_seconds", window=3) < 0.2
     (message,) = messages
     assert re.fullmatch(r"3 iterations in 0:00:00 \(0\.\d{4} s each\), and 0:00:01 beside them", message)
+
+
+class OnGpu(LeastSquares):
+    """Claims to lie on the third GPU."""
+
+    def parameters(self, recurse=True):
+        yield SimpleNamespace(device=torch.device("cuda:2"))
+
+
+def test_timer_reads_the_memory_that_the_model_is_in(monkeypatch):
+    def memory_of(model):
+        trainer, timer = SimpleNamespace(model=model, events=EventStorage(iteration=1)), IterationTimer()
+        timer.after_step(trainer)
+        return trainer.events.latest("memory_mib")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)  # whoever has done that, and for what
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda gpu=None: 2**20 * gpu.index if gpu else 0)
+    assert memory_of(OnGpu()) == 2
+    assert memory_of(LeastSquares()) > 2
 
 
 def test_log_lines_give_units_and_medians(tmp_path):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from fvcore.common.timer import Timer
+from torch import nn
 
 from dl_lib.engine.hooks.base import Hook
 
@@ -24,7 +25,7 @@ class IterationTimer(Hook):
     """Puts times and memory into the events, and logs at the end where the time went.
 
     These are `iteration_seconds`, `images_per_second` of all processes together, and `memory_mib`: the most that this
-    process has taken so far, of the GPU's memory where it uses one, else of the machine's.
+    process has taken so far, of the GPU's memory where the model is on one, else of the machine's.
     Belongs first in the list, so that the time of the other hooks is not taken for that of the step.
 
     Args:
@@ -47,7 +48,7 @@ class IterationTimer(Hook):
 
     def after_step(self, trainer: Trainer) -> None:
         seconds = self._step.seconds()
-        trainer.events.put({"iteration_seconds": seconds, "memory_mib": _peak_memory_mib()})
+        trainer.events.put({"iteration_seconds": seconds, "memory_mib": _peak_memory_mib(trainer.model)})
         if self._images_per_step is not None:
             trainer.events.put({"images_per_second": self._images_per_step / seconds})
         self._step_seconds_sum += seconds
@@ -66,8 +67,9 @@ class IterationTimer(Hook):
         )
 
 
-def _peak_memory_mib() -> float:
-    if torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / 2**20
+def _peak_memory_mib(model: nn.Module) -> float:
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
