@@ -17,7 +17,7 @@ from dl_lib.checkpoint import Checkpointer
 from dl_lib.config import CfgNode, ConfigError, expand_paths, write_config
 from dl_lib.data.build import build_train_loader
 from dl_lib.engine.agreement import check_same_start
-from dl_lib.engine.distributed import wrap_distributed
+from dl_lib.engine.distributed import take_main_buffers, wrap_distributed
 from dl_lib.engine.ema import ModelEma
 from dl_lib.engine.environment import describe_environment, library_versions
 from dl_lib.engine.hooks import (
@@ -294,14 +294,19 @@ class DefaultTrainer(Trainer):
         return Path(self.cfg.OUTPUT_DIR)
 
     def evaluate(self) -> dict[str, float]:
-        """Evaluates on all of `DATASETS.TEST`, keeps the `results`, and returns what is followed over the training."""
-        self.results = evaluate_datasets(self.cfg, self.evaluated_model, self._folder)
+        """Evaluates on all of `DATASETS.TEST`, keeps the `results`, and returns what is followed over the training.
+
+        What is evaluated is what the main process saves; every process has to call this.
+        """
+        model = self.evaluated_model
+        take_main_buffers(model)
+        self.results = evaluate_datasets(self.cfg, model, self._folder)
         scores = {
             f"{name}/{score}": value
             for name, result in self.results.items()
             for score, value in _followed_scores(result).items()
         }
-        return scores | (validation_losses(self.cfg, self.evaluated_model) if self.cfg.TEST.VALIDATION_LOSS else {})
+        return scores | (validation_losses(self.cfg, model) if self.cfg.TEST.VALIDATION_LOSS else {})
 
 
 def _followed_scores(result: EvaluationResult) -> dict[str, float]:

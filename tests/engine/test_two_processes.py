@@ -19,7 +19,9 @@ from dl_lib.engine.writers import JSONWriter
 from dl_lib.launch import ProcessRequest
 from dl_lib.launch.launch import launch
 from dl_lib.utils import comm
-from tests.engine.toys import DIMENSIONS, At, LeastSquares, always, batches_from, make_batch
+from tests.engine.small_run import SET, make_trainer, metrics
+from tests.engine.small_run import train as train_small_run
+from tests.engine.toys import DIMENSIONS, At, LeastSquares, always, batches_from, logging_as_before, make_batch
 
 
 def train(folder):
@@ -160,3 +162,27 @@ def test_processes_that_would_start_apart_are_refused(two_processes):
     assert elsewhere.startswith("the processes 1 would not start where process 0 does.")
     assert elsewhere.endswith("Received: OUTPUT_DIR='runs/a', iterations=[4, 0]")
     assert other_weights.endswith("Received: OUTPUT_DIR='runs/a', iterations=[4, 4] with different weights")
+
+
+UNSYNCHRONISED = [
+    *("MODEL.BACKBONE.NORM", "BN", "MODEL.SEM_SEG_HEAD.NORM", "BN", "TEST.PRECISE_BN.ENABLED", False),
+    *("SOLVER.LR_SCHEDULER.MAX_ITER", 3, "TEST.EVAL_PERIOD", 2, "TEST.VALIDATION_LOSS", True),
+]
+
+
+def train_unsynchronised(folder):
+    """A run that evaluates its weights, and one that evaluates their average."""
+    for of_average in (False, True):
+        train_small_run(folder / str(of_average), [*UNSYNCHRONISED, "SOLVER.EMA.EVALUATE", of_average])
+
+
+def test_what_is_evaluated_is_what_is_saved(tmp_path):
+    """With norms of which each process has other statistics, and evaluates its share of the images."""
+    launch(train_unsynchronised, ProcessRequest(2), device="cpu", args=(tmp_path,))
+    for of_average in (False, True):
+        folder = tmp_path / str(of_average)
+        with logging_as_before():
+            again = make_trainer(folder, [*UNSYNCHRONISED, "SOLVER.EMA.EVALUATE", of_average]).evaluate()
+        assert f"{SET}/val_total_loss" in again
+        found = {name: metrics(folder)[-1][name] for name in again}
+        assert found == pytest.approx(again, rel=1e-9)
