@@ -8,7 +8,7 @@ Expected cost: arXiv 2003.10401, equations 8 to 10.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,7 @@ from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Node
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.dynamic.routing import Routing
 from dl_lib.modeling.meta_twin import on_meta
+from dl_lib.utils.constants import constant
 
 __all__ = ["MADDS_PER_MFLOP", "CostTable", "NetworkCosts"]
 
@@ -84,26 +85,26 @@ class CostTable:
         """Costs of operations (N), gates (N) and transitions (E)."""
         nodes, edges = self.lattice.nodes, self.lattice.edges
         return (
-            [self.operations[node] for node in nodes],
-            [self.gates[node] for node in nodes],
-            [self.transitions[edge] for edge in edges],
+            tuple(self.operations[node] for node in nodes),
+            tuple(self.gates[node] for node in nodes),
+            tuple(self.transitions[edge] for edge in edges),
         )
 
     @cached_property
     def _counted_by_paper(self) -> _Costs:
         nodes, edges = self.lattice.nodes, self.lattice.edges
         return (
-            [self.operations[node] if node != self.lattice.source else 0 for node in nodes],
-            [self.gates[node] if node != self.lattice.source else 0 for node in nodes],
-            [self.transitions[edge] if edge.target not in self.lattice.outputs else 0 for edge in edges],
+            tuple(self.operations[node] if node != self.lattice.source else 0 for node in nodes),
+            tuple(self.gates[node] if node != self.lattice.source else 0 for node in nodes),
+            tuple(self.transitions[edge] if edge.target not in self.lattice.outputs else 0 for edge in edges),
         )
 
 
-_Costs = tuple[list[int], list[int], list[int]]
+_Costs = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 
-def _weigh(weights: Tensor, costs: Sequence[int]) -> Tensor:
-    return weights.double() @ torch.tensor(costs, dtype=torch.float64, device=weights.device)
+def _weigh(weights: Tensor, costs: tuple[int, ...]) -> Tensor:
+    return weights.double() @ constant(costs, dtype=torch.float64, like=weights)
 
 
 class NetworkCosts:

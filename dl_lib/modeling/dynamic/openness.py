@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from dl_lib.modeling.dynamic.lattice import Lattice
+from dl_lib.utils.constants import constant
 
 __all__ = ["gate_openness"]
 
@@ -23,4 +25,7 @@ def gate_openness(lattice: Lattice, gates_BE: Tensor) -> dict[str, Tensor]:
     columns: dict[int, list[int]] = {}
     for column, edge in enumerate(lattice.edges):
         columns.setdefault(edge.source.stride, []).append(column)
-    return {f"gate_stride_{stride}": mean_E[columns[stride]].mean() for stride in sorted(columns)}
+    return {
+        f"gate_stride_{stride}": mean_E[constant(tuple(columns[stride]), dtype=torch.int64, like=mean_E)].mean()
+        for stride in sorted(columns)
+    }

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from dl_lib.modeling.dynamic.lattice import Lattice
+from dl_lib.utils.constants import constant
 
 __all__ = ["CLOSED_BELOW", "Routing", "Unreached"]
 
@@ -49,7 +50,7 @@ class Routing:
     def strongest_BN(self) -> Tensor:
         """Largest gate of each cell."""
         # Gates are not negative: a column of zeros behind the last stands in for the ways out that a cell lacks.
-        index_N3 = torch.tensor(self.lattice.edge_columns, device=self.gates_BE.device)
+        index_N3 = constant(self.lattice.edge_columns, dtype=torch.int64, like=self.gates_BE)
         return pad(self.gates_BE, (0, 1))[:, index_N3].amax(dim=2)
 
     @property

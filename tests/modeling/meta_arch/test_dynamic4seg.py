@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dl_lib.config import get_cfg
 from dl_lib.engine.ema import ModelEma
@@ -131,6 +132,28 @@ def test_training_goes_on_after_an_evaluation_of_the_same_size():
     batch = [random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.long)) for _ in range(2)]
     losses, flops = model(batch)
     (losses["loss_sem_seg"] + flops["expt_flops"]).backward()
+
+
+class MadeFromNumbers(TorchDispatchMode):
+    """Shapes of the tensors that are made from numbers of Python's: to a GPU each is a copy, which waits for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.lift_fresh.default:
+            self.shapes.append(tuple(args[0].shape))
+        return func(*args, **(kwargs or {}))
+
+
+def test_tables_are_made_in_the_first_step_only():
+    model = model_of().train()
+    batch = [random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)]
+    model(batch, step_rate=0.5)
+    with MadeFromNumbers() as made:
+        model(batch, step_rate=0.6)
+    assert made.shapes == [(2,)], "what was executed, which stays on the host"
 
 
 @pytest.mark.parametrize(
