@@ -250,10 +250,11 @@ class Trainer:
     def _fetch_scalars(self, tensors: Mapping[str, Tensor]) -> dict[str, float]:
         """Brings scalars to the host, averaged over the processes, with one transfer."""
         device = next(iter(tensors.values())).device
-        scalars: dict[str, Tensor | float] = dict(tensors)
+        scalars = dict(tensors)
         if comm.get_world_size() > 1:
-            scalars[_STOP] = float(self._guard.requested)
-        values = [torch.as_tensor(value).to(device, torch.float64) for value in scalars.values()]
+            requested = float(self._guard.requested)
+            scalars[_STOP] = torch.full((), requested, dtype=torch.float64, device=device)
+        values = [value.to(device, torch.float64) for value in scalars.values()]
         return dict(zip(scalars, comm.average(torch.stack(values)).tolist(), strict=True))
 
     def _save_interrupted(self) -> bool:

@@ -150,7 +150,7 @@ class DynamicNetwork(nn.Module):
         else:
             drops = self.drop_prob > 0 and self.training
             # As a tensor: a number that changes from step to step would have a compiled graph compiled anew.
-            rate = torch.tensor(step_rate, dtype=torch.float64, device=x.device) if drops else None
+            rate = torch.full((), step_rate, dtype=torch.float64, device=x.device) if drops else None
             features, routing = self._run_dense(self, x, drop_prob_at=partial(self._drop_prob_at, rate=rate))
         return dict(zip(self.output_shapes, features, strict=True)), routing
 

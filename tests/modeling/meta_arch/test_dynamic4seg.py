@@ -148,7 +148,7 @@ class MadeFromNumbers(TorchDispatchMode):
 
 
 def test_tables_are_made_in_the_first_step_only():
-    model = model_of().train()
+    model = model_of("MODEL.BACKBONE.DROP_PROB", 0.2).train()
     batch = [random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)]
     model(batch, step_rate=0.5)
     with MadeFromNumbers() as made:
