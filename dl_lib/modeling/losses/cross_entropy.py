@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dl_lib.utils import comm
+from dl_lib.utils.constants import constant
 
 __all__ = ["HardExamples", "PixelCrossEntropy"]
 
@@ -73,7 +74,7 @@ class PixelCrossEntropy:
                 `weight_of` their labels, so that the mean of all their losses is that of the whole. None takes
                 that of this call, over the processes; hard examples always do.
         """
-        weight_C = logits_BCHW.new_tensor(self.class_weights) if self.class_weights else None
+        weight_C = self._weight_C(logits_BCHW) if self.class_weights else None
         loss_BHW = F.cross_entropy(
             logits_BCHW,
             target_BHW,
@@ -100,4 +101,7 @@ class PixelCrossEntropy:
         counted = target != self.ignore_value
         if not self.class_weights:
             return counted.sum().to(like)
-        return like.new_tensor(self.class_weights)[target[counted].to(like.device, torch.int64)].sum()
+        return self._weight_C(like)[target[counted].to(like.device, torch.int64)].sum()
+
+    def _weight_C(self, like: Tensor) -> Tensor:
+        return constant(self.class_weights, dtype=like.dtype, like=like)
