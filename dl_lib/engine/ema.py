@@ -5,10 +5,12 @@ Source: arXiv 1703.01780, section 2; the averaging is torch's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dl_lib.layers import KernelAttention
@@ -27,7 +29,7 @@ class ModelEma:
     """
 
     def __init__(self, model: nn.Module, *, decay: float) -> None:
-        averaging = get_ema_multi_avg_fn(decay)
+        averaging = partial(_average, average=get_ema_multi_avg_fn(decay))
         self._averaged = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True).requires_grad_(False)
 
     @property
@@ -49,3 +51,14 @@ class ModelEma:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["weights"])
         self._averaged.n_averaged.fill_(state["updates"])
+
+
+def _average(mine: list[Tensor], present: list[Tensor], updates: Tensor, *, average: Callable[..., None]) -> None:
+    """Averages tensors of one type; torch takes integers, such as the counter of each norm, one by one: here as one."""
+    if mine[0].is_floating_point():
+        average(mine, present, updates)
+        return
+    all_mine, all_present = (torch.cat([tensor.flatten() for tensor in tensors]) for tensors in (mine, present))
+    average([all_mine], [all_present], updates)
+    parts = all_mine.split([tensor.numel() for tensor in mine])
+    torch._foreach_copy_(mine, [part.view_as(tensor) for part, tensor in zip(parts, mine, strict=True)])
