@@ -31,6 +31,8 @@ class ModelEma:
     def __init__(self, model: nn.Module, *, decay: float) -> None:
         averaging = partial(_average, average=get_ema_multi_avg_fn(decay))
         self._averaged = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True).requires_grad_(False)
+        attentions = (name for name, module in model.named_modules() if isinstance(module, KernelAttention))
+        self._temperatures = [f"{name}.temperature" for name in attentions]
 
     @property
     def model(self) -> nn.Module:
@@ -40,9 +42,8 @@ class ModelEma:
     def update(self, model: nn.Module) -> None:
         """Takes the present weights in."""
         self._averaged.update_parameters(model)
-        for mine, present in zip(self.model.modules(), model.modules(), strict=True):
-            if isinstance(mine, KernelAttention) and isinstance(present, KernelAttention):
-                mine.temperature.copy_(present.temperature)
+        for name in self._temperatures:
+            self.model.get_buffer(name).copy_(model.get_buffer(name))
 
     def state_dict(self) -> dict[str, Any]:
         """`weights` by the names of the model's own, and how many `updates` they have seen."""
