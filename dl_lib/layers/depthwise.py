@@ -22,7 +22,7 @@ from torch.nn.grad import conv2d_weight
 
 from dl_lib.layers.tensors import is_channels_last, without_autocast
 
-__all__ = ["DilatedConv2d", "conv2d_fast_depthwise"]
+__all__ = ["DilatedConv2d", "conv2d_fast_depthwise", "reach"]
 
 BYTES_PER_THREAD = 2 * 2**20  # of maps that go through at a time; docs/log.md has what other sizes take
 CHANNELS_IN_BLOCK = 16  # that CPUs calculate at once
@@ -56,7 +56,7 @@ def conv2d_fast_depthwise(
         dilation: distance of neighbouring taps.
         groups: of channels that do not see one another.
     """
-    reach = _reach(weight, dilation)
+    furthest = reach(weight.shape[2:], dilation)
     casts = torch.is_autocast_enabled("cpu")
     learns = x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
     can_be_own = (
@@ -71,9 +71,9 @@ def conv2d_fast_depthwise(
         and {x.dtype, weight.dtype} <= FAST_DTYPES
         and (x.dtype == weight.dtype or casts)
         and stride == (1, 1)
-        and all(pixels <= most for pixels, most in zip(padding, reach, strict=True))
+        and all(pixels <= most for pixels, most in zip(padding, furthest, strict=True))
     )
-    in_parts = can_be_own and any(reach) and _exceeds_caches(x)
+    in_parts = can_be_own and any(furthest) and _exceeds_caches(x)
     if not (in_parts or (can_be_own and max(dilation) > 1)):
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     if casts:
@@ -87,9 +87,10 @@ def conv2d_fast_depthwise(
     return y.unflatten(1, (images, groups)).squeeze(0)
 
 
-def _reach(weight: Tensor, dilation: Pair) -> list[int]:
-    """Pixels from the first to the last tap of a kernel."""
-    return [rate * (side - 1) for rate, side in zip(dilation, weight.shape[2:], strict=True)]
+def reach(kernel_size: Sequence[int], dilation: Pair) -> Pair:
+    """Pixels from the first to the last tap of a kernel, on both axes."""
+    rows, columns = (rate * (side - 1) for rate, side in zip(dilation, kernel_size, strict=True))
+    return rows, columns
 
 
 def _exceeds_caches(x: Tensor) -> bool:
@@ -117,8 +118,8 @@ class _Depthwise(torch.autograd.Function):
         parts = _parts(x)
         if len(parts) == 1:
             return conv(parts[0])
-        reach = _reach(weight, dilation)
-        sizes = [side + 2 * pixels - less for side, pixels, less in zip(x.shape[2:], padding, reach, strict=True)]
+        lost = reach(weight.shape[2:], dilation)
+        sizes = [side + 2 * pixels - less for side, pixels, less in zip(x.shape[2:], padding, lost, strict=True)]
         y = x.new_empty(*x.shape[:2], *sizes)
         for part in parts:
             y[:, part] = conv(part)
@@ -138,7 +139,8 @@ class _Depthwise(torch.autograd.Function):
 def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
     needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-    margins = [most - pixels for most, pixels in zip(_reach(weight, ctx.dilation), ctx.padding, strict=True)]
+    furthest = reach(weight.shape[2:], ctx.dilation)
+    margins = [most - pixels for most, pixels in zip(furthest, ctx.padding, strict=True)]
 
     def of_maps(part: slice) -> Tensor:
         kernels = weight[part].flip(2, 3)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dl_lib.layers.depthwise import conv2d_fast_depthwise
+from dl_lib.layers.depthwise import conv2d_fast_depthwise, reach
 from dl_lib.layers.tensors import is_channels_last
 from dl_lib.utils.names import nearest_names
 
@@ -59,8 +59,7 @@ class ConvGeometry:
     def require_kept_size(self) -> None:
         """Raises ValueError unless the output has the size of the input, divided by the stride and rounded up."""
         left, right, top, bottom = self.padding
-        reach = tuple(rate * (side - 1) for rate, side in zip(self.dilation, self.kernel_size, strict=True))
-        if (top + bottom, left + right) != reach:
+        if (top + bottom, left + right) != reach(self.kernel_size, self.dilation):
             raise ValueError(
                 "the parts of this layer give maps of one size only where 2 * padding = dilation * (kernel_size - 1). "
                 f"Received: {self}"
@@ -200,7 +199,7 @@ def _margins(
     if padding == "same":
         if stride != (1, 1):
             raise ValueError(f'padding "same" keeps the size only at stride 1. Received: stride={stride}')
-        rows, columns = (rate * (side - 1) for rate, side in zip(dilation, kernel, strict=True))
+        rows, columns = reach(kernel, dilation)
         return (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
     if isinstance(padding, str):
         raise ValueError(f'padding is "same", "valid" or pixels. Received: padding={padding!r}')

@@ -66,10 +66,10 @@ def test_outputs_and_gradients(images, size, kernel, padding, dilation, bias, ch
     ("channels_last", "dilation", "size", "given_to_torch"),
     [
         (False, (5, 3), (3, 4), None),  # a convolution, however far its steps are apart from row to row
-        (False, (1, 4), (3, 8), (4, 2, 5, 4)),  # phases
-        (False, (1, 5), (3, 2), (1, 2, 3, 2)),  # the maps as they are: mostly zeros, sorted by phase
-        (True, (2, 3), (6, 9), (6, 2, 5, 5)),
-        (True, (2, 3), (3, 2), (1, 2, 3, 2)),
+        (False, (1, 4), (3, 8), (8, 2, 5, 4)),  # phases
+        (False, (1, 5), (3, 2), (2, 2, 3, 2)),  # the maps as they are: mostly zeros, sorted by phase
+        (True, (2, 3), (6, 9), (12, 2, 5, 5)),
+        (True, (2, 3), (3, 2), (2, 2, 3, 2)),
     ],
 )
 def test_ways_to_the_gradient_of_the_kernel(channels_last, dilation, size, given_to_torch):
@@ -77,7 +77,7 @@ def test_ways_to_the_gradient_of_the_kernel(channels_last, dilation, size, given
         x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
         return conv2d_fast_depthwise(x, weight, bias, stride=(1, 1), padding=dilation, dilation=dilation, groups=2)
 
-    learnt = arguments(1, size=size, channels=2)
+    learnt = arguments(size=size, channels=2)
     with mock.patch.object(depthwise, "conv2d_weight", side_effect=conv2d_weight) as own_of_torch:
         run(*learnt).sum().backward()
     assert [call.args[0].shape for call in own_of_torch.call_args_list] == ([given_to_torch] if given_to_torch else [])
