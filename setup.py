@@ -68,7 +68,7 @@ setup(
     entry_points={
         "console_scripts": [
             "dl_train = dl_lib.cli.train:main",
-            "dl_test = dl_lib.cli.test:main",
+            "dl_test = dl_lib.cli.evaluate:main",
         ]
     },
 )

@@ -13,7 +13,7 @@ from dl_lib.benchmark.cases import Case, Run, Settings
 from dl_lib.layers import CondConv2d, ConvAWS2d, DynamicConv2d, SAConv2d, SPConv2d
 from dl_lib.layers.depthwise import DilatedConv2d
 from dl_lib.layers.sac import LARGE_RATE
-from dl_lib.modeling.dynamic.counters import MaddsObserver
+from dl_lib.modeling.costs.counters import MaddsObserver
 
 __all__ = ["KERNELS", "LOOP_OF", "STATIC", "KernelName", "LayerCase", "Scale", "layer_cases"]
 

@@ -17,7 +17,7 @@ from dl_lib.benchmark.measure import WARM_UP_ROUNDS, Memory, Timing, measure_mem
 from dl_lib.config import CfgNode
 from dl_lib.engine import DefaultTrainer
 from dl_lib.engine.hooks import Hook, PeriodicCheckpoint
-from dl_lib.engine.trainer import Trainer
+from dl_lib.engine.training.trainer import Trainer
 from dl_lib.launch.launch import launch
 from dl_lib.launch.request import ProcessRequest
 from dl_lib.utils import comm

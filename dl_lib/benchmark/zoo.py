@@ -16,7 +16,7 @@ from dl_lib.benchmark.report import markdown_table
 from dl_lib.config import CfgNode, ConfigError
 from dl_lib.modeling import build_model
 from dl_lib.modeling.meta_arch.base import SegmentationModel
-from dl_lib.modeling.meta_twin import on_meta
+from dl_lib.modeling.costs.meta_copy import on_meta
 from dl_lib.utils.files import RESULTS_NAME
 
 __all__ = ["ZooEntry", "format_zoo", "measure_entry", "read_scores"]

@@ -14,7 +14,7 @@ from dl_lib.checkpoint.errors import CheckpointError
 from dl_lib.checkpoint.files import make_path_manager, read_checkpoint, save_checkpoint
 from dl_lib.checkpoint.folder import SUFFIX, RunFolder
 from dl_lib.checkpoint.newest import find_newest, read_if_sound
-from dl_lib.checkpoint.released import is_released
+from dl_lib.checkpoint.conversion.released import is_released
 from dl_lib.checkpoint.resume_check import ContradictionError, changes, contradictions
 from dl_lib.checkpoint.retention import prune, remove_leftovers
 from dl_lib.checkpoint.space import writing_error

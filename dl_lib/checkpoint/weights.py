@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from dl_lib.checkpoint.classifier_names import is_classifier, translate_classifier
+from dl_lib.checkpoint.conversion.classifiers import is_classifier, translate_classifier
 from dl_lib.checkpoint.errors import CheckpointError
-from dl_lib.checkpoint.left_out import describe_left_out, leave_out
+from dl_lib.checkpoint.partial_loading import describe_left_out, leave_out
 from dl_lib.checkpoint.matching import CheckpointMismatchError, find_mismatch
-from dl_lib.checkpoint.plain_convs import with_plain_convs
-from dl_lib.checkpoint.released import Translation, is_released, translate_released
+from dl_lib.checkpoint.conversion.plain_convs import with_plain_convs
+from dl_lib.checkpoint.conversion.released import Translation, is_released, translate_released
 
 __all__ = ["load_weights"]
 

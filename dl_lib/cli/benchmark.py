@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dl_lib.benchmark.machine import TUNED_ALLOCATOR, describe_machine
 from dl_lib.cli.benchmark_files import print_and_write
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.words import list_of_sizes, list_of_words, positive
+from dl_lib.cli.arg_types import list_of_sizes, list_of_words, positive
 from dl_lib.utils.names import nearest_names
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from dl_lib.benchmark.machine import describe_machine
 from dl_lib.cli.benchmark_files import print_and_write
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.words import list_of_numbers, list_of_sizes, positive
+from dl_lib.cli.arg_types import list_of_numbers, list_of_sizes, positive
 
 __all__ = ["main"]
 

@@ -11,7 +11,7 @@ from dl_lib.benchmark.machine import describe_machine
 from dl_lib.cli.benchmark import restart_with_tuned_allocator
 from dl_lib.cli.benchmark_files import print_and_write
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.words import list_of_words, positive
+from dl_lib.cli.arg_types import list_of_words, positive
 
 __all__ = ["main"]
 

@@ -10,7 +10,7 @@ from dl_lib.benchmark.machine import describe_machine
 from dl_lib.cli.benchmark_files import print_and_write
 from dl_lib.cli.errors import user_errors
 from dl_lib.cli.experiment import load_experiment, register_parts
-from dl_lib.cli.words import positive
+from dl_lib.cli.arg_types import positive
 
 __all__ = ["main"]
 

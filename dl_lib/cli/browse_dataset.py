@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dl_lib.cli.datasets import dataset_parser, read_dataset_config
+from dl_lib.cli.dataset_arguments import dataset_parser, read_dataset_config
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.words import positive
+from dl_lib.cli.arg_types import positive
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from dl_lib.cli.datasets import dataset_parser, read_dataset_config
+from dl_lib.cli.dataset_arguments import dataset_parser, read_dataset_config
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.words import not_negative
+from dl_lib.cli.arg_types import not_negative
 
 if TYPE_CHECKING:
-    from dl_lib.data.checking import DatasetReport, Finding, SampleCheck
+    from dl_lib.data.dataset_check import DatasetReport, Finding, SampleCheck
 
 __all__ = ["main"]
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _check(arguments: argparse.Namespace) -> DatasetReport:
     from dl_lib.data import DatasetCatalog
-    from dl_lib.data.checking import check_samples, summarise, unpaired_findings
+    from dl_lib.data.dataset_check import check_samples, summarise, unpaired_findings
     from dl_lib.data.errors import UnpairedFilesError
 
     _, meta = read_dataset_config(arguments)

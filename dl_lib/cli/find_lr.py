@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from dl_lib.cli.errors import user_errors
 from dl_lib.cli.experiment import Experiment, check_weights, load_experiment
-from dl_lib.cli.words import at_least_ten, number_above_zero, share
+from dl_lib.cli.arg_types import at_least_ten, number_above_zero, share
 from dl_lib.config import ConfigError
 
 if TYPE_CHECKING:
     from dl_lib.config import CfgNode
-    from dl_lib.solver.range_test import RangeTest
+    from dl_lib.solver.lr_finder import RangeTest
 
 __all__ = ["main"]
 
@@ -74,7 +74,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _test(experiment: Experiment, arguments: argparse.Namespace) -> RangeTest:
-    from dl_lib.solver.range_test import exponential_rates, run_range_test
+    from dl_lib.solver.lr_finder import exponential_rates, run_range_test
     from dl_lib.utils.logger import setup_logger
     from dl_lib.utils.progress import progress_bar
 
@@ -100,8 +100,8 @@ def _step_of(cfg: CfgNode) -> Callable[[float], float]:
     from dl_lib.checkpoint import Checkpointer
     from dl_lib.data.build import build_train_loader
     from dl_lib.engine.defaults import build_configured_model, seed_everything
-    from dl_lib.engine.precision import Precision
-    from dl_lib.engine.train_step import GradientClip, TrainStep
+    from dl_lib.engine.training.precision import Precision
+    from dl_lib.engine.training.train_step import GradientClip, TrainStep
     from dl_lib.modeling.build import resolve_device
     from dl_lib.solver import build_optimizer
 

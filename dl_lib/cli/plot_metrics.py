@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.words import list_of_words, share
+from dl_lib.cli.arg_types import list_of_words, share
 from dl_lib.config import ConfigError
 from dl_lib.utils.names import nearest_names
 

@@ -17,7 +17,7 @@ from dl_lib.cli.experiment import (
     register_parts,
 )
 from dl_lib.cli.processes import start
-from dl_lib.cli.test import evaluate_experiment
+from dl_lib.cli.evaluate import evaluate_experiment
 from dl_lib.launch import resolve_world_size
 from dl_lib.utils.files import LAST_CHECKPOINT_NAME
 

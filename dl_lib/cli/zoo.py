@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.words import list_of_numbers, list_of_sizes, not_negative, positive
+from dl_lib.cli.arg_types import list_of_numbers, list_of_sizes, not_negative, positive
 from dl_lib.config import ConfigError
 from dl_lib.utils.allocator import keep_freed_memory
 from dl_lib.utils.files import RESULTS_NAME, write_atomically

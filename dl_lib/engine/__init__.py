@@ -4,8 +4,8 @@
 """
 
 from dl_lib.engine.defaults import DefaultTrainer, build_configured_model, default_setup
-from dl_lib.engine.interrupt import TrainingInterrupted
-from dl_lib.engine.trainer import NonFiniteLossError, Trainer
+from dl_lib.engine.training.interrupt import TrainingInterrupted
+from dl_lib.engine.training.trainer import NonFiniteLossError, Trainer
 
 __all__ = [
     "DefaultTrainer",

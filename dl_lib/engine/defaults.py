@@ -16,9 +16,9 @@ from torch import nn
 from dl_lib.checkpoint import Checkpointer
 from dl_lib.config import CfgNode, ConfigError, expand_paths, write_config
 from dl_lib.data.build import build_train_loader
-from dl_lib.engine.agreement import check_same_start
+from dl_lib.engine.consistency import check_same_start
 from dl_lib.engine.distributed import take_main_buffers, wrap_distributed
-from dl_lib.engine.ema import ModelEma
+from dl_lib.engine.training.ema import ModelEma
 from dl_lib.engine.environment import describe_environment, library_versions
 from dl_lib.engine.hooks import (
     BestCheckpoint,
@@ -35,14 +35,14 @@ from dl_lib.engine.hooks import (
     UpdateEma,
     WriteMetrics,
 )
-from dl_lib.engine.non_finite import NonFinitePolicy
-from dl_lib.engine.precision import Precision
-from dl_lib.engine.train_step import GradientClip
-from dl_lib.engine.trainer import Trainer
-from dl_lib.engine.writers import JSONWriter, TensorBoardWriter, Writer
+from dl_lib.engine.training.non_finite import NonFinitePolicy
+from dl_lib.engine.training.precision import Precision
+from dl_lib.engine.training.train_step import GradientClip
+from dl_lib.engine.training.trainer import Trainer
+from dl_lib.engine.training.writers import JSONWriter, TensorBoardWriter, Writer
 from dl_lib.evaluation import EvaluationResult, evaluate_datasets
-from dl_lib.evaluation.inference.sample_pictures import SamplePictures
-from dl_lib.evaluation.inference.validation_loss import validation_losses
+from dl_lib.evaluation.runner.sample_figures import SamplePictures
+from dl_lib.evaluation.runner.validation_loss import validation_losses
 from dl_lib.evaluation.report.tables import mean_scores
 from dl_lib.modeling.build import build_model, resolve_device
 from dl_lib.solver import build_lr_scheduler, build_optimizer, format_groups

@@ -1,6 +1,6 @@
-from dl_lib.evaluation.inference.passes import MultiPassModel
-from dl_lib.evaluation.inference.prediction import Prediction, read_outputs
-from dl_lib.evaluation.inference.run import evaluate_datasets, evaluation_mode, inference_on_dataset
+from dl_lib.evaluation.runner.passes import MultiPassModel
+from dl_lib.evaluation.scores.prediction import Prediction, read_outputs
+from dl_lib.evaluation.runner.run import evaluate_datasets, evaluation_mode, inference_on_dataset
 from dl_lib.evaluation.predictions.label_files import LabelPngWriter
 from dl_lib.evaluation.predictions.writers import CocoRleWriter, PredictionWriter
 from dl_lib.evaluation.report.tables import format_markdown, format_text

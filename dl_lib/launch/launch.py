@@ -11,7 +11,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from dl_lib.config.defaults import DEFAULTS
 from dl_lib.launch.parent import end_with_parent
-from dl_lib.launch.place import Place
+from dl_lib.launch.process_info import Place
 from dl_lib.launch.process_group import joined
 from dl_lib.launch.request import ANY_PORT, ProcessRequest, launched_place
 from dl_lib.launch.spawning import run_spawned

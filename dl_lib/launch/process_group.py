@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from dl_lib.launch.errors import LaunchError, LostProcessError
-from dl_lib.launch.place import Place
+from dl_lib.launch.process_info import Place
 from dl_lib.utils import comm
 
 __all__ = ["joined", "uses_gpu"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dl_lib.launch.errors import LaunchError
-from dl_lib.launch.place import Place
+from dl_lib.launch.process_info import Place
 from dl_lib.launch.slurm import slurm_place
 from dl_lib.launch.torchrun import torchrun_place
 

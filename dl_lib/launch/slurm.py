@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 
 from dl_lib.launch.errors import LaunchError
-from dl_lib.launch.place import Place, whole_number
+from dl_lib.launch.process_info import Place, whole_number
 
 __all__ = ["slurm_place"]
 

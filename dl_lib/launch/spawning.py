@@ -19,7 +19,7 @@ from torch.multiprocessing.spawn import ProcessContext, ProcessException, Proces
 
 from dl_lib.launch.errors import LostProcessError
 from dl_lib.launch.parent import end_with_parent
-from dl_lib.launch.place import Place
+from dl_lib.launch.process_info import Place
 from dl_lib.launch.process_group import joined, uses_gpu
 from dl_lib.launch.relay import SignalRelay
 from dl_lib.utils.files import write_atomically

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dl_lib.launch.errors import LaunchError
-from dl_lib.launch.place import Place, whole_number
+from dl_lib.launch.process_info import Place, whole_number
 
 __all__ = ["torchrun_place"]
 

@@ -7,7 +7,7 @@ from dl_lib.plots.axis import axis_by_range, log_axis_over
 from dl_lib.plots.chart import Chart, Curve, Mark
 from dl_lib.plots.runs import COLORS
 from dl_lib.plots.sheet import draw_sheet
-from dl_lib.solver.range_test import RangeTest
+from dl_lib.solver.lr_finder import RangeTest
 
 __all__ = ["draw_range_test"]
 

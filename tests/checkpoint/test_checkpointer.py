@@ -10,9 +10,9 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from dl_lib.checkpoint import Checkpointer, CheckpointError, CheckpointMismatchError
-from dl_lib.checkpoint.released import RELEASED_CELL_TYPES
-from tests.checkpoint.toys import Values, equal_states, small_model
-from tests.published import build, published_weights, released_as_ours
+from dl_lib.checkpoint.conversion.released import RELEASED_CELL_TYPES
+from tests.helpers.checkpoints import Values, equal_states, small_model
+from tests.helpers.published import build, published_weights, released_as_ours
 
 TINY_WEIGHTS = published_weights("tiny")
 

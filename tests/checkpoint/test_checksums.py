@@ -8,7 +8,7 @@ import torch
 
 from dl_lib.checkpoint import Checkpointer, CheckpointError
 from dl_lib.checkpoint.files import read_checkpoint
-from tests.checkpoint.toys import equal_states, save_run, small_model
+from tests.helpers.checkpoints import equal_states, save_run, small_model
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="the tool is not there")

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from dl_lib.checkpoint import Checkpointer, numbered
-from tests.checkpoint.toys import newest_iteration, save_run, small_model, warnings_in
+from tests.helpers.checkpoints import newest_iteration, save_run, small_model, warnings_in
 
 # Python 3.12 and later: torch has threads of its own, which the children do not use.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")

@@ -8,7 +8,7 @@ import torch
 
 from dl_lib.checkpoint import Checkpointer, CheckpointError
 from dl_lib.checkpoint.errors import UnreadableCheckpointError
-from tests.checkpoint.toys import newest_iteration, save_run, small_model, warnings_in
+from tests.helpers.checkpoints import newest_iteration, save_run, small_model, warnings_in
 
 
 def file(folder, iteration):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dl_lib.checkpoint import Checkpointer
 from dl_lib.checkpoint.folder import RunFolder
 from dl_lib.checkpoint.retention import prune
-from tests.checkpoint.toys import newest_iteration, save_run, small_model, warnings_in
+from tests.helpers.checkpoints import newest_iteration, save_run, small_model, warnings_in
 
 
 def write(folder, *iterations, checksum=True):

@@ -14,7 +14,7 @@ from torch import nn
 
 from dl_lib.checkpoint import Checkpointer, CheckpointError, NoSpaceError
 from dl_lib.checkpoint.space import required_bytes
-from tests.checkpoint.toys import newest_iteration, save_run, small_model
+from tests.helpers.checkpoints import newest_iteration, save_run, small_model
 
 # Python 3.12 and later: torch has threads of its own, which the children do not use.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")

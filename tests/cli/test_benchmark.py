@@ -19,7 +19,7 @@ from dl_lib.benchmark.report import format_markdown, results_as_dict
 from dl_lib.cli import benchmark
 from dl_lib.modeling.dynamic.lattice import Lattice, Node
 from dl_lib.modeling.dynamic.routing import Routing
-from tests.published import SETTINGS, build
+from tests.helpers.published import SETTINGS, build
 
 ROOT = Path(__file__).parents[2]
 TINY = tuple(str(word) for word in SETTINGS["tiny"])

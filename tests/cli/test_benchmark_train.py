@@ -9,7 +9,7 @@ from dl_lib.benchmark import train_measure
 from dl_lib.benchmark.cases import Settings
 from dl_lib.benchmark.measure import Timing
 from dl_lib.cli import benchmark_train
-from tests.engine.small_run import SMALL, register
+from tests.helpers.small_run import SMALL, register
 
 ONE = Timing((1.0,), gflops=0.0)  # as the processes of the launch would load everything anew, tests/launch has them
 

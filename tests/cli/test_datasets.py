@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dl_lib.cli import browse_dataset, check_dataset
-from tests.trees import save_png, write_cityscapes, write_voc
+from tests.helpers.dataset_files import save_png, write_cityscapes, write_voc
 
 NAME = "cityscapes_fine_sem_seg_train"
 

@@ -15,7 +15,7 @@ from dl_lib.cli.experiment import (
     load_experiment,
     register_parts,
 )
-from dl_lib.cli.test import with_weights
+from dl_lib.cli.evaluate import with_weights
 from dl_lib.config import ConfigError, write_config
 from dl_lib.data.catalog import DatasetCatalog
 

@@ -6,8 +6,8 @@ import cv2
 import pytest
 
 from dl_lib.cli.find_lr import main
-from tests.engine.small_run import SMALL, register
-from tests.engine.toys import logging_as_before
+from tests.helpers.small_run import SMALL, register
+from tests.helpers.training import logging_as_before
 
 
 def find_lr(tmp_path, *words):

@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 
 from dl_lib.checkpoint import Checkpointer
-from dl_lib.cli import test
+from dl_lib.cli import evaluate
 from dl_lib.cli.experiment import load_experiment
 from dl_lib.config import get_cfg
 from dl_lib.evaluation import evaluate_datasets
 from dl_lib.modeling import build_model
-from tests.trees import VOC_NAMES, write_cityscapes, write_voc
+from tests.helpers.dataset_files import VOC_NAMES, write_cityscapes, write_voc
 
 ROOT = Path(__file__).parents[2]
 VAL, TEST, VOC = "cityscapes_fine_sem_seg_val", "cityscapes_fine_sem_seg_test", "voc_2012_sem_seg_test"

@@ -15,7 +15,7 @@ from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from dl_lib.cli import prepare_voc as command
 from dl_lib.data.catalog import DatasetCatalog
-from tests.trees import AUGMENTED_NAMES, SBD_NAMES, write_sbd, write_voc
+from tests.helpers.dataset_files import AUGMENTED_NAMES, SBD_NAMES, write_sbd, write_voc
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from dl_lib.data.datasets.coco import CocoSource
 from dl_lib.data.datasets.digit_scenes import DigitScenes
 from dl_lib.data.datasets.folder import FolderSource
 from dl_lib.data.naming import sample_name
-from tests.trees import write_coco
+from tests.helpers.dataset_files import write_coco
 
 
 class Nameless:

@@ -14,7 +14,7 @@ from torch.utils.data import get_worker_info
 
 from dl_lib.config.defaults import DEFAULTS
 from dl_lib.data import DatasetCatalog, DatasetMeta, build_test_loader, build_train_loader
-from dl_lib.data.checking import check_samples
+from dl_lib.data.dataset_check import check_samples
 from dl_lib.data.errors import DataError
 
 META = DatasetMeta(class_names=("a", "b"), class_colors=((0, 0, 0), (255, 255, 255)))

@@ -18,8 +18,8 @@ from dl_lib.engine import DefaultTrainer, TrainingInterrupted, build_configured_
 from dl_lib.engine.defaults import seed_everything
 from dl_lib.engine.hooks import LRSchedule
 from dl_lib.validation import validate_config
-from tests.engine.small_run import TIMES
-from tests.engine.toys import At, logging_as_before
+from tests.helpers.small_run import TIMES
+from tests.helpers.training import At, logging_as_before
 
 TWO_SCENES = "two_digit_scenes"
 

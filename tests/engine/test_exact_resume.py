@@ -13,11 +13,11 @@ import pytest
 
 from dl_lib.launch import ProcessRequest
 from dl_lib.launch.launch import launch
-from tests.engine.small_run import assert_same_run, final_state, metrics, train, train_and_die
+from tests.helpers.small_run import assert_same_run, final_state, metrics, train, train_and_die
 
 # A server that has imported everything forks each process: they start at once, and share no locks with the tests.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.engine.small_run", "torch.utils.tensorboard", "sklearn.datasets"])
+CONTEXT.set_forkserver_preload(["tests.helpers.small_run", "torch.utils.tensorboard", "sklearn.datasets"])
 KILLS = 20
 ROOT = Path(__file__).parents[2]
 SMALL_RUN = str(Path(__file__).with_name("small_run.py"))

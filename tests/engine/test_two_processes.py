@@ -9,19 +9,19 @@ import torch
 from torch import nn
 
 from dl_lib.checkpoint import CheckpointError
-from dl_lib.engine.agreement import check_same_start
+from dl_lib.engine.consistency import check_same_start
 from dl_lib.engine.distributed import wrap_distributed
 from dl_lib.engine.hooks import WriteMetrics, recompute_norm_statistics
-from dl_lib.engine.interrupt import TrainingInterrupted
-from dl_lib.engine.train_step import GradientClip
-from dl_lib.engine.trainer import Trainer
-from dl_lib.engine.writers import JSONWriter
+from dl_lib.engine.training.interrupt import TrainingInterrupted
+from dl_lib.engine.training.train_step import GradientClip
+from dl_lib.engine.training.trainer import Trainer
+from dl_lib.engine.training.writers import JSONWriter
 from dl_lib.launch import ProcessRequest
 from dl_lib.launch.launch import launch
 from dl_lib.utils import comm
-from tests.engine.small_run import SET, make_trainer, metrics
-from tests.engine.small_run import train as train_small_run
-from tests.engine.toys import DIMENSIONS, At, LeastSquares, always, batches_from, logging_as_before, make_batch
+from tests.helpers.small_run import SET, make_trainer, metrics
+from tests.helpers.small_run import train as train_small_run
+from tests.helpers.training import DIMENSIONS, At, LeastSquares, always, batches_from, logging_as_before, make_batch
 
 
 def train(folder):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dl_lib.layers import ConvAWS2d, SAConv2d
-from tests.layers.figures import check, figures, fill_layer, input_of
+from tests.helpers.layer_references import check, figures, fill_layer, input_of
 
 LAYERS = [ConvAWS2d, SAConv2d]
 

@@ -8,7 +8,7 @@ from timm.layers import CondConv2d as TimmCondConv2d
 from torch import nn
 
 from dl_lib.layers import CondConv2d, ExpertRouting
-from tests.layers.figures import cases, check, figures, fill_layer, geometry_of, input_of, run
+from tests.helpers.layer_references import cases, check, figures, fill_layer, geometry_of, input_of, run
 
 CASES = cases("condconv")
 ROUTING = {"_routing_fn.fc.weight": "routing.weight", "_routing_fn.fc.bias": "routing.bias"}

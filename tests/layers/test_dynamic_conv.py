@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from dl_lib.layers import DynamicConv2d, KernelAttention, annealed_temperature
-from tests.layers.figures import OPS, cases, check, figures, fill, geometry_of, input_of, run
+from tests.helpers.layer_references import OPS, cases, check, figures, fill, geometry_of, input_of, run
 
 CASES = cases("dynconv")
 SCHEDULES = json.loads((OPS / "temperature.json").read_text())

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dl_lib.layers import ConvAWS2d, SAConv2d
-from tests.layers.figures import cases, check, figures, fill, fill_layer, geometry_of, input_of, run
+from tests.helpers.layer_references import cases, check, figures, fill, fill_layer, geometry_of, input_of, run
 
 CASES = cases("sac")
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dl_lib.layers import SPConv2d
-from tests.layers.figures import cases, check, figures, fill_layer, input_of, run
+from tests.helpers.layer_references import cases, check, figures, fill_layer, input_of, run
 
 CASES = cases("spconv")
 

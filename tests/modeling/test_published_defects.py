@@ -14,7 +14,7 @@ from dl_lib.config import ConfigError, get_cfg
 from dl_lib.modeling import build_model
 from dl_lib.modeling.dynamic.lattice import Node
 from dl_lib.validation import validate_config
-from tests.published import SETTINGS, batch_of, build_case, published_weights, released_as_ours
+from tests.helpers.published import SETTINGS, batch_of, build_case, published_weights, released_as_ours
 
 TINY = [*SETTINGS["tiny"], "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.NORM", "BN", "MODEL.SEM_SEG_HEAD.NORM", "BN"]
 

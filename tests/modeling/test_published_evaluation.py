@@ -6,7 +6,7 @@ import torch
 
 from dl_lib.modeling.dynamic.lattice import Node
 from dl_lib.modeling.meta_arch.images import pad_images
-from tests.published import REFERENCE, batch_of, build_case, read_case
+from tests.helpers.published import REFERENCE, batch_of, build_case, read_case
 
 CASES = sorted(path.name.removesuffix(".json.gz") for path in (REFERENCE / "numeric").glob("*.json.gz"))
 RUNS = {"im0": [0], "im1": [1], "im2_resized": [2], "im3": [3], "batch_im0_im1": [0, 1]}

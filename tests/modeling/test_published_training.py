@@ -5,7 +5,7 @@ import torch
 
 from dl_lib.modeling import BudgetConstraint
 from dl_lib.modeling.dynamic import ops
-from tests.published import REFERENCE, SIZES, batch_of, build_case, our_name, read_case
+from tests.helpers.published import REFERENCE, SIZES, batch_of, build_case, our_name, read_case
 
 CASES = sorted(path.name.removesuffix(".json.gz") for path in (REFERENCE / "numeric").glob("*.json.gz"))
 FIGURE_AREA = 768 * 768  # the published training figures book costs at this size

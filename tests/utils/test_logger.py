@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from dl_lib.utils.logger import REPEATS_BAR, setup_logger
-from tests.engine.toys import logging_as_before
+from tests.helpers.training import logging_as_before
 
 
 @pytest.fixture(autouse=True)

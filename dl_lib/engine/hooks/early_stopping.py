@@ -6,11 +6,11 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dl_lib.engine.hooks.base import Hook
-from dl_lib.engine.hooks.watching import ScoreMode, is_better, watched_score
+from dl_lib.engine.training.hook import Hook
+from dl_lib.engine.hooks.metric_tracker import ScoreMode, is_better, watched_score
 
 if TYPE_CHECKING:
-    from dl_lib.engine.trainer import Trainer
+    from dl_lib.engine.training.trainer import Trainer
 
 __all__ = ["EarlyStopping"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dl_lib.engine.ema import ModelEma
-from dl_lib.engine.hooks.base import Hook
+from dl_lib.engine.training.ema import ModelEma
+from dl_lib.engine.training.hook import Hook
 from dl_lib.utils import comm
 
 if TYPE_CHECKING:
-    from dl_lib.engine.trainer import Trainer
+    from dl_lib.engine.training.trainer import Trainer
 
 __all__ = ["UpdateEma"]
 

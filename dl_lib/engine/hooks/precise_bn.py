@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dl_lib.engine.hooks.base import RepeatedHook
-from dl_lib.engine.random_state import random_state_kept
+from dl_lib.engine.training.hook import RepeatedHook
+from dl_lib.engine.training.random_state import random_state_kept
 from dl_lib.utils import comm
 from dl_lib.utils.modes import modes_kept
 
 if TYPE_CHECKING:
-    from dl_lib.engine.trainer import Trainer
+    from dl_lib.engine.training.trainer import Trainer
 
 __all__ = ["PreciseBN", "recompute_norm_statistics"]
 

@@ -13,10 +13,10 @@ import torch
 from fvcore.common.timer import Timer
 from torch import nn
 
-from dl_lib.engine.hooks.base import Hook
+from dl_lib.engine.training.hook import Hook
 
 if TYPE_CHECKING:
-    from dl_lib.engine.trainer import Trainer
+    from dl_lib.engine.training.trainer import Trainer
 
 __all__ = ["IterationTimer"]
 

@@ -13,7 +13,7 @@ from dl_lib.data.catalog import Benchmark
 from dl_lib.data.datasets.cityscapes_labels import TRAIN_ID_TO_ID
 from dl_lib.data.datasets.voc import VOC_PALETTE
 from dl_lib.data.errors import InvalidSampleError
-from dl_lib.evaluation.inference.prediction import Prediction
+from dl_lib.evaluation.scores.prediction import Prediction
 
 __all__ = ["LabelPngWriter", "encode_label", "label_path"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from dl_lib.data.errors import MissingDataError
-from dl_lib.evaluation.inference.prediction import Prediction
+from dl_lib.evaluation.scores.prediction import Prediction
 from dl_lib.utils import comm
 from dl_lib.utils.files import open_atomically, write_atomically
 

@@ -15,7 +15,7 @@ from fvcore.common.config import CfgNode
 
 from dl_lib.evaluation.scores.costs import MFLOPS_PER_GFLOP
 from dl_lib.evaluation.scores.result import ImageRecord
-from dl_lib.modeling.dynamic.cost import MADDS_PER_MFLOP, NetworkCosts
+from dl_lib.modeling.costs.table import MADDS_PER_MFLOP, NetworkCosts
 
 __all__ = ["BudgetTarget", "budget_target"]
 

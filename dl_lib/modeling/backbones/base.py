@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dl_lib.config import ConfigError
 from dl_lib.layers import ShapeSpec
-from dl_lib.modeling.dynamic.recomputing import recomputed
+from dl_lib.modeling.activation_checkpointing import recomputed
 from dl_lib.utils.names import nearest_names
 
 __all__ = ["FEATURES", "OUTPUT_STRIDES", "Backbone", "feature_stride"]

@@ -14,8 +14,8 @@ from torchvision.models import MobileNetV3, ResNet, get_model
 from dl_lib.config import CfgNode
 from dl_lib.layers import ShapeSpec, make_norm
 from dl_lib.modeling.backbones.base import FEATURES, Backbone, feature_stride
-from dl_lib.modeling.conv_replacement import adapt_backbone
-from dl_lib.modeling.meta_twin import on_meta
+from dl_lib.modeling.backbones.conv_replacement import adapt_backbone
+from dl_lib.modeling.costs.meta_copy import on_meta
 from dl_lib.modeling.registries import BACKBONE_REGISTRY
 
 __all__ = ["TORCHVISION_NETS", "TorchvisionNet"]

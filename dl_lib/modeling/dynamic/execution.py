@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from dl_lib.modeling.dynamic.counters import MaddsObserver
+from dl_lib.modeling.costs.counters import MaddsObserver
 from dl_lib.modeling.dynamic.lattice import Edge, Move, Node
-from dl_lib.modeling.dynamic.recomputing import recomputed
+from dl_lib.modeling.activation_checkpointing import recomputed
 from dl_lib.modeling.dynamic.routing import CLOSED_BELOW, Routing, Unreached
 
 if TYPE_CHECKING:

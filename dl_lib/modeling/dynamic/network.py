@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dl_lib.config import CfgNode, ConfigError, configurable
 from dl_lib.layers import ShapeSpec
 from dl_lib.modeling.dynamic.cell import Cell
-from dl_lib.modeling.dynamic.counters import MaddsObserver
+from dl_lib.modeling.costs.counters import MaddsObserver
 from dl_lib.modeling.dynamic.execution import run_dense, run_sparse
 from dl_lib.modeling.dynamic.gate import SMALL_GATE_SHRINK, SoftGate
 from dl_lib.modeling.dynamic.lattice import Lattice, Node

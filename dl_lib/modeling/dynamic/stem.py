@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dl_lib.layers import conv_norm_act, separable_conv
-from dl_lib.modeling.dynamic.counters import count_madds
+from dl_lib.modeling.costs.counters import count_madds
 
 __all__ = ["DynamicStem"]
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from dl_lib.config import CfgNode, ConfigError, configurable
-from dl_lib.modeling.dynamic.cost import MADDS_PER_MFLOP, CostTable, NetworkCosts
-from dl_lib.modeling.dynamic.counters import MaddsObserver
+from dl_lib.modeling.costs.table import MADDS_PER_MFLOP, CostTable, NetworkCosts
+from dl_lib.modeling.costs.counters import MaddsObserver
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.dynamic.openness import gate_openness
 from dl_lib.modeling.dynamic.routing import Routing

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from dl_lib.config import CfgNode, configurable
 from dl_lib.modeling.backbones.base import Backbone
-from dl_lib.modeling.dynamic.cost import MADDS_PER_MFLOP
-from dl_lib.modeling.dynamic.counters import MaddsObserver
+from dl_lib.modeling.costs.table import MADDS_PER_MFLOP
+from dl_lib.modeling.costs.counters import MaddsObserver
 from dl_lib.modeling.meta_arch.base import NetworkOutput, SegmentationModel
 from dl_lib.modeling.registries import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
-from dl_lib.modeling.static_costs import StaticCosts
+from dl_lib.modeling.costs.static import StaticCosts
 
 __all__ = ["SemanticSegmentor"]
 

@@ -9,7 +9,7 @@ from dl_lib.data.catalog import DatasetCatalog
 from dl_lib.data.datasets.cityscapes import CITYSCAPES_META, read_cityscapes_label
 from dl_lib.data.datasets.cityscapes_labels import CITYSCAPES_LABELS, TRAIN_ID_TO_ID
 from dl_lib.data.errors import InvalidSampleError, MissingDataError, UnpairedFilesError
-from tests.trees import CITIES, save_png, write_cityscapes
+from tests.helpers.dataset_files import CITIES, save_png, write_cityscapes
 
 FINE = "cityscapes_fine_sem_seg_"
 COARSE = "cityscapes_coarse_sem_seg_train_extra"

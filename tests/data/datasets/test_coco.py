@@ -11,7 +11,7 @@ from dl_lib.data.catalog import Catalog, DatasetCatalog
 from dl_lib.data.datasets.coco import register_coco_sem_seg
 from dl_lib.data.errors import DataError, InvalidSampleError, MissingDataError, UnreadableFileError
 from dl_lib.validation import validate_config
-from tests.trees import COCO_CATEGORY_IDS, write_coco
+from tests.helpers.dataset_files import COCO_CATEGORY_IDS, write_coco
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in pycocotools' decode
 

@@ -9,7 +9,7 @@ from pycocotools import mask as coco_mask
 
 from dl_lib.data.datasets.coco_regions import Region, paint_regions, region_mask
 from dl_lib.data.errors import InvalidSampleError
-from tests.trees import as_counts, as_text
+from tests.helpers.dataset_files import as_counts, as_text
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in pycocotools' decode
 MASKS = arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.booleans(), fill=st.booleans())

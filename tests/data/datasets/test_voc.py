@@ -12,7 +12,7 @@ from dl_lib.data.datasets.palette import bit_palette
 from dl_lib.data.datasets.sbd import augmented_names, read_sbd_label
 from dl_lib.data.datasets.voc import VOC_META, VOC_PALETTE
 from dl_lib.data.errors import DataError, MissingDataError, UnpairedFilesError, UnreadableFileError
-from tests.trees import AUGMENTED_NAMES, SBD_NAMES, VOC_NAMES, save_sbd_label, write_sbd, write_voc
+from tests.helpers.dataset_files import AUGMENTED_NAMES, SBD_NAMES, VOC_NAMES, save_sbd_label, write_sbd, write_voc
 
 AUGMENTED = "voc_2012_aug_sem_seg_train"
 

@@ -8,7 +8,7 @@ import pytest
 
 from dl_lib.data.mapper import DatasetMapper
 from dl_lib.data.transforms import RandomCropPad, RandomFlip, ResizeShortestEdge, draw_transforms, fuse
-from tests.published import REFERENCE, image, label
+from tests.helpers.published import REFERENCE, image, label
 
 PUBLISHED = json.loads((REFERENCE / "data" / "augmentation.json").read_text())
 SMALL = PUBLISHED["small_train"]

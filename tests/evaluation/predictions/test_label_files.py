@@ -13,7 +13,7 @@ from dl_lib.data.datasets.voc import VOC_PALETTE
 from dl_lib.data.errors import InvalidSampleError
 from dl_lib.data.reading import read_label
 from dl_lib.evaluation.predictions.label_files import LabelPngWriter, encode_label, label_path
-from tests.evaluation.fakes import make_samples, predictions_of
+from tests.helpers.evaluation import make_samples, predictions_of
 
 
 def classes(count, dtype=np.uint8):

@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 from dl_lib.data.errors import MissingDataError
 from dl_lib.evaluation.predictions.writers import CocoRleWriter
 from dl_lib.utils import comm
-from tests.evaluation.fakes import NAMES, make_samples, predictions_of
+from tests.helpers.evaluation import NAMES, make_samples, predictions_of
 
 
 def write(folder, predictions):

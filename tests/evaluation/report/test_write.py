@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dl_lib.data.skipping import SkippedSample
-from dl_lib.evaluation.inference.run import inference_on_dataset
+from dl_lib.evaluation.runner.run import inference_on_dataset
 from dl_lib.evaluation.report.confusion_picture import draw_confusion
 from dl_lib.evaluation.report.records import IMAGE_COLUMNS
 from dl_lib.evaluation.report.tables import format_text
@@ -21,7 +21,7 @@ from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
 from dl_lib.evaluation.scores.metrics import segmentation_metrics
 from dl_lib.evaluation.scores.result import OfficialScores
 from dl_lib.modeling.dynamic.lattice import Lattice
-from tests.evaluation.fakes import IGNORE, NAMES, FakeModel, batches_of, make_samples
+from tests.helpers.evaluation import IGNORE, NAMES, FakeModel, batches_of, make_samples
 
 LATTICE = Lattice([2])
 FILES = ["confusion.csv", "confusion.png", "per_image.csv", "results.json", "results.md", "route.png"]

@@ -7,7 +7,7 @@ from fvcore.common.config import CfgNode
 from dl_lib.evaluation.scores.budget import budget_target
 from dl_lib.evaluation.scores.costs import ImageCosts
 from dl_lib.evaluation.scores.result import ImageRecord
-from tests.published import build
+from tests.helpers.published import build
 
 DIVISOR = 32
 NOTHING = ImageCosts(0, 0, 0, 0, seconds=0)

@@ -14,10 +14,10 @@ from torch import nn
 from dl_lib.config import get_cfg
 from dl_lib.data import build_test_loader
 from dl_lib.data.errors import InvalidSampleError, MissingDataError
-from dl_lib.evaluation.inference.build import build_evaluator, build_writers, label_png_folder
-from dl_lib.evaluation.inference.run import inference_on_dataset
+from dl_lib.evaluation.runner.build import build_evaluator, build_writers, label_png_folder
+from dl_lib.evaluation.runner.run import inference_on_dataset
 from dl_lib.evaluation.scores.cityscapes import CityscapesEvaluator, ground_truth_path, official_scores
-from tests.trees import write_cityscapes
+from tests.helpers.dataset_files import write_cityscapes
 
 NAME = "cityscapes_fine_sem_seg_val"
 COSTS = dict.fromkeys(["expt_flops", "real_flops", "real_flops_complete", "executed_flops"], 1.0)

@@ -12,12 +12,12 @@ from torch import nn
 
 from dl_lib.data.errors import InvalidSampleError, MissingDataError
 from dl_lib.data.skipping import SkippedSample
-from dl_lib.evaluation.inference.run import evaluation_mode, inference_on_dataset
+from dl_lib.evaluation.runner.run import evaluation_mode, inference_on_dataset
 from dl_lib.evaluation.scores.boundary import count_boundary
 from dl_lib.evaluation.scores.confusion import count_confusion
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
 from dl_lib.evaluation.scores.tally import Tally
-from tests.evaluation.fakes import IGNORE, NAMES, NUM_EDGES, FakeModel, batches_of, make_samples, predictions_of
+from tests.helpers.evaluation import IGNORE, NAMES, NUM_EDGES, FakeModel, batches_of, make_samples, predictions_of
 
 
 def make_evaluator():

@@ -11,7 +11,7 @@ from dl_lib.config import ConfigError, get_cfg
 from dl_lib.modeling import BACKBONE_REGISTRY
 from dl_lib.modeling.backbones.base import FEATURES
 from dl_lib.modeling.backbones.torchvision_nets import TORCHVISION_NETS
-from dl_lib.modeling.dynamic.counters import MaddsObserver
+from dl_lib.modeling.costs.counters import MaddsObserver
 
 CASES = [
     *((name, stride) for name in ("rexnet", "rexnet_lite") for stride in (8, 32)),

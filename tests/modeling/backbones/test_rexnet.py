@@ -1,6 +1,6 @@
 """ReXNet against figures of the public implementation (github.com/clovaai/rexnet 61debcc) and against timm.
 
-Figures: float64 on a CPU, torch 2.13.0; weights and inputs by formula, see tests/layers/figures.py.
+Figures: float64 on a CPU, torch 2.13.0; weights and inputs by formula, see tests/helpers/layer_references.py.
 """
 
 import json
@@ -10,13 +10,13 @@ import timm
 import torch
 from torch import nn
 
-from dl_lib.checkpoint.classifier_names import translate_classifier
+from dl_lib.checkpoint.conversion.classifiers import translate_classifier
 from dl_lib.checkpoint.weights import load_weights
 from dl_lib.modeling.backbones.rexnet import ReXNet
 from dl_lib.modeling.backbones.rexnet_classifier import ReXNetClassifier
 from dl_lib.modeling.backbones.rexnet_plan import plan_rexnet
-from dl_lib.modeling.dynamic.counters import count_madds
-from tests.layers.figures import OPS, figures, fill, input_of
+from dl_lib.modeling.costs.counters import count_madds
+from tests.helpers.layer_references import OPS, figures, fill, input_of
 
 CONFIGS = json.loads((OPS / "rexnet" / "configs.json").read_text())
 STRIDES = {"c1": "s2", "c2": "s4", "c3": "s8", "c4": "s16", "c5": "s32"}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Move, Node
-from tests.published import REFERENCE
+from tests.helpers.published import REFERENCE
 
 PUBLISHED = json.loads((REFERENCE / "models.json").read_text())
 L16, L33 = Lattice([2, 3] + [4] * 14), Lattice([2, 3] + [4] * 31)

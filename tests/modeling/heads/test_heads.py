@@ -6,7 +6,7 @@ import torchvision
 
 from dl_lib.layers import ShapeSpec
 from dl_lib.modeling import ASPPHead, SemanticFPNHead, SemSegDecoderHead
-from dl_lib.modeling.dynamic.counters import MaddsObserver
+from dl_lib.modeling.costs.counters import MaddsObserver
 
 HEADS = {
     "decoder": lambda shapes: SemSegDecoderHead(shapes, num_classes=5, norm="BN"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dl_lib.modeling import BudgetConstraint
-from tests.published import REFERENCE
+from tests.helpers.published import REFERENCE
 
 BUDGET = BudgetConstraint(loss_weight=0.5, target_share=0.2, dense_mflops=100.0, start_rate=0.4, warm_up=True)
 

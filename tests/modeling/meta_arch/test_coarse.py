@@ -5,8 +5,8 @@ import torch
 from torch.nn.functional import interpolate
 
 from dl_lib.modeling.meta_arch.coarse import CoarseLogits, requested_size
-from tests.live_memory import LiveMemory
-from tests.published import batch_of, build_case
+from tests.helpers.live_memory import LiveMemory
+from tests.helpers.published import batch_of, build_case
 
 
 def upsample(logits):

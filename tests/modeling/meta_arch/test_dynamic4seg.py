@@ -8,14 +8,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dl_lib.config import get_cfg
-from dl_lib.engine.ema import ModelEma
+from dl_lib.engine.training.ema import ModelEma
 from dl_lib.engine.hooks import recompute_norm_statistics
-from dl_lib.engine.precision import PRECISIONS, Precision
+from dl_lib.engine.training.precision import PRECISIONS, Precision
 from dl_lib.layers import CondConv2d, DynamicConv2d, KernelAttention, SAConv2d
 from dl_lib.modeling import DynamicNet4Seg, build_model
 from dl_lib.modeling.dynamic import conditional_ops
 from dl_lib.modeling.dynamic.gate import SoftGate
-from tests.published import REFERENCE, SETTINGS, batch_of, build_case
+from tests.helpers.published import REFERENCE, SETTINGS, batch_of, build_case
 
 TINY = [*SETTINGS["tiny"], "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.NORM", "BN", "MODEL.SEM_SEG_HEAD.NORM", "BN"]
 FLOPS = {"expt_flops", "real_flops", "real_flops_complete", "executed_flops"}

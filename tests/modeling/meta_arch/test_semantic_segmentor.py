@@ -6,13 +6,13 @@ from torch import nn
 
 from dl_lib.checkpoint.weights import load_weights
 from dl_lib.config import ConfigError, get_cfg
-from dl_lib.evaluation.inference.passes import MultiPassModel
-from dl_lib.evaluation.inference.windows import window_starts
+from dl_lib.evaluation.runner.passes import MultiPassModel
+from dl_lib.evaluation.runner.windows import window_starts
 from dl_lib.layers import KernelAttention
 from dl_lib.modeling import build_model
 from dl_lib.modeling.backbones.base import FEATURES
 from dl_lib.modeling.backbones.rexnet_classifier import ReXNetClassifier
-from dl_lib.modeling.dynamic.counters import MaddsObserver
+from dl_lib.modeling.costs.counters import MaddsObserver
 from dl_lib.validation import validate_config
 
 STATIC = [

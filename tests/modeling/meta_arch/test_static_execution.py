@@ -5,10 +5,10 @@ import functools
 import pytest
 import torch
 
-from dl_lib.modeling.folding import fold_batch_norms
+from dl_lib.inference.folding import fold_batch_norms
 from dl_lib.validation import validate_config
-from tests.live_memory import LiveMemory
-from tests.modeling.dynamic.test_recomputing import batch_of, two_steps
+from tests.helpers.live_memory import LiveMemory
+from tests.modeling.test_activation_checkpointing import batch_of, two_steps
 from tests.modeling.meta_arch.test_semantic_segmentor import config_of, model_of, random_image
 
 CHECKPOINTING, COMPILE = ("MODEL.ACTIVATION_CHECKPOINTING", True), ("MODEL.COMPILE", True)

@@ -1,0 +1,57 @@
+"""Lines of the log that say how the training goes."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from typing import TYPE_CHECKING
+
+from dl_lib.engine.training.hook import Hook, is_due
+from dl_lib.utils.events import EventStorage
+from dl_lib.utils.logger import REPEATS_BAR
+
+if TYPE_CHECKING:
+    from dl_lib.engine.training.trainer import Trainer
+
+__all__ = ["LogLines"]
+
+_WINDOW = 20  # iterations that a line gives the median of
+
+
+class LogLines(Hook):
+    """A line every so many iterations and after the last step: medians over the last iterations, the time left, units.
+
+    In a terminal with a progress bar the lines go to the file alone.
+
+    Args:
+        period: iterations from one line to the next.
+    """
+
+    def __init__(self, *, period: int) -> None:
+        self._period = period
+
+    def after_step(self, trainer: Trainer) -> None:
+        if is_due(trainer, self._period) or trainer.iteration == trainer.max_iter:
+            line = _line(trainer.events, max_iter=trainer.max_iter)
+            logging.getLogger(__name__).info(line, extra=REPEATS_BAR)
+
+
+def _line(events: EventStorage, *, max_iter: int) -> str:
+    names = tuple(events.since(events.iteration - 1)[events.iteration])  # those of the newest step
+    median = {name: events.median(name, window=_WINDOW) for name in names}
+    parts = [f"iteration {events.iteration}/{max_iter}"]
+    if "iteration_seconds" in median:
+        left = datetime.timedelta(seconds=round(median["iteration_seconds"] * (max_iter - events.iteration)))
+        parts.append(f"ETA {left}")
+    parts += [f"{name} {value:.4g}" for name, value in median.items() if "loss" in name]
+    if "learning_rate" in names:
+        parts.append(f"lr {events.latest('learning_rate'):.4g}")
+    if "expt_gflops" in median:
+        parts.append(f"expected {median['expt_gflops']:.4g} GFLOPs")
+    if "iteration_seconds" in median:
+        parts.append(f"{median['iteration_seconds']:.3f} s/iteration (data {median['data_seconds']:.3f} s)")
+    if "images_per_second" in median:
+        parts.append(f"{median['images_per_second']:.3g} images/s")
+    if "memory_mib" in names:
+        parts.append(f"peak memory {events.latest('memory_mib'):.0f} MiB")
+    return ", ".join(parts)

@@ -1,0 +1,172 @@
+"""Running a model over data sets and writing down how it did."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import nn
+
+from dl_lib.data import DatasetCatalog, build_test_loader
+from dl_lib.data.skipping import SkippedSample
+from dl_lib.evaluation.runner.build import build_evaluator, build_writers, label_png_folder, predictions_folder
+from dl_lib.evaluation.runner.passes import build_inference_model
+from dl_lib.evaluation.scores.prediction import Prediction, read_outputs
+from dl_lib.evaluation.predictions.submission import write_submission
+from dl_lib.evaluation.predictions.writers import PredictionWriter
+from dl_lib.evaluation.report.tables import format_text
+from dl_lib.evaluation.report.write import write_report
+from dl_lib.evaluation.scores.budget import BudgetTarget, budget_target
+from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
+from dl_lib.evaluation.scores.result import EvaluationResult
+from dl_lib.utils import comm
+from dl_lib.utils.modes import evaluation_mode
+from dl_lib.utils.progress import progress_bar
+
+__all__ = ["evaluate_datasets", "evaluation_mode", "inference_on_dataset"]
+
+_log = logging.getLogger(__name__)
+
+
+class SampleBatches(Protocol):
+    """Batches of samples, of one each as `build_test_loader` makes them, and how many there are.
+
+    Attributes:
+        skipped: the samples that could not be used, complete after a pass.
+    """
+
+    @property
+    def skipped(self) -> Sequence[SkippedSample]: ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Sequence[dict[str, Any]]]: ...
+
+
+def evaluate_datasets(
+    cfg: CfgNode, model: nn.Module, output_dir: Path, *, submission: bool = False
+) -> dict[str, EvaluationResult]:
+    """Evaluates a model on every data set of `DATASETS.TEST`.
+
+    The main process logs the tables and writes results.json, results.md and what else `report.write_report` says;
+    every process has to call this, and gets the same results.
+
+    Args:
+        cfg: the run's configuration.
+        model: in either mode, which it keeps.
+        output_dir: the run's folder; predictions go to predictions/<data set> there.
+        submission: also write the archive that the data set's benchmark takes, see `submission.write_submission`.
+
+    Returns:
+        A result under the name of each data set.
+
+    Raises:
+        DataError: if a data set or a prediction cannot be used.
+        ConfigError: if the model cannot run images as the configuration wants it.
+        ImportError: if a library is missing that what is asked for needs.
+    """
+    network = comm.unwrap(model)
+    inference_model = build_inference_model(cfg, network)
+    results: dict[str, EvaluationResult] = {}
+    targets: dict[str, BudgetTarget | None] = {}
+    for name in cfg.DATASETS.TEST:
+        folder = predictions_folder(output_dir, name)
+        result = inference_on_dataset(
+            inference_model,
+            build_test_loader(cfg, name),
+            build_evaluator(cfg, name, folder=folder),
+            writers=build_writers(cfg, name, folder=folder, submission=submission),
+        )
+        results[name], targets[name] = result, _target(cfg, network=network, result=result)
+        if comm.is_main_process():
+            _log.info("\n%s", format_text(result, target=targets[name]))
+            if submission:
+                benchmark, labels = DatasetCatalog.meta(name).benchmark, label_png_folder(folder)
+                archive = write_submission(result, benchmark=benchmark, folder=labels, output_dir=output_dir)
+                _log.info("to be uploaded: %s", archive.absolute())
+    if comm.is_main_process():
+        _report(results, targets=targets, network=network, output_dir=output_dir)
+    comm.synchronize()  # nobody reads the files before they are there
+    return results
+
+
+def inference_on_dataset(
+    model: nn.Module,
+    loader: SampleBatches,
+    evaluator: SemSegEvaluator,
+    *,
+    writers: Sequence[PredictionWriter] = (),
+) -> EvaluationResult:
+    """Runs the model over all batches, scores its predictions and writes them down.
+
+    Args:
+        model: in either mode, which it keeps; called with a list of samples, returns a list of outputs.
+        loader: this process's batches; larger ones score the same, but the progress bar takes each for an image.
+        evaluator: is reset first.
+        writers: of the predictions.
+
+    Returns:
+        The result over the images of all processes.
+    """
+    evaluator.reset()
+    for writer in writers:
+        writer.open()
+    num_classes = len(evaluator.class_names)
+    bar = progress_bar(len(loader), description=f"evaluating {evaluator.dataset_name}", unit="image")
+    with evaluation_mode(model), torch.inference_mode(), bar:
+        for inputs in loader:
+            for sample, prediction in zip(inputs, _predict(model, inputs, num_classes=num_classes), strict=True):
+                evaluator.process(sample, prediction)
+                for writer in writers:
+                    writer.process(prediction)
+            bar.update()
+    evaluator.note_skipped(loader.skipped)
+    comm.synchronize()  # all predictions have been written
+    if comm.is_main_process():
+        for writer in writers:
+            writer.close()
+    return evaluator.evaluate()
+
+
+def _predict(model: nn.Module, inputs: Sequence[dict[str, Any]], *, num_classes: int) -> list[Prediction]:
+    """Takes the time, and lets go of the logits: those of the next batch need the memory."""
+    device = next((values.device for values in model.parameters()), torch.device("cpu"))
+    start = _now(device)
+    outputs = model(inputs)
+    return read_outputs(inputs, outputs, num_classes=num_classes, seconds=_now(device) - start)
+
+
+def _report(
+    results: dict[str, EvaluationResult],
+    *,
+    targets: dict[str, BudgetTarget | None],
+    network: nn.Module,
+    output_dir: Path,
+) -> None:
+    paths = write_report(
+        results,
+        output_dir=output_dir,
+        targets=targets,
+        lattice=getattr(getattr(network, "backbone", None), "lattice", None),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+    )
+    names = ", ".join(path.name for path in paths)
+    _log.info("the tables and figures are in %s: %s", output_dir.absolute(), names)
+
+
+def _target(cfg: CfgNode, *, network: Any, result: EvaluationResult) -> BudgetTarget | None:
+    if not hasattr(network, "costs"):  # static networks have neither cost tables nor a budget
+        return None
+    return budget_target(cfg, costs=network.costs, images=result.images)
+
+
+def _now(device: torch.device) -> float:
+    """Seconds, when everything that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,0 +1,39 @@
+"""Which files are taken for published classifiers, and what becomes of keys that are none of theirs."""
+
+import json
+
+import pytest
+import torch
+
+from dl_lib.checkpoint.conversion.classifiers import is_classifier, translate_classifier
+from dl_lib.modeling.backbones.rexnet_classifier import ReXNetClassifier
+from tests.helpers.layer_references import OPS
+from tests.helpers.published import hollow_weights
+
+SHAPES = json.loads((OPS / "rexnet" / "state_dict_w1.0.json").read_text())
+
+
+def hollow(shapes):
+    return {key: torch.zeros(()).expand(shape) for key, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("kind", ["v1", "lite"])
+def test_every_published_key_has_its_place(kind):
+    with torch.device("meta"):
+        model = ReXNetClassifier(lite=kind == "lite")
+    translation = translate_classifier(hollow(SHAPES[kind]))
+    assert not translation.untranslated
+    places = {key: value.shape for key, value in translation.weights.items()}
+    assert places == {key: value.shape for key, value in model.state_dict().items()}
+
+
+def test_other_files_are_none():
+    with torch.device("meta"):
+        own = ReXNetClassifier().state_dict()
+    assert not is_classifier(own) and not is_classifier(hollow_weights("tiny")) and not is_classifier([])
+
+
+def test_keys_without_a_place_are_listed():
+    weights = hollow({**SHAPES["v1"], "features.5.out.9.weight": [1], "features.2.weight": [1], "ema": []})
+    translation = translate_classifier(weights)
+    assert set(translation.untranslated) >= {"features.2.weight", "ema"}

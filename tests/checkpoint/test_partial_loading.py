@@ -1,0 +1,156 @@
+"""What is named may be left out and is listed with its reason; everything else is refused as ever."""
+
+import logging
+import re
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import nn
+
+from dl_lib.checkpoint import Checkpointer, CheckpointMismatchError
+from dl_lib.checkpoint.conversion.released import RELEASED_CELL_TYPES
+from tests.helpers.published import build, published_weights, released_as_ours
+
+
+def classifier(*, classes, last="predictor", seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        OrderedDict([("body", nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))), (last, nn.Linear(4, classes))])
+    )
+
+
+def load(model, path, caplog, **names):
+    """What the log says of a load."""
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "dl_lib.checkpoint"):
+        Checkpointer(model).load(path, **names)
+    return caplog.text
+
+
+def values(model):
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def test_a_predictor_of_other_classes_starts_afresh_and_the_rest_is_loaded(tmp_path, caplog):
+    file, model = values(classifier(classes=19)), classifier(classes=11, seed=1)
+    torch.save({"model": file}, tmp_path / "a.pth")
+    before = values(model)
+    with pytest.raises(CheckpointMismatchError, match="of another shape"):
+        Checkpointer(model).load(tmp_path / "a.pth", may_lack=["body"])
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    text = load(model, tmp_path / "a.pth", caplog, may_lack=["predictor"])
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key] if key.startswith("predictor") else file[key]), key
+    assert "of another shape in the file, so they keep their initialisation: all 2 keys of 'predictor'\n" in text
+    assert "predictor.weight: (19, 4) in the file, (11, 4) in the model" in text
+    assert "body" not in text
+
+
+def test_a_part_may_be_missing_here_and_of_another_shape_there(tmp_path, caplog):
+    file = values(classifier(classes=19))
+    del file["body.0.bias"]
+    torch.save({"model": file}, tmp_path / "a.pth")
+    model = classifier(classes=11, seed=1)
+    text = load(model, tmp_path / "a.pth", caplog, may_lack=["body", "predictor"])
+    assert "not in the file, so they keep their initialisation: 1 of 7 keys of 'body'\n    body.0.bias" in text
+    assert "all 2 keys of 'predictor'" in text
+    assert torch.equal(model.body[0].weight, file["body.0.weight"])
+
+
+def test_what_the_model_has_no_place_for_is_left_out_where_it_is_named(tmp_path, caplog):
+    file = values(classifier(classes=1000, last="fc"))
+    torch.save({"model": file}, tmp_path / "a.pth")
+    model = classifier(classes=11, seed=1)
+    with pytest.raises(CheckpointMismatchError, match=r"names it, such as \[fc, scale\]"):
+        torch.save({"model": {**file, "fc.1.0.weight": torch.zeros(1), "scale": torch.zeros(1)}}, tmp_path / "b.pth")
+        Checkpointer(model).load(tmp_path / "b.pth")
+    names = {"may_lack": ["predictor"], "may_also_hold": ["fc"]}
+    for fewer in ({"may_lack": ["predictor"]}, {**names, "may_also_hold": ["f", "c", "body"]}):
+        with pytest.raises(CheckpointMismatchError) as error:
+            Checkpointer(model).load(tmp_path / "a.pth", **fewer)
+        assert error.value.mismatch.unexpected == ("fc.weight", "fc.bias")
+        assert "MODEL.WEIGHTS_MAY_ALSO_HOLD names it, such as [fc]" in str(error.value)
+    text = load(model, tmp_path / "a.pth", caplog, **names)
+    assert "without a place in the model, so they are left out: all 2 keys of 'fc'\n" in text
+    assert "not in the file, so they keep their initialisation: all 2 keys of 'predictor'" in text
+    assert torch.equal(model.body[1].weight, file["body.1.weight"])
+
+
+def test_it_loads_once_the_hints_are_followed(tmp_path):
+    file = values(classifier(classes=1000, last="fc"))
+    del file["body.0.bias"], file["body.1.weight"], file["body.1.bias"]
+    torch.save({"model": file}, tmp_path / "a.pth")
+    model = classifier(classes=11, seed=1)
+    with pytest.raises(CheckpointMismatchError) as error:
+        Checkpointer(model).load(tmp_path / "a.pth")
+    hints = dict(re.findall(r"MODEL\.WEIGHTS_(MAY_\w+) names it, such as \[(.*)\]", str(error.value)))
+    assert hints == {"MAY_ALSO_HOLD": "fc", "MAY_LACK": "bias, weight, predictor"}
+    Checkpointer(model).load(tmp_path / "a.pth", **{key.lower(): names.split(", ") for key, names in hints.items()})
+    assert torch.equal(model.body[0].weight, file["body.0.weight"])
+
+
+def test_hints_name_the_largest_parts_that_are_left_over(tmp_path):
+    def sequence(blocks, **more):
+        return nn.Sequential(OrderedDict(blocks=nn.ModuleList(nn.Linear(2, 2) for _ in range(blocks)), **more))
+
+    torch.save({"model": values(sequence(3, fc=nn.Linear(2, 9)))}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointMismatchError, match=r"ALSO_HOLD names it, such as \[blocks\.2, fc\]"):
+        Checkpointer(sequence(2)).load(tmp_path / "a.pth")
+    cut = r"LACK names it, such as \[blocks\.3, .*, blocks\.14, …\]"
+    with pytest.raises(CheckpointMismatchError, match=cut):
+        Checkpointer(sequence(20)).load(tmp_path / "a.pth")
+
+
+def test_a_file_of_nothing_that_the_model_has_gets_no_hint_to_do_without_it(tmp_path):
+    torch.save({"model": {"fc.weight": torch.zeros(1)}}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointMismatchError) as error:
+        Checkpointer(classifier(classes=11)).load(tmp_path / "a.pth")
+    assert "MAY_LACK" not in str(error.value)
+
+
+def test_a_part_that_the_model_has_is_loaded_whatever_the_file_may_also_hold(tmp_path):
+    file = values(classifier(classes=11))
+    torch.save({"model": file}, tmp_path / "a.pth")
+    model = classifier(classes=11, seed=1)
+    Checkpointer(model).load(tmp_path / "a.pth", may_also_hold=["predictor", "body"])
+    assert all(torch.equal(value, file[key]) for key, value in model.state_dict().items())
+
+
+def test_a_released_classifier_becomes_the_backbone_of_a_segmenter(tmp_path, caplog):
+    """The names in the file are the published code's, and so is the name of what it holds beside."""
+    published = published_weights("tiny_nogate")
+    backbone = {key: value for key, value in published.items() if key.startswith("backbone.")}
+    head = {"linear.weight": torch.zeros(1000, 128), "linear.bias": torch.zeros(1000)}
+    spare = {"backbone.all_cell_list.1.0.extra.weight": torch.zeros(1)}
+    deeper = {"backbone.all_cell_list.9.0.res_down.1.weight": torch.zeros(1)}  # which has a name in ours
+    torch.save({"model": {**backbone, **head, **spare, **deeper}}, tmp_path / "published.pth")
+    model = build("tiny", device="cpu")
+    before = values(model)
+    names = {"may_lack": ["gate", "sem_seg_head"], "may_also_hold": ["linear", "all_cell_list.9"]}
+    with pytest.raises(CheckpointMismatchError, match=r"all_cell_list\.1\.0\.extra\.weight") as error:
+        Checkpointer(model).load(tmp_path / "published.pth", **names)
+    assert list(error.value.mismatch.untranslated) == list(spare)
+    assert error.value.mismatch.unexpected == ()
+    names["may_also_hold"].append("extra")
+    text = load(model, tmp_path / "published.pth", caplog, **names)
+    ours = released_as_ours(backbone, cell_types=RELEASED_CELL_TYPES)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, ours[key] if key in ours else before[key]), key
+    for part in (
+        "all 2 keys of 'linear'",
+        "all 1 keys of 'extra'",
+        "all 112 keys of 'gate'",
+        "all 26 keys of 'sem_seg_head'",
+    ):
+        assert part in text
+
+
+def test_a_part_of_a_part_is_listed_and_the_first_keys_of_a_long_list_stand_for_it(tmp_path, caplog):
+    extra = {f"0.extra.{number}.a": torch.zeros(1) for number in range(50)}
+    torch.save({"model": {**extra, "0.weight": torch.zeros(2, 2)}}, tmp_path / "a.pth")
+    model = nn.Sequential(nn.Linear(2, 2, bias=False))
+    text = load(model, tmp_path / "a.pth", caplog, may_also_hold=["0"])
+    assert "left out: 50 of 51 keys of '0'\n    0.extra.0.a\n" in text
+    assert text.count("\n    0.extra.") == 20
+    assert "... and 30 lines more" in text

@@ -1,0 +1,88 @@
+"""From the archives' layouts to scores and submissions: the playground's experiments by command line, made short.
+
+Trees of a few small images stand in for the data; everything else is as a user has it.
+"""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.dataset_files import AUGMENTED_NAMES, VOC_NAMES, write_cityscapes, write_sbd, write_voc
+
+ROOT = Path(__file__).parents[2]
+SHORT = [
+    *("MODEL.DEVICE=cpu", "MODEL.BACKBONE.NORM=BN", "MODEL.SEM_SEG_HEAD.NORM=BN", "DATALOADER.NUM_WORKERS=1"),
+    *("MODEL.BACKBONE.LAYER_NUM=3", "MODEL.BACKBONE.CELL_NUM_LIST=[2,3,4]", "MODEL.BACKBONE.INIT_CHANNEL=8"),
+    *("SOLVER.IMS_PER_BATCH=2", "SOLVER.LR_SCHEDULER.MAX_ITER=2", "TEST.PRECISE_BN.NUM_ITER=1", "LOG_PERIOD=1"),
+]
+
+
+def run(tool, *words, cwd):
+    """The lines that a command prints."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DL_DATASETS": str(cwd / "data"), "PYTHONPATH": str(ROOT)}
+    line = [sys.executable, str(ROOT / "tools" / f"{tool}.py"), *words]
+    done = subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def results_of(folder):
+    return json.loads((folder / "results.json").read_text())["datasets"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole_way")
+    write_cityscapes(folder / "data", images_per_city=2)
+    write_voc(folder / "data")
+    write_sbd(folder / "data")
+    return folder
+
+
+def test_cityscapes(folder):
+    config = str(ROOT / "playground/Dynamic/Seg.Layer16")
+    sizes = ["INPUT.MIN_SIZE_TRAIN=[64,96]", "INPUT.CROP_SIZE=[64,64]", "INPUT.MIN_SIZE_TEST=64"]
+    run("check_dataset", "cityscapes_fine_sem_seg_train", cwd=folder)
+    for name, cache in (("plain", "none"), ("cached", "memmap")):
+        words = [f"DATALOADER.CACHE={cache}", f"OUTPUT_DIR={name}", *SHORT, *sizes]
+        run("train_net", "--config-file", config, *words, cwd=folder)
+    plain, cached = (results_of(folder / name)["cityscapes_fine_sem_seg_val"] for name in ("plain", "cached"))
+    assert plain["images"] == 4
+    assert {**plain, "seconds_per_image": 0} == {**cached, "seconds_per_image": 0}, "a cache changes nothing"
+    words = ["DATASETS.TEST=[cityscapes_fine_sem_seg_val,cityscapes_fine_sem_seg_test]", "TEST.OFFICIAL_SCORES=True"]
+    words += ["TEST.ABSENT_CLASSES=zero_if_predicted", "--submission"]
+    printed = run("test_net", "--config-file", "plain", *words, cwd=folder)
+    assert any("official IoU" in line for line in printed)
+    scores = results_of(folder / "plain")["cityscapes_fine_sem_seg_val"]
+    assert scores["mIoU"] == scores["official"]["mean_class_IoU"]
+    with zipfile.ZipFile(folder / "plain/submission_cityscapes_fine_sem_seg_test.zip") as archive:
+        assert len(archive.namelist()) == 4
+
+
+def test_voc(folder):
+    config = str(ROOT / "playground/VOC/Seg.Layer16.Aug")
+    run("train_net", "--config-file", config, "OUTPUT_DIR=voc", "INPUT.CROP_SIZE=[64,64]", *SHORT, cwd=folder)
+    assert results_of(folder / "voc")["voc_2012_sem_seg_val"]["images"] == len(VOC_NAMES["val"])
+    words = ["DATASETS.TEST=[voc_2012_sem_seg_test]", "OUTPUT_DIR=voc_test", "MODEL.WEIGHTS=voc/model_final.pth"]
+    run("test_net", "--config-file", "voc", "--submission", *words, cwd=folder)
+    with tarfile.open(folder / "voc_test/submission_voc_2012_sem_seg_test.tgz") as archive:
+        assert sum(member.isfile() for member in archive) == len(VOC_NAMES["test"])
+    printed = run("check_dataset", "voc_2012_aug_sem_seg_train", cwd=folder)
+    assert f"{len(AUGMENTED_NAMES)} samples read" in printed[0]
+
+
+def test_runs_are_compared(folder):
+    """Comes after the others: they leave the runs."""
+    printed = run("compare_runs", "plain", "cached", "voc", cwd=folder)
+    for name in ("plain", "cached", "voc"):
+        assert any(name in line for line in printed)
+    with (folder / "voc/per_image.csv").open(newline="") as file:
+        assert [row["image_id"] for row in csv.DictReader(file)] == VOC_NAMES["val"]

@@ -1,0 +1,82 @@
+"""When a training ends early, by hand; killed ones that go on end at the same iteration."""
+
+import pytest
+import torch
+
+from dl_lib.checkpoint import Checkpointer
+from dl_lib.config import ConfigError
+from dl_lib.engine.hooks import EarlyStopping, Evaluation, PeriodicCheckpoint
+from dl_lib.engine.training.trainer import Trainer
+from tests.helpers.training import At, LeastSquares, batches_from
+
+METRIC = "toy/mIoU"
+SCORES = {2: 0.3, 4: 0.5, 6: 0.5, 8: 0.55, 10: 0.4, 12: 0.6, 14: 0.7}
+
+
+class Killed(Exception):
+    pass
+
+
+def train(folder, *, scores=SCORES, extra=(), metric=METRIC, evaluated=None, **settings):
+    """Evaluates every 2 iterations up to 14, saves every 3; goes on where the folder's run was."""
+    evaluated = [] if evaluated is None else evaluated
+
+    def evaluate():
+        evaluated.append(trainer.iteration)
+        return {METRIC: scores[trainer.iteration], "toy/pACC": 0.9}
+
+    model = LeastSquares()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = Trainer(model, (), optimizer, max_iter=14)
+    checkpointer = Checkpointer(model, folder, trainer=trainer, optimizer=optimizer)
+    stopping = EarlyStopping(metric=metric, **{"mode": "max", "patience": 2, "min_delta": 0.0, **settings})
+    evaluation = Evaluation(evaluate, period=2)
+    trainer.hooks = [PeriodicCheckpoint(checkpointer, period=3), evaluation, stopping, *extra]
+    checkpointer.resume_or_load("")
+    trainer.loader = batches_from(trainer.iteration)
+    trainer.train()
+    return trainer.iteration
+
+
+@pytest.mark.parametrize(
+    ("settings", "end"),
+    [
+        ({}, 14),  # worse or equal at 6 and at 10, but never twice
+        ({"patience": 1}, 6),
+        ({"min_delta": 0.1}, 8),  # 0.55 is not better than 0.5 by more than 0.1
+        ({"mode": "min"}, 6),
+        ({"mode": "min", "patience": 5}, 12),
+    ],
+)
+def test_it_ends_when_the_patience_is_used_up(tmp_path, settings, end):
+    evaluated = []
+    assert train(tmp_path, evaluated=evaluated, **settings) == end
+    assert evaluated == list(range(2, end + 1, 2))  # also the last one only once
+    assert torch.load(tmp_path / "model_final.pth", weights_only=True)["iteration"] == end
+
+
+@pytest.mark.parametrize("at", [4, 5, 6, 7])
+def test_a_killed_run_that_goes_on_ends_at_the_same_iteration(tmp_path, at):
+    def killed(trainer):
+        raise Killed
+
+    with pytest.raises(Killed):
+        train(tmp_path, min_delta=0.1, extra=[At(at, killed)])
+    assert train(tmp_path, min_delta=0.1) == 8
+
+
+def test_a_run_that_has_ended_goes_on_only_with_more_patience_or_for_another_score(tmp_path):
+    assert train(tmp_path, patience=1) == 6
+    assert train(tmp_path, patience=1) == 6
+    assert train(tmp_path, patience=2) == 14
+    assert train(tmp_path / "other", patience=1) == 6
+    assert train(tmp_path / "other", patience=1, metric="toy/pACC") == 10  # its first value comes at 8
+
+
+def test_values_that_are_no_numbers_are_passed_by(tmp_path):
+    assert train(tmp_path, scores={**SCORES, 6: float("nan"), 8: 0.1}, patience=2) == 10
+
+
+def test_an_unknown_name_is_an_error_at_the_first_evaluation(tmp_path):
+    with pytest.raises(ConfigError, match=r"nearest: toy/mIoU\. Received: SOLVER\.EARLY_STOPPING\.METRIC='toy/miou_'"):
+        train(tmp_path, metric="toy/miou_")

@@ -1,0 +1,50 @@
+"""The average of the weights against the sum that it is by definition."""
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from dl_lib.engine.training.ema import ModelEma
+
+
+def test_average_is_the_weighted_sum_of_what_it_has_seen():
+    model = nn.BatchNorm1d(2).double()
+    ema = ModelEma(model, decay=0.8)
+    seen = []
+    for value in (1.0, 5.0, -2.0):
+        with torch.no_grad():
+            model.weight.fill_(value)
+            model.running_mean.fill_(10 * value)
+        ema.update(model)
+        seen.append(value)
+    expected = 0.8**2 * seen[0] + 0.8 * 0.2 * seen[1] + 0.2 * seen[2]
+    torch.testing.assert_close(ema.model.weight, torch.full((2,), expected, dtype=torch.float64))
+    torch.testing.assert_close(ema.model.running_mean, torch.full((2,), 10 * expected, dtype=torch.float64))
+
+
+def test_averages_of_integers_are_torchs():
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2))
+    model.register_buffer("seen", torch.tensor([[3, 70], [-5, 0]]))
+    ema = ModelEma(model, decay=0.9)
+    torchs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    for step in range(1, 20):
+        model[0].num_batches_tracked += step
+        model[1].num_batches_tracked += 1
+        model.seen += step
+        ema.update(model)
+        torchs.update_parameters(model)
+        for mine, expected in zip(ema.model.buffers(), torchs.module.buffers(), strict=True):
+            torch.testing.assert_close(mine, expected, rtol=0, atol=0)
+
+
+def test_a_restored_average_goes_on_as_the_one_that_was_saved():
+    model = nn.Linear(2, 2)
+    ema = ModelEma(model, decay=0.5)
+    ema.update(model)
+    restored = ModelEma(nn.Linear(2, 2), decay=0.5)
+    restored.load_state_dict(ema.state_dict())
+    nn.init.ones_(model.weight)
+    for average in (ema, restored):
+        average.update(model)
+    assert torch.equal(restored.model.weight, ema.model.weight)
+    assert not torch.equal(restored.model.weight, model.weight)

@@ -1,0 +1,170 @@
+"""Ctrl-C: real signals, in this process and to another one."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from dl_lib.engine.hooks import Evaluation, Hook
+from dl_lib.engine.training.interrupt import InterruptGuard, TrainingInterrupted
+from tests.helpers.training import At, LeastSquares, listening_to, plain_trainer, resumable_trainer
+
+
+def press_ctrl_c(*_):
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+class InterruptedInside(LeastSquares):
+    """Ctrl-C comes in the middle of the third step, so many times."""
+
+    def __init__(self, times):
+        super().__init__()
+        self.times = times
+
+    def forward(self, batched_inputs, step_rate=0.0):
+        result = super().forward(batched_inputs, step_rate)
+        if len(self.step_rates) == 3:
+            for _ in range(self.times):
+                press_ctrl_c()
+        return result
+
+
+class Saved(Hook):
+    def __init__(self):
+        self.at = []
+
+    def on_interrupt(self, trainer):
+        self.at.append(trainer.iteration)
+
+
+def test_first_ctrl_c_lets_the_step_end(capfd):
+    saved, handler = Saved(), signal.getsignal(signal.SIGINT)
+    trainer = plain_trainer(max_iter=10, model=InterruptedInside(1), hooks=[saved])
+    with pytest.raises(TrainingInterrupted) as caught:
+        trainer.train()
+    assert caught.value.code == 130
+    assert saved.at == [3]
+    assert "the run is saved after this step" in capfd.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_second_ctrl_c_ends_at_once_and_saves_nothing():
+    saved = Saved()
+    trainer = plain_trainer(max_iter=10, model=InterruptedInside(2), hooks=[saved])
+    with pytest.raises(TrainingInterrupted):
+        trainer.train()
+    assert trainer.iteration == 2
+    assert saved.at == []
+
+
+def test_second_ctrl_c_saves_nothing_beside_a_step_either():
+    saved = Saved()
+    trainer = plain_trainer(max_iter=10, hooks=[At(3, press_ctrl_c), At(3, press_ctrl_c), saved])
+    with listening_to("trainer") as messages, pytest.raises(TrainingInterrupted):
+        trainer.train()
+    assert saved.at == []
+    assert messages == ["ended without saving, after 3 of 10 iterations"]
+
+
+def test_second_ctrl_c_ends_the_saving(tmp_path):
+    def evaluate():
+        press_ctrl_c()
+
+    class Slow(Hook):
+        def on_interrupt(self, trainer):
+            press_ctrl_c()
+            pytest.fail("not ended")
+
+    with pytest.raises(TrainingInterrupted):
+        plain_trainer(max_iter=9, hooks=[Evaluation(evaluate, period=4), Slow()]).train()
+
+
+def test_evaluation_can_be_cut_short(tmp_path):
+    ends = []
+
+    def evaluate():
+        press_ctrl_c()
+        ends.append("not cut short")
+        return {}
+
+    with pytest.raises(TrainingInterrupted):
+        resumable_trainer(tmp_path, max_iter=9, hooks=[Evaluation(evaluate, period=4)]).train()
+    assert ends == []
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000004.pth"
+    assert torch.load(tmp_path / "model_0000004.pth", weights_only=True)["trainer"]["iteration"] == 4
+
+
+def test_waiting_for_data_can_be_cut_short():
+    def batches():
+        press_ctrl_c()
+        yield [pytest.fail("not cut short")]
+
+    with pytest.raises(TrainingInterrupted):
+        plain_trainer(max_iter=2, loader=batches()).train()
+
+
+def test_a_run_stopped_by_ctrl_c_is_not_saved_twice(tmp_path):
+    saves = []
+    trainer = resumable_trainer(tmp_path, max_iter=9, period=3, hooks=[At(6, press_ctrl_c)])
+    checkpoint = trainer.hooks[1]._checkpointer
+    original = checkpoint.save
+    checkpoint.save = lambda name, **values: (saves.append(name), original(name, **values))
+    with pytest.raises(TrainingInterrupted):
+        trainer.train()
+    assert saves == ["model_0000003", "model_0000006"]
+
+
+def test_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with InterruptGuard() as guard:
+            press_ctrl_c()
+            assert not guard.requested
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_another_process_saves_and_exits_with_its_status(tmp_path, number):
+    script = textwrap.dedent(
+        f"""
+        import sys
+        import time
+        sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+        from tests.helpers.training import At, resumable_trainer
+        from dl_lib.engine.hooks import Hook
+        from dl_lib.utils.logger import setup_logger
+
+        class Slow(Hook):
+            def before_step(self, trainer):
+                time.sleep(0.05)
+
+        folder = {str(tmp_path)!r}
+        setup_logger(folder)
+        hooks = [Slow(), At(2, lambda trainer: print("on", flush=True))]
+        resumable_trainer(folder, max_iter=10_000, hooks=hooks).train()
+        """
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    assert process.stdout is not None
+    while process.stdout.readline().strip() != "on":
+        assert process.poll() is None, process.stderr.read()
+    process.send_signal(number)
+    if number == signal.SIGTERM:
+        process.send_signal(number)  # as a launcher that passes it on
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in errors
+    assert "--resume" in output
+    iteration = torch.load(tmp_path / (tmp_path / "last_checkpoint").read_text(), weights_only=True)["trainer"][
+        "iteration"
+    ]
+    assert 2 <= iteration < 10_000
+    assert f"iteration {iteration} of 10000 is done" in output

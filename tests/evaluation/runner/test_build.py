@@ -1,0 +1,66 @@
+"""Which evaluator and which writers a configuration asks for."""
+
+import pytest
+
+from dl_lib.config import get_cfg
+from dl_lib.data import DatasetCatalog
+from dl_lib.evaluation.runner.build import build_evaluator, build_writers, label_png_folder, predictions_folder
+from dl_lib.evaluation.predictions.label_files import LabelPngWriter
+from dl_lib.evaluation.predictions.writers import CocoRleWriter
+from dl_lib.evaluation.scores.cityscapes import CityscapesEvaluator
+
+VAL, TEST, SCENES, VOC = (
+    *("cityscapes_fine_sem_seg_val", "cityscapes_fine_sem_seg_test", "digit_scenes_val"),
+    "voc_2012_sem_seg_test",
+)
+
+
+def config(*overrides):
+    cfg = get_cfg()
+    cfg.merge_from_list(list(overrides))
+    return cfg
+
+
+def test_only_labelled_data_of_cityscapes_is_scored_officially(tmp_path):
+    official = config("TEST.OFFICIAL_SCORES", True)
+    kinds = {name: type(build_evaluator(official, name, folder=tmp_path)) for name in (VAL, TEST, SCENES)}
+    assert [name for name, kind in kinds.items() if kind is CityscapesEvaluator] == [VAL]
+    assert type(build_evaluator(config(), VAL, folder=tmp_path)) is not CityscapesEvaluator
+    assert build_evaluator(official, VAL, folder=tmp_path).folder == label_png_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", [VAL, TEST, SCENES])
+@pytest.mark.parametrize("official", [False, True])
+def test_the_evaluator_knows_the_data_set_and_the_rules(name, official, tmp_path):
+    cfg = config("TEST.OFFICIAL_SCORES", official, "TEST.ABSENT_CLASSES", "zero_if_predicted")
+    cfg.TEST.BOUNDARY_IOU = True
+    evaluator, meta = build_evaluator(cfg, name, folder=tmp_path), DatasetCatalog.meta(name)
+    assert (evaluator.dataset_name, evaluator.class_names) == (name, meta.class_names)
+    assert (evaluator.labelled, evaluator.absent_rule, evaluator.boundary_iou) == (
+        *(meta.labelled, "zero_if_predicted", True),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "official", "submission", "kinds"),
+    [
+        (SCENES, [], True, False, []),
+        (SCENES, ["label_png"], False, False, [LabelPngWriter]),
+        (SCENES, ["coco_rle"], False, False, [CocoRleWriter]),
+        (VAL, ["coco_rle", "label_png"], True, True, [LabelPngWriter, CocoRleWriter]),
+        (VAL, [], True, False, [LabelPngWriter]),
+        (TEST, [], True, False, []),
+        (VOC, [], False, True, [LabelPngWriter]),
+    ],
+)
+def test_predictions_are_written_once_for_all_that_needs_them(name, wanted, official, submission, kinds, tmp_path):
+    cfg = config("TEST.SAVE_PREDICTIONS", wanted, "TEST.OFFICIAL_SCORES", official)
+    writers = build_writers(cfg, name, folder=tmp_path, submission=submission)
+    assert [type(writer) for writer in writers] == kinds
+    for writer in writers:
+        if isinstance(writer, LabelPngWriter):
+            assert (writer.folder, writer.benchmark) == (tmp_path / "label_png", DatasetCatalog.meta(name).benchmark)
+
+
+def test_each_data_set_has_a_folder_of_its_own(tmp_path):
+    assert predictions_folder(tmp_path, VAL) == tmp_path / "predictions" / VAL

@@ -1,0 +1,166 @@
+"""From a config to the files of a run, over a data set and a model that are made up here."""
+
+import json
+import logging
+import weakref
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from dl_lib.config import ConfigError, get_cfg
+from dl_lib.data import DatasetMeta
+from dl_lib.evaluation import SemSegEvaluator, evaluate_datasets, inference_on_dataset
+from dl_lib.evaluation.runner import run as inference
+from dl_lib.modeling.dynamic.lattice import Lattice
+from tests.helpers.evaluation import IGNORE, NAMES, FakeModel, batches_of, make_samples
+
+
+class Tables:
+    def table(self, height, width):
+        return type("Table", (), {"expected_all_open": 1e6 * height * width})
+
+
+class RoutedModel(FakeModel):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Module()
+        self.backbone.lattice = Lattice([2])
+        self.costs = Tables()
+
+    def output(self, sample):
+        output = super().output(sample)
+        return {**output, "gates": output["gates"][:4]}
+
+
+@pytest.fixture
+def cfg(monkeypatch):
+    samples = {"first_val": make_samples(3), "second_val": make_samples(2, seed=1)}
+    meta = DatasetMeta(class_names=NAMES, class_colors=((0, 0, 0),) * len(NAMES))
+    monkeypatch.setattr(inference, "build_test_loader", lambda cfg, name: batches_of(samples[name]))
+    monkeypatch.setattr(inference.DatasetCatalog, "meta", lambda name: meta)
+    cfg = get_cfg()
+    cfg.DATASETS.TEST = list(samples)
+    return cfg
+
+
+def test_every_data_set_is_evaluated_logged_and_written(cfg, tmp_path, caplog):
+    cfg.MODEL.BUDGET.CONSTRAIN, cfg.MODEL.BUDGET.LOSS_MU = True, 0.5
+    with caplog.at_level(logging.INFO, "dl_lib.evaluation"):
+        results = evaluate_datasets(cfg, RoutedModel(), tmp_path)
+    assert {name: result.num_images for name, result in results.items()} == {"first_val": 3, "second_val": 2}
+    written = json.loads((tmp_path / "results.json").read_text())["datasets"]
+    assert {name: result.metrics.mean_iou for name, result in results.items()} == {
+        name: values["mIoU"] for name, values in written.items()
+    }
+    # Inputs of 32x64 and 64x64 in turn, a budget of half of 1 MFLOP per pixel.
+    assert written["second_val"]["budget_gflops"]["target"] == pytest.approx(0.5 * (32 * 64 + 64 * 64) / 2 / 1e3)
+    assert [name in caplog.text for name in ("first_val: 3 images", "second_val: 2 images")] == [True, True]
+    files = [
+        *("per_image_first_val.csv", "confusion_first_val.csv", "confusion_first_val.png", "route_first_val.png"),
+        *("per_image_second_val.csv", "confusion_second_val.csv", "confusion_second_val.png", "route_second_val.png"),
+        *("results.md", "results.json"),
+    ]
+    assert f"in {tmp_path}: {', '.join(files)}\n" in caplog.text
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
+    assert (tmp_path / "route_first_val.png").stat().st_size > 1000
+
+
+class ModelOnGpu(FakeModel):
+    """Claims to lie on the second GPU."""
+
+    def parameters(self, recurse=True):
+        yield SimpleNamespace(device=torch.device("cuda:1"))
+
+
+def test_the_clock_waits_for_the_models_device_before_and_after_each_call(monkeypatch):
+    waited_for = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited_for.append)
+    batches = batches_of(make_samples(3))
+    evaluator = SemSegEvaluator("fakes", class_names=NAMES, ignore_value=IGNORE)
+    inference_on_dataset(ModelOnGpu(), batches, evaluator)
+    assert waited_for == 6 * [torch.device("cuda:1")]
+    inference_on_dataset(FakeModel(), batches, evaluator)
+    assert len(waited_for) == 6
+
+
+def test_networks_without_a_lattice_have_neither_route_nor_budget(cfg, tmp_path):
+    evaluate_datasets(cfg, FakeModel(gates=False), tmp_path)
+    assert not list(tmp_path.glob("route*")) and (tmp_path / "results.md").exists()
+    assert "budget_gflops" not in json.loads((tmp_path / "results.json").read_text())["datasets"]["first_val"]
+
+
+def test_training_goes_on_after_an_evaluation(cfg, tmp_path):
+    model = RoutedModel()
+    before = [module.training for module in model.modules()]
+    evaluate_datasets(cfg, model, tmp_path)
+    assert [module.training for module in model.modules()] == before
+    assert not torch.is_inference_mode_enabled()
+    model.trained(torch.rand(2, 3, 4, 4)).sum().backward()
+    assert model.trained[0].weight.grad.isfinite().all()
+
+
+class Forgetful(FakeModel):
+    """Is only called again when nobody holds what it said before."""
+
+    def __init__(self):
+        super().__init__()
+        self.given = []
+
+    def forward(self, batched_inputs):
+        assert all(logits() is None for logits in self.given), "the logits of the batch before are still there"
+        outputs = super().forward(batched_inputs)
+        self.given = [weakref.ref(output["sem_seg"]) for output in outputs]
+        return outputs
+
+
+def test_the_logits_of_a_batch_are_gone_before_the_next_one():
+    evaluator = SemSegEvaluator("fakes", class_names=NAMES, ignore_value=IGNORE)
+    inference_on_dataset(Forgetful(), batches_of(make_samples(4), size=2), evaluator)
+
+
+class Witness:
+    """A writer that notes what happens to it."""
+
+    def __init__(self):
+        self.seen = []
+
+    def open(self):
+        self.seen.append("open")
+
+    def process(self, prediction):
+        assert prediction.classes.dtype == torch.uint8
+        self.seen.append(prediction.image_id)
+
+    def close(self):
+        self.seen.append("close")
+
+
+def test_writers_get_what_is_scored():
+    writers = [Witness(), Witness()]
+    evaluator = SemSegEvaluator("fakes", class_names=NAMES, ignore_value=IGNORE)
+    result = inference_on_dataset(FakeModel(), batches_of(make_samples(3)), evaluator, writers=writers)
+    expected = ["open", *(image.image_id for image in result.images), "close"]
+    assert [writer.seen for writer in writers] == [expected] * 2
+
+
+def test_several_passes_are_made_if_the_config_asks_for_them(cfg, tmp_path):
+    cfg.TEST.MULTI_SCALE.FLIP = True
+    with pytest.raises(ConfigError, match="no predict_coarse"):
+        evaluate_datasets(cfg, FakeModel(), tmp_path)
+
+
+def test_predictions_are_saved_as_the_config_asks_for(cfg, tmp_path):
+    cfg.TEST.SAVE_PREDICTIONS = ["label_png", "coco_rle"]
+    results = evaluate_datasets(cfg, FakeModel(), tmp_path)
+    for name, result in results.items():
+        folder = tmp_path / "predictions" / name
+        names = {f"label_png/{image.image_id}.png" for image in result.images}
+        written = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        assert written == names | {"coco_rle.json", "coco_categories.json"}
+
+
+def test_how_many_values_the_model_learns_is_written_down(cfg, tmp_path):
+    evaluate_datasets(cfg, RoutedModel(), tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text())["parameters"] == 12  # of two norms for 3 channels

@@ -1,0 +1,117 @@
+"""Losses on data that is not trained on, against those computed by hand from the model's predictions."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from dl_lib.config import ConfigError
+from dl_lib.data import DatasetCatalog, build_test_loader
+from dl_lib.engine.training.random_state import get_random_state
+from dl_lib.evaluation.runner.validation_loss import mean_losses, validation_losses
+from dl_lib.modeling.losses.cross_entropy import HardExamples, PixelCrossEntropy
+from dl_lib.utils import comm
+from tests.helpers.small_run import SET, assert_equal, make_trainer, metrics
+from tests.helpers.training import logging_as_before
+
+SIZE = 64  # of the shorter edge that images and labels are resized to
+
+
+def nearest(label, height, width):
+    """The pixels that hold the centres of the new ones."""
+    rows = ((np.arange(height) + 0.5) * label.shape[0] / height).astype(int)
+    columns = ((np.arange(width) + 0.5) * label.shape[1] / width).astype(int)
+    return torch.from_numpy(label[rows][:, columns].astype(np.int64))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    overrides = [
+        *("TEST.VALIDATION_LOSS", True, "INPUT.MIN_SIZE_TEST", SIZE, "SOLVER.LR_SCHEDULER.MAX_ITER", 2),
+        *("TEST.EVAL_PERIOD", 0, "SOLVER.BEST_METRIC", f"{SET}/val_total_loss", "SOLVER.BEST_METRIC_MODE", "min"),
+        *("SOLVER.ACCUMULATION_STEPS", 1, "SOLVER.EMA.DECAY", 0.0, "MODEL.LOSS.DICE_WEIGHT", 0.5),
+    ]
+    with logging_as_before():
+        trainer = make_trainer(folder, overrides)
+        trainer.train()
+    return trainer, folder
+
+
+def test_it_is_the_mean_over_the_images_of_the_loss_by_hand(trained):
+    trainer, folder = trained
+    found, raw = metrics(folder)[-1], DatasetCatalog.get(SET)
+    model, losses = trainer.evaluated_model.eval(), []
+    for index, (sample,) in enumerate(build_test_loader(trainer.cfg, SET)):
+        logits = model([{"image": sample["image"]}])[0]["sem_seg"]
+        label = nearest(raw[index]["sem_seg"], *logits.shape[-2:])
+        losses.append(F.cross_entropy(logits[None], label[None], ignore_index=255).item())
+    assert sample["sem_seg"].shape != logits.shape[-2:]  # scores are taken at another size
+    assert found[f"{SET}/val_loss_sem_seg"] == pytest.approx(np.mean(losses), rel=1e-5)
+    names = {name for name in found if "/val_" in name}
+    assert names == {f"{SET}/val_{name}" for name in ("loss_sem_seg", "loss_dice", "total_loss")}
+    parts = found[f"{SET}/val_loss_sem_seg"] + found[f"{SET}/val_loss_dice"]
+    assert found[f"{SET}/val_total_loss"] == pytest.approx(parts, rel=1e-9)
+
+
+def test_the_best_checkpoint_can_go_by_it(trained):
+    best = torch.load(trained[1] / "model_best.pth", weights_only=True)["best"]
+    assert best["metric"] == f"{SET}/val_total_loss"
+    assert best["value"] == metrics(trained[1])[-1][f"{SET}/val_total_loss"]
+
+
+def test_it_leaves_no_trace(trained):
+    trainer = trained[0]
+    model = trainer.evaluated_model.train()
+    model.sem_seg_head.eval()  # each module keeps the mode that it is in
+    modes = [module.training for module in model.modules()]
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    before = get_random_state()
+    first = validation_losses(trainer.cfg, model)
+    assert validation_losses(trainer.cfg, model) == first
+    assert_equal(get_random_state(), before, place="random_state")
+    assert_equal(dict(model.state_dict()), weights, place="model")
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_a_model_without_such_losses_is_refused(trained):
+    with pytest.raises(ConfigError, match=r"no label_losses.*TEST\.VALIDATION_LOSS off\. Received: Linear"):
+        validation_losses(trained[0].cfg, nn.Linear(1, 1))
+
+
+class HardPixels(nn.Module):
+    """Learns from hard pixels only, a loss that processes otherwise divide by what they have together."""
+
+    loss = PixelCrossEntropy(255, hard_examples=HardExamples(0.5, 0.1))
+
+    def label_losses(self, inputs):
+        logits, labels = (torch.stack([sample[key] for sample in inputs]) for key in ("logits", "label"))
+        return {"loss_sem_seg": self.loss(logits, labels)}
+
+
+class Images(list):
+    """Batches of one image each."""
+
+    skipped = ()
+
+
+def test_processes_with_unequally_many_images_find_the_mean_over_all_of_them(monkeypatch):
+    random = torch.Generator().manual_seed(0)
+    batches = [
+        [{"logits": torch.randn(3, 4, 4, generator=random), "label": torch.randint(3, (4, 4), generator=random)}]
+        for _ in range(3)
+    ]
+    whole = mean_losses(HardPixels(), Images(batches))
+    monkeypatch.setattr(comm.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(comm.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm.dist, "get_rank", lambda: 0)
+    # One that talks in the middle would wait for ever: the other may have no image left.
+    monkeypatch.setattr(comm.dist, "all_reduce", lambda values: pytest.fail("it talks to the other process"))
+    shares = []
+    monkeypatch.setattr(comm, "all_gather", lambda share: shares.append(share) or shares)
+    mean_losses(HardPixels(), Images(batches[:1]))
+    assert mean_losses(HardPixels(), Images(batches[1:])) == pytest.approx(whole, rel=1e-6)
+    assert [images for images, _ in shares] == [1, 2]
+    assert mean_losses(HardPixels(), Images()) == pytest.approx(whole, rel=1e-6)  # a third one, without an image
+    assert comm.get_world_size() == 2

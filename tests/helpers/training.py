@@ -1,0 +1,119 @@
+"""A model small enough to be computed by hand, and batches that depend on nothing but their number."""
+
+import logging
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from dl_lib.checkpoint import Checkpointer
+from dl_lib.engine.hooks import Hook, LRSchedule, PeriodicCheckpoint
+from dl_lib.engine.training.train_step import GradientClip
+from dl_lib.engine.training.trainer import Trainer
+from dl_lib.solver import scheduled_factor
+
+DIMENSIONS = 3
+
+
+class LeastSquares(nn.Module):
+    """Mean squared error of a linear map and an offset; takes what the routed networks take."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(DIMENSIONS, dtype=torch.float64))
+        self.offset = nn.Parameter(torch.zeros((), dtype=torch.float64))
+        self.step_rates = []
+
+    def forward(self, batched_inputs, step_rate=0.0):
+        self.step_rates.append(step_rate)
+        x = torch.stack([sample["x"] for sample in batched_inputs])
+        y = torch.stack([sample["y"] for sample in batched_inputs])
+        error = x @ self.weight + self.offset - y
+        return {"loss_square": error.square().mean()}, {"expt_flops": 2000.0 + error.detach().mean() * 0}
+
+
+def make_batch(number, *, size=4):
+    generator = torch.Generator().manual_seed(number)
+    x = torch.randn(size, DIMENSIONS, generator=generator, dtype=torch.float64)
+    y = x.sum(1) + 0.5 + 0.1 * torch.randn(size, generator=generator, dtype=torch.float64)
+    return [{"x": row, "y": value} for row, value in zip(x, y, strict=True)]
+
+
+def batches_from(start):
+    """The endless batches from a number on."""
+    while True:
+        yield make_batch(start)
+        start += 1
+
+
+def always(batch):
+    while True:
+        yield batch
+
+
+class At(Hook):
+    """Does something when so many steps are done."""
+
+    def __init__(self, iteration, action):
+        self.iteration = iteration
+        self.action = action
+
+    def after_step(self, trainer):
+        if trainer.iteration == self.iteration:
+            self.action(trainer)
+
+
+def plain_trainer(*, max_iter, loader=None, lr=0.1, model=None, hooks=(), **settings):
+    model = LeastSquares() if model is None else model
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    return Trainer(
+        model, batches_from(0) if loader is None else loader, optimizer, max_iter=max_iter, hooks=hooks, **settings
+    )
+
+
+def resumable_trainer(folder, *, max_iter, hooks=(), period=0):
+    """SGD with momentum, warm-up and polynomial decay, saving to a folder; goes on where the folder's run was."""
+    model = LeastSquares()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+
+    def factor(iteration):
+        return scheduled_factor(
+            iteration, shape=lambda progress: (1 - progress) ** 0.9, max_iter=max_iter, warmup_iters=4, warmup_start=0.1
+        )
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    trainer = Trainer(model, (), optimizer, max_iter=max_iter, clip=GradientClip(1.0))
+    checkpointer = Checkpointer(model, str(folder), trainer=trainer, optimizer=optimizer, scheduler=scheduler)
+    trainer.hooks = [LRSchedule(scheduler), PeriodicCheckpoint(checkpointer, period=period), *hooks]
+    checkpointer.resume_or_load("", resume=True)
+    trainer.loader = batches_from(trainer.iteration)
+    return trainer
+
+
+@contextmanager
+def listening_to(module):
+    """What the logger of a module of the engine says meanwhile."""
+    messages = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger = logging.getLogger(f"dl_lib.engine.{module}")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield messages
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@contextmanager
+def logging_as_before():
+    """Takes back what setting up the logger does, which later tests would find otherwise."""
+    loggers = [logging.getLogger(name) for name in ("dl_lib", "fvcore")]
+    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, handlers, level, propagate in before:
+        for handler in set(logger.handlers) - set(handlers):
+            handler.close()
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate

@@ -1,0 +1,80 @@
+"""Folded batch norms: the same outputs from fewer operations."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torchvision.ops import FrozenBatchNorm2d
+
+from dl_lib.modeling.dynamic.lattice import Node
+from dl_lib.inference.folding import fold_batch_norms
+from tests.helpers.published import batch_of, build
+
+NODE = Node(2, 1)  # 32 channels at stride 8
+
+
+def model_with_statistics(*overrides):
+    """A tiny model in double precision whose norms are far from the identity; some of its cells are closed."""
+    torch.manual_seed(0)
+    model = build("tiny", device="cpu", overrides=["MODEL.GATE.GATE_INIT_BIAS", 0.2, *overrides]).double().eval()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm | FrozenBatchNorm2d | nn.GroupNorm):
+            values = module.state_dict()
+            for name in values.keys() - {"num_batches_tracked"}:
+                mean = 0.0 if name.endswith(("bias", "mean")) else 1.0
+                values[name].uniform_(mean - 0.4, mean + 0.4)
+    return model
+
+
+def norms_of(model):
+    return [m for m in model.modules() if isinstance(m, _BatchNorm | FrozenBatchNorm2d)]
+
+
+def outputs_of(model, images):
+    with torch.inference_mode():
+        return model(images)
+
+
+@pytest.mark.parametrize("norm", ["BN", "SyncBN", "FrozenBN"])
+@pytest.mark.parametrize("cell_type", ["sep_conv_3x3", "MBConv_3x3"])
+def test_equal_outputs_and_routes_without_norms(norm, cell_type):
+    model = model_with_statistics(
+        *("MODEL.BACKBONE.NORM", norm, "MODEL.SEM_SEG_HEAD.NORM", norm),
+        *("MODEL.BACKBONE.CELL_TYPE", [cell_type, "skip_connect"]),
+    )
+    num_norms, images = len(norms_of(model)), batch_of(1)
+    (expected,) = outputs_of(model, images)
+    folded = fold_batch_norms(model)
+    (output,) = outputs_of(folded, images)
+    torch.testing.assert_close(output["sem_seg"], expected["sem_seg"], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(output["gates"], expected["gates"], rtol=1e-9, atol=1e-9)
+    assert 0 < (output["gates"] == 0).sum() < len(output["gates"]), "the case should have open and closed gates"
+    assert num_norms == len(norms_of(model)) > 0
+    assert norms_of(folded) == []
+    assert not folded.training
+
+
+def test_costs_are_those_of_what_is_left():
+    model = model_with_statistics()
+    before = model.costs.table(128, 256)
+    folded = fold_batch_norms(model)
+    after = folded.costs.table(128, 256)
+    positions, channels = (128 // NODE.stride) * (256 // NODE.stride), model.backbone.channels(NODE)
+    assert before.operations[NODE] - after.operations[NODE] == 2 * (2 * channels) * positions  # two norms
+    assert before.gates[NODE] - after.gates[NODE] == 2 * (channels // 2) * positions
+    for execution_is_sparse in (True, False):
+        folded.backbone.sparse = execution_is_sparse
+        flops = outputs_of(folded, batch_of(0))[0]["flops"]
+        assert (flops["executed_flops"] == flops["real_flops_complete"]) == execution_is_sparse
+
+
+def test_group_norms_stay():
+    model = model_with_statistics("MODEL.BACKBONE.NORM", "GN", "MODEL.SEM_SEG_HEAD.NORM", "GN")
+    images = batch_of(1)
+    folded = fold_batch_norms(model)
+    assert outputs_of(folded, images)[0]["sem_seg"].equal(outputs_of(model, images)[0]["sem_seg"])
+
+
+def test_memory_order_is_kept():
+    folded = fold_batch_norms(model_with_statistics("MODEL.CHANNELS_LAST", True).to(memory_format=torch.channels_last))
+    assert folded.backbone.stem.conv1.conv.weight.is_contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,136 @@
+"""What the environments of launchers say, and what a command may ask for beside it."""
+
+import pytest
+
+from dl_lib.launch import LaunchError, ProcessRequest, launched_place, resolve_world_size
+from dl_lib.launch import slurm as slurm_module
+from dl_lib.launch.process_info import Place
+
+TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "gpu1", "MASTER_PORT": "29500"}
+SRUN = {
+    "SLURM_PROCID": "5",
+    "SLURM_LOCALID": "1",
+    "SLURM_JOB_ID": "1234567",
+    "SLURM_STEP_ID": "0",
+    "SLURM_NTASKS": "8",
+    "SLURM_STEP_NUM_TASKS": "8",
+    "SLURM_STEP_NODELIST": "gpu[03-04]",
+}
+PORT = 15000 + 31 * 1234567 % 15000
+ALONE = ProcessRequest()
+
+
+def without(environment, *names):
+    return {name: value for name, value in environment.items() if name not in names}
+
+
+def test_torchrun():
+    expected = Place("torchrun", rank=5, world_size=8, local_rank=1, meeting_point="env://")
+    assert launched_place(ALONE, TORCHRUN) == expected
+    assert launched_place(ALONE, {**SRUN, **TORCHRUN, "RANK": "5"}) == expected  # it is srun that starts torchrun
+    assert launched_place(ALONE, {"MASTER_ADDR": "gpu1", "MASTER_PORT": "29500"}) is None
+
+
+def test_workers_of_torchrun_do_not_meet_those_of_an_earlier_attempt():
+    elastic = {
+        **TORCHRUN,
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": "2",
+        "TORCHELASTIC_MAX_RESTARTS": "3",
+        "GROUP_WORLD_SIZE": "1",
+    }
+    place = launched_place(ALONE, elastic)
+    assert (place.meeting_point, place.is_hosted, place.attempt) == ("tcp://gpu1:29500", True, "2")
+    assert launched_place(ALONE, {**elastic, "MASTER_ADDR": "fe80::1"}).meeting_point == "tcp://[fe80::1]:29500"
+    several = {**elastic, "GROUP_WORLD_SIZE": "2"}
+    with pytest.raises(LaunchError, match=r"TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1.*Received: 2 machines"):
+        launched_place(ALONE, several)
+    assert launched_place(ALONE, {**several, "TORCHELASTIC_MAX_RESTARTS": "0"}).attempt == "2"
+    fresh = launched_place(ALONE, {**several, "TORCHELASTIC_USE_AGENT_STORE": "False"})
+    assert (fresh.meeting_point, fresh.is_hosted) == ("env://", False)
+
+
+def test_srun():
+    expected = Place("srun", rank=5, world_size=8, local_rank=1, meeting_point=f"tcp://gpu03:{PORT}")
+    assert launched_place(ALONE, SRUN) == expected
+    assert launched_place(ALONE, without(SRUN, "SLURM_STEP_NUM_TASKS")) == expected
+    named = launched_place(ALONE, {**SRUN, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4242"})
+    assert named.meeting_point == "tcp://10.0.0.1:4242"
+    other_step = launched_place(ALONE, {**SRUN, "SLURM_STEP_ID": "1"})
+    assert other_step.meeting_point != expected.meeting_point
+
+
+@pytest.mark.parametrize(
+    ("nodelist", "host"),
+    [
+        ("login1", "login1"),
+        ("gpu3,gpu7", "gpu3"),
+        ("gpu[03-05,9],login1", "gpu03"),
+        ("r[1-2]n[07,09]", "r1n07"),
+        ("gpu[2,4]-ib", "gpu2-ib"),
+        ("a-b[10]", "a-b10"),
+    ],
+)
+def test_the_first_host(nodelist, host):
+    place = launched_place(ALONE, {**SRUN, "SLURM_STEP_NODELIST": nodelist})
+    assert place.meeting_point.startswith(f"tcp://{host}:")
+
+
+def test_a_batch_script_and_a_shell_are_no_steps(monkeypatch):
+    batch = without(SRUN, "SLURM_STEP_ID", "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS")
+    assert launched_place(ALONE, batch) is None
+    assert launched_place(ALONE, {**SRUN, "SLURM_STEP_NUM_TASKS": "1"}) is None
+    assert launched_place(ALONE, {**SRUN, "SLURM_STEP_ID": str(0xFFFFFFFA)}) is None  # salloc's interactive step
+    shell = {**SRUN, "SLURM_PTY_PORT": "40000"}
+    for has_terminal in (True, False):
+        monkeypatch.setattr(slurm_module, "_has_terminal", lambda answer=has_terminal: answer)
+        assert (launched_place(ALONE, shell) is None) == has_terminal
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        (without(TORCHRUN, "LOCAL_RANK", "MASTER_PORT"), "LOCAL_RANK, MASTER_PORT are not set.*Received: RANK='5'"),
+        ({**TORCHRUN, "RANK": "8"}, "Received: rank=8, world_size=8, from torchrun"),
+        ({**TORCHRUN, "WORLD_SIZE": "two"}, "Received: WORLD_SIZE='two'"),
+        ({**SRUN, "SLURM_PROCID": "-1"}, "Received: SLURM_PROCID='-1'"),
+        ({**SRUN, "SLURM_STEP_NODELIST": "[1]"[:1]}, "Received: SLURM_STEP_NODELIST='\\['"),
+    ],
+)
+def test_environments_that_make_no_sense(environment, message):
+    with pytest.raises(LaunchError, match=message):
+        launched_place(ALONE, environment)
+
+
+def test_how_many_processes():
+    assert resolve_world_size(ALONE, {}) == 1
+    assert resolve_world_size(ProcessRequest(4), {}) == 4
+    assert resolve_world_size(ProcessRequest(4, num_machines=2, dist_url="tcp://a:1"), {}) == 8
+    assert resolve_world_size(ALONE, TORCHRUN) == resolve_world_size(ALONE, SRUN) == 8
+    assert resolve_world_size(ProcessRequest(8), TORCHRUN) == 8
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ProcessRequest(4),
+        ProcessRequest(num_machines=2, dist_url="tcp://a:1"),
+        ProcessRequest(8, dist_url="tcp://a:1"),
+    ],
+)
+def test_a_request_that_contradicts_the_launcher_is_refused(request_):
+    with pytest.raises(LaunchError, match=r"torchrun has started this process as one of 8, and that counts.*Received:"):
+        launched_place(request_, TORCHRUN)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_machines": 2}, "tcp://.*Received: dist_url='auto', num_machines=2"),
+        ({"num_machines": 2, "machine_rank": 2}, "Received: machine_rank=2, num_machines=2"),
+        ({"num_processes": 0}, "Received: num_processes=0"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(settings, message):
+    with pytest.raises(LaunchError, match=message):
+        ProcessRequest(**settings)
