@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from dl_lib.config import CfgNode, ConfigError, apply_overrides, get_cfg
+from dl_lib.inference.folding import fold_batch_norms
 from dl_lib.modeling import DynamicNet4Seg, build_model
 from dl_lib.modeling.dynamic.lattice import Lattice, Node
-from dl_lib.inference.folding import fold_batch_norms
 from dl_lib.solver import build_lr_scheduler, build_optimizer
 
 __all__ = ["Case", "EvaluationCase", "Settings", "TrainingCase", "all_cases", "half_of_the_cells", "set_gates"]

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from dl_lib.benchmark.cases import Case, Run, Settings
-from dl_lib.launch.parent import end_with_parent
+from dl_lib.launch.parent import exit_with_parent
 from dl_lib.utils.progress import progress_bar
 
 __all__ = ["MATMUL_SIDE", "Measurement", "Memory", "Results", "Timing", "measure", "measure_memory", "take_turns"]
@@ -146,7 +146,7 @@ def _now(uses_gpu: bool) -> float:
 def measure_memory(case: Case, settings: Settings) -> Memory:
     """Runs a case twice in a fresh process: a second training step finds the optimizer's momentum in place."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent) as pool:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=exit_with_parent) as pool:
         return pool.submit(_own_memory, case, settings).result()
 
 

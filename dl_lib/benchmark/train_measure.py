@@ -16,7 +16,7 @@ from dl_lib.benchmark.cases import Settings, TrainingCase
 from dl_lib.benchmark.measure import WARM_UP_ROUNDS, Memory, Timing, measure_memory, take_turns
 from dl_lib.config import CfgNode
 from dl_lib.engine import DefaultTrainer
-from dl_lib.engine.hooks import Hook, PeriodicCheckpoint
+from dl_lib.engine.hooks import Hook, PeriodicCheckpointer
 from dl_lib.engine.training.trainer import Trainer
 from dl_lib.launch.launch import launch
 from dl_lib.launch.request import ProcessRequest
@@ -95,7 +95,7 @@ class _UnsavedTrainer(DefaultTrainer):
     """Saves nothing."""
 
     def build_hooks(self) -> list[Hook]:
-        return [hook for hook in super().build_hooks() if not isinstance(hook, PeriodicCheckpoint)]
+        return [hook for hook in super().build_hooks() if not isinstance(hook, PeriodicCheckpointer)]
 
 
 class _OneBatchTrainer(_UnsavedTrainer):

@@ -15,8 +15,8 @@ import torch
 from dl_lib.benchmark.report import markdown_table
 from dl_lib.config import CfgNode, ConfigError
 from dl_lib.modeling import build_model
+from dl_lib.modeling.costs.meta_copy import meta_copy
 from dl_lib.modeling.meta_arch.base import SegmentationModel
-from dl_lib.modeling.costs.meta_copy import on_meta
 from dl_lib.utils.files import RESULTS_NAME
 
 __all__ = ["ZooEntry", "format_zoo", "measure_entry", "read_scores"]
@@ -59,7 +59,7 @@ def measure_entry(
     model = build_model(cfg).eval()
     assert isinstance(model, SegmentationModel)
     with torch.no_grad():
-        output = on_meta(model).run(torch.empty(1, 3, *size, device="meta"), step_rate=0.0)
+        output = meta_copy(model).run(torch.empty(1, 3, *size, device="meta"), step_rate=0.0)
     return ZooEntry(
         name,
         parameters=sum(parameter.numel() for parameter in model.parameters()),

@@ -1,9 +1,9 @@
 from dl_lib.checkpoint.checkpointer import Checkpointer
 from dl_lib.checkpoint.conversion.convert_file import Conversion, convert_file
+from dl_lib.checkpoint.conversion.released import is_released
 from dl_lib.checkpoint.errors import CheckpointError, NoSpaceError
 from dl_lib.checkpoint.folder import BEST, FINAL, numbered
 from dl_lib.checkpoint.matching import CheckpointMismatchError, Mismatch
-from dl_lib.checkpoint.conversion.released import is_released
 
 __all__ = [
     "BEST",

@@ -10,12 +10,12 @@ from typing import Any
 from fvcore.common.checkpoint import Checkpointer as FvcoreCheckpointer
 from torch import nn
 
+from dl_lib.checkpoint.conversion.released import is_released
 from dl_lib.checkpoint.errors import CheckpointError
 from dl_lib.checkpoint.files import make_path_manager, read_checkpoint, save_checkpoint
 from dl_lib.checkpoint.folder import SUFFIX, RunFolder
-from dl_lib.checkpoint.newest import find_newest, read_if_sound
-from dl_lib.checkpoint.conversion.released import is_released
-from dl_lib.checkpoint.resume_check import ContradictionError, changes, contradictions
+from dl_lib.checkpoint.newest import find_newest, read_if_valid
+from dl_lib.checkpoint.resume_check import ResumeConflictError, changes, resume_conflicts
 from dl_lib.checkpoint.retention import prune, remove_leftovers
 from dl_lib.checkpoint.space import writing_error
 from dl_lib.checkpoint.weights import load_weights
@@ -96,8 +96,8 @@ class Checkpointer(FvcoreCheckpointer):
         path: str | os.PathLike[str],
         checkpointables: Sequence[str] | None = None,
         *,
-        may_lack: Sequence[str] = (),
-        may_also_hold: Sequence[str] = (),
+        allow_missing_keys: Sequence[str] = (),
+        allow_unexpected_keys: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Loads all of the model, and checkpointables; on an error by name or shape the model stays as it was.
 
@@ -105,8 +105,8 @@ class Checkpointer(FvcoreCheckpointer):
             path: a file or http(s) address; "" loads nothing.
             checkpointables: names of those to load, which the file must hold. None means all that the file holds
                 (none of a file of the published code: its optimizer numbers its parameters differently).
-            may_lack: parts of the model that need not come from the file, see `load_weights`. The log lists them.
-            may_also_hold: parts of the file that the model need not have a place for, see there. The log lists them.
+            allow_missing_keys: parts of the model that need not come from the file, see `load_weights`.
+            allow_unexpected_keys: parts of the file that the model need not have a place for, see there.
 
         Returns:
             What else the file holds.
@@ -120,33 +120,41 @@ class Checkpointer(FvcoreCheckpointer):
             return {}
         path = os.fspath(path)
         content = self._load_file(self._fetch(path))
-        return self._take_over(content, checkpointables, path=path, may_lack=may_lack, may_also_hold=may_also_hold)
+        return self._take_over(
+            content,
+            checkpointables,
+            path=path,
+            allow_missing_keys=allow_missing_keys,
+            allow_unexpected_keys=allow_unexpected_keys,
+        )
 
     def resume_or_load(
         self,
         path: str,
         *,
         resume: bool = True,
-        may_lack: Sequence[str] = (),
-        may_also_hold: Sequence[str] = (),
+        allow_missing_keys: Sequence[str] = (),
+        allow_unexpected_keys: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Goes on from the run's newest sound checkpoint with all checkpointables, or loads the weights in `path`.
 
         Args:
             path: weights to start from where there is nothing to go on from, or `resume` is false; may be "".
             resume: go on where there is a checkpoint; it must then hold all of the model and all checkpointables.
-            may_lack: parts of the model that need not come from the file at `path`, see `load`.
-            may_also_hold: parts of the file at `path` that the model need not have a place for, see `load`.
+            allow_missing_keys: parts of the model that need not come from the file at `path`, see `load`.
+            allow_unexpected_keys: parts of the file at `path` that the model need not have a place for, see `load`.
 
         Raises:
-            ContradictionError: if the checkpoint is of another network than the configuration's.
+            ResumeConflictError: if the checkpoint is of another network than the configuration's.
             CheckpointError: as `load` and `find_newest` do.
         """
         if resume and self.has_checkpoint():
             newest = find_newest(self._folder)
             self._compare(newest.content.pop("config", {}), path=newest.path)
             return self._take_over(newest.content, list(self.checkpointables), path=newest.path)
-        return self.load(path, checkpointables=[], may_lack=may_lack, may_also_hold=may_also_hold)
+        return self.load(
+            path, checkpointables=[], allow_missing_keys=allow_missing_keys, allow_unexpected_keys=allow_unexpected_keys
+        )
 
     def has_checkpoint(self) -> bool:
         """Whether `save_dir` holds a run to go on from; whether its checkpoints are sound is not looked at."""
@@ -168,10 +176,10 @@ class Checkpointer(FvcoreCheckpointer):
         """What this run saved under a name; empty if it did not, or if the file is not sound (with a warning)."""
         if not self.save_dir or f"{name}{SUFFIX}" not in self._folder.own():
             return {}
-        found = read_if_sound(self._folder.place(f"{name}{SUFFIX}"))
+        found = read_if_valid(self._folder.place(f"{name}{SUFFIX}"))
         return found.content if found else {}
 
-    def set_aside_earlier_run(self) -> str:
+    def archive_earlier_run(self) -> str:
         """Makes the folder a new run's: checkpoints in it stay, but none of them is this run's any more.
 
         Returns:
@@ -180,7 +188,7 @@ class Checkpointer(FvcoreCheckpointer):
         if not self.save_dir:
             return ""
         earlier = self._folder.presumed_last()
-        self._folder.set_aside()
+        self._folder.archive()
         return self._folder.place(earlier) if earlier else ""
 
     @property
@@ -197,8 +205,8 @@ class Checkpointer(FvcoreCheckpointer):
 
     def _compare(self, saved: Mapping[str, Any], *, path: str) -> None:
         """Refuses a configuration that contradicts the saved one, and warns of what else is new."""
-        if against := contradictions(saved, self.config):
-            raise ContradictionError(against, path=path)
+        if against := resume_conflicts(saved, self.config):
+            raise ResumeConflictError(against, path=path)
         for difference in changes(saved, self.config):
             self.logger.warning("%s: %r applies", difference, difference.present)
 
@@ -211,13 +219,19 @@ class Checkpointer(FvcoreCheckpointer):
         checkpointables: Sequence[str] | None,
         *,
         path: str,
-        may_lack: Sequence[str] = (),
-        may_also_hold: Sequence[str] = (),
+        allow_missing_keys: Sequence[str] = (),
+        allow_unexpected_keys: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Loads what was read; returns the rest of it."""
         self.logger.info("Loading %s", path)
         names = self._choose(content, checkpointables, path=path)
-        load_weights(self.model, content.pop("model"), path=path, may_lack=may_lack, may_also_hold=may_also_hold)
+        load_weights(
+            self.model,
+            content.pop("model"),
+            path=path,
+            allow_missing_keys=allow_missing_keys,
+            allow_unexpected_keys=allow_unexpected_keys,
+        )
         for name in names:
             try:
                 self.checkpointables[name].load_state_dict(content.pop(name))

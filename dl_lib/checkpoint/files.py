@@ -18,7 +18,7 @@ from torch import Tensor
 from dl_lib.checkpoint.checksums import HashingFile, checksum_path, verify_checksum, write_checksum
 from dl_lib.checkpoint.errors import CheckpointError, UnreadableCheckpointError
 from dl_lib.checkpoint.space import check_space, required_bytes, writing_error
-from dl_lib.utils.files import flush_to_disk, open_atomically, remove_lastingly
+from dl_lib.utils.files import flush_to_disk, open_atomically, remove_durably
 
 __all__ = ["make_path_manager", "read_checkpoint", "save_checkpoint"]
 
@@ -90,7 +90,7 @@ def save_checkpoint(content: Mapping[str, Any], path: str | os.PathLike[str]) ->
             _serialise(content, hashing)
             flush_to_disk(file)
             _refuse_unsafe(file.name, keys=content)
-            remove_lastingly(checksum_path(path))
+            remove_durably(checksum_path(path))
         write_checksum(path, hashing.hexdigest())
     except OSError as error:
         raise writing_error(error, path=path, needed_bytes=needed_bytes) from error

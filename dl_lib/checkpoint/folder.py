@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dl_lib.checkpoint.checksums import CHECKSUM_SUFFIX
 from dl_lib.checkpoint.errors import UnreadableCheckpointError
-from dl_lib.utils.files import LAST_CHECKPOINT_NAME, PARTIAL_SUFFIX, remove_lastingly, write_atomically
+from dl_lib.utils.files import LAST_CHECKPOINT_NAME, PARTIAL_SUFFIX, remove_durably, write_atomically
 
 __all__ = ["BEST", "FINAL", "SUFFIX", "RunFolder", "numbered"]
 
@@ -69,12 +69,12 @@ class RunFolder:
         """Name of the newest of `own`, as far as names tell; "" if there is none."""
         return self.tagged() or max(self.own() - {BEST + SUFFIX}, default="")
 
-    def set_aside(self) -> None:
+    def archive(self) -> None:
         """What is here belongs to an earlier run from now on."""
         names = sorted(name for name in self._listing() if _OWN.fullmatch(name))
         if names:
             write_atomically(self.place(EARLIER_NAME), "".join(f"{name}\n" for name in names))
-        remove_lastingly(self.place(LAST_CHECKPOINT_NAME))
+        remove_durably(self.place(LAST_CHECKPOINT_NAME))
 
     def adopt(self, file_name: str) -> None:
         """A file that was just written is this run's, whoever wrote the one before it."""

@@ -106,7 +106,7 @@ def _hints(mismatch: Mismatch, *, spare: str, new: str) -> Iterable[str]:
     if in_model and not in_file:
         yield (
             "the file has no gates, the model has: MODEL.GATE.GATE_ON is False for such a file, "
-            "or MODEL.WEIGHTS_MAY_LACK=[gate] lets them start from the initialisation"
+            "or MODEL.ALLOW_MISSING_KEYS=[gate] lets them start from the initialisation"
         )
     if in_file and not in_model:
         yield "the file has gates, the model has none: MODEL.GATE.GATE_ON is True for such a file"
@@ -114,12 +114,12 @@ def _hints(mismatch: Mismatch, *, spare: str, new: str) -> Iterable[str]:
     if classes:
         yield (
             f"the file predicts {classes[0][0]} classes, the model {classes[1][0]}: MODEL.SEM_SEG_HEAD.NUM_CLASSES, "
-            "or MODEL.WEIGHTS_MAY_LACK=[predictor] lets the predictor start from the initialisation"
+            "or MODEL.ALLOW_MISSING_KEYS=[predictor] lets the predictor start from the initialisation"
         )
     if spare and not more and not in_file:
-        yield f"what only the file has is left out where MODEL.WEIGHTS_MAY_ALSO_HOLD names it, such as {spare}"
+        yield f"what only the file has is left out where MODEL.ALLOW_UNEXPECTED_KEYS names it, such as {spare}"
     if new and not fewer and not in_model:
-        yield f"what only the model has keeps its initialisation where MODEL.WEIGHTS_MAY_LACK names it, such as {new}"
+        yield f"what only the model has keeps its initialisation where MODEL.ALLOW_MISSING_KEYS names it, such as {new}"
 
 
 def _suggestion(keys: Sequence[str], *, of: Iterable[str]) -> str:

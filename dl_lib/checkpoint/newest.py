@@ -13,13 +13,13 @@ from dl_lib.checkpoint.files import read_checkpoint
 from dl_lib.checkpoint.folder import FINAL, SUFFIX, RunFolder
 from dl_lib.utils.files import LAST_CHECKPOINT_NAME
 
-__all__ = ["Found", "find_newest", "read_if_sound"]
+__all__ = ["FoundCheckpoint", "find_newest", "read_if_valid"]
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundCheckpoint:
     """A checkpoint that was read.
 
     Attributes:
@@ -31,7 +31,7 @@ class Found:
     content: dict[str, Any]
 
 
-def find_newest(folder: RunFolder) -> Found:
+def find_newest(folder: RunFolder) -> FoundCheckpoint:
     """Reads the newest checkpoint that is sound, and warns of each one that is passed over.
 
     The one that `last_checkpoint` names comes first: it is the newest whose save was finished, or a person chose it.
@@ -53,14 +53,14 @@ def find_newest(folder: RunFolder) -> Found:
     return found
 
 
-def read_if_sound(path: str) -> Found | None:
+def read_if_valid(path: str) -> FoundCheckpoint | None:
     """Reads a checkpoint; None, and a warning with the reason, if it is not sound.
 
     Raises:
         UnreadableCheckpointError: if the system refuses to read it.
     """
     try:
-        return Found(path, read_checkpoint(path))
+        return FoundCheckpoint(path, read_checkpoint(path))
     except UnreadableCheckpointError:
         raise
     except CheckpointError as error:
@@ -68,7 +68,7 @@ def read_if_sound(path: str) -> Found | None:
         return None
 
 
-def _iteration(end: Found) -> float:
+def _iteration(end: FoundCheckpoint) -> float:
     """How far a run was at its end, if that is known."""
     iteration = end.content.get("iteration")
     return iteration if isinstance(iteration, int) else math.inf
@@ -81,7 +81,7 @@ class _Search:
         self.passed_over: list[str] = []
         self._folder = folder
 
-    def tagged(self) -> Found | None:
+    def tagged(self) -> FoundCheckpoint | None:
         """The one that is called the last."""
         name = self._folder.tagged()
         if name is None:
@@ -92,7 +92,7 @@ class _Search:
             return None
         return self._read(name)
 
-    def by_iteration(self) -> Found | None:
+    def by_iteration(self) -> FoundCheckpoint | None:
         """The newest of the run's own."""
         end = self._read(FINAL + SUFFIX) if FINAL + SUFFIX in self._folder.own() else None
         reached = -1 if end is None else _iteration(end)
@@ -103,10 +103,10 @@ class _Search:
                 return found
         return end
 
-    def _read(self, name: str) -> Found | None:
+    def _read(self, name: str) -> FoundCheckpoint | None:
         if name in self.passed_over:
             return None
-        found = read_if_sound(self._folder.place(name))
+        found = read_if_valid(self._folder.place(name))
         if found is None:
             self.passed_over.append(name)
         return found

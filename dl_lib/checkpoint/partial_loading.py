@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from dl_lib.checkpoint.listing import Shapes, listed_keys, listed_shapes
 from dl_lib.checkpoint.matching import Mismatch
 
-__all__ = ["LeftOut", "describe_left_out", "leave_out"]
+__all__ = ["AllowedMismatch", "describe_allowed_mismatch", "split_mismatch"]
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class AllowedMismatch:
     """What is not taken over, and need not be.
 
     Attributes:
@@ -31,30 +31,30 @@ class LeftOut:
     spare: Mapping[str, tuple[str, ...]]
 
 
-def leave_out(
+def split_mismatch(
     mismatch: Mismatch,
     *,
-    may_lack: Iterable[str],
-    may_also_hold: Iterable[str],
+    allow_missing_keys: Iterable[str],
+    allow_unexpected_keys: Iterable[str],
     original_names: Mapping[str, str],
-) -> tuple[Mismatch, LeftOut]:
+) -> tuple[Mismatch, AllowedMismatch]:
     """Divides what does not fit into what stays wrong and what is left out.
 
     Args:
         mismatch: all that does not fit.
-        may_lack: parts of the model that need not come from the file: it has them not, or in another shape.
-        may_also_hold: parts of the file, by its own names, that the model need not have a place for.
+        allow_missing_keys: parts of the model that need not come from the file: it has them not, or in another shape.
+        allow_unexpected_keys: parts of the file, by its own names, that the model need not have a place for.
         original_names: the file's own names of keys that were translated.
     """
     names = original_names
-    left = LeftOut(
-        missing=_by_part(mismatch.missing, parts=may_lack),
+    left = AllowedMismatch(
+        missing=_by_part(mismatch.missing, parts=allow_missing_keys),
         shapes={
             part: {key: mismatch.shapes[key] for key in keys}
-            for part, keys in _by_part(mismatch.shapes, parts=may_lack).items()
+            for part, keys in _by_part(mismatch.shapes, parts=allow_missing_keys).items()
         },
         spare=_by_part(
-            (*(names.get(key, key) for key in mismatch.unexpected), *mismatch.untranslated), parts=may_also_hold
+            (*(names.get(key, key) for key in mismatch.unexpected), *mismatch.untranslated), parts=allow_unexpected_keys
         ),
     )
     model_side = {key for by_part in (left.missing, left.shapes) for keys in by_part.values() for key in keys}
@@ -69,7 +69,9 @@ def leave_out(
     return wrong, left
 
 
-def describe_left_out(left: LeftOut, *, model_keys: Iterable[str], file_keys: Iterable[str]) -> list[str]:
+def describe_allowed_mismatch(
+    left: AllowedMismatch, *, model_keys: Iterable[str], file_keys: Iterable[str]
+) -> list[str]:
     """Texts for the log, one for each part and reason.
 
     Args:

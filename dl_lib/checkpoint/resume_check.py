@@ -8,7 +8,7 @@ from typing import Any
 
 from dl_lib.checkpoint.errors import CheckpointError
 
-__all__ = ["ContradictionError", "Difference", "changes", "contradictions"]
+__all__ = ["Difference", "ResumeConflictError", "changes", "resume_conflicts"]
 
 # What shapes the weights, what they mean, or the state of the optimizer; a new key of MODEL counts as such.
 BINDING = ("MODEL.", "INPUT.FORMAT", "SOLVER.OPTIMIZER.NAME")
@@ -39,7 +39,7 @@ class Difference:
         return f"{self.key} was {self.saved!r} in the checkpoint and is {self.present!r} now"
 
 
-class ContradictionError(CheckpointError):
+class ResumeConflictError(CheckpointError):
     """A checkpoint of another network, or of other classes; `differences` holds all of them."""
 
     def __init__(self, differences: Sequence[Difference], *, path: str) -> None:
@@ -52,7 +52,7 @@ class ContradictionError(CheckpointError):
         )
 
 
-def contradictions(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[Difference]:
+def resume_conflicts(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[Difference]:
     """The keys that have to agree for a run to go on, and do not.
 
     A key that only one side has came or went with a version of the library, and is not compared.
@@ -65,7 +65,7 @@ def contradictions(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list
 
 
 def changes(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[Difference]:
-    """The keys that steer the training and changed, which a run may do; arguments as of `contradictions`."""
+    """The keys that steer the training and changed, which a run may do; arguments as of `resume_conflicts`."""
     steering = (*STEERING, *STEERING_IN_MODEL, *NORMS)
     return [
         difference

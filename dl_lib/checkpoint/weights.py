@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from dl_lib.checkpoint.conversion.classifiers import is_classifier, translate_classifier
-from dl_lib.checkpoint.errors import CheckpointError
-from dl_lib.checkpoint.partial_loading import describe_left_out, leave_out
-from dl_lib.checkpoint.matching import CheckpointMismatchError, find_mismatch
-from dl_lib.checkpoint.conversion.plain_convs import with_plain_convs
+from dl_lib.checkpoint.conversion.plain_convs import convert_plain_convs
 from dl_lib.checkpoint.conversion.released import Translation, is_released, translate_released
+from dl_lib.checkpoint.errors import CheckpointError
+from dl_lib.checkpoint.matching import CheckpointMismatchError, find_mismatch
+from dl_lib.checkpoint.partial_loading import describe_allowed_mismatch, split_mismatch
 
 __all__ = ["load_weights"]
 
@@ -25,8 +25,8 @@ def load_weights(
     weights: Mapping[str, Tensor],
     *,
     path: str,
-    may_lack: Sequence[str] = (),
-    may_also_hold: Sequence[str] = (),
+    allow_missing_keys: Sequence[str] = (),
+    allow_unexpected_keys: Sequence[str] = (),
 ) -> None:
     """Loads all of a model or, on an error, nothing; what is left out is listed in the log with its reason.
 
@@ -34,23 +34,28 @@ def load_weights(
         model: without a parallel wrapper.
         weights: by our names or by those of the published code.
         path: where the weights are from, for messages.
-        may_lack: parts of the model that the file need not hold, or may hold in another shape, by components of the
-            model's keys: "gate", "sem_seg_head.predictor". They stay as they are.
-        may_also_hold: parts of the file that the model need not have a place for, by components of the file's keys.
+        allow_missing_keys: parts of the model that the file need not hold, or holds in another shape, by components of
+            the model's keys: "gate", "sem_seg_head.predictor". They stay as they are.
+        allow_unexpected_keys: parts of the file that the model need not have a place for, by components of the keys.
 
     Raises:
         CheckpointMismatchError: if anything else differs by name or shape; lists what is left over on both sides.
         CheckpointError: if the weights are of the published dynamic network and the model is none.
     """
-    file = with_plain_convs(_in_our_names(weights, model=model, path=path), model=model)
+    file = convert_plain_convs(_in_our_names(weights, model=model, path=path), model=model)
     own = model.state_dict()
     found = dataclasses.replace(find_mismatch(file.weights, model=own), untranslated=file.untranslated)
-    wrong, left = leave_out(found, may_lack=may_lack, may_also_hold=may_also_hold, original_names=file.original_names)
+    wrong, left = split_mismatch(
+        found,
+        allow_missing_keys=allow_missing_keys,
+        allow_unexpected_keys=allow_unexpected_keys,
+        original_names=file.original_names,
+    )
     if wrong:
         raise CheckpointMismatchError(
             wrong, path=path, original_names=file.original_names, model_keys=own, file_keys=weights
         )
-    for text in describe_left_out(left, model_keys=own, file_keys=weights):
+    for text in describe_allowed_mismatch(left, model_keys=own, file_keys=weights):
         _log.info("%s: %s", path, text)
     fitting = {key: value for key, value in file.weights.items() if key in own and key not in found.shapes}
     model.load_state_dict({**own, **fitting}, strict=True)

@@ -8,24 +8,24 @@ import re
 
 __all__ = [
     "at_least_ten",
-    "list_of_numbers",
-    "list_of_sizes",
-    "list_of_words",
-    "not_negative",
-    "number_above_zero",
-    "positive",
-    "share",
+    "comma_separated",
+    "comma_separated_ints",
+    "comma_separated_sizes",
+    "non_negative_int",
+    "positive_float",
+    "positive_int",
+    "ratio",
 ]
 
 
-def positive(word: str) -> int:
+def positive_int(word: str) -> int:
     """A whole number from 1."""
     if not word.isdecimal() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1. Received: {word}")
     return int(word)
 
 
-def not_negative(word: str) -> int:
+def non_negative_int(word: str) -> int:
     """A whole number from 0."""
     if not word.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number from 0. Received: {word}")
@@ -39,7 +39,7 @@ def at_least_ten(word: str) -> int:
     return int(word)
 
 
-def number_above_zero(word: str) -> float:
+def positive_float(word: str) -> float:
     """A finite number above 0."""
     value = _number(word)
     if not 0 < value < math.inf:
@@ -47,7 +47,7 @@ def number_above_zero(word: str) -> float:
     return value
 
 
-def share(word: str) -> float:
+def ratio(word: str) -> float:
     """A number in [0, 1)."""
     value = _number(word)
     if not 0 <= value < 1:
@@ -55,22 +55,22 @@ def share(word: str) -> float:
     return value
 
 
-def list_of_words(text: str) -> list[str]:
+def comma_separated(text: str) -> list[str]:
     """What stands between commas."""
     return [word.strip() for word in text.split(",")]
 
 
-def list_of_numbers(text: str) -> list[int]:
+def comma_separated_ints(text: str) -> list[int]:
     """Whole numbers from 0."""
-    words = list_of_words(text)
+    words = comma_separated(text)
     if not all(word.isdecimal() for word in words):
         raise argparse.ArgumentTypeError(f"expected whole numbers from 0, such as 0,1,2. Received: {text}")
     return [int(word) for word in words]
 
 
-def list_of_sizes(text: str) -> list[tuple[int, int]]:
+def comma_separated_sizes(text: str) -> list[tuple[int, int]]:
     """(height, width) in pixels."""
-    matches = [re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", word) for word in list_of_words(text)]
+    matches = [re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", word) for word in comma_separated(text)]
     if not all(matches):
         raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH in pixels, such as 512x1024,64x128. Received: {text}")
     return [(int(match[1]), int(match[2])) for match in matches if match]

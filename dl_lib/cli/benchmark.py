@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dl_lib.benchmark.machine import TUNED_ALLOCATOR, describe_machine
+from dl_lib.cli.arg_types import comma_separated, comma_separated_sizes, positive_int
 from dl_lib.cli.benchmark_files import print_and_write
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.arg_types import list_of_sizes, list_of_words, positive
 from dl_lib.utils.names import nearest_names
 
 if TYPE_CHECKING:
@@ -65,13 +65,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--output", type=Path, default=Path("output", "benchmark"), metavar="DIR", help="(default: %(default)s)")
-    add("--repeats", type=positive, default=5, metavar="N", help="timed rounds (default: %(default)s)")
-    add("--threads", type=positive, metavar="N", help="CPU threads (default: torch's choice)")
+    add("--repeats", type=positive_int, default=5, metavar="N", help="timed rounds (default: %(default)s)")
+    add("--threads", type=positive_int, metavar="N", help="CPU threads (default: torch's choice)")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="(default: auto, a GPU where there is one)")
-    add("--cases", type=list_of_words, default=["*"], metavar="PATTERNS", help="only those that match (default: all)")
+    add("--cases", type=comma_separated, default=["*"], metavar="PATTERNS", help="only those that match (default: all)")
     add(
         "--sizes",
-        type=list_of_sizes,
+        type=comma_separated_sizes,
         default="512x1024,1024x2048",
         metavar="HxW,HxW",
         help="of the images to evaluate (default: %(default)s)",

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dl_lib.benchmark.machine import describe_machine
+from dl_lib.cli.arg_types import comma_separated_ints, comma_separated_sizes, positive_int
 from dl_lib.cli.benchmark_files import print_and_write
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.arg_types import list_of_numbers, list_of_sizes, positive
 
 __all__ = ["main"]
 
@@ -41,12 +41,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--output", type=Path, default=Path("output", "benchmark"), metavar="DIR", help="(default: %(default)s)")
-    add("--repeats", type=positive, default=5, metavar="N", help="timed rounds (default: %(default)s)")
-    add("--images", type=positive, default=12, metavar="N", help="pictures (default: %(default)s)")
-    add("--size", type=list_of_sizes, default="1024x2048", metavar="HxW", help="of them (default: %(default)s)")
+    add("--repeats", type=positive_int, default=5, metavar="N", help="timed rounds (default: %(default)s)")
+    add("--images", type=positive_int, default=12, metavar="N", help="pictures (default: %(default)s)")
+    add("--size", type=comma_separated_sizes, default="1024x2048", metavar="HxW", help="of them (default: %(default)s)")
     add(
         "--workers",
-        type=list_of_numbers,
+        type=comma_separated_ints,
         default="0,1,2",
         metavar="N,N",
         help="numbers of processes to load with (default: %(default)s)",

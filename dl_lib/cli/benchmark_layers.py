@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dl_lib.benchmark.machine import describe_machine
+from dl_lib.cli.arg_types import comma_separated, positive_int
 from dl_lib.cli.benchmark import restart_with_tuned_allocator
 from dl_lib.cli.benchmark_files import print_and_write
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.arg_types import list_of_words, positive
 
 __all__ = ["main"]
 
@@ -46,8 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--output", type=Path, default=Path("output", "benchmark"), metavar="DIR", help="(default: %(default)s)")
-    add("--repeats", type=positive, default=9, metavar="N", help="timed rounds (default: %(default)s)")
-    add("--threads", type=positive, metavar="N", help="CPU threads (default: torch's choice)")
+    add("--repeats", type=positive_int, default=9, metavar="N", help="timed rounds (default: %(default)s)")
+    add("--threads", type=positive_int, metavar="N", help="CPU threads (default: torch's choice)")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="(default: auto, a GPU where there is one)")
     add("--channels-last", action="store_true", help="memory order of the maps")
     add(
@@ -68,11 +68,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _counts(text: str) -> list[int]:
-    return [positive(word) for word in list_of_words(text)]
+    return [positive_int(word) for word in comma_separated(text)]
 
 
 def _list_of_scales(text: str) -> list[tuple[int, int, int]]:
-    matches = [re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", word) for word in list_of_words(text)]
+    matches = [re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", word) for word in comma_separated(text)]
     if not all(matches):
         raise argparse.ArgumentTypeError(f"expected CHANNELSxHEIGHTxWIDTH, such as 64x64x128,8x2x2. Received: {text}")
     return [(int(match[1]), int(match[2]), int(match[3])) for match in matches if match]

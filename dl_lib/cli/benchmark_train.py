@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dl_lib.benchmark.machine import describe_machine
+from dl_lib.cli.arg_types import positive_int
 from dl_lib.cli.benchmark_files import print_and_write
 from dl_lib.cli.errors import user_errors
 from dl_lib.cli.experiment import load_experiment, register_parts
-from dl_lib.cli.arg_types import positive
 
 __all__ = ["main"]
 
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--config-file", default="playground/Quickstart", metavar="PATH", help="(default: %(default)s)")
     add("--output", type=Path, default=Path("output", "benchmark"), metavar="DIR", help="(default: %(default)s)")
-    add("--repeats", type=positive, default=7, metavar="N", help="timed rounds (default: %(default)s)")
-    add("--memory-side", type=positive, default=768, metavar="PIXELS", help="of the image (default: %(default)s)")
+    add("--repeats", type=positive_int, default=7, metavar="N", help="timed rounds (default: %(default)s)")
+    add("--memory-side", type=positive_int, default=768, metavar="PIXELS", help="of the image (default: %(default)s)")
     add("opts", nargs="*", metavar="KEY=VALUE", help="overrides of the configuration")
     return parser

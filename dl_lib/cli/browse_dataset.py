@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dl_lib.cli.arg_types import positive_int
 from dl_lib.cli.dataset_arguments import dataset_parser, read_dataset_config
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.arg_types import positive
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,9 +28,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         "configuration asks for (INPUT) makes of both.",
     )
     parser.add_argument("--output", type=Path, metavar="PNG", help="(default: output/browse_NAME.png)")
-    parser.add_argument("--count", type=positive, default=6, metavar="N", help="images, evenly spread (default: 6)")
-    parser.add_argument("--variants", type=positive, default=3, metavar="N", help="augmentations of each (default: 3)")
-    parser.add_argument("--cell-width", type=positive, default=320, metavar="PX", help="of each picture (default: 320)")
+    parser.add_argument("--count", type=positive_int, default=6, metavar="N", help="images, evenly spread (default: 6)")
+    parser.add_argument(
+        "--variants", type=positive_int, default=3, metavar="N", help="augmentations of each (default: 3)"
+    )
+    parser.add_argument(
+        "--cell-width", type=positive_int, default=320, metavar="PX", help="of each picture (default: 320)"
+    )
     arguments = parser.parse_intermixed_args(argv)
     path = arguments.output or Path("output", f"browse_{arguments.name}.png")
     with user_errors(parser.prog):

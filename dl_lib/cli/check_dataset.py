@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
+from dl_lib.cli.arg_types import non_negative_int
 from dl_lib.cli.dataset_arguments import dataset_parser, read_dataset_config
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.arg_types import not_negative
 
 if TYPE_CHECKING:
     from dl_lib.data.dataset_check import DatasetReport, Finding, SampleCheck
@@ -29,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "are no class, the pixels of each class, and weights that would balance them. "
         "Ends with status 0 if the data set is fit to train on, with 1 if it is not.",
     )
-    parser.add_argument("--workers", type=not_negative, default=2, metavar="N", help="processes that read (default: 2)")
+    parser.add_argument(
+        "--workers", type=non_negative_int, default=2, metavar="N", help="processes that read (default: 2)"
+    )
     parser.add_argument("--all", action="store_true", help=f"print all findings, not the first {_SHOWN} of each kind")
     arguments = parser.parse_intermixed_args(argv)
     with user_errors(parser.prog):

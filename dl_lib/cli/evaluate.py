@@ -126,8 +126,8 @@ def evaluate(experiment: Experiment, submission: bool) -> None:
         model = build_configured_model(cfg)
         rest = Checkpointer(model).load(
             cfg.MODEL.WEIGHTS,
-            may_lack=cfg.MODEL.WEIGHTS_MAY_LACK,
-            may_also_hold=cfg.MODEL.WEIGHTS_MAY_ALSO_HOLD,
+            allow_missing_keys=cfg.MODEL.ALLOW_MISSING_KEYS,
+            allow_unexpected_keys=cfg.MODEL.ALLOW_UNEXPECTED_KEYS,
         )
         if cfg.SOLVER.EMA.DECAY and cfg.SOLVER.EMA.EVALUATE:
             _take_average(model, rest, weights=cfg.MODEL.WEIGHTS)

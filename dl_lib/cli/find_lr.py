@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dl_lib.cli.arg_types import at_least_ten, positive_float, ratio
 from dl_lib.cli.errors import user_errors
 from dl_lib.cli.experiment import Experiment, check_weights, load_experiment
-from dl_lib.cli.arg_types import at_least_ten, number_above_zero, share
 from dl_lib.config import ConfigError
 
 if TYPE_CHECKING:
     from dl_lib.config import CfgNode
-    from dl_lib.solver.lr_finder import RangeTest
+    from dl_lib.solver.lr_finder import LRFinderResult
 
 __all__ = ["main"]
 
@@ -62,19 +62,19 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument("--config-file", metavar="PATH", help="an experiment (default: that of this folder)")
-    parser.add_argument("--low", type=number_above_zero, default=1e-6, metavar="LR", help="(default: 1e-6)")
-    parser.add_argument("--high", type=number_above_zero, default=10.0, metavar="LR", help="(default: 10)")
+    parser.add_argument("--low", type=positive_float, default=1e-6, metavar="LR", help="(default: 1e-6)")
+    parser.add_argument("--high", type=positive_float, default=10.0, metavar="LR", help="(default: 10)")
     parser.add_argument("--iterations", type=at_least_ten, default=200, metavar="N", help="(default: 200)")
     parser.add_argument(
-        "--smoothing", type=share, default=0.9, metavar="SHARE", help="of the moving average, in [0, 1) (default: 0.9)"
+        "--smoothing", type=ratio, default=0.9, metavar="SHARE", help="of the moving average, in [0, 1) (default: 0.9)"
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="(default: the run's folder)")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="overrides of the configuration, see below")
     return parser.parse_intermixed_args(argv)
 
 
-def _test(experiment: Experiment, arguments: argparse.Namespace) -> RangeTest:
-    from dl_lib.solver.lr_finder import exponential_rates, run_range_test
+def _test(experiment: Experiment, arguments: argparse.Namespace) -> LRFinderResult:
+    from dl_lib.solver.lr_finder import exponential_rates, run_lr_finder
     from dl_lib.utils.logger import setup_logger
     from dl_lib.utils.progress import progress_bar
 
@@ -92,7 +92,7 @@ def _test(experiment: Experiment, arguments: argparse.Namespace) -> RangeTest:
             bar.update()
             return loss
 
-        return run_range_test(shown_step, rates=rates, smoothing=arguments.smoothing)
+        return run_lr_finder(shown_step, rates=rates, smoothing=arguments.smoothing)
 
 
 def _step_of(cfg: CfgNode) -> Callable[[float], float]:
@@ -107,8 +107,8 @@ def _step_of(cfg: CfgNode) -> Callable[[float], float]:
 
     seed_everything(cfg.SEED)
     model = build_configured_model(cfg)
-    lack, more = cfg.MODEL.WEIGHTS_MAY_LACK, cfg.MODEL.WEIGHTS_MAY_ALSO_HOLD
-    Checkpointer(model).load(cfg.MODEL.WEIGHTS, [], may_lack=lack, may_also_hold=more)
+    lack, more = cfg.MODEL.ALLOW_MISSING_KEYS, cfg.MODEL.ALLOW_UNEXPECTED_KEYS
+    Checkpointer(model).load(cfg.MODEL.WEIGHTS, [], allow_missing_keys=lack, allow_unexpected_keys=more)
     model.train()
     optimizer = build_optimizer(cfg, model)
     training = TrainStep(
@@ -132,7 +132,7 @@ def _step_of(cfg: CfgNode) -> Callable[[float], float]:
     return step
 
 
-def _write(result: RangeTest, *, folder: Path, name: str) -> None:
+def _write(result: LRFinderResult, *, folder: Path, name: str) -> None:
     from dl_lib.evaluation.report.canvas import encode_png
     from dl_lib.plots.range_test import draw_range_test
     from dl_lib.utils.files import write_atomically
@@ -143,7 +143,7 @@ def _write(result: RangeTest, *, folder: Path, name: str) -> None:
     write_atomically(folder / "find_lr.png", encode_png(draw_range_test(result, name=name)))
 
 
-def _summary(result: RangeTest) -> str:
+def _summary(result: LRFinderResult) -> str:
     end = f"diverged at {result.rates[-1]:.2g}" if result.diverged else "did not diverge below --high"
     if result.suggestion is None:
         return f"no suggestion: the loss fell nowhere; lower --low, or raise --iterations. It {end}"

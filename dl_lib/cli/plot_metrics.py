@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from dl_lib.cli.arg_types import comma_separated, ratio
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.arg_types import list_of_words, share
 from dl_lib.config import ConfigError
 from dl_lib.utils.names import nearest_names
 
@@ -27,14 +27,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=default, metavar="PNG", help="(default: %(default)s)")
     parser.add_argument(
         "--smoothing",
-        type=share,
+        type=ratio,
         default=0.0,
         metavar="SHARE",
         help="of a moving average, in [0, 1), such as 0.9; the values as they are stay behind it (default: 0)",
     )
     parser.add_argument(
         "--metrics",
-        type=list_of_words,
+        type=comma_separated,
         default=[],
         metavar="PATTERNS",
         help="only those that match, such as 'loss_*,*/mIoU'; '*' draws all (default: all but some costs)",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from dl_lib.cli.arguments import parse_run_arguments
 from dl_lib.cli.errors import user_errors
+from dl_lib.cli.evaluate import evaluate_experiment
 from dl_lib.cli.experiment import (
     Experiment,
     check_run_folder,
@@ -17,7 +18,6 @@ from dl_lib.cli.experiment import (
     register_parts,
 )
 from dl_lib.cli.processes import start
-from dl_lib.cli.evaluate import evaluate_experiment
 from dl_lib.launch import resolve_world_size
 from dl_lib.utils.files import LAST_CHECKPOINT_NAME
 

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dl_lib.cli.arg_types import comma_separated_ints, comma_separated_sizes, non_negative_int, positive_int
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.arg_types import list_of_numbers, list_of_sizes, not_negative, positive
 from dl_lib.config import ConfigError
 from dl_lib.utils.allocator import keep_freed_memory
 from dl_lib.utils.files import RESULTS_NAME, write_atomically
@@ -41,10 +41,16 @@ def _parser() -> argparse.ArgumentParser:
     for command in (train, table):
         command.add_argument("experiments", nargs="+", type=Path, metavar="EXPERIMENT", help="a folder of a playground")
         command.add_argument("--runs", type=Path, default=Path("output", "zoo"), help="(default: %(default)s)")
-    train.add_argument("--seeds", type=list_of_numbers, default="0,1,2", metavar="N,N", help="(default: %(default)s)")
-    train.add_argument("--iterations", type=positive, default=400, metavar="N", help="(default: %(default)s)")
-    table.add_argument("--size", type=list_of_sizes, default="1024x2048", help="of the image (default: %(default)s)")
-    table.add_argument("--repeats", type=not_negative, default=3, metavar="N", help="timed runs; 0: none (default: 3)")
+    train.add_argument(
+        "--seeds", type=comma_separated_ints, default="0,1,2", metavar="N,N", help="(default: %(default)s)"
+    )
+    train.add_argument("--iterations", type=positive_int, default=400, metavar="N", help="(default: %(default)s)")
+    table.add_argument(
+        "--size", type=comma_separated_sizes, default="1024x2048", help="of the image (default: %(default)s)"
+    )
+    table.add_argument(
+        "--repeats", type=non_negative_int, default=3, metavar="N", help="timed runs; 0: none (default: 3)"
+    )
     table.add_argument("--output", type=Path, metavar="FILE", help="write the table there, too")
     table.add_argument("--picture", type=Path, metavar="PNG", help="draw scores, costs and times there")
     return parser

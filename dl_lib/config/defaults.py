@@ -17,8 +17,8 @@ _C.MODEL = CfgNode()
 _C.MODEL.META_ARCHITECTURE = "DynamicNet4Seg"
 _C.MODEL.DEVICE = "auto"  # auto (a GPU where there is one) | cpu | cuda | cuda:N
 _C.MODEL.WEIGHTS = ""  # a checkpoint of ours or of the published code; "" starts from the initialisation
-_C.MODEL.WEIGHTS_MAY_LACK = []  # parts, such as gate, that start afresh where WEIGHTS lacks them or has another shape
-_C.MODEL.WEIGHTS_MAY_ALSO_HOLD = []  # parts of WEIGHTS by name, such as fc: left out if the model has no place for them
+_C.MODEL.ALLOW_MISSING_KEYS = []  # parts, such as gate, that start afresh where WEIGHTS lacks them or has another shape
+_C.MODEL.ALLOW_UNEXPECTED_KEYS = []  # parts of WEIGHTS by name, such as fc: left out if the model has no place for them
 _C.MODEL.CHANNELS_LAST = False  # memory order NHWC: faster on CPUs (docs/performance.md), equal results within rounding
 _C.MODEL.COMPILE = False  # torch.compile what runs densely: not the sparse evaluation of routed networks
 _C.MODEL.ACTIVATION_CHECKPOINTING = False  # in training, compute layers or blocks twice, to save memory
@@ -76,7 +76,7 @@ _C.MODEL.LOSS.LOVASZ_WEIGHT = 0.0  # of the Lovász-softmax loss
 _C.MODEL.LOSS.OHEM = CfgNode()  # online hard example mining: the cross-entropy of hard pixels only
 _C.MODEL.LOSS.OHEM.ENABLED = False
 _C.MODEL.LOSS.OHEM.MAX_PROBABILITY = 0.7  # a pixel is hard if its true class has at most this
-_C.MODEL.LOSS.OHEM.MIN_SHARE = 0.0625  # of each image's labelled pixels, the hardest, that always count
+_C.MODEL.LOSS.OHEM.MIN_RATIO = 0.0625  # of each image's labelled pixels, the hardest, that always count
 
 _C.MODEL.BUDGET = CfgNode()
 _C.MODEL.BUDGET.CONSTRAIN = False
@@ -110,7 +110,7 @@ _C.INPUT.MAX_SIZE_TEST = 2048
 _C.INPUT.FLIP_PROB = 0.5  # horizontal flip in training
 _C.INPUT.CROP_SIZE = [768, 768]  # (height, width) of the training crop, padded where the image is smaller; [] keeps it
 _C.INPUT.CROP_IMAGE_PAD_VALUE = 0  # raw pixel value (0..255) beside the image; labels get the ignore value there
-_C.INPUT.CROP_MAX_CLASS_SHARE = 1.0  # of up to ten crops drawn, take the first in which no class has more than this
+_C.INPUT.CROP_MAX_CLASS_RATIO = 1.0  # of up to ten crops drawn, take the first in which no class has more than this
 _C.INPUT.ROTATION_DEGREES = 0.0  # rotate by up to so many degrees to either side, before the crop
 _C.INPUT.BLUR_PROB = 0.0  # Gaussian blur in training
 _C.INPUT.BLUR_SIGMA = [0.1, 2.0]  # (low, high) in pixels
@@ -177,7 +177,7 @@ _C.TEST = CfgNode()
 _C.TEST.EVAL_PERIOD = 0  # evaluate during training every so many iterations; 0 only at its end
 _C.TEST.VALIDATION_LOSS = False  # in training, with each evaluation: the losses of labels on DATASETS.TEST, too
 _C.TEST.EXECUTION = "sparse"  # sparse (closed parts do not run) | dense (everything runs)
-_C.TEST.ABSENT_CLASSES = "leave_out"  # leave_out | zero_if_predicted (the published evaluator's rule), in the mIoU
+_C.TEST.ABSENT_CLASSES = "exclude"  # exclude | zero_if_predicted (the published evaluator's rule), in the mIoU
 _C.TEST.BOUNDARY_IOU = False  # score the classes' boundaries too
 _C.TEST.OFFICIAL_SCORES = False  # score with the data set's official script too, where it has one
 _C.TEST.SAVE_PREDICTIONS = []  # any of label_png, coco_rle
@@ -195,7 +195,7 @@ _C.OUTPUT_DIR = ""  # the run's folder; "" means ./output/<name of the playgroun
 _C.PROCESS_TIMEOUT_SECONDS = 1800.0  # how long processes wait for each other: longer than what one does alone takes
 _C.SEED = 0  # of every random generator; -1 draws one and logs it
 _C.LOG_PERIOD = 20  # a line of metrics every so many iterations
-_C.PICTURES_PERIOD = 0  # TensorBoard: a test image, prediction, route; iterations, a multiple of LOG_PERIOD; 0: none
+_C.VIS_PERIOD = 0  # TensorBoard: a test image, prediction, route; iterations, a multiple of LOG_PERIOD; 0: none
 
 # A line in an old config that means nothing any more: costs are measured at the size of each input.
 _C.register_deprecated_key("INPUT.FIX_SIZE_FOR_FLOPS")

@@ -14,7 +14,7 @@ __all__ = ["Text", "fit_value"]
 
 LISTS_OF_NAMES = (  # empty by default: no example there
     *("DATASETS.TRAIN", "DATASETS.TEST"),
-    *("MODEL.WEIGHTS_MAY_LACK", "MODEL.WEIGHTS_MAY_ALSO_HOLD"),
+    *("MODEL.ALLOW_MISSING_KEYS", "MODEL.ALLOW_UNEXPECTED_KEYS"),
 )
 
 

@@ -134,8 +134,8 @@ def build_train_augmentations(cfg: CfgNode) -> list[Augmentation]:
     if inputs.ROTATION_DEGREES > 0:
         augmentations.append(RandomRotation(inputs.ROTATION_DEGREES, **pads))
     if inputs.CROP_SIZE:
-        share = inputs.CROP_MAX_CLASS_SHARE
-        augmentations.append(RandomCropPad(tuple(inputs.CROP_SIZE), max_class_share=share, **pads))
+        share = inputs.CROP_MAX_CLASS_RATIO
+        augmentations.append(RandomCropPad(tuple(inputs.CROP_SIZE), max_class_ratio=share, **pads))
     if inputs.PHOTOMETRIC.ENABLED:
         augmentations.append(_build_photometric(inputs.PHOTOMETRIC))
     if inputs.BLUR_PROB > 0:

@@ -10,10 +10,10 @@ from torch import nn
 from dl_lib.checkpoint import CheckpointError
 from dl_lib.utils import comm
 
-__all__ = ["check_same_start"]
+__all__ = ["check_consistent_start"]
 
 
-def check_same_start(model: nn.Module, *, iteration: int, folder: str) -> None:
+def check_consistent_start(model: nn.Module, *, iteration: int, folder: str) -> None:
     """Refuses processes that have found different checkpoints or weights; every process has to call it.
 
     Each reads files for itself, and on a machine that does not share the run's folder it would find none. Nothing would

@@ -16,34 +16,34 @@ from torch import nn
 from dl_lib.checkpoint import Checkpointer
 from dl_lib.config import CfgNode, ConfigError, expand_paths, write_config
 from dl_lib.data.build import build_train_loader
-from dl_lib.engine.consistency import check_same_start
+from dl_lib.engine.consistency import check_consistent_start
 from dl_lib.engine.distributed import take_main_buffers, wrap_distributed
-from dl_lib.engine.training.ema import ModelEma
 from dl_lib.engine.environment import describe_environment, library_versions
 from dl_lib.engine.hooks import (
-    BestCheckpoint,
+    BestCheckpointer,
     EarlyStopping,
-    Evaluation,
+    EMAHook,
+    EvalHook,
     Hook,
     IterationTimer,
-    LogLines,
-    LRSchedule,
-    PeriodicCheckpoint,
-    Pictures,
+    LRScheduler,
+    MetricLogger,
+    PeriodicCheckpointer,
+    PeriodicVisualizer,
+    PeriodicWriter,
     PreciseBN,
-    Progress,
-    UpdateEma,
-    WriteMetrics,
+    ProgressBar,
 )
+from dl_lib.engine.training.ema import ModelEMA
 from dl_lib.engine.training.non_finite import NonFinitePolicy
 from dl_lib.engine.training.precision import Precision
 from dl_lib.engine.training.train_step import GradientClip
 from dl_lib.engine.training.trainer import Trainer
 from dl_lib.engine.training.writers import JSONWriter, TensorBoardWriter, Writer
 from dl_lib.evaluation import EvaluationResult, evaluate_datasets
-from dl_lib.evaluation.runner.sample_figures import SamplePictures
-from dl_lib.evaluation.runner.validation_loss import validation_losses
 from dl_lib.evaluation.report.tables import mean_scores
+from dl_lib.evaluation.runner.sample_figures import SampleFigures
+from dl_lib.evaluation.runner.validation_loss import validation_losses
 from dl_lib.modeling.build import build_model, resolve_device
 from dl_lib.solver import build_lr_scheduler, build_optimizer, format_groups
 from dl_lib.utils import comm
@@ -139,12 +139,12 @@ class DefaultTrainer(Trainer):
             self.build_train_loader(start=0),
             optimizer,
             max_iter=cfg.SOLVER.LR_SCHEDULER.MAX_ITER,
-            parts_per_step=cfg.SOLVER.ACCUMULATION_STEPS,
+            accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
             clip=GradientClip(cfg.SOLVER.GRAD_CLIP, cfg.SOLVER.GRAD_CLIP_TYPE),
             precision=precision,
             non_finite=NonFinitePolicy(cfg.SOLVER.MAX_NON_FINITE if cfg.SOLVER.NON_FINITE == "skip" else 0),
         )
-        self.ema = ModelEma(model, decay=cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.DECAY else None
+        self.ema = ModelEMA(model, decay=cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.DECAY else None
         saved: dict[str, Any] = {"optimizer": optimizer, "scheduler": self.scheduler, "precision": precision}
         if self.ema is not None:
             saved["ema"] = self.ema
@@ -169,12 +169,12 @@ class DefaultTrainer(Trainer):
         solver, test, log_period = self.cfg.SOLVER, self.cfg.TEST, self.cfg.LOG_PERIOD
         hooks: list[Hook] = [
             IterationTimer(images_per_step=solver.IMS_PER_BATCH),
-            LRSchedule(self.scheduler),
-            LogLines(period=log_period),
-            Progress(),
+            LRScheduler(self.scheduler),
+            MetricLogger(period=log_period),
+            ProgressBar(),
         ]
         if self.ema is not None:
-            hooks.append(UpdateEma(self.ema))
+            hooks.append(EMAHook(self.ema))
         if test.PRECISE_BN.ENABLED:
             hooks.append(
                 PreciseBN(
@@ -185,16 +185,16 @@ class DefaultTrainer(Trainer):
                 )
             )
         hooks.append(
-            PeriodicCheckpoint(
+            PeriodicCheckpointer(
                 self.checkpointer,
                 period=solver.CHECKPOINT_PERIOD,
                 keep_last=solver.CHECKPOINT_KEEP_LAST,
                 keep_every=solver.CHECKPOINT_KEEP_EVERY,
             )
         )
-        hooks.append(Evaluation(self.evaluate, period=test.EVAL_PERIOD))
+        hooks.append(EvalHook(self.evaluate, period=test.EVAL_PERIOD))
         if solver.BEST_METRIC:
-            hooks.append(BestCheckpoint(self.checkpointer, metric=solver.BEST_METRIC, mode=solver.BEST_METRIC_MODE))
+            hooks.append(BestCheckpointer(self.checkpointer, metric=solver.BEST_METRIC, mode=solver.BEST_METRIC_MODE))
         stopping = solver.EARLY_STOPPING
         if stopping.METRIC:
             hooks.append(
@@ -206,12 +206,12 @@ class DefaultTrainer(Trainer):
                 )
             )
         writers = self.build_writers()
-        if self.cfg.PICTURES_PERIOD and writers:
-            pictures = SamplePictures(self.cfg, self.cfg.DATASETS.TEST[0])
+        if self.cfg.VIS_PERIOD and writers:
+            pictures = SampleFigures(self.cfg, self.cfg.DATASETS.TEST[0])
             hooks.append(
-                Pictures(lambda: pictures.draw(self.evaluated_model), writers, period=self.cfg.PICTURES_PERIOD)
+                PeriodicVisualizer(lambda: pictures.draw(self.evaluated_model), writers, period=self.cfg.VIS_PERIOD)
             )
-        hooks.append(WriteMetrics(writers, period=log_period))
+        hooks.append(PeriodicWriter(writers, period=log_period))
         return hooks
 
     def build_writers(self) -> list[Writer]:
@@ -242,10 +242,10 @@ class DefaultTrainer(Trainer):
         self.checkpointer.resume_or_load(
             self.cfg.MODEL.WEIGHTS,
             resume=resume,
-            may_lack=self.cfg.MODEL.WEIGHTS_MAY_LACK,
-            may_also_hold=self.cfg.MODEL.WEIGHTS_MAY_ALSO_HOLD,
+            allow_missing_keys=self.cfg.MODEL.ALLOW_MISSING_KEYS,
+            allow_unexpected_keys=self.cfg.MODEL.ALLOW_UNEXPECTED_KEYS,
         )
-        check_same_start(comm.unwrap(self.model), iteration=self.start_iteration, folder=self.cfg.OUTPUT_DIR)
+        check_consistent_start(comm.unwrap(self.model), iteration=self.start_iteration, folder=self.cfg.OUTPUT_DIR)
         if goes_on:
             self._apply(present)
             _log.info("going on after iteration %d of %d", self.start_iteration, self.max_iter)
@@ -280,7 +280,7 @@ class DefaultTrainer(Trainer):
 
     def _forget_earlier_run(self) -> None:
         """Takes away what `--resume` would go on from, before this run has saved anything itself."""
-        earlier = self.checkpointer.set_aside_earlier_run()
+        earlier = self.checkpointer.archive_earlier_run()
         if earlier:
             _log.warning(
                 "%s held a run already. This one starts anew, and --resume will no longer go on from %s, which stays "

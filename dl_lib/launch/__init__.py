@@ -6,15 +6,15 @@ has to come before; `launch` itself is in `dl_lib.launch.launch`.
 
 from dl_lib.launch.errors import LaunchError, LostProcessError
 from dl_lib.launch.first_report import is_first_to_report
-from dl_lib.launch.parent import end_with_parent
-from dl_lib.launch.request import ProcessRequest, launched_place, resolve_world_size
+from dl_lib.launch.parent import exit_with_parent
+from dl_lib.launch.request import ProcessRequest, detect_process_info, resolve_world_size
 
 __all__ = [
     "LaunchError",
     "LostProcessError",
     "ProcessRequest",
-    "end_with_parent",
+    "detect_process_info",
+    "exit_with_parent",
     "is_first_to_report",
-    "launched_place",
     "resolve_world_size",
 ]

@@ -10,10 +10,10 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from dl_lib.config.defaults import DEFAULTS
-from dl_lib.launch.parent import end_with_parent
-from dl_lib.launch.process_info import Place
-from dl_lib.launch.process_group import joined
-from dl_lib.launch.request import ANY_PORT, ProcessRequest, launched_place
+from dl_lib.launch.parent import exit_with_parent
+from dl_lib.launch.process_group import initialized_process_group
+from dl_lib.launch.process_info import ProcessInfo
+from dl_lib.launch.request import ANY_PORT, ProcessRequest, detect_process_info
 from dl_lib.launch.spawning import run_spawned
 
 __all__ = ["launch"]
@@ -48,9 +48,9 @@ def launch(
         Exception: what `main` raised, also where it did so in another process that this one has started.
     """
     request = request or ProcessRequest()
-    place = launched_place(request)
-    if place is not None:
-        _run_launched(main, place, device=device, timeout_seconds=timeout_seconds, args=args)
+    info = detect_process_info(request)
+    if info is not None:
+        _run_launched(main, info, device=device, timeout_seconds=timeout_seconds, args=args)
     elif request.world_size > 1:
         _start(main, request, device=device, timeout_seconds=timeout_seconds, args=args)
     else:
@@ -58,15 +58,17 @@ def launch(
 
 
 def _run_launched(
-    main: Callable[..., None], place: Place, *, device: str, timeout_seconds: float, args: Sequence[Any]
+    main: Callable[..., None], info: ProcessInfo, *, device: str, timeout_seconds: float, args: Sequence[Any]
 ) -> None:
-    if place.launcher == "torchrun":
-        end_with_parent()  # torchrun gives its workers sessions of their own, which outlive it
+    if info.launcher == "torchrun":
+        exit_with_parent()  # torchrun gives its workers sessions of their own, which outlive it
 
     @record  # into the file that torchrun looks for the traceback of a worker in
     def run() -> None:
-        alone = place.world_size == 1
-        with nullcontext() if alone else joined(place, device=device, timeout_seconds=timeout_seconds):
+        alone = info.world_size == 1
+        with (
+            nullcontext() if alone else initialized_process_group(info, device=device, timeout_seconds=timeout_seconds)
+        ):
             main(*args)
 
     run()
@@ -80,12 +82,12 @@ def _start(
         # Kept by this process, the port is taken from the moment on that it is known.
         store = TCPStore(_HERE, 0, is_master=True, wait_for_workers=False)
         url = f"tcp://{_HERE}:{store.port}"
-    first = Place(
+    first = ProcessInfo(
         "spawn",
         rank=request.machine_rank * request.per_machine,
         world_size=request.world_size,
         local_rank=0,
-        meeting_point=url,
+        init_method=url,
         is_hosted=store is not None,
     )
     run_spawned(

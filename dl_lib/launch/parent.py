@@ -8,12 +8,12 @@ import signal
 
 from dl_lib.launch.errors import LostProcessError
 
-__all__ = ["end_with_parent"]
+__all__ = ["exit_with_parent"]
 
 _PARENT_ID = os.getppid()  # now: before torch is imported, which takes seconds
 
 
-def end_with_parent() -> None:
+def exit_with_parent() -> None:
     """Has the system send TERM to this process when its launcher ends, however that happens.
 
     torch asks for Ctrl-C in processes that it starts, which they do not hear as a background job of a shell's script.

@@ -14,10 +14,10 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from dl_lib.launch.errors import LaunchError, LostProcessError
-from dl_lib.launch.process_info import Place
+from dl_lib.launch.process_info import ProcessInfo
 from dl_lib.utils import comm
 
-__all__ = ["joined", "uses_gpu"]
+__all__ = ["initialized_process_group", "uses_gpu"]
 
 _HEAD_START_SECONDS = 1.0  # for the process that failed, before those who lost it report that they did
 _LAST_EXCHANGE_SECONDS = 0.1
@@ -26,11 +26,11 @@ _LOST = re.compile(r"gloo/transport|pair closure|by peer", re.IGNORECASE)
 
 
 @contextmanager
-def joined(place: Place, *, device: str, timeout_seconds: float) -> Iterator[None]:
+def initialized_process_group(info: ProcessInfo, *, device: str, timeout_seconds: float) -> Iterator[None]:
     """Inside, this process talks with the others of its run: through NCCL about what is on GPUs, else through gloo.
 
     Args:
-        place: of this process among them.
+        info: of this process among them.
         device: that the run asks for: auto, cpu or cuda. With GPUs the process gets one of its own, as the current one.
         timeout_seconds: how long it waits for the others.
 
@@ -40,8 +40,8 @@ def joined(place: Place, *, device: str, timeout_seconds: float) -> Iterator[Non
     """
     on_gpu = uses_gpu(device)
     if on_gpu:
-        torch.cuda.set_device(_gpu_of(place))
-    _meet(place, backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=timedelta(seconds=timeout_seconds))
+        torch.cuda.set_device(_gpu_of(info))
+    _meet(info, backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=timedelta(seconds=timeout_seconds))
     try:
         yield
     except SystemExit:  # they have agreed to leave, each in good order
@@ -53,7 +53,7 @@ def joined(place: Place, *, device: str, timeout_seconds: float) -> Iterator[Non
             raise
         time.sleep(_HEAD_START_SECONDS)
         raise LostProcessError(
-            f"process {place.rank} of {place.world_size} goes no further without the others: one of them has ended, or "
+            f"process {info.rank} of {info.world_size} goes no further without the others: one of them has ended, or "
             f"has not answered for {timeout_seconds:g} s (PROCESS_TIMEOUT_SECONDS). What happened to it is in its own "
             f"log, log.txt or log_rankN.txt in the run's folder. Received: {error}"
         ) from error
@@ -72,41 +72,41 @@ def uses_gpu(device: str) -> bool:
     return device != "cpu" and torch.cuda.is_available()
 
 
-def _gpu_of(place: Place) -> int:
+def _gpu_of(info: ProcessInfo) -> int:
     """Index of the process's GPU."""
     available = torch.cuda.device_count()
-    if place.launcher == "srun" and available == 1:
+    if info.launcher == "srun" and available == 1:
         return 0  # --gpus-per-task shows each task no other than its own
-    if place.local_rank >= available:
+    if info.local_rank >= available:
         raise LaunchError(
             "each process takes a GPU of its own, and there are too few: start fewer processes on this machine, or "
-            f"let them work on the CPU with --device cpu. Received: process {place.local_rank} of this machine "
-            f"(counted from 0), {available} GPUs, started by {place.launcher}"
+            f"let them work on the CPU with --device cpu. Received: process {info.local_rank} of this machine "
+            f"(counted from 0), {available} GPUs, started by {info.launcher}"
         )
-    return place.local_rank
+    return info.local_rank
 
 
-def _meet(place: Place, *, backend: str, timeout: timedelta) -> None:
+def _meet(info: ProcessInfo, *, backend: str, timeout: timedelta) -> None:
     try:
-        if place.is_hosted:
-            address = urlsplit(place.meeting_point)
+        if info.is_hosted:
+            address = urlsplit(info.init_method)
             server = TCPStore(str(address.hostname), int(address.port or 0), is_master=False, timeout=timeout)
-            store = PrefixStore(place.attempt, server)
-            dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.world_size, timeout=timeout)
+            store = PrefixStore(info.attempt, server)
+            dist.init_process_group(backend, store=store, rank=info.rank, world_size=info.world_size, timeout=timeout)
         else:
             dist.init_process_group(
                 backend,
-                init_method=place.meeting_point,
-                rank=place.rank,
-                world_size=place.world_size,
+                init_method=info.init_method,
+                rank=info.rank,
+                world_size=info.world_size,
                 timeout=timeout,
             )
         comm.synchronize()  # a process that cannot be reached is noticed now, not in the first step
     except RuntimeError as error:
         raise LostProcessError(
-            f"process {place.rank} of {place.world_size}, started by {place.launcher}, could not meet the others "
+            f"process {info.rank} of {info.world_size}, started by {info.launcher}, could not meet the others "
             f"within {timeout.total_seconds():g} s (PROCESS_TIMEOUT_SECONDS). Each of them must be started, and must "
-            f"reach the machine of process 0 at this address. Received: {place.meeting_point}, {error}"
+            f"reach the machine of process 0 at this address. Received: {info.init_method}, {error}"
         ) from error
 
 

@@ -8,13 +8,13 @@ from typing import Literal
 
 from dl_lib.launch.errors import LaunchError
 
-__all__ = ["Launcher", "Place", "whole_number"]
+__all__ = ["Launcher", "ProcessInfo", "whole_number"]
 
 Launcher = Literal["torchrun", "srun", "spawn"]
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessInfo:
     """The place of a process among those of its run.
 
     Attributes:
@@ -22,7 +22,7 @@ class Place:
         rank: its number over all machines.
         world_size: how many processes the run has.
         local_rank: its number on its machine.
-        meeting_point: where the processes meet, an `init_method` of `torch.distributed.init_process_group`.
+        init_method: where the processes meet, an `init_method` of `torch.distributed.init_process_group`.
         is_hosted: whether the launcher keeps the store at a `tcp://` meeting point; else the process of rank 0 does.
         attempt: tells the processes that meet now from those that a launcher has started before, at the same store.
     """
@@ -31,7 +31,7 @@ class Place:
     rank: int
     world_size: int
     local_rank: int
-    meeting_point: str
+    init_method: str
     is_hosted: bool = False
     attempt: str = "0"
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dl_lib.launch.errors import LaunchError
-from dl_lib.launch.process_info import Place
-from dl_lib.launch.slurm import slurm_place
-from dl_lib.launch.torchrun import torchrun_place
+from dl_lib.launch.process_info import ProcessInfo
+from dl_lib.launch.slurm import slurm_process_info
+from dl_lib.launch.torchrun import torchrun_process_info
 
-__all__ = ["ANY_PORT", "ProcessRequest", "launched_place", "resolve_world_size"]
+__all__ = ["ANY_PORT", "ProcessRequest", "detect_process_info", "resolve_world_size"]
 
 ANY_PORT = "auto"  # a meeting point on this machine, at a port that is free
 
@@ -62,7 +62,7 @@ class ProcessRequest:
         return self.per_machine * self.num_machines
 
 
-def launched_place(request: ProcessRequest, environment: Mapping[str, str] = os.environ) -> Place | None:
+def detect_process_info(request: ProcessRequest, environment: Mapping[str, str] = os.environ) -> ProcessInfo | None:
     """The place of this process among those that a launcher has started; None if it is this process that starts them.
 
     torchrun's variables come first: inside a step of SLURM, it is torchrun that has started the processes.
@@ -70,19 +70,19 @@ def launched_place(request: ProcessRequest, environment: Mapping[str, str] = os.
     Raises:
         LaunchError: if the environment contradicts itself, or the request contradicts it.
     """
-    place = torchrun_place(environment) or slurm_place(environment)
-    if place is None or request == ProcessRequest():
-        return place
-    if request.world_size != place.world_size or request.dist_url != ANY_PORT:
+    info = torchrun_process_info(environment) or slurm_process_info(environment)
+    if info is None or request == ProcessRequest():
+        return info
+    if request.world_size != info.world_size or request.dist_url != ANY_PORT:
         raise LaunchError(
-            f"{place.launcher} has started this process as one of {place.world_size}, and that counts; leave out "
+            f"{info.launcher} has started this process as one of {info.world_size}, and that counts; leave out "
             "--num-gpus, --num-processes, --num-machines, --machine-rank and --dist-url, or start the command without "
-            f"{place.launcher}. Received: {request}"
+            f"{info.launcher}. Received: {request}"
         )
-    return place
+    return info
 
 
 def resolve_world_size(request: ProcessRequest, environment: Mapping[str, str] = os.environ) -> int:
-    """Processes of the run, whoever starts them; raises as `launched_place`."""
-    place = launched_place(request, environment)
-    return request.world_size if place is None else place.world_size
+    """Processes of the run, whoever starts them; raises as `detect_process_info`."""
+    info = detect_process_info(request, environment)
+    return request.world_size if info is None else info.world_size

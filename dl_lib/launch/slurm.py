@@ -11,16 +11,16 @@ import re
 from collections.abc import Mapping
 
 from dl_lib.launch.errors import LaunchError
-from dl_lib.launch.process_info import Place, whole_number
+from dl_lib.launch.process_info import ProcessInfo, whole_number
 
-__all__ = ["slurm_place"]
+__all__ = ["slurm_process_info"]
 
 _FIRST_SPECIAL_STEP = 0xFFFFFFF0  # batch scripts, interactive shells and the like have numbers from here
 _FIRST_PORT, _NUM_PORTS = 15000, 15000  # below those that Linux gives to outgoing connections, from 32768
 _STEP = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_STEP_NODELIST")
 
 
-def slurm_place(environment: Mapping[str, str]) -> Place | None:
+def slurm_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
     """The place of a task in a step of several; None for everything else that SLURM's variables stand in.
 
     A batch script has a SLURM_PROCID of its own, but no step. An interactive shell is a step that nobody else takes
@@ -39,12 +39,12 @@ def slurm_place(environment: Mapping[str, str]) -> Place | None:
         return None
     host = environment.get("MASTER_ADDR") or _first_host(environment["SLURM_STEP_NODELIST"])
     port = environment.get("MASTER_PORT") or _port(environment)
-    return Place(
+    return ProcessInfo(
         "srun",
         rank=whole_number(environment, "SLURM_PROCID"),
         world_size=whole_number(environment, tasks),
         local_rank=whole_number(environment, "SLURM_LOCALID"),
-        meeting_point=f"tcp://{host}:{port}",
+        init_method=f"tcp://{host}:{port}",
     )
 
 

@@ -18,9 +18,9 @@ import torch
 from torch.multiprocessing.spawn import ProcessContext, ProcessException, ProcessExitedException, spawn
 
 from dl_lib.launch.errors import LostProcessError
-from dl_lib.launch.parent import end_with_parent
-from dl_lib.launch.process_info import Place
-from dl_lib.launch.process_group import joined, uses_gpu
+from dl_lib.launch.parent import exit_with_parent
+from dl_lib.launch.process_group import initialized_process_group, uses_gpu
+from dl_lib.launch.process_info import ProcessInfo
 from dl_lib.launch.relay import SignalRelay
 from dl_lib.utils.files import write_atomically
 
@@ -43,7 +43,7 @@ def run_spawned(
     main: Callable[..., None],
     *,
     num_processes: int,
-    first: Place,
+    first: ProcessInfo,
     device: str,
     timeout_seconds: float,
     args: Sequence[Any],
@@ -54,8 +54,8 @@ def run_spawned(
         main: at the top level of a module, as new processes import it.
         num_processes: on this machine.
         first: place of the first of them; the others' follow.
-        device: see `joined`.
-        timeout_seconds: see `joined`.
+        device: see `initialized_process_group`.
+        timeout_seconds: see `initialized_process_group`.
         args: passed to `main`.
 
     Raises:
@@ -76,20 +76,20 @@ def _live(
     local_rank: int,
     main: Callable[..., None],
     num_processes: int,
-    first: Place,
+    first: ProcessInfo,
     device: str,
     timeout_seconds: float,
     reports: Path,
     args: tuple[Any, ...],
 ) -> None:
     """The life of one of the processes."""
-    end_with_parent()
+    exit_with_parent()
     os.setsid()  # signals from the terminal come through the relay, once
     if not uses_gpu(device) and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, torch.get_num_threads() // num_processes))
-    place = replace(first, rank=first.rank + local_rank, local_rank=local_rank)
+    info = replace(first, rank=first.rank + local_rank, local_rank=local_rank)
     try:
-        with joined(place, device=device, timeout_seconds=timeout_seconds):
+        with initialized_process_group(info, device=device, timeout_seconds=timeout_seconds):
             main(*args)
     except (SystemExit, KeyboardInterrupt) as leaving:
         _report(leaving, reports / f"{local_rank}{_REPORT_SUFFIX}")

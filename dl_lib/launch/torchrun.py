@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from dl_lib.launch.errors import LaunchError
-from dl_lib.launch.process_info import Place, whole_number
+from dl_lib.launch.process_info import ProcessInfo, whole_number
 
-__all__ = ["torchrun_place"]
+__all__ = ["torchrun_process_info"]
 
 _NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
 
 
-def torchrun_place(environment: Mapping[str, str]) -> Place | None:
+def torchrun_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
     """The place that torchrun's variables give; None where there are none of the numbers among them.
 
     An address alone is none of torchrun's doing: scripts for clusters set it for all sorts of reasons.
@@ -35,7 +35,7 @@ def torchrun_place(environment: Mapping[str, str]) -> Place | None:
             f"{'is' if len(missing) == 1 else 'are'} not set. Start the processes with torchrun, which sets them all, "
             f"or unset what is left of them. Received: {given}"
         )
-    return Place(
+    return ProcessInfo(
         "torchrun",
         rank=whole_number(environment, "RANK"),
         world_size=whole_number(environment, "WORLD_SIZE"),
@@ -51,7 +51,7 @@ def _meeting(environment: Mapping[str, str]) -> dict[str, Any]:
     must not be read, or those who live look for them in vain. (Without the agent's store, each attempt has a new one.)
     """
     if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return {"meeting_point": "env://"}
+        return {"init_method": "env://"}
     machines, max_restarts = (environment.get(name, "1") for name in ("GROUP_WORLD_SIZE", "TORCHELASTIC_MAX_RESTARTS"))
     if machines != "1" and max_restarts != "0":  # the agents count restarts each for itself
         raise LaunchError(
@@ -62,7 +62,7 @@ def _meeting(environment: Mapping[str, str]) -> dict[str, Any]:
         )
     host, port = environment["MASTER_ADDR"], whole_number(environment, "MASTER_PORT")
     return {
-        "meeting_point": f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}",
+        "init_method": f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}",
         "is_hosted": True,
         "attempt": environment.get("TORCHELASTIC_RESTART_COUNT", "0"),
     }

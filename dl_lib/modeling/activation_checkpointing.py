@@ -13,12 +13,12 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["recomputed"]
+__all__ = ["checkpointed"]
 
 Result = TypeVar("Result")
 
 
-def recomputed(function: Callable[..., Result], *arguments: Any, modules: Sequence[nn.Module]) -> Result:
+def checkpointed(function: Callable[..., Result], *arguments: Any, modules: Sequence[nn.Module]) -> Result:
     """The function's result; in the backward pass it runs a second time, with equal random numbers.
 
     Args:

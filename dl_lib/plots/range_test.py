@@ -7,14 +7,14 @@ from dl_lib.plots.axis import axis_by_range, log_axis_over
 from dl_lib.plots.chart import Chart, Curve, Mark
 from dl_lib.plots.runs import COLORS
 from dl_lib.plots.sheet import draw_sheet
-from dl_lib.solver.lr_finder import RangeTest
+from dl_lib.solver.lr_finder import LRFinderResult
 
 __all__ = ["draw_range_test"]
 
 _CHART_SIZE = (720, 400)
 
 
-def draw_range_test(result: RangeTest, *, name: str) -> Picture:
+def draw_range_test(result: LRFinderResult, *, name: str) -> Picture:
     """Draws the loss over the learning rate, with the suggestion.
 
     Args:

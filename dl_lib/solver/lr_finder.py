@@ -10,7 +10,7 @@ import numpy as np
 
 from dl_lib.utils.smoothing import MovingAverage
 
-__all__ = ["RangeTest", "exponential_rates", "run_range_test"]
+__all__ = ["LRFinderResult", "exponential_rates", "run_lr_finder"]
 
 _DIVERGED_FACTOR = 4.0  # smoothed loss as a multiple of the lowest one so far, from which on it is beyond hope
 _LINE_SHARE = 0.1  # of all rates that are to be tested: those that a slope is measured over
@@ -18,7 +18,7 @@ _LINE_POINTS = 5  # at least
 
 
 @dataclass(frozen=True)
-class RangeTest:
+class LRFinderResult:
     """Losses of a training whose learning rate grows from step to step.
 
     Attributes:
@@ -57,7 +57,7 @@ def exponential_rates(low: float, high: float, *, count: int) -> list[float]:
     return [low * (high / low) ** (number / (count - 1)) for number in range(count)]
 
 
-def run_range_test(step: Callable[[float], float], *, rates: Sequence[float], smoothing: float) -> RangeTest:
+def run_lr_finder(step: Callable[[float], float], *, rates: Sequence[float], smoothing: float) -> LRFinderResult:
     """Makes a step with each rate until the loss diverges.
 
     It does so when it is not finite, or when its moving average is four times the lowest one so far.
@@ -80,4 +80,4 @@ def run_range_test(step: Callable[[float], float], *, rates: Sequence[float], sm
         if diverged := smoothed[-1] > _DIVERGED_FACTOR * min(smoothed):
             break
     line_points = max(_LINE_POINTS, round(_LINE_SHARE * len(rates)))
-    return RangeTest(tuple(rates[: len(losses)]), tuple(losses), tuple(smoothed), line_points, diverged)
+    return LRFinderResult(tuple(rates[: len(losses)]), tuple(losses), tuple(smoothed), line_points, diverged)

@@ -34,14 +34,14 @@ class EventStorage:
         self._histories: dict[str, HistoryBuffer] = {}
         self._rare: set[str] = set()
 
-    def put(self, scalars: Mapping[str, float], *, rare: bool = False) -> None:
+    def put(self, scalars: Mapping[str, float], *, is_eval: bool = False) -> None:
         """Takes down values of the present iteration.
 
         Args:
             scalars: by name; a unit belongs in the name ("data_seconds").
-            rare: each of these counts, as of an evaluation; of the others, writers may take the newest only.
+            is_eval: each of these counts, as of an evaluation; of the others, writers may take the newest only.
         """
-        self._rare.update(scalars if rare else ())
+        self._rare.update(scalars if is_eval else ())
         for name, value in scalars.items():
             self._histories.setdefault(name, HistoryBuffer(_HISTORY_LENGTH)).update(float(value), self.iteration)
 
@@ -49,7 +49,7 @@ class EventStorage:
         """Names of all scalars, in the order in which they first came."""
         return tuple(self._histories)
 
-    def rare_now(self) -> dict[str, float]:
+    def current_eval_metrics(self) -> dict[str, float]:
         """The rare scalars that came in at the present iteration, such as an evaluation's."""
         newest = {name: history.values()[-1] for name, history in self._histories.items() if name in self._rare}
         return {name: value for name, (value, at) in newest.items() if at == self.iteration}

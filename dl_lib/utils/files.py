@@ -15,7 +15,7 @@ __all__ = [
     "RESULTS_NAME",
     "flush_to_disk",
     "open_atomically",
-    "remove_lastingly",
+    "remove_durably",
     "write_atomically",
 ]
 
@@ -65,7 +65,7 @@ def flush_to_disk(file: IO[bytes]) -> None:
     os.fsync(file.fileno())
 
 
-def remove_lastingly(path: str | os.PathLike[str]) -> None:
+def remove_durably(path: str | os.PathLike[str]) -> None:
     """Removes a file, if there is one, and makes that last through a power cut."""
     with contextlib.suppress(FileNotFoundError):
         os.remove(path)

@@ -12,7 +12,7 @@ from typing import TextIO
 from termcolor import colored
 from tqdm import tqdm
 
-from dl_lib.utils.progress import bar_is_shown
+from dl_lib.utils.progress import progress_bar_enabled
 
 __all__ = ["FILE_ONLY", "REPEATS_BAR", "errors_logged", "setup_logger"]
 
@@ -94,7 +94,9 @@ def _terminal_handler(stream: TextIO) -> logging.Handler:
     handler.setFormatter(_TerminalFormatter(color=stream.isatty()))
     handler.addFilter(lambda record: not getattr(record, "file_only", False))
     # Piped into a file or another program, the lines are all there is, bar or no bar.
-    handler.addFilter(lambda record: not (getattr(record, "repeats_bar", False) and stream.isatty() and bar_is_shown()))
+    handler.addFilter(
+        lambda record: not (getattr(record, "repeats_bar", False) and stream.isatty() and progress_bar_enabled())
+    )
     return handler
 
 

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-__all__ = ["evaluation_mode", "modes_kept", "unobserved_run"]
+__all__ = ["evaluation_mode", "no_side_effects", "preserve_modes"]
 
 
 @contextmanager
-def modes_kept(model: nn.Module) -> Iterator[None]:
+def preserve_modes(model: nn.Module) -> Iterator[None]:
     """Afterwards each module of the model is in the mode that it is in now."""
     modes = {module: module.training for module in model.modules()}
     try:
@@ -25,13 +25,13 @@ def modes_kept(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Switches the whole model to evaluation; afterwards each of its modules is in the mode that it was in."""
-    with modes_kept(model):
+    with preserve_modes(model):
         model.eval()
         yield
 
 
 @contextmanager
-def unobserved_run(model: nn.Module) -> Iterator[None]:
+def no_side_effects(model: nn.Module) -> Iterator[None]:
     """What runs inside leaves no trace: no gradients, buffers as they were, and random numbers that come again.
 
     Args:

@@ -9,13 +9,13 @@ from tqdm import tqdm
 
 from dl_lib.utils import comm
 
-__all__ = ["bar_is_shown", "progress_bar"]
+__all__ = ["progress_bar", "progress_bar_enabled"]
 
 _BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, ETA {remaining}, {rate_fmt}{postfix}"
 _COLUMNS, _ROWS = 120, 24  # where the terminal says 0, as some pseudo terminals do, and tqdm would draw nothing
 
 
-def bar_is_shown() -> bool:
+def progress_bar_enabled() -> bool:
     """Whether progress bars are drawn: on the main process, when its standard error is a terminal."""
     return comm.is_main_process() and sys.stderr.isatty()
 
@@ -39,7 +39,7 @@ def progress_bar(total: int, *, description: str, unit: str, done: int = 0) -> t
         dynamic_ncols=has_size,
         ncols=None if has_size else _COLUMNS,
         nrows=None if has_size else _ROWS,
-        disable=not bar_is_shown(),
+        disable=not progress_bar_enabled(),
         file=sys.stderr,
     )
 

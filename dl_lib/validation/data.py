@@ -22,7 +22,7 @@ RANGES = {
     "INPUT.FLIP_PROB": Interval(0, 1),
     "INPUT.MIN_SIZE_TEST": Interval(0),
     "INPUT.CROP_IMAGE_PAD_VALUE": Interval(0, 255),
-    "INPUT.CROP_MAX_CLASS_SHARE": Interval(0, 1, open_low=True),
+    "INPUT.CROP_MAX_CLASS_RATIO": Interval(0, 1, open_low=True),
     "INPUT.ROTATION_DEGREES": Interval(0, 180),
     "INPUT.BLUR_PROB": Interval(0, 1),
     "INPUT.PHOTOMETRIC.BRIGHTNESS": Interval(0, 255),
@@ -145,8 +145,8 @@ def _is_number(value: Any) -> bool:
 def _check_crop(report: Report) -> None:
     crop = report.value("INPUT.CROP_SIZE")
     if not crop:
-        if report.value("INPUT.CROP_MAX_CLASS_SHARE") < 1:
-            report.add("INPUT.CROP_MAX_CLASS_SHARE", "there is no crop to choose", mend="give INPUT.CROP_SIZE")
+        if report.value("INPUT.CROP_MAX_CLASS_RATIO") < 1:
+            report.add("INPUT.CROP_MAX_CLASS_RATIO", "there is no crop to choose", mend="give INPUT.CROP_SIZE")
         return
     if len(crop) != 2 or min(crop) < 1:
         report.add("INPUT.CROP_SIZE", "a crop has two sides", expected="[height, width] in pixels; [] does not crop")

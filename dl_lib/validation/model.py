@@ -41,7 +41,7 @@ RANGES = {
     "MODEL.LOSS.DICE_WEIGHT": Interval(0),
     "MODEL.LOSS.LOVASZ_WEIGHT": Interval(0),
     "MODEL.LOSS.OHEM.MAX_PROBABILITY": Interval(0, 1),
-    "MODEL.LOSS.OHEM.MIN_SHARE": Interval(0, 1),
+    "MODEL.LOSS.OHEM.MIN_RATIO": Interval(0, 1),
     "MODEL.BUDGET.LOSS_WEIGHT": Interval(0),
     "MODEL.BUDGET.LOSS_MU": Interval(0, 1),
     "MODEL.BUDGET.FLOPS_ALL": Interval(0),

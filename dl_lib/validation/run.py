@@ -19,7 +19,7 @@ PRECISIONS = ("float32", "bf16", "fp16")
 CLIP_TYPES = ("norm", "value")
 NON_FINITE_POLICIES = ("stop", "skip")
 EXECUTIONS = ("sparse", "dense")
-ABSENT_RULES = ("leave_out", "zero_if_predicted")
+ABSENT_RULES = ("exclude", "zero_if_predicted")
 SAVED_FORMS = ("label_png", "coco_rle")
 RANGES = {
     "SOLVER.IMS_PER_BATCH": Interval(1),
@@ -36,7 +36,7 @@ RANGES = {
     "PROCESS_TIMEOUT_SECONDS": Interval(0, open_low=True),
     "SEED": Interval(-1),
     "LOG_PERIOD": Interval(1),
-    "PICTURES_PERIOD": Interval(0),
+    "VIS_PERIOD": Interval(0),
 }
 
 
@@ -89,19 +89,19 @@ def _check_evaluation(report: Report) -> None:
 
 
 def _check_pictures(report: Report) -> None:
-    period = report.value("PICTURES_PERIOD")
+    period = report.value("VIS_PERIOD")
     if period <= 0:
         return
     if not report.value("DATASETS.TEST"):
         report.add(
-            "PICTURES_PERIOD",
+            "VIS_PERIOD",
             "pictures are of the first sample of DATASETS.TEST, which is empty",
             mend="name a data set there, or set the period to 0",
         )
     log_period = max(1, int(report.value("LOG_PERIOD")))  # a wrong one has a line of its own
     if period % log_period:
         report.add(
-            "PICTURES_PERIOD",
+            "VIS_PERIOD",
             "a run that goes on makes what is in TensorBoard anew from its last scalars on, and pictures that "
             "came between two of them would be gone",
             expected=f"a multiple of LOG_PERIOD={log_period}",

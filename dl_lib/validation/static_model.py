@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dl_lib.config import get_cfg
 from dl_lib.layers import NORMS
 from dl_lib.modeling.backbones.base import FEATURES, OUTPUT_STRIDES, feature_stride
-from dl_lib.modeling.backbones.torchvision_nets import TORCHVISION_NETS
 from dl_lib.modeling.backbones.conv_replacement import CONV_KERNELS, CONV_TYPES
+from dl_lib.modeling.backbones.torchvision_nets import TORCHVISION_NETS
 from dl_lib.validation.norms import check_squeeze_norm
 from dl_lib.validation.report import Report
 

@@ -135,7 +135,9 @@ def test_published_weights_without_gates_load_where_gates_may_lack(tmp_path, cap
     model = build("tiny", device="cpu")
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with caplog.at_level(logging.INFO, "dl_lib.checkpoint"):
-        Checkpointer(model, tmp_path / "run").resume_or_load(str(tmp_path / "published.pth"), may_lack=["gate"])
+        Checkpointer(model, tmp_path / "run").resume_or_load(
+            str(tmp_path / "published.pth"), allow_missing_keys=["gate"]
+        )
     file = released_as_ours(published_weights("tiny_nogate"), cell_types=RELEASED_CELL_TYPES)
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key] if ".gate." in key else file[key]), key
@@ -149,25 +151,25 @@ def test_only_what_may_lack_may_lack(tmp_path, caplog):
     weights = small_model(seed=1).state_dict()
     torch.save({key: value for key, value in weights.items() if key != "2.bias"}, tmp_path / "part.pth")
     with pytest.raises(CheckpointMismatchError) as error:
-        Checkpointer(model).load(tmp_path / "part.pth", may_lack=["1", "bia"])
+        Checkpointer(model).load(tmp_path / "part.pth", allow_missing_keys=["1", "bia"])
     assert error.value.mismatch.missing == ("2.bias",)
     bias = model[2].bias.clone()
     with caplog.at_level(logging.INFO, "dl_lib.checkpoint"):
-        Checkpointer(model).load(tmp_path / "part.pth", may_lack=["1", "2"])
+        Checkpointer(model).load(tmp_path / "part.pth", allow_missing_keys=["1", "2"])
     assert torch.equal(model[2].bias, bias) and torch.equal(model[2].weight, weights["2.weight"])
     assert "1 of 2 keys of '2'\n    2.bias" in caplog.text
     assert "of '1'" not in caplog.text
     torch.save({**weights, "3.bias": torch.zeros(1)}, tmp_path / "more.pth")
     with pytest.raises(CheckpointMismatchError, match="only in the file"):
-        Checkpointer(model).load(tmp_path / "more.pth", may_lack=["3"])
+        Checkpointer(model).load(tmp_path / "more.pth", allow_missing_keys=["3"])
 
 
 def test_a_run_that_is_resumed_may_lack_nothing(tmp_path):
     model = small_model()
     Checkpointer(model[:2], tmp_path).save("model_1")
     with pytest.raises(CheckpointMismatchError, match=r"2\.\{bias, weight\}"):
-        Checkpointer(model, tmp_path).resume_or_load("", may_lack=["2"])
-    Checkpointer(model, tmp_path).resume_or_load(str(tmp_path / "model_1.pth"), resume=False, may_lack=["2"])
+        Checkpointer(model, tmp_path).resume_or_load("", allow_missing_keys=["2"])
+    Checkpointer(model, tmp_path).resume_or_load(str(tmp_path / "model_1.pth"), resume=False, allow_missing_keys=["2"])
 
 
 def test_cells_of_another_depth_are_said(tmp_path):
@@ -257,7 +259,7 @@ def test_without_a_folder_nothing_is_saved_or_found(tmp_path, monkeypatch):
     checkpointer = Checkpointer(small_model())
     checkpointer.save("model")
     assert not checkpointer.has_checkpoint()
-    assert checkpointer.get_checkpoint_file() == checkpointer.set_aside_earlier_run() == ""
+    assert checkpointer.get_checkpoint_file() == checkpointer.archive_earlier_run() == ""
     assert checkpointer.read_own("model_best") == {}
     Checkpointer(small_model(), tmp_path / "run", save_to_disk=False).save("model")
     assert [path.name for path in tmp_path.iterdir()] == ["last_checkpoint"]

@@ -111,7 +111,7 @@ def test_killed_at_each_action_a_save_leaves_the_old_or_the_new_state(tmp_path, 
             old.save("model_final", iteration=25)
         elif case == "in a new run's folder":
             old.save(name, iteration=25)
-            old.set_aside_earlier_run()
+            old.archive_earlier_run()
             save_run(folder, 20)
 
     def save(folder):

@@ -37,9 +37,9 @@ def test_a_predictor_of_other_classes_starts_afresh_and_the_rest_is_loaded(tmp_p
     torch.save({"model": file}, tmp_path / "a.pth")
     before = values(model)
     with pytest.raises(CheckpointMismatchError, match="of another shape"):
-        Checkpointer(model).load(tmp_path / "a.pth", may_lack=["body"])
+        Checkpointer(model).load(tmp_path / "a.pth", allow_missing_keys=["body"])
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    text = load(model, tmp_path / "a.pth", caplog, may_lack=["predictor"])
+    text = load(model, tmp_path / "a.pth", caplog, allow_missing_keys=["predictor"])
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key] if key.startswith("predictor") else file[key]), key
     assert "of another shape in the file, so they keep their initialisation: all 2 keys of 'predictor'\n" in text
@@ -52,7 +52,7 @@ def test_a_part_may_be_missing_here_and_of_another_shape_there(tmp_path, caplog)
     del file["body.0.bias"]
     torch.save({"model": file}, tmp_path / "a.pth")
     model = classifier(classes=11, seed=1)
-    text = load(model, tmp_path / "a.pth", caplog, may_lack=["body", "predictor"])
+    text = load(model, tmp_path / "a.pth", caplog, allow_missing_keys=["body", "predictor"])
     assert "not in the file, so they keep their initialisation: 1 of 7 keys of 'body'\n    body.0.bias" in text
     assert "all 2 keys of 'predictor'" in text
     assert torch.equal(model.body[0].weight, file["body.0.weight"])
@@ -65,12 +65,12 @@ def test_what_the_model_has_no_place_for_is_left_out_where_it_is_named(tmp_path,
     with pytest.raises(CheckpointMismatchError, match=r"names it, such as \[fc, scale\]"):
         torch.save({"model": {**file, "fc.1.0.weight": torch.zeros(1), "scale": torch.zeros(1)}}, tmp_path / "b.pth")
         Checkpointer(model).load(tmp_path / "b.pth")
-    names = {"may_lack": ["predictor"], "may_also_hold": ["fc"]}
-    for fewer in ({"may_lack": ["predictor"]}, {**names, "may_also_hold": ["f", "c", "body"]}):
+    names = {"allow_missing_keys": ["predictor"], "allow_unexpected_keys": ["fc"]}
+    for fewer in ({"allow_missing_keys": ["predictor"]}, {**names, "allow_unexpected_keys": ["f", "c", "body"]}):
         with pytest.raises(CheckpointMismatchError) as error:
             Checkpointer(model).load(tmp_path / "a.pth", **fewer)
         assert error.value.mismatch.unexpected == ("fc.weight", "fc.bias")
-        assert "MODEL.WEIGHTS_MAY_ALSO_HOLD names it, such as [fc]" in str(error.value)
+        assert "MODEL.ALLOW_UNEXPECTED_KEYS names it, such as [fc]" in str(error.value)
     text = load(model, tmp_path / "a.pth", caplog, **names)
     assert "without a place in the model, so they are left out: all 2 keys of 'fc'\n" in text
     assert "not in the file, so they keep their initialisation: all 2 keys of 'predictor'" in text
@@ -113,7 +113,7 @@ def test_a_part_that_the_model_has_is_loaded_whatever_the_file_may_also_hold(tmp
     file = values(classifier(classes=11))
     torch.save({"model": file}, tmp_path / "a.pth")
     model = classifier(classes=11, seed=1)
-    Checkpointer(model).load(tmp_path / "a.pth", may_also_hold=["predictor", "body"])
+    Checkpointer(model).load(tmp_path / "a.pth", allow_unexpected_keys=["predictor", "body"])
     assert all(torch.equal(value, file[key]) for key, value in model.state_dict().items())
 
 
@@ -127,12 +127,12 @@ def test_a_released_classifier_becomes_the_backbone_of_a_segmenter(tmp_path, cap
     torch.save({"model": {**backbone, **head, **spare, **deeper}}, tmp_path / "published.pth")
     model = build("tiny", device="cpu")
     before = values(model)
-    names = {"may_lack": ["gate", "sem_seg_head"], "may_also_hold": ["linear", "all_cell_list.9"]}
+    names = {"allow_missing_keys": ["gate", "sem_seg_head"], "allow_unexpected_keys": ["linear", "all_cell_list.9"]}
     with pytest.raises(CheckpointMismatchError, match=r"all_cell_list\.1\.0\.extra\.weight") as error:
         Checkpointer(model).load(tmp_path / "published.pth", **names)
     assert list(error.value.mismatch.untranslated) == list(spare)
     assert error.value.mismatch.unexpected == ()
-    names["may_also_hold"].append("extra")
+    names["allow_unexpected_keys"].append("extra")
     text = load(model, tmp_path / "published.pth", caplog, **names)
     ours = released_as_ours(backbone, cell_types=RELEASED_CELL_TYPES)
     for key, value in model.state_dict().items():
@@ -150,7 +150,7 @@ def test_a_part_of_a_part_is_listed_and_the_first_keys_of_a_long_list_stand_for_
     extra = {f"0.extra.{number}.a": torch.zeros(1) for number in range(50)}
     torch.save({"model": {**extra, "0.weight": torch.zeros(2, 2)}}, tmp_path / "a.pth")
     model = nn.Sequential(nn.Linear(2, 2, bias=False))
-    text = load(model, tmp_path / "a.pth", caplog, may_also_hold=["0"])
+    text = load(model, tmp_path / "a.pth", caplog, allow_unexpected_keys=["0"])
     assert "left out: 50 of 51 keys of '0'\n    0.extra.0.a\n" in text
     assert text.count("\n    0.extra.") == 20
     assert "... and 30 lines more" in text

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dl_lib.checkpoint.files import read_checkpoint, save_checkpoint
-from dl_lib.checkpoint.resume_check import ContradictionError, Difference, changes, contradictions
+from dl_lib.checkpoint.resume_check import Difference, ResumeConflictError, changes, resume_conflicts
 from dl_lib.config import get_cfg
 
 REFUSED = {
@@ -39,8 +39,8 @@ TOLD = {
 }
 SILENT = {
     "MODEL.WEIGHTS": "other.pth",
-    "MODEL.WEIGHTS_MAY_LACK": ["gate"],
-    "MODEL.WEIGHTS_MAY_ALSO_HOLD": ["fc"],
+    "MODEL.ALLOW_MISSING_KEYS": ["gate"],
+    "MODEL.ALLOW_UNEXPECTED_KEYS": ["fc"],
     "MODEL.DEVICE": "cpu",
     "MODEL.CHANNELS_LAST": True,
     "MODEL.COMPILE": True,
@@ -65,7 +65,7 @@ def saved_and_read(folder):
 
 def test_the_same_configuration_is_the_same_after_a_file(tmp_path):
     saved = saved_and_read(tmp_path)
-    assert contradictions(saved, get_cfg().flat()) == changes(saved, get_cfg().flat()) == []
+    assert resume_conflicts(saved, get_cfg().flat()) == changes(saved, get_cfg().flat()) == []
 
 
 @pytest.mark.parametrize(("key", "value"), [*REFUSED.items(), *TOLD.items(), *SILENT.items()])
@@ -74,17 +74,17 @@ def test_each_kind_of_key(key, value):
     assert key in saved
     found = [Difference(key, saved=saved[key], present=value)]
     refused, told = (key, value) in REFUSED.items(), (key, value) in TOLD.items()
-    assert contradictions(saved, present) == (found if refused else [])
+    assert resume_conflicts(saved, present) == (found if refused else [])
     assert changes(saved, present) == (found if told else [])
 
 
 def test_every_key_of_the_model_is_of_one_kind_and_new_ones_are_not_passed_over():
     saved = dict.fromkeys((*get_cfg().flat(), "MODEL.NEW.KEY", "SOLVER.NEW_KEY"), "a")
     present = dict.fromkeys(saved, "b")
-    refused = {difference.key for difference in contradictions(saved, present)}
+    refused = {difference.key for difference in resume_conflicts(saved, present)}
     told = {difference.key for difference in changes(saved, present)}
     assert not refused & told
-    free = {"MODEL.WEIGHTS", "MODEL.WEIGHTS_MAY_LACK", "MODEL.WEIGHTS_MAY_ALSO_HOLD"}
+    free = {"MODEL.WEIGHTS", "MODEL.ALLOW_MISSING_KEYS", "MODEL.ALLOW_UNEXPECTED_KEYS"}
     free |= {"MODEL.DEVICE", "MODEL.CHANNELS_LAST", "MODEL.COMPILE", "MODEL.ACTIVATION_CHECKPOINTING"}
     assert {key for key in saved if key.startswith("MODEL.")} - refused - told == free
     assert "MODEL.NEW.KEY" in refused
@@ -94,13 +94,13 @@ def test_every_key_of_the_model_is_of_one_kind_and_new_ones_are_not_passed_over(
 def test_a_key_that_one_side_does_not_know_is_not_compared():
     flat = get_cfg().flat()
     older = {key: value for key, value in flat.items() if key != "MODEL.GATE.UNREACHED"}
-    assert contradictions(older, flat) == contradictions(flat, older) == []
+    assert resume_conflicts(older, flat) == resume_conflicts(flat, older) == []
     assert changes({**flat, "SOLVER.OPTIMIZER.OLD": 1}, flat) == []
 
 
 def test_the_error_lists_every_difference():
     saved = get_cfg().flat()
-    error = ContradictionError(contradictions(saved, {**saved, **REFUSED}), path="run/model_0000500.pth")
+    error = ResumeConflictError(resume_conflicts(saved, {**saved, **REFUSED}), path="run/model_0000500.pth")
     assert {difference.key for difference in error.differences} == REFUSED.keys()
     for key, value in REFUSED.items():
         assert f"\n  {key} was {saved[key]!r} in the checkpoint and is {value!r} now\n" in str(error)

@@ -76,7 +76,7 @@ def test_an_earlier_runs_checkpoints_are_neither_gone_on_from_nor_deleted(tmp_pa
     save_run(tmp_path, 20, 30, 40)
     Checkpointer(small_model(), tmp_path).save("model_best", last=False)
     new = Checkpointer(small_model(seed=10), tmp_path)
-    assert new.set_aside_earlier_run() == str(tmp_path / "model_0000040.pth")
+    assert new.archive_earlier_run() == str(tmp_path / "model_0000040.pth")
     assert not new.has_checkpoint()
     assert new.read_own("model_best") == {}
     new.save("model_0000010", iteration=10)
@@ -90,14 +90,14 @@ def test_an_earlier_runs_checkpoints_are_neither_gone_on_from_nor_deleted(tmp_pa
     assert (tmp_path / "earlier_checkpoints").read_text() == "model_0000020.pth\nmodel_0000040.pth\nmodel_best.pth\n"
     new.save("model_best", last=False, iteration=35)
     assert new.read_own("model_best")["iteration"] == 35
-    assert new.set_aside_earlier_run() == str(tmp_path / "model_0000030.pth")  # a third run
+    assert new.archive_earlier_run() == str(tmp_path / "model_0000030.pth")  # a third run
     assert not new.has_checkpoint()
     assert len(warnings_in(caplog)) == 1  # of the tag that was removed here
 
 
 def test_a_folder_without_a_run_has_nothing_to_set_aside(tmp_path):
     checkpointer = Checkpointer(small_model(), tmp_path / "new")
-    assert checkpointer.set_aside_earlier_run() == ""
+    assert checkpointer.archive_earlier_run() == ""
     assert not (tmp_path / "new").exists()
 
 

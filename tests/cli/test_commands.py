@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dl_lib.checkpoint import CheckpointError
-from dl_lib.cli import convert_weights, test, train
+from dl_lib.cli import convert_weights, train
 from dl_lib.cli.errors import user_errors
 from dl_lib.config import ConfigError
 from dl_lib.data.datasets.digit_scenes import DigitScenes
@@ -75,8 +75,8 @@ def test_user_errors_of_the_commands(tmp_path, monkeypatch, capsys):
         (train.main, [*quickstart, "DATASETS.TRAIN=[digit_scenes_trai]"], "Nearest: digit_scenes_train"),
         (train.main, [*quickstart, "--eval-only"], "holds no checkpoint, and no weights are given"),
         (train.main, [*quickstart, "MODEL.WEIGHTS=foreing.pth"], "nearest: foreign.pth"),
-        (test.main, quickstart, "dl_test: error: there is nothing to evaluate"),
-        (test.main, [*quickstart, "SEED"], "nothing follows 'SEED'"),
+        (evaluate.main, quickstart, "dl_test: error: there is nothing to evaluate"),
+        (evaluate.main, [*quickstart, "SEED"], "nothing follows 'SEED'"),
         (convert_weights.main, ["absent.pth", "out.pth"], "convert_weights: error: "),
         (convert_weights.main, ["foreign.pth", "out.pth"], "convert_weights: error: "),
         (convert_weights.main, ["foreign.pth", "absent/out.pth"], "Received: OUT='absent'"),

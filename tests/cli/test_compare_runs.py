@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from dl_lib.cli.compare_runs import main
-from dl_lib.evaluation.runner.run import inference_on_dataset
 from dl_lib.evaluation.report.write import write_report
+from dl_lib.evaluation.runner.run import inference_on_dataset
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
 from tests.helpers.evaluation import IGNORE, NAMES, FakeModel, batches_of, make_samples
 

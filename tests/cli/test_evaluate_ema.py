@@ -11,7 +11,7 @@ from dl_lib.checkpoint import Checkpointer
 from dl_lib.cli import evaluate
 from dl_lib.config import get_cfg
 from dl_lib.data import DatasetCatalog
-from dl_lib.engine.training.ema import ModelEma
+from dl_lib.engine.training.ema import ModelEMA
 from dl_lib.modeling import build_model
 from tests.helpers.training import logging_as_before
 
@@ -43,7 +43,7 @@ def folder(tmp_path, monkeypatch):
     cfg.merge_from_list(SMALL)
     model = build_model(cfg)
     see_everywhere(model, AVERAGE)
-    ema = ModelEma(model, decay=0.9)
+    ema = ModelEMA(model, decay=0.9)
     see_everywhere(model, WEIGHTS)
     Checkpointer(model, tmp_path / "run", ema=ema).save("model_final")
     return tmp_path / "run"
@@ -52,7 +52,7 @@ def folder(tmp_path, monkeypatch):
 def seen_by(folder, *words):
     """The classes of all predictions."""
     with logging_as_before():
-        test.main([*SMALL, f"OUTPUT_DIR={folder}", *words])
+        evaluate.main([*SMALL, f"OUTPUT_DIR={folder}", *words])
     with (folder / "confusion.csv").open(newline="") as file:
         rows = list(csv.reader(file))
     pixels = [[int(cell) for cell in row[1:]] for row in rows[1:]]

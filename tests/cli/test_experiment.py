@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dl_lib.cli.evaluate import with_weights
 from dl_lib.cli.experiment import (
     check_run_folder,
     check_weights,
@@ -15,7 +16,6 @@ from dl_lib.cli.experiment import (
     load_experiment,
     register_parts,
 )
-from dl_lib.cli.evaluate import with_weights
 from dl_lib.config import ConfigError, write_config
 from dl_lib.data.catalog import DatasetCatalog
 

@@ -122,7 +122,7 @@ def test_data_without_a_benchmark_cannot_be_submitted(folder, monkeypatch, capsy
     monkeypatch.chdir(folder)
     words = [*SMALL, "MODEL.SEM_SEG_HEAD.NUM_CLASSES=11", "MODEL.WEIGHTS=19.pth", "DATASETS.TEST=[digit_scenes_val]"]
     with pytest.raises(SystemExit) as caught:
-        test.main([*words, "--submission", "OUTPUT_DIR=none"])
+        evaluate.main([*words, "--submission", "OUTPUT_DIR=none"])
     assert caught.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith("dl_test: error: --submission writes") and "behind digit_scenes_val;" in error

@@ -62,7 +62,7 @@ def test_spellings_mix(choices):
         (["DATASETS.TEST=[1]"], r"DATASETS\.TEST\[0\] must be of type str"),
         (["INPUT.CROP_SIZE=[64, a]"], r"INPUT\.CROP_SIZE\[1\] must be of type int"),
         (["INPUT.CROP_IMAGE_PAD_VALUE=0.5"], "must be of type int"),
-        (["MODEL.WEIGHTS_MAY_LACK=gate"], r"Write \[gate\]"),
+        (["MODEL.ALLOW_MISSING_KEYS=gate"], r"Write \[gate\]"),
         (["MODEL.GATE={'SMALL_GATE': True}"], "is a section"),
         (["SEED"], "nothing follows 'SEED'"),
         (["MODEL.CONV.STAGES", "[c4,", "c5]", "SEED", "1"], r"stands in quotes.* Received: '\[c4,', .* 'c5\]'"),

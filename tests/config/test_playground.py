@@ -51,7 +51,7 @@ def test_settings_are_the_published_ones(name):
     assert model.BACKBONE.CELL_NUM_LIST == [2, 3] + [4] * (model.BACKBONE.LAYER_NUM - 2)
     assert (model.GATE.UNREACHED, model.BUDGET.FLOPS_ALL, solver.IMS_PER_BATCH) == ("published", 26300.0, 8)
     pretrained = name.endswith("ImageNet")
-    assert list(model.WEIGHTS_MAY_LACK) == (["gate", "sem_seg_head"] if pretrained else [])
+    assert list(model.ALLOW_MISSING_KEYS) == (["gate", "sem_seg_head"] if pretrained else [])
     budget = (model.BUDGET.LOSS_WEIGHT, model.BUDGET.LOSS_MU)
     constrained = name in BUDGETS
     assert model.GATE["SMALL_GATE"] is model.BUDGET["CONSTRAIN"] is constrained

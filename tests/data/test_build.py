@@ -147,7 +147,7 @@ def test_every_augmentation_and_its_settings(cfg):
     assert build_train_augmentations(cfg)[0] == ResizeShortestEdge((96, 128, 160), 4096, "pil")
     cfg.INPUT.SCALE_RANGE_TRAIN = [0.5, 2]  # takes the place of the sizes
     cfg.INPUT.ROTATION_DEGREES = 10.0
-    cfg.INPUT.CROP_MAX_CLASS_SHARE = 0.75
+    cfg.INPUT.CROP_MAX_CLASS_RATIO = 0.75
     cfg.INPUT.CROP_IMAGE_PAD_VALUE = 7
     cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 254
     cfg.INPUT.BLUR_PROB, cfg.INPUT.BLUR_SIGMA = 0.4, [0.2, 1.0]
@@ -159,7 +159,7 @@ def test_every_augmentation_and_its_settings(cfg):
         RandomScale((0.5, 2), 4096, "pil"),
         RandomFlip(0.5),
         RandomRotation(10.0, image_pad=7, label_pad=254),
-        RandomCropPad((112, 144), image_pad=7, label_pad=254, max_class_share=0.75),
+        RandomCropPad((112, 144), image_pad=7, label_pad=254, max_class_ratio=0.75),
         PhotometricDistortion(brightness=20.0, contrast=0.3, saturation=0.2, hue_degrees=9.0),
         RandomBlur(0.4, (0.2, 1.0)),
     ]
@@ -167,7 +167,7 @@ def test_every_augmentation_and_its_settings(cfg):
 
 
 def test_a_batch_with_everything_is_sound_and_the_same_again(cfg):
-    cfg.INPUT.SCALE_RANGE_TRAIN, cfg.INPUT.ROTATION_DEGREES, cfg.INPUT.CROP_MAX_CLASS_SHARE = [0.8, 1.6], 20.0, 0.9
+    cfg.INPUT.SCALE_RANGE_TRAIN, cfg.INPUT.ROTATION_DEGREES, cfg.INPUT.CROP_MAX_CLASS_RATIO = [0.8, 1.6], 20.0, 0.9
     cfg.INPUT.BLUR_PROB, cfg.INPUT.PHOTOMETRIC.ENABLED = 0.5, True
     batch, again = (next(iter(build_train_loader(cfg))) for _ in range(2))
     assert_same(batch, again)

@@ -11,12 +11,12 @@ import torch
 from torch.utils.data import Subset
 
 from dl_lib.checkpoint import CheckpointError
-from dl_lib.checkpoint.resume_check import ContradictionError
+from dl_lib.checkpoint.resume_check import ResumeConflictError
 from dl_lib.config import ConfigError, get_cfg
 from dl_lib.data import DatasetCatalog
 from dl_lib.engine import DefaultTrainer, TrainingInterrupted, build_configured_model, default_setup
 from dl_lib.engine.defaults import seed_everything
-from dl_lib.engine.hooks import LRSchedule
+from dl_lib.engine.hooks import LRScheduler
 from dl_lib.validation import validate_config
 from tests.helpers.small_run import TIMES
 from tests.helpers.training import At, logging_as_before
@@ -153,7 +153,7 @@ def test_a_run_that_goes_on_takes_the_present_settings_and_says_which_are_new(tm
     groups = trainer.optimizer.param_groups
     assert sorted({group["lr"] for group in groups}) == pytest.approx([0.02 * factor, 0.05 * factor], rel=1e-12)
     assert {(group["weight_decay"], group["momentum"]) for group in groups} == {(0.0, 0.8)}
-    trainer.hooks = [LRSchedule(trainer.scheduler)]
+    trainer.hooks = [LRScheduler(trainer.scheduler)]
     trainer.train()
     rates = sorted({group["initial_lr"] for group in groups})
     assert rates == [0.02, 0.05]
@@ -181,7 +181,7 @@ def test_a_run_that_would_go_on_with_another_network_is_refused_with_all_differe
     }
     trainer = DefaultTrainer(small_config(tmp_path, **{**LIGHT, **other}))
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    with pytest.raises(ContradictionError) as caught:
+    with pytest.raises(ResumeConflictError) as caught:
         trainer.resume_or_load(resume=True)
     assert {difference.key: difference.present for difference in caught.value.differences} == other
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
@@ -237,7 +237,7 @@ def test_weights_may_lack_and_also_hold_what_the_configuration_names(tmp_path):
     parts = {key: value for key, value in model.state_dict().items() if ".gate." not in key}
     torch.save({"model": {**parts, "fc.weight": torch.zeros(2)}}, tmp_path / "fixed.pth")
     weights = {"MODEL.WEIGHTS": str(tmp_path / "fixed.pth")}
-    left_out = {"MODEL.WEIGHTS_MAY_LACK": ["gate"], "MODEL.WEIGHTS_MAY_ALSO_HOLD": ["fc"]}
+    left_out = {"MODEL.ALLOW_MISSING_KEYS": ["gate"], "MODEL.ALLOW_UNEXPECTED_KEYS": ["fc"]}
     for key, value in left_out.items():
         with pytest.raises(CheckpointError):
             DefaultTrainer(small_config(tmp_path, **LIGHT, **weights, **{key: value})).resume_or_load(resume=False)

@@ -44,11 +44,11 @@ def undisturbed(tmp_path_factory):
     [
         ("IterationTimer", 3),  # nothing of the iteration is saved
         ("PreciseBN", 6),  # statistics were recomputed, and are not saved
-        ("PeriodicCheckpoint", 6),  # saved, and neither evaluated nor written down
-        ("Evaluation", 6),  # evaluated, but neither written down nor the best one saved
-        ("BestCheckpoint", 3),  # the best one is newer than the last one
-        ("WriteMetrics", 6),
-        ("WriteMetrics", 7),  # lines are written that the next run writes again
+        ("PeriodicCheckpointer", 6),  # saved, and neither evaluated nor written down
+        ("EvalHook", 6),  # evaluated, but neither written down nor the best one saved
+        ("BestCheckpointer", 3),  # the best one is newer than the last one
+        ("PeriodicWriter", 6),
+        ("PeriodicWriter", 7),  # lines are written that the next run writes again
     ],
 )
 def test_wherever_it_died(tmp_path, undisturbed, after, iteration):
@@ -64,7 +64,7 @@ def test_no_line_is_missing_or_there_twice(undisturbed):
 
 def test_loaders_in_other_processes_change_nothing(tmp_path, undisturbed):
     workers = ["DATALOADER.NUM_WORKERS", 2]
-    assert run(train_and_die, tmp_path, "PeriodicCheckpoint", 4, workers) == -signal.SIGKILL
+    assert run(train_and_die, tmp_path, "PeriodicCheckpointer", 4, workers) == -signal.SIGKILL
     assert run(train, tmp_path, workers) == 0
     assert_same_run(tmp_path, undisturbed)
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from dl_lib.checkpoint import CheckpointError
-from dl_lib.engine.consistency import check_same_start
+from dl_lib.engine.consistency import check_consistent_start
 from dl_lib.engine.distributed import wrap_distributed
-from dl_lib.engine.hooks import WriteMetrics, recompute_norm_statistics
+from dl_lib.engine.hooks import PeriodicWriter, recompute_norm_statistics
 from dl_lib.engine.training.interrupt import TrainingInterrupted
 from dl_lib.engine.training.train_step import GradientClip
 from dl_lib.engine.training.trainer import Trainer
@@ -29,7 +29,7 @@ def train(folder):
     rank, world_size = comm.get_rank(), comm.get_world_size()
     model = wrap_distributed(LeastSquares())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    writer = WriteMetrics([JSONWriter(folder / f"metrics{rank}.json")], period=1)
+    writer = PeriodicWriter([JSONWriter(folder / f"metrics{rank}.json")], period=1)
     batches = always(make_batch(3, size=8)[rank::world_size])
     trainer = Trainer(model, batches, optimizer, max_iter=2, hooks=[writer], clip=GradientClip(0.7))
     trainer.train()
@@ -85,12 +85,12 @@ def recompute_norms(folder):
 def start_apart(folder):
     """What the second process is told that starts elsewhere, or with other weights, than the first."""
     messages, model = [], LeastSquares()
-    check_same_start(model, iteration=4, folder="runs/a")
+    check_consistent_start(model, iteration=4, folder="runs/a")
     for iteration, offset in ((4 * (1 - comm.get_rank()), 0.0), (4, comm.get_rank())):
         with torch.no_grad():
             model.offset.fill_(offset)
         try:
-            check_same_start(model, iteration=iteration, folder="runs/a")
+            check_consistent_start(model, iteration=iteration, folder="runs/a")
         except CheckpointError as error:
             messages.append(str(error))
     (folder / f"apart{comm.get_rank()}.json").write_text(json.dumps(messages))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dl_lib.checkpoint import Checkpointer
-from dl_lib.engine.hooks import Hook, LRSchedule, PeriodicCheckpoint
+from dl_lib.engine.hooks import Hook, LRScheduler, PeriodicCheckpointer
 from dl_lib.engine.training.train_step import GradientClip
 from dl_lib.engine.training.trainer import Trainer
 from dl_lib.solver import scheduled_factor
@@ -84,7 +84,7 @@ def resumable_trainer(folder, *, max_iter, hooks=(), period=0):
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     trainer = Trainer(model, (), optimizer, max_iter=max_iter, clip=GradientClip(1.0))
     checkpointer = Checkpointer(model, str(folder), trainer=trainer, optimizer=optimizer, scheduler=scheduler)
-    trainer.hooks = [LRSchedule(scheduler), PeriodicCheckpoint(checkpointer, period=period), *hooks]
+    trainer.hooks = [LRScheduler(scheduler), PeriodicCheckpointer(checkpointer, period=period), *hooks]
     checkpointer.resume_or_load("", resume=True)
     trainer.loader = batches_from(trainer.iteration)
     return trainer

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import FrozenBatchNorm2d
 
-from dl_lib.modeling.dynamic.lattice import Node
 from dl_lib.inference.folding import fold_batch_norms
+from dl_lib.modeling.dynamic.lattice import Node
 from tests.helpers.published import batch_of, build
 
 NODE = Node(2, 1)  # 32 channels at stride 8

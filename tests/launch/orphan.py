@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from dl_lib.launch import LostProcessError, end_with_parent
+from dl_lib.launch import LostProcessError, exit_with_parent
 
 
 def live(when, path):
@@ -19,12 +19,12 @@ def live(when, path):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a background job of a shell's script
     signal.signal(signal.SIGTERM, lambda number, frame: tell("TERM", path))
     if when == "early":
-        end_with_parent()
+        exit_with_parent()
     Path(f"{path}.started").touch()
     while os.getppid() == launcher:
         time.sleep(0.01)
     try:
-        end_with_parent()
+        exit_with_parent()
     except LostProcessError as error:
         tell(str(error), path)
 

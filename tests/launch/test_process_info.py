@@ -2,9 +2,9 @@
 
 import pytest
 
-from dl_lib.launch import LaunchError, ProcessRequest, launched_place, resolve_world_size
+from dl_lib.launch import LaunchError, ProcessRequest, detect_process_info, resolve_world_size
 from dl_lib.launch import slurm as slurm_module
-from dl_lib.launch.process_info import Place
+from dl_lib.launch.process_info import ProcessInfo
 
 TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "gpu1", "MASTER_PORT": "29500"}
 SRUN = {
@@ -25,10 +25,10 @@ def without(environment, *names):
 
 
 def test_torchrun():
-    expected = Place("torchrun", rank=5, world_size=8, local_rank=1, meeting_point="env://")
-    assert launched_place(ALONE, TORCHRUN) == expected
-    assert launched_place(ALONE, {**SRUN, **TORCHRUN, "RANK": "5"}) == expected  # it is srun that starts torchrun
-    assert launched_place(ALONE, {"MASTER_ADDR": "gpu1", "MASTER_PORT": "29500"}) is None
+    expected = ProcessInfo("torchrun", rank=5, world_size=8, local_rank=1, init_method="env://")
+    assert detect_process_info(ALONE, TORCHRUN) == expected
+    assert detect_process_info(ALONE, {**SRUN, **TORCHRUN, "RANK": "5"}) == expected  # it is srun that starts torchrun
+    assert detect_process_info(ALONE, {"MASTER_ADDR": "gpu1", "MASTER_PORT": "29500"}) is None
 
 
 def test_workers_of_torchrun_do_not_meet_those_of_an_earlier_attempt():
@@ -39,25 +39,25 @@ def test_workers_of_torchrun_do_not_meet_those_of_an_earlier_attempt():
         "TORCHELASTIC_MAX_RESTARTS": "3",
         "GROUP_WORLD_SIZE": "1",
     }
-    place = launched_place(ALONE, elastic)
-    assert (place.meeting_point, place.is_hosted, place.attempt) == ("tcp://gpu1:29500", True, "2")
-    assert launched_place(ALONE, {**elastic, "MASTER_ADDR": "fe80::1"}).meeting_point == "tcp://[fe80::1]:29500"
+    place = detect_process_info(ALONE, elastic)
+    assert (place.init_method, place.is_hosted, place.attempt) == ("tcp://gpu1:29500", True, "2")
+    assert detect_process_info(ALONE, {**elastic, "MASTER_ADDR": "fe80::1"}).init_method == "tcp://[fe80::1]:29500"
     several = {**elastic, "GROUP_WORLD_SIZE": "2"}
     with pytest.raises(LaunchError, match=r"TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1.*Received: 2 machines"):
-        launched_place(ALONE, several)
-    assert launched_place(ALONE, {**several, "TORCHELASTIC_MAX_RESTARTS": "0"}).attempt == "2"
-    fresh = launched_place(ALONE, {**several, "TORCHELASTIC_USE_AGENT_STORE": "False"})
-    assert (fresh.meeting_point, fresh.is_hosted) == ("env://", False)
+        detect_process_info(ALONE, several)
+    assert detect_process_info(ALONE, {**several, "TORCHELASTIC_MAX_RESTARTS": "0"}).attempt == "2"
+    fresh = detect_process_info(ALONE, {**several, "TORCHELASTIC_USE_AGENT_STORE": "False"})
+    assert (fresh.init_method, fresh.is_hosted) == ("env://", False)
 
 
 def test_srun():
-    expected = Place("srun", rank=5, world_size=8, local_rank=1, meeting_point=f"tcp://gpu03:{PORT}")
-    assert launched_place(ALONE, SRUN) == expected
-    assert launched_place(ALONE, without(SRUN, "SLURM_STEP_NUM_TASKS")) == expected
-    named = launched_place(ALONE, {**SRUN, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4242"})
-    assert named.meeting_point == "tcp://10.0.0.1:4242"
-    other_step = launched_place(ALONE, {**SRUN, "SLURM_STEP_ID": "1"})
-    assert other_step.meeting_point != expected.meeting_point
+    expected = ProcessInfo("srun", rank=5, world_size=8, local_rank=1, init_method=f"tcp://gpu03:{PORT}")
+    assert detect_process_info(ALONE, SRUN) == expected
+    assert detect_process_info(ALONE, without(SRUN, "SLURM_STEP_NUM_TASKS")) == expected
+    named = detect_process_info(ALONE, {**SRUN, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4242"})
+    assert named.init_method == "tcp://10.0.0.1:4242"
+    other_step = detect_process_info(ALONE, {**SRUN, "SLURM_STEP_ID": "1"})
+    assert other_step.init_method != expected.init_method
 
 
 @pytest.mark.parametrize(
@@ -72,19 +72,19 @@ def test_srun():
     ],
 )
 def test_the_first_host(nodelist, host):
-    place = launched_place(ALONE, {**SRUN, "SLURM_STEP_NODELIST": nodelist})
-    assert place.meeting_point.startswith(f"tcp://{host}:")
+    place = detect_process_info(ALONE, {**SRUN, "SLURM_STEP_NODELIST": nodelist})
+    assert place.init_method.startswith(f"tcp://{host}:")
 
 
 def test_a_batch_script_and_a_shell_are_no_steps(monkeypatch):
     batch = without(SRUN, "SLURM_STEP_ID", "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS")
-    assert launched_place(ALONE, batch) is None
-    assert launched_place(ALONE, {**SRUN, "SLURM_STEP_NUM_TASKS": "1"}) is None
-    assert launched_place(ALONE, {**SRUN, "SLURM_STEP_ID": str(0xFFFFFFFA)}) is None  # salloc's interactive step
+    assert detect_process_info(ALONE, batch) is None
+    assert detect_process_info(ALONE, {**SRUN, "SLURM_STEP_NUM_TASKS": "1"}) is None
+    assert detect_process_info(ALONE, {**SRUN, "SLURM_STEP_ID": str(0xFFFFFFFA)}) is None  # salloc's interactive step
     shell = {**SRUN, "SLURM_PTY_PORT": "40000"}
     for has_terminal in (True, False):
         monkeypatch.setattr(slurm_module, "_has_terminal", lambda answer=has_terminal: answer)
-        assert (launched_place(ALONE, shell) is None) == has_terminal
+        assert (detect_process_info(ALONE, shell) is None) == has_terminal
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_batch_script_and_a_shell_are_no_steps(monkeypatch):
 )
 def test_environments_that_make_no_sense(environment, message):
     with pytest.raises(LaunchError, match=message):
-        launched_place(ALONE, environment)
+        detect_process_info(ALONE, environment)
 
 
 def test_how_many_processes():
@@ -120,7 +120,7 @@ def test_how_many_processes():
 )
 def test_a_request_that_contradicts_the_launcher_is_refused(request_):
     with pytest.raises(LaunchError, match=r"torchrun has started this process as one of 8, and that counts.*Received:"):
-        launched_place(request_, TORCHRUN)
+        detect_process_info(request_, TORCHRUN)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def train_step(case, setting, step_rate, *, dtype=torch.float64):
     if budget["CONSTRAIN"]:
         model.budget = BudgetConstraint(
             loss_weight=budget["LOSS_WEIGHT"],
-            target_share=budget["LOSS_MU"],
+            target_ratio=budget["LOSS_MU"],
             dense_mflops=budget["FLOPS_ALL"] * area_ratio(case),
             start_rate=budget["UNUPDATE_RATE"],
             warm_up=budget["WARM_UP"],

@@ -35,14 +35,14 @@ def test_only_rare_scalars_of_this_very_iteration_are_rare_now():
     events = EventStorage()
     events.iteration = 3
     events.put({"loss": 1.0, "mIoU": 0.0})
-    assert events.rare_now() == {}
-    events.put({"mIoU": 0.5, "flops": 2.0}, rare=True)
-    assert events.rare_now() == {"mIoU": 0.5, "flops": 2.0}
+    assert events.current_eval_metrics() == {}
+    events.put({"mIoU": 0.5, "flops": 2.0}, is_eval=True)
+    assert events.current_eval_metrics() == {"mIoU": 0.5, "flops": 2.0}
     events.iteration = 4
     events.put({"loss": 1.0})
-    assert events.rare_now() == {}
-    events.put({"mIoU": 0.6}, rare=True)
-    assert events.rare_now() == {"mIoU": 0.6}
+    assert events.current_eval_metrics() == {}
+    events.put({"mIoU": 0.6}, is_eval=True)
+    assert events.current_eval_metrics() == {"mIoU": 0.6}
 
 
 def test_of_rare_scalars_each_value_is_given_with_its_iteration():
@@ -51,7 +51,7 @@ def test_of_rare_scalars_each_value_is_given_with_its_iteration():
         events.iteration = iteration
         events.put({"loss": float(iteration)})
         if iteration % 2 == 0:
-            events.put({"mIoU": iteration / 10}, rare=True)
+            events.put({"mIoU": iteration / 10}, is_eval=True)
     assert events.since(0) == {2: {"mIoU": 0.2}, 4: {"mIoU": 0.4}, 5: {"loss": 5.0}}
     assert events.since(4) == {5: {"loss": 5.0}}
 

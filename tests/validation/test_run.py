@@ -90,7 +90,7 @@ def test_a_missing_script_is_noticed_before_anything_runs(monkeypatch):
             ["DATASETS.TEST=[cityscapes_fine_sem_seg_val,cityscapes_fine_sem_seg_test]"],
             "VALIDATION_LOSS: .*on, cityscapes_fine_sem_seg_test has no ground truth. Name labelled data sets",
         ),
-        (["DATASETS.TEST=[]", "TEST.VALIDATION_LOSS=False", "PICTURES_PERIOD=20"], "PICTURES_PERIOD: pictures are of"),
+        (["DATASETS.TEST=[]", "TEST.VALIDATION_LOSS=False", "VIS_PERIOD=20"], "VIS_PERIOD: pictures are of"),
     ],
 )
 def test_validation_losses_and_pictures_need_something_to_look_at(overrides, message):

@@ -33,7 +33,7 @@ def problems(*overrides):
         [MULTI_STEP, f"{STEPS}=[1,1000,189999]", "SOLVER.LR_SCHEDULER.GAMMA=1"],
         [ONE_CYCLE, "SOLVER.LR_SCHEDULER.WARMUP_ITERS=0", "SOLVER.LR_SCHEDULER.ONE_CYCLE.PEAK_AT=0.5"],
         [*WATCHING, "SOLVER.EARLY_STOPPING.MODE=min", "SOLVER.EARLY_STOPPING.MIN_DELTA=0.01"],
-        ["PICTURES_PERIOD=100", "TEST.VALIDATION_LOSS=True"],
+        ["VIS_PERIOD=100", "TEST.VALIDATION_LOSS=True"],
     ],
 )
 def test_sound_configurations_pass(overrides):
@@ -79,8 +79,8 @@ def test_sound_configurations_pass(overrides):
         (["SOLVER.EARLY_STOPPING.MIN_DELTA=-1"], ["MIN_DELTA: out of range"]),
         (WATCHING[:1], ["METRIC: nothing gives scores during the training. Name a data set in DATASETS.TEST and set"]),
         ([*WATCHING[:1], "DATASETS.TEST=[]"], ["METRIC: nothing gives scores during the training"]),
-        (["PICTURES_PERIOD=-1"], ["PICTURES_PERIOD: out of range"]),
-        (["PICTURES_PERIOD=50", "LOG_PERIOD=20"], ["would be gone. Expected a multiple of LOG_PERIOD=20"]),
+        (["VIS_PERIOD=-1"], ["VIS_PERIOD: out of range"]),
+        (["VIS_PERIOD=50", "LOG_PERIOD=20"], ["would be gone. Expected a multiple of LOG_PERIOD=20"]),
     ],
 )
 def test_each_mistake_is_named_with_its_key_and_value(overrides, parts):

@@ -45,7 +45,7 @@ def problems(*overrides, **settings):
             "INPUT.CROP_SIZE=[16,48]",
         ],
         ["INPUT.CROP_SIZE=[]"],
-        ["INPUT.SCALE_RANGE_TRAIN=[0.5,2]", "INPUT.MAX_SIZE_TRAIN=1500", "INPUT.CROP_MAX_CLASS_SHARE=0.75"],
+        ["INPUT.SCALE_RANGE_TRAIN=[0.5,2]", "INPUT.MAX_SIZE_TRAIN=1500", "INPUT.CROP_MAX_CLASS_RATIO=0.75"],
         ["INPUT.PHOTOMETRIC.ENABLED=True", "INPUT.BLUR_PROB=0.5", "INPUT.BACKEND=pil", "INPUT.ROTATION_DEGREES=10"],
         ["DATALOADER.CACHE=memmap", "DATALOADER.ON_ERROR=skip", "DATALOADER.MAX_SKIPPED=0"],
         ["INPUT.CROP_SIZE=[32,32]", "SOLVER.IMS_PER_BATCH=2"],
@@ -117,7 +117,7 @@ def test_sound_configurations_pass(overrides):
         ("INPUT.BLUR_PROB=2", "BLUR_PROB: out of range"),
         ("INPUT.BACKEND=cv", "BACKEND: no way of resizing .*Nearest: cv2"),
         ("INPUT.ROTATION_DEGREES=181", "ROTATION_DEGREES: out of range"),
-        ("INPUT.CROP_MAX_CLASS_SHARE=0", r"CROP_MAX_CLASS_SHARE: out of range\. Expected a number in \(0, 1\]"),
+        ("INPUT.CROP_MAX_CLASS_RATIO=0", r"CROP_MAX_CLASS_RATIO: out of range\. Expected a number in \(0, 1\]"),
         ("INPUT.PHOTOMETRIC.BRIGHTNESS=256", "BRIGHTNESS: out of range"),
         ("INPUT.PHOTOMETRIC.CONTRAST=1.5", "CONTRAST: out of range"),
         ("INPUT.PHOTOMETRIC.SATURATION=-1", "SATURATION: out of range"),
@@ -154,8 +154,8 @@ def test_everything_is_listed_at_once():
 
 
 def test_a_crop_is_chosen_only_where_there_is_one():
-    listed = problems("INPUT.CROP_SIZE=[]", "INPUT.CROP_MAX_CLASS_SHARE=0.75")
-    assert "CROP_MAX_CLASS_SHARE: there is no crop to choose. Give INPUT.CROP_SIZE" in listed
+    listed = problems("INPUT.CROP_SIZE=[]", "INPUT.CROP_MAX_CLASS_RATIO=0.75")
+    assert "CROP_MAX_CLASS_RATIO: there is no crop to choose. Give INPUT.CROP_SIZE" in listed
 
 
 def test_small_gates_need_four_pixels_at_the_coarsest_stride():

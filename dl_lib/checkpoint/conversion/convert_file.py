@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dl_lib.checkpoint.conversion.released import RELEASED_CELL_TYPES, is_released, translate_released
 from dl_lib.checkpoint.errors import CheckpointError
 from dl_lib.checkpoint.files import read_checkpoint, save_checkpoint
 from dl_lib.checkpoint.matching import CheckpointMismatchError, Mismatch, find_mismatch
-from dl_lib.checkpoint.conversion.released import RELEASED_CELL_TYPES, is_released, translate_released
 from dl_lib.config import CfgNode, get_cfg
 from dl_lib.modeling import build_model
 from dl_lib.modeling.dynamic.lattice import FINEST_STRIDE

@@ -24,12 +24,12 @@ from dl_lib.layers.aws_conv import StandardizedConv2d, scale_and_shift
 from dl_lib.layers.mixed_conv import MixedConv2d
 from dl_lib.layers.sac import SAConv2d
 
-__all__ = ["with_plain_convs"]
+__all__ = ["convert_plain_convs"]
 
 MEAN_ROUTING = 0.5  # of CondConv at the start: the sigmoid of 0
 
 
-def with_plain_convs(file: Translation, *, model: nn.Module) -> Translation:
+def convert_plain_convs(file: Translation, *, model: nn.Module) -> Translation:
     """The file's weights with those that follow from plain kernels, where the model has another layer."""
     weights, untranslated = dict(file.weights), dict(file.untranslated)
     for name, layer in model.named_modules():

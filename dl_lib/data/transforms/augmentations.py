@@ -124,7 +124,7 @@ class RandomCropPad:
         crop_size: (height, width) of the result.
         image_pad: raw pixel value beside the image, 0..255.
         label_pad: label beside the image, and of the pixels that do not count for a class.
-        max_class_share: below 1, `CROPS_DRAWN` windows are drawn for the label to choose from, see CropChoice. The
+        max_class_ratio: below 1, `CROPS_DRAWN` windows are drawn for the label to choose from, see CropChoice. The
             first is that which is drawn without.
 
     Raises:
@@ -134,23 +134,23 @@ class RandomCropPad:
     crop_size: tuple[int, int]
     image_pad: int = 0
     label_pad: int = 255
-    max_class_share: float = 1.0
+    max_class_ratio: float = 1.0
 
     def __post_init__(self) -> None:
         if len(self.crop_size) != 2 or min(self.crop_size) < 1:
             raise ValueError(f"a crop is (height, width), both positive. Received: crop_size={self.crop_size}")
         _check_pixel_value(self.image_pad)
-        if not 0 < self.max_class_share <= 1:
+        if not 0 < self.max_class_ratio <= 1:
             raise ValueError(
                 "the largest share of a class lies above 0 and not above 1. "
-                f"Received: max_class_share={self.max_class_share}"
+                f"Received: max_class_ratio={self.max_class_ratio}"
             )
 
     def draw(self, rng: np.random.Generator, *, size: tuple[int, int]) -> CropPad | CropChoice:
-        if self.max_class_share == 1:
+        if self.max_class_ratio == 1:
             return self._draw_one(rng, size)
         crops = tuple(self._draw_one(rng, size) for _ in range(CROPS_DRAWN))
-        return CropChoice(crops, self.max_class_share, self.label_pad)
+        return CropChoice(crops, self.max_class_ratio, self.label_pad)
 
     def _draw_one(self, rng: np.random.Generator, size: tuple[int, int]) -> CropPad:
         top, left = (

@@ -9,7 +9,7 @@ import numpy as np
 
 from dl_lib.data.transforms.geometry import CropPad
 
-__all__ = ["CropChoice", "largest_class_share"]
+__all__ = ["CropChoice", "largest_class_ratio"]
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class CropChoice:
 
     Args:
         crops: in the order in which they were drawn.
-        max_share: of a class, among the pixels that are not ignored. One class alone, or none, is too much of one.
+        max_ratio: of a class, among the pixels that are not ignored. One class alone, or none, is too much of one.
         ignore_value: of the pixels that are not counted.
     """
 
     crops: tuple[CropPad, ...]
-    max_share: float
+    max_ratio: float
     ignore_value: int
 
     def choose(self, look: Callable[[CropPad], np.ndarray]) -> CropPad:
@@ -36,13 +36,13 @@ class CropChoice:
         """
         shares: list[float] = []
         for crop in self.crops:
-            shares.append(largest_class_share(look(crop), ignore_value=self.ignore_value))
-            if shares[-1] <= self.max_share:
+            shares.append(largest_class_ratio(look(crop), ignore_value=self.ignore_value))
+            if shares[-1] <= self.max_ratio:
                 return crop
         return self.crops[shares.index(min(shares))]
 
 
-def largest_class_share(label: np.ndarray, *, ignore_value: int) -> float:
+def largest_class_ratio(label: np.ndarray, *, ignore_value: int) -> float:
     """Share of the most frequent class among the pixels that are not ignored; 1 where all are."""
     counts = np.unique(label[label != ignore_value], return_counts=True)[1]
     return float(counts.max() / counts.sum()) if len(counts) else 1.0

@@ -1,33 +1,33 @@
 """Everything that happens beside the training step."""
 
-from dl_lib.engine.training.hook import Hook, RepeatedHook
-from dl_lib.engine.hooks.best_checkpointer import BestCheckpoint
-from dl_lib.engine.hooks.periodic_checkpointer import PeriodicCheckpoint
+from dl_lib.engine.hooks.best_checkpointer import BestCheckpointer
 from dl_lib.engine.hooks.early_stopping import EarlyStopping
-from dl_lib.engine.hooks.ema import UpdateEma
-from dl_lib.engine.hooks.eval_hook import Evaluation
-from dl_lib.engine.hooks.metric_logger import LogLines
-from dl_lib.engine.hooks.visualization import Pictures
+from dl_lib.engine.hooks.ema import EMAHook
+from dl_lib.engine.hooks.eval_hook import EvalHook
+from dl_lib.engine.hooks.lr_scheduler import LRScheduler
+from dl_lib.engine.hooks.metric_logger import MetricLogger
+from dl_lib.engine.hooks.periodic_checkpointer import PeriodicCheckpointer
+from dl_lib.engine.hooks.periodic_writer import PeriodicWriter
 from dl_lib.engine.hooks.precise_bn import PreciseBN, recompute_norm_statistics
-from dl_lib.engine.hooks.progress_bar import Progress
-from dl_lib.engine.hooks.lr_scheduler import LRSchedule
+from dl_lib.engine.hooks.progress_bar import ProgressBar
 from dl_lib.engine.hooks.timer import IterationTimer
-from dl_lib.engine.hooks.periodic_writer import WriteMetrics
+from dl_lib.engine.hooks.visualization import PeriodicVisualizer
+from dl_lib.engine.training.hook import Hook, PeriodicHook
 
 __all__ = [
-    "BestCheckpoint",
+    "BestCheckpointer",
+    "EMAHook",
     "EarlyStopping",
-    "Evaluation",
+    "EvalHook",
     "Hook",
     "IterationTimer",
-    "LRSchedule",
-    "LogLines",
-    "PeriodicCheckpoint",
-    "Pictures",
+    "LRScheduler",
+    "MetricLogger",
+    "PeriodicCheckpointer",
+    "PeriodicHook",
+    "PeriodicVisualizer",
+    "PeriodicWriter",
     "PreciseBN",
-    "Progress",
-    "RepeatedHook",
-    "UpdateEma",
-    "WriteMetrics",
+    "ProgressBar",
     "recompute_norm_statistics",
 ]

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from dl_lib.checkpoint import BEST, Checkpointer
+from dl_lib.engine.hooks.metric_tracker import ScoreMode, is_better, tracked_metric
 from dl_lib.engine.training.hook import Hook
-from dl_lib.engine.hooks.metric_tracker import ScoreMode, is_better, watched_score
 from dl_lib.utils import comm
 
 if TYPE_CHECKING:
     from dl_lib.engine.training.trainer import Trainer
 
-__all__ = ["BestCheckpoint"]
+__all__ = ["BestCheckpointer"]
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class _Record:
     iteration: int
 
 
-class BestCheckpoint(Hook):
+class BestCheckpointer(Hook):
     """Saves model_best.pth whenever an evaluation gives a better value of a metric than all before it.
 
     The file holds everything that the others do, and under "best" the metric's name, its value and the iteration.
@@ -65,7 +65,7 @@ class BestCheckpoint(Hook):
 
     def _look(self, trainer: Trainer) -> None:
         best = None if self._best is None else self._best.value
-        value = watched_score(
+        value = tracked_metric(
             trainer.events, self._metric, key="SOLVER.BEST_METRIC", seen_before=self._best is not None
         )
         if value is not None and is_better(value, best, mode=self._mode):

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from dl_lib.engine.hooks.metric_tracker import ScoreMode, is_better, tracked_metric
 from dl_lib.engine.training.hook import Hook
-from dl_lib.engine.hooks.metric_tracker import ScoreMode, is_better, watched_score
 
 if TYPE_CHECKING:
     from dl_lib.engine.training.trainer import Trainer
@@ -45,7 +45,7 @@ class EarlyStopping(Hook):
             self._stop_if_hopeless(trainer)
 
     def after_step(self, trainer: Trainer) -> None:
-        value = watched_score(
+        value = tracked_metric(
             trainer.events,
             self._metric,
             key="SOLVER.EARLY_STOPPING.METRIC",

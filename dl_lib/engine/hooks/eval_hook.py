@@ -6,16 +6,16 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from dl_lib.engine.training.hook import RepeatedHook
+from dl_lib.engine.training.hook import PeriodicHook
 from dl_lib.utils import comm
 
 if TYPE_CHECKING:
     from dl_lib.engine.training.trainer import Trainer
 
-__all__ = ["Evaluation"]
+__all__ = ["EvalHook"]
 
 
-class Evaluation(RepeatedHook):
+class EvalHook(PeriodicHook):
     """Calls a function every so many iterations and at the end, and puts what it returns into the events.
 
     Every process calls it. Scores that are not numbers (of classes that the data does not hold) are left out.
@@ -32,5 +32,5 @@ class Evaluation(RepeatedHook):
     def run(self, trainer: Trainer) -> None:
         with trainer.interruptible():
             scores = self._evaluate()
-        trainer.events.put({name: score for name, score in scores.items() if math.isfinite(score)}, rare=True)
+        trainer.events.put({name: score for name, score in scores.items() if math.isfinite(score)}, is_eval=True)
         comm.synchronize()  # none trains on while others still evaluate: they would wait for it in the next step

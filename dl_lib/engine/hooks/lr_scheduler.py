@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim import lr_scheduler
 
 from dl_lib.engine.training.hook import Hook
 
 if TYPE_CHECKING:
     from dl_lib.engine.training.trainer import Trainer
 
-__all__ = ["LRSchedule"]
+__all__ = ["LRScheduler"]
 
 
-class LRSchedule(Hook):
+class LRScheduler(Hook):
     """Moves the schedule on after each step.
 
     Puts `learning_rate` into the events: the one that the step was made with, of the first parameter group.
@@ -24,7 +24,7 @@ class LRSchedule(Hook):
         scheduler: of the trainer's optimizer.
     """
 
-    def __init__(self, scheduler: LRScheduler) -> None:
+    def __init__(self, scheduler: lr_scheduler.LRScheduler) -> None:
         self._scheduler = scheduler
 
     def after_step(self, trainer: Trainer) -> None:

@@ -13,12 +13,12 @@ from dl_lib.utils.logger import REPEATS_BAR
 if TYPE_CHECKING:
     from dl_lib.engine.training.trainer import Trainer
 
-__all__ = ["LogLines"]
+__all__ = ["MetricLogger"]
 
 _WINDOW = 20  # iterations that a line gives the median of
 
 
-class LogLines(Hook):
+class MetricLogger(Hook):
     """A line every so many iterations and after the last step: medians over the last iterations, the time left, units.
 
     In a terminal with a progress bar the lines go to the file alone.

@@ -8,12 +8,12 @@ from dl_lib.config import ConfigError
 from dl_lib.utils.events import EventStorage
 from dl_lib.utils.names import nearest_names
 
-__all__ = ["ScoreMode", "is_better", "watched_score"]
+__all__ = ["ScoreMode", "is_better", "tracked_metric"]
 
 ScoreMode = Literal["max", "min"]
 
 
-def watched_score(events: EventStorage, name: str, *, key: str, seen_before: bool) -> float | None:
+def tracked_metric(events: EventStorage, name: str, *, key: str, seen_before: bool) -> float | None:
     """The value of this name that came in at the present iteration; None if nothing was evaluated, or gave none.
 
     Args:
@@ -25,7 +25,7 @@ def watched_score(events: EventStorage, name: str, *, key: str, seen_before: boo
     Raises:
         ConfigError: if there are scores, none of this name, and it has not been seen before.
     """
-    scores = events.rare_now()
+    scores = events.current_eval_metrics()
     value = scores.get(name)
     if scores and value is None and not seen_before:
         raise ConfigError(

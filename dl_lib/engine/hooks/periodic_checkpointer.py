@@ -13,10 +13,10 @@ from dl_lib.utils import comm
 if TYPE_CHECKING:
     from dl_lib.engine.training.trainer import Trainer
 
-__all__ = ["PeriodicCheckpoint"]
+__all__ = ["PeriodicCheckpointer"]
 
 
-class PeriodicCheckpoint(Hook):
+class PeriodicCheckpointer(Hook):
     """Saves model_0000500.pth and so on (500 steps done), and model_final.pth; the main process alone does it.
 
     A save that fails ends the training: a run that cannot be saved is lost already, and stopped now it can go on from

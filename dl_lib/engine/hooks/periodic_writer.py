@@ -12,10 +12,10 @@ from dl_lib.engine.training.writers import Writer
 if TYPE_CHECKING:
     from dl_lib.engine.training.trainer import Trainer
 
-__all__ = ["WriteMetrics"]
+__all__ = ["PeriodicWriter"]
 
 
-class WriteMetrics(Hook):
+class PeriodicWriter(Hook):
     """Hands the events to writers every so many iterations, and what is left at the end, also after an error.
 
     Belongs last in the list, so that it sees what the other hooks put there. The last iteration is written after

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dl_lib.engine.training.hook import RepeatedHook
-from dl_lib.engine.training.random_state import random_state_kept
+from dl_lib.engine.training.hook import PeriodicHook
+from dl_lib.engine.training.random_state import preserve_random_state
 from dl_lib.utils import comm
-from dl_lib.utils.modes import modes_kept
+from dl_lib.utils.modes import preserve_modes
 
 if TYPE_CHECKING:
     from dl_lib.engine.training.trainer import Trainer
@@ -25,7 +25,7 @@ __all__ = ["PreciseBN", "recompute_norm_statistics"]
 Statistics = tuple[Tensor, Tensor]  # mean and variance, (channels,) each
 
 
-class PreciseBN(RepeatedHook):
+class PreciseBN(PeriodicHook):
     """Recomputes the running statistics every so many iterations and at the end.
 
     Belongs before the hooks that save and evaluate. Each process looks at batches of its own; the statistics are those
@@ -52,7 +52,7 @@ class PreciseBN(RepeatedHook):
         self._num_batches = num_batches
 
     def run(self, trainer: Trainer) -> None:
-        with trainer.interruptible(), random_state_kept():
+        with trainer.interruptible(), preserve_random_state():
             model = self._model or comm.unwrap(trainer.model)
             recompute_norm_statistics(model, batches=self._make_loader(), num_batches=self._num_batches)
 
@@ -74,7 +74,7 @@ def recompute_norm_statistics(model: nn.Module, *, batches: Iterable[Any], num_b
         warnings.simplefilter("ignore", FutureWarning)  # fvcore.nn compiles with torch.jit while it is imported
         from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 
-    with modes_kept(model):
+    with preserve_modes(model):
         norms: list[Any] = get_bn_modules(model.train())
         before = [_NormState(norm) for norm in norms]
         try:

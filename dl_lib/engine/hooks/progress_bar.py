@@ -12,12 +12,12 @@ from dl_lib.utils.progress import progress_bar
 if TYPE_CHECKING:
     from dl_lib.engine.training.trainer import Trainer
 
-__all__ = ["Progress"]
+__all__ = ["ProgressBar"]
 
 _WINDOW = 20  # iterations that the shown loss and cost are the median of
 
 
-class Progress(Hook):
+class ProgressBar(Hook):
     """A bar with the time left, loss, learning rate and expected GFLOPs per image.
 
     On the main process, and only in a terminal: elsewhere the lines of the log say the same.

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dl_lib.engine.training.hook import RepeatedHook
-from dl_lib.engine.training.random_state import random_state_kept
+from dl_lib.engine.training.hook import PeriodicHook
+from dl_lib.engine.training.random_state import preserve_random_state
 from dl_lib.engine.training.writers import Writer
 
 if TYPE_CHECKING:
     from dl_lib.engine.training.trainer import Trainer
     from dl_lib.evaluation.report.canvas import Picture
 
-__all__ = ["Pictures"]
+__all__ = ["PeriodicVisualizer"]
 
 
-class Pictures(RepeatedHook):
+class PeriodicVisualizer(PeriodicHook):
     """Draws every so many iterations and at the end, and hands the pictures to writers; the main process alone has it.
 
     Belongs before the hook that opens and closes the writers, which should write in the same iterations: a resumed run
@@ -35,8 +35,8 @@ class Pictures(RepeatedHook):
         self._writers = writers
 
     def run(self, trainer: Trainer) -> None:
-        with random_state_kept():
+        with preserve_random_state():
             pictures = self._draw()
         for writer in self._writers:
             for name, picture in pictures.items():
-                writer.write_picture(name, picture, iteration=trainer.iteration)
+                writer.write_image(name, picture, iteration=trainer.iteration)

@@ -15,10 +15,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dl_lib.layers import KernelAttention
 
-__all__ = ["ModelEma"]
+__all__ = ["ModelEMA"]
 
 
-class ModelEma:
+class ModelEMA:
     """Keeps average = decay * average + (1 - decay) * weights, running statistics included; the first update copies.
 
     The temperature of dynamic convolutions is no average but the present one: evaluated as trained.

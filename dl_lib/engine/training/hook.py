@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dl_lib.engine.training.trainer import Trainer
 
-__all__ = ["Hook", "RepeatedHook", "is_due"]
+__all__ = ["Hook", "PeriodicHook", "is_due"]
 
 
 def is_due(trainer: Trainer, period: int) -> bool:
@@ -57,7 +57,7 @@ class Hook:
         """Takes over what `state_dict` of the stopped run gave; comes before `before_train`."""
 
 
-class RepeatedHook(Hook, ABC):
+class PeriodicHook(Hook, ABC):
     """Does the same thing every so many iterations and at the end, never twice in one iteration.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["get_random_state", "random_state_kept", "set_random_state"]
+__all__ = ["get_random_state", "preserve_random_state", "set_random_state"]
 
 
 def get_random_state() -> dict[str, Any]:
@@ -35,7 +35,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 @contextmanager
-def random_state_kept() -> Iterator[None]:
+def preserve_random_state() -> Iterator[None]:
     """For what a training does beside its steps: they draw the numbers that they would have drawn without it."""
     state = get_random_state()
     try:

@@ -105,7 +105,7 @@ class TrainStep:
         self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
 
-    def leave_out(self) -> None:
+    def skip_step(self) -> None:
         """In the place of `apply`: the weights stay, and in float16 the scale follows what `backward` has met."""
         self.precision.scaler.update()
 

@@ -44,7 +44,7 @@ class Trainer:
         loader: endless batches.
         optimizer: of the model's parameters.
         max_iter: steps of the whole training, those of earlier runs included.
-        parts_per_step: batches whose gradients make one step.
+        accumulation_steps: batches whose gradients make one step.
         clip: of the gradients.
         precision: of the forward pass; None for that of the parameters.
         non_finite: what a loss or gradient that is not finite does to the run.
@@ -64,7 +64,7 @@ class Trainer:
         optimizer: torch.optim.Optimizer,
         *,
         max_iter: int,
-        parts_per_step: int = 1,
+        accumulation_steps: int = 1,
         clip: GradientClip | None = None,
         precision: Precision | None = None,
         non_finite: NonFinitePolicy | None = None,
@@ -74,7 +74,7 @@ class Trainer:
         self.loader = loader
         self.optimizer = optimizer
         self.max_iter = max_iter
-        self.parts_per_step = parts_per_step
+        self.accumulation_steps = accumulation_steps
         self.hooks = list(hooks)
         self.start_iteration = 0
         self.events = EventStorage()
@@ -218,7 +218,7 @@ class Trainer:
 
     def _one_step(self, batches: Iterator[Batch]) -> None:
         start_seconds = time.perf_counter()
-        parts = [self._fetch(batches) for _ in range(self.parts_per_step)]
+        parts = [self._fetch(batches) for _ in range(self.accumulation_steps)]
         data_seconds = time.perf_counter() - start_seconds
         self._in_step = True
         self.non_finite.before_step(self.model)
@@ -231,7 +231,7 @@ class Trainer:
         if accepted:
             self._step.apply()
         else:
-            self._step.leave_out()
+            self._step.skip_step()
         self.events.iteration += 1
         self._in_step = False
         finite = {name: value for name, value in scalars.items() if math.isfinite(value)}

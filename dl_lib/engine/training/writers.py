@@ -36,7 +36,7 @@ class Writer:
         """Writes what came in after iteration `since`, each value under the iteration that it is from."""
         raise NotImplementedError
 
-    def write_picture(self, name: str, picture: Picture, *, iteration: int) -> None:
+    def write_image(self, name: str, picture: Picture, *, iteration: int) -> None:
         """Writes a picture of this iteration; leaves it out where there is only place for scalars."""
 
     def close(self) -> None:
@@ -94,7 +94,7 @@ class TensorBoardWriter(Writer):
                 self._writer.add_scalar(name, value, iteration)
         self._writer.flush()  # as a checkpoint may count on it
 
-    def write_picture(self, name: str, picture: Picture, *, iteration: int) -> None:
+    def write_image(self, name: str, picture: Picture, *, iteration: int) -> None:
         assert self._writer is not None, "opened before it is written to"
         self._writer.add_image(name, picture, iteration, dataformats="HWC")
 

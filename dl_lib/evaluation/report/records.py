@@ -21,7 +21,7 @@ __all__ = ["IMAGE_COLUMNS", "UNITS", "confusion_as_csv", "images_as_csv", "resul
 UNITS = {
     "mIoU, fwIoU, mACC, pACC, mBIoU, IoU, accuracy, boundary_IoU": "share in [0, 1]; null: the ground truth does not "
     "hold the class",
-    "absent_classes_rule": "leave_out: absent classes are in no mean; zero_if_predicted: those that are predicted are "
+    "absent_classes_rule": "exclude: absent classes are in no mean; zero_if_predicted: those that are predicted are "
     "in the mIoU as 0",
     "costs_gflops, budget_gflops": "GFLOPs per image, 1e9 multiply-adds, of all passes over it",
     "seconds_per_image": "the model alone, median over the images",

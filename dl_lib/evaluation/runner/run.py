@@ -14,15 +14,15 @@ from torch import nn
 
 from dl_lib.data import DatasetCatalog, build_test_loader
 from dl_lib.data.skipping import SkippedSample
-from dl_lib.evaluation.runner.build import build_evaluator, build_writers, label_png_folder, predictions_folder
-from dl_lib.evaluation.runner.passes import build_inference_model
-from dl_lib.evaluation.scores.prediction import Prediction, read_outputs
 from dl_lib.evaluation.predictions.submission import write_submission
 from dl_lib.evaluation.predictions.writers import PredictionWriter
 from dl_lib.evaluation.report.tables import format_text
 from dl_lib.evaluation.report.write import write_report
+from dl_lib.evaluation.runner.build import build_evaluator, build_writers, label_png_folder, predictions_folder
+from dl_lib.evaluation.runner.passes import build_inference_model
 from dl_lib.evaluation.scores.budget import BudgetTarget, budget_target
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
+from dl_lib.evaluation.scores.prediction import Prediction, read_outputs
 from dl_lib.evaluation.scores.result import EvaluationResult
 from dl_lib.utils import comm
 from dl_lib.utils.modes import evaluation_mode

@@ -13,18 +13,18 @@ from dl_lib.data.build import build_test_dataset
 from dl_lib.data.contact_sheet import draw_contact_sheet, draw_key, overlay_label
 from dl_lib.data.samplers import SampleKey
 from dl_lib.data.transforms.resize import Resize
-from dl_lib.evaluation.runner.passes import build_inference_model
-from dl_lib.evaluation.scores.prediction import Prediction, read_outputs
 from dl_lib.evaluation.report.canvas import Picture
 from dl_lib.evaluation.report.route_picture import draw_route
+from dl_lib.evaluation.runner.passes import build_inference_model
+from dl_lib.evaluation.scores.prediction import Prediction, read_outputs
 from dl_lib.utils.modes import evaluation_mode
 
-__all__ = ["SamplePictures"]
+__all__ = ["SampleFigures"]
 
 _CELL_WIDTH_PX = 320
 
 
-class SamplePictures:
+class SampleFigures:
     """The first sample of a data set, with what models make of it.
 
     Args:

@@ -53,7 +53,7 @@ class CityscapesEvaluator(SemSegEvaluator):
         dataset_name: str,
         *,
         folder: Path,
-        absent_rule: AbsentRule = "leave_out",
+        absent_rule: AbsentRule = "exclude",
         boundary_iou: bool = False,
     ) -> None:
         super().__init__(

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from dl_lib.data.errors import InvalidSampleError
 from dl_lib.data.skipping import SkippedSample
-from dl_lib.evaluation.scores.prediction import Prediction
 from dl_lib.evaluation.scores.boundary import count_boundary
 from dl_lib.evaluation.scores.confusion import ConfusionMatrix
 from dl_lib.evaluation.scores.metrics import AbsentRule, ImageScores, image_scores
+from dl_lib.evaluation.scores.prediction import Prediction
 from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord
 from dl_lib.evaluation.scores.tally import Tally
 from dl_lib.utils import comm
@@ -45,7 +45,7 @@ class SemSegEvaluator:
         class_names: Sequence[str],
         ignore_value: int,
         labelled: bool = True,
-        absent_rule: AbsentRule = "leave_out",
+        absent_rule: AbsentRule = "exclude",
         boundary_iou: bool = False,
     ) -> None:
         self.dataset_name = dataset_name

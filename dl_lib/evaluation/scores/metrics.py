@@ -5,7 +5,7 @@ IoU_c = h_c / (t_c + p_c - h_c) and accuracy_c = h_c / t_c. Definitions of the m
 Convolutional Networks for Semantic Segmentation" (arXiv 1411.4038), section 5.
 
 **Absent classes.** A class without a single pixel in the ground truth has neither IoU nor accuracy. By the rule
-`leave_out` it is in none of the means, and named in `absent`; pixels taken for it still count against the classes that
+`exclude` it is in none of the means, and named in `absent`; pixels taken for it still count against the classes that
 they belong to. By `zero_if_predicted` one that is predicted all the same has IoU 0, which lowers the mIoU: so does the
 published evaluator, and so do the official scripts of Cityscapes. The rules agree where every class occurs, as in the
 validation sets of Cityscapes and VOC.
@@ -30,7 +30,7 @@ __all__ = [
     "segmentation_metrics",
 ]
 
-AbsentRule = Literal["leave_out", "zero_if_predicted"]
+AbsentRule = Literal["exclude", "zero_if_predicted"]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def segmentation_metrics(
     counts: Tensor,
     *,
     class_names: Sequence[str],
-    absent_rule: AbsentRule = "leave_out",
+    absent_rule: AbsentRule = "exclude",
     boundary: Tensor | None = None,
 ) -> SegmentationMetrics:
     """Computes all scores, in float64.

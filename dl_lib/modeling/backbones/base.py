@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dl_lib.config import ConfigError
 from dl_lib.layers import ShapeSpec
-from dl_lib.modeling.activation_checkpointing import recomputed
+from dl_lib.modeling.activation_checkpointing import checkpointed
 from dl_lib.utils.names import nearest_names
 
 __all__ = ["FEATURES", "OUTPUT_STRIDES", "Backbone", "feature_stride"]
@@ -27,8 +27,8 @@ def feature_stride(name: str, *, output_stride: int) -> int:
 class Backbone(nn.Module, ABC):
     """Images to features by a fixed route; called with images (B, 3, H, W) of any size.
 
-    A subclass runs its blocks by `run_block`. With `recomputes` set, in training, what goes on inside a block is then
-    computed a second time for its gradients instead of being kept.
+    Subclasses run each block through `run_block`, which recomputes the block's activations in the backward pass if
+    `activation_checkpointing` is set.
 
     Args:
         output_shapes: of each feature, by its name, finest first. On sides that a stride does not divide, maps have
@@ -40,7 +40,7 @@ class Backbone(nn.Module, ABC):
     def __init__(self, output_shapes: Mapping[str, ShapeSpec], *, stages: Mapping[str, Sequence[str]]) -> None:
         super().__init__()
         self.output_shapes = dict(output_shapes)
-        self.recomputes = False
+        self.activation_checkpointing = False
         self._stages = {name: tuple(modules) for name, modules in stages.items()}
 
     @abstractmethod
@@ -49,10 +49,10 @@ class Backbone(nn.Module, ABC):
 
     def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
         """A block's output for maps (B, C, H, W)."""
-        if not (self.recomputes and torch.is_grad_enabled()):
+        if not (self.activation_checkpointing and torch.is_grad_enabled()):
             return block(x)
         is_leaf = not list(block.children())  # nothing of it would be saved, and it may work in place
-        return block(x) if is_leaf else recomputed(block, x, modules=[block])
+        return block(x) if is_leaf else checkpointed(block, x, modules=[block])
 
     @property
     def size_divisor(self) -> int:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from dl_lib.config import CfgNode
 from dl_lib.layers import ShapeSpec
 from dl_lib.modeling.backbones.base import FEATURES, Backbone, feature_stride
+from dl_lib.modeling.backbones.conv_replacement import adapt_backbone
 from dl_lib.modeling.backbones.rex_block import RexBlock, conv_norm
 from dl_lib.modeling.backbones.rexnet_plan import STEM_STRIDE, ReXNetPlan, plan_rexnet
-from dl_lib.modeling.backbones.conv_replacement import adapt_backbone
 from dl_lib.modeling.registries import BACKBONE_REGISTRY
 
 __all__ = ["ReXNet", "rexnet", "rexnet_lite"]

@@ -8,12 +8,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["on_meta"]
+__all__ = ["meta_copy"]
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def on_meta(module: Module) -> Module:
+def meta_copy(module: Module) -> Module:
     """A copy on the meta device, in evaluation mode: the same modules, tensors with shapes but without values."""
     memo: dict[int, Tensor] = {id(b): torch.empty_like(b, device="meta") for b in module.buffers()}
     for p in module.parameters():

@@ -9,7 +9,7 @@ from torch import nn
 
 from dl_lib.modeling.backbones.base import Backbone
 from dl_lib.modeling.costs.counters import MaddsObserver
-from dl_lib.modeling.costs.meta_copy import on_meta
+from dl_lib.modeling.costs.meta_copy import meta_copy
 
 __all__ = ["StaticCosts"]
 
@@ -25,7 +25,7 @@ class StaticCosts:
         """Of one image of this size in pixels, in evaluation."""
         size = (height, width)
         if size not in self._madds:
-            backbone, head = self._twins
+            backbone, head = self._meta_copies
             dtype = next(backbone.parameters()).dtype
             with torch.no_grad(), MaddsObserver(num_images=1) as observer:
                 head(backbone(torch.empty(1, 3, *size, device="meta", dtype=dtype)))
@@ -33,5 +33,5 @@ class StaticCosts:
         return self._madds[size]
 
     @cached_property
-    def _twins(self) -> tuple[Backbone, nn.Module]:
-        return on_meta(self._backbone), on_meta(self._head)
+    def _meta_copies(self) -> tuple[Backbone, nn.Module]:
+        return meta_copy(self._backbone), meta_copy(self._head)

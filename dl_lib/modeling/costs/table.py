@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from dl_lib.modeling.costs.counters import MaddsObserver
+from dl_lib.modeling.costs.meta_copy import meta_copy
 from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Node
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.dynamic.routing import Routing
-from dl_lib.modeling.costs.meta_copy import on_meta
 from dl_lib.utils.constants import constant
 
 __all__ = ["MADDS_PER_MFLOP", "CostTable", "NetworkCosts"]
@@ -122,12 +122,12 @@ class NetworkCosts:
         divisor = self._backbone.size_divisor
         size = (-(-height // divisor) * divisor, -(-width // divisor) * divisor)
         if size not in self._tables:
-            self._tables[size] = _measure(*self._twins, height=size[0], width=size[1])
+            self._tables[size] = _measure(*self._meta_copies, height=size[0], width=size[1])
         return self._tables[size]
 
     @cached_property
-    def _twins(self) -> tuple[DynamicNetwork, nn.Module]:
-        return on_meta(self._backbone), on_meta(self._head)
+    def _meta_copies(self) -> tuple[DynamicNetwork, nn.Module]:
+        return meta_copy(self._backbone), meta_copy(self._head)
 
 
 @torch.no_grad()

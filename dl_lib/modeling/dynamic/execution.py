@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from dl_lib.modeling.activation_checkpointing import checkpointed
 from dl_lib.modeling.costs.counters import MaddsObserver
 from dl_lib.modeling.dynamic.lattice import Edge, Move, Node
-from dl_lib.modeling.activation_checkpointing import recomputed
 from dl_lib.modeling.dynamic.routing import CLOSED_BELOW, Routing, Unreached
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def run_dense(
     reached_BN = []
     for layer in lattice.layers:
         run_layer = partial(_run_layer, network, layer, drop_prob_at=drop_prob_at)
-        if network.recomputes and torch.is_grad_enabled():
-            delivered = recomputed(run_layer, inputs, reached, modules=[network.cell(node) for node in layer])
+        if network.activation_checkpointing and torch.is_grad_enabled():
+            delivered = checkpointed(run_layer, inputs, reached, modules=[network.cell(node) for node in layer])
         else:
             delivered = run_layer(inputs, reached)
         inputs = delivered.inputs

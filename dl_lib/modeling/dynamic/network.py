@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from dl_lib.config import CfgNode, ConfigError, configurable
 from dl_lib.layers import ShapeSpec
-from dl_lib.modeling.dynamic.cell import Cell
 from dl_lib.modeling.costs.counters import MaddsObserver
+from dl_lib.modeling.dynamic.cell import Cell
 from dl_lib.modeling.dynamic.execution import run_dense, run_sparse
 from dl_lib.modeling.dynamic.gate import SMALL_GATE_SHRINK, SoftGate
 from dl_lib.modeling.dynamic.lattice import Lattice, Node
@@ -36,7 +36,7 @@ class DynamicNetwork(nn.Module):
         unreached: what a cell does that nothing is delivered to.
         drop_prob: scheduled drop path at the last layer and the end of the training.
         sparse: in evaluation, run only what the gates open.
-        recomputes: in training, compute each layer a second time for its gradients instead of keeping it.
+        activation_checkpointing: in training, compute each layer a second time for its gradients instead of keeping it.
         compiled: run what is dense as one graph, compiled by torch; what is observed of it then is what runs otherwise.
     """
 
@@ -52,7 +52,7 @@ class DynamicNetwork(nn.Module):
         unreached: Unreached = Unreached.SKIP,
         drop_prob: float = 0.0,
         sparse: bool = True,
-        recomputes: bool = False,
+        activation_checkpointing: bool = False,
         compiled: bool = False,
     ) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class DynamicNetwork(nn.Module):
         self.unreached = unreached
         self.drop_prob = drop_prob
         self.sparse = sparse
-        self.recomputes = recomputes
+        self.activation_checkpointing = activation_checkpointing
         self.compiled = compiled
         self._run_dense = torch.compile(run_dense) if compiled else run_dense
         self.small_gate = any(isinstance(module, SoftGate) and module.small for module in cells.modules())
@@ -98,7 +98,7 @@ class DynamicNetwork(nn.Module):
             "unreached": Unreached(gate.UNREACHED),
             "drop_prob": backbone.DROP_PROB,
             "sparse": cfg.TEST.EXECUTION == "sparse",
-            "recomputes": cfg.MODEL.ACTIVATION_CHECKPOINTING,
+            "activation_checkpointing": cfg.MODEL.ACTIVATION_CHECKPOINTING,
             "compiled": cfg.MODEL.COMPILE,
         }
 

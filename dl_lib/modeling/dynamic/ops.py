@@ -15,8 +15,8 @@ from fvcore.common.registry import Registry
 from torch import Tensor, nn
 
 from dl_lib.layers import conv2d, conv_norm_act, drop_path, make_norm, separable_conv
-from dl_lib.modeling.dynamic import conditional_ops
 from dl_lib.modeling.costs.counters import count_madds
+from dl_lib.modeling.dynamic import conditional_ops
 
 __all__ = ["CELL_OPERATIONS", "CellOperation"]
 

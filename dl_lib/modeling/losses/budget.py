@@ -6,25 +6,25 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["WARM_UP_SHARE", "BudgetConstraint"]
+__all__ = ["WARM_UP_RATIO", "BudgetConstraint"]
 
-WARM_UP_SHARE = 0.02  # of the training, from the moment the constraint sets in
+WARM_UP_RATIO = 0.02  # of the training, from the moment the constraint sets in
 
 
 @dataclass(frozen=True)
 class BudgetConstraint:
-    """loss_weight * warm * (expected / dense_mflops - target_share)**2.
+    """loss_weight * warm * (expected / dense_mflops - target_ratio)**2.
 
     Attributes:
         loss_weight: weight of the loss (`LOSS_WEIGHT`).
-        target_share: expected cost aimed at, as a share of `dense_mflops` (`LOSS_MU`).
+        target_ratio: expected cost aimed at, as a share of `dense_mflops` (`LOSS_MU`).
         dense_mflops: expected cost of the whole lattice, MFLOPs of one image (`FLOPS_ALL`).
         start_rate: share of the training without constraint (`UNUPDATE_RATE`).
-        warm_up: let the weight grow linearly over `WARM_UP_SHARE` of the training (`WARM_UP`).
+        warm_up: let the weight grow linearly over `WARM_UP_RATIO` of the training (`WARM_UP`).
     """
 
     loss_weight: float
-    target_share: float
+    target_ratio: float
     dense_mflops: float
     start_rate: float
     warm_up: bool
@@ -35,5 +35,5 @@ class BudgetConstraint:
 
     def __call__(self, expected_mflops: Tensor, *, step_rate: float) -> Tensor:
         """The loss (0-d) for the expected cost of a batch, MFLOPs per image (0-d)."""
-        warm = min(1.0, (step_rate - self.start_rate) / WARM_UP_SHARE) if self.warm_up else 1.0
-        return self.loss_weight * warm * (expected_mflops / self.dense_mflops - self.target_share) ** 2
+        warm = min(1.0, (step_rate - self.start_rate) / WARM_UP_RATIO) if self.warm_up else 1.0
+        return self.loss_weight * warm * (expected_mflops / self.dense_mflops - self.target_ratio) ** 2

@@ -25,11 +25,11 @@ class HardExamples:
 
     Attributes:
         max_probability: a pixel is hard if its true class has at most this probability.
-        min_share: of an image's labelled pixels, those with the lowest probabilities, that always count.
+        min_ratio: of an image's labelled pixels, those with the lowest probabilities, that always count.
     """
 
     max_probability: float
-    min_share: float
+    min_ratio: float
 
     def select(self, probability_BHW: Tensor, *, labelled_BHW: Tensor) -> Tensor:
         """(B, H, W) bool: the pixels to learn from, all of them labelled.
@@ -42,7 +42,7 @@ class HardExamples:
         for probability, labelled in zip(probability_BHW, labelled_BHW, strict=True):
             values = probability[labelled]
             limit = values.new_full((), self.max_probability)
-            if kept := round(self.min_share * values.numel()):
+            if kept := round(self.min_ratio * values.numel()):
                 limit = torch.maximum(limit, values.kthvalue(kept).values)
             hard.append(labelled & (probability <= limit))
         return torch.stack(hard)

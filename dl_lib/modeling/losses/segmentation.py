@@ -56,7 +56,7 @@ class SegmentationLoss:
 def build_segmentation_loss(cfg: CfgNode) -> SegmentationLoss:
     """The losses that `MODEL.LOSS` asks for, beside the cross-entropy."""
     loss, head = cfg.MODEL.LOSS, cfg.MODEL.SEM_SEG_HEAD
-    hard = HardExamples(loss.OHEM.MAX_PROBABILITY, loss.OHEM.MIN_SHARE) if loss.OHEM.ENABLED else None
+    hard = HardExamples(loss.OHEM.MAX_PROBABILITY, loss.OHEM.MIN_RATIO) if loss.OHEM.ENABLED else None
     return SegmentationLoss(
         PixelCrossEntropy(
             head.IGNORE_VALUE,

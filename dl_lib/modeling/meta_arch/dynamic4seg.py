@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from dl_lib.config import CfgNode, ConfigError, configurable
-from dl_lib.modeling.costs.table import MADDS_PER_MFLOP, CostTable, NetworkCosts
 from dl_lib.modeling.costs.counters import MaddsObserver
+from dl_lib.modeling.costs.table import MADDS_PER_MFLOP, CostTable, NetworkCosts
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.dynamic.openness import gate_openness
 from dl_lib.modeling.dynamic.routing import Routing
@@ -20,7 +20,7 @@ from dl_lib.modeling.meta_arch.base import NetworkOutput, SegmentationModel
 from dl_lib.modeling.meta_arch.step_means import StepMeans
 from dl_lib.modeling.registries import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 from dl_lib.utils import comm
-from dl_lib.utils.modes import unobserved_run
+from dl_lib.utils.modes import no_side_effects
 
 __all__ = ["DynamicNet4Seg"]
 
@@ -97,7 +97,7 @@ class DynamicNet4Seg(SegmentationModel):
         means = super().step_means(parts, step_rate=step_rate)
         if self.budget is None or not self.budget.is_active(step_rate):
             return means
-        with unobserved_run(self):
+        with no_side_effects(self):
             expected = [self._expected_mflops(part, step_rate=step_rate) for part in parts]
         return replace(means, expected_mflops=comm.average(torch.stack(expected).mean()))
 
@@ -126,7 +126,7 @@ def _budget(cfg: CfgNode, costs: NetworkCosts) -> BudgetConstraint:
     dense_mflops = budget.FLOPS_ALL or costs.table(*crop).expected_all_open / MADDS_PER_MFLOP
     return BudgetConstraint(
         loss_weight=budget.LOSS_WEIGHT,
-        target_share=budget.LOSS_MU,
+        target_ratio=budget.LOSS_MU,
         dense_mflops=dense_mflops,
         start_rate=budget.UNUPDATE_RATE,
         warm_up=budget.WARM_UP,

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from dl_lib.config import CfgNode, configurable
 from dl_lib.modeling.backbones.base import Backbone
-from dl_lib.modeling.costs.table import MADDS_PER_MFLOP
 from dl_lib.modeling.costs.counters import MaddsObserver
+from dl_lib.modeling.costs.static import StaticCosts
+from dl_lib.modeling.costs.table import MADDS_PER_MFLOP
 from dl_lib.modeling.meta_arch.base import NetworkOutput, SegmentationModel
 from dl_lib.modeling.registries import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
-from dl_lib.modeling.costs.static import StaticCosts
 
 __all__ = ["SemanticSegmentor"]
 
@@ -47,7 +47,7 @@ class SemanticSegmentor(SegmentationModel):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         backbone: Backbone = BACKBONE_REGISTRY.get(cfg.MODEL.BACKBONE.NAME)(cfg)
         backbone.shorten([*cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES, *cfg.MODEL.AUXILIARY_HEADS.IN_FEATURES])
-        backbone.recomputes = cfg.MODEL.ACTIVATION_CHECKPOINTING
+        backbone.activation_checkpointing = cfg.MODEL.ACTIVATION_CHECKPOINTING
         head = SEM_SEG_HEADS_REGISTRY.get(cfg.MODEL.SEM_SEG_HEAD.NAME)(cfg, backbone.output_shapes)
         return {
             "backbone": backbone,

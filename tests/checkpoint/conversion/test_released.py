@@ -5,7 +5,14 @@ import torch
 
 from dl_lib.checkpoint import is_released
 from dl_lib.checkpoint.conversion.released import RELEASED_CELL_TYPES, translate_released
-from tests.helpers.published import ALL_OPERATIONS, build, hollow_weights, published_weights, read_listing, released_as_ours
+from tests.helpers.published import (
+    ALL_OPERATIONS,
+    build,
+    hollow_weights,
+    published_weights,
+    read_listing,
+    released_as_ours,
+)
 
 
 def operations_of(name):

@@ -67,11 +67,11 @@ def test_rotation_goes_to_both_sides_as_far_as_allowed():
 
 def test_the_first_crop_to_choose_is_the_one_drawn_without_choice():
     plain = RandomCropPad((4, 5)).draw(np.random.default_rng(3), size=(30, 40))
-    choice = RandomCropPad((4, 5), max_class_share=0.75).draw(np.random.default_rng(3), size=(30, 40))
+    choice = RandomCropPad((4, 5), max_class_ratio=0.75).draw(np.random.default_rng(3), size=(30, 40))
     assert isinstance(choice, CropChoice)
     assert choice.crops[0] == plain
     assert len(set(choice.crops)) == 10
-    assert (choice.max_share, choice.ignore_value) == (0.75, 255)
+    assert (choice.max_ratio, choice.ignore_value) == (0.75, 255)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_the_first_crop_to_choose_is_the_one_drawn_without_choice():
         (lambda: RandomRotation(1.0, image_pad=-1), "image_pad=-1"),
         (lambda: RandomCropPad((0, 4)), r"crop_size=\(0, 4\)"),
         (lambda: RandomCropPad((4, 4), image_pad=256), "image_pad=256"),
-        (lambda: RandomCropPad((4, 4), max_class_share=0.0), "max_class_share=0.0"),
+        (lambda: RandomCropPad((4, 4), max_class_ratio=0.0), "max_class_ratio=0.0"),
     ],
 )
 def test_bad_values_are_refused(make, received):

@@ -9,7 +9,7 @@ from dl_lib.data.transforms import (
     ResizeShortestEdge,
     draw_transforms,
 )
-from dl_lib.data.transforms.crop_choice import largest_class_share
+from dl_lib.data.transforms.crop_choice import largest_class_ratio
 
 
 def column(left):
@@ -17,14 +17,14 @@ def column(left):
     return CropPad(0, left, (4, 4), (4, 4), 0, 255)
 
 
-def choose(label, lefts, *, max_share=0.75):
+def choose(label, lefts, *, max_ratio=0.75):
     looked = []
 
     def look(crop):
         looked.append(crop.left)
         return crop.apply_label(label)
 
-    chosen = CropChoice(tuple(map(column, lefts)), max_share, 255).choose(look)
+    chosen = CropChoice(tuple(map(column, lefts)), max_ratio, 255).choose(look)
     return chosen.left, looked
 
 
@@ -43,7 +43,7 @@ def test_the_first_with_enough_of_others_is_taken_and_no_further_one_is_looked_a
 
 
 def test_the_bound_is_the_share(label):
-    assert choose(label, [0, 9, 8], max_share=0.7) == (8, [0, 9, 8])
+    assert choose(label, [0, 9, 8], max_ratio=0.7) == (8, [0, 9, 8])
 
 
 def test_ignored_pixels_do_not_count(label):
@@ -52,7 +52,7 @@ def test_ignored_pixels_do_not_count(label):
 
 
 def test_where_none_will_do_the_least_one_sided_is_taken(label):
-    assert choose(label, [0, 9, 22, 19], max_share=0.5) == (9, [0, 9, 22, 19])
+    assert choose(label, [0, 9, 22, 19], max_ratio=0.5) == (9, [0, 9, 22, 19])
 
 
 def test_share_against_counting():
@@ -62,7 +62,7 @@ def test_share_against_counting():
         label[label == 4] = 255 if dtype == np.uint8 else -1
         counts = [(label == value).sum() for value in range(4)]
         ignore = 255 if dtype == np.uint8 else -1
-        assert largest_class_share(label, ignore_value=ignore) == max(counts) / sum(counts)
+        assert largest_class_ratio(label, ignore_value=ignore) == max(counts) / sum(counts)
 
 
 def test_the_label_decides_as_the_transforms_before_leave_it():
@@ -72,8 +72,8 @@ def test_the_label_decides_as_the_transforms_before_leave_it():
     chain = [ResizeShortestEdge((40,), 999), RandomFlip(1.0)]
     chosen, by_chance = [], []
     for seed in range(40):
-        for lefts, max_share in ((chosen, 0.75), (by_chance, 1.0)):
-            augmentations = [*chain, RandomCropPad((20, 20), max_class_share=max_share)]
+        for lefts, max_ratio in ((chosen, 0.75), (by_chance, 1.0)):
+            augmentations = [*chain, RandomCropPad((20, 20), max_class_ratio=max_ratio)]
             drawn = draw_transforms(augmentations, rng=np.random.default_rng(seed), size=label.shape, label=label)
             lefts.append(drawn[-1].left)
     suits = [5 <= left <= 15 for left in chosen]  # 2 fills columns 0..19: at least 5 and at most 15 of a crop's 20
@@ -83,7 +83,7 @@ def test_the_label_decides_as_the_transforms_before_leave_it():
 
 
 def test_choosing_takes_the_same_draws_whatever_the_label():
-    augmentations = [RandomCropPad((4, 4), max_class_share=0.5), RandomFlip(0.5)]
+    augmentations = [RandomCropPad((4, 4), max_class_ratio=0.5), RandomFlip(0.5)]
     after = []
     for label in (np.zeros((9, 9), np.uint8), np.random.default_rng(0).integers(0, 9, (9, 9)).astype(np.uint8), None):
         draws = np.random.default_rng(0)

@@ -5,7 +5,7 @@ import torch
 
 from dl_lib.checkpoint import Checkpointer
 from dl_lib.config import ConfigError
-from dl_lib.engine.hooks import BestCheckpoint, Evaluation, PeriodicCheckpoint
+from dl_lib.engine.hooks import BestCheckpointer, EvalHook, PeriodicCheckpointer
 from dl_lib.engine.training.trainer import Trainer
 from tests.helpers.training import At, LeastSquares, batches_from
 
@@ -27,9 +27,9 @@ def train(folder, *, scores=SCORES, metric=METRIC, mode="max", extra=(), before_
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     trainer = Trainer(model, (), optimizer, max_iter=12)
     checkpointer = Checkpointer(model, folder, trainer=trainer, optimizer=optimizer)
-    best = BestCheckpoint(checkpointer, metric=metric, mode=mode)
-    evaluation = Evaluation(lambda: {METRIC: scores[trainer.iteration], "toy/pACC": 0.9}, period=2)
-    trainer.hooks = [PeriodicCheckpoint(checkpointer, period=4), *before_evaluation, evaluation, best, *extra]
+    best = BestCheckpointer(checkpointer, metric=metric, mode=mode)
+    evaluation = EvalHook(lambda: {METRIC: scores[trainer.iteration], "toy/pACC": 0.9}, period=2)
+    trainer.hooks = [PeriodicCheckpointer(checkpointer, period=4), *before_evaluation, evaluation, best, *extra]
     checkpointer.resume_or_load("")
     trainer.loader = batches_from(trainer.iteration)
     trainer.train()
@@ -83,7 +83,7 @@ def test_a_run_that_went_back_does_not_replace_it_by_a_worse_one(tmp_path):
 
 def test_a_new_run_in_the_folder_of_another_one_has_a_best_of_its_own(tmp_path):
     train(tmp_path, scores=dict.fromkeys(SCORES, 0.9))
-    Checkpointer(LeastSquares(), tmp_path).set_aside_earlier_run()
+    Checkpointer(LeastSquares(), tmp_path).archive_earlier_run()
     with pytest.raises(Killed):
         train(tmp_path, before_evaluation=[At(5, killed)])
     assert best_in(tmp_path)[0]["value"] == 0.5

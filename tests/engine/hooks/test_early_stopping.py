@@ -5,7 +5,7 @@ import torch
 
 from dl_lib.checkpoint import Checkpointer
 from dl_lib.config import ConfigError
-from dl_lib.engine.hooks import EarlyStopping, Evaluation, PeriodicCheckpoint
+from dl_lib.engine.hooks import EarlyStopping, EvalHook, PeriodicCheckpointer
 from dl_lib.engine.training.trainer import Trainer
 from tests.helpers.training import At, LeastSquares, batches_from
 
@@ -30,8 +30,8 @@ def train(folder, *, scores=SCORES, extra=(), metric=METRIC, evaluated=None, **s
     trainer = Trainer(model, (), optimizer, max_iter=14)
     checkpointer = Checkpointer(model, folder, trainer=trainer, optimizer=optimizer)
     stopping = EarlyStopping(metric=metric, **{"mode": "max", "patience": 2, "min_delta": 0.0, **settings})
-    evaluation = Evaluation(evaluate, period=2)
-    trainer.hooks = [PeriodicCheckpoint(checkpointer, period=3), evaluation, stopping, *extra]
+    evaluation = EvalHook(evaluate, period=2)
+    trainer.hooks = [PeriodicCheckpointer(checkpointer, period=3), evaluation, stopping, *extra]
     checkpointer.resume_or_load("")
     trainer.loader = batches_from(trainer.iteration)
     trainer.train()

@@ -12,13 +12,13 @@ from torch import nn
 
 from dl_lib.checkpoint import NoSpaceError
 from dl_lib.engine.hooks import (
-    Evaluation,
+    EvalHook,
     Hook,
     IterationTimer,
-    LogLines,
-    PeriodicCheckpoint,
+    MetricLogger,
+    PeriodicCheckpointer,
     PreciseBN,
-    Progress,
+    ProgressBar,
     recompute_norm_statistics,
 )
 from dl_lib.utils.events import EventStorage
@@ -48,7 +48,7 @@ def checkpoints_in(folder):
 def test_old_checkpoints_go_and_those_at_multiples_stay(tmp_path):
     def train(max_iter):
         trainer = resumable_trainer(tmp_path, max_iter=max_iter)
-        keeping = PeriodicCheckpoint(trainer.hooks[1]._checkpointer, period=1, keep_last=2, keep_every=4)
+        keeping = PeriodicCheckpointer(trainer.hooks[1]._checkpointer, period=1, keep_last=2, keep_every=4)
         trainer.hooks[1] = keeping
         trainer.train()
 
@@ -98,7 +98,7 @@ def test_evaluation_every_period_and_once_at_the_end(period, expected):
         at.append(trainer.iteration)
         return {"toy/mIoU": trainer.iteration / 10, "toy/IoU-absent": float("nan")}
 
-    trainer.hooks = [Evaluation(evaluate, period=period)]
+    trainer.hooks = [EvalHook(evaluate, period=period)]
     trainer.train()
     assert at == expected
     assert trainer.events.latest("toy/mIoU") == 0.6
@@ -200,7 +200,7 @@ def test_timer_reads_the_memory_that_the_model_is_in(monkeypatch):
 
 
 def test_log_lines_give_units_and_medians(tmp_path):
-    trainer = resumable_trainer(tmp_path, max_iter=8, hooks=[IterationTimer(), LogLines(period=4)])
+    trainer = resumable_trainer(tmp_path, max_iter=8, hooks=[IterationTimer(), MetricLogger(period=4)])
     with listening_to("hooks.log_lines") as messages:
         trainer.train()
     first, last = messages
@@ -234,7 +234,7 @@ class FakeTerminal:
 def test_bar_shows_time_left_loss_rate_and_cost_with_their_units(monkeypatch, tmp_path):
     terminal = FakeTerminal(is_terminal=True)
     monkeypatch.setattr(sys, "stderr", terminal)
-    resumable_trainer(tmp_path, max_iter=4, hooks=[Progress()]).train()
+    resumable_trainer(tmp_path, max_iter=4, hooks=[ProgressBar()]).train()
     last = terminal.text.split("\r")[-1]
     for part in ("training 100%", "4/4, ", "iteration/s", "ETA 00:00", "loss ", "lr ", "expected 2 GFLOPs"):
         assert part in last
@@ -243,7 +243,7 @@ def test_bar_shows_time_left_loss_rate_and_cost_with_their_units(monkeypatch, tm
 def test_bar_is_silent_where_nobody_sees_it(monkeypatch, tmp_path):
     pipe = FakeTerminal(is_terminal=False)
     monkeypatch.setattr(sys, "stderr", pipe)
-    resumable_trainer(tmp_path, max_iter=4, hooks=[Progress()]).train()
+    resumable_trainer(tmp_path, max_iter=4, hooks=[ProgressBar()]).train()
     assert pipe.text == ""
 
 
@@ -251,5 +251,5 @@ def test_no_bar_for_a_finished_run(monkeypatch, tmp_path):
     resumable_trainer(tmp_path, max_iter=2).train()
     terminal = FakeTerminal(is_terminal=True)
     monkeypatch.setattr(sys, "stderr", terminal)
-    resumable_trainer(tmp_path, max_iter=2, hooks=[Progress()]).train()
+    resumable_trainer(tmp_path, max_iter=2, hooks=[ProgressBar()]).train()
     assert terminal.text == ""

@@ -8,10 +8,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dl_lib.data import DatasetCatalog
-from dl_lib.engine.hooks import Pictures, WriteMetrics
+from dl_lib.engine.hooks import PeriodicVisualizer, PeriodicWriter
 from dl_lib.engine.training.interrupt import TrainingInterrupted
 from dl_lib.engine.training.writers import JSONWriter, TensorBoardWriter
-from dl_lib.evaluation.runner.sample_figures import SamplePictures
+from dl_lib.evaluation.runner.sample_figures import SampleFigures
 from tests.helpers.small_run import SET, assert_equal, final_state, make_trainer, metrics
 from tests.helpers.training import At, logging_as_before, plain_trainer
 
@@ -38,11 +38,11 @@ def interrupt(trainer):
 def test_they_come_at_their_iterations_and_change_nothing_in_a_run_that_is_resumed_either(tmp_path):
     with logging_as_before():
         make_trainer(tmp_path / "without", SHORT).train()
-        stopped = make_trainer(tmp_path / "with", [*SHORT, "PICTURES_PERIOD", 2])
+        stopped = make_trainer(tmp_path / "with", [*SHORT, "VIS_PERIOD", 2])
         stopped.hooks.append(At(4, interrupt))
         with pytest.raises(TrainingInterrupted):
             stopped.train()
-        make_trainer(tmp_path / "with", [*SHORT, "PICTURES_PERIOD", 2]).train()
+        make_trainer(tmp_path / "with", [*SHORT, "VIS_PERIOD", 2]).train()
     assert images_in(tmp_path / "with") == {f"{SET}/sample": [2, 4, 5], f"{SET}/route": [2, 4, 5]}
     assert images_in(tmp_path / "without") == {}
     found, expected = final_state(tmp_path / "with"), final_state(tmp_path / "without")
@@ -60,7 +60,9 @@ def test_random_numbers_come_as_if_nothing_had_been_drawn(tmp_path):
         return random.random(), np.random.rand(), torch.rand(1).item()
 
     writers = [TensorBoardWriter(tmp_path), JSONWriter(tmp_path / "metrics.json")]
-    trainer = plain_trainer(max_iter=3, hooks=[Pictures(draw, writers, period=2), WriteMetrics(writers, period=1)])
+    trainer = plain_trainer(
+        max_iter=3, hooks=[PeriodicVisualizer(draw, writers, period=2), PeriodicWriter(writers, period=1)]
+    )
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     trainer.train()
     after = numbers()
@@ -82,7 +84,7 @@ def test_what_is_drawn(tmp_path, overrides, names):
     with logging_as_before():
         trainer = make_trainer(tmp_path, overrides)
     model = trainer.evaluated_model.train()
-    pictures = SamplePictures(trainer.cfg, SET).draw(model)
+    pictures = SampleFigures(trainer.cfg, SET).draw(model)
     assert pictures.keys() == {f"{SET}/{name}" for name in names}
     assert all(module.training for module in model.modules())
     sheet = pictures[f"{SET}/sample"]

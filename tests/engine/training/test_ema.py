@@ -4,12 +4,12 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dl_lib.engine.training.ema import ModelEma
+from dl_lib.engine.training.ema import ModelEMA
 
 
 def test_average_is_the_weighted_sum_of_what_it_has_seen():
     model = nn.BatchNorm1d(2).double()
-    ema = ModelEma(model, decay=0.8)
+    ema = ModelEMA(model, decay=0.8)
     seen = []
     for value in (1.0, 5.0, -2.0):
         with torch.no_grad():
@@ -25,7 +25,7 @@ def test_average_is_the_weighted_sum_of_what_it_has_seen():
 def test_averages_of_integers_are_torchs():
     model = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2))
     model.register_buffer("seen", torch.tensor([[3, 70], [-5, 0]]))
-    ema = ModelEma(model, decay=0.9)
+    ema = ModelEMA(model, decay=0.9)
     torchs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
     for step in range(1, 20):
         model[0].num_batches_tracked += step
@@ -39,9 +39,9 @@ def test_averages_of_integers_are_torchs():
 
 def test_a_restored_average_goes_on_as_the_one_that_was_saved():
     model = nn.Linear(2, 2)
-    ema = ModelEma(model, decay=0.5)
+    ema = ModelEMA(model, decay=0.5)
     ema.update(model)
-    restored = ModelEma(nn.Linear(2, 2), decay=0.5)
+    restored = ModelEMA(nn.Linear(2, 2), decay=0.5)
     restored.load_state_dict(ema.state_dict())
     nn.init.ones_(model.weight)
     for average in (ema, restored):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dl_lib.engine.hooks import Evaluation, Hook
+from dl_lib.engine.hooks import EvalHook, Hook
 from dl_lib.engine.training.interrupt import InterruptGuard, TrainingInterrupted
 from tests.helpers.training import At, LeastSquares, listening_to, plain_trainer, resumable_trainer
 
@@ -81,7 +81,7 @@ def test_second_ctrl_c_ends_the_saving(tmp_path):
             pytest.fail("not ended")
 
     with pytest.raises(TrainingInterrupted):
-        plain_trainer(max_iter=9, hooks=[Evaluation(evaluate, period=4), Slow()]).train()
+        plain_trainer(max_iter=9, hooks=[EvalHook(evaluate, period=4), Slow()]).train()
 
 
 def test_evaluation_can_be_cut_short(tmp_path):
@@ -93,7 +93,7 @@ def test_evaluation_can_be_cut_short(tmp_path):
         return {}
 
     with pytest.raises(TrainingInterrupted):
-        resumable_trainer(tmp_path, max_iter=9, hooks=[Evaluation(evaluate, period=4)]).train()
+        resumable_trainer(tmp_path, max_iter=9, hooks=[EvalHook(evaluate, period=4)]).train()
     assert ends == []
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000004.pth"
     assert torch.load(tmp_path / "model_0000004.pth", weights_only=True)["trainer"]["iteration"] == 4

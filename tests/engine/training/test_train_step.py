@@ -29,7 +29,7 @@ def test_parts_give_the_step_of_the_whole_batch():
 
 
 def test_a_trainer_takes_as_many_batches_as_a_step_has_parts():
-    trainer = plain_trainer(max_iter=3, parts_per_step=2)
+    trainer = plain_trainer(max_iter=3, accumulation_steps=2)
     trainer.train()
     by_hand = LeastSquares()
     optimizer = torch.optim.SGD(by_hand.parameters(), lr=0.1)

@@ -5,7 +5,7 @@ import json
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dl_lib.engine.hooks import Evaluation, Hook, WriteMetrics
+from dl_lib.engine.hooks import EvalHook, Hook, PeriodicWriter
 from dl_lib.engine.training.interrupt import TrainingInterrupted
 from dl_lib.engine.training.trainer import NonFiniteLossError
 from dl_lib.engine.training.writers import JSONWriter, TensorBoardWriter, Writer
@@ -21,9 +21,9 @@ def test_metrics_file_holds_what_happened(tmp_path):
     path = tmp_path / "run" / "metrics.json"
     trainer = plain_trainer(max_iter=7)
     trainer.hooks = [
-        Evaluation(lambda: {"toy/mIoU": trainer.iteration / 10}, period=4),
+        EvalHook(lambda: {"toy/mIoU": trainer.iteration / 10}, period=4),
         *(At(i, lambda t: history.update({t.iteration: t.events.latest("total_loss")})) for i in range(1, 8)),
-        WriteMetrics([JSONWriter(path)], period=2),
+        PeriodicWriter([JSONWriter(path)], period=2),
     ]
     trainer.train()
     lines = read_lines(path)
@@ -40,7 +40,7 @@ def test_resumed_run_repeats_and_misses_no_iteration(tmp_path):
         raise KeyboardInterrupt
 
     def run(folder, hooks=()):
-        writers = WriteMetrics([JSONWriter(folder / "metrics.json")], period=1)
+        writers = PeriodicWriter([JSONWriter(folder / "metrics.json")], period=1)
         resumable_trainer(folder, max_iter=9, period=3, hooks=[writers, *hooks]).train()
 
     with pytest.raises(TrainingInterrupted):
@@ -64,7 +64,7 @@ def test_what_is_left_is_written_after_an_error_too(tmp_path):
             return {"loss": losses["loss_square"] * (float("nan") if len(self.step_rates) == 5 else 1)}, costs
 
     path = tmp_path / "metrics.json"
-    trainer = plain_trainer(max_iter=9, model=Broken(), hooks=[WriteMetrics([JSONWriter(path)], period=3)])
+    trainer = plain_trainer(max_iter=9, model=Broken(), hooks=[PeriodicWriter([JSONWriter(path)], period=3)])
     with pytest.raises(NonFiniteLossError):
         trainer.train()
     assert [line["iteration"] for line in read_lines(path)] == [3, 4]
@@ -72,7 +72,7 @@ def test_what_is_left_is_written_after_an_error_too(tmp_path):
 
 def test_tensorboard_reads_the_same_figures(tmp_path):
     writers = [JSONWriter(tmp_path / "metrics.json"), TensorBoardWriter(tmp_path)]
-    plain_trainer(max_iter=6, hooks=[WriteMetrics(writers, period=2)]).train()
+    plain_trainer(max_iter=6, hooks=[PeriodicWriter(writers, period=2)]).train()
     events = EventAccumulator(str(tmp_path)).Reload()
     lines = read_lines(tmp_path / "metrics.json")
     assert set(events.Tags()["scalars"]) == set(lines[0]) - {"iteration"}
@@ -83,8 +83,8 @@ def test_tensorboard_reads_the_same_figures(tmp_path):
 def test_scores_between_two_lines_keep_their_iteration(tmp_path):
     trainer = plain_trainer(max_iter=9)
     writers = [JSONWriter(tmp_path / "metrics.json"), TensorBoardWriter(tmp_path)]
-    scores = Evaluation(lambda: {"toy/mIoU": trainer.iteration / 10}, period=2)
-    trainer.hooks = [scores, WriteMetrics(writers, period=5)]
+    scores = EvalHook(lambda: {"toy/mIoU": trainer.iteration / 10}, period=2)
+    trainer.hooks = [scores, PeriodicWriter(writers, period=5)]
     trainer.train()
     lines = read_lines(tmp_path / "metrics.json")
     assert [line["iteration"] for line in lines] == [2, 4, 5, 6, 8, 9]
@@ -102,7 +102,7 @@ def test_writers_that_could_not_be_opened_hide_no_error(tmp_path):
 
     writers = [JSONWriter(tmp_path / "metrics.json"), TensorBoardWriter(tmp_path)]
     resumable_trainer(tmp_path, max_iter=2).train()
-    trainer = resumable_trainer(tmp_path, max_iter=4, hooks=[Broken(), WriteMetrics(writers, period=1)])
+    trainer = resumable_trainer(tmp_path, max_iter=4, hooks=[Broken(), PeriodicWriter(writers, period=1)])
     with pytest.raises(OSError, match="the disk is full"):
         trainer.train()
 
@@ -122,7 +122,7 @@ def test_each_writer_is_closed_whatever_happens_to_the_others():
             closed.append(self.name)
 
     trainer = plain_trainer(max_iter=1)
-    trainer.hooks = [WriteMetrics([Recording("a", True), Recording("b", False)], period=5)]
+    trainer.hooks = [PeriodicWriter([Recording("a", True), Recording("b", False)], period=5)]
     with pytest.raises(OSError, match="the disk is full"):
         trainer.train()
     assert sorted(closed) == ["a", "b"]

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from dl_lib.data.skipping import SkippedSample
-from dl_lib.evaluation.runner.run import inference_on_dataset
 from dl_lib.evaluation.report.confusion_picture import draw_confusion
 from dl_lib.evaluation.report.records import IMAGE_COLUMNS
 from dl_lib.evaluation.report.tables import format_text
 from dl_lib.evaluation.report.write import write_report
+from dl_lib.evaluation.runner.run import inference_on_dataset
 from dl_lib.evaluation.scores.budget import BudgetTarget
 from dl_lib.evaluation.scores.costs import CostStatistics, Spread
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
@@ -236,7 +236,7 @@ def test_what_the_means_make_of_absent_classes_is_said_where_it_matters(result):
         text = format_text(replace(result, metrics=metrics_of(counts, rule=rule)))
         return [line for line in text.splitlines() if "ground truth" in line or "zero_if_predicted" in line]
 
-    left_out, zero = (remarks(counts, rule) for rule in ("leave_out", "zero_if_predicted"))
+    left_out, zero = (remarks(counts, rule) for rule in ("exclude", "zero_if_predicted"))
     assert left_out == [
         "Not in the ground truth, and therefore in none of the means: c, d.",
         "Of these, predicted all the same: c. TEST.ABSENT_CLASSES: zero_if_predicted would have them in the mIoU as 0.",
@@ -246,7 +246,7 @@ def test_what_the_means_make_of_absent_classes_is_said_where_it_matters(result):
         "Predicted without being in the ground truth, and in the mIoU as 0: c.",
     ]
     everywhere = torch.ones(4, 4, dtype=torch.int64).tolist()
-    assert remarks(everywhere, "leave_out") == remarks(everywhere, "zero_if_predicted") == []
+    assert remarks(everywhere, "exclude") == remarks(everywhere, "zero_if_predicted") == []
 
 
 def test_several_data_sets_share_the_files_and_have_a_picture_each(result, tmp_path):

@@ -4,9 +4,9 @@ import pytest
 
 from dl_lib.config import get_cfg
 from dl_lib.data import DatasetCatalog
-from dl_lib.evaluation.runner.build import build_evaluator, build_writers, label_png_folder, predictions_folder
 from dl_lib.evaluation.predictions.label_files import LabelPngWriter
 from dl_lib.evaluation.predictions.writers import CocoRleWriter
+from dl_lib.evaluation.runner.build import build_evaluator, build_writers, label_png_folder, predictions_folder
 from dl_lib.evaluation.scores.cityscapes import CityscapesEvaluator
 
 VAL, TEST, SCENES, VOC = (

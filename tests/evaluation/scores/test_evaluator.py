@@ -74,7 +74,7 @@ def test_merged_shards_are_the_whole_even_where_one_is_empty(shards):
         evaluator = make_evaluator()
         process_all(evaluator, samples[shard::shards])
         tallies.append(evaluator.tally())
-    merged = reduce(Tally.merged, tallies).result(dataset_name="fakes", class_names=NAMES, absent_rule="leave_out")
+    merged = reduce(Tally.merged, tallies).result(dataset_name="fakes", class_names=NAMES, absent_rule="exclude")
     assert without_seconds(merged) == without_seconds(whole)
     assert merged.mean_gates == pytest.approx(whole.mean_gates, rel=1e-12)
 
@@ -198,9 +198,9 @@ def test_the_rule_for_absent_classes_and_boundaries_reach_the_metrics():
             batches_of(samples),
             SemSegEvaluator("fakes", class_names=NAMES, ignore_value=IGNORE, absent_rule=rule, boundary_iou=True),
         ).metrics
-        for rule in ("leave_out", "zero_if_predicted")
+        for rule in ("exclude", "zero_if_predicted")
     }
-    left_out, as_zero = kinds["leave_out"], kinds["zero_if_predicted"]
+    left_out, as_zero = kinds["exclude"], kinds["zero_if_predicted"]
     assert as_zero.mean_iou == pytest.approx(left_out.mean_iou * 3 / 4, rel=1e-12)
     assert as_zero.mean_boundary_iou == pytest.approx(left_out.mean_boundary_iou * 3 / 4, rel=1e-12)
     boundary = sum(

@@ -145,7 +145,7 @@ def test_boundaries_are_scored_by_their_own_counts_over_the_same_classes():
     boundary = torch.tensor([[1, 3, 0], [4, 4, 2]])
     left_out, zero = (
         segmentation_metrics(counts, class_names="abc", absent_rule=rule, boundary=boundary)
-        for rule in ("leave_out", "zero_if_predicted")
+        for rule in ("exclude", "zero_if_predicted")
     )
     assert [score.boundary_iou for score in left_out.classes] == [0.25, 0.75, None]
     assert [score.boundary_iou for score in zero.classes] == [0.25, 0.75, 0]

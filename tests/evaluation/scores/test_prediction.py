@@ -5,9 +5,9 @@ import re
 import pytest
 import torch
 
-from dl_lib.evaluation.scores.prediction import read_outputs
 from dl_lib.evaluation.runner.run import inference_on_dataset
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
+from dl_lib.evaluation.scores.prediction import read_outputs
 from tests.helpers.evaluation import IGNORE, NAMES, FakeModel, batches_of, make_samples
 
 

@@ -84,7 +84,7 @@ def test_plain_weights_become_those_of_the_layer(name, kernels, conv_type):
     """Exactly; CondConv where its routing is that of the start, 0.5 for every expert."""
     model = Holder(name, conv_type, ["c4", "c5"], "MODEL.CONV.KERNELS", kernels).double().eval()
     released = RELEASED[name]
-    load_weights(model, released.state_dict(), path=name, may_also_hold=["fc", "classifier"])
+    load_weights(model, released.state_dict(), path=name, allow_unexpected_keys=["fc", "classifier"])
     for module in model.modules():
         if isinstance(module, ExpertRouting):
             nn.init.zeros_(module.fc.weight)
@@ -100,7 +100,7 @@ def test_plain_weights_become_those_of_the_layer(name, kernels, conv_type):
 def test_plain_weights_in_half_precision_stay_what_they_are(conv_type, dtype):
     holder = Holder("resnet18", conv_type, ["c2"])
     weights = {key: value.to(dtype) for key, value in RELEASED["resnet18"].state_dict().items()}
-    load_weights(holder, weights, path="resnet18", may_also_hold=["fc"])
+    load_weights(holder, weights, path="resnet18", allow_unexpected_keys=["fc"])
     layers = {
         key: module for key, module in holder.backbone.named_modules() if isinstance(module, CONV_TYPES[conv_type])
     }
@@ -141,7 +141,7 @@ def test_a_standardised_kernel_is_no_plain_one():
         CheckpointError, match=r"layer1\.0\.conv1\.weight +\(a kernel to be standardised, by ConvAWS or"
     ):
         load_weights(
-            Holder("resnet18", "", []), standardised, path="own", may_also_hold=["weight_gamma", "weight_beta"]
+            Holder("resnet18", "", []), standardised, path="own", allow_unexpected_keys=["weight_gamma", "weight_beta"]
         )
 
 
@@ -150,10 +150,16 @@ def test_sp_conv_says_that_it_cannot_start_from_a_plain_kernel():
     with pytest.raises(
         CheckpointError, match=r"layer1\.0\.conv1\.weight +\(a plain kernel, which SPConv cannot start"
     ) as e:
-        load_weights(model, weights, path="resnet18", may_also_hold=["fc"])
+        load_weights(model, weights, path="resnet18", allow_unexpected_keys=["fc"])
     for name in ("ALSO_HOLD", "LACK"):
         assert f"MODEL.WEIGHTS_MAY_{name} names it, such as [conv1, conv2]\n" in str(e.value)
-    load_weights(model, weights, path="resnet18", may_also_hold=["fc", "conv1", "conv2"], may_lack=["conv1", "conv2"])
+    load_weights(
+        model,
+        weights,
+        path="resnet18",
+        allow_unexpected_keys=["fc", "conv1", "conv2"],
+        allow_missing_keys=["conv1", "conv2"],
+    )
     assert torch.equal(model.backbone.body.layer2[0].conv1.weight, weights["layer2.0.conv1.weight"].float())
 
 

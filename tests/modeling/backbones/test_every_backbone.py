@@ -73,7 +73,7 @@ def test_torchvisions_weights_load_by_their_names_and_give_its_features(name):
     holder = nn.Module()
     holder.backbone = make(name, device="cpu").double()
     head = "fc" if name == "resnet18" else "classifier"
-    load_weights(holder, theirs.state_dict(), path="torchvision", may_also_hold=[head])
+    load_weights(holder, theirs.state_dict(), path="torchvision", allow_unexpected_keys=[head])
     x = torch.randn(1, 3, 64, 96, dtype=torch.float64)
     with torch.no_grad():
         last = holder.backbone(x)["c5"].mean(dim=(2, 3))

@@ -8,8 +8,8 @@ from torch import nn
 
 from dl_lib.config import get_cfg
 from dl_lib.modeling import build_model
-from dl_lib.modeling.dynamic import conditional_ops, execution
 from dl_lib.modeling.costs.counters import MaddsObserver
+from dl_lib.modeling.dynamic import conditional_ops, execution
 from dl_lib.modeling.dynamic.lattice import Move
 from dl_lib.modeling.dynamic.routing import Routing, Unreached
 

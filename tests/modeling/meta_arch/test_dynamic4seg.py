@@ -8,8 +8,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dl_lib.config import get_cfg
-from dl_lib.engine.training.ema import ModelEma
 from dl_lib.engine.hooks import recompute_norm_statistics
+from dl_lib.engine.training.ema import ModelEMA
 from dl_lib.engine.training.precision import PRECISIONS, Precision
 from dl_lib.layers import CondConv2d, DynamicConv2d, KernelAttention, SAConv2d
 from dl_lib.modeling import DynamicNet4Seg, build_model
@@ -285,7 +285,7 @@ def test_the_temperature_of_dynamic_convolutions_falls_in_training_and_stays_in_
 def test_an_average_of_the_weights_has_the_present_temperature():
     model = model_of("MODEL.BACKBONE.CELL_TYPE", ["dyn_conv_3x3"], "MODEL.TEMP_ANNEAL_RATE", 0.5)
     inputs = [random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)]
-    ema = ModelEma(model, decay=0.9)
+    ema = ModelEMA(model, decay=0.9)
     for step_rate in (0.0, 0.25, 1.0):
         model.train()(inputs, step_rate=step_rate)
         ema.update(model)

@@ -144,7 +144,11 @@ def test_published_weights_of_a_classifier_go_into_the_backbone(caplog):
     head = {key: value.clone() for key, value in model.sem_seg_head.state_dict().items()}
     with caplog.at_level("INFO"):
         load_weights(
-            model, published, path="timm.pth", may_lack=["sem_seg_head"], may_also_hold=["features.16", "head"]
+            model,
+            published,
+            path="timm.pth",
+            allow_missing_keys=["sem_seg_head"],
+            allow_unexpected_keys=["features.16", "head"],
         )
     torch.testing.assert_close(model.backbone.state_dict(), classifier.backbone.state_dict(), rtol=0, atol=0)
     torch.testing.assert_close(model.sem_seg_head.state_dict(), head, rtol=0, atol=0)

@@ -8,8 +8,8 @@ import torch
 from dl_lib.inference.folding import fold_batch_norms
 from dl_lib.validation import validate_config
 from tests.helpers.live_memory import LiveMemory
-from tests.modeling.test_activation_checkpointing import batch_of, two_steps
 from tests.modeling.meta_arch.test_semantic_segmentor import config_of, model_of, random_image
+from tests.modeling.test_activation_checkpointing import batch_of, two_steps
 
 CHECKPOINTING, COMPILE = ("MODEL.ACTIVATION_CHECKPOINTING", True), ("MODEL.COMPILE", True)
 BACKBONES = {
