@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dl_lib.checkpoint import CheckpointError
-from dl_lib.cli import convert_weights, train
+from dl_lib.cli import convert_weights, evaluate, train
 from dl_lib.cli.errors import user_errors
 from dl_lib.config import ConfigError
 from dl_lib.data.datasets.digit_scenes import DigitScenes
