@@ -20,7 +20,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.helpers.small_run", "torch.utils.tensorboard", "sklearn.datasets"])
 KILLS = 20
 ROOT = Path(__file__).parents[2]
-SMALL_RUN = str(Path(__file__).with_name("small_run.py"))
+SMALL_RUN = str(ROOT / "tests" / "helpers" / "small_run.py")
 
 
 def run(target, *args):

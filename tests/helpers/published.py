@@ -16,7 +16,7 @@ from dl_lib.checkpoint.conversion.released import translate_released
 from dl_lib.config import get_cfg
 from dl_lib.modeling import build_model
 
-REFERENCE = Path(__file__).parent / "reference"
+REFERENCE = Path(__file__).parents[1] / "reference"
 LISTINGS = REFERENCE / "state_dict"
 ALL_OPERATIONS = (
     *("none", "avg_pool_3x3", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "sep_conv_7x7"),

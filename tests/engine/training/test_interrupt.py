@@ -135,7 +135,7 @@ def test_a_signal_to_another_process_saves_and_exits_with_its_status(tmp_path, n
         f"""
         import sys
         import time
-        sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+        sys.path.insert(0, {str(Path(__file__).parents[3])!r})
         from tests.helpers.training import At, resumable_trainer
         from dl_lib.engine.hooks import Hook
         from dl_lib.utils.logger import setup_logger
