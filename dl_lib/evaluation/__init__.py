@@ -1,3 +1,4 @@
+from dl_lib.evaluation.official.cityscapes import CityscapesEvaluator
 from dl_lib.evaluation.predictions.label_files import LabelPngWriter
 from dl_lib.evaluation.predictions.writers import CocoRleWriter, PredictionWriter
 from dl_lib.evaluation.report.tables import format_markdown, format_text
@@ -5,7 +6,6 @@ from dl_lib.evaluation.report.write import write_report
 from dl_lib.evaluation.runner.passes import MultiPassModel
 from dl_lib.evaluation.runner.run import evaluate_datasets, evaluation_mode, inference_on_dataset
 from dl_lib.evaluation.scores.budget import BudgetTarget
-from dl_lib.evaluation.scores.cityscapes import CityscapesEvaluator
 from dl_lib.evaluation.scores.confusion import ConfusionMatrix, count_confusion
 from dl_lib.evaluation.scores.costs import CostStatistics, ImageCosts, Spread, summarise_costs
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator

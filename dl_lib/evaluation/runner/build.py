@@ -7,9 +7,9 @@ from pathlib import Path
 from fvcore.common.config import CfgNode
 
 from dl_lib.data import DatasetCatalog, DatasetMeta
+from dl_lib.evaluation.official.cityscapes import CityscapesEvaluator
 from dl_lib.evaluation.predictions.label_files import LabelPngWriter
 from dl_lib.evaluation.predictions.writers import CocoRleWriter, PredictionWriter
-from dl_lib.evaluation.scores.cityscapes import CityscapesEvaluator
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
 
 __all__ = ["build_evaluator", "build_writers", "label_png_folder", "predictions_folder"]

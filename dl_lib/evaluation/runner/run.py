@@ -14,7 +14,7 @@ from torch import nn
 
 from dl_lib.data import DatasetCatalog, build_test_loader
 from dl_lib.data.skipping import SkippedSample
-from dl_lib.evaluation.predictions.submission import write_submission
+from dl_lib.evaluation.official.submission import write_submission
 from dl_lib.evaluation.predictions.writers import PredictionWriter
 from dl_lib.evaluation.report.tables import format_text
 from dl_lib.evaluation.report.write import write_report

@@ -4,10 +4,10 @@ import pytest
 
 from dl_lib.config import get_cfg
 from dl_lib.data import DatasetCatalog
+from dl_lib.evaluation.official.cityscapes import CityscapesEvaluator
 from dl_lib.evaluation.predictions.label_files import LabelPngWriter
 from dl_lib.evaluation.predictions.writers import CocoRleWriter
 from dl_lib.evaluation.runner.build import build_evaluator, build_writers, label_png_folder, predictions_folder
-from dl_lib.evaluation.scores.cityscapes import CityscapesEvaluator
 
 VAL, TEST, SCENES, VOC = (
     *("cityscapes_fine_sem_seg_val", "cityscapes_fine_sem_seg_test", "digit_scenes_val"),

@@ -14,9 +14,9 @@ from torch import nn
 from dl_lib.config import get_cfg
 from dl_lib.data import build_test_loader
 from dl_lib.data.errors import InvalidSampleError, MissingDataError
+from dl_lib.evaluation.official.cityscapes import CityscapesEvaluator, ground_truth_path, official_scores
 from dl_lib.evaluation.runner.build import build_evaluator, build_writers, label_png_folder
 from dl_lib.evaluation.runner.run import inference_on_dataset
-from dl_lib.evaluation.scores.cityscapes import CityscapesEvaluator, ground_truth_path, official_scores
 from tests.helpers.dataset_files import write_cityscapes
 
 NAME = "cityscapes_fine_sem_seg_val"

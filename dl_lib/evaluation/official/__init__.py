@@ -1,0 +1,1 @@
+"""Official benchmark scores and submission archives."""
