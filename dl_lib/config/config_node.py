@@ -19,6 +19,7 @@ from iopath.common.file_io import g_pathmgr
 
 from dl_lib.config.errors import ConfigError, numbered, unknown_key
 from dl_lib.config.overrides import parse_overrides
+from dl_lib.config.shipped import SHIPPED_SCHEME, resolve_shipped
 from dl_lib.config.values import fit_value
 
 __all__ = ["CfgNode"]
@@ -150,7 +151,13 @@ def _read_yaml(filename: str) -> dict[str, Any]:
         raise ConfigError(
             f"{BASE_KEY} must be a path or a list of paths, in {filename}. Received: {BASE_KEY}={bases!r}"
         )
+    if BASE_KEY in loaded:
+        loaded[BASE_KEY] = _base_path(bases) if isinstance(bases, str) else [_base_path(base) for base in bases]
     return loaded
+
+
+def _base_path(base: str) -> str:
+    return str(resolve_shipped(base)) if base.startswith(SHIPPED_SCHEME) else base
 
 
 def _without_none(value: Any) -> Any:
