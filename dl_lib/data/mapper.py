@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dl_lib.config.choices import ChannelOrder
 from dl_lib.data.catalog import RawDataset, RawSample
 from dl_lib.data.errors import InvalidSampleError, UnknownLabelError
 from dl_lib.data.samplers import SampleKey
 from dl_lib.data.transforms import Augmentation, draw_transforms, fuse
 
 __all__ = ["DatasetMapper", "MappedDataset"]
-
-CHANNEL_ORDERS = ("BGR", "RGB")
 
 
 class DatasetMapper:
@@ -40,14 +39,14 @@ class DatasetMapper:
         self,
         augmentations: Sequence[Augmentation],
         *,
-        channel_order: str,
+        channel_order: ChannelOrder,
         num_classes: int,
         ignore_value: int,
         transform_label: bool,
     ) -> None:
-        if channel_order not in CHANNEL_ORDERS:
+        if channel_order not in get_args(ChannelOrder):
             raise ValueError(
-                f"the channel order (INPUT.FORMAT) must be one of {', '.join(CHANNEL_ORDERS)}. "
+                f"the channel order (INPUT.FORMAT) must be one of {', '.join(get_args(ChannelOrder))}. "
                 f"Received: channel_order={channel_order!r}"
             )
         self.augmentations = tuple(augmentations)

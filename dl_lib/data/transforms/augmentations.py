@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dl_lib.config.choices import ResizeBackend
 from dl_lib.data.transforms.crop_choice import CropChoice
 from dl_lib.data.transforms.geometry import CropPad, HorizontalFlip, Rotate
-from dl_lib.data.transforms.resize import Backend, Resize
+from dl_lib.data.transforms.resize import Resize
 
 __all__ = ["CROPS_DRAWN", "RandomCropPad", "RandomFlip", "RandomRotation", "RandomScale", "ResizeShortestEdge"]
 
@@ -30,7 +31,7 @@ class ResizeShortestEdge:
 
     short_edges_px: tuple[int, ...]
     max_size_px: int
-    backend: Backend = "cv2"
+    backend: ResizeBackend = "cv2"
 
     def __post_init__(self) -> None:
         if not self.short_edges_px or min(*self.short_edges_px, self.max_size_px) < 1:
@@ -59,7 +60,7 @@ class RandomScale:
 
     factors: tuple[float, float]
     max_size_px: int
-    backend: Backend = "cv2"
+    backend: ResizeBackend = "cv2"
 
     def __post_init__(self) -> None:
         if not 0 < self.factors[0] <= self.factors[1] or self.max_size_px < 1:
@@ -161,7 +162,7 @@ class RandomCropPad:
         return CropPad(top, left, window, self.crop_size, self.image_pad, self.label_pad)
 
 
-def _scaled(size: tuple[int, int], factor: float, *, max_size_px: int, backend: Backend) -> Resize:
+def _scaled(size: tuple[int, int], factor: float, *, max_size_px: int, backend: ResizeBackend) -> Resize:
     factor = min(factor, max_size_px / max(size))
     height, width = (max(1, int(side * factor + 0.5)) for side in size)
     return Resize(height, width, backend)

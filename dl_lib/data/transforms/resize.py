@@ -13,15 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 from PIL import Image
 
-__all__ = ["BACKENDS", "Backend", "Resize"]
+from dl_lib.config.choices import ResizeBackend
 
-Backend = Literal["cv2", "pil"]
+__all__ = ["BACKENDS", "Resize"]
 _MAX_BLOCK_PX = 128  # beyond it, a window with its two extra blocks would hardly be smaller than the image
 
 
@@ -38,7 +37,7 @@ class Resize:
 
     height: int
     width: int
-    backend: Backend = "cv2"
+    backend: ResizeBackend = "cv2"
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         return self.height, self.width
@@ -113,7 +112,7 @@ def _resize_with_pillow(image: np.ndarray, height: int, width: int) -> np.ndarra
     return np.asarray(narrowed.resize((width, height), Image.Resampling.BILINEAR))
 
 
-BACKENDS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
+BACKENDS: dict[ResizeBackend, Callable[[np.ndarray, int, int], np.ndarray]] = {
     "cv2": _resize_with_opencv,
     "pil": _resize_with_pillow,
 }

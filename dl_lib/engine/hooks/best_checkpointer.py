@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from dl_lib.checkpoint import BEST, Checkpointer
-from dl_lib.engine.hooks.metric_tracker import ScoreMode, is_better, tracked_metric
+from dl_lib.config.choices import ScoreMode
+from dl_lib.engine.hooks.metric_tracker import is_better, tracked_metric
 from dl_lib.engine.training.hook import Hook
 from dl_lib.utils import comm
 

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dl_lib.engine.hooks.metric_tracker import ScoreMode, is_better, tracked_metric
+from dl_lib.config.choices import ScoreMode
+from dl_lib.engine.hooks.metric_tracker import is_better, tracked_metric
 from dl_lib.engine.training.hook import Hook
 
 if TYPE_CHECKING:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from dl_lib.config import ConfigError
+from dl_lib.config.choices import ScoreMode
 from dl_lib.utils.events import EventStorage
 from dl_lib.utils.names import nearest_names
 
-__all__ = ["ScoreMode", "is_better", "tracked_metric"]
-
-ScoreMode = Literal["max", "min"]
+__all__ = ["is_better", "tracked_metric"]
 
 
 def tracked_metric(events: EventStorage, name: str, *, key: str, seen_before: bool) -> float | None:

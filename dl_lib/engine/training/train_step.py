@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dl_lib.config.choices import GradClipType
 from dl_lib.engine.training.precision import Precision
 from dl_lib.utils import comm
 
@@ -30,7 +31,7 @@ class GradientClip:
     """
 
     limit: float = 0.0
-    kind: Literal["norm", "value"] = "norm"
+    kind: GradClipType = "norm"
 
     def apply(self, parameters: Sequence[nn.Parameter]) -> Tensor:
         """Clips the gradients; returns the L2 norm of all of them together before that, 0-d."""

@@ -19,11 +19,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from dl_lib.config.choices import AbsentRule
 from dl_lib.data.datasets.cityscapes import CITYSCAPES_META
 from dl_lib.data.errors import InvalidSampleError, MissingDataError
 from dl_lib.evaluation.predictions.label_files import label_path
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
-from dl_lib.evaluation.scores.metrics import AbsentRule
 from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord, OfficialScores
 from dl_lib.utils import comm
 

@@ -15,7 +15,8 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from dl_lib.config import ConfigError
-from dl_lib.data.transforms.resize import Backend, Resize
+from dl_lib.config.choices import ResizeBackend
+from dl_lib.data.transforms.resize import Resize
 from dl_lib.evaluation.runner.windows import run_in_windows
 from dl_lib.modeling.meta_arch.coarse import CoarseLogits, CoarsePrediction, requested_size
 
@@ -48,7 +49,7 @@ class MultiPassModel(nn.Module):
         flip: bool = False,
         window: tuple[int, int] | None = None,
         overlap: float = 0.0,
-        backend: Backend = "cv2",
+        backend: ResizeBackend = "cv2",
     ) -> None:
         super().__init__()
         self.model = model

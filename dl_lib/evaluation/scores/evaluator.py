@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dl_lib.config.choices import AbsentRule
 from dl_lib.data.errors import InvalidSampleError
 from dl_lib.data.skipping import SkippedSample
 from dl_lib.evaluation.scores.boundary import count_boundary
 from dl_lib.evaluation.scores.confusion import ConfusionMatrix
-from dl_lib.evaluation.scores.metrics import AbsentRule, ImageScores, image_scores
+from dl_lib.evaluation.scores.metrics import ImageScores, image_scores
 from dl_lib.evaluation.scores.prediction import Prediction
 from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord
 from dl_lib.evaluation.scores.tally import Tally

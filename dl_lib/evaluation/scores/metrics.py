@@ -15,22 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
+from dl_lib.config.choices import AbsentRule
 from dl_lib.data.errors import DataError
 
 __all__ = [
-    "AbsentRule",
     "ClassScore",
     "ImageScores",
     "SegmentationMetrics",
     "image_scores",
     "segmentation_metrics",
 ]
-
-AbsentRule = Literal["exclude", "zero_if_predicted"]
 
 
 @dataclass(frozen=True)

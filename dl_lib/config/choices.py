@@ -1,0 +1,37 @@
+"""Values of the config keys that accept one name of a short, fixed list.
+
+Each type is imported by the module that implements it. Names that are registered, such as backbones and norms, are
+declared by a reference to their registry instead (see `dl_lib.config.key.Reference`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = [
+    "AbsentRule",
+    "CacheMode",
+    "ChannelOrder",
+    "Execution",
+    "GradClipType",
+    "NonFiniteAction",
+    "PrecisionName",
+    "PredictionFormat",
+    "ResizeBackend",
+    "SampleErrorAction",
+    "ScoreMode",
+]
+
+ChannelOrder = Literal["BGR", "RGB"]
+ResizeBackend = Literal["cv2", "pil"]
+CacheMode = Literal["none", "memmap"]
+SampleErrorAction = Literal["raise", "skip"]
+
+PrecisionName = Literal["float32", "bf16", "fp16"]
+GradClipType = Literal["norm", "value"]
+NonFiniteAction = Literal["stop", "skip"]
+ScoreMode = Literal["max", "min"]
+
+Execution = Literal["sparse", "dense"]
+AbsentRule = Literal["exclude", "zero_if_predicted"]
+PredictionFormat = Literal["label_png", "coco_rle"]
