@@ -8,7 +8,7 @@ TEST_PROCESSES ?= 2
 .PHONY: quickstart test lint types unit clean
 
 quickstart: $(VENV)/.installed
-	$(BIN)/dl_train --config-file playground/Quickstart
+	$(BIN)/dl_lib train --config-file playground/Quickstart
 
 test: lint types unit
 

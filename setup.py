@@ -67,6 +67,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
+            "dl_lib = dl_lib.cli.main:main",
             "dl_train = dl_lib.cli.train:main",
             "dl_test = dl_lib.cli.evaluate:main",
         ]

@@ -1,1 +1,1 @@
-"""The commands, one file each; `tools/` holds thin doors to them."""
+"""Command line interface: `main` dispatches to one module per subcommand."""

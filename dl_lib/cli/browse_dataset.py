@@ -1,4 +1,4 @@
-"""`browse_dataset.py NAME`: images with their labels over them, before and after augmentation, as one picture."""
+"""`dl_lib browse-dataset NAME`: images with their labels over them, before and after augmentation, as one picture."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write a contact sheet; see `browse_dataset.py --help`."""
+def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib browse-dataset") -> None:
+    """Write a contact sheet; see `dl_lib browse-dataset --help`."""
     parser = dataset_parser(
-        prog="browse_dataset.py",
+        prog=prog,
         description="Write a contact sheet of a data set: images, labels over them, and what the augmentation that the "
         "configuration asks for (INPUT) makes of both.",
     )
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     arguments = parser.parse_intermixed_args(argv)
     path = arguments.output or Path("output", f"browse_{arguments.name}.png")
-    with user_errors(parser.prog):
+    with user_errors(prog):
         from dl_lib.evaluation.report.canvas import encode_png
         from dl_lib.utils.files import write_atomically
 

@@ -1,4 +1,4 @@
-"""`check_dataset.py NAME`: whether a data set is fit to train on, and how its classes are spread."""
+"""`dl_lib check-dataset NAME`: whether a data set is fit to train on, and how its classes are spread."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ UNFIT_STATUS = 1
 _SHOWN = 10  # findings of one kind that are printed
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib check-dataset") -> None:
     """Read every sample; print what is wrong, the pixels of each class, and weights that would balance them."""
     parser = dataset_parser(
-        prog="check_dataset.py",
+        prog=prog,
         description="Read every sample of a data set, and print what has no partner, cannot be read or holds ids that "
         "are no class, the pixels of each class, and weights that would balance them. "
         "Ends with status 0 if the data set is fit to train on, with 1 if it is not.",
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--all", action="store_true", help=f"print all findings, not the first {_SHOWN} of each kind")
     arguments = parser.parse_intermixed_args(argv)
-    with user_errors(parser.prog):
+    with user_errors(prog):
         report = _check(arguments)
     print(_format(report, name=arguments.name, shown=len(report.findings) if arguments.all else _SHOWN))
     if not report.fit_to_train_on:

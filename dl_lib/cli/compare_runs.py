@@ -1,4 +1,4 @@
-"""`compare_runs.py RUN...`: the scores and costs of several runs side by side."""
+"""`dl_lib compare-runs RUN...`: the scores and costs of several runs side by side."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class _Run:
     parameters: int | None
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib compare-runs") -> None:
     """Print a table with a line for each run and data set; with `--output` also write it down."""
     parser = argparse.ArgumentParser(
-        prog="compare_runs.py",
+        prog=prog,
         description="Print the scores and costs of several evaluated runs in one table.",
         allow_abbrev=False,
     )
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--classes", action="store_true", help="also the IoU of each class, side by side")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write comparison.md and comparison.json there, too")
     arguments = parser.parse_args(argv)
-    with user_errors(parser.prog):
+    with user_errors(prog):
         runs = [run for folder in arguments.runs for run in _read(folder, among=arguments.runs)]
     print(_format(runs, classes=arguments.classes, style="simple"))
     if arguments.output is not None:
@@ -72,8 +72,8 @@ def _read(folder: Path, *, among: Sequence[Path]) -> list[_Run]:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise ConfigError(
-            f"there are no results in this folder; evaluate the run with dl_test --config-file {folder}, or name the "
-            f"folder that holds its {RESULTS_NAME}. Received: RUN={str(folder)!r} ({error.strerror})"
+            f"no {RESULTS_NAME} in this folder; evaluate the run with dl_lib evaluate --config-file {folder}, or "
+            f"name the folder that holds it. Received: RUN={str(folder)!r} ({error.strerror})"
         ) from error
     except ValueError as error:
         raise ConfigError(

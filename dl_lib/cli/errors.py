@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from dl_lib.config import ConfigError
-from dl_lib.launch import LaunchError, LostProcessError, is_first_to_report
+from dl_lib.launch import LaunchError, LostProcessError
 
 __all__ = ["user_errors"]
 
@@ -33,7 +35,7 @@ def user_errors(prog: str) -> Iterator[None]:
         print(f"\n{prog}: ended by Ctrl-C", file=sys.stderr)
         raise SystemExit(INTERRUPTED_STATUS) from None
     except Exception as error:
-        status, speaks = _status(error), is_first_to_report()
+        status, speaks = _status(error), _is_first_to_report()
         if status is None:
             raise
         if speaks:
@@ -65,3 +67,23 @@ def _message(error: Exception) -> str:
     """What the error says; torch puts the traceback of a process that loads data before it."""
     text = str(error)
     return text.rpartition(f"{type(error).__name__}: ")[2].rstrip() if text.startswith("Caught ") else text
+
+
+def _is_first_to_report() -> bool:
+    """Return whether this process is the first torchrun worker of its machine to report an error, and claim that.
+
+    All workers fail on the same misspelt key, and one failing worker breaks the connections of the others. torchrun
+    gives each worker an error file below a folder that they share; the symlink there, which only one process can
+    create, marks the first. Without torchrun, every process is the first.
+    """
+    error_file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not error_file:
+        return True
+    mark, own_id = Path(error_file).parents[1] / "first_to_report", str(os.getpid())
+    try:
+        mark.symlink_to(own_id)
+    except FileExistsError:
+        return os.readlink(mark) == own_id
+    except OSError:  # a missing folder must not hide the error
+        return True
+    return True

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dl_lib.cli.arguments import parse_run_arguments
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.experiment import Experiment, check_weights, copy_net, load_experiment, register_parts
-from dl_lib.cli.processes import start
+from dl_lib.cli.experiment import Experiment, check_weights, copy_net, load_experiment, register_parts, start_processes
 from dl_lib.config import ConfigError, write_config
 from dl_lib.config.overrides import parse_overrides
 from dl_lib.launch import resolve_world_size
@@ -25,16 +24,16 @@ __all__ = ["check_benchmarks", "evaluate", "evaluate_experiment", "main", "with_
 WEIGHTS = "MODEL.WEIGHTS"
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, *, prog: str = "dl_test") -> None:
     """Evaluate on all data sets of `DATASETS.TEST`; see `dl_test --help`."""
     arguments = parse_run_arguments(
         argv,
-        prog="dl_test",
+        prog=prog,
         description="Evaluate MODEL.WEIGHTS if given here, else the last checkpoint in OUTPUT_DIR "
         "(with --config-file RUN_FOLDER: in that folder), else the MODEL.WEIGHTS of the configuration.",
         trains=False,
     )
-    with user_errors("dl_test"):
+    with user_errors(prog):
         evaluate_experiment(arguments)
 
 
@@ -50,7 +49,7 @@ def evaluate_experiment(arguments: argparse.Namespace) -> None:
     check_weights(experiment)
     if arguments.submission:
         check_benchmarks(experiment)
-    start(evaluate, arguments, experiment, arguments.submission)
+    start_processes(evaluate, arguments, experiment, arguments.submission)
 
 
 def check_benchmarks(experiment: Experiment) -> None:

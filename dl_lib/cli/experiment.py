@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -28,6 +29,7 @@ __all__ = [
     "load_experiment",
     "read_experiment",
     "register_parts",
+    "start_processes",
 ]
 
 NET_NAME = "net.py"
@@ -158,6 +160,21 @@ def copy_net(experiment: Experiment) -> None:
     target = experiment.output_dir / NET_NAME
     if experiment.net_file is not None and not (target.exists() and target.samefile(experiment.net_file)):
         write_atomically(target, experiment.net_file.read_bytes())
+
+
+def start_processes(
+    function: Callable[..., None], arguments: argparse.Namespace, experiment: Experiment, *args: Any
+) -> None:
+    """Call `function(experiment, *args)` in every process of the run, on the device of the configuration."""
+    from dl_lib.launch.launch import launch  # imports torch; --help and config errors do not wait for it
+
+    launch(
+        function,
+        arguments.processes,
+        device=experiment.cfg.MODEL.DEVICE,
+        timeout_seconds=experiment.cfg.PROCESS_TIMEOUT_SECONDS,
+        args=(experiment, *args),
+    )
 
 
 def _register_folders(cfg: CfgNode) -> None:

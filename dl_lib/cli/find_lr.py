@@ -1,4 +1,4 @@
-"""`find_lr.py`: the loss under ever higher learning rates, to choose one by."""
+"""`dl_lib find-lr`: the loss under ever higher learning rates, to choose one by."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ overrides:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the test, write find_lr.csv and find_lr.png, and print a suggestion; see `find_lr.py --help`."""
-    arguments = _parse(argv)
-    with user_errors("find_lr.py"):
+def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib find-lr") -> None:
+    """Run the test, write find_lr.csv and find_lr.png, and print a suggestion; see `dl_lib find-lr --help`."""
+    arguments = _parse(argv, prog=prog)
+    with user_errors(prog):
         if arguments.low >= arguments.high:
             raise ConfigError(
                 f"the test goes upwards, from --low to --high. Received: --low {arguments.low:g} --high "
@@ -53,9 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"find_lr.csv and find_lr.png are in {folder.absolute()}")
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="find_lr.py",
+        prog=prog,
         description="Train some iterations with a learning rate that grows exponentially, and draw the loss over it.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

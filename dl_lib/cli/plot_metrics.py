@@ -1,4 +1,4 @@
-"""`plot_metrics.py RUN...`: the metrics of runs as curves in one picture."""
+"""`dl_lib plot-metrics RUN...`: the metrics of runs as curves in one picture."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dl_lib.utils.names import nearest_names
 __all__ = ["main"]
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write a PNG with a chart for each scalar and a curve for each run; see `plot_metrics.py --help`."""
+def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib plot-metrics") -> None:
+    """Write a PNG with a chart for each scalar and a curve for each run; see `dl_lib plot-metrics --help`."""
     parser = argparse.ArgumentParser(
-        prog="plot_metrics.py",
+        prog=prog,
         description="Draw what trainings have written into metrics.json: losses, learning rate, costs, gradient norm, "
         "scores, seconds; a chart for each, with a curve for each run. Runs may be going on.",
         allow_abbrev=False,
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="only those that match, such as 'loss_*,*/mIoU'; '*' draws all (default: all but some costs)",
     )
     arguments = parser.parse_args(argv)
-    with user_errors(parser.prog):
+    with user_errors(prog):
         _plot(arguments)
 
 

@@ -1,4 +1,4 @@
-"""`prepare_voc.py`: PASCAL VOC 2012 and SBD from their archives into the data sets' folder."""
+"""`dl_lib prepare-voc`: PASCAL VOC 2012 and SBD from their archives into the data sets' folder."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["main", "prepare_voc", "published_archives"]
 EXPECTED_AUGMENTED = 10582  # images, with the published archives: the usual `trainaug` of the literature
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Fetch or take, check, unpack, list; see `prepare_voc.py --help`."""
+def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib prepare-voc") -> None:
+    """Fetch or take, check, unpack, list; see `dl_lib prepare-voc --help`."""
     parser = argparse.ArgumentParser(
-        prog="prepare_voc.py",
+        prog=prog,
         description="Put PASCAL VOC 2012, and SBD which extends it, where the data sets voc_2012_* expect them: below "
         "the folder that the environment variable DL_DATASETS names, else ./datasets.",
         epilog="With both of them there, the list ImageSets/Segmentation/trainaug.txt is written, too.",
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if not (arguments.voc or arguments.sbd or arguments.download):
         parser.error("there is nothing to do: name the archives that you have, or add --download")
-    with user_errors(parser.prog):
+    with user_errors(prog):
         from dl_lib.data.archives import fetch_archive
         from dl_lib.data.root import datasets_root
 

@@ -16,20 +16,20 @@ from dl_lib.cli.experiment import (
     copy_net,
     load_experiment,
     register_parts,
+    start_processes,
 )
-from dl_lib.cli.processes import start
 from dl_lib.launch import resolve_world_size
 from dl_lib.utils.files import LAST_CHECKPOINT_NAME
 
 __all__ = ["main"]
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, *, prog: str = "dl_train") -> None:
     """Train, or with `--eval-only` evaluate; see `dl_train --help`."""
     arguments = parse_run_arguments(
-        argv, prog="dl_train", description="Train the experiment of this folder (or of --config-file).", trains=True
+        argv, prog=prog, description="Train the experiment of this folder (or of --config-file).", trains=True
     )
-    with user_errors("dl_train"):
+    with user_errors(prog):
         if arguments.eval_only:
             evaluate_experiment(arguments)
         else:
@@ -42,7 +42,7 @@ def _train_experiment(arguments: argparse.Namespace) -> None:
     check_run_folder(experiment)
     if not (arguments.resume and (experiment.output_dir / LAST_CHECKPOINT_NAME).is_file()):
         check_weights(experiment)
-    start(train, arguments, experiment, arguments.resume)
+    start_processes(train, arguments, experiment, arguments.resume)
 
 
 def train(experiment: Experiment, resume: bool) -> None:

@@ -86,7 +86,7 @@ def _table(arguments: argparse.Namespace) -> None:
         entries.append(measure_entry(cfg, name=name, size=size, repeats=arguments.repeats, scores=scores))
     machine = describe_machine("cpu")
     if keeps_memory:
-        machine["allocator"] = "keeps freed memory, as in dl_test"
+        machine["allocator"] = "keeps freed memory, as in dl_lib evaluate"
     text = format_zoo(entries, size=size, machine=machine)
     if arguments.output is not None:
         write_atomically(arguments.output, text)

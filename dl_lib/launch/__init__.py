@@ -5,7 +5,6 @@ has to come before; `launch` itself is in `dl_lib.launch.launch`.
 """
 
 from dl_lib.launch.errors import LaunchError, LostProcessError
-from dl_lib.launch.first_report import is_first_to_report
 from dl_lib.launch.parent import exit_with_parent
 from dl_lib.launch.request import ProcessRequest, detect_process_info, resolve_world_size
 
@@ -15,6 +14,5 @@ __all__ = [
     "ProcessRequest",
     "detect_process_info",
     "exit_with_parent",
-    "is_first_to_report",
     "resolve_world_size",
 ]

@@ -134,7 +134,7 @@ def _check_loss(report: Report) -> None:
             "MODEL.LOSS.CLASS_WEIGHTS",
             f"each of the {classes} classes has a weight",
             expected=f"{classes} numbers that are not negative, or [] to weigh all alike",
-            mend="tools/check_dataset.py prints weights that balance the classes",
+            mend="dl_lib check-dataset prints weights that balance the classes",
         )
 
 

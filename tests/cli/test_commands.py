@@ -27,7 +27,7 @@ def run(script, *words, cwd, path=str(ROOT)):
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("script", ["train_net.py", "test_net.py", "convert_weights.py", "compare_runs.py"])
+@pytest.mark.parametrize("script", ["train_net.py", "test_net.py"])
 def test_help_explains_itself_without_waiting_for_torch(script, tmp_path):
     (tmp_path / "torch.py").write_text("raise AssertionError('torch was imported')\n")
     done = run(script, "--help", cwd=tmp_path, path=f"{tmp_path}{os.pathsep}{ROOT}")
@@ -77,8 +77,8 @@ def test_user_errors_of_the_commands(tmp_path, monkeypatch, capsys):
         (train.main, [*quickstart, "MODEL.WEIGHTS=foreing.pth"], "nearest: foreign.pth"),
         (evaluate.main, quickstart, "dl_test: error: there is nothing to evaluate"),
         (evaluate.main, [*quickstart, "SEED"], "nothing follows 'SEED'"),
-        (convert_weights.main, ["absent.pth", "out.pth"], "convert_weights: error: "),
-        (convert_weights.main, ["foreign.pth", "out.pth"], "convert_weights: error: "),
+        (convert_weights.main, ["absent.pth", "out.pth"], "dl_lib convert-weights: error: "),
+        (convert_weights.main, ["foreign.pth", "out.pth"], "dl_lib convert-weights: error: "),
         (convert_weights.main, ["foreign.pth", "absent/out.pth"], "Received: OUT='absent'"),
     ):
         assert ended(main, *words) == 2

@@ -106,7 +106,7 @@ def test_older_results_lack_the_parameters(runs, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "there are no results in this folder; evaluate the run with dl_test"),
+        (None, "no results.json in this folder; evaluate the run with dl_lib evaluate"),
         ("{", "is no JSON, or damaged"),
         ("[]", "lacks what an evaluation writes there; evaluate the run once more. Received: list"),
         ('{"datasets": 3}', "Received: ['datasets']"),
@@ -121,4 +121,4 @@ def test_folders_without_usable_results(tmp_path, capsys, content, message):
         main([str(tmp_path)])
     assert caught.value.code == 2
     error = capsys.readouterr().err
-    assert error.startswith("compare_runs.py: error: ") and message in error and error.count("\n") == 1
+    assert error.startswith("dl_lib compare-runs: error: ") and message in error and error.count("\n") == 1

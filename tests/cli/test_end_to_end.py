@@ -24,10 +24,10 @@ SHORT = [
 ]
 
 
-def run(tool, *words, cwd):
+def run(command, *words, cwd):
     """The lines that a command prints."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DL_DATASETS": str(cwd / "data"), "PYTHONPATH": str(ROOT)}
-    line = [sys.executable, str(ROOT / "tools" / f"{tool}.py"), *words]
+    line = [sys.executable, "-m", "dl_lib.cli.main", command, *words]
     done = subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
@@ -50,16 +50,16 @@ def folder(tmp_path_factory):
 def test_cityscapes(folder):
     config = str(ROOT / "playground/Dynamic/Seg.Layer16")
     sizes = ["INPUT.MIN_SIZE_TRAIN=[64,96]", "INPUT.CROP_SIZE=[64,64]", "INPUT.MIN_SIZE_TEST=64"]
-    run("check_dataset", "cityscapes_fine_sem_seg_train", cwd=folder)
+    run("check-dataset", "cityscapes_fine_sem_seg_train", cwd=folder)
     for name, cache in (("plain", "none"), ("cached", "memmap")):
         words = [f"DATALOADER.CACHE={cache}", f"OUTPUT_DIR={name}", *SHORT, *sizes]
-        run("train_net", "--config-file", config, *words, cwd=folder)
+        run("train", "--config-file", config, *words, cwd=folder)
     plain, cached = (results_of(folder / name)["cityscapes_fine_sem_seg_val"] for name in ("plain", "cached"))
     assert plain["images"] == 4
     assert {**plain, "seconds_per_image": 0} == {**cached, "seconds_per_image": 0}, "a cache changes nothing"
     words = ["DATASETS.TEST=[cityscapes_fine_sem_seg_val,cityscapes_fine_sem_seg_test]", "TEST.OFFICIAL_SCORES=True"]
     words += ["TEST.ABSENT_CLASSES=zero_if_predicted", "--submission"]
-    printed = run("test_net", "--config-file", "plain", *words, cwd=folder)
+    printed = run("evaluate", "--config-file", "plain", *words, cwd=folder)
     assert any("official IoU" in line for line in printed)
     scores = results_of(folder / "plain")["cityscapes_fine_sem_seg_val"]
     assert scores["mIoU"] == scores["official"]["mean_class_IoU"]
@@ -69,19 +69,19 @@ def test_cityscapes(folder):
 
 def test_voc(folder):
     config = str(ROOT / "playground/VOC/Seg.Layer16.Aug")
-    run("train_net", "--config-file", config, "OUTPUT_DIR=voc", "INPUT.CROP_SIZE=[64,64]", *SHORT, cwd=folder)
+    run("train", "--config-file", config, "OUTPUT_DIR=voc", "INPUT.CROP_SIZE=[64,64]", *SHORT, cwd=folder)
     assert results_of(folder / "voc")["voc_2012_sem_seg_val"]["images"] == len(VOC_NAMES["val"])
     words = ["DATASETS.TEST=[voc_2012_sem_seg_test]", "OUTPUT_DIR=voc_test", "MODEL.WEIGHTS=voc/model_final.pth"]
-    run("test_net", "--config-file", "voc", "--submission", *words, cwd=folder)
+    run("evaluate", "--config-file", "voc", "--submission", *words, cwd=folder)
     with tarfile.open(folder / "voc_test/submission_voc_2012_sem_seg_test.tgz") as archive:
         assert sum(member.isfile() for member in archive) == len(VOC_NAMES["test"])
-    printed = run("check_dataset", "voc_2012_aug_sem_seg_train", cwd=folder)
+    printed = run("check-dataset", "voc_2012_aug_sem_seg_train", cwd=folder)
     assert f"{len(AUGMENTED_NAMES)} samples read" in printed[0]
 
 
 def test_runs_are_compared(folder):
     """Comes after the others: they leave the runs."""
-    printed = run("compare_runs", "plain", "cached", "voc", cwd=folder)
+    printed = run("compare-runs", "plain", "cached", "voc", cwd=folder)
     for name in ("plain", "cached", "voc"):
         assert any(name in line for line in printed)
     with (folder / "voc/per_image.csv").open(newline="") as file:

@@ -7,17 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 
+from dl_lib.cli.arguments import parse_run_arguments
 from dl_lib.cli.evaluate import with_weights
 from dl_lib.cli.experiment import (
+    Experiment,
     check_run_folder,
     check_weights,
     copy_net,
     import_net,
     load_experiment,
     register_parts,
+    start_processes,
 )
-from dl_lib.config import ConfigError, write_config
+from dl_lib.config import ConfigError, get_cfg, write_config
 from dl_lib.data.catalog import DatasetCatalog
+from dl_lib.launch import ProcessRequest
+from dl_lib.launch import launch as launch_module
 
 SOUND = """
 MODEL: {SEM_SEG_HEAD: {NUM_CLASSES: 11}}
@@ -209,3 +214,15 @@ def test_a_tilde_is_the_home_folder(folder, monkeypatch):
     experiment = load_experiment(None, ["OUTPUT_DIR=~/run", "MODEL.WEIGHTS=~/a.pth"])
     assert experiment.output_dir == folder / "run"
     assert dict(experiment.cfg.MODEL)["WEIGHTS"] == str(folder / "a.pth")
+
+
+def test_processes_are_started_as_configured(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(launch_module, "launch", lambda *args, **settings: calls.append((args, settings)))
+    cfg = get_cfg()
+    cfg.merge_from_list(["MODEL.DEVICE", "cpu", "PROCESS_TIMEOUT_SECONDS", 7.0])
+    experiment = Experiment(cfg, tmp_path, None)
+    arguments = parse_run_arguments(["--num-processes", "2"], prog="dl_train", description="", trains=True)
+    start_processes(print, arguments, experiment, True)
+    settings = {"device": "cpu", "timeout_seconds": 7.0, "args": (experiment, True)}
+    assert calls == [((print, ProcessRequest(2)), settings)]

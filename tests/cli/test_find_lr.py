@@ -1,4 +1,4 @@
-"""`find_lr.py` on a small network: files, a suggestion, and what is refused."""
+"""`dl_lib find-lr` on a small network: files, a suggestion, and what is refused."""
 
 import csv
 

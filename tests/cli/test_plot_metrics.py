@@ -1,4 +1,4 @@
-"""`plot_metrics.py` on files as trainings write them, whole, cut off and damaged."""
+"""`dl_lib plot-metrics` on files as trainings write them, whole, cut off and damaged."""
 
 import json
 

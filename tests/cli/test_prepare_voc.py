@@ -121,7 +121,7 @@ def test_published_archives_are_those_that_torchvision_knows():
 def test_help_explains_itself_without_waiting_for_torch(tmp_path):
     (tmp_path / "torch.py").write_text("raise AssertionError('torch was imported')\n")
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "prepare_voc.py"), "--help"],
+        [sys.executable, "-m", "dl_lib.cli.main", "prepare-voc", "--help"],
         env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
         capture_output=True,
         text=True,

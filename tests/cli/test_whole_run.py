@@ -63,9 +63,10 @@ LOG_PERIOD: 3
 
 def start(command, *words, **settings):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    code = f"from dl_lib.cli.{command} import main; main()"  # what the console script does
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-c", code, *words], env=environment, **pipes, **settings)
+    return subprocess.Popen(
+        [sys.executable, "-m", "dl_lib.cli.main", command, *words], env=environment, **pipes, **settings
+    )
 
 
 def run(command, *words, cwd):
@@ -143,7 +144,7 @@ def test_a_run_goes_on_and_is_evaluated_to_the_same_table(playground):
     trained = scores_of(folder)
     (folder / "results.json").unlink()
     config = (folder / "config.yaml").read_bytes()
-    printed = run("test", "--config-file", str(folder), "SEED=99", cwd=playground.parent)
+    printed = run("evaluate", "--config-file", str(folder), "SEED=99", cwd=playground.parent)
     assert printed[-1].endswith(f"the results are in {folder}")
     assert scores_of(folder) == trained
     assert (folder / "config.yaml").read_bytes() == config  # that of the training stays
@@ -155,7 +156,7 @@ def test_a_file_that_kills_those_who_load_it_is_named(playground):
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 2, printed + errors
     (line,) = errors.splitlines()
-    message = "dl_train: error: a process that loads samples has died at sample 4 (scenes/4.png). "
+    message = "dl_lib train: error: a process that loads samples has died at sample 4 (scenes/4.png). "
     assert line.startswith(message) and line.endswith(": SIGKILL")
     assert "Traceback" not in printed
     with pytest.raises(ProcessLookupError):

@@ -77,7 +77,7 @@ def test_a_config_holds_only_what_differs_from_its_base(path):
 def test_a_config_opens_with_the_command_that_runs_it(path):
     head = path.read_text().split("_BASE_")[0]
     assert all(line.startswith("#") for line in head.splitlines())
-    assert f"cd {path.parent.relative_to(ROOT)} && dl_train" in head
+    assert f"cd {path.parent.relative_to(ROOT)} && dl_lib train" in head
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.parent.name)

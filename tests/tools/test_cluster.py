@@ -14,7 +14,7 @@ CLUSTER = ROOT / "tools" / "cluster"
 PYTHON = f'exec "{sys.executable}"'
 STAND_INS = {
     "torchrun": f'{PYTHON} -m torch.distributed.run "$@"',
-    "dl_train": f'{PYTHON} -c "from dl_lib.cli.train import main; main()" "$@"',
+    "dl_lib": f'{PYTHON} -c "from dl_lib.cli.main import main; main()" "$@"',
     "scontrol": 'if [ "$1" = show ]; then printf "localhost\\nother\\n"; else echo "scontrol $*"; fi',
     "srun": 'while case "$1" in --*) true;; *) false;; esac; do shift; done; exec "$@"',
 }
@@ -45,7 +45,7 @@ def slurm(environment, *, seconds_left, words=()):
 def test_slurm_starts_the_training_in_two_processes(environment):
     done = slurm(environment, seconds_left=3600, words=["--help"])
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("usage: dl_train") == 2
+    assert done.stdout.count("usage: dl_lib train") == 2
 
 
 @pytest.mark.parametrize(("seconds_left", "is_queued_again"), [(170, True), (3600, False)])
@@ -80,4 +80,4 @@ def test_kubernetes_starts_the_training_in_two_processes(environment):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("usage: dl_train") == 2
+    assert done.stdout.count("usage: dl_lib train") == 2

@@ -1,8 +1,8 @@
 #!/bin/bash
 # Trains on machines of a SLURM cluster, as many jobs one after the other as it takes; docs/cluster.md explains it.
-# From a shell in which dl_train works (its environment is passed on), in a folder that all machines see:
+# From a shell in which dl_lib train works (its environment is passed on), in a folder that all machines see:
 #   sbatch [--nodes=N …] tools/cluster/slurm.sh --config-file playground/Dynamic/Seg.Layer16 [KEY=VALUE …]
-#SBATCH --job-name=dl_train
+#SBATCH --job-name=dl_lib
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node=4
@@ -22,7 +22,7 @@ export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=100   # seconds for the last step and the 
 srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 \
     torchrun --nnodes="$SLURM_NNODES" --nproc-per-node="$SLURM_GPUS_ON_NODE" --max-restarts=3 \
     --rdzv-backend=c10d --rdzv-id="$SLURM_JOB_ID" --rdzv-endpoint="$first_host:$((15000 + SLURM_JOB_ID % 15000))" \
-    --no-python dl_train --resume "$@"
+    --no-python dl_lib train --resume "$@"
 status=$?
 
 # SLURM may send the signal up to a minute early. Whoever fails at another time is not helped by being started again.

@@ -166,7 +166,7 @@ def file_dataset(
         raise UnpairedFilesError(
             f"not everything in {place} has its partner: {_some(paired.without_label)} without a label, "
             f"{_some(paired.without_image)} without an image, and {len(dataset)} as they should be. Add what is "
-            "missing or take away what is too much; tools/check_dataset.py lists all of it. "
+            "missing or take away what is too much; dl_lib check-dataset lists all of it. "
             f"Received: without_label={unpaired[0]}, without_image={unpaired[1]}",
             paired=paired,
             usable=dataset,

@@ -3,7 +3,7 @@
 SBD is "Semantic Contours from Inverse Detectors" (Hariharan et al., ICCV 2011): 11,355 images of PASCAL VOC 2011 with
 labels of its own, also for what is in VOC 2012's validation split, which must not be trained on.
 
-Layout below the data sets' root, as torchvision's SBDataset and tools/prepare_voc.py unpack it::
+Layout below the data sets' root, as torchvision's SBDataset and dl_lib prepare-voc unpack it::
 
     sbd/img/2008_000002.jpg
     sbd/cls/2008_000002.mat          ids, as a MATLAB struct GTcls with the field Segmentation

@@ -1,0 +1,75 @@
+"""Command `dl_lib`: dispatcher to one subcommand per task."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+
+__all__ = ["COMMANDS", "main"]
+
+USAGE_ERROR_STATUS = 2  # as in argparse
+
+# A subcommand's module is dl_lib.cli.<name>, with underscores instead of hyphens.
+COMMANDS = {
+    "train": "train a model, or resume a training run",
+    "evaluate": "evaluate a checkpoint: scores, FLOPs, predictions",
+    "find-lr": "run a learning rate range test and suggest a value",
+    "check-dataset": "read all samples of a dataset; report errors, class weights",
+    "browse-dataset": "plot samples with labels, before and after augmentation",
+    "compare-runs": "print scores and costs of several runs as one table",
+    "plot-metrics": "plot losses, scores and other metrics of training runs",
+    "convert-weights": "convert released weights to a dl_lib checkpoint",
+    "prepare-voc": "unpack or download PASCAL VOC 2012 and SBD",
+    "config": "show config keys and shipped experiments, or compare configs",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the subcommand named by the first argument.
+
+    Its module is imported only then, so that the overview and `--help` do not wait for torch.
+
+    Args:
+        argv: Arguments after `dl_lib`; None reads those of the process.
+
+    Raises:
+        SystemExit: With status 2 if there is no such subcommand, else with the status of the subcommand.
+    """
+    name, *rest = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
+    if name in COMMANDS:
+        module = importlib.import_module(f"dl_lib.cli.{name.replace('-', '_')}")
+        module.main(rest, prog=f"dl_lib {name}")
+    elif name in ("-h", "--help"):
+        print(_overview())
+    elif name == "--version":
+        print(f"dl_lib {importlib.metadata.version('dl_lib')}")
+    else:
+        from dl_lib.utils.names import nearest_names
+
+        print(f"dl_lib: error: unknown command; {nearest_names(name, COMMANDS)}. Received: {name}", file=sys.stderr)
+        raise SystemExit(USAGE_ERROR_STATUS)
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items())
+    return f"""usage: dl_lib COMMAND [ARGUMENTS]
+
+Train and evaluate semantic segmentation networks with dynamic routing.
+
+commands:
+{commands}
+
+  dl_lib COMMAND --help lists the options of a command; dl_lib --version prints
+  the version.
+
+examples:
+  dl_lib train --config-file Quickstart
+  dl_lib evaluate --config-file output/Quickstart
+  dl_lib config SOLVER.OPTIMIZER"""
+
+
+if __name__ == "__main__":
+    main()
