@@ -39,6 +39,7 @@ setup(
         "yacs>=0.1.8",
         "PyYAML>=6.0",
         "numpy>=1.26",
+        "matplotlib>=3.8",
         "opencv-python-headless>=4.11",
         "pillow>=10.1",
         "pycocotools>=2.0.8",
