@@ -17,7 +17,7 @@ from dl_lib.config import CfgNode, ConfigError
 from dl_lib.modeling import build_model
 from dl_lib.modeling.costs.meta_copy import meta_copy
 from dl_lib.modeling.meta_arch.base import SegmentationModel
-from dl_lib.utils.files import RESULTS_NAME
+from dl_lib.utils.run_files import RESULTS_NAME
 
 __all__ = ["ZooEntry", "format_zoo", "measure_entry", "read_scores"]
 

@@ -2,12 +2,9 @@ from dl_lib.checkpoint.checkpointer import Checkpointer
 from dl_lib.checkpoint.conversion.convert_file import Conversion, convert_file
 from dl_lib.checkpoint.conversion.released import is_released
 from dl_lib.checkpoint.errors import CheckpointError, NoSpaceError
-from dl_lib.checkpoint.folder import BEST, FINAL, numbered
 from dl_lib.checkpoint.matching import CheckpointMismatchError, Mismatch
 
 __all__ = [
-    "BEST",
-    "FINAL",
     "CheckpointError",
     "CheckpointMismatchError",
     "Checkpointer",
@@ -16,5 +13,4 @@ __all__ = [
     "NoSpaceError",
     "convert_file",
     "is_released",
-    "numbered",
 ]

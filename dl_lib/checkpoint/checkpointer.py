@@ -13,7 +13,7 @@ from torch import nn
 from dl_lib.checkpoint.conversion.released import is_released
 from dl_lib.checkpoint.errors import CheckpointError
 from dl_lib.checkpoint.files import make_path_manager, read_checkpoint, save_checkpoint
-from dl_lib.checkpoint.folder import SUFFIX, RunFolder
+from dl_lib.checkpoint.folder import RunFolder
 from dl_lib.checkpoint.newest import find_newest, read_if_valid
 from dl_lib.checkpoint.resume_check import ResumeConflictError, changes, resume_conflicts
 from dl_lib.checkpoint.retention import prune, remove_leftovers
@@ -21,6 +21,7 @@ from dl_lib.checkpoint.space import writing_error
 from dl_lib.checkpoint.weights import load_weights
 from dl_lib.utils.comm import is_main_process
 from dl_lib.utils.names import nearest_names
+from dl_lib.utils.run_files import CHECKPOINT_SUFFIX
 
 __all__ = ["Checkpointer"]
 
@@ -73,7 +74,7 @@ class Checkpointer(FvcoreCheckpointer):
         if not name or os.path.basename(name) != name:
             raise ValueError(f"a checkpoint's name has no folder: save_dir gives that. Received: name={name!r}")
         content = self._content(kwargs)
-        file_name = f"{name}{SUFFIX}"
+        file_name = f"{name}{CHECKPOINT_SUFFIX}"
         path = self._folder.place(file_name)
         self.logger.info("Saving %s", path)
         try:
@@ -174,9 +175,9 @@ class Checkpointer(FvcoreCheckpointer):
 
     def read_own(self, name: str) -> dict[str, Any]:
         """What this run saved under a name; empty if it did not, or if the file is not sound (with a warning)."""
-        if not self.save_dir or f"{name}{SUFFIX}" not in self._folder.own():
+        if not self.save_dir or f"{name}{CHECKPOINT_SUFFIX}" not in self._folder.own():
             return {}
-        found = read_if_valid(self._folder.place(f"{name}{SUFFIX}"))
+        found = read_if_valid(self._folder.place(f"{name}{CHECKPOINT_SUFFIX}"))
         return found.content if found else {}
 
     def archive_earlier_run(self) -> str:

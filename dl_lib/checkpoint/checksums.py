@@ -13,10 +13,10 @@ from typing import IO
 
 from dl_lib.checkpoint.errors import CheckpointError
 from dl_lib.utils.files import write_atomically
+from dl_lib.utils.run_files import CHECKSUM_SUFFIX
 
-__all__ = ["CHECKSUM_SUFFIX", "HashingFile", "checksum_path", "verify_checksum", "write_checksum"]
+__all__ = ["HashingFile", "checksum_path", "verify_checksum", "write_checksum"]
 
-CHECKSUM_SUFFIX = ".sha256"
 
 _LINE = re.compile(rb"([0-9a-f]{64}) [ *].+\n?")
 _CHUNK_BYTES = 2**20

@@ -6,24 +6,21 @@ import os
 import re
 from pathlib import Path
 
-from dl_lib.checkpoint.checksums import CHECKSUM_SUFFIX
 from dl_lib.checkpoint.errors import UnreadableCheckpointError
-from dl_lib.utils.files import LAST_CHECKPOINT_NAME, PARTIAL_SUFFIX, remove_durably, write_atomically
+from dl_lib.utils.files import PARTIAL_SUFFIX, remove_durably, write_atomically
+from dl_lib.utils.run_files import (
+    BEST_CHECKPOINT,
+    CHECKPOINT_SUFFIX,
+    CHECKSUM_SUFFIX,
+    EARLIER_CHECKPOINTS_NAME,
+    FINAL_CHECKPOINT,
+    LAST_CHECKPOINT_NAME,
+)
 
-__all__ = ["BEST", "FINAL", "SUFFIX", "RunFolder", "numbered"]
-
-SUFFIX = ".pth"
-FINAL = "model_final"  # the end of the run; one that is prolonged goes beyond it
-BEST = "model_best"
-EARLIER_NAME = "earlier_checkpoints"  # lists files of runs that this folder held before
+__all__ = ["RunFolder"]
 
 _NUMBERED = re.compile(r"model_(\d{7,})")
-_OWN = re.compile(rf"({_NUMBERED.pattern}|{FINAL}|{BEST}){re.escape(SUFFIX)}")
-
-
-def numbered(iteration: int) -> str:
-    """Name of the checkpoint after so many steps."""
-    return f"model_{iteration:07d}"
+_OWN = re.compile(rf"({_NUMBERED.pattern}|{FINAL_CHECKPOINT}|{BEST_CHECKPOINT}){re.escape(CHECKPOINT_SUFFIX)}")
 
 
 class RunFolder:
@@ -63,17 +60,17 @@ class RunFolder:
 
     def holds_run(self) -> bool:
         """Whether there is anything to go on from, or that says that there was."""
-        return self.tagged() is not None or bool(self.own() - {BEST + SUFFIX})
+        return self.tagged() is not None or bool(self.own() - {BEST_CHECKPOINT + CHECKPOINT_SUFFIX})
 
     def presumed_last(self) -> str:
         """Name of the newest of `own`, as far as names tell; "" if there is none."""
-        return self.tagged() or max(self.own() - {BEST + SUFFIX}, default="")
+        return self.tagged() or max(self.own() - {BEST_CHECKPOINT + CHECKPOINT_SUFFIX}, default="")
 
     def archive(self) -> None:
         """What is here belongs to an earlier run from now on."""
         names = sorted(name for name in self._listing() if _OWN.fullmatch(name))
         if names:
-            write_atomically(self.place(EARLIER_NAME), "".join(f"{name}\n" for name in names))
+            write_atomically(self.place(EARLIER_CHECKPOINTS_NAME), "".join(f"{name}\n" for name in names))
         remove_durably(self.place(LAST_CHECKPOINT_NAME))
 
     def adopt(self, file_name: str) -> None:
@@ -81,7 +78,7 @@ class RunFolder:
         earlier = self._earlier()
         if file_name in earlier:
             rest = sorted(earlier - {file_name})
-            write_atomically(self.place(EARLIER_NAME), "".join(f"{name}\n" for name in rest))
+            write_atomically(self.place(EARLIER_CHECKPOINTS_NAME), "".join(f"{name}\n" for name in rest))
 
     def leftovers(self) -> list[str]:
         """Names of what a process left that was killed while it saved: halves, and checksums of deleted files."""
@@ -89,7 +86,7 @@ class RunFolder:
         return [name for name in names if _is_half(name) or _is_orphan(name, names)]
 
     def _earlier(self) -> set[str]:
-        return set((self._read(EARLIER_NAME) or "").splitlines())
+        return set((self._read(EARLIER_CHECKPOINTS_NAME) or "").splitlines())
 
     def _read(self, file_name: str) -> str | None:
         path = Path(self.place(file_name))
@@ -112,8 +109,8 @@ class RunFolder:
 
 def _is_half(name: str) -> bool:
     whole = name.removesuffix(PARTIAL_SUFFIX)
-    known = whole in (LAST_CHECKPOINT_NAME, EARLIER_NAME) or _OWN.fullmatch(whole.removesuffix(CHECKSUM_SUFFIX))
-    return whole != name and bool(known)
+    is_list = whole in (LAST_CHECKPOINT_NAME, EARLIER_CHECKPOINTS_NAME)
+    return whole != name and (is_list or _OWN.fullmatch(whole.removesuffix(CHECKSUM_SUFFIX)) is not None)
 
 
 def _is_orphan(name: str, others: set[str]) -> bool:

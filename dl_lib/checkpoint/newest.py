@@ -10,8 +10,8 @@ from typing import Any
 
 from dl_lib.checkpoint.errors import CheckpointError, UnreadableCheckpointError
 from dl_lib.checkpoint.files import read_checkpoint
-from dl_lib.checkpoint.folder import FINAL, SUFFIX, RunFolder
-from dl_lib.utils.files import LAST_CHECKPOINT_NAME
+from dl_lib.checkpoint.folder import RunFolder
+from dl_lib.utils.run_files import CHECKPOINT_SUFFIX, FINAL_CHECKPOINT, LAST_CHECKPOINT_NAME
 
 __all__ = ["FoundCheckpoint", "find_newest", "read_if_valid"]
 
@@ -94,7 +94,8 @@ class _Search:
 
     def by_iteration(self) -> FoundCheckpoint | None:
         """The newest of the run's own."""
-        end = self._read(FINAL + SUFFIX) if FINAL + SUFFIX in self._folder.own() else None
+        final = FINAL_CHECKPOINT + CHECKPOINT_SUFFIX
+        end = self._read(final) if final in self._folder.own() else None
         reached = -1 if end is None else _iteration(end)
         for iteration, name in self._folder.numbered().items():
             if iteration <= reached:

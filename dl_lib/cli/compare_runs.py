@@ -13,7 +13,8 @@ from tabulate import tabulate
 
 from dl_lib.cli.errors import user_errors
 from dl_lib.config import ConfigError
-from dl_lib.utils.files import RESULTS_NAME, write_atomically
+from dl_lib.utils.files import write_atomically
+from dl_lib.utils.run_files import RESULTS_NAME
 
 __all__ = ["main"]
 

@@ -14,7 +14,7 @@ from dl_lib.cli.experiment import Experiment, check_weights, copy_net, load_expe
 from dl_lib.config import ConfigError, write_config
 from dl_lib.config.overrides import parse_overrides
 from dl_lib.launch import resolve_world_size
-from dl_lib.utils.files import CONFIG_NAME
+from dl_lib.utils.run_files import CONFIG_NAME
 
 if TYPE_CHECKING:
     from torch import nn

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dl_lib.config import CfgNode, ConfigError, apply_overrides, expand_paths, get_cfg
-from dl_lib.utils.files import CONFIG_NAME, LAST_CHECKPOINT_NAME, write_atomically
+from dl_lib.utils.files import write_atomically
 from dl_lib.utils.names import nearest_names
+from dl_lib.utils.run_files import CONFIG_NAME, LAST_CHECKPOINT_NAME
 
 if TYPE_CHECKING:
     from dl_lib.validation import Purpose

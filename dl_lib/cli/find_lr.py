@@ -12,6 +12,7 @@ from dl_lib.cli.arg_types import at_least_ten, positive_float, ratio
 from dl_lib.cli.errors import user_errors
 from dl_lib.cli.experiment import Experiment, check_weights, load_experiment
 from dl_lib.config import ConfigError
+from dl_lib.utils.run_files import LR_FINDER_STEM
 
 if TYPE_CHECKING:
     from dl_lib.config import CfgNode
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib find-lr") -> 
         folder = arguments.output or experiment.output_dir
         _write(result, folder=folder, name=experiment.output_dir.resolve().name)
     print(_summary(result))
-    print(f"find_lr.csv and find_lr.png are in {folder.absolute()}")
+    print(f"{LR_FINDER_STEM}.csv and {LR_FINDER_STEM}.png are in {folder.absolute()}")
 
 
 def _parse(argv: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
@@ -139,8 +140,8 @@ def _write(result: LRFinderResult, *, folder: Path, name: str) -> None:
 
     rows = zip(result.rates, result.losses, result.smoothed, strict=True)
     lines = ["learning_rate,loss,smoothed_loss", *(",".join(map(repr, row)) for row in rows)]
-    write_atomically(folder / "find_lr.csv", "\n".join(lines) + "\n")
-    write_atomically(folder / "find_lr.png", encode_png(draw_range_test(result, name=name)))
+    write_atomically(folder / f"{LR_FINDER_STEM}.csv", "\n".join(lines) + "\n")
+    write_atomically(folder / f"{LR_FINDER_STEM}.png", encode_png(draw_range_test(result, name=name)))
 
 
 def _summary(result: LRFinderResult) -> str:

@@ -19,7 +19,7 @@ from dl_lib.cli.experiment import (
     start_processes,
 )
 from dl_lib.launch import resolve_world_size
-from dl_lib.utils.files import LAST_CHECKPOINT_NAME
+from dl_lib.utils.run_files import LAST_CHECKPOINT_NAME
 
 __all__ = ["main"]
 

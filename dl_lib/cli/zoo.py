@@ -12,7 +12,8 @@ from dl_lib.cli.arg_types import comma_separated_ints, comma_separated_sizes, no
 from dl_lib.cli.errors import user_errors
 from dl_lib.config import ConfigError
 from dl_lib.utils.allocator import keep_freed_memory
-from dl_lib.utils.files import RESULTS_NAME, write_atomically
+from dl_lib.utils.files import write_atomically
+from dl_lib.utils.run_files import RESULTS_NAME
 
 __all__ = ["main"]
 

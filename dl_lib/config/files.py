@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from dl_lib.config.config_node import CfgNode
-from dl_lib.utils.files import CONFIG_NAME, write_atomically
+from dl_lib.utils.files import write_atomically
+from dl_lib.utils.run_files import CONFIG_NAME
 
 __all__ = ["expand_paths", "write_config"]
 

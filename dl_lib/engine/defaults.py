@@ -49,6 +49,7 @@ from dl_lib.solver import build_lr_scheduler, build_optimizer, format_groups
 from dl_lib.utils import comm
 from dl_lib.utils.allocator import keep_freed_memory
 from dl_lib.utils.logger import setup_logger
+from dl_lib.utils.run_files import METRICS_NAME
 
 __all__ = ["DefaultTrainer", "build_configured_model", "default_setup", "seed_everything"]
 
@@ -218,7 +219,7 @@ class DefaultTrainer(Trainer):
         """Where the scalars go; nowhere on processes other than the main one."""
         if not comm.is_main_process():
             return []
-        return [JSONWriter(self._folder / "metrics.json"), TensorBoardWriter(self._folder)]
+        return [JSONWriter(self._folder / METRICS_NAME), TensorBoardWriter(self._folder)]
 
     def resume_or_load(self, *, resume: bool) -> None:
         """Goes on from the last checkpoint in `OUTPUT_DIR`, or starts from `MODEL.WEIGHTS`.

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from dl_lib.config import ConfigError
+from dl_lib.utils.run_files import METRICS_NAME
 
-__all__ = ["METRICS_NAME", "Series", "read_metrics"]
+__all__ = ["Series", "read_metrics"]
 
-METRICS_NAME = "metrics.json"
 _ITERATION = "iteration"
 
 

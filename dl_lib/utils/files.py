@@ -9,20 +9,14 @@ from pathlib import Path
 from typing import IO
 
 __all__ = [
-    "CONFIG_NAME",
-    "LAST_CHECKPOINT_NAME",
     "PARTIAL_SUFFIX",
-    "RESULTS_NAME",
     "flush_to_disk",
     "open_atomically",
     "remove_durably",
     "write_atomically",
 ]
 
-CONFIG_NAME = "config.yaml"  # the configuration of an experiment or, with every key, of a run
-LAST_CHECKPOINT_NAME = "last_checkpoint"  # names the newest checkpoint of its folder
-RESULTS_NAME = "results.json"  # of the newest evaluation
-PARTIAL_SUFFIX = ".partial"  # of a file that is being written; the same for each try, so that the next one replaces it
+PARTIAL_SUFFIX = ".partial"  # appended while a file is written; fixed, so that a retry replaces an aborted write
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from termcolor import colored
 from tqdm import tqdm
 
 from dl_lib.utils.progress import progress_bar_enabled
+from dl_lib.utils.run_files import log_name
 
 __all__ = ["FILE_ONLY", "REPEATS_BAR", "errors_logged", "setup_logger"]
 
@@ -38,7 +39,7 @@ def setup_logger(output_dir: str | Path | None = None, *, rank: int = 0) -> logg
     """
     handlers: list[logging.Handler] = [_terminal_handler(sys.stdout)] if rank == 0 else []
     if output_dir is not None:
-        handlers.append(_file_handler(Path(output_dir) / ("log.txt" if rank == 0 else f"log_rank{rank}.txt")))
+        handlers.append(_file_handler(Path(output_dir) / log_name(rank)))
     for name in _LOGGER_NAMES:
         _replace_handlers(logging.getLogger(name), handlers=handlers)
     return logging.getLogger(_LOGGER_NAMES[0])

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from dl_lib.checkpoint import Checkpointer, numbered
+from dl_lib.checkpoint import Checkpointer
+from dl_lib.utils.run_files import numbered_checkpoint
 from tests.helpers.checkpoints import newest_iteration, save_run, small_model, warnings_in
 
 # Python 3.12 and later: torch has threads of its own, which the children do not use.
@@ -22,7 +23,7 @@ def save_in_a_loop(folder, start, *, report):
     """A run that saves at every iteration, keeps two, and goes beyond its end now and then."""
     for iteration in range(start, start + 10_000):
         checkpointer = Checkpointer(small_model(seed=iteration), folder)
-        name = "model_final" if iteration % 7 == 0 else numbered(iteration)
+        name = "model_final" if iteration % 7 == 0 else numbered_checkpoint(iteration)
         checkpointer.save(name, iteration=iteration)
         os.write(report, struct.pack("q", iteration))
         checkpointer.prune(iteration=iteration, keep_last=2, keep_every=0)

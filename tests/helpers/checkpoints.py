@@ -5,7 +5,8 @@ import logging
 import torch
 from torch import nn
 
-from dl_lib.checkpoint import Checkpointer, numbered
+from dl_lib.checkpoint import Checkpointer
+from dl_lib.utils.run_files import numbered_checkpoint
 
 
 def small_model(seed=0, outputs=3):
@@ -34,7 +35,7 @@ class Values:
 def save_run(folder, *iterations):
     """A run's checkpoints, each with a model of its own."""
     for iteration in iterations:
-        Checkpointer(small_model(seed=iteration), folder).save(numbered(iteration), iteration=iteration)
+        Checkpointer(small_model(seed=iteration), folder).save(numbered_checkpoint(iteration), iteration=iteration)
 
 
 def newest_iteration(folder):

@@ -6,11 +6,12 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from dl_lib.checkpoint import BEST, Checkpointer
+from dl_lib.checkpoint import Checkpointer
 from dl_lib.config.choices import ScoreMode
 from dl_lib.engine.hooks.metric_tracker import is_better, tracked_metric
 from dl_lib.engine.training.hook import Hook
 from dl_lib.utils import comm
+from dl_lib.utils.run_files import BEST_CHECKPOINT
 
 if TYPE_CHECKING:
     from dl_lib.engine.training.trainer import Trainer
@@ -53,7 +54,7 @@ class BestCheckpointer(Hook):
     def before_train(self, trainer: Trainer) -> None:
         if trainer.iteration == 0:
             return
-        best = self._checkpointer.read_own(BEST).get("best") if comm.is_main_process() else None
+        best = self._checkpointer.read_own(BEST_CHECKPOINT).get("best") if comm.is_main_process() else None
         best = comm.broadcast(best) or {}  # all have to agree on what is better, as all take part in a save
         if best.get("metric") == self._metric:
             self._best = _Record(**best)
@@ -77,4 +78,4 @@ class BestCheckpointer(Hook):
         trainer.gather_state()
         _log.info("the best %s so far: %.6g, after iteration %d", record.metric, record.value, record.iteration)
         if comm.is_main_process():
-            self._checkpointer.save(BEST, last=False, iteration=record.iteration, best=asdict(record))
+            self._checkpointer.save(BEST_CHECKPOINT, last=False, iteration=record.iteration, best=asdict(record))

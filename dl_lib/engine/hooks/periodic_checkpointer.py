@@ -6,9 +6,10 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from dl_lib.checkpoint import FINAL, Checkpointer, numbered
+from dl_lib.checkpoint import Checkpointer
 from dl_lib.engine.training.hook import Hook, is_due
 from dl_lib.utils import comm
+from dl_lib.utils.run_files import FINAL_CHECKPOINT, numbered_checkpoint
 
 if TYPE_CHECKING:
     from dl_lib.engine.training.trainer import Trainer
@@ -41,14 +42,14 @@ class PeriodicCheckpointer(Hook):
 
     def after_step(self, trainer: Trainer) -> None:
         if is_due(trainer, self._period):
-            self._save(trainer, name=numbered(trainer.iteration))
+            self._save(trainer, name=numbered_checkpoint(trainer.iteration))
 
     def after_train(self, trainer: Trainer) -> None:
-        self._save(trainer, name=FINAL)
+        self._save(trainer, name=FINAL_CHECKPOINT)
 
     def on_interrupt(self, trainer: Trainer) -> None:
         if trainer.iteration != self._saved_at:
-            self._save(trainer, name=numbered(trainer.iteration))
+            self._save(trainer, name=numbered_checkpoint(trainer.iteration))
         logging.getLogger(__name__).info(
             "interrupted: iteration %d of %d is done, and %s holds it. To go on, give the same command with --resume",
             trainer.iteration,

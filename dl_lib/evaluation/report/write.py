@@ -14,12 +14,19 @@ from dl_lib.evaluation.report.tables import format_markdown
 from dl_lib.evaluation.scores.budget import BudgetTarget
 from dl_lib.evaluation.scores.result import EvaluationResult
 from dl_lib.modeling.dynamic.lattice import Lattice
-from dl_lib.utils.files import RESULTS_NAME, write_atomically
+from dl_lib.utils.files import write_atomically
+from dl_lib.utils.run_files import (
+    CONFUSION_STEM,
+    PER_IMAGE_STEM,
+    RESULTS_MARKDOWN_NAME,
+    RESULTS_NAME,
+    ROUTE_STEM,
+)
 
 __all__ = ["write_report"]
 
 _ROUTE, _CONFUSION = "Mean route", "Confusion matrix"
-_PICTURES = {_ROUTE: "route", _CONFUSION: "confusion"}  # beginnings of their files' names
+_PICTURES = {_ROUTE: ROUTE_STEM, _CONFUSION: CONFUSION_STEM}  # beginnings of their files' names
 
 
 def write_report(
@@ -61,7 +68,7 @@ def write_report(
             name: result_as_dict(result, target=targets.get(name), lattice=lattice) for name, result in results.items()
         },
     }
-    files["results.md"] = format_markdown(results, targets=targets, pictures=pictures)
+    files[RESULTS_MARKDOWN_NAME] = format_markdown(results, targets=targets, pictures=pictures)
     files[RESULTS_NAME] = json.dumps(data, indent=2, allow_nan=False) + "\n"
     for file, content in files.items():
         write_atomically(output_dir / file, content)
@@ -69,9 +76,9 @@ def write_report(
 
 
 def _tables_of_numbers(result: EvaluationResult, *, suffix: str) -> dict[str, str]:
-    files = {f"per_image{suffix}.csv": images_as_csv(result.images)}
+    files = {f"{PER_IMAGE_STEM}{suffix}.csv": images_as_csv(result.images)}
     if result.confusion is not None:
-        files[f"confusion{suffix}.csv"] = confusion_as_csv(result.confusion, class_names=result.class_names)
+        files[f"{CONFUSION_STEM}{suffix}.csv"] = confusion_as_csv(result.confusion, class_names=result.class_names)
     return files
 
 
