@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dl_lib.checkpoint.errors import CheckpointError
+from dl_lib.layers import BATCH_NORMS
 
 __all__ = ["Difference", "ResumeConflictError", "changes", "resume_conflicts"]
 
@@ -24,7 +25,6 @@ FREE = (
     *("SOLVER.CHECKPOINT_", "SOLVER.BEST_METRIC"),
 )
 NORMS = ("MODEL.BACKBONE.NORM", "MODEL.SEM_SEG_HEAD.NORM")
-BATCH_NORMS = {"BN", "SyncBN", "nnSyncBN"}  # of the same weights: statistics of one process or of all, a new name
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,6 @@ def _differences(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[D
 
 def _binds(difference: Difference) -> bool:
     key = difference.key
-    if key in NORMS and {difference.saved, difference.present} <= BATCH_NORMS:
+    if key in NORMS and {difference.saved, difference.present} <= set(BATCH_NORMS):
         return False
     return key.startswith(BINDING) and not key.startswith((*FREE, *STEERING_IN_MODEL))

@@ -11,6 +11,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch.utils.data import ConcatDataset, Sampler
 
+from dl_lib.config import ConfigError
 from dl_lib.data.cache import cached_dataset
 from dl_lib.data.catalog import DatasetCatalog, RawDataset
 from dl_lib.data.mapper import DatasetMapper, MappedDataset
@@ -36,6 +37,7 @@ __all__ = [
     "build_test_loader",
     "build_train_augmentations",
     "build_train_loader",
+    "local_batch_size",
 ]
 
 
@@ -55,14 +57,10 @@ def build_train_loader(cfg: CfgNode, *, start: int = 0) -> SampleLoader:
         DataError: if a data set is not there, or its cache cannot be made.
         ValueError: if there is no data set, the batch cannot be shared out evenly, or SEED is still to be drawn.
     """
-    world_size, parts = comm.get_world_size(), cfg.SOLVER.ACCUMULATION_STEPS
+    world_size = comm.get_world_size()
+    batch_size = local_batch_size(cfg, world_size=world_size)
     if not cfg.DATASETS.TRAIN:
         raise ValueError("training needs at least one data set. Received: DATASETS.TRAIN=[]")
-    if cfg.SOLVER.IMS_PER_BATCH < 1 or cfg.SOLVER.IMS_PER_BATCH % (world_size * parts):
-        raise ValueError(
-            f"a batch must be shared out evenly among the {world_size} processes, for {parts} parts of a step each: "
-            f"choose a positive multiple. Received: SOLVER.IMS_PER_BATCH={cfg.SOLVER.IMS_PER_BATCH}"
-        )
     if cfg.SEED < 0:
         raise ValueError(f"the seed must be drawn before the loader is built. Received: SEED={cfg.SEED}")
     raw: RawDataset = ConcatDataset([_raw_dataset(cfg, name) for name in cfg.DATASETS.TRAIN])  # type: ignore
@@ -80,9 +78,32 @@ def build_train_loader(cfg: CfgNode, *, start: int = 0) -> SampleLoader:
         mapped,
         skip_by="replace",
         sampler=sampler,
-        batch_size=cfg.SOLVER.IMS_PER_BATCH // (world_size * parts),
+        batch_size=batch_size,
         persistent_workers=cfg.DATALOADER.NUM_WORKERS > 0,
     )
+
+
+def local_batch_size(cfg: CfgNode, *, world_size: int) -> int:
+    """Return the number of images in one forward pass of one process.
+
+    Args:
+        cfg: `SOLVER.IMS_PER_BATCH` and `SOLVER.ACCUMULATION_STEPS` are read.
+        world_size: Number of processes.
+
+    Raises:
+        ConfigError: If the batch cannot be split evenly over processes and accumulation steps.
+    """
+    images, steps = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATION_STEPS
+    passes = world_size * steps
+    if images < 1 or images % passes:
+        lower = images // passes * passes
+        choices = " or ".join(str(multiple) for multiple in (lower, lower + passes) if multiple > 0)
+        accumulated = f" times SOLVER.ACCUMULATION_STEPS ({steps})" if steps > 1 else ""
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH must be divisible by the number of processes ({world_size}){accumulated}; "
+            f"use {choices}. Received: SOLVER.IMS_PER_BATCH={images}"
+        )
+    return images // passes
 
 
 def build_test_loader(cfg: CfgNode, dataset_name: str, *, transform_label: bool = False) -> SampleLoader:

@@ -3,13 +3,15 @@ from dl_lib.layers.cond_conv import CondConv2d, ExpertRouting
 from dl_lib.layers.conv import conv2d, conv_norm_act, separable_conv
 from dl_lib.layers.drop_path import drop_path
 from dl_lib.layers.dynamic_conv import DynamicConv2d, KernelAttention, annealed_temperature
-from dl_lib.layers.norm import NORMS, make_norm
+from dl_lib.layers.norm import BATCH_NORMS, NORMS, SYNCHRONIZED_NORMS, make_norm
 from dl_lib.layers.sac import SAConv2d
 from dl_lib.layers.shape_spec import ShapeSpec
 from dl_lib.layers.sp_conv import SPConv2d
 
 __all__ = [
+    "BATCH_NORMS",
     "NORMS",
+    "SYNCHRONIZED_NORMS",
     "CondConv2d",
     "ConvAWS2d",
     "DynamicConv2d",

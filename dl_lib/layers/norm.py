@@ -10,7 +10,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from dl_lib.layers.sync_batch_norm import SyncBatchNorm2d
 from dl_lib.utils.names import nearest_names
 
-__all__ = ["NORMS", "make_norm"]
+__all__ = ["BATCH_NORMS", "NORMS", "SYNCHRONIZED_NORMS", "make_norm"]
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
@@ -24,6 +24,8 @@ NORMS = {
     "FrozenBN": FrozenBatchNorm2d,
     "GN": _group_norm,
 }
+SYNCHRONIZED_NORMS = ("SyncBN", "nnSyncBN")  # normalize over the batch of all processes
+BATCH_NORMS = ("BN", *SYNCHRONIZED_NORMS)  # normalize over the batch; their state dicts are interchangeable
 
 
 def make_norm(name: str, channels: int) -> nn.Module:

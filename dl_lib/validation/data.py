@@ -8,9 +8,9 @@ import dl_lib.data  # noqa: F401  (registers the data sets that come with the li
 from dl_lib.data.catalog import DatasetCatalog, DatasetMeta
 from dl_lib.data.datasets.configured import read_folders
 from dl_lib.data.errors import DataError
+from dl_lib.layers import BATCH_NORMS, SYNCHRONIZED_NORMS
 from dl_lib.utils.names import nearest_names
 from dl_lib.validation.model import coarsest_stride, has_small_gates
-from dl_lib.validation.norms import BATCH_NORMS, SYNCHRONISED_NORMS
 from dl_lib.validation.report import Interval, Report
 
 __all__ = ["check_data"]
@@ -177,7 +177,7 @@ def _check_crop(report: Report) -> None:
 def _check_norm_samples(report: Report, norm_key: str, *, cell_px: int) -> None:
     """Note a norm over the batch that would see one value: one image, and one pixel of the coarsest map."""
     norm = report.value(norm_key)
-    processes = 1 if norm in SYNCHRONISED_NORMS else report.world_size
+    processes = 1 if norm in SYNCHRONIZED_NORMS else report.world_size
     images = report.value("SOLVER.IMS_PER_BATCH") // processes
     height, width = (side // cell_px for side in report.value("INPUT.CROP_SIZE"))
     if norm in BATCH_NORMS and images * height * width == 1:

@@ -9,7 +9,9 @@ import torch
 from dl_lib.layers import NORMS
 from dl_lib.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 from dl_lib.modeling.dynamic.lattice import Lattice
+from dl_lib.modeling.dynamic.network import check_layer_num
 from dl_lib.modeling.dynamic.ops import CELL_OPERATIONS
+from dl_lib.modeling.meta_arch.dynamic4seg import check_dense_cost
 from dl_lib.utils.names import nearest_names
 from dl_lib.validation.norms import check_squeeze_norm
 from dl_lib.validation.report import Interval, Report
@@ -153,13 +155,7 @@ def _check_budget(report: Report) -> None:
             "the training ends before the budget is imposed",
             expected="a share below 1, such as 0.4",
         )
-    if not report.value("MODEL.BUDGET.FLOPS_ALL") and not report.value("INPUT.CROP_SIZE"):
-        report.add(
-            "MODEL.BUDGET.FLOPS_ALL",
-            "0 measures the whole lattice at the training crop, and INPUT.CROP_SIZE=[] means that there is none",
-            expected="the MFLOPs of the whole lattice",
-            mend="or give a crop",
-        )
+    report.collect(check_dense_cost, report.cfg)
     if not report.value("MODEL.GATE.GATE_ON"):
         report.add(
             "MODEL.BUDGET.CONSTRAIN",
@@ -188,12 +184,7 @@ def _check_cells(report: Report) -> None:
 
 def _check_lattice(report: Report) -> None:
     counts = report.value("MODEL.BACKBONE.CELL_NUM_LIST")
-    if report.value("MODEL.BACKBONE.LAYER_NUM") != len(counts):
-        report.add(
-            "MODEL.BACKBONE.LAYER_NUM",
-            f"CELL_NUM_LIST has entries for {len(counts)} layers",
-            mend=f"set LAYER_NUM to {len(counts)}, or give CELL_NUM_LIST an entry for each layer",
-        )
+    report.collect(check_layer_num, report.cfg.MODEL.BACKBONE)
     try:
         lattice = Lattice(counts)
     except ValueError as error:

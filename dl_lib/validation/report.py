@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from dl_lib.config.config_node import CfgNode
+from dl_lib.config.errors import ConfigError
 from dl_lib.utils.names import nearest_names
 
 __all__ = ["Interval", "Purpose", "Report"]
@@ -48,6 +49,7 @@ class Report:
         self.world_size = world_size
         self.purpose = purpose
         self.problems: list[str] = []
+        self.cfg = cfg
         self._values = cfg.flat()
 
     @property
@@ -70,6 +72,15 @@ class Report:
         """Note a value that is none of `names`."""
         if self.value(key) not in (known := list(names)):
             self.add(key, f"no {what} has this name", mend=nearest_names(self.value(key), known))
+
+    def collect(self, check: Callable[..., object], *args: Any, **kwargs: Any) -> bool:
+        """Call a check of the library and add the message of its ConfigError; return whether it passed."""
+        try:
+            check(*args, **kwargs)
+        except ConfigError as error:
+            self.problems.append(str(error))
+            return False
+        return True
 
     def within(self, key: str, interval: Interval) -> bool:
         """Note a value outside `interval`; says whether it lies inside."""

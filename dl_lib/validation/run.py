@@ -8,6 +8,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 
 from dl_lib.data import DatasetCatalog, DatasetMeta
+from dl_lib.data.build import local_batch_size
 from dl_lib.data.errors import DataError
 from dl_lib.validation.model import coarsest_stride, has_small_gates, logits_stride
 from dl_lib.validation.report import Interval, Report
@@ -63,20 +64,8 @@ def check_run(report: Report) -> None:
 
 
 def _check_batch(report: Report) -> None:
-    images, processes, parts = report.value("SOLVER.IMS_PER_BATCH"), report.world_size, _parts(report)
-    if images % (processes * parts):
-        nearest = max(1, round(images / (processes * parts))) * processes * parts
-        in_parts = f", each of them in SOLVER.ACCUMULATION_STEPS={parts} parts" if parts > 1 else ""
-        report.add(
-            "SOLVER.IMS_PER_BATCH",
-            f"{processes} processes share the images of a step equally{in_parts}",
-            expected=f"a multiple of {processes * parts}, such as {nearest}",
-        )
-
-
-def _parts(report: Report) -> int:
-    """Of a step; 1 where the number is wrong, which has a line of its own."""
-    return max(1, int(report.value("SOLVER.ACCUMULATION_STEPS")))
+    if min(report.value("SOLVER.IMS_PER_BATCH"), report.value("SOLVER.ACCUMULATION_STEPS")) > 0:
+        report.collect(local_batch_size, report.cfg, world_size=report.world_size)
 
 
 def _check_evaluation(report: Report) -> None:

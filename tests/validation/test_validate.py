@@ -64,7 +64,7 @@ def test_sound_configurations_pass(overrides):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("MODEL.BACKBONE.LAYER_NUM=15", r"LAYER_NUM: CELL_NUM_LIST has entries for 16 layers.*set LAYER_NUM to 16"),
+        ("MODEL.BACKBONE.LAYER_NUM=15", r"LAYER_NUM must equal the number of entries of CELL_NUM_LIST; set it to 16"),
         ("MODEL.BACKBONE.CELL_NUM_LIST=[2,4]", r"CELL_NUM_LIST: layer 2 can hold"),
         ("MODEL.BACKBONE.CELL_NUM_LIST=[]", r"CELL_NUM_LIST: a lattice needs"),
         ("MODEL.BACKBONE.MAX_STRIDE=16", r"MAX_STRIDE: the coarsest cells .* stride 32.*set MAX_STRIDE to 32"),
@@ -215,14 +215,14 @@ def test_several_gpu_processes_have_a_gpu_each(monkeypatch):
 def test_a_budget_needs_weight_gates_and_time():
     assert "with weight 0 the budget" in problems("MODEL.BUDGET.CONSTRAIN=True")
     budget = ["MODEL.BUDGET.CONSTRAIN=True", "MODEL.BUDGET.LOSS_WEIGHT=1"]
-    assert "means that there is none" in problems(*budget, "INPUT.CROP_SIZE=[]")
+    assert "BUDGET.FLOPS_ALL=0 measures the lattice" in problems(*budget, "INPUT.CROP_SIZE=[]")
     validate_config(sound(*budget, "INPUT.CROP_SIZE=[]", "MODEL.BUDGET.FLOPS_ALL=1000"))
     assert "the cost is the same whatever is learnt" in problems(*budget, "MODEL.GATE.GATE_ON=False")
     assert "ends before the budget" in problems(*budget, "MODEL.BUDGET.UNUPDATE_RATE=1")
 
 
 def test_the_batch_is_shared_equally():
-    assert "a multiple of 3, such as 9" in problems(world_size=3)
+    assert "divisible by the number of processes (3); use 6 or 9" in problems(world_size=3)
     validate_config(sound(), world_size=4)
 
 

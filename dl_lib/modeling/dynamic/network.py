@@ -20,7 +20,21 @@ from dl_lib.modeling.dynamic.routing import Routing, Unreached
 from dl_lib.modeling.dynamic.stem import DynamicStem
 from dl_lib.modeling.registries import BACKBONE_REGISTRY
 
-__all__ = ["DynamicNetwork"]
+__all__ = ["DynamicNetwork", "check_layer_num"]
+
+
+def check_layer_num(backbone: CfgNode) -> None:
+    """Raise ConfigError unless `LAYER_NUM` is the length of `CELL_NUM_LIST`.
+
+    Args:
+        backbone: The section `MODEL.BACKBONE`.
+    """
+    layers = len(backbone.CELL_NUM_LIST)
+    if layers != backbone.LAYER_NUM:
+        raise ConfigError(
+            f"MODEL.BACKBONE.LAYER_NUM must equal the number of entries of CELL_NUM_LIST; set it to {layers} or give "
+            f"one entry per layer. Received: MODEL.BACKBONE.LAYER_NUM={backbone.LAYER_NUM}"
+        )
 
 
 @BACKBONE_REGISTRY.register()
@@ -72,11 +86,7 @@ class DynamicNetwork(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         backbone, gate = cfg.MODEL.BACKBONE, cfg.MODEL.GATE
-        if len(backbone.CELL_NUM_LIST) != backbone.LAYER_NUM:
-            raise ConfigError(
-                "MODEL.BACKBONE.CELL_NUM_LIST must give the number of cells of each of the LAYER_NUM layers. "
-                f"Received: LAYER_NUM={backbone.LAYER_NUM}, CELL_NUM_LIST={backbone.CELL_NUM_LIST}"
-            )
+        check_layer_num(backbone)
         lattice = Lattice(backbone.CELL_NUM_LIST)
         make_gate = partial(SoftGate, norm=backbone.NORM, init_bias=gate.GATE_INIT_BIAS, small=gate.SMALL_GATE)
         cells = nn.ModuleDict()

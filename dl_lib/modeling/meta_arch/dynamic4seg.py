@@ -22,7 +22,7 @@ from dl_lib.modeling.registries import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SE
 from dl_lib.utils import comm
 from dl_lib.utils.modes import no_side_effects
 
-__all__ = ["DynamicNet4Seg"]
+__all__ = ["DynamicNet4Seg", "check_dense_cost"]
 
 
 @META_ARCH_REGISTRY.register()
@@ -116,13 +116,18 @@ def _flops(table: CostTable, routing: Routing, executed: Sequence[int]) -> dict[
     return {name: values / MADDS_PER_MFLOP for name, values in madds_B.items()}
 
 
-def _budget(cfg: CfgNode, costs: NetworkCosts) -> BudgetConstraint:
-    budget, crop = cfg.MODEL.BUDGET, cfg.INPUT.CROP_SIZE
-    if not budget.FLOPS_ALL and not crop:
+def check_dense_cost(cfg: CfgNode) -> None:
+    """Raise ConfigError if the cost of the whole lattice is neither given nor measurable at a training crop."""
+    if not cfg.MODEL.BUDGET.FLOPS_ALL and not cfg.INPUT.CROP_SIZE:
         raise ConfigError(
-            "the budget's whole cost is measured at the training crop, and there is none; give MODEL.BUDGET.FLOPS_ALL "
-            f"in MFLOPs, or INPUT.CROP_SIZE. Received: FLOPS_ALL={budget.FLOPS_ALL}, CROP_SIZE={crop}"
+            "MODEL.BUDGET.FLOPS_ALL=0 measures the lattice at the training crop and needs INPUT.CROP_SIZE; give the "
+            f"cost in MFLOPs or a crop. Received: MODEL.BUDGET.FLOPS_ALL={cfg.MODEL.BUDGET.FLOPS_ALL}"
         )
+
+
+def _budget(cfg: CfgNode, costs: NetworkCosts) -> BudgetConstraint:
+    check_dense_cost(cfg)
+    budget, crop = cfg.MODEL.BUDGET, cfg.INPUT.CROP_SIZE
     dense_mflops = budget.FLOPS_ALL or costs.table(*crop).expected_all_open / MADDS_PER_MFLOP
     return BudgetConstraint(
         loss_weight=budget.LOSS_WEIGHT,
