@@ -1,20 +1,24 @@
-# Two commands for a newcomer: `make quickstart` and `make test`. Both make a virtual environment in .venv first.
+# Commands for a checkout; each of them first creates the virtual environment .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Each test process gets one thread: the processes share the cores.
+# One thread for each test process: the processes share the cores.
 TEST_PROCESSES ?= 2
 
-.PHONY: quickstart test lint types unit clean
+.PHONY: quickstart test test-extras lint types unit docs clean
 
 quickstart: $(VENV)/.installed
-	$(BIN)/dl_lib train --config-file playground/Quickstart
+	$(BIN)/dl_lib train --config-file Quickstart
 
 test: lint types unit
+
+test-extras: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m extras tests/extras
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 
 types: $(VENV)/.installed
 	$(BIN)/mypy
@@ -22,12 +26,15 @@ types: $(VENV)/.installed
 unit: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES)
 
-$(VENV)/.installed: setup.py constraints.txt
+docs: $(VENV)/.installed
+	$(BIN)/mkdocs build --strict
+
+$(VENV)/.installed: setup.py pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo 'dl_lib needs Python 3.10 or newer; name one: make PYTHON=python3.12. Received: '"$$($(PYTHON) --version)"; exit 1; }
+		{ echo 'dl_lib requires Python 3.10 or newer; use make PYTHON=python3.12. Received: '"$$($(PYTHON) --version)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[quickstart,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

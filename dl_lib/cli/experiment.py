@@ -1,4 +1,4 @@
-"""An experiment on disk: its configuration, its own code beside it, and the folder that its run fills."""
+"""Experiment on disk: config, own code in net.py, and the folder of its run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from dl_lib.cli.config_file import find_config_file
 from dl_lib.config import CfgNode, ConfigError, apply_overrides, expand_paths, get_cfg
 from dl_lib.utils.files import write_atomically
 from dl_lib.utils.names import nearest_names
@@ -38,12 +39,12 @@ NET_NAME = "net.py"
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a command works on.
+    """Config of a command, with its files.
 
     Args:
-        cfg: complete, valid and frozen; `OUTPUT_DIR` is set.
-        config_file: where it was read from.
-        net_file: code that registers the experiment's own parts; None if there is none.
+        cfg: Complete, valid and frozen config; `OUTPUT_DIR` is set.
+        config_file: File that the config was read from.
+        net_file: Code that registers the experiment's own components, or None.
     """
 
     cfg: CfgNode
@@ -52,34 +53,35 @@ class Experiment:
 
     @property
     def output_dir(self) -> Path:
-        """The run's folder."""
+        """Folder of the run."""
         return Path(self.cfg.OUTPUT_DIR)
 
 
 def load_experiment(
     config_file: str | None, opts: Sequence[str], *, world_size: int = 1, purpose: Purpose = "training"
 ) -> Experiment:
-    """Read an experiment, register its own parts, and check its configuration.
+    """Read an experiment, register its own components and validate its config.
 
     Args:
-        config_file: a YAML file or a folder with a config.yaml; None is the current folder.
-        opts: overrides, `KEY VALUE` and `KEY=VALUE`.
-        world_size: number of processes that will work on it together.
-        purpose: what for.
+        config_file: A YAML file, a folder with a config.yaml, or the name of a shipped experiment; None is the current
+            folder.
+        opts: Overrides, as `KEY VALUE` and `KEY=VALUE`.
+        world_size: Number of processes of the run.
+        purpose: Purpose to validate the config for.
 
     Raises:
-        ConfigError: if a file is missing or the configuration cannot be used.
+        ConfigError: If a file is missing or the config is invalid.
     """
     experiment = read_experiment(config_file, opts)
-    from dl_lib.validation import validate_config  # imports torch, which a misspelt key need not wait for
+    from dl_lib.validation import validate_config  # imports torch; a misspelt key is reported without it
 
     validate_config(experiment.cfg, world_size=world_size, purpose=purpose)
     return experiment
 
 
 def read_experiment(config_file: str | None, opts: Sequence[str]) -> Experiment:
-    """As `load_experiment`, but whether the configuration can be trained or evaluated with is not looked at."""
-    path = _find_config(config_file)
+    """Read an experiment and register its own components, without validation; see `load_experiment`."""
+    path = find_config_file(config_file)
     net_file = path.parent / NET_NAME
     has_net = net_file.is_file()
     if has_net:
@@ -87,10 +89,10 @@ def read_experiment(config_file: str | None, opts: Sequence[str]) -> Experiment:
     cfg = get_cfg()
     cfg.merge_from_file(path)
     if (path.parent / LAST_CHECKPOINT_NAME).is_file():
-        cfg.OUTPUT_DIR = str(path.parent)  # a run's folder may have been moved since
+        cfg.OUTPUT_DIR = str(path.parent)  # the folder of the run may have been moved
     apply_overrides(cfg, opts)
     if not cfg.OUTPUT_DIR:
-        cfg.OUTPUT_DIR = os.path.join(".", "output", _name(path))
+        cfg.OUTPUT_DIR = os.path.join(".", "output", _experiment_name(path))
     expand_paths(cfg)
     _register_folders(cfg)
     cfg.freeze()
@@ -98,16 +100,16 @@ def read_experiment(config_file: str | None, opts: Sequence[str]) -> Experiment:
 
 
 def register_parts(experiment: Experiment) -> None:
-    """Make the experiment's own parts and data sets known in this process, if it is a new one."""
+    """Register the experiment's own components and datasets in a new process."""
     if experiment.net_file is not None:
         import_net(experiment.net_file)
     _register_folders(experiment.cfg)
 
 
 def import_net(net_file: Path) -> None:
-    """Import the code beside a configuration, as the module `net`; a second call for the same file does nothing.
+    """Import an experiment's code as the module `net`; a second call for the same file does nothing.
 
-    Its folder joins `sys.path`, so that it can import its neighbours and that processes which load data find it.
+    Its folder is added to `sys.path`, so that it can import its neighbours and data loader workers can find it.
     """
     resolved = net_file.resolve()
     loaded = sys.modules.get("net")
@@ -121,43 +123,43 @@ def import_net(net_file: Path) -> None:
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules["net"]  # half of it is worse than nothing
+        del sys.modules["net"]  # no partially initialized module
         raise
 
 
 def check_run_folder(experiment: Experiment) -> None:
-    """Make sure that the resolved config.yaml, which a training writes, overwrites nothing that a person wrote.
+    """Check that the complete config.yaml, which training writes, does not overwrite a hand-written one.
 
     Raises:
-        ConfigError: if the run's folder is the folder of the configuration and that is not a resolved one.
+        ConfigError: If the run folder is the folder of the config and that config is not a complete one.
     """
     target = experiment.output_dir / CONFIG_NAME
-    if target.is_file() and target.samefile(experiment.config_file) and not _is_resolved(target):
+    if target.is_file() and target.samefile(experiment.config_file) and not _is_complete(target):
         raise ConfigError(
-            "the run's folder gets a config.yaml of its own, which would overwrite this one; choose another folder. "
-            f"Received: OUTPUT_DIR={experiment.cfg.OUTPUT_DIR!r} with {experiment.config_file}"
+            f"OUTPUT_DIR: training writes a complete {CONFIG_NAME} into the run folder, which would overwrite "
+            f"{experiment.config_file}; choose another folder. Received: OUTPUT_DIR={experiment.cfg.OUTPUT_DIR!r}"
         )
 
 
 def check_weights(experiment: Experiment) -> None:
-    """Make sure that `MODEL.WEIGHTS` is there, before a run's folder is touched; addresses are not looked up.
+    """Check that the file of `MODEL.WEIGHTS` exists, before the run folder is changed; URLs are not checked.
 
     Raises:
-        ConfigError: if there is no such file.
+        ConfigError: If there is no such file.
     """
     weights = experiment.cfg.MODEL.WEIGHTS
     path = Path(weights)
     if not weights or "://" in weights or path.is_file():
         return
-    there = [other.name for other in path.parent.glob("*")] if path.parent.is_dir() else []
+    existing = [other.name for other in path.parent.glob("*")] if path.parent.is_dir() else []
     raise ConfigError(
-        f"there is no such checkpoint; of the names in that folder, {nearest_names(path.name, there)}. "
+        f"MODEL.WEIGHTS: no such checkpoint; names in that folder, {nearest_names(path.name, existing)}. "
         f"Received: MODEL.WEIGHTS={weights!r}"
     )
 
 
 def copy_net(experiment: Experiment) -> None:
-    """Put the experiment's own code into the run's folder, so that the configuration there can be run again."""
+    """Copy the experiment's own code into the run folder, so that the config there can be run again."""
     target = experiment.output_dir / NET_NAME
     if experiment.net_file is not None and not (target.exists() and target.samefile(experiment.net_file)):
         write_atomically(target, experiment.net_file.read_bytes())
@@ -166,7 +168,7 @@ def copy_net(experiment: Experiment) -> None:
 def start_processes(
     function: Callable[..., None], arguments: argparse.Namespace, experiment: Experiment, *args: Any
 ) -> None:
-    """Call `function(experiment, *args)` in every process of the run, on the device of the configuration."""
+    """Call `function(experiment, *args)` in every process of the run, on the device of the config."""
     from dl_lib.launch.launch import launch  # imports torch; --help and config errors do not wait for it
 
     launch(
@@ -179,40 +181,17 @@ def start_processes(
 
 
 def _register_folders(cfg: CfgNode) -> None:
-    from dl_lib.data import register_folders  # imports torch, which a misspelt key need not wait for
+    from dl_lib.data import register_folders  # imports torch; a misspelt key is reported without it
 
     register_folders(cfg.DATASETS.FOLDERS)
 
 
-def _is_resolved(path: Path) -> bool:
-    """Whether a file gives every key itself, as only a command writes it."""
+def _is_complete(path: Path) -> bool:
+    """Return whether a config file sets every key, as only training and evaluation write it."""
     given = yaml.safe_load(path.read_text(encoding="utf-8"))
     return isinstance(given, dict) and get_cfg().flat().keys() <= CfgNode(given).flat().keys()
 
 
-def _find_config(config_file: str | None) -> Path:
-    path = Path(config_file if config_file is not None else ".").expanduser()
-    if path.is_dir():
-        path = path / CONFIG_NAME
-    if path.is_file():
-        return path
-    if config_file is None:
-        raise ConfigError(
-            "there is no config.yaml in this folder; go to an experiment's folder such as playground/Quickstart, or "
-            f"name one with --config-file. Received: {Path.cwd()}"
-        )
-    raise ConfigError(f"there is no such configuration{_similar_nearby(path)}. Received: --config-file {config_file}")
-
-
-def _similar_nearby(path: Path) -> str:
-    """The existing configurations next to where one was looked for."""
-    folder = path.parent
-    while not folder.is_dir():
-        folder = folder.parent
-    found = sorted({*folder.glob("*.yaml"), *folder.glob(f"*/{CONFIG_NAME}")})[:8]
-    return f"; near it are: {', '.join(map(str, found))}" if found else f", and none near it in {folder.resolve()}"
-
-
-def _name(path: Path) -> str:
-    """What the run is called: the experiment's folder, or a configuration file of another name."""
+def _experiment_name(path: Path) -> str:
+    """Return the name of the folder of a config.yaml, or the stem of a config file with another name."""
     return path.resolve().parent.name if path.name == CONFIG_NAME else path.stem

@@ -70,8 +70,8 @@ def test_user_errors_of_the_commands(tmp_path, monkeypatch, capsys):
     torch.save({"model": {"a.weight": torch.zeros(1)}}, tmp_path / "foreign.pth")
     quickstart = ["--config-file", str(ROOT / "playground" / "Quickstart")]
     for main, words, message in (
-        (train.main, [], "dl_train: error: there is no config.yaml in this folder"),
-        (train.main, ["--config-file", "absent.yaml"], "there is no such configuration"),
+        (train.main, [], "dl_train: error: no config.yaml in the current folder"),
+        (train.main, ["--config-file", "absent.yaml"], "no such file, folder or shipped experiment"),
         (train.main, [*quickstart, "DATASETS.TRAIN=[digit_scenes_trai]"], "Nearest: digit_scenes_train"),
         (train.main, [*quickstart, "--eval-only"], "holds no checkpoint, and no weights are given"),
         (train.main, [*quickstart, "MODEL.WEIGHTS=foreing.pth"], "nearest: foreign.pth"),

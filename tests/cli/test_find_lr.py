@@ -37,7 +37,7 @@ def test_the_loss_over_the_rates_is_written_and_nothing_else(tmp_path, capsys):
         (["--low", "0"], "expected a number above 0. Received: 0"),
         (["--high", "inf"], "expected a number above 0. Received: inf"),
         (["--smoothing", "x"], "expected a number in [0, 1). Received: x"),
-        (["MODEL.WEIGHTS=nothing.pth"], "there is no such checkpoint"),
+        (["MODEL.WEIGHTS=nothing.pth"], "no such checkpoint"),
     ],
 )
 def test_what_cannot_be_tested_is_refused(tmp_path, capsys, words, message):

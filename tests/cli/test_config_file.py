@@ -1,0 +1,96 @@
+"""Lookup of `--config-file`: paths, shipped experiments, errors with similar names."""
+
+from pathlib import Path
+
+import pytest
+
+from dl_lib.cli import config_file as module
+from dl_lib.cli.config_file import find_config_file, shipped_experiments
+from dl_lib.config import ConfigError
+
+PLAYGROUND = Path(__file__).parents[2] / "playground"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def test_a_file_or_a_folder(folder):
+    for path in ("other.yaml", "Mine/config.yaml"):
+        touch(folder / path)
+    for name in ("other.yaml", str(folder / "other.yaml"), "./other.yaml"):
+        assert find_config_file(name) == Path(name)
+    assert find_config_file("Mine") == find_config_file("Mine/config.yaml") == Path("Mine/config.yaml")
+
+
+def test_the_current_folder_is_the_default(folder):
+    with pytest.raises(ConfigError, match=r"no config\.yaml in the current folder.*Received: "):
+        find_config_file(None)
+    touch(folder / "config.yaml")
+    assert find_config_file(None) == Path("config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("Quickstart", "Quickstart"),
+        ("Dynamic/Seg.Layer16", "Dynamic/Seg.Layer16"),
+        ("Dynamic/Seg.Layer16/", "Dynamic/Seg.Layer16"),
+        ("Seg.Layer16", "Dynamic/Seg.Layer16"),
+        ("Digits.SAC", "Zoo/Digits.SAC"),
+    ],
+)
+def test_shipped_experiments_by_name(name, path):
+    assert find_config_file(name) == PLAYGROUND / path / "config.yaml"
+
+
+def test_an_existing_path_takes_precedence(folder):
+    touch(folder / "Quickstart" / "config.yaml")
+    assert find_config_file("Quickstart") == Path("Quickstart/config.yaml")
+    (folder / "Quickstart" / "config.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"contains no config\.yaml\. Received: --config-file=Quickstart"):
+        find_config_file("Quickstart")
+
+
+def test_an_ambiguous_name_lists_the_experiments(folder, monkeypatch):
+    for name in ("A/One", "B/One", "B/Two", "Two"):
+        touch(folder / "shipped" / name / "config.yaml")
+    monkeypatch.setattr(module, "shipped_playground", lambda: folder / "shipped")
+    with pytest.raises(ConfigError, match=r"use one of A/One, B/One\. Received: --config-file=One"):
+        find_config_file("One")
+    assert find_config_file("Two") == folder / "shipped" / "Two" / "config.yaml"
+    assert find_config_file("B/Two") == folder / "shipped" / "B" / "Two" / "config.yaml"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("conf.yaml", "config files nearby: Mine/config.yaml, other.yaml"),
+        ("Min/config.yaml", "config files nearby: Mine/config.yaml, other.yaml"),
+        ("Quikstart", "nearest: Quickstart"),
+        ("Dynamic/Seg.Layer61", "nearest: Dynamic/Seg.Layer16"),
+        ("Seg.Layer33", "Seg.Layer33.ImageNet"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_similar_ones(folder, name, hint):
+    for path in ("other.yaml", "Mine/config.yaml"):
+        touch(folder / path)
+    with pytest.raises(ConfigError) as caught:
+        find_config_file(name)
+    assert hint in str(caught.value)
+    assert str(caught.value).endswith(f"Received: --config-file={name}")
+
+
+def test_runs_in_the_playground_are_not_experiments(folder, monkeypatch):
+    for name in ("One", "One/output/One"):
+        touch(folder / name / "config.yaml")
+    monkeypatch.setattr(module, "shipped_playground", lambda: folder)
+    assert list(shipped_experiments()) == ["One"]
