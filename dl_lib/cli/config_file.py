@@ -6,8 +6,8 @@ from pathlib import Path
 
 from dl_lib.config import ConfigError
 from dl_lib.config.shipped import shipped_playground
-from dl_lib.utils.files import CONFIG_NAME
 from dl_lib.utils.names import nearest_names
+from dl_lib.utils.run_files import CONFIG_NAME
 
 __all__ = ["find_config_file", "shipped_experiments"]
 
