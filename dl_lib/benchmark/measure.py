@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from dl_lib.benchmark.cases import Case, Run, Settings
-from dl_lib.launch.parent import exit_with_parent
+from dl_lib.launch import exit_with_parent
 from dl_lib.utils.progress import progress_bar
 
 __all__ = ["MATMUL_SIDE", "Measurement", "Memory", "Results", "Timing", "measure", "measure_memory", "take_turns"]

@@ -14,12 +14,12 @@ __all__ = [
     "ChannelOrder",
     "Execution",
     "GradClipType",
+    "MetricMode",
     "NonFiniteAction",
     "PrecisionName",
     "PredictionFormat",
     "ResizeBackend",
     "SampleErrorAction",
-    "ScoreMode",
 ]
 
 ChannelOrder = Literal["BGR", "RGB"]
@@ -30,7 +30,7 @@ SampleErrorAction = Literal["raise", "skip"]
 PrecisionName = Literal["float32", "bf16", "fp16"]
 GradClipType = Literal["norm", "value"]
 NonFiniteAction = Literal["stop", "skip"]
-ScoreMode = Literal["max", "min"]
+MetricMode = Literal["max", "min"]
 
 Execution = Literal["sparse", "dense"]
 AbsentRule = Literal["exclude", "zero_if_predicted"]

@@ -1,12 +1,12 @@
-"""From one command to the processes of a run, whoever starts them: this one, torchrun, or SLURM's srun.
+"""Process launch: one process, processes spawned by the command, or processes of torchrun or SLURM's srun.
 
-Without torch, which those who only want to know how many processes there will be need not wait for, and which `parent`
-has to come before; `launch` itself is in `dl_lib.launch.launch`.
+Does not import torch: commands read the world size before they load it, and `signals` must be imported before it. The
+entry point is `dl_lib.launch.launch.launch`.
 """
 
-from dl_lib.launch.errors import LaunchError, LostProcessError
-from dl_lib.launch.parent import exit_with_parent
+from dl_lib.launch.process_info import LaunchError, LostProcessError
 from dl_lib.launch.request import ProcessRequest, detect_process_info, resolve_world_size
+from dl_lib.launch.signals import exit_with_parent
 
 __all__ = [
     "LaunchError",

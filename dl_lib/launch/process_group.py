@@ -1,4 +1,4 @@
-"""Joining the other processes of a run, and leaving them."""
+"""Initialization and destruction of the process group of a run."""
 
 from __future__ import annotations
 
@@ -13,80 +13,77 @@ import torch
 import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-from dl_lib.launch.errors import LaunchError, LostProcessError
-from dl_lib.launch.process_info import ProcessInfo
+from dl_lib.launch.process_info import LaunchError, LostProcessError, ProcessInfo
 from dl_lib.utils import comm
 
 __all__ = ["initialized_process_group", "uses_gpu"]
 
-_HEAD_START_SECONDS = 1.0  # for the process that failed, before those who lost it report that they did
-_LAST_EXCHANGE_SECONDS = 0.1
-# What gloo says, in plain RuntimeErrors: pieces of its files' paths and of its messages.
+_ERROR_DELAY_SECONDS = 1.0  # lets the failed process report first, before the processes that lost it
+_LAST_COLLECTIVE_SECONDS = 0.1
+# gloo raises plain RuntimeErrors; these are parts of its source paths and messages.
 _LOST = re.compile(r"gloo/transport|pair closure|by peer", re.IGNORECASE)
 
 
 @contextmanager
 def initialized_process_group(info: ProcessInfo, *, device: str, timeout_seconds: float) -> Iterator[None]:
-    """Inside, this process talks with the others of its run: through NCCL about what is on GPUs, else through gloo.
+    """Context manager that initializes the default process group: NCCL for tensors on GPUs, gloo otherwise.
 
     Args:
-        info: of this process among them.
-        device: that the run asks for: auto, cpu or cuda. With GPUs the process gets one of its own, as the current one.
-        timeout_seconds: how long it waits for the others.
+        info: Rank information of this process.
+        device: Device of the run: auto, cpu or cuda. With GPUs, the process's GPU becomes the current device.
+        timeout_seconds: Timeout of collectives and of the rendezvous.
 
     Raises:
-        LaunchError: if there is no GPU for this process.
-        LostProcessError: if the others cannot be reached, or one of them ends or does not answer in time.
+        LaunchError: If there is no GPU for this process.
+        LostProcessError: If another process cannot be reached, exits, or does not respond within the timeout.
     """
     on_gpu = uses_gpu(device)
     if on_gpu:
-        torch.cuda.set_device(_gpu_of(info))
-    _meet(info, backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=timedelta(seconds=timeout_seconds))
+        torch.cuda.set_device(_gpu_index(info))
+    _initialize(info, backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=timedelta(seconds=timeout_seconds))
     try:
         yield
-    except SystemExit:  # they have agreed to leave, each in good order
-        _leave()
+    except SystemExit:  # all processes exit together after an agreed step
+        _destroy()
         raise
     except RuntimeError as error:
-        # The group is left as it is: NCCL would wait for operations that nobody will take part in any more.
+        # The group is not destroyed: NCCL would wait for collectives that the lost process never joins.
         if not _is_lost(error):
             raise
-        time.sleep(_HEAD_START_SECONDS)
+        time.sleep(_ERROR_DELAY_SECONDS)
         raise LostProcessError(
-            f"process {info.rank} of {info.world_size} goes no further without the others: one of them has ended, or "
-            f"has not answered for {timeout_seconds:g} s (PROCESS_TIMEOUT_SECONDS). What happened to it is in its own "
-            f"log, log.txt or log_rankN.txt in the run's folder. Received: {error}"
+            f"process {info.rank} of {info.world_size} cannot continue: another process has exited, or has not "
+            f"responded for {timeout_seconds:g} s (PROCESS_TIMEOUT_SECONDS). See that process's own log, log.txt or "
+            f"log_rankN.txt in the run folder. Received: {error}"
         ) from error
-    _leave()
+    _destroy()
 
 
-def _leave() -> None:
-    # Gloo's thread needs Python's lock to let go of the last exchange's tensors, and torch 2.6 keeps the lock while it
-    # waits for that thread. Who sleeps gives it away.
-    time.sleep(_LAST_EXCHANGE_SECONDS)
+def _destroy() -> None:
+    # gloo's thread needs the GIL to release the tensors of the last collective, and torch 2.6 holds the GIL while it
+    # joins that thread. Sleeping releases it.
+    time.sleep(_LAST_COLLECTIVE_SECONDS)
     dist.destroy_process_group()
 
 
 def uses_gpu(device: str) -> bool:
-    """Whether a run on this device (auto, cpu, cuda) takes GPUs."""
+    """Return whether a run on this device (auto, cpu, cuda) uses GPUs."""
     return device != "cpu" and torch.cuda.is_available()
 
 
-def _gpu_of(info: ProcessInfo) -> int:
-    """Index of the process's GPU."""
+def _gpu_index(info: ProcessInfo) -> int:
     available = torch.cuda.device_count()
     if info.launcher == "srun" and available == 1:
-        return 0  # --gpus-per-task shows each task no other than its own
+        return 0  # with --gpus-per-task, each task sees only its own GPU
     if info.local_rank >= available:
         raise LaunchError(
-            "each process takes a GPU of its own, and there are too few: start fewer processes on this machine, or "
-            f"let them work on the CPU with --device cpu. Received: process {info.local_rank} of this machine "
-            f"(counted from 0), {available} GPUs, started by {info.launcher}"
+            "each process needs its own GPU, and this machine has too few; start fewer processes on this machine, or "
+            f"use --device cpu. Received: local_rank={info.local_rank}, GPUs={available}, launcher={info.launcher}"
         )
     return info.local_rank
 
 
-def _meet(info: ProcessInfo, *, backend: str, timeout: timedelta) -> None:
+def _initialize(info: ProcessInfo, *, backend: str, timeout: timedelta) -> None:
     try:
         if info.is_hosted:
             address = urlsplit(info.init_method)
@@ -101,12 +98,13 @@ def _meet(info: ProcessInfo, *, backend: str, timeout: timedelta) -> None:
                 world_size=info.world_size,
                 timeout=timeout,
             )
-        comm.synchronize()  # a process that cannot be reached is noticed now, not in the first step
+        comm.synchronize()  # an unreachable process fails here, not in the first step
     except RuntimeError as error:
         raise LostProcessError(
-            f"process {info.rank} of {info.world_size}, started by {info.launcher}, could not meet the others "
-            f"within {timeout.total_seconds():g} s (PROCESS_TIMEOUT_SECONDS). Each of them must be started, and must "
-            f"reach the machine of process 0 at this address. Received: {info.init_method}, {error}"
+            f"process {info.rank} of {info.world_size}, started by {info.launcher}, could not connect to the others "
+            f"within {timeout.total_seconds():g} s (PROCESS_TIMEOUT_SECONDS). Check that all processes are started and "
+            "that each machine can reach the init method's host. "
+            f"Received: init_method={info.init_method}, {error}"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Where a process stands in its run, as the launcher that started it says in the environment."""
+"""Rank, world size and init method of a process, and the errors of process launch."""
 
 from __future__ import annotations
 
@@ -6,25 +6,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from dl_lib.launch.errors import LaunchError
-
-__all__ = ["Launcher", "ProcessInfo", "whole_number"]
+__all__ = ["LaunchError", "Launcher", "LostProcessError", "ProcessInfo", "non_negative_int"]
 
 Launcher = Literal["torchrun", "srun", "spawn"]
 
 
+class LaunchError(ValueError):
+    """Processes cannot be started as requested."""
+
+
+class LostProcessError(RuntimeError):
+    """A process of the run has exited or does not respond, and the others cannot continue without it."""
+
+
 @dataclass(frozen=True)
 class ProcessInfo:
-    """The place of a process among those of its run.
+    """Position of a process in its run.
 
     Attributes:
-        launcher: what started the process.
-        rank: its number over all machines.
-        world_size: how many processes the run has.
-        local_rank: its number on its machine.
-        init_method: where the processes meet, an `init_method` of `torch.distributed.init_process_group`.
-        is_hosted: whether the launcher keeps the store at a `tcp://` meeting point; else the process of rank 0 does.
-        attempt: tells the processes that meet now from those that a launcher has started before, at the same store.
+        launcher: Program that started the process.
+        rank: Rank over all machines.
+        world_size: Number of processes of the run.
+        local_rank: Rank on this machine.
+        init_method: URL for `torch.distributed.init_process_group`.
+        is_hosted: Whether the launcher hosts the store at a `tcp://` init method; otherwise rank 0 does.
+        attempt: Prefix of the store's keys; separates the workers of successive restarts that share one store.
     """
 
     launcher: Launcher
@@ -38,23 +44,22 @@ class ProcessInfo:
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world_size:
             raise LaunchError(
-                "processes are numbered from 0 to their number - 1. "
-                f"Received: rank={self.rank}, world_size={self.world_size}, from {self.launcher}"
+                "rank must be between 0 and world_size - 1. "
+                f"Received: rank={self.rank}, world_size={self.world_size}, launcher={self.launcher}"
             )
         if self.local_rank < 0:
             raise LaunchError(
-                "the processes of a machine are numbered from 0. "
-                f"Received: local_rank={self.local_rank}, from {self.launcher}"
+                f"local_rank must not be negative. Received: local_rank={self.local_rank}, launcher={self.launcher}"
             )
 
 
-def whole_number(environment: Mapping[str, str], name: str) -> int:
-    """A variable of the environment that holds a whole number from 0.
+def non_negative_int(environment: Mapping[str, str], name: str) -> int:
+    """Return an environment variable as an integer.
 
     Raises:
-        LaunchError: if it holds anything else.
+        LaunchError: If the value is not a non-negative decimal integer.
     """
     text = environment[name]
     if not (text.isascii() and text.isdecimal()):
-        raise LaunchError(f"{name} should be a whole number from 0. Received: {name}={text!r}")
+        raise LaunchError(f"{name} must be a non-negative integer. Received: {name}={text!r}")
     return int(text)

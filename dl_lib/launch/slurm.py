@@ -1,7 +1,7 @@
-"""Processes that SLURM's srun has started, one for each task of a job step.
+"""Rank information from SLURM's srun, which starts one process per task of a job step.
 
 Source: "OUTPUT ENVIRONMENT VARIABLES" in https://slurm.schedmd.com/srun.html and https://slurm.schedmd.com/sbatch.html;
-the numbers of steps that are no steps are in slurm.h.
+the reserved step numbers are defined in slurm.h.
 """
 
 from __future__ import annotations
@@ -10,53 +10,52 @@ import os
 import re
 from collections.abc import Mapping
 
-from dl_lib.launch.errors import LaunchError
-from dl_lib.launch.process_info import ProcessInfo, whole_number
+from dl_lib.launch.process_info import LaunchError, ProcessInfo, non_negative_int
 
 __all__ = ["slurm_process_info"]
 
-_FIRST_SPECIAL_STEP = 0xFFFFFFF0  # batch scripts, interactive shells and the like have numbers from here
-_FIRST_PORT, _NUM_PORTS = 15000, 15000  # below those that Linux gives to outgoing connections, from 32768
+_FIRST_RESERVED_STEP = 0xFFFFFFF0  # batch scripts, interactive steps and others are numbered from here
+_FIRST_PORT, _NUM_PORTS = 15000, 15000  # below Linux's ephemeral ports, which begin at 32768
 _STEP = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_STEP_NODELIST")
 
 
 def slurm_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
-    """The place of a task in a step of several; None for everything else that SLURM's variables stand in.
+    """Return the rank information of a task in a multi-task job step, or None outside one.
 
-    A batch script has a SLURM_PROCID of its own, but no step. An interactive shell is a step that nobody else takes
-    part in, even if it asked for several tasks: `srun --ntasks=4 --pty bash` runs one that lasts, with a terminal.
+    A batch script has SLURM_PROCID set but is not a step. An interactive shell is a step with one running task, even
+    if several were requested: `srun --ntasks=4 --pty bash` keeps only the shell with the terminal.
 
-    The processes meet on the first host of the step, at a port that follows from the job's and the step's number;
-    MASTER_ADDR and MASTER_PORT, where they are set, come first.
+    The init method is the first host of the step with a port derived from job and step number; MASTER_ADDR and
+    MASTER_PORT take precedence.
 
     Raises:
-        LaunchError: if the numbers make no sense.
+        LaunchError: If the variables hold invalid values.
     """
     if not all(name in environment for name in _STEP) or _is_interactive(environment):
         return None
     tasks = next((name for name in ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS") if name in environment), None)
-    if tasks is None or whole_number(environment, tasks) == 1:
+    if tasks is None or non_negative_int(environment, tasks) == 1:
         return None
     host = environment.get("MASTER_ADDR") or _first_host(environment["SLURM_STEP_NODELIST"])
     port = environment.get("MASTER_PORT") or _port(environment)
     return ProcessInfo(
         "srun",
-        rank=whole_number(environment, "SLURM_PROCID"),
-        world_size=whole_number(environment, tasks),
-        local_rank=whole_number(environment, "SLURM_LOCALID"),
+        rank=non_negative_int(environment, "SLURM_PROCID"),
+        world_size=non_negative_int(environment, tasks),
+        local_rank=non_negative_int(environment, "SLURM_LOCALID"),
         init_method=f"tcp://{host}:{port}",
     )
 
 
 def _is_interactive(environment: Mapping[str, str]) -> bool:
-    if whole_number(environment, "SLURM_STEP_ID") >= _FIRST_SPECIAL_STEP:
+    if non_negative_int(environment, "SLURM_STEP_ID") >= _FIRST_RESERVED_STEP:
         return True
-    # The shell's variables reach the steps that are started from it, its terminal does not.
+    # Steps started from an interactive shell inherit its variables but not its terminal.
     return "SLURM_PTY_PORT" in environment and _has_terminal()
 
 
 def _has_terminal() -> bool:
-    """Whether somebody could press Ctrl-C, wherever input and output go."""
+    """Return whether the process has a controlling terminal, however its input and output are redirected."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY))
     except OSError:
@@ -65,14 +64,16 @@ def _has_terminal() -> bool:
 
 
 def _first_host(nodelist: str) -> str:
-    """The first of hosts as SLURM writes them: `gpu[03-05,9],login1` begins with gpu03."""
+    """Return the first host of a SLURM node list: gpu03 for `gpu[03-05,9],login1`."""
     match = re.match(r"(?:[^,\[\]]|\[[^\[\]]+\])+", nodelist)
     if match is None:
-        raise LaunchError(f"no host can be read from SLURM_STEP_NODELIST. Received: SLURM_STEP_NODELIST={nodelist!r}")
+        raise LaunchError(
+            f"SLURM_STEP_NODELIST must begin with a host name. Received: SLURM_STEP_NODELIST={nodelist!r}"
+        )
     return re.sub(r"\[([^,\-\]]+)[^\]]*\]", r"\1", match[0])
 
 
 def _port(environment: Mapping[str, str]) -> int:
-    """Steps of one job, and jobs one after the other, get different ones, as they may share a machine."""
-    job, step = (whole_number(environment, name) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+    """Return a port that differs between the steps of a job and between consecutive jobs, which may share a machine."""
+    job, step = (non_negative_int(environment, name) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
     return _FIRST_PORT + (31 * job + step) % _NUM_PORTS

@@ -1,4 +1,4 @@
-"""Processes that torchrun has started, or anything that sets the same variables.
+"""Rank information from torchrun, or any launcher that sets the same variables.
 
 Source: "Environment Variables" in https://docs.pytorch.org/docs/stable/elastic/run.html
 """
@@ -8,59 +8,58 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dl_lib.launch.errors import LaunchError
-from dl_lib.launch.process_info import ProcessInfo, whole_number
+from dl_lib.launch.process_info import LaunchError, ProcessInfo, non_negative_int
 
 __all__ = ["torchrun_process_info"]
 
-_NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+_RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
 
 
 def torchrun_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
-    """The place that torchrun's variables give; None where there are none of the numbers among them.
+    """Return the rank information set by torchrun, or None if none of the rank variables is set.
 
-    An address alone is none of torchrun's doing: scripts for clusters set it for all sorts of reasons.
+    The address variables alone do not indicate torchrun: cluster scripts set them for other purposes.
 
     Raises:
-        LaunchError: if some are there and others are not, or the numbers make no sense.
+        LaunchError: If only some of the variables are set, or they hold invalid values.
     """
-    if not any(name in environment for name in _NUMBERS):
+    if not any(name in environment for name in _RANKS):
         return None
-    missing = [name for name in (*_NUMBERS, *_ADDRESS) if name not in environment]
+    missing = [name for name in (*_RANKS, *_ADDRESS) if name not in environment]
     if missing:
-        given = ", ".join(f"{name}={environment[name]!r}" for name in _NUMBERS if name in environment)
+        given = ", ".join(f"{name}={environment[name]!r}" for name in _RANKS if name in environment)
         raise LaunchError(
-            f"{', '.join((*_NUMBERS, *_ADDRESS))} belong together, and {', '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} not set. Start the processes with torchrun, which sets them all, "
-            f"or unset what is left of them. Received: {given}"
+            f"{', '.join((*_RANKS, *_ADDRESS))} must be set together; missing: {', '.join(missing)}. Start the "
+            f"processes with torchrun, which sets all of them, or unset the others. Received: {given}"
         )
     return ProcessInfo(
         "torchrun",
-        rank=whole_number(environment, "RANK"),
-        world_size=whole_number(environment, "WORLD_SIZE"),
-        local_rank=whole_number(environment, "LOCAL_RANK"),
-        **_meeting(environment),
+        rank=non_negative_int(environment, "RANK"),
+        world_size=non_negative_int(environment, "WORLD_SIZE"),
+        local_rank=non_negative_int(environment, "LOCAL_RANK"),
+        **_rendezvous(environment),
     )
 
 
-def _meeting(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Where the workers meet.
+def _rendezvous(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return init method, host and attempt of the store.
 
-    torchrun's agent may keep the store, the same one after a restart. What workers wrote there that are dead by then
-    must not be read, or those who live look for them in vain. (Without the agent's store, each attempt has a new one.)
+    torchrun's agent may host the store and reuse it after a restart. Keys written by workers of an earlier attempt must
+    not be read, or the new workers wait for processes that have exited. Without the agent's store, each attempt creates
+    a new one.
     """
     if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return {"init_method": "env://"}
     machines, max_restarts = (environment.get(name, "1") for name in ("GROUP_WORLD_SIZE", "TORCHELASTIC_MAX_RESTARTS"))
-    if machines != "1" and max_restarts != "0":  # the agents count restarts each for itself
+    if machines != "1" and max_restarts != "0":  # each agent counts restarts separately
         raise LaunchError(
-            "after a restart, workers on several machines would meet at a store that still holds what the dead ones "
-            "wrote. Set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment of torchrun on every machine, and each "
-            f"attempt gets a store of its own; or take --max-restarts=0. Received: {machines} machines, "
-            f"--max-restarts={max_restarts}"
+            "torchrun restarts on several machines would reuse a store that holds keys of the previous attempt; set "
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in torchrun's environment on every machine, so that each attempt "
+            "creates a new store, or use --max-restarts=0. "
+            f"Received: GROUP_WORLD_SIZE={machines}, --max-restarts={max_restarts}"
         )
-    host, port = environment["MASTER_ADDR"], whole_number(environment, "MASTER_PORT")
+    host, port = environment["MASTER_ADDR"], non_negative_int(environment, "MASTER_PORT")
     return {
         "init_method": f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}",
         "is_hosted": True,

@@ -140,7 +140,7 @@ def _curve(series: Series, *, family: _Family, color: Color, smoothing: float) -
     has_discs = family.is_rare and len(values) <= _FEW_VALUES
     if family.is_rare or family.is_smooth or not smoothing:
         return Curve(series.iterations, values, color, has_discs=has_discs)
-    return Curve(series.iterations, smoothed(values, share=smoothing), color, backdrop=values)
+    return Curve(series.iterations, smoothed(values, decay=smoothing), color, backdrop=values)
 
 
 def _family(name: str) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dl_lib.utils.smoothing import MovingAverage
+from dl_lib.utils.smoothing import ExponentialMovingAverage
 
 __all__ = ["LRFinderResult", "exponential_rates", "run_lr_finder"]
 
@@ -65,9 +65,9 @@ def run_lr_finder(step: Callable[[float], float], *, rates: Sequence[float], smo
     Args:
         step: makes a step with this learning rate, and returns the loss from before it.
         rates: ascending.
-        smoothing: share of the moving average, see `MovingAverage`.
+        smoothing: share of the moving average, see `ExponentialMovingAverage`.
     """
-    average = MovingAverage(share=smoothing)
+    average = ExponentialMovingAverage(decay=smoothing)
     losses: list[float] = []
     smoothed: list[float] = []
     diverged = False

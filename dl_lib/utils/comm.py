@@ -15,19 +15,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 __all__ = [
     "all_gather",
-    "alone",
     "average",
     "broadcast",
     "get_rank",
     "get_world_size",
     "is_main_process",
+    "single_process",
     "synchronize",
     "unwrap",
 ]
 
 Data = TypeVar("Data")
 
-_is_alone = False  # see `alone`
+_is_single_process = False  # see `single_process`
 
 
 def get_rank() -> int:
@@ -37,18 +37,18 @@ def get_rank() -> int:
 
 def get_world_size() -> int:
     """How many processes the run has, over all machines."""
-    return dist.get_world_size() if _is_distributed() and not _is_alone else 1
+    return dist.get_world_size() if _is_distributed() and not _is_single_process else 1
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def single_process() -> Iterator[None]:
     """Inside, this process exchanges nothing with the others, for what not all of them do equally often."""
-    global _is_alone
-    before, _is_alone = _is_alone, True
+    global _is_single_process
+    before, _is_single_process = _is_single_process, True
     try:
         yield
     finally:
-        _is_alone = before
+        _is_single_process = before
 
 
 def is_main_process() -> bool:

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-__all__ = ["evaluation_mode", "no_side_effects", "preserve_modes"]
+__all__ = ["evaluation_mode", "no_side_effects", "preserve_training_mode"]
 
 
 @contextmanager
-def preserve_modes(model: nn.Module) -> Iterator[None]:
+def preserve_training_mode(model: nn.Module) -> Iterator[None]:
     """Afterwards each module of the model is in the mode that it is in now."""
     modes = {module: module.training for module in model.modules()}
     try:
@@ -25,7 +25,7 @@ def preserve_modes(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Switches the whole model to evaluation; afterwards each of its modules is in the mode that it was in."""
-    with preserve_modes(model):
+    with preserve_training_mode(model):
         model.eval()
         yield
 

@@ -1,31 +1,33 @@
-"""Curves without their jitter."""
+"""Exponential moving average of a sequence, with bias correction (arXiv 1412.6980, section 3)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["MovingAverage", "smoothed"]
+__all__ = ["ExponentialMovingAverage", "smoothed"]
 
 
-class MovingAverage:
-    """Mean of the values so far, each with the weight share ** age: an exponential average that no start pulls at.
+class ExponentialMovingAverage:
+    """Weighted mean of all values so far; a value of age `a` has weight `decay ** a`.
+
+    Dividing by the sum of weights keeps the first values unbiased.
 
     Args:
-        share: in [0, 1): what is left of a value's weight with each further one; 0 keeps the newest only.
+        decay: Factor in [0, 1) by which a value's weight shrinks per step; 0 returns the latest value.
     """
 
-    def __init__(self, *, share: float) -> None:
-        self._share = share
+    def __init__(self, *, decay: float) -> None:
+        self._decay = decay
         self._sum = self._weight = 0.0
 
     def add(self, value: float) -> float:
-        """Takes the next value in, and returns the mean."""
-        self._sum = self._share * self._sum + value
-        self._weight = self._share * self._weight + 1
+        """Add a value and return the updated mean."""
+        self._sum = self._decay * self._sum + value
+        self._weight = self._decay * self._weight + 1
         return self._sum / self._weight
 
 
-def smoothed(values: Iterable[float], *, share: float) -> list[float]:
-    """The moving average at each of the values."""
-    average = MovingAverage(share=share)
+def smoothed(values: Iterable[float], *, decay: float) -> list[float]:
+    """Return the exponential moving average at each value."""
+    average = ExponentialMovingAverage(decay=decay)
     return [average.add(value) for value in values]

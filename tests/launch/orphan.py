@@ -1,6 +1,7 @@
-"""A launcher that ends before its process does: `python -m tests.launch.orphan spawn|start early|late FILE`.
+"""Process whose launcher exits first: `python -m tests.launch.orphan spawn|popen early|late FILE`.
 
-FILE gets what the process hears of that: a signal if it has asked to hear of it early, else an error when it asks.
+FILE receives the notification: the signal if the process called `exit_with_parent` early, before the launcher exited;
+else the error that a late call raises.
 """
 
 import multiprocessing
@@ -14,10 +15,10 @@ from pathlib import Path
 from dl_lib.launch import LostProcessError, exit_with_parent
 
 
-def live(when, path):
+def run_child(when, path):
     launcher = os.getppid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a background job of a shell's script
-    signal.signal(signal.SIGTERM, lambda number, frame: tell("TERM", path))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a background job of a shell script
+    signal.signal(signal.SIGTERM, lambda number, frame: report("TERM", path))
     if when == "early":
         exit_with_parent()
     Path(f"{path}.started").touch()
@@ -26,20 +27,20 @@ def live(when, path):
     try:
         exit_with_parent()
     except LostProcessError as error:
-        tell(str(error), path)
+        report(str(error), path)
 
 
-def tell(text, path):
+def report(text, path):
     Path(f"{path}.new").write_text(text)
     Path(f"{path}.new").rename(path)
     os._exit(0)
 
 
-def start_and_end(how, when, path):
+def start_child_and_exit(how, when, path):
     if how == "spawn":
-        multiprocessing.get_context("spawn").Process(target=live, args=(when, path)).start()
+        multiprocessing.get_context("spawn").Process(target=run_child, args=(when, path)).start()
     else:
-        subprocess.Popen([sys.executable, "-m", "tests.launch.orphan", "live", when, path])
+        subprocess.Popen([sys.executable, "-m", "tests.launch.orphan", "child", when, path])
     while not Path(f"{path}.started").exists():
         time.sleep(0.01)
     os._exit(0)
@@ -47,7 +48,7 @@ def start_and_end(how, when, path):
 
 if __name__ == "__main__":
     how, when, path = sys.argv[1:]
-    if how == "live":
-        live(when, path)
+    if how == "child":
+        run_child(when, path)
     else:
-        start_and_end(how, when, path)
+        start_child_and_exit(how, when, path)

@@ -1,4 +1,4 @@
-"""What the environments of launchers say, and what a command may ask for beside it."""
+"""Rank information from launcher environments, and its consistency with the requested processes."""
 
 import pytest
 
@@ -17,7 +17,7 @@ SRUN = {
     "SLURM_STEP_NODELIST": "gpu[03-04]",
 }
 PORT = 15000 + 31 * 1234567 % 15000
-ALONE = ProcessRequest()
+DEFAULT = ProcessRequest()
 
 
 def without(environment, *names):
@@ -26,12 +26,12 @@ def without(environment, *names):
 
 def test_torchrun():
     expected = ProcessInfo("torchrun", rank=5, world_size=8, local_rank=1, init_method="env://")
-    assert detect_process_info(ALONE, TORCHRUN) == expected
-    assert detect_process_info(ALONE, {**SRUN, **TORCHRUN, "RANK": "5"}) == expected  # it is srun that starts torchrun
-    assert detect_process_info(ALONE, {"MASTER_ADDR": "gpu1", "MASTER_PORT": "29500"}) is None
+    assert detect_process_info(DEFAULT, TORCHRUN) == expected
+    assert detect_process_info(DEFAULT, {**SRUN, **TORCHRUN, "RANK": "5"}) == expected  # srun starts torchrun
+    assert detect_process_info(DEFAULT, {"MASTER_ADDR": "gpu1", "MASTER_PORT": "29500"}) is None
 
 
-def test_workers_of_torchrun_do_not_meet_those_of_an_earlier_attempt():
+def test_torchrun_restart_uses_separate_store_keys():
     elastic = {
         **TORCHRUN,
         "TORCHELASTIC_USE_AGENT_STORE": "True",
@@ -39,24 +39,24 @@ def test_workers_of_torchrun_do_not_meet_those_of_an_earlier_attempt():
         "TORCHELASTIC_MAX_RESTARTS": "3",
         "GROUP_WORLD_SIZE": "1",
     }
-    place = detect_process_info(ALONE, elastic)
-    assert (place.init_method, place.is_hosted, place.attempt) == ("tcp://gpu1:29500", True, "2")
-    assert detect_process_info(ALONE, {**elastic, "MASTER_ADDR": "fe80::1"}).init_method == "tcp://[fe80::1]:29500"
+    info = detect_process_info(DEFAULT, elastic)
+    assert (info.init_method, info.is_hosted, info.attempt) == ("tcp://gpu1:29500", True, "2")
+    assert detect_process_info(DEFAULT, {**elastic, "MASTER_ADDR": "fe80::1"}).init_method == "tcp://[fe80::1]:29500"
     several = {**elastic, "GROUP_WORLD_SIZE": "2"}
-    with pytest.raises(LaunchError, match=r"TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1.*Received: 2 machines"):
-        detect_process_info(ALONE, several)
-    assert detect_process_info(ALONE, {**several, "TORCHELASTIC_MAX_RESTARTS": "0"}).attempt == "2"
-    fresh = detect_process_info(ALONE, {**several, "TORCHELASTIC_USE_AGENT_STORE": "False"})
+    with pytest.raises(LaunchError, match=r"TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1.*Received: GROUP_WORLD_SIZE=2"):
+        detect_process_info(DEFAULT, several)
+    assert detect_process_info(DEFAULT, {**several, "TORCHELASTIC_MAX_RESTARTS": "0"}).attempt == "2"
+    fresh = detect_process_info(DEFAULT, {**several, "TORCHELASTIC_USE_AGENT_STORE": "False"})
     assert (fresh.init_method, fresh.is_hosted) == ("env://", False)
 
 
 def test_srun():
     expected = ProcessInfo("srun", rank=5, world_size=8, local_rank=1, init_method=f"tcp://gpu03:{PORT}")
-    assert detect_process_info(ALONE, SRUN) == expected
-    assert detect_process_info(ALONE, without(SRUN, "SLURM_STEP_NUM_TASKS")) == expected
-    named = detect_process_info(ALONE, {**SRUN, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4242"})
+    assert detect_process_info(DEFAULT, SRUN) == expected
+    assert detect_process_info(DEFAULT, without(SRUN, "SLURM_STEP_NUM_TASKS")) == expected
+    named = detect_process_info(DEFAULT, {**SRUN, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4242"})
     assert named.init_method == "tcp://10.0.0.1:4242"
-    other_step = detect_process_info(ALONE, {**SRUN, "SLURM_STEP_ID": "1"})
+    other_step = detect_process_info(DEFAULT, {**SRUN, "SLURM_STEP_ID": "1"})
     assert other_step.init_method != expected.init_method
 
 
@@ -71,56 +71,56 @@ def test_srun():
         ("a-b[10]", "a-b10"),
     ],
 )
-def test_the_first_host(nodelist, host):
-    place = detect_process_info(ALONE, {**SRUN, "SLURM_STEP_NODELIST": nodelist})
-    assert place.init_method.startswith(f"tcp://{host}:")
+def test_first_host_of_a_node_list(nodelist, host):
+    info = detect_process_info(DEFAULT, {**SRUN, "SLURM_STEP_NODELIST": nodelist})
+    assert info.init_method.startswith(f"tcp://{host}:")
 
 
-def test_a_batch_script_and_a_shell_are_no_steps(monkeypatch):
+def test_batch_scripts_and_interactive_shells_are_not_steps(monkeypatch):
     batch = without(SRUN, "SLURM_STEP_ID", "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS")
-    assert detect_process_info(ALONE, batch) is None
-    assert detect_process_info(ALONE, {**SRUN, "SLURM_STEP_NUM_TASKS": "1"}) is None
-    assert detect_process_info(ALONE, {**SRUN, "SLURM_STEP_ID": str(0xFFFFFFFA)}) is None  # salloc's interactive step
+    assert detect_process_info(DEFAULT, batch) is None
+    assert detect_process_info(DEFAULT, {**SRUN, "SLURM_STEP_NUM_TASKS": "1"}) is None
+    assert detect_process_info(DEFAULT, {**SRUN, "SLURM_STEP_ID": str(0xFFFFFFFA)}) is None  # salloc's interactive step
     shell = {**SRUN, "SLURM_PTY_PORT": "40000"}
     for has_terminal in (True, False):
         monkeypatch.setattr(slurm_module, "_has_terminal", lambda answer=has_terminal: answer)
-        assert (detect_process_info(ALONE, shell) is None) == has_terminal
+        assert (detect_process_info(DEFAULT, shell) is None) == has_terminal
 
 
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        (without(TORCHRUN, "LOCAL_RANK", "MASTER_PORT"), "LOCAL_RANK, MASTER_PORT are not set.*Received: RANK='5'"),
-        ({**TORCHRUN, "RANK": "8"}, "Received: rank=8, world_size=8, from torchrun"),
+        (without(TORCHRUN, "LOCAL_RANK", "MASTER_PORT"), "missing: LOCAL_RANK, MASTER_PORT.*Received: RANK='5'"),
+        ({**TORCHRUN, "RANK": "8"}, "Received: rank=8, world_size=8, launcher=torchrun"),
         ({**TORCHRUN, "WORLD_SIZE": "two"}, "Received: WORLD_SIZE='two'"),
         ({**SRUN, "SLURM_PROCID": "-1"}, "Received: SLURM_PROCID='-1'"),
         ({**SRUN, "SLURM_STEP_NODELIST": "[1]"[:1]}, "Received: SLURM_STEP_NODELIST='\\['"),
     ],
 )
-def test_environments_that_make_no_sense(environment, message):
+def test_invalid_environment_is_rejected(environment, message):
     with pytest.raises(LaunchError, match=message):
-        detect_process_info(ALONE, environment)
+        detect_process_info(DEFAULT, environment)
 
 
-def test_how_many_processes():
-    assert resolve_world_size(ALONE, {}) == 1
+def test_world_size():
+    assert resolve_world_size(DEFAULT, {}) == 1
     assert resolve_world_size(ProcessRequest(4), {}) == 4
     assert resolve_world_size(ProcessRequest(4, num_machines=2, dist_url="tcp://a:1"), {}) == 8
-    assert resolve_world_size(ALONE, TORCHRUN) == resolve_world_size(ALONE, SRUN) == 8
+    assert resolve_world_size(DEFAULT, TORCHRUN) == resolve_world_size(DEFAULT, SRUN) == 8
     assert resolve_world_size(ProcessRequest(8), TORCHRUN) == 8
 
 
 @pytest.mark.parametrize(
-    "request_",
+    "requested",
     [
         ProcessRequest(4),
         ProcessRequest(num_machines=2, dist_url="tcp://a:1"),
         ProcessRequest(8, dist_url="tcp://a:1"),
     ],
 )
-def test_a_request_that_contradicts_the_launcher_is_refused(request_):
-    with pytest.raises(LaunchError, match=r"torchrun has started this process as one of 8, and that counts.*Received:"):
-        detect_process_info(request_, TORCHRUN)
+def test_request_that_contradicts_the_launcher_is_rejected(requested):
+    with pytest.raises(LaunchError, match=r"torchrun has started this process with world size 8.*Received:"):
+        detect_process_info(requested, TORCHRUN)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +131,6 @@ def test_a_request_that_contradicts_the_launcher_is_refused(request_):
         ({"num_processes": 0}, "Received: num_processes=0"),
     ],
 )
-def test_numbers_that_do_not_fit_are_refused(settings, message):
+def test_inconsistent_request_is_rejected(settings, message):
     with pytest.raises(LaunchError, match=message):
         ProcessRequest(**settings)

@@ -1,4 +1,4 @@
-"""What tests of launching run in the processes; a command by itself, so that torchrun can start it, too."""
+"""Function that the launch tests run in each process; also a script, so that torchrun can start it."""
 
 import os
 import signal
@@ -9,27 +9,27 @@ from dl_lib.config import ConfigError
 from dl_lib.launch.launch import launch
 from dl_lib.utils import comm
 
-ENDS = {"die": signal.SIGKILL, "hang": signal.SIGSTOP}  # a process that is stopped is there, and hears nothing
+SIGNALS = {"die": signal.SIGKILL, "hang": signal.SIGSTOP}  # a stopped process exists but does not respond
 
 
-class Unusual(ConfigError):
-    """An error that no text alone can make."""
+class UnpicklableError(ConfigError):
+    """Error that cannot be created from its message alone."""
 
     def __init__(self, key, *, value):
         super().__init__(f"{key} is {value}")
 
 
 def work(how):
-    """Something together; then the second process ends, and the first waits for it in vain."""
+    """Run one collective; then rank 1 fails as requested while rank 0 waits in the next collective."""
     if comm.get_rank() == 0 or how == "hang":
-        print(f"pid {os.getpid()}\n", end="", flush=True)  # at once, as both may print
+        print(f"pid {os.getpid()}\n", end="", flush=True)  # one write, as both processes may print
     comm.synchronize()
     if comm.get_rank() == 0:
         comm.synchronize()
     elif how == "raise":
-        raise Unusual("KEY", value=3)
-    elif how in ENDS:
-        os.kill(os.getpid(), ENDS[how])
+        raise UnpicklableError("KEY", value=3)
+    elif how in SIGNALS:
+        os.kill(os.getpid(), SIGNALS[how])
     else:
         time.sleep(0.2)
         os.kill(os.getppid(), signal.SIGTERM)

@@ -6,6 +6,6 @@ from dl_lib.utils.smoothing import smoothed
 
 
 def test_weights_fall_with_age_and_the_start_pulls_at_nothing():
-    assert smoothed([4.0] * 5, share=0.9) == pytest.approx([4.0] * 5)
-    assert smoothed([1.0, 0.0, 0.0], share=0.5) == pytest.approx([1, 0.5 / 1.5, 0.25 / 1.75])
-    assert smoothed([3.0, 1.0, 2.0], share=0.0) == [3.0, 1.0, 2.0]
+    assert smoothed([4.0] * 5, decay=0.9) == pytest.approx([4.0] * 5)
+    assert smoothed([1.0, 0.0, 0.0], decay=0.5) == pytest.approx([1, 0.5 / 1.5, 0.25 / 1.75])
+    assert smoothed([3.0, 1.0, 2.0], decay=0.0) == [3.0, 1.0, 2.0]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from dl_lib.checkpoint import Checkpointer
-from dl_lib.config.choices import ScoreMode
+from dl_lib.config.choices import MetricMode
 from dl_lib.engine.hooks.metric_tracker import is_better, tracked_metric
 from dl_lib.engine.training.hook import Hook
 from dl_lib.utils import comm
@@ -45,7 +45,7 @@ class BestCheckpointer(Hook):
         mode: whether higher or lower values are better.
     """
 
-    def __init__(self, checkpointer: Checkpointer, *, metric: str, mode: ScoreMode = "max") -> None:
+    def __init__(self, checkpointer: Checkpointer, *, metric: str, mode: MetricMode = "max") -> None:
         self._checkpointer = checkpointer
         self._metric = metric
         self._mode = mode

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dl_lib.config.choices import ScoreMode
+from dl_lib.config.choices import MetricMode
 from dl_lib.engine.hooks.metric_tracker import is_better, tracked_metric
 from dl_lib.engine.training.hook import Hook
 
@@ -33,7 +33,7 @@ class EarlyStopping(Hook):
         min_delta: a score is better only if it is so by more than this.
     """
 
-    def __init__(self, *, metric: str, mode: ScoreMode, patience: int, min_delta: float = 0.0) -> None:
+    def __init__(self, *, metric: str, mode: MetricMode, patience: int, min_delta: float = 0.0) -> None:
         self._metric = metric
         self._mode = mode
         self._patience = patience

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dl_lib.config import ConfigError
-from dl_lib.config.choices import ScoreMode
+from dl_lib.config.choices import MetricMode
 from dl_lib.utils.events import EventStorage
 from dl_lib.utils.names import nearest_names
 
@@ -32,7 +32,7 @@ def tracked_metric(events: EventStorage, name: str, *, key: str, seen_before: bo
     return value
 
 
-def is_better(value: float, best: float | None, *, mode: ScoreMode, min_delta: float = 0.0) -> bool:
+def is_better(value: float, best: float | None, *, mode: MetricMode, min_delta: float = 0.0) -> bool:
     """Whether a value is better than the best one so far by more than `min_delta`; it is if there was none."""
     sign = 1 if mode == "max" else -1
     return best is None or sign * (value - best) > min_delta

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dl_lib.engine.training.hook import PeriodicHook
 from dl_lib.engine.training.random_state import preserve_random_state
 from dl_lib.utils import comm
-from dl_lib.utils.modes import preserve_modes
+from dl_lib.utils.modes import preserve_training_mode
 
 if TYPE_CHECKING:
     from dl_lib.engine.training.trainer import Trainer
@@ -74,7 +74,7 @@ def recompute_norm_statistics(model: nn.Module, *, batches: Iterable[Any], num_b
         warnings.simplefilter("ignore", FutureWarning)  # fvcore.nn compiles with torch.jit while it is imported
         from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 
-    with preserve_modes(model):
+    with preserve_training_mode(model):
         norms: list[Any] = get_bn_modules(model.train())
         before = [_NormState(norm) for norm in norms]
         try:

@@ -63,7 +63,7 @@ def mean_losses(model: Any, loader: SampleBatches, *, description: str = "valida
     """
     images, sums = 0, dict[str, float]()
     bar = progress_bar(len(loader), description=description, unit="image")
-    with evaluation_mode(model), torch.inference_mode(), comm.alone(), bar:
+    with evaluation_mode(model), torch.inference_mode(), comm.single_process(), bar:
         for inputs in loader:
             losses = {name: loss.item() for name, loss in model.label_losses(inputs).items()}
             for name, loss in {**losses, "total_loss": sum(losses.values())}.items():

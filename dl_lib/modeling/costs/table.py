@@ -21,7 +21,7 @@ from dl_lib.modeling.costs.meta_copy import meta_copy
 from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Node
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.dynamic.routing import Routing
-from dl_lib.utils.constants import constant
+from dl_lib.utils.cached_tensors import cached_tensor
 
 __all__ = ["MADDS_PER_MFLOP", "CostTable", "NetworkCosts"]
 
@@ -104,7 +104,7 @@ _Costs = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 
 def _weigh(weights: Tensor, costs: tuple[int, ...]) -> Tensor:
-    return weights.double() @ constant(costs, dtype=torch.float64, like=weights)
+    return weights.double() @ cached_tensor(costs, dtype=torch.float64, like=weights)
 
 
 class NetworkCosts:

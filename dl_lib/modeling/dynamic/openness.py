@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dl_lib.modeling.dynamic.lattice import Lattice
-from dl_lib.utils.constants import constant
+from dl_lib.utils.cached_tensors import cached_tensor
 
 __all__ = ["gate_openness"]
 
@@ -26,6 +26,6 @@ def gate_openness(lattice: Lattice, gates_BE: Tensor) -> dict[str, Tensor]:
     for column, edge in enumerate(lattice.edges):
         columns.setdefault(edge.source.stride, []).append(column)
     return {
-        f"gate_stride_{stride}": mean_E[constant(tuple(columns[stride]), dtype=torch.int64, like=mean_E)].mean()
+        f"gate_stride_{stride}": mean_E[cached_tensor(tuple(columns[stride]), dtype=torch.int64, like=mean_E)].mean()
         for stride in sorted(columns)
     }

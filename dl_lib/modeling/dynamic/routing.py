@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from dl_lib.modeling.dynamic.lattice import Lattice
-from dl_lib.utils.constants import constant
+from dl_lib.utils.cached_tensors import cached_tensor
 
 __all__ = ["CLOSED_BELOW", "Routing", "Unreached"]
 
@@ -50,7 +50,7 @@ class Routing:
     def strongest_BN(self) -> Tensor:
         """Largest gate of each cell."""
         # Gates are not negative: a column of zeros behind the last stands in for the ways out that a cell lacks.
-        index_N3 = constant(self.lattice.edge_columns, dtype=torch.int64, like=self.gates_BE)
+        index_N3 = cached_tensor(self.lattice.edge_columns, dtype=torch.int64, like=self.gates_BE)
         return pad(self.gates_BE, (0, 1))[:, index_N3].amax(dim=2)
 
     @property

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dl_lib.utils import comm
-from dl_lib.utils.constants import constant
+from dl_lib.utils.cached_tensors import cached_tensor
 
 __all__ = ["HardExamples", "PixelCrossEntropy"]
 
@@ -104,4 +104,4 @@ class PixelCrossEntropy:
         return self._weight_C(like)[target[counted].to(like.device, torch.int64)].sum()
 
     def _weight_C(self, like: Tensor) -> Tensor:
-        return constant(self.class_weights, dtype=like.dtype, like=like)
+        return cached_tensor(self.class_weights, dtype=like.dtype, like=like)
