@@ -20,7 +20,7 @@ from dl_lib.data.catalog import DatasetCatalog
 from dl_lib.data.datasets.folder import FolderSource
 from dl_lib.data.reading import read_image
 from dl_lib.data.samplers import SampleKey
-from dl_lib.data.transforms import Augmentation, CropPad, HorizontalFlip, Resize, draw_transforms
+from dl_lib.data.transforms import Augmentation, CropPad, HorizontalFlip, Resize, sample_transforms
 
 __all__ = ["LEAN", "PLAIN", "SCALES", "LeanSamples", "PlainSamples", "decoders", "loading_paths", "round_keys"]
 
@@ -74,7 +74,7 @@ class PlainSamples(Dataset):
     def draw(self, key: SampleKey) -> tuple[Resize, HorizontalFlip, CropPad]:
         """What is done to a sample."""
         rng = np.random.default_rng([self.seed, key.epoch, key.index])
-        resize, flip, crop = draw_transforms(self.augmentations, rng=rng, size=self.size)
+        resize, flip, crop = sample_transforms(self.augmentations, rng=rng, size=self.size)
         assert isinstance(resize, Resize) and isinstance(flip, HorizontalFlip) and isinstance(crop, CropPad)
         return resize, flip, crop
 

@@ -13,12 +13,12 @@ from dl_lib.cli.dataset_arguments import dataset_parser, read_dataset_config
 from dl_lib.cli.errors import user_errors
 
 if TYPE_CHECKING:
-    from dl_lib.data.dataset_check import DatasetReport, Finding, SampleCheck
+    from dl_lib.data.dataset_check import DatasetReport, Issue, SampleCheck
 
 __all__ = ["main"]
 
 UNFIT_STATUS = 1
-_SHOWN = 10  # findings of one kind that are printed
+_SHOWN = 10  # issues of one kind that are printed
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib check-dataset") -> None:
@@ -32,28 +32,28 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib check-dataset
     parser.add_argument(
         "--workers", type=non_negative_int, default=2, metavar="N", help="processes that read (default: 2)"
     )
-    parser.add_argument("--all", action="store_true", help=f"print all findings, not the first {_SHOWN} of each kind")
+    parser.add_argument("--all", action="store_true", help=f"print all issues, not the first {_SHOWN} of each kind")
     arguments = parser.parse_intermixed_args(argv)
     with user_errors(prog):
         report = _check(arguments)
-    print(_format(report, name=arguments.name, shown=len(report.findings) if arguments.all else _SHOWN))
-    if not report.fit_to_train_on:
+    print(_format(report, name=arguments.name, shown=len(report.issues) if arguments.all else _SHOWN))
+    if not report.usable_for_training:
         raise SystemExit(UNFIT_STATUS)
 
 
 def _check(arguments: argparse.Namespace) -> DatasetReport:
     from dl_lib.data import DatasetCatalog
-    from dl_lib.data.dataset_check import check_samples, summarise, unpaired_findings
-    from dl_lib.data.errors import UnpairedFilesError
+    from dl_lib.data.dataset_check import check_samples, summarize, unpaired_issues
+    from dl_lib.data.files import UnpairedFilesError
 
     _, meta = read_dataset_config(arguments)
-    unpaired: tuple[Finding, ...] = ()
+    unpaired: tuple[Issue, ...] = ()
     try:
         dataset = DatasetCatalog.get(arguments.name)
     except UnpairedFilesError as error:  # what has its partner is worth looking at all the same
-        dataset, unpaired = error.usable, unpaired_findings(error.paired)
+        dataset, unpaired = error.usable, unpaired_issues(error.paired)
     checks = check_samples(dataset, meta=meta, workers=arguments.workers)
-    return summarise(_with_bar(checks, total=len(dataset), name=arguments.name), meta=meta, unpaired=unpaired)
+    return summarize(_with_bar(checks, total=len(dataset), name=arguments.name), meta=meta, unpaired=unpaired)
 
 
 def _with_bar(checks: Iterable[SampleCheck], *, total: int, name: str) -> Iterator[SampleCheck]:
@@ -66,13 +66,13 @@ def _with_bar(checks: Iterable[SampleCheck], *, total: int, name: str) -> Iterat
 
 
 def _format(report: DatasetReport, *, name: str, shown: int) -> str:
-    """The whole report; `shown` findings of each kind are listed."""
+    """The whole report; `shown` issues of each kind are listed."""
     parts = [f"{name}: {report.num_samples} samples read"]
     if report.meta.labelled:
         parts += [_class_table(report), *_remarks(report)]
-    parts += _findings(report.findings, shown=shown)
+    parts += _findings(report.issues, shown=shown)
     reason = "" if report.meta.labelled else " (it has no labels)"
-    parts.append("fit to train on: yes" if report.fit_to_train_on else f"fit to train on: NO{reason}")
+    parts.append("fit to train on: yes" if report.usable_for_training else f"fit to train on: NO{reason}")
     return "\n\n".join(parts)
 
 
@@ -96,16 +96,16 @@ def _remarks(report: DatasetReport) -> list[str]:
         f"{100 * report.ignored_pixels / max(1, total):.2f} % of these pixels are ignored.",
         f"Weights by median frequency balancing, for MODEL.LOSS.CLASS_WEIGHTS: [{weights}]",
     ]
-    if report.never_seen:
-        remarks.append(f"Never seen: {', '.join(report.never_seen)}.")
+    if report.absent_classes:
+        remarks.append(f"Never seen: {', '.join(report.absent_classes)}.")
     return remarks
 
 
-def _findings(findings: Sequence[Finding], *, shown: int) -> list[str]:
+def _findings(issues: Sequence[Issue], *, shown: int) -> list[str]:
     """A paragraph for each kind of what is wrong."""
     by_kind: dict[str, list[str]] = {}
-    for finding in findings:
-        by_kind.setdefault(finding.kind.value, []).append(finding.message)
+    for issue in issues:
+        by_kind.setdefault(issue.kind.value, []).append(issue.message)
     paragraphs = []
     for kind, messages in by_kind.items():
         more = [f"  ... and {len(messages) - shown} more (--all prints them)"] if len(messages) > shown else []

@@ -46,7 +46,7 @@ def read_dataset_config(arguments: argparse.Namespace) -> tuple[CfgNode, Dataset
         UnknownDatasetError: if no data set has the name.
     """
     from dl_lib.data import DatasetCatalog, register_folders
-    from dl_lib.data.datasets.configured import read_folders
+    from dl_lib.data.datasets.configured import parse_folders
 
     if arguments.config_file is None:
         cfg = get_cfg()
@@ -54,6 +54,6 @@ def read_dataset_config(arguments: argparse.Namespace) -> tuple[CfgNode, Dataset
         register_folders(cfg.DATASETS.FOLDERS)
     else:
         cfg = read_experiment(arguments.config_file, arguments.opts).cfg
-    if problems := read_folders(cfg.DATASETS.FOLDERS).problems:
+    if problems := parse_folders(cfg.DATASETS.FOLDERS).problems:
         raise ConfigError(numbered("these data sets cannot be used", problems))
     return cfg, DatasetCatalog.meta(arguments.name)

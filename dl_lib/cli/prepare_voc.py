@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib prepare-voc")
         parser.error("there is nothing to do: name the archives that you have, or add --download")
     with user_errors(prog):
         from dl_lib.data.archives import fetch_archive
-        from dl_lib.data.root import datasets_root
+        from dl_lib.data.files import datasets_root
 
         given = []
         for archive, path in zip(published_archives(), (arguments.voc, arguments.sbd), strict=True):
@@ -55,12 +55,14 @@ def published_archives() -> tuple[PublishedArchive, PublishedArchive]:
     voc = DATASET_YEAR_DICT["2012"]
     sbd_parts = ("cls/", "img/", "train.txt", "val.txt")
     return (
-        PublishedArchive(voc["filename"], voc["url"], voc["md5"], places={"VOCdevkit/VOC2012/": "VOCdevkit/VOC2012/"}),
+        PublishedArchive(
+            voc["filename"], voc["url"], voc["md5"], path_map={"VOCdevkit/VOC2012/": "VOCdevkit/VOC2012/"}
+        ),
         PublishedArchive(
             SBDataset.filename,
             SBDataset.url,
             SBDataset.md5,
-            places={f"benchmark_RELEASE/dataset/{part}": f"sbd/{part}" for part in sbd_parts},
+            path_map={f"benchmark_RELEASE/dataset/{part}": f"sbd/{part}" for part in sbd_parts},
         ),
     )
 
@@ -79,7 +81,7 @@ def prepare_voc(given: Sequence[tuple[PublishedArchive, Path]]) -> None:
     from dl_lib.data.archives import check_archive, unpack_archive
     from dl_lib.data.datasets.sbd import augmented_names
     from dl_lib.data.datasets.voc import voc_list
-    from dl_lib.data.root import datasets_root
+    from dl_lib.data.files import datasets_root
     from dl_lib.utils.files import write_atomically
 
     for archive, path in given:

@@ -13,11 +13,12 @@ from torch.utils.data import ConcatDataset, Sampler
 
 from dl_lib.config import ConfigError
 from dl_lib.data.cache import cached_dataset
-from dl_lib.data.catalog import DatasetCatalog, RawDataset
+from dl_lib.data.catalog import DatasetCatalog
+from dl_lib.data.files import datasets_root
 from dl_lib.data.mapper import DatasetMapper, MappedDataset
-from dl_lib.data.root import datasets_root
+from dl_lib.data.raw_dataset import RawDataset
+from dl_lib.data.sample_loader import LoadedSample, OnError, SampleLoader, SkipInvalidSamples
 from dl_lib.data.samplers import InferenceSampler, SampleKey, TrainingSampler
-from dl_lib.data.skipping import Loaded, OnError, SampleLoader, TolerantDataset
 from dl_lib.data.transforms import (
     Augmentation,
     PhotometricDistortion,
@@ -28,7 +29,7 @@ from dl_lib.data.transforms import (
     RandomScale,
     ResizeShortestEdge,
 )
-from dl_lib.data.workers import WatchedLoader, WorkerNotes
+from dl_lib.data.workers import MonitoredDataLoader, WorkerProgress
 from dl_lib.utils import comm
 
 __all__ = [
@@ -126,7 +127,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str, *, transform_label: bool 
     return _build_loader(
         cfg,
         mapped,
-        skip_by="leave_out",
+        skip_by="drop",
         sampler=InferenceSampler(len(mapped), rank=comm.get_rank(), world_size=comm.get_world_size()),
         batch_size=1,
     )
@@ -211,10 +212,10 @@ def _build_loader(
         cv2.setNumThreads(1)
     settings = cfg.DATALOADER
     on_error = skip_by if settings.ON_ERROR == "skip" else "raise"
-    notes = WorkerNotes(mapped.dataset, num_workers=settings.NUM_WORKERS)
-    loader = WatchedLoader(
-        TolerantDataset(mapped, on_error=on_error, max_skipped=settings.MAX_SKIPPED, notes=notes),
-        notes=notes,
+    progress = WorkerProgress(mapped.dataset, num_workers=settings.NUM_WORKERS)
+    loader = MonitoredDataLoader(
+        SkipInvalidSamples(mapped, on_error=on_error, max_skipped=settings.MAX_SKIPPED, progress=progress),
+        progress=progress,
         batch_size=batch_size,
         sampler=sampler,
         num_workers=settings.NUM_WORKERS,
@@ -229,7 +230,7 @@ def _build_loader(
     return SampleLoader(loader, max_skipped=settings.MAX_SKIPPED)
 
 
-def _as_list(samples: list[Loaded]) -> list[Loaded]:
+def _as_list(samples: list[LoadedSample]) -> list[LoadedSample]:
     """Images differ in size, so a batch stays a list; the model pads it."""
     return samples
 

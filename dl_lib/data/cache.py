@@ -25,11 +25,9 @@ from urllib.parse import quote
 
 import numpy as np
 
-from dl_lib.data.catalog import RawDataset, RawSample
 from dl_lib.data.errors import DataError
-from dl_lib.data.fingerprint import Fingerprinted
-from dl_lib.data.naming import sample_name
-from dl_lib.data.packed import PackedRecords
+from dl_lib.data.raw_dataset import HasFingerprint, RawDataset, RawSample, sample_name
+from dl_lib.data.serialized_list import SerializedList
 from dl_lib.utils.files import open_atomically
 from dl_lib.utils.progress import progress_bar
 
@@ -77,7 +75,7 @@ class CachedDataset:
         self.path = path
         self._dataset = dataset
         self._made = index.made
-        self._records = PackedRecords(index.records)
+        self._records = SerializedList(index.records)
         self._map: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -97,7 +95,7 @@ class CachedDataset:
         return sample
 
     def file_name(self, index: int) -> str:
-        """See `dl_lib.data.naming.NamesFiles`."""
+        """See `dl_lib.data.raw_dataset.HasFileName`."""
         record = self._records[index]
         return sample_name(self._dataset, index) if record is None else str(record["file_name"])
 
@@ -135,10 +133,10 @@ def cached_dataset(dataset: RawDataset, *, name: str, folder: Path) -> CachedDat
     Raises:
         CacheError: if the data set knows no fingerprint, or the file cannot be written.
     """
-    if not isinstance(dataset, Fingerprinted):
+    if not isinstance(dataset, HasFingerprint):
         raise CacheError(
             f"the data set {name} cannot be cached, because nothing tells when its samples have changed; give it a "
-            "method fingerprint() that returns a text which changes with them (see dl_lib.data.fingerprint), or set "
+            "method fingerprint() that returns a text which changes with them (see dl_lib.data.raw_dataset), or set "
             f"DATALOADER.CACHE to none. Received: {type(dataset).__name__}"
         )
     path = folder / f"{quote(name, safe='')}.cache"

@@ -1,4 +1,4 @@
-"""Going over a data set before it is trained on: what is wrong with single samples, and how its classes are spread."""
+"""Dataset check: invalid samples, class distribution and class weights."""
 
 from __future__ import annotations
 
@@ -13,147 +13,154 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from dl_lib.data.catalog import DatasetMeta, RawDataset
-from dl_lib.data.datasets.files import PairedFiles
+from dl_lib.data.catalog import DatasetMeta
 from dl_lib.data.errors import DataError, InvalidSampleError, UnknownLabelError
-from dl_lib.data.workers import WatchedLoader, WorkerNotes
+from dl_lib.data.files import PairedFiles
+from dl_lib.data.raw_dataset import RawDataset
+from dl_lib.data.workers import MonitoredDataLoader, WorkerProgress
 
 __all__ = [
     "DatasetReport",
-    "Finding",
-    "Kind",
+    "Issue",
+    "IssueKind",
     "SampleCheck",
     "check_sample",
     "check_samples",
     "class_weights",
-    "summarise",
-    "unpaired_findings",
+    "summarize",
+    "unpaired_issues",
 ]
 
 
-class Kind(Enum):
-    """What can be wrong; the value is how a person is told."""
+class IssueKind(Enum):
+    """Kind of a dataset issue; the value is its description in reports."""
 
     NO_LABEL = "image without a label"
-    NO_IMAGE = "label or name in a list without an image"
-    UNREADABLE = "file that cannot be read"
-    SIZES = "label that is not of its image's size"
-    UNKNOWN_ID = "label with ids that are no class"
-    INVALID = "annotation that does not fit"
+    NO_IMAGE = "label or listed name without an image"
+    UNREADABLE = "unreadable file"
+    SIZES = "label size differs from image size"
+    UNKNOWN_ID = "label with unknown class ids"
+    INVALID = "invalid annotation"
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong, and with what."""
+class Issue:
+    """Issue of one sample.
 
-    kind: Kind
+    Args:
+        kind: Kind of the issue.
+        message: Description that names the sample or file.
+    """
+
+    kind: IssueKind
     message: str
 
 
 @dataclass(frozen=True)
 class SampleCheck:
-    """What one sample holds.
+    """Result of checking one sample.
 
     Attributes:
-        findings: what is wrong with it.
-        pixels: of each id in its label.
+        issues: Issues of the sample.
+        pixels: Number of pixels by label id.
     """
 
-    findings: tuple[Finding, ...] = ()
+    issues: tuple[Issue, ...] = ()
     pixels: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """What a whole data set holds.
+    """Result of checking a dataset.
 
     Attributes:
-        meta: what its classes should be.
-        num_samples: that were looked at.
-        findings: everything that is wrong.
-        pixels: of each class, in the order of the classes.
-        ignored_pixels: those with the ignore value.
-        images: in which each class occurs.
-        weights: of each class, to balance them; see `class_weights`.
+        meta: Expected classes.
+        num_samples: Number of checked samples.
+        issues: All issues.
+        pixels: Number of pixels of each class.
+        ignored_pixels: Number of pixels with the ignore index.
+        images: Number of images that contain each class.
+        weights: Weight of each class for a balanced loss, see `class_weights`.
     """
 
     meta: DatasetMeta
     num_samples: int
-    findings: tuple[Finding, ...]
+    issues: tuple[Issue, ...]
     pixels: tuple[int, ...]
     ignored_pixels: int
     images: tuple[int, ...]
     weights: tuple[float, ...]
 
     @property
-    def never_seen(self) -> tuple[str, ...]:
-        """Names of the classes that no label holds."""
+    def absent_classes(self) -> tuple[str, ...]:
+        """Names of the classes without any pixel."""
         return tuple(name for name, pixels in zip(self.meta.class_names, self.pixels, strict=True) if not pixels)
 
     @property
-    def fit_to_train_on(self) -> bool:
-        """Whether nothing is wrong, and there is something to learn."""
-        return not self.findings and any(self.pixels)
+    def usable_for_training(self) -> bool:
+        """Whether there are no issues and at least one labelled pixel."""
+        return not self.issues and any(self.pixels)
 
 
 def check_sample(dataset: RawDataset, index: int, *, meta: DatasetMeta) -> SampleCheck:
-    """Read one sample and look at it.
+    """Read and check one sample.
 
     Args:
-        dataset: its samples are not changed.
-        index: which of them.
-        meta: what its classes should be.
+        dataset: Dataset of the sample.
+        index: Index of the sample.
+        meta: Expected classes.
     """
     try:
         sample = dataset[index]
     except DataError as error:
-        return SampleCheck((Finding(_kind_of(error), str(error)),))
+        return SampleCheck((Issue(_kind_of(error), str(error)),))
     if "sem_seg" not in sample:
         return SampleCheck()
     name, label = f"{sample['image_id']} ({sample['file_name']})", sample["sem_seg"]
     ids, counts = np.unique(label, return_counts=True)
     pixels = dict(zip(ids.tolist(), counts.tolist(), strict=True))
-    findings = []
+    issues = []
     if label.shape != sample["image"].shape[:2]:
         sizes = f"image {sample['image'].shape[:2]}, label {label.shape} (height, width)"
-        findings.append(Finding(Kind.SIZES, f"{name}: {sizes}"))
+        issues.append(Issue(IssueKind.SIZES, f"{name}: {sizes}"))
     if unknown := sorted(pixels.keys() - {*range(meta.num_classes), meta.ignore_value}):
         expected = f"0..{meta.num_classes - 1} or {meta.ignore_value}"
-        share = sum(pixels[value] for value in unknown) / label.size
-        message = f"{name}: ids {unknown} at {100 * share:.2g} % of the pixels, expected {expected}"
-        findings.append(Finding(Kind.UNKNOWN_ID, message))
-    return SampleCheck(tuple(findings), pixels)
+        percent = 100 * sum(pixels[value] for value in unknown) / label.size
+        issues.append(
+            Issue(IssueKind.UNKNOWN_ID, f"{name}: ids {unknown} in {percent:.2g} % of the pixels, expected {expected}")
+        )
+    return SampleCheck(tuple(issues), pixels)
 
 
-def _kind_of(error: DataError) -> Kind:
+def _kind_of(error: DataError) -> IssueKind:
     if isinstance(error, UnknownLabelError):
-        return Kind.UNKNOWN_ID
-    return Kind.INVALID if isinstance(error, InvalidSampleError) else Kind.UNREADABLE
+        return IssueKind.UNKNOWN_ID
+    return IssueKind.INVALID if isinstance(error, InvalidSampleError) else IssueKind.UNREADABLE
 
 
-def unpaired_findings(paired: PairedFiles) -> tuple[Finding, ...]:
-    """What has no partner, as findings."""
+def unpaired_issues(paired: PairedFiles) -> tuple[Issue, ...]:
+    """Return an issue for each name without a label or without an image."""
     return (
-        *(Finding(Kind.NO_LABEL, name) for name in paired.without_label),
-        *(Finding(Kind.NO_IMAGE, name) for name in paired.without_image),
+        *(Issue(IssueKind.NO_LABEL, name) for name in paired.without_label),
+        *(Issue(IssueKind.NO_IMAGE, name) for name in paired.without_image),
     )
 
 
-def summarise(checks: Iterable[SampleCheck], *, meta: DatasetMeta, unpaired: Sequence[Finding] = ()) -> DatasetReport:
-    """Put together what was found.
+def summarize(checks: Iterable[SampleCheck], *, meta: DatasetMeta, unpaired: Sequence[Issue] = ()) -> DatasetReport:
+    """Aggregate the checks of all samples.
 
     Args:
-        checks: of all samples.
-        meta: what the classes should be.
-        unpaired: what the listing of the data set found already.
+        checks: Check of each sample.
+        meta: Expected classes.
+        unpaired: Issues found when the files were listed.
     """
-    num_samples, findings = 0, list(unpaired)
+    num_samples, issues = 0, list(unpaired)
     pixels: Counter[int] = Counter()
     images: Counter[int] = Counter()
     labelled_where_present: Counter[int] = Counter()
     for check in checks:
         num_samples += 1
-        findings += check.findings
+        issues += check.issues
         pixels.update(check.pixels)
         classes = {label: count for label, count in check.pixels.items() if 0 <= label < meta.num_classes}
         images.update(classes.keys())
@@ -162,7 +169,7 @@ def summarise(checks: Iterable[SampleCheck], *, meta: DatasetMeta, unpaired: Seq
     return DatasetReport(
         meta=meta,
         num_samples=num_samples,
-        findings=tuple(findings),
+        issues=tuple(issues),
         pixels=tuple(pixels[label] for label in labels),
         ignored_pixels=pixels[meta.ignore_value],
         images=tuple(images[label] for label in labels),
@@ -173,44 +180,48 @@ def summarise(checks: Iterable[SampleCheck], *, meta: DatasetMeta, unpaired: Seq
 
 
 def class_weights(pixels: Sequence[int], *, labelled_where_present: Sequence[int]) -> tuple[float, ...]:
-    """Weights by median frequency balancing: arXiv 1411.4734, section 6.3.2; 0 for a class that never occurs.
+    """Return class weights by median frequency balancing (arXiv 1411.4734, section 6.3.2).
 
-    A class's frequency is its share of the labelled pixels of those images that hold it; its weight is the median of
-    all classes' frequencies, divided by its own.
+    The frequency of a class is its fraction of the labelled pixels of the images that contain it. Its weight is the
+    median of all class frequencies divided by its own; 0 for a class without pixels.
 
     Args:
-        pixels: of each class.
-        labelled_where_present: for each class, labelled pixels of all images that hold it.
+        pixels: Number of pixels of each class.
+        labelled_where_present: For each class, number of labelled pixels of the images that contain it.
     """
-    frequency = [own / all_there if own else 0.0 for own, all_there in zip(pixels, labelled_where_present, strict=True)]
+    frequency = [own / total if own else 0.0 for own, total in zip(pixels, labelled_where_present, strict=True)]
     middle = median([value for value in frequency if value] or [0.0])
     return tuple(middle / value if value else 0.0 for value in frequency)
 
 
-class _CheckedDataset(Dataset):
-    """The checks of a data set's samples, one by one."""
+class _SampleChecks(Dataset):
+    """Map-style dataset of the sample checks."""
 
-    def __init__(self, dataset: RawDataset, meta: DatasetMeta, *, notes: WorkerNotes) -> None:
-        self._dataset, self._meta, self._notes = dataset, meta, notes
+    def __init__(self, dataset: RawDataset, meta: DatasetMeta, *, progress: WorkerProgress) -> None:
+        self._dataset, self._meta, self._progress = dataset, meta, progress
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> SampleCheck:
-        with self._notes.at(index):
+        with self._progress.loading(index):
             return check_sample(self._dataset, index, meta=self._meta)
 
 
 def check_samples(dataset: RawDataset, *, meta: DatasetMeta, workers: int) -> Iterator[SampleCheck]:
-    """All checks in order, made in so many processes; 0 makes them in this one.
+    """Check all samples, in order.
 
     Args:
-        dataset: whose samples are looked at.
-        meta: what its classes should be.
-        workers: processes.
+        dataset: Dataset to check.
+        meta: Expected classes.
+        workers: Number of worker processes; 0 runs in the current process.
     """
     if workers > 0:
-        cv2.setNumThreads(1)  # see data.build: a forked process may wait for opencv's threads for ever
-    notes = WorkerNotes(dataset, num_workers=workers)
-    checked = _CheckedDataset(dataset, meta, notes=notes)
-    return iter(WatchedLoader(checked, notes=notes, batch_size=None, num_workers=workers, generator=torch.Generator()))
+        cv2.setNumThreads(1)  # a forked worker can deadlock in OpenCV's thread pool, see dl_lib.data.build
+    progress = WorkerProgress(dataset, num_workers=workers)
+    checks = _SampleChecks(dataset, meta, progress=progress)
+    return iter(
+        MonitoredDataLoader(
+            checks, progress=progress, batch_size=None, num_workers=workers, generator=torch.Generator()
+        )
+    )

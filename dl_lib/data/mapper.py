@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dl_lib.config.choices import ChannelOrder
-from dl_lib.data.catalog import RawDataset, RawSample
 from dl_lib.data.errors import InvalidSampleError, UnknownLabelError
+from dl_lib.data.raw_dataset import RawDataset, RawSample
 from dl_lib.data.samplers import SampleKey
-from dl_lib.data.transforms import Augmentation, draw_transforms, fuse
+from dl_lib.data.transforms import Augmentation, fuse, sample_transforms
 
 __all__ = ["DatasetMapper", "MappedDataset"]
 
@@ -82,7 +82,7 @@ class DatasetMapper:
         image, label = sample["image"], sample.get("sem_seg")
         size = (image.shape[0], image.shape[1])
         moved_label = label if self.transform_label else None
-        for transform in fuse(draw_transforms(self.augmentations, rng=rng, size=size, label=moved_label)):
+        for transform in fuse(sample_transforms(self.augmentations, rng=rng, size=size, label=moved_label)):
             image = transform.apply_image(image)
             if moved_label is not None:
                 label = moved_label = transform.apply_label(moved_label)

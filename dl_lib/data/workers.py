@@ -1,11 +1,11 @@
-"""Processes that load samples: how they end, and what is known of one that has died.
+"""Data loader that reports the sample at which a worker process died.
 
-One that is killed, by the system when memory runs out or by a fault in a decoder, can tell nothing any more. So each
-notes in shared memory which sample it is at, and the process that waits for its samples reads the note.
+A worker that is killed, by the kernel when memory runs out or by a crash in a decoder, cannot report an error. Each
+worker therefore records its current sample in shared memory, where the parent process reads it.
 
-Torch also has a handler of signals raise an error when a worker dies, in whatever its parent is doing: in the middle of
-a step, where errors are caught that are none of it, or where a lock is held that the workers' end then waits for. Here
-the parent looks whether they are alive when it waits for a batch, and nowhere else.
+Torch's own detection raises from a SIGCHLD handler at any point of the parent's code: inside a training step whose
+error handling is unrelated, or while it holds a lock that worker shutdown waits for. Here, the parent checks the
+workers only while it waits for a batch.
 """
 
 from __future__ import annotations
@@ -25,34 +25,33 @@ from torch._C import _remove_worker_pids
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data.dataloader import _BaseDataLoaderIter, _MultiProcessingDataLoaderIter
 
-from dl_lib.data.catalog import RawDataset
 from dl_lib.data.errors import DataError
-from dl_lib.data.naming import sample_name
+from dl_lib.data.raw_dataset import RawDataset, sample_name
 
-__all__ = ["WatchedLoader", "WorkerNotes"]
+__all__ = ["MonitoredDataLoader", "WorkerProgress"]
 
 Item = TypeVar("Item")
 
-_NOTHING = -1
-_LOOK_SECONDS = 1.0  # between two looks at the workers, while a batch is waited for
-_DYING_SECONDS = 2.0
+_IDLE = -1
+_POLL_SECONDS = 1.0  # interval of liveness checks while waiting for a batch
+_EXIT_TIMEOUT_SECONDS = 2.0
 
 
-class WorkerNotes:
-    """Which sample each worker of a loader is at.
+class WorkerProgress:
+    """Index of the sample each worker is loading, in shared memory.
 
     Args:
-        dataset: that the samples are of.
-        num_workers: of the loader; without any there is nothing to note.
+        dataset: Dataset that the workers read.
+        num_workers: Number of workers of the loader; with 0, nothing is recorded.
     """
 
     def __init__(self, dataset: RawDataset, *, num_workers: int) -> None:
         self._dataset = dataset
-        self._indices = torch.full((num_workers,), _NOTHING, dtype=torch.int64).share_memory_()
+        self._indices = torch.full((num_workers,), _IDLE, dtype=torch.int64).share_memory_()
 
     @contextmanager
-    def at(self, index: int) -> Iterator[None]:
-        """For the stretch in which a worker loads the sample of this index."""
+    def loading(self, index: int) -> Iterator[None]:
+        """Record that the current worker is loading a sample, until the context exits."""
         worker = get_worker_info()
         if worker is None:
             yield
@@ -61,48 +60,48 @@ class WorkerNotes:
         try:
             yield
         finally:
-            self._indices[worker.id] = _NOTHING
+            self._indices[worker.id] = _IDLE
 
-    def of(self, worker: int) -> str:
-        """Where the worker of this number is, or was last: at which sample, or between two."""
+    def describe(self, worker: int) -> str:
+        """Return the current or last state of a worker: the sample it was loading, or that it was idle."""
         index = int(self._indices[worker])
-        if index == _NOTHING:
+        if index == _IDLE:
             return "between two samples"
         return f"at sample {index} ({sample_name(self._dataset, index)})"
 
 
-class WatchedLoader(DataLoader[Item]):
-    """A loader that says at which sample a worker has died; waiting for a batch raises a DataError then.
+class MonitoredDataLoader(DataLoader[Item]):
+    """`DataLoader` that raises a `DataError` naming the current sample when a worker has died.
 
     Args:
-        dataset: whose samples the workers note.
-        notes: which they do that in.
-        settings: of DataLoader.
+        dataset: Dataset that records its progress.
+        progress: Progress of the workers.
+        settings: Arguments of `DataLoader`.
     """
 
-    def __init__(self, dataset: Dataset[Item], *, notes: WorkerNotes, **settings: Any) -> None:
-        self.notes = notes
+    def __init__(self, dataset: Dataset[Item], *, progress: WorkerProgress, **settings: Any) -> None:
+        self.progress = progress
         super().__init__(dataset, **settings)
 
     def _get_iterator(self) -> _BaseDataLoaderIter:
         if self.num_workers == 0:
             return super()._get_iterator()
         self.check_worker_number_rationality()
-        return _WatchedIterator(self)
+        return _MonitoredIterator(self)
 
 
-class _WatchedIterator(_MultiProcessingDataLoaderIter):
-    """Torch's, but for how it notices that a worker has died, and how the others end."""
+class _MonitoredIterator(_MultiProcessingDataLoaderIter):
+    """Torch's iterator with a different detection of dead workers and shutdown at exit."""
 
-    def __init__(self, loader: WatchedLoader[Any]) -> None:
-        self._notes = loader.notes
+    def __init__(self, loader: MonitoredDataLoader[Any]) -> None:
+        self._progress = loader.progress
         super().__init__(loader)
-        # Before Python waits for them: the signal that it would send them first is one that they ignore.
-        atexit.register(_end_workers, weakref.ref(self))  # in a process that a user has started
-        Finalize(self, _end_workers, args=(weakref.ref(self),), exitpriority=100)  # in one that was spawned
+        # Shut workers down before Python joins them at exit: they ignore the SIGTERM that would end daemon processes.
+        atexit.register(_shut_down, weakref.ref(self))  # in a process started by the user
+        Finalize(self, _shut_down, args=(weakref.ref(self),), exitpriority=100)  # in a spawned process
 
     def _reset(self, loader: DataLoader[Any], first_iter: bool = False) -> None:
-        """Before the workers get anything to do, those that the handler of signals knows are taken from it."""
+        # Unregister the workers from torch's SIGCHLD handler before they receive their first index.
         if self._worker_pids_set:
             _remove_worker_pids(id(self))
             self._worker_pids_set = False
@@ -113,43 +112,44 @@ class _WatchedIterator(_MultiProcessingDataLoaderIter):
             return super()._get_data()
         except DataError:
             raise
-        except Exception:  # whatever was lost with a worker; a connection to it ends a moment before it does
-            ends = {worker.sentinel: worker for worker in self._workers}
-            for sentinel in connection.wait(list(ends), timeout=_DYING_SECONDS):
-                ends[sentinel].join()  # type: ignore[index]
-            self._raise_if_one_has_died()
+        except Exception:
+            # Any error can follow from a lost worker, whose connection closes shortly before the process exits.
+            workers = {worker.sentinel: worker for worker in self._workers}
+            for sentinel in connection.wait(list(workers), timeout=_EXIT_TIMEOUT_SECONDS):
+                workers[sentinel].join()  # type: ignore[index]
+            self._raise_if_worker_died()
             raise
 
-    def _try_get_data(self, timeout: float = _LOOK_SECONDS) -> Any:
-        self._raise_if_one_has_died()  # also if it owes nothing now: it will, sooner or later
+    def _try_get_data(self, timeout: float = _POLL_SECONDS) -> Any:
+        self._raise_if_worker_died()  # even if the awaited batch is not this worker's: one of its next batches is lost
         return super()._try_get_data(timeout)
 
-    def _raise_if_one_has_died(self) -> None:
+    def _raise_if_worker_died(self) -> None:
         dead = {number: worker for number, worker in enumerate(self._workers) if worker.exitcode is not None}
         if dead:
             self._shutdown_workers()
-            _raise_death(
-                " and ".join(map(self._notes.of, dead)),
-                received=", ".join(f"pid {worker.pid}: {_end_of(worker)}" for worker in dead.values()),
+            _raise_worker_died(
+                " and ".join(map(self._progress.describe, dead)),
+                received=", ".join(f"pid {worker.pid}: {_exit_reason(worker)}" for worker in dead.values()),
             )
 
 
-def _raise_death(places: str, *, received: str) -> NoReturn:
+def _raise_worker_died(states: str, *, received: str) -> NoReturn:
     raise DataError(
-        f"a process that loads samples has died {places}. If the system killed it, memory ran out: take fewer of "
-        "them (DATALOADER.NUM_WORKERS, --workers of check_dataset.py), or smaller images. If reading this sample ends "
-        "it every time, mend the file or take it away. Without such processes (0 of them) an error that they could not "
-        "tell appears in full. "
+        f"a data loader worker died {states}. If it was killed because memory ran out, use fewer workers "
+        "(DATALOADER.NUM_WORKERS, or --workers of check-dataset) or smaller images. If the same sample always kills "
+        "the worker, fix or remove its file. With 0 workers, the main process loads the samples and shows the "
+        "full error. "
         f"Received: {received}"
     )
 
 
-def _end_of(worker: BaseProcess) -> str:
+def _exit_reason(worker: BaseProcess) -> str:
     code = worker.exitcode or 0
     return signal.Signals(-code).name if code < 0 else f"exit status {code}"
 
 
-def _end_workers(reference: weakref.ref[_WatchedIterator]) -> None:
+def _shut_down(reference: weakref.ref[_MonitoredIterator]) -> None:
     iterator = reference()
     if iterator is not None:
         iterator._shutdown_workers()

@@ -6,7 +6,7 @@ from typing import Any
 
 import dl_lib.data  # noqa: F401  (registers the data sets that come with the library)
 from dl_lib.data.catalog import DatasetCatalog, DatasetMeta
-from dl_lib.data.datasets.configured import read_folders
+from dl_lib.data.datasets.configured import parse_folders
 from dl_lib.data.errors import DataError
 from dl_lib.layers import BATCH_NORMS, SYNCHRONIZED_NORMS
 from dl_lib.utils.names import nearest_names
@@ -51,7 +51,7 @@ def check_data(report: Report) -> None:
 
 
 def _check_datasets(report: Report) -> None:
-    folders = read_folders(report.value("DATASETS.FOLDERS"))
+    folders = parse_folders(report.value("DATASETS.FOLDERS"))
     report.problems += folders.problems
     known = {*DatasetCatalog.names(), *folders.names}
     if report.trains and not report.value("DATASETS.TRAIN"):

@@ -46,10 +46,10 @@ def test_every_defect_is_named(root, capsys):
     assert run(check_dataset, NAME, "--workers", "1") == 1
     printed = capsys.readouterr().out
     assert "1 x image without a label:\n  aachen_000000_000019\n" in printed
-    assert "1 x label or name in a list without an image:\n  aachen_000001_000019\n" in printed
-    assert f"1 x file that cannot be read:\n  {images[2]} is damaged or cut off" in printed
-    assert f"1 x label with ids that are no class:\n  {labels[3]} holds ids that Cityscapes does not have" in printed
-    assert "1 x label that is not of its image's size:\n  bochum_000004_000019" in printed
+    assert "1 x label or listed name without an image:\n  aachen_000001_000019\n" in printed
+    assert f"1 x unreadable file:\n  {images[2]} is damaged or cut off" in printed
+    assert f"1 x label with unknown class ids:\n  {labels[3]} holds ids that Cityscapes does not have" in printed
+    assert "1 x label size differs from image size:\n  bochum_000004_000019" in printed
     assert printed.endswith("fit to train on: NO\n")
 
 

@@ -85,7 +85,7 @@ def test_what_was_downloaded_before_is_not_fetched_again(root, archives, capsys)
     with pytest.raises(SystemExit) as caught:
         command.main(["--download"])  # SBD's has an address where nobody answers
     assert caught.value.code == 2
-    assert "benchmark.tgz cannot be downloaded" in capsys.readouterr().err
+    assert "benchmark.tgz could not be downloaded" in capsys.readouterr().err
 
 
 def test_the_usual_number_is_not_remarked_upon(root, archives, monkeypatch, capsys):
@@ -97,8 +97,8 @@ def test_the_usual_number_is_not_remarked_upon(root, archives, monkeypatch, caps
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--voc", "{sbd}"], "is not VOCtrainval_11-May-2012.tar as it was published"),
-        (["--voc", "{voc}", "--sbd", "absent.tgz"], "there is no such archive. Received: path='absent.tgz'"),
+        (["--voc", "{sbd}"], "not the published VOCtrainval_11-May-2012.tar"),
+        (["--voc", "{voc}", "--sbd", "absent.tgz"], "Received: path='absent.tgz'"),
         (["--sbd", "{sbd}"], "Expected VOCdevkit/VOC2012 with"),
         ([], "there is nothing to do"),
     ],

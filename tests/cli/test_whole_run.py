@@ -156,7 +156,7 @@ def test_a_file_that_kills_those_who_load_it_is_named(playground):
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 2, printed + errors
     (line,) = errors.splitlines()
-    message = "dl_lib train: error: a process that loads samples has died at sample 4 (scenes/4.png). "
+    message = "dl_lib train: error: a data loader worker died at sample 4 (scenes/4.png). "
     assert line.startswith(message) and line.endswith(": SIGKILL")
     assert "Traceback" not in printed
     with pytest.raises(ProcessLookupError):

@@ -14,7 +14,7 @@ from dl_lib.data.archives import PublishedArchive, check_archive, fetch_archive,
 from dl_lib.data.errors import MissingDataError, UnreadableFileError
 
 CONTENT = {"release/dataset/img/1.jpg": b"image", "release/dataset/list.txt": b"1\n", "release/code/run.m": b"code"}
-PLACES = {"release/dataset/img/": "set/img/", "release/dataset/list.txt": "set/list.txt"}
+PATH_MAP = {"release/dataset/img/": "set/img/", "release/dataset/list.txt": "set/list.txt"}
 
 
 def write_tar(path, members, *, mode="w"):
@@ -30,9 +30,9 @@ def write_tar(path, members, *, mode="w"):
     return path
 
 
-def archive_of(path, *, places=PLACES):
+def archive_of(path, *, path_map=PATH_MAP):
     md5 = hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else ""
-    return PublishedArchive("set.tar", path.as_uri(), md5, places)
+    return PublishedArchive("set.tar", path.as_uri(), md5, path_map)
 
 
 def files_below(folder):
@@ -52,9 +52,9 @@ def test_another_file_is_refused(tmp_path):
     path = write_tar(tmp_path / "set.tar", CONTENT)
     archive = archive_of(path)
     path.write_bytes(path.read_bytes() + b"\0")
-    with pytest.raises(UnreadableFileError, match=rf"not set\.tar as it was published.*{archive.md5}\. Received: md5="):
+    with pytest.raises(UnreadableFileError, match=rf"published set\.tar.*{archive.md5}; .*Received: md5="):
         check_archive(path, archive)
-    with pytest.raises(MissingDataError, match=r"no such archive\. Received: path='.*absent\.tar'$"):
+    with pytest.raises(MissingDataError, match=r"set\.tar was not found.*Received: path='.*absent\.tar'$"):
         check_archive(tmp_path / "absent.tar", archive)
 
 
@@ -76,7 +76,7 @@ def link(name, target, kind):
 )
 def test_nothing_gets_outside_of_the_folder(tmp_path, members):
     path = write_tar(tmp_path / "set.tar", members)
-    with pytest.raises(UnreadableFileError, match=r"set\.tar cannot be unpacked.*Received: \w+Error: "):
+    with pytest.raises(UnreadableFileError, match=r"set\.tar could not be extracted.*Received: \w+Error: "):
         unpack_archive(path, archive_of(path), folder=tmp_path / "root" / "datasets")
     assert files_below(tmp_path) == {"set.tar": path.read_bytes()}
 
@@ -87,7 +87,7 @@ def test_an_archive_that_was_cut_off_is_refused(tmp_path, mode):
     whole = path.read_bytes()
     for content in (b"", b"text", whole[: len(whole) // 3], whole[: len(whole) // 2]):
         path.write_bytes(content)
-        with pytest.raises(UnreadableFileError, match=r"set\.tar cannot be unpacked"):
+        with pytest.raises(UnreadableFileError, match=r"set\.tar could not be extracted"):
             unpack_archive(path, archive_of(path), folder=tmp_path / "root")
 
 
@@ -117,6 +117,6 @@ def test_an_archive_is_fetched_unless_it_is_there(tmp_path, address):
     assert fetch_archive(archive, tmp_path / "root") == fetched
     fetched.unlink()
     for _ in range(2):  # another file is there, or none at all
-        with pytest.raises(MissingDataError, match=rf"set\.tar cannot be downloaded: .*Received: url='{archive.url}'$"):
+        with pytest.raises(MissingDataError, match=rf"set\.tar could not be downloaded: .*url='{archive.url}'$"):
             fetch_archive(archive, tmp_path / "root")
         path.unlink(missing_ok=True)

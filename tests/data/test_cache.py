@@ -17,7 +17,7 @@ import pytest
 from dl_lib.data import cache
 from dl_lib.data.cache import CacheError, cached_dataset
 from dl_lib.data.errors import UnreadableFileError
-from dl_lib.data.fingerprint import fingerprint_files
+from dl_lib.data.raw_dataset import fingerprint_files
 
 
 class Folder:
@@ -256,6 +256,6 @@ def test_fingerprints_tell_files_apart(tmp_path):
     for path in paths:
         Path(path).write_text(path)
     there = fingerprint_files(paths)
-    seen = {missing, there, fingerprint_files(paths[::-1]), fingerprint_files(paths, about="x"), fingerprint_files([])}
+    seen = {missing, there, fingerprint_files(paths[::-1]), fingerprint_files(paths, extra="x"), fingerprint_files([])}
     assert len(seen) == 5
     assert fingerprint_files(paths) == there

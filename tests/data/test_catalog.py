@@ -37,14 +37,14 @@ def test_the_same_data_set_once_more_changes_nothing():
     catalog.register("mine", make, META)
     other = DatasetMeta(class_names=("a", "b"), class_colors=META.class_colors, ignore_value=7)
     assert not catalog.accepts("mine", make, other)
-    with pytest.raises(ValueError, match="registered already"):
+    with pytest.raises(ValueError, match="another dataset is registered"):
         catalog.register("mine", make, other)
 
 
 def test_second_registration_is_refused_and_changes_nothing():
     catalog = Catalog()
     catalog.register("mine", lambda: "first", META)
-    with pytest.raises(ValueError, match=r"registered already.*Received: name='mine'$"):
+    with pytest.raises(ValueError, match=r"another dataset is registered.*Received: name='mine'$"):
         catalog.register("mine", lambda: "second", META)
     assert catalog.get("mine") == "first"
 
@@ -71,9 +71,9 @@ def test_unknown_name_that_is_near_nothing_lists_all():
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"class_names": ("a", "a")}, "must differ"),
-        ({"class_colors": ((0, 0, 0),)}, "one colour for each of the 2 classes"),
-        ({"ignore_value": 1}, "outside the classes 0..1"),
+        ({"class_names": ("a", "a")}, "must be unique"),
+        ({"class_colors": ((0, 0, 0),)}, "one color for each of the 2 classes"),
+        ({"ignore_value": 1}, "class ids 0..1"),
     ],
 )
 def test_meta_that_contradicts_itself_is_refused(change, complaint):

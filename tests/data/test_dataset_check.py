@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dl_lib.data.catalog import DatasetMeta
-from dl_lib.data.dataset_check import Kind, check_sample, check_samples, class_weights, summarise
+from dl_lib.data.dataset_check import IssueKind, check_sample, check_samples, class_weights, summarize
 from dl_lib.data.errors import InvalidSampleError, UnknownLabelError, UnreadableFileError
 
 META = DatasetMeta(("road", "car", "sky", "moon"), ((0, 0, 0), (1, 1, 1), (2, 2, 2), (3, 3, 3)), ignore_value=255)
@@ -36,25 +36,25 @@ class Samples:
     [
         (
             [[0, 1, 2], [2, 255, 9]],
-            Kind.UNKNOWN_ID,
-            r"i0 \(f.png\): ids \[9\] at 17 % of the pixels, expected 0\.\.3 or",
+            IssueKind.UNKNOWN_ID,
+            r"i0 \(f.png\): ids \[9\] in 17 % of the pixels, expected 0\.\.3 or",
         ),
-        ([[0, 1], [2, 2]], Kind.SIZES, r"image \(2, 3\), label \(2, 2\)"),
-        (UnreadableFileError("cut off"), Kind.UNREADABLE, "cut off"),
-        (UnknownLabelError("id 77"), Kind.UNKNOWN_ID, "id 77"),
-        (InvalidSampleError("no polygon"), Kind.INVALID, "no polygon"),
+        ([[0, 1], [2, 2]], IssueKind.SIZES, r"image \(2, 3\), label \(2, 2\)"),
+        (UnreadableFileError("cut off"), IssueKind.UNREADABLE, "cut off"),
+        (UnknownLabelError("id 77"), IssueKind.UNKNOWN_ID, "id 77"),
+        (InvalidSampleError("no polygon"), IssueKind.INVALID, "no polygon"),
     ],
 )
 def test_what_is_wrong_with_a_sample(label, kind, message):
-    (finding,) = check_sample(Samples(label), 0, meta=META).findings
-    assert finding.kind is kind
-    assert re.search(message, finding.message)
-    assert not summarise([check_sample(Samples(label), 0, meta=META)], meta=META).fit_to_train_on
+    (issue,) = check_sample(Samples(label), 0, meta=META).issues
+    assert issue.kind is kind
+    assert re.search(message, issue.message)
+    assert not summarize([check_sample(Samples(label), 0, meta=META)], meta=META).usable_for_training
 
 
 def test_two_things_may_be_wrong_with_one():
-    kinds = [finding.kind for finding in check_sample(Samples([[9]]), 0, meta=META).findings]
-    assert kinds == [Kind.SIZES, Kind.UNKNOWN_ID]
+    kinds = [issue.kind for issue in check_sample(Samples([[9]]), 0, meta=META).issues]
+    assert kinds == [IssueKind.SIZES, IssueKind.UNKNOWN_ID]
 
 
 def test_errors_of_other_kinds_are_defects():
@@ -65,15 +65,15 @@ def test_errors_of_other_kinds_are_defects():
 @pytest.mark.parametrize("workers", [0, 1])
 def test_counts_by_hand(workers):
     samples = Samples([[0, 0, 1], [1, 255, 255]], [[0, 0, 0], [0, 0, 2]])
-    report = summarise(check_samples(samples, meta=META, workers=workers), meta=META)
+    report = summarize(check_samples(samples, meta=META, workers=workers), meta=META)
     assert report.num_samples == 2
     assert report.pixels == (7, 2, 1, 0)
     assert report.images == (2, 1, 1, 0)
     assert report.ignored_pixels == 2
-    assert report.never_seen == ("moon",)
+    assert report.absent_classes == ("moon",)
     frequencies = [7 / 10, 2 / 4, 1 / 6]
     assert report.weights == pytest.approx((*(0.5 / f for f in frequencies), 0.0))
-    assert report.fit_to_train_on, "a class that never occurs is no reason not to train"
+    assert report.usable_for_training, "a class that never occurs is no reason not to train"
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=9))
@@ -88,5 +88,5 @@ def test_balanced_classes_weigh_one_and_the_median_is_one(pixels):
 
 
 def test_without_labels_there_is_nothing_to_train_on():
-    assert not summarise([check_sample(Samples(None), 0, meta=META)], meta=META).fit_to_train_on
-    assert not summarise([check_sample(Samples([[255] * 3] * 2), 0, meta=META)], meta=META).fit_to_train_on
+    assert not summarize([check_sample(Samples(None), 0, meta=META)], meta=META).usable_for_training
+    assert not summarize([check_sample(Samples([[255] * 3] * 2), 0, meta=META)], meta=META).usable_for_training

@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from dl_lib.data.catalog import DatasetCatalog
-from dl_lib.data.datasets.digit_scenes import DigitScenes, PlacedDigit, paint_labels
+from dl_lib.data.datasets.digit_scenes import DigitScenes, PlacedDigit, render_labels
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_paint_order_and_ignored_border_by_brute_force():
             PlacedDigit(0, digit, scale, 0.0, *rng.integers(0, 6, 2).tolist()) for digit, scale in ((9, 2.0), (3, 1.5))
         ]
         inks = [np.pad((rng.uniform(0, 1, (digit.side_px - 2,) * 2) > 0.85).astype(np.float32), 1) for digit in placed]
-        np.testing.assert_array_equal(paint_labels(placed, inks, size=size), paint_labels_by_hand(placed, inks, size))
+        np.testing.assert_array_equal(render_labels(placed, inks, size=size), paint_labels_by_hand(placed, inks, size))
 
 
 def test_the_border_separates_classes_everywhere(scenes):

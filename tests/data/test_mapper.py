@@ -14,7 +14,7 @@ class Always:
     def __init__(self, geometry) -> None:
         self.geometry = geometry
 
-    def draw(self, rng, *, size):
+    def get_transform(self, rng, *, size):
         return self.geometry
 
 

@@ -99,7 +99,7 @@ def test_evaluation_names_the_file_that_killed_a_worker(cfg, number):
     cfg.DATALOADER.NUM_WORKERS = number
     batches = iter(build_test_loader(cfg, register("deadly", Deadly([5]))))
     message = message_of(batches)
-    assert message.startswith("a process that loads samples has died at sample 5 (img/05.png). If the system killed it")
+    assert message.startswith("a data loader worker died at sample 5 (img/05.png). If it was killed")
     assert message.endswith(": SIGKILL")
 
 
@@ -107,11 +107,11 @@ def test_evaluation_names_the_file_that_killed_a_worker(cfg, number):
 def test_training_names_the_file_behind_the_sum_of_its_data_sets(cfg, policy):
     cfg.DATALOADER.ON_ERROR = policy  # a process that is gone has skipped nothing
     cfg.DATASETS.TRAIN = [register("whole", Deadly()), register("deadly", Deadly([3]))]
-    assert "has died at sample 15 (img/03.png). " in message_of(iter(build_train_loader(cfg)))
+    assert "worker died at sample 15 (img/03.png). " in message_of(iter(build_train_loader(cfg)))
 
 
 def test_checks_of_a_data_set_name_the_file_too():
-    assert "has died at sample 5 (img/05.png). " in message_of(check_samples(Deadly([5]), meta=META, workers=2))
+    assert "worker died at sample 5 (img/05.png). " in message_of(check_samples(Deadly([5]), meta=META, workers=2))
 
 
 def test_a_worker_may_end_by_itself_and_all_may(cfg):
@@ -127,9 +127,9 @@ def test_a_worker_that_dies_while_nobody_waits_disturbs_nobody(cfg):
     batches = iter(loader)
     next(batches)
     wait_until(lambda: dataset.begun.sum() == 5)  # one is fetched, and two for each worker come next
-    wait_until(lambda: (loader.loader.notes._indices == -1).all())
+    wait_until(lambda: (loader.loader.progress._indices == -1).all())
     os.kill(workers()[0].pid, signal.SIGKILL)
     wait_until(lambda: len(workers()) == 1)  # and no error comes
     message = message_of(batches)
-    assert "has died between two samples. " in message
+    assert "worker died between two samples. " in message
     assert message.endswith(": SIGKILL")

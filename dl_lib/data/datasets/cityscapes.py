@@ -17,10 +17,10 @@ import numpy as np
 
 from dl_lib.data.catalog import Catalog, DatasetMeta
 from dl_lib.data.datasets.cityscapes_labels import CITYSCAPES_IGNORE, CITYSCAPES_LABELS
-from dl_lib.data.datasets.files import FileDataset, file_dataset, find_files, pair_files
+from dl_lib.data.datasets.file_dataset import FileDataset, build_file_dataset
 from dl_lib.data.errors import InvalidSampleError, UnknownLabelError
+from dl_lib.data.files import datasets_root, ensure_exists, find_files, pair_files
 from dl_lib.data.reading import read_label
-from dl_lib.data.root import datasets_root, require_path
 
 __all__ = ["CITYSCAPES_META", "load_cityscapes", "read_cityscapes_label", "register_cityscapes"]
 
@@ -54,17 +54,17 @@ def load_cityscapes(split: str, *, kind: str, labelled: bool) -> FileDataset:
     """
     root = datasets_root() / "cityscapes"
     layout = _LAYOUT.format(split=split, kind=kind)
-    folder = require_path(root / "leftImg8bit" / split, layout=layout)
+    folder = ensure_exists(root / "leftImg8bit" / split, layout=layout)
     images = find_files(folder, endings=["_leftImg8bit.png"], flat=True)
     labels = None
     if labelled:
-        folder = require_path(root / kind / split, layout=layout)
+        folder = ensure_exists(root / kind / split, layout=layout)
         labels = find_files(folder, endings=[f"_{kind}_labelIds.png"], flat=True)
         labels |= find_files(folder, endings=[f"_{kind}{_TRAIN_IDS_ENDING}"], flat=True)
     names = images.keys() | (labels or {}).keys()
-    return file_dataset(
+    return build_file_dataset(
         pair_files(names, images=images, labels=labels),
-        place=f"{root} ({split})",
+        location=f"{root} ({split})",
         label_reader=read_cityscapes_label,
     )
 

@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from dl_lib.data.catalog import Catalog, DatasetCatalog, DatasetMeta, RawSample
+from dl_lib.data.catalog import Catalog, DatasetCatalog, DatasetMeta, voc_colormap
 from dl_lib.data.datasets.coco_file import CocoFile, CocoImage, read_coco
-from dl_lib.data.datasets.coco_regions import Region, paint_regions
-from dl_lib.data.datasets.palette import bit_palette
+from dl_lib.data.datasets.coco_regions import Region, rasterize_regions
 from dl_lib.data.errors import DataError, InvalidSampleError, MissingDataError
-from dl_lib.data.fingerprint import fingerprint_files
-from dl_lib.data.packed import PackedRecords
+from dl_lib.data.files import ensure_exists, resolve_path
+from dl_lib.data.raw_dataset import RawSample, fingerprint_files
 from dl_lib.data.reading import read_image
-from dl_lib.data.root import require_path, under_root
+from dl_lib.data.serialized_list import SerializedList
 
 __all__ = ["CocoSemSeg", "CocoSource", "register_coco_sem_seg"]
 
@@ -36,7 +35,7 @@ class CocoSemSeg:
     """
 
     def __init__(self, images: Iterable[CocoImage], *, folder: Path, unlabelled: int, label_type: np.dtype) -> None:
-        self._records = PackedRecords(_record(image) for image in images)
+        self._records = SerializedList(_record(image) for image in images)
         self._folder = folder
         self._unlabelled = unlabelled
         self._label_type = label_type
@@ -55,19 +54,19 @@ class CocoSemSeg:
             )
         label = np.full(image.shape[:2], self._unlabelled, self._label_type)
         try:
-            paint_regions(label, record.regions)
+            rasterize_regions(label, record.regions)
         except InvalidSampleError as error:
             raise InvalidSampleError(f"image {record.image_id!r} ({path}), {error}") from None
         return {"image": image, "sem_seg": label, "image_id": record.image_id, "file_name": path}
 
     def file_name(self, index: int) -> str:
-        """See `dl_lib.data.naming.NamesFiles`."""
+        """See `dl_lib.data.raw_dataset.HasFileName`."""
         return str(self._folder / _image(self._records[index]).file_name)
 
     def fingerprint(self) -> str:
-        """See `dl_lib.data.fingerprint.Fingerprinted`."""
+        """See `dl_lib.data.raw_dataset.HasFingerprint`."""
         paths = (self.file_name(index) for index in range(len(self)))
-        return fingerprint_files(paths, about=f"{self._records.digest()} {self._unlabelled} {self._label_type}")
+        return fingerprint_files(paths, extra=f"{self._records.digest()} {self._unlabelled} {self._label_type}")
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class CocoSource:
             UnreadableFileError: if the file is not in COCO's format.
             DataError: if what it says contradicts itself.
         """
-        folder = require_path(under_root(self.images), layout=_LAYOUT)
+        folder = ensure_exists(resolve_path(self.images), layout=_LAYOUT)
         content = self._read()
         if not content.images:
             raise MissingDataError(f"{self.annotations} lists no images. Received: images=[]")
@@ -110,13 +109,13 @@ class CocoSource:
         return self._meta(self._read())
 
     def _read(self) -> CocoFile:
-        path = require_path(under_root(self.annotations), layout=_LAYOUT)
+        path = ensure_exists(resolve_path(self.annotations), layout=_LAYOUT)
         return read_coco(path, first_label=0 if self.background is None else 1, crowd_label=self.ignore_value)
 
     def _meta(self, content: CocoFile) -> DatasetMeta:
         names = content.category_names if self.background is None else (self.background, *content.category_names)
         try:
-            return DatasetMeta(names, bit_palette(len(names)), ignore_value=self.ignore_value)
+            return DatasetMeta(names, voc_colormap(len(names)), ignore_value=self.ignore_value)
         except ValueError as error:
             raise DataError(f"the categories of {self.annotations} cannot be the classes: {error}") from error
 

@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 
 from dl_lib.data.errors import InvalidSampleError
 
-__all__ = ["Region", "paint_regions", "region_mask"]
+__all__ = ["Region", "rasterize_regions", "region_mask"]
 
 _MIN_POLYGON = 6  # numbers: three corners
 
@@ -37,7 +37,7 @@ class Region:
     segmentation: Any
 
 
-def paint_regions(label: np.ndarray, regions: Iterable[Region]) -> None:
+def rasterize_regions(label: np.ndarray, regions: Iterable[Region]) -> None:
     """Paint regions into a label, in place: crowds first, then from large to small, so that small ones stay visible.
 
     Args:

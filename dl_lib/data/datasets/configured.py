@@ -10,7 +10,7 @@ from dl_lib.data.catalog import Catalog, DatasetCatalog
 from dl_lib.data.datasets.folder import FolderSource
 from dl_lib.utils.names import nearest_names
 
-__all__ = ["ConfiguredFolders", "read_folders", "register_folders"]
+__all__ = ["ConfiguredFolders", "parse_folders", "register_folders"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ _KEYS = {
 }
 
 
-def read_folders(entries: Sequence[Any], *, catalog: Catalog = DatasetCatalog) -> ConfiguredFolders:
+def parse_folders(entries: Sequence[Any], *, catalog: Catalog = DatasetCatalog) -> ConfiguredFolders:
     """Look at every entry; nothing is registered.
 
     Args:
@@ -106,7 +106,7 @@ def register_folders(entries: Sequence[Any], *, catalog: Catalog = DatasetCatalo
         entries: the value of `DATASETS.FOLDERS`; those that are registered already change nothing.
         catalog: where to.
     """
-    for name, source in read_folders(entries, catalog=catalog).sources.items():
+    for name, source in parse_folders(entries, catalog=catalog).sources.items():
         catalog.register(name, source, source.meta)
 
 

@@ -15,10 +15,11 @@ from functools import partial
 import cv2
 import numpy as np
 
-from dl_lib.data.catalog import Catalog, DatasetMeta, RawSample
-from dl_lib.data.datasets.scene_painting import add_clutter, blend, draw_background, draw_ink_color
+from dl_lib.data.catalog import Catalog, DatasetMeta
+from dl_lib.data.datasets.scene_rendering import add_clutter, blend, draw_background, draw_ink_color
+from dl_lib.data.raw_dataset import RawSample
 
-__all__ = ["DIGIT_SCENES_META", "DigitScenes", "PlacedDigit", "paint_labels", "register_digit_scenes"]
+__all__ = ["DIGIT_SCENES_META", "DigitScenes", "PlacedDigit", "register_digit_scenes", "render_labels"]
 
 GLYPH_PX = 8  # side of the images in load_digits
 SPAN_PX = 8.25  # what a glyph's ink can span: interpolation carries it a little beyond the outermost pixels
@@ -125,13 +126,13 @@ class DigitScenes:
         image_id = self.file_name(index)
         return {
             "image": self._paint_image(rng, placed, inks),
-            "sem_seg": paint_labels(placed, inks, size=self.size),
+            "sem_seg": render_labels(placed, inks, size=self.size),
             "image_id": image_id,
             "file_name": image_id,
         }
 
     def file_name(self, index: int) -> str:
-        """See `dl_lib.data.naming.NamesFiles`; scenes have none, and repeat their image_id."""
+        """See `dl_lib.data.raw_dataset.HasFileName`; scenes have none, and repeat their image_id."""
         return f"{self.split}_{index:06d}"
 
     def layout(self, index: int) -> tuple[PlacedDigit, ...]:
@@ -139,7 +140,7 @@ class DigitScenes:
         return self._place(self._generator(index))
 
     def fingerprint(self) -> str:
-        """See `dl_lib.data.fingerprint.Fingerprinted`: numpy draws the scenes, opencv paints them."""
+        """See `dl_lib.data.raw_dataset.HasFingerprint`: numpy draws the scenes, opencv paints them."""
         versions = f"numpy {np.__version__}, opencv {cv2.__version__}"
         return f"digit scenes: {self.split}, {len(self)}, {self.size}, seed {self.seed}, {versions}"
 
@@ -187,7 +188,7 @@ class DigitScenes:
         return np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
 
-def paint_labels(placed: Sequence[PlacedDigit], inks: Sequence[np.ndarray], *, size: tuple[int, int]) -> np.ndarray:
+def render_labels(placed: Sequence[PlacedDigit], inks: Sequence[np.ndarray], *, size: tuple[int, int]) -> np.ndarray:
     """Labels of a scene: later digits over earlier ones, each with an ignored border of one pixel.
 
     Args:

@@ -6,10 +6,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dl_lib.data.catalog import Catalog, DatasetCatalog, DatasetMeta
-from dl_lib.data.datasets.files import FileDataset, file_dataset, find_files, pair_files
-from dl_lib.data.datasets.palette import bit_palette
-from dl_lib.data.root import require_path, under_root
+from dl_lib.data.catalog import Catalog, DatasetCatalog, DatasetMeta, voc_colormap
+from dl_lib.data.datasets.file_dataset import FileDataset, build_file_dataset
+from dl_lib.data.files import ensure_exists, find_files, pair_files, resolve_path
 
 __all__ = ["FolderSource", "register_folder_sem_seg"]
 
@@ -51,7 +50,7 @@ class FolderSource:
         """What is known without listing."""
         return DatasetMeta(
             class_names=self.classes,
-            class_colors=bit_palette(len(self.classes)) if self.colors is None else self.colors,
+            class_colors=voc_colormap(len(self.classes)) if self.colors is None else self.colors,
             ignore_value=self.ignore_value,
             labelled=self.labels is not None,
         )
@@ -63,14 +62,16 @@ class FolderSource:
             MissingDataError: if a folder is not there, or there are no images.
             UnpairedFilesError: if images and labels do not go together.
         """
-        image_folder = require_path(under_root(self.images), layout=_LAYOUT)
+        image_folder = ensure_exists(resolve_path(self.images), layout=_LAYOUT)
         images = find_files(image_folder, endings=_IMAGE_ENDINGS)
-        labels, place = None, str(image_folder)
+        labels, location = None, str(image_folder)
         if self.labels is not None:
-            label_folder = require_path(under_root(self.labels), layout=_LAYOUT)
+            label_folder = ensure_exists(resolve_path(self.labels), layout=_LAYOUT)
             labels = find_files(label_folder, endings=[self.label_suffix + _LABEL_ENDING])
-            place += f" and {label_folder}"
-        return file_dataset(pair_files(images.keys() | (labels or {}), images=images, labels=labels), place=place)
+            location += f" and {label_folder}"
+        return build_file_dataset(
+            pair_files(images.keys() | (labels or {}), images=images, labels=labels), location=location
+        )
 
 
 def register_folder_sem_seg(

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from dl_lib.data.catalog import Catalog
-from dl_lib.data.datasets.files import FileDataset, file_dataset, find_files, pair_files
+from dl_lib.data.datasets.file_dataset import FileDataset, build_file_dataset
 from dl_lib.data.datasets.voc import VOC_META, read_names, voc_images, voc_labels, voc_names
 from dl_lib.data.errors import MissingDataError, UnreadableFileError
+from dl_lib.data.files import datasets_root, ensure_exists, find_files, pair_files
 from dl_lib.data.reading import read_label
-from dl_lib.data.root import datasets_root, require_path
 
 __all__ = ["augmented_names", "load_voc_aug", "read_sbd_label", "register_voc_aug"]
 
@@ -44,9 +44,9 @@ def load_voc_aug() -> FileDataset:
     own = set(voc_names("train"))
     images = _chosen(own, voc=voc_images(), sbd=_find("img", ".jpg"))
     labels = _chosen(own, voc=voc_labels(), sbd=_find("cls", _MAT_ENDING))
-    return file_dataset(
+    return build_file_dataset(
         pair_files(augmented_names(), images=images, labels=labels),
-        place=f"{datasets_root()} (VOCdevkit/VOC2012 and sbd)",
+        location=f"{datasets_root()} (VOCdevkit/VOC2012 and sbd)",
         label_reader=_read_either,
     )
 
@@ -59,7 +59,7 @@ def augmented_names() -> list[str]:
     """
     names = set(voc_names("train"))
     for split in ("train", "val"):
-        names |= set(read_names(require_path(datasets_root() / "sbd" / f"{split}.txt", layout=_LAYOUT)))
+        names |= set(read_names(ensure_exists(datasets_root() / "sbd" / f"{split}.txt", layout=_LAYOUT)))
     return sorted(names - set(voc_names("val")))
 
 
@@ -99,7 +99,7 @@ def _read_either(path: str) -> np.ndarray:
 
 
 def _find(folder: str, ending: str) -> dict[str, str]:
-    return find_files(require_path(datasets_root() / "sbd" / folder, layout=_LAYOUT), endings=[ending])
+    return find_files(ensure_exists(datasets_root() / "sbd" / folder, layout=_LAYOUT), endings=[ending])
 
 
 def _chosen(own: set[str], *, voc: dict[str, str], sbd: dict[str, str]) -> dict[str, str]:

@@ -17,11 +17,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from dl_lib.data.catalog import Catalog, DatasetMeta
-from dl_lib.data.datasets.files import FileDataset, file_dataset, find_files, pair_files
-from dl_lib.data.datasets.palette import bit_palette
+from dl_lib.data.catalog import Catalog, DatasetMeta, voc_colormap
+from dl_lib.data.datasets.file_dataset import FileDataset, build_file_dataset
 from dl_lib.data.errors import DataError, UnreadableFileError
-from dl_lib.data.root import datasets_root, require_path
+from dl_lib.data.files import datasets_root, ensure_exists, find_files, pair_files
 
 __all__ = [
     "VOC_META",
@@ -35,7 +34,7 @@ __all__ = [
     "voc_names",
 ]
 
-VOC_PALETTE = bit_palette(256)  # of the label files, by id; the border's 255 included
+VOC_PALETTE = voc_colormap(256)  # of the label files, by id; the border's 255 included
 
 _CLASS_NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -66,12 +65,12 @@ def load_voc(split: str, *, labelled: bool) -> FileDataset:
         UnpairedFilesError: if a name of the list lacks its image or its label.
     """
     paired = pair_files(voc_names(split), images=voc_images(), labels=voc_labels() if labelled else None)
-    return file_dataset(paired, place=f"{_folder()} ({split})")
+    return build_file_dataset(paired, location=f"{_folder()} ({split})")
 
 
 def voc_names(split: str) -> list[str]:
     """The names in the list of a split, in its order; MissingDataError if there is no such list."""
-    return read_names(require_path(voc_list(split), layout=_LAYOUT))
+    return read_names(ensure_exists(voc_list(split), layout=_LAYOUT))
 
 
 def voc_list(split: str) -> Path:
@@ -81,12 +80,12 @@ def voc_list(split: str) -> Path:
 
 def voc_images() -> dict[str, str]:
     """Paths of all images by name; MissingDataError if there is no folder of them."""
-    return find_files(require_path(_folder() / "JPEGImages", layout=_LAYOUT), endings=[".jpg"])
+    return find_files(ensure_exists(_folder() / "JPEGImages", layout=_LAYOUT), endings=[".jpg"])
 
 
 def voc_labels() -> dict[str, str]:
     """Paths of all labels by name; MissingDataError if there is no folder of them."""
-    return find_files(require_path(_folder() / "SegmentationClass", layout=_LAYOUT), endings=[".png"])
+    return find_files(ensure_exists(_folder() / "SegmentationClass", layout=_LAYOUT), endings=[".png"])
 
 
 def read_names(path: Path) -> list[str]:

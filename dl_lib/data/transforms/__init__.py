@@ -1,8 +1,8 @@
-"""Augmentation: a rule draws a frozen transform, which is then applied to image and label alike.
+"""Augmentations: each samples a frozen transform, which is applied to the image and its label.
 
-Drawing needs only the image's size, so what is drawn can be looked at, logged and tested without a pixel; the one
-exception, a crop that the label chooses, is `CropChoice`. Images are (H, W, 3) uint8 RGB, labels (H, W) of any integer
-type; sizes are (height, width) in pixels.
+Sampling only needs the image size, so sampled transforms can be inspected, logged and tested without an image; the one
+exception is a crop selected by its label, `CropCandidates`. Images are (H, W, 3) uint8 RGB, labels (H, W) of any
+integer dtype; sizes are (height, width) in pixels.
 """
 
 from dl_lib.data.transforms.augmentations import (
@@ -13,18 +13,16 @@ from dl_lib.data.transforms.augmentations import (
     ResizeShortestEdge,
 )
 from dl_lib.data.transforms.color import ColorShift, GaussianBlur, PhotometricDistortion, RandomBlur
-from dl_lib.data.transforms.crop_choice import CropChoice
-from dl_lib.data.transforms.draw import Augmentation, draw_transforms
-from dl_lib.data.transforms.fused import FusedCrop, fuse
+from dl_lib.data.transforms.crop_candidates import CropCandidates
 from dl_lib.data.transforms.geometry import CropPad, HorizontalFlip, Rotate
+from dl_lib.data.transforms.pipeline import Augmentation, FusedCrop, Transform, fuse, sample_transforms
 from dl_lib.data.transforms.resize import BACKENDS, Resize
-from dl_lib.data.transforms.transform import Transform
 
 __all__ = [
     "BACKENDS",
     "Augmentation",
     "ColorShift",
-    "CropChoice",
+    "CropCandidates",
     "CropPad",
     "FusedCrop",
     "GaussianBlur",
@@ -39,6 +37,6 @@ __all__ = [
     "ResizeShortestEdge",
     "Rotate",
     "Transform",
-    "draw_transforms",
     "fuse",
+    "sample_transforms",
 ]

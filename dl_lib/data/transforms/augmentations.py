@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from dl_lib.config.choices import ResizeBackend
-from dl_lib.data.transforms.crop_choice import CropChoice
+from dl_lib.data.transforms.crop_candidates import CropCandidates
 from dl_lib.data.transforms.geometry import CropPad, HorizontalFlip, Rotate
 from dl_lib.data.transforms.resize import Resize
 
-__all__ = ["CROPS_DRAWN", "RandomCropPad", "RandomFlip", "RandomRotation", "RandomScale", "ResizeShortestEdge"]
+__all__ = ["NUM_CANDIDATES", "RandomCropPad", "RandomFlip", "RandomRotation", "RandomScale", "ResizeShortestEdge"]
 
-CROPS_DRAWN = 10  # where the label chooses
+NUM_CANDIDATES = 10  # where the label chooses
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ResizeShortestEdge:
                 f"Received: short_edges_px={self.short_edges_px}, max_size_px={self.max_size_px}"
             )
 
-    def draw(self, rng: np.random.Generator, *, size: tuple[int, int]) -> Resize:
+    def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> Resize:
         short_edge = int(rng.choice(self.short_edges_px))
         return _scaled(size, short_edge / min(size), max_size_px=self.max_size_px, backend=self.backend)
 
@@ -69,7 +69,7 @@ class RandomScale:
                 f"Received: factors={self.factors}, max_size_px={self.max_size_px}"
             )
 
-    def draw(self, rng: np.random.Generator, *, size: tuple[int, int]) -> Resize:
+    def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> Resize:
         return _scaled(size, float(rng.uniform(*self.factors)), max_size_px=self.max_size_px, backend=self.backend)
 
 
@@ -87,7 +87,7 @@ class RandomFlip:
         if not 0 <= self.probability <= 1:
             raise ValueError(f"a probability lies in 0..1. Received: probability={self.probability}")
 
-    def draw(self, rng: np.random.Generator, *, size: tuple[int, int]) -> HorizontalFlip:
+    def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> HorizontalFlip:
         return HorizontalFlip(bool(rng.uniform(0, 1) < self.probability))
 
 
@@ -113,7 +113,7 @@ class RandomRotation:
             raise ValueError(f"an angle to either side lies in 0..180. Received: max_degrees={self.max_degrees}")
         _check_pixel_value(self.image_pad)
 
-    def draw(self, rng: np.random.Generator, *, size: tuple[int, int]) -> Rotate:
+    def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> Rotate:
         return Rotate(float(rng.uniform(-self.max_degrees, self.max_degrees)), self.image_pad, self.label_pad)
 
 
@@ -125,8 +125,8 @@ class RandomCropPad:
         crop_size: (height, width) of the result.
         image_pad: raw pixel value beside the image, 0..255.
         label_pad: label beside the image, and of the pixels that do not count for a class.
-        max_class_ratio: below 1, `CROPS_DRAWN` windows are drawn for the label to choose from, see CropChoice. The
-            first is that which is drawn without.
+        max_class_ratio: If below 1, `NUM_CANDIDATES` crops are sampled of which the label selects one, see
+            `CropCandidates`. The first is the crop sampled with 1.
 
     Raises:
         ValueError: if the crop is empty, the value is no pixel value, or the share is none.
@@ -147,11 +147,11 @@ class RandomCropPad:
                 f"Received: max_class_ratio={self.max_class_ratio}"
             )
 
-    def draw(self, rng: np.random.Generator, *, size: tuple[int, int]) -> CropPad | CropChoice:
+    def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> CropPad | CropCandidates:
         if self.max_class_ratio == 1:
             return self._draw_one(rng, size)
-        crops = tuple(self._draw_one(rng, size) for _ in range(CROPS_DRAWN))
-        return CropChoice(crops, self.max_class_ratio, self.label_pad)
+        crops = tuple(self._draw_one(rng, size) for _ in range(NUM_CANDIDATES))
+        return CropCandidates(crops, self.max_class_ratio, self.label_pad)
 
     def _draw_one(self, rng: np.random.Generator, size: tuple[int, int]) -> CropPad:
         top, left = (

@@ -95,7 +95,7 @@ class PhotometricDistortion:
             if not 0 <= getattr(self, name) <= limit:
                 raise ValueError(f"{name} lies in 0..{limit}. Received: {name}={getattr(self, name)}")
 
-    def draw(self, rng: np.random.Generator, *, size: tuple[int, int]) -> ColorShift:
+    def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> ColorShift:
         return ColorShift(
             brightness=_perhaps(rng, self.brightness),
             contrast=1 + _perhaps(rng, self.contrast),
@@ -127,7 +127,7 @@ class RandomBlur:
                 f"Received: probability={self.probability}, sigmas_px={self.sigmas_px}"
             )
 
-    def draw(self, rng: np.random.Generator, *, size: tuple[int, int]) -> GaussianBlur:
+    def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> GaussianBlur:
         sigma = float(rng.uniform(*self.sigmas_px))
         return GaussianBlur(sigma if rng.random() < self.probability else 0.0)
 

@@ -13,7 +13,7 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from dl_lib.data import DatasetCatalog, build_test_loader
-from dl_lib.data.skipping import SkippedSample
+from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.official.submission import write_submission
 from dl_lib.evaluation.predictions.writers import PredictionWriter
 from dl_lib.evaluation.report.tables import format_text

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dl_lib.config.choices import AbsentRule
 from dl_lib.data.errors import InvalidSampleError
-from dl_lib.data.skipping import SkippedSample
+from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.scores.boundary import count_boundary
 from dl_lib.evaluation.scores.confusion import ConfusionMatrix
 from dl_lib.evaluation.scores.metrics import ImageScores, image_scores

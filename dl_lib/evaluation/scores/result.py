@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from dl_lib.data.skipping import SkippedSample
+from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.scores.costs import CostStatistics, ImageCosts, median_seconds
 from dl_lib.evaluation.scores.metrics import ImageScores, SegmentationMetrics
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dl_lib.config.choices import AbsentRule
 from dl_lib.data.errors import MissingDataError
-from dl_lib.data.skipping import SkippedSample
+from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.scores.costs import summarise_costs
 from dl_lib.evaluation.scores.metrics import segmentation_metrics
 from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord

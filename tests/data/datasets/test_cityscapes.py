@@ -8,7 +8,8 @@ from PIL import Image
 from dl_lib.data.catalog import DatasetCatalog
 from dl_lib.data.datasets.cityscapes import CITYSCAPES_META, read_cityscapes_label
 from dl_lib.data.datasets.cityscapes_labels import CITYSCAPES_LABELS, TRAIN_ID_TO_ID
-from dl_lib.data.errors import InvalidSampleError, MissingDataError, UnpairedFilesError
+from dl_lib.data.errors import InvalidSampleError, MissingDataError
+from dl_lib.data.files import UnpairedFilesError
 from tests.helpers.dataset_files import CITIES, save_png, write_cityscapes
 
 FINE = "cityscapes_fine_sem_seg_"
@@ -127,7 +128,7 @@ def test_what_lacks_its_partner_is_told(own_root):
     for path in (own_root / "cityscapes" / "gtFine" / "val" / "munster").glob("*_label*.png"):
         path.unlink()
     with pytest.raises(
-        UnpairedFilesError, match=r"1 \(munster_000001_000019\) without a label, none without"
+        UnpairedFilesError, match=r"1 names without a label \(munster_000001_000019\) and 0 without an image"
     ) as caught:
         DatasetCatalog.get(f"{FINE}val")
     assert [caught.value.usable[0]["image_id"]] == ["frankfurt_000000_000019"]

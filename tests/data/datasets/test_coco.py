@@ -97,7 +97,7 @@ def test_more_classes_than_a_byte_holds(root):
         content["annotations"][0]["category_id"] = 399
 
     edit(root, add_categories)
-    with pytest.raises(DataError, match=r"cannot be the classes: the ignore value must lie outside .* 0\.\.310"):
+    with pytest.raises(DataError, match=r"cannot be the classes: ignore_value must not .* 0\.\.310"):
         registered().get("mine")
     catalog = registered(ignore_value=65535)
     label = catalog.get("mine")[2]["sem_seg"]
@@ -120,7 +120,7 @@ def test_an_ignore_value_that_fits_no_label_is_refused(ignore_value):
         (lambda c: c["images"][0].update(id=99), r"ids of images occur more than once\. Received: ids=\[99\]$"),
         (lambda c: c["annotations"][0].update(id=2), r"ids of annotations occur more than once\. Received: ids=\[2\]$"),
         (lambda c: c["categories"][0].update(id=1), r"ids of categories .*ids=\[1\]$"),
-        (lambda c: c["categories"][0].update(name="background"), "cannot be the classes: class names must differ"),
+        (lambda c: c["categories"][0].update(name="background"), "cannot be the classes: class_names must be unique"),
         (lambda c: c["images"][0].pop("height"), "an entry lacks what .*KeyError: 'height'"),
         (lambda c: c["annotations"][0].pop("segmentation"), "KeyError: 'segmentation'"),
         (lambda c: c.update(images=[1]), "an entry lacks what it has in COCO's format. Received: TypeError"),

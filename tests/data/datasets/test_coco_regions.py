@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from dl_lib.data.datasets.coco_regions import Region, paint_regions, region_mask
+from dl_lib.data.datasets.coco_regions import Region, rasterize_regions, region_mask
 from dl_lib.data.errors import InvalidSampleError
 from tests.helpers.dataset_files import as_counts, as_text
 
@@ -45,7 +45,7 @@ def square(top, left, side):
 
 def test_small_regions_lie_above_large_ones_and_crowds_below_all():
     label = np.zeros((12, 12), np.uint8)
-    paint_regions(
+    rasterize_regions(
         label,
         [
             Region(1, 1, False, square(1, 1, 2)),
@@ -95,5 +95,5 @@ def test_a_region_that_cannot_be_drawn_is_named(segmentation, complaint):
     label = np.zeros((12, 10), np.uint8)
     regions = [Region(1, 1, False, as_counts(np.ones((12, 10), bool))), Region(17, 2, False, segmentation)]
     with pytest.raises(InvalidSampleError, match=rf"^annotation 17: .*{complaint}"):
-        paint_regions(label, regions)
+        rasterize_regions(label, regions)
     assert not label.any()

@@ -8,9 +8,10 @@ from PIL import Image
 
 from dl_lib.config import ConfigError, get_cfg
 from dl_lib.data.catalog import Catalog, DatasetCatalog
-from dl_lib.data.datasets.configured import read_folders, register_folders
+from dl_lib.data.datasets.configured import parse_folders, register_folders
 from dl_lib.data.datasets.folder import register_folder_sem_seg
-from dl_lib.data.errors import DataError, MissingDataError, UnpairedFilesError
+from dl_lib.data.errors import DataError, MissingDataError
+from dl_lib.data.files import UnpairedFilesError
 from dl_lib.validation import validate_config
 
 IMAGE = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
@@ -87,25 +88,29 @@ def test_labels_may_be_missing_altogether(root):
 
 def test_a_part_of_the_labels_may_not(root):
     (root / "mine" / "labels" / "3_mask.png").rename(root / "mine" / "labels" / "4_mask.png")
-    with pytest.raises(UnpairedFilesError, match=r"1 \(3\) without a label, 1 \(4\) without an image") as caught:
+    with pytest.raises(
+        UnpairedFilesError, match=r"1 names without a label \(3\) and 1 without an image \(4\)"
+    ) as caught:
         registered().get("mine")
     assert len(caught.value.usable) == 3
-    with pytest.raises(UnpairedFilesError, match=r"4 \(3, a/1, a/2, \.\.\.\) without a label, 4 \(4_mask, "):
+    with pytest.raises(
+        UnpairedFilesError, match=r"4 names without a label \(3, a/1, a/2, \.\.\.\) and 4 without an image \(4_mask, "
+    ):
         registered(label_suffix="").get("mine")
 
 
 def test_two_images_of_one_name_are_refused(root):
     save(root / "mine" / "images" / "3.png", Image.fromarray(IMAGE))
-    with pytest.raises(DataError, match="same name '3'"):
+    with pytest.raises(DataError, match="name '3'"):
         registered().get("mine")
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"classes": ["road", "road"]}, "class names must differ"),
-        ({"colors": [(0, 0, 0)]}, "one colour for each of the 2 classes"),
-        ({"ignore_value": 1}, "outside the classes"),
+        ({"classes": ["road", "road"]}, "class_names must be unique"),
+        ({"colors": [(0, 0, 0)]}, "one color for each of the 2 classes"),
+        ({"ignore_value": 1}, "must not be one of the class ids"),
     ],
 )
 def test_contradictions_are_noticed_at_once(change, complaint):
@@ -139,9 +144,9 @@ def test_the_same_entry_once_more_changes_nothing_and_another_one_is_refused():
     catalog = Catalog()
     register_folders([ENTRY], catalog=catalog)
     register_folders([copy.deepcopy(ENTRY)], catalog=catalog)
-    assert read_folders([copy.deepcopy(ENTRY)], catalog=catalog).problems == ()
+    assert parse_folders([copy.deepcopy(ENTRY)], catalog=catalog).problems == ()
     for change in ({"IMAGES": "elsewhere"}, {"CLASSES": ["road", "bus"]}, {"LABEL_SUFFIX": ""}):
-        (problem,) = read_folders([{**ENTRY, **change}], catalog=catalog).problems
+        (problem,) = parse_folders([{**ENTRY, **change}], catalog=catalog).problems
         assert problem == (
             "DATASETS.FOLDERS[0]: another data set is registered under this name. "
             "Received: DATASETS.FOLDERS[0].NAME='folder_test_set'"
@@ -173,10 +178,10 @@ def without(key):
         ([{**ENTRY, "COLORS": [[0, 0, 0], [0, 0, 256]]}], r"\.COLORS: expected a list of \[red, green, blue\]"),
         ([{**ENTRY, "COLORS": [[0, 0, 0], [0, 0]]}], r"\.COLORS: expected"),
         ([{**ENTRY, "COLORS": [0, 0]}], r"\.COLORS: expected"),
-        ([{**ENTRY, "COLORS": [[0, 0, 0]]}], r"\[0\]: there must be one colour for each of the 2 classes"),
+        ([{**ENTRY, "COLORS": [[0, 0, 0]]}], r"\[0\]: class_colors must have one color for each of the 2 classes"),
         ([{**ENTRY, "IGNORE_VALUE": "255"}], r"\.IGNORE_VALUE: expected a whole number.*'255'$"),
-        ([{**ENTRY, "IGNORE_VALUE": 1}], r"\[0\]: the ignore value must lie outside"),
-        ([{**ENTRY, "CLASSES": ["a", "a"]}], r"\[0\]: class names must differ"),
+        ([{**ENTRY, "IGNORE_VALUE": 1}], r"\[0\]: ignore_value must not be one of the class ids"),
+        ([{**ENTRY, "CLASSES": ["a", "a"]}], r"\[0\]: class_names must be unique"),
         ([ENTRY, ENTRY], r"\[1\]: another entry has the same name.*'folder_test_set'$"),
         ([{**ENTRY, "NAME": "digit_scenes_val"}], r"\[0\]: another data set is registered under this name"),
     ],

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from dl_lib.data.catalog import DatasetCatalog
-from dl_lib.data.datasets.palette import bit_palette
+from dl_lib.data.catalog import DatasetCatalog, voc_colormap
 from dl_lib.data.datasets.sbd import augmented_names, read_sbd_label
 from dl_lib.data.datasets.voc import VOC_META, VOC_PALETTE
-from dl_lib.data.errors import DataError, MissingDataError, UnpairedFilesError, UnreadableFileError
+from dl_lib.data.errors import DataError, MissingDataError, UnreadableFileError
+from dl_lib.data.files import UnpairedFilesError
 from tests.helpers.dataset_files import AUGMENTED_NAMES, SBD_NAMES, VOC_NAMES, save_sbd_label, write_sbd, write_voc
 
 AUGMENTED = "voc_2012_aug_sem_seg_train"
@@ -48,7 +48,7 @@ def test_the_palette_is_that_of_the_development_kit():
     }
     assert {label: VOC_PALETTE[label] for label in known} == known
     assert len(VOC_PALETTE) == len(set(VOC_PALETTE)) == 256
-    assert len(set(bit_palette(5000))) == 5000
+    assert len(set(voc_colormap(5000))) == 5000
     assert VOC_META.class_colors == VOC_PALETTE[:21]
 
 
@@ -115,10 +115,10 @@ def test_what_lacks_its_partner_is_told(own_root):
     folder = own_root / "VOCdevkit" / "VOC2012"
     (folder / "JPEGImages" / "2007_000032.jpg").unlink()
     (folder / "SegmentationClass" / "2007_000063.png").unlink()
-    message = r"1 \(2007_000063\) without a label, 1 \(2007_000032\) without an image, and 2 as"
+    message = r"found 2 pairs, 1 names without a label \(2007_000063\) and 1 without an image \(2007_000032\)"
     with pytest.raises(UnpairedFilesError, match=message):
         DatasetCatalog.get("voc_2012_sem_seg_train")
-    with pytest.raises(UnpairedFilesError, match=message.replace("and 2", "and 5")) as caught:
+    with pytest.raises(UnpairedFilesError, match=message.replace("found 2", "found 5")) as caught:
         DatasetCatalog.get(AUGMENTED)  # SBD has a label for 2007_000063, but VOC's own is wanted
     assert len(caught.value.usable) == 5
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dl_lib.data.transforms import (
-    CropChoice,
+    CropCandidates,
     RandomCropPad,
     RandomFlip,
     RandomRotation,
@@ -16,7 +16,7 @@ from dl_lib.data.transforms import (
 def test_every_window_is_drawn_and_none_beyond():
     draws = np.random.default_rng(0)
     augmentation = RandomCropPad((3, 2))
-    corners = {(crop.top, crop.left) for crop in (augmentation.draw(draws, size=(5, 4)) for _ in range(300))}
+    corners = {(crop.top, crop.left) for crop in (augmentation.get_transform(draws, size=(5, 4)) for _ in range(300))}
     assert corners == {(top, left) for top in range(3) for left in range(3)}
 
 
@@ -25,7 +25,7 @@ def test_every_window_is_drawn_and_none_beyond():
 )
 @settings(max_examples=100, deadline=None)
 def test_resize_keeps_the_shape_and_both_bounds(size, short, longest):
-    resize = ResizeShortestEdge((short,), longest).draw(np.random.default_rng(0), size=size)
+    resize = ResizeShortestEdge((short,), longest).get_transform(np.random.default_rng(0), size=size)
     new = (resize.height, resize.width)
     assert max(new) <= longest
     assert min(new) <= short
@@ -36,7 +36,7 @@ def test_resize_keeps_the_shape_and_both_bounds(size, short, longest):
 
 def test_scales_fill_their_range_and_keep_the_shape():
     draws = np.random.default_rng(0)
-    resizes = [RandomScale((0.5, 2.0), 5000, "pil").draw(draws, size=(1000, 2000)) for _ in range(500)]
+    resizes = [RandomScale((0.5, 2.0), 5000, "pil").get_transform(draws, size=(1000, 2000)) for _ in range(500)]
     factors = np.array([resize.height / 1000 for resize in resizes])
     assert 0.5 <= factors.min() < 0.52
     assert 1.97 < factors.max() <= 2.0
@@ -45,20 +45,20 @@ def test_scales_fill_their_range_and_keep_the_shape():
 
 
 def test_a_scale_ends_at_the_longest_edge():
-    resize = RandomScale((3.0, 3.0), 4096).draw(np.random.default_rng(0), size=(1024, 2048))
+    resize = RandomScale((3.0, 3.0), 4096).get_transform(np.random.default_rng(0), size=(1024, 2048))
     assert (resize.height, resize.width) == (2048, 4096)
 
 
 def test_flip_happens_at_its_rate():
     draws = np.random.default_rng(0)
-    flips = [RandomFlip(0.3).draw(draws, size=(4, 4)).flipped for _ in range(2000)]
+    flips = [RandomFlip(0.3).get_transform(draws, size=(4, 4)).flipped for _ in range(2000)]
     assert abs(np.mean(flips) - 0.3) < 0.04
 
 
 def test_rotation_goes_to_both_sides_as_far_as_allowed():
     draws = np.random.default_rng(0)
     rotation = RandomRotation(10.0, image_pad=3, label_pad=4)
-    drawn = [rotation.draw(draws, size=(4, 4)) for _ in range(500)]
+    drawn = [rotation.get_transform(draws, size=(4, 4)) for _ in range(500)]
     degrees = np.array([rotate.degrees for rotate in drawn])
     assert -10 <= degrees.min() < -9.8
     assert 9.8 < degrees.max() <= 10
@@ -66,9 +66,9 @@ def test_rotation_goes_to_both_sides_as_far_as_allowed():
 
 
 def test_the_first_crop_to_choose_is_the_one_drawn_without_choice():
-    plain = RandomCropPad((4, 5)).draw(np.random.default_rng(3), size=(30, 40))
-    choice = RandomCropPad((4, 5), max_class_ratio=0.75).draw(np.random.default_rng(3), size=(30, 40))
-    assert isinstance(choice, CropChoice)
+    plain = RandomCropPad((4, 5)).get_transform(np.random.default_rng(3), size=(30, 40))
+    choice = RandomCropPad((4, 5), max_class_ratio=0.75).get_transform(np.random.default_rng(3), size=(30, 40))
+    assert isinstance(choice, CropCandidates)
     assert choice.crops[0] == plain
     assert len(set(choice.crops)) == 10
     assert (choice.max_ratio, choice.ignore_value) == (0.75, 255)

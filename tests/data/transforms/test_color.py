@@ -88,7 +88,7 @@ def test_blur_against_a_gaussian():
 
 def test_each_distortion_comes_half_of_the_time_and_within_its_range():
     draws = np.random.default_rng(0)
-    shifts = [PhotometricDistortion(32, 0.5, 0.4, 18).draw(draws, size=(4, 4)) for _ in range(2000)]
+    shifts = [PhotometricDistortion(32, 0.5, 0.4, 18).get_transform(draws, size=(4, 4)) for _ in range(2000)]
     for name, neutral, most in (
         ("brightness", 0, 32),
         ("contrast", 1, 0.5),
@@ -104,7 +104,7 @@ def test_each_distortion_comes_half_of_the_time_and_within_its_range():
 
 def test_blur_comes_at_its_rate_and_within_its_range():
     draws = np.random.default_rng(0)
-    sigmas = np.array([RandomBlur(0.3, (0.5, 2.0)).draw(draws, size=(4, 4)).sigma_px for _ in range(2000)])
+    sigmas = np.array([RandomBlur(0.3, (0.5, 2.0)).get_transform(draws, size=(4, 4)).sigma_px for _ in range(2000)])
     assert abs(np.mean(sigmas > 0) - 0.3) < 0.04
     assert 0.5 <= sigmas[sigmas > 0].min() < 0.52
     assert 1.97 < sigmas.max() <= 2.0

@@ -13,7 +13,7 @@ SIDE = st.integers(1, 40)
 @settings(max_examples=80, deadline=None)
 def test_crop_and_pad_against_a_padded_plane(size, crop, seed):
     """The result is a window of the image on an endless plane of padding; image and label share it."""
-    geometry = RandomCropPad(crop, image_pad=7, label_pad=9).draw(np.random.default_rng(seed), size=size)
+    geometry = RandomCropPad(crop, image_pad=7, label_pad=9).get_transform(np.random.default_rng(seed), size=size)
     label = np.arange(10, 10 + size[0] * size[1]).reshape(size)
     result = geometry.apply_label(label)
     plane = np.pad(label, 40, constant_values=9)

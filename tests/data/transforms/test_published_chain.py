@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dl_lib.data.mapper import DatasetMapper
-from dl_lib.data.transforms import RandomCropPad, RandomFlip, ResizeShortestEdge, draw_transforms, fuse
+from dl_lib.data.transforms import RandomCropPad, RandomFlip, ResizeShortestEdge, fuse, sample_transforms
 from tests.helpers.published import REFERENCE, image, label
 
 PUBLISHED = json.loads((REFERENCE / "data" / "augmentation.json").read_text())
@@ -52,7 +52,7 @@ def test_geometry(row):
         RandomCropPad(tuple(chain["crop_size"])),
     ]
     size = tuple(chain["image_hw"])
-    resize, flip, crop = draw_transforms(augmentations, rng=LegacyDraws(row["seed"]), size=size)
+    resize, flip, crop = sample_transforms(augmentations, rng=LegacyDraws(row["seed"]), size=size)
     assert [*size, resize.height, resize.width] == row["resize"]
     assert flip.flipped == row["flip"]
     assert [crop.left, crop.top, *crop.window[::-1]] == row["crop_x0_y0_w_h"]
@@ -65,7 +65,7 @@ def test_geometry(row):
 @pytest.mark.parametrize("row", SMALL["rows"], ids=lambda row: f"seed{row['seed']}")
 def test_pixels_and_labels_bit_by_bit(row, fused):
     picture, ids = rgb_picture(), label(0).numpy()
-    transforms = draw_transforms(small_chain(), rng=LegacyDraws(row["seed"]), size=ids.shape)
+    transforms = sample_transforms(small_chain(), rng=LegacyDraws(row["seed"]), size=ids.shape)
     for transform in fuse(transforms) if fused else transforms:
         picture, ids = transform.apply_image(picture), transform.apply_label(ids)
     counts = np.bincount(ids.ravel(), minlength=256)
@@ -88,6 +88,6 @@ def test_the_mapper_makes_the_published_sample():
 def test_the_test_chain():
     chain = PUBLISHED["small_test"]
     augmentation = ResizeShortestEdge((chain["short_edge_length"],), chain["max_size"], "pil")
-    resize = augmentation.draw(np.random.default_rng(0), size=(chain["height"], chain["width"]))
+    resize = augmentation.get_transform(np.random.default_rng(0), size=(chain["height"], chain["width"]))
     assert [3, resize.height, resize.width] == chain["image_shape"]
     assert bgr_hash(resize.apply_image(rgb_picture())) == chain["image_sha256"]

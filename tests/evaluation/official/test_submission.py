@@ -15,7 +15,7 @@ from torch import nn
 from dl_lib.config import get_cfg
 from dl_lib.data import DatasetCatalog, build_test_loader
 from dl_lib.data.datasets.voc import VOC_PALETTE
-from dl_lib.data.skipping import SkippedSample
+from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.official.submission import InvalidSubmissionError, write_submission
 from dl_lib.evaluation.runner.build import build_evaluator, build_writers, label_png_folder
 from dl_lib.evaluation.runner.run import inference_on_dataset

@@ -9,7 +9,7 @@ import cv2
 import pytest
 import torch
 
-from dl_lib.data.skipping import SkippedSample
+from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.report.confusion_picture import draw_confusion
 from dl_lib.evaluation.report.records import IMAGE_COLUMNS
 from dl_lib.evaluation.report.tables import format_text

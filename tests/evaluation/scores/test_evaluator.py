@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from dl_lib.data.errors import InvalidSampleError, MissingDataError
-from dl_lib.data.skipping import SkippedSample
+from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.runner.run import evaluation_mode, inference_on_dataset
 from dl_lib.evaluation.scores.boundary import count_boundary
 from dl_lib.evaluation.scores.confusion import count_confusion

@@ -15,9 +15,9 @@ from dl_lib.data import DatasetCatalog, DatasetMeta, build_test_loader, build_tr
 from dl_lib.data.cache import CacheError
 from dl_lib.data.errors import InvalidSampleError, MissingDataError, UnknownDatasetError, UnreadableFileError
 from dl_lib.data.mapper import DatasetMapper, MappedDataset
+from dl_lib.data.sample_loader import SkipInvalidSamples, SkippedSample, TooManySkippedError
 from dl_lib.data.samplers import SampleKey
-from dl_lib.data.skipping import SkippedSample, TolerantDataset, TooManySkippedError
-from dl_lib.data.workers import WorkerNotes
+from dl_lib.data.workers import WorkerProgress
 
 META = DatasetMeta(class_names=("a", "b"), class_colors=((0, 0, 0), (255, 255, 255)))
 
@@ -61,8 +61,8 @@ def cfg(monkeypatch):
 
 def tolerant(dataset, *, max_skipped):
     """In this process, where there is nothing to note."""
-    notes = WorkerNotes(dataset.dataset, num_workers=0)
-    return TolerantDataset(dataset, on_error="replace", max_skipped=max_skipped, notes=notes)
+    progress = WorkerProgress(dataset.dataset, num_workers=0)
+    return SkipInvalidSamples(dataset, on_error="replace", max_skipped=max_skipped, progress=progress)
 
 
 def train_loader(cfg, name):
@@ -100,9 +100,7 @@ def test_training_replaces_what_is_broken_whatever_the_number_of_workers(cfg, wo
     assert indices(loader) == [1, 3, 4]  # each once, though two passes met them
     assert len(caplog.messages) == 3
     for index in (1, 3, 4):
-        assert (
-            sum(f"sample {index} is skipped: " in text and f"{index:02d}.png" in text for text in caplog.messages) == 1
-        )
+        assert sum(f"sample {index}: " in text and f"{index:02d}.png" in text for text in caplog.messages) == 1
 
 
 def test_replacements_differ_from_pass_to_pass(cfg):
@@ -134,7 +132,7 @@ def test_one_more_than_allowed_ends_the_run_with_a_list(cfg):
     with pytest.raises(TooManySkippedError) as caught:
         list(loader)
     message = str(caught.value)
-    assert message.startswith("3 samples cannot be used:")
+    assert message.startswith("3 samples are invalid")
     assert [line.split(": ")[0] for line in message.splitlines()[1:4]] == ["  sample 1", "  sample 3", "  sample 4"]
     assert "img/01.png is damaged" in message
     assert message.endswith("Received: DATALOADER.MAX_SKIPPED=2")

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dl_lib.data.datasets.files import FileDataset, FileRecord, PairedFiles, file_dataset, find_files, pair_files
-from dl_lib.data.errors import DataError, MissingDataError, UnpairedFilesError, UnreadableFileError
+from dl_lib.data.datasets.file_dataset import FileDataset, build_file_dataset
+from dl_lib.data.errors import DataError, MissingDataError, UnreadableFileError
+from dl_lib.data.files import FileRecord, PairedFiles, UnpairedFilesError, find_files, pair_files
 
 
 def touch(folder, *names):
@@ -25,7 +26,7 @@ def test_files_are_found_by_their_endings_at_any_depth(tmp_path):
 
 
 def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path):
-    with pytest.raises(UnreadableFileError, match=r"absent cannot be listed\. Received: No such file or directory$"):
+    with pytest.raises(UnreadableFileError, match=r"absent cannot be listed.*Received: No such file or directory$"):
         find_files(tmp_path / "absent", endings=[".png"])
 
 
@@ -38,10 +39,10 @@ def test_links_are_followed(tmp_path):
 
 def test_two_files_of_one_name_are_refused(tmp_path):
     touch(tmp_path, "a/1.png", "a/1.jpg", "b/2.png", "c/2.png")
-    with pytest.raises(DataError, match=r"same name 'a/1'.*Received: \['.*a/1\.jpg', '.*a/1\.png'\]$"):
+    with pytest.raises(DataError, match=r"the name 'a/1'.*Received: files=\['.*a/1\.jpg', '.*a/1\.png'\]$"):
         find_files(tmp_path, endings=[".png", ".jpg"])
     assert len(find_files(tmp_path, endings=[".png"])) == 3
-    with pytest.raises(DataError, match="same name '2'"):
+    with pytest.raises(DataError, match="the name '2'"):
         find_files(tmp_path, endings=[".png"], flat=True)
 
 
@@ -61,9 +62,10 @@ def test_unpaired_files_are_counted_and_what_fits_can_still_be_used(tmp_path):
     images = {str(number): str(tmp_path / f"{number}.png") for number in range(6)}
     found = pair_files([*images, "9"], images=images, labels={"0": images["0"], "9": "9.png"})
     with pytest.raises(UnpairedFilesError) as caught:
-        file_dataset(found, place="my folder")
+        build_file_dataset(found, location="my folder")
     message = str(caught.value)
-    assert message.startswith("not everything in my folder has its partner: 5 (1, 2, 3, ...) without a label, 1 (9) ")
+    assert "images and labels in my folder" in message
+    assert "5 names without a label (1, 2, 3, ...) and 1 without an image (9)." in message
     assert message.endswith("Received: without_label=5, without_image=1")
     assert caught.value.paired == found
     assert len(caught.value.usable) == 1
@@ -71,8 +73,8 @@ def test_unpaired_files_are_counted_and_what_fits_can_still_be_used(tmp_path):
 
 
 def test_nothing_at_all_is_an_error():
-    with pytest.raises(MissingDataError, match="no images in my folder"):
-        file_dataset(pair_files([], images={}, labels={}), place="my folder")
+    with pytest.raises(MissingDataError, match="my folder contains no images"):
+        build_file_dataset(pair_files([], images={}, labels={}), location="my folder")
 
 
 def test_a_sample_is_read_when_it_is_asked_for(tmp_path):

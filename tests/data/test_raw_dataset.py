@@ -9,7 +9,7 @@ from dl_lib.data.cache import cached_dataset
 from dl_lib.data.datasets.coco import CocoSource
 from dl_lib.data.datasets.digit_scenes import DigitScenes
 from dl_lib.data.datasets.folder import FolderSource
-from dl_lib.data.naming import sample_name
+from dl_lib.data.raw_dataset import sample_name
 from tests.helpers.dataset_files import write_coco
 
 
@@ -57,4 +57,4 @@ def test_parts_and_sums_of_data_sets_are_looked_through(datasets):
 
 
 def test_without_a_name_a_sample_has_its_number():
-    assert sample_name(Subset(Nameless(), [7, 9]), 1) == "number 9 of Nameless"
+    assert sample_name(Subset(Nameless(), [7, 9]), 1) == "index 9 of Nameless"

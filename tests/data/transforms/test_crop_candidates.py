@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 
 from dl_lib.data.transforms import (
-    CropChoice,
+    CropCandidates,
     CropPad,
     RandomCropPad,
     RandomFlip,
     ResizeShortestEdge,
-    draw_transforms,
+    sample_transforms,
 )
-from dl_lib.data.transforms.crop_choice import largest_class_ratio
+from dl_lib.data.transforms.crop_candidates import largest_class_ratio
 
 
 def column(left):
@@ -24,7 +24,7 @@ def choose(label, lefts, *, max_ratio=0.75):
         looked.append(crop.left)
         return crop.apply_label(label)
 
-    chosen = CropChoice(tuple(map(column, lefts)), max_ratio, 255).choose(look)
+    chosen = CropCandidates(tuple(map(column, lefts)), max_ratio, 255).select(look)
     return chosen.left, looked
 
 
@@ -74,7 +74,7 @@ def test_the_label_decides_as_the_transforms_before_leave_it():
     for seed in range(40):
         for lefts, max_ratio in ((chosen, 0.75), (by_chance, 1.0)):
             augmentations = [*chain, RandomCropPad((20, 20), max_class_ratio=max_ratio)]
-            drawn = draw_transforms(augmentations, rng=np.random.default_rng(seed), size=label.shape, label=label)
+            drawn = sample_transforms(augmentations, rng=np.random.default_rng(seed), size=label.shape, label=label)
             lefts.append(drawn[-1].left)
     suits = [5 <= left <= 15 for left in chosen]  # 2 fills columns 0..19: at least 5 and at most 15 of a crop's 20
     assert sum(suits) > 24
@@ -87,6 +87,6 @@ def test_choosing_takes_the_same_draws_whatever_the_label():
     after = []
     for label in (np.zeros((9, 9), np.uint8), np.random.default_rng(0).integers(0, 9, (9, 9)).astype(np.uint8), None):
         draws = np.random.default_rng(0)
-        draw_transforms(augmentations, rng=draws, size=(9, 9), label=label)
+        sample_transforms(augmentations, rng=draws, size=(9, 9), label=label)
         after.append(draws.random())
     assert len(set(after)) == 1

@@ -17,8 +17,8 @@ from dl_lib.data.transforms import (
     Resize,
     ResizeShortestEdge,
     Rotate,
-    draw_transforms,
     fuse,
+    sample_transforms,
 )
 
 CITYSCAPES_SCALES = (512, 768, 1024, 1280, 1536, 2048)
@@ -50,10 +50,10 @@ def assert_equal_results(transforms, *, size):
 def test_any_chain_of_resize_flip_and_crop(size, resize, flips, crop, backend, seed):
     augmentations = [RandomFlip(0.5)] if flips else []
     augmentations.append(RandomCropPad(crop, image_pad=5))
-    transforms = draw_transforms(augmentations, rng=np.random.default_rng(seed), size=size)
+    transforms = sample_transforms(augmentations, rng=np.random.default_rng(seed), size=size)
     if resize is not None:
         scaled = type(resize)(*list(vars(resize).values())[:2], backend)
-        transforms = draw_transforms([scaled, *augmentations], rng=np.random.default_rng(seed), size=size)
+        transforms = sample_transforms([scaled, *augmentations], rng=np.random.default_rng(seed), size=size)
     assert_equal_results(transforms, size=size)
     assert len(fuse(transforms)) == 1
 
@@ -63,7 +63,7 @@ def test_the_published_chain_at_the_size_of_cityscapes(backend):
     augmentations = [ResizeShortestEdge(CITYSCAPES_SCALES, 4096, backend), RandomFlip(), RandomCropPad((768, 768))]
     seen = {}
     for seed in range(60):
-        transforms = draw_transforms(augmentations, rng=np.random.default_rng(seed), size=(1024, 2048))
+        transforms = sample_transforms(augmentations, rng=np.random.default_rng(seed), size=(1024, 2048))
         seen.setdefault(transforms[0].height, transforms)
     assert set(seen) == set(CITYSCAPES_SCALES)
     assert {transforms[1].flipped for transforms in seen.values()} == {False, True}

@@ -1,0 +1,93 @@
+"""Dataset of image files and label files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import astuple
+
+import numpy as np
+
+from dl_lib.data.errors import MissingDataError
+from dl_lib.data.files import FileRecord, PairedFiles, UnpairedFilesError
+from dl_lib.data.raw_dataset import RawSample, fingerprint_files
+from dl_lib.data.reading import read_image, read_label
+from dl_lib.data.serialized_list import SerializedList
+
+__all__ = ["FileDataset", "build_file_dataset"]
+
+_MAX_SHOWN = 3  # names per list in an error message
+
+
+class FileDataset:
+    """Map-style dataset that reads its samples from files.
+
+    Args:
+        records: Files of the samples.
+        label_reader: Function that reads (H, W) integer ids from the path of a label.
+    """
+
+    def __init__(
+        self, records: Iterable[FileRecord], *, label_reader: Callable[[str], np.ndarray] = read_label
+    ) -> None:
+        self._records = SerializedList(astuple(record) for record in records)
+        self._read_label = label_reader
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> RawSample:
+        record = FileRecord(*self._records[index])
+        sample: RawSample = {
+            "image": read_image(record.image),
+            "image_id": record.image_id,
+            "file_name": record.image,
+        }
+        if record.label:
+            sample["sem_seg"] = self._read_label(record.label)
+        return sample
+
+    def file_name(self, index: int) -> str:
+        """Return the image file of a sample, see `dl_lib.data.raw_dataset.HasFileName`."""
+        return FileRecord(*self._records[index]).image
+
+    def fingerprint(self) -> str:
+        """Return a digest of the files, see `dl_lib.data.raw_dataset.HasFingerprint`."""
+        records = (FileRecord(*self._records[index]) for index in range(len(self)))
+        paths = (path for record in records for path in (record.image, record.label) if path)
+        return fingerprint_files(paths, extra=self._records.digest())
+
+
+def build_file_dataset(
+    paired: PairedFiles, *, location: str, label_reader: Callable[[str], np.ndarray] = read_label
+) -> FileDataset:
+    """Build the dataset of paired files, provided that all files are paired.
+
+    Args:
+        paired: Files that were found.
+        location: Searched folders, for the error message.
+        label_reader: Function that reads ids from the path of a label.
+
+    Raises:
+        UnpairedFilesError: If a file has no counterpart. The error carries the files and the dataset of the pairs.
+        MissingDataError: If there are no files.
+    """
+    dataset = FileDataset(paired.records, label_reader=label_reader)
+    num_unlabelled, num_imageless = len(paired.without_label), len(paired.without_image)
+    if num_unlabelled or num_imageless:
+        raise UnpairedFilesError(
+            f"images and labels in {location} must form pairs. Expected a label for each image and an image for each "
+            f"label; found {len(dataset)} pairs, {num_unlabelled} names without a label"
+            f"{_listed(paired.without_label)} and {num_imageless} without an image{_listed(paired.without_image)}. "
+            "Add the missing files or remove the others; `dl_lib check-dataset --all` lists all of them. "
+            f"Received: without_label={num_unlabelled}, without_image={num_imageless}",
+            paired=paired,
+            usable=dataset,
+        )
+    if not paired.records:
+        raise MissingDataError(f"{location} contains no images. Received: 0 images")
+    return dataset
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:_MAX_SHOWN]) + (", ..." if len(names) > _MAX_SHOWN else "")
+    return f" ({shown})" if names else ""

@@ -1,0 +1,96 @@
+"""Raw samples, and the protocols a map-style dataset of raw samples can implement."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import Any, Protocol, TypedDict, runtime_checkable
+
+import numpy as np
+from torch.utils.data import ConcatDataset, Subset
+
+__all__ = ["HasFileName", "HasFingerprint", "RawDataset", "RawSample", "fingerprint_files", "sample_name"]
+
+
+class _RequiredKeys(TypedDict):
+    image: np.ndarray
+    image_id: str
+    file_name: str
+
+
+class RawSample(_RequiredKeys, total=False):
+    """One sample as the dataset returns it, before the mapper.
+
+    Keys:
+        image: (H, W, 3) uint8, RGB.
+        image_id: Identifier, unique within the dataset.
+        file_name: File the image was read from; generated images repeat their `image_id`.
+        sem_seg: (H, W) class ids or the ignore index, any integer dtype. Absent in datasets without ground truth.
+    """
+
+    sem_seg: np.ndarray
+
+
+class RawDataset(Protocol):
+    """Map-style dataset of raw samples. The same index always returns the same sample."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> RawSample: ...
+
+
+@runtime_checkable
+class HasFileName(Protocol):
+    """Dataset that knows the file of each sample, so that errors can name it."""
+
+    def file_name(self, index: int) -> str:
+        """Return the `file_name` of a sample without reading the sample."""
+        ...
+
+
+@runtime_checkable
+class HasFingerprint(Protocol):
+    """Dataset that can detect changes of its samples, so that they can be cached."""
+
+    def fingerprint(self) -> str:
+        """Return a string that changes whenever a sample may have changed, without reading the samples."""
+        ...
+
+
+def sample_name(dataset: Any, index: int) -> str:
+    """Return the file of a sample, or its index and the class of its dataset if that has no `file_name` method.
+
+    Args:
+        dataset: Dataset of raw samples, or a `ConcatDataset` or `Subset` of such datasets.
+        index: Index of the sample.
+    """
+    if isinstance(dataset, ConcatDataset):
+        position = bisect_right(dataset.cumulative_sizes, index)
+        offset = dataset.cumulative_sizes[position - 1] if position else 0
+        return sample_name(dataset.datasets[position], index - offset)
+    if isinstance(dataset, Subset):
+        return sample_name(dataset.dataset, int(dataset.indices[index]))
+    if isinstance(dataset, HasFileName):
+        return dataset.file_name(index)
+    return f"index {index} of {type(dataset).__name__}"
+
+
+def fingerprint_files(paths: Iterable[str], *, extra: str = "") -> str:
+    """Return a SHA-256 digest of the paths, sizes and modification times of files, in the given order.
+
+    Args:
+        paths: Files to include. The digest also records which of them do not exist.
+        extra: Everything else the samples depend on.
+    """
+    digest = hashlib.sha256(extra.encode())
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError:
+            state = "missing"
+        else:
+            state = f"{status.st_size} {status.st_mtime_ns}"
+        digest.update(f"\0{path}\0{state}".encode())
+    return digest.hexdigest()

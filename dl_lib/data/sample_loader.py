@@ -1,0 +1,156 @@
+"""Loader that skips invalid samples (`DATALOADER.ON_ERROR`, `DATALOADER.MAX_SKIPPED`).
+
+Worker processes do not communicate with each other. Each loaded sample therefore carries a record of the samples that
+were skipped for it, and the process that consumes all of them does the counting.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from dl_lib.data.errors import DataError
+from dl_lib.data.mapper import MappedDataset
+from dl_lib.data.samplers import SampleKey
+from dl_lib.data.workers import WorkerProgress
+
+__all__ = ["LoadedSample", "OnError", "SampleLoader", "SkipInvalidSamples", "SkippedSample", "TooManySkippedError"]
+
+OnError = Literal["raise", "replace", "drop"]
+
+_log = logging.getLogger(__name__)
+
+
+class TooManySkippedError(DataError):
+    """More skipped samples than `DATALOADER.MAX_SKIPPED` allows."""
+
+
+@dataclass(frozen=True)
+class SkippedSample:
+    """Invalid sample that was skipped.
+
+    Attributes:
+        index: Index in the dataset.
+        reason: Error message, which names the file.
+    """
+
+    index: int
+    reason: str
+
+
+class LoadedSample(NamedTuple):
+    """Mapped sample and the samples that were skipped for it.
+
+    A tuple rather than a dataclass, because torch's pinning of memory descends into tuples only.
+
+    Attributes:
+        sample: Mapped sample; None if it was dropped.
+        skipped: Samples that were skipped.
+    """
+
+    sample: dict[str, Any] | None
+    skipped: tuple[SkippedSample, ...] = ()
+
+
+class SkipInvalidSamples(Dataset):
+    """Mapped dataset with a policy for invalid samples.
+
+    Args:
+        dataset: Dataset whose `DataError`s are handled; all other errors are raised.
+        on_error: Policy. `raise` the error; `replace` the sample by a random one, drawn from the sample's own random
+            generator, so that the batch size is constant and independent of the worker; or `drop` the sample.
+        max_skipped: Number of consecutive failed replacements after which the error is raised.
+        progress: Progress of the workers that load the samples.
+    """
+
+    def __init__(
+        self, dataset: MappedDataset, *, on_error: OnError, max_skipped: int, progress: WorkerProgress
+    ) -> None:
+        self.dataset = dataset
+        self.on_error = on_error
+        self.max_skipped = max_skipped
+        self.progress = progress
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: SampleKey) -> LoadedSample:
+        rng = self.dataset.generator(key)
+        if self.on_error == "replace":
+            return self._load_or_replace(key.index, rng=rng)
+        try:
+            return LoadedSample(self._map(key.index, rng=rng))
+        except DataError as error:
+            if self.on_error == "raise":
+                raise
+            return LoadedSample(None, (SkippedSample(key.index, str(error)),))
+
+    def _load_or_replace(self, index: int, *, rng: np.random.Generator) -> LoadedSample:
+        skipped: list[SkippedSample] = []
+        while True:
+            try:
+                return LoadedSample(self._map(index, rng=rng), tuple(skipped))
+            except DataError as error:
+                skipped.append(SkippedSample(index, str(error)))
+                if len(skipped) > self.max_skipped:
+                    raise
+                index = int(rng.integers(len(self)))
+
+    def _map(self, index: int, *, rng: np.random.Generator) -> dict[str, Any]:
+        with self.progress.loading(index):
+            return self.dataset.map(index, rng=rng)
+
+
+class SampleLoader:
+    """Iterable over batches of valid samples that records the skipped samples.
+
+    Args:
+        loader: Loader of batches of `LoadedSample`.
+        max_skipped: Largest accepted number of distinct skipped samples.
+
+    Attributes:
+        loader: The given loader.
+        skipped: Distinct skipped samples so far, in the order of their first occurrence.
+    """
+
+    def __init__(self, loader: DataLoader[LoadedSample], *, max_skipped: int) -> None:
+        self.loader = loader
+        self.max_skipped = max_skipped
+        self.skipped: list[SkippedSample] = []
+
+    def __len__(self) -> int:
+        """Return the number of batches of one epoch, including those that may turn out to be empty."""
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        """Iterate over the batches, without empty ones.
+
+        Raises:
+            TooManySkippedError: If more samples were skipped than allowed.
+            DataError: If an invalid sample must not be skipped, no replacement was found, or a worker process died.
+        """
+        for batch in self.loader:
+            for loaded in batch:
+                for sample in loaded.skipped:
+                    self._record(sample)
+            samples = [loaded.sample for loaded in batch if loaded.sample is not None]
+            if samples:
+                yield samples
+
+    def _record(self, sample: SkippedSample) -> None:
+        if any(known.index == sample.index for known in self.skipped):
+            return
+        self.skipped.append(sample)
+        _log.warning("Skipped invalid sample %d: %s", sample.index, sample.reason)
+        if len(self.skipped) > self.max_skipped:
+            listed = "".join(f"\n  sample {known.index}: {known.reason}" for known in self.skipped)
+            raise TooManySkippedError(
+                f"{len(self.skipped)} samples are invalid, but at most {self.max_skipped} may be skipped:{listed}\n"
+                "Fix or remove them, or increase DATALOADER.MAX_SKIPPED. "
+                f"Received: DATALOADER.MAX_SKIPPED={self.max_skipped}"
+            )
