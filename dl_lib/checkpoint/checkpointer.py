@@ -1,4 +1,4 @@
-"""Saving and loading of models and what belongs to their training."""
+"""Checkpointer for models and training state."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from typing import Any
 from fvcore.common.checkpoint import Checkpointer as FvcoreCheckpointer
 from torch import nn
 
-from dl_lib.checkpoint.conversion.released import is_released
-from dl_lib.checkpoint.errors import CheckpointError
+from dl_lib.checkpoint.conversion.registry import convert
+from dl_lib.checkpoint.errors import CheckpointError, write_error
 from dl_lib.checkpoint.files import make_path_manager, read_checkpoint, save_checkpoint
 from dl_lib.checkpoint.folder import RunFolder
 from dl_lib.checkpoint.newest import find_newest, read_if_valid
-from dl_lib.checkpoint.resume_check import ResumeConflictError, changes, resume_conflicts
-from dl_lib.checkpoint.retention import prune, remove_leftovers
-from dl_lib.checkpoint.space import writing_error
-from dl_lib.checkpoint.weights import load_weights
+from dl_lib.checkpoint.resume_check import ResumeConflictError, resume_changes, resume_conflicts
+from dl_lib.checkpoint.weights import load_converted
 from dl_lib.utils.comm import is_main_process
 from dl_lib.utils.names import nearest_names
 from dl_lib.utils.run_files import CHECKPOINT_SUFFIX
@@ -27,16 +25,16 @@ __all__ = ["Checkpointer"]
 
 
 class Checkpointer(FvcoreCheckpointer):
-    """fvcore's checkpointer, with files that are never torn, never executed, and never loaded in part.
+    """fvcore's Checkpointer with atomic writes, safe loading (no code execution) and strict matching of keys.
 
-    Weights of the published DynamicRouting code are recognised by their key names and load like our own.
+    Weights of other code bases are recognised by their key names and load directly, see `CONVERTER_REGISTRY`.
 
     Args:
-        model: the model; a parallel wrapper is taken off.
-        save_dir: the run's folder, a local one; "" saves nothing.
-        save_to_disk: whether this process writes; by default the main process does.
-        config: the whole configuration, flat; every file keeps it, and a run goes on only if it does not contradict.
-        checkpointables: named objects with `state_dict()` and `load_state_dict()`: optimizer, schedule, ...
+        model: Model to save and load; a parallel wrapper is removed.
+        save_dir: Output folder of the run, a local path; "" disables saving.
+        save_to_disk: Whether this process writes; defaults to the main process only.
+        config: Flat configuration to store in every checkpoint; a run only resumes if it does not conflict.
+        checkpointables: Objects with `state_dict()` and `load_state_dict()`, such as the optimizer.
     """
 
     def __init__(
@@ -52,45 +50,45 @@ class Checkpointer(FvcoreCheckpointer):
         super().__init__(model, os.fspath(save_dir), save_to_disk=to_disk, **checkpointables)
         self.config = dict(config or {})
         self.path_manager = make_path_manager()
-        self.logger = logging.getLogger(__name__)  # fvcore's own would be outside this library's log
+        self.logger = logging.getLogger(__name__)  # fvcore's own logger is not part of this library's log
 
     def save(self, name: str, *, last: bool = True, **kwargs: Any) -> None:
-        """Writes `<save_dir>/<name>.pth` with its checksum and then names it the last checkpoint, all atomically.
+        """Write `<save_dir>/<name>.pth` with its checksum file, then `last_checkpoint`, all atomically.
 
-        After an error the run should stop, as one that cannot save is lost anyway: older checkpoints are as they were.
+        Older checkpoints are unchanged after an error. The run should stop then, as its progress could be lost.
 
         Args:
-            name: the file's name, without folder and suffix.
-            last: whether a run that is resumed goes on from this one.
-            kwargs: further plain values to keep; `load` returns them. `iteration` tells how far the run was.
+            name: File name without folder and suffix.
+            last: Whether a resumed run continues from this checkpoint.
+            kwargs: Further plain values to store, which `load` returns; `iteration` is the training progress.
 
         Raises:
-            ValueError: if `name` is no plain file name, or a key of `kwargs` is taken.
-            CheckpointError: if something could not be read again, or the system refuses to write.
-            NoSpaceError: if there is no room.
+            ValueError: If `name` contains a folder, or a key of `kwargs` is already in use.
+            CheckpointError: If a value could not be loaded again, or the write fails.
+            NoSpaceError: If the disk or a quota is full.
         """
         if not self.save_dir or not self.save_to_disk:
             return
         if not name or os.path.basename(name) != name:
-            raise ValueError(f"a checkpoint's name has no folder: save_dir gives that. Received: name={name!r}")
+            raise ValueError(f"name must be a file name without folder, which save_dir gives. Received: name={name!r}")
         content = self._content(kwargs)
         file_name = f"{name}{CHECKPOINT_SUFFIX}"
-        path = self._folder.place(file_name)
-        self.logger.info("Saving %s", path)
+        path = self._folder.join(file_name)
+        self.logger.info("Saving checkpoint to %s", path)
         try:
             os.makedirs(self.save_dir, exist_ok=True)
-            remove_leftovers(self._folder)  # before, as they take the room that is needed
+            self._folder.remove_leftovers()  # first, as their space may be needed
             save_checkpoint(content, path)
             self._folder.adopt(file_name)
             if last:
                 self.tag_last_checkpoint(file_name)
         except OSError as error:
-            raise writing_error(error, path=path) from error
+            raise write_error(error, path=path) from error
 
     def prune(self, *, iteration: int, keep_last: int, keep_every: int) -> None:
-        """Deletes this run's old checkpoints, see `retention.prune`."""
+        """Delete old checkpoints of this run, see `RunFolder.prune`."""
         if self.save_dir and self.save_to_disk:
-            prune(self._folder, iteration=iteration, keep_last=keep_last, keep_every=keep_every)
+            self._folder.prune(iteration=iteration, keep_last=keep_last, keep_every=keep_every)
 
     def load(
         self,
@@ -100,28 +98,28 @@ class Checkpointer(FvcoreCheckpointer):
         allow_missing_keys: Sequence[str] = (),
         allow_unexpected_keys: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Loads all of the model, and checkpointables; on an error by name or shape the model stays as it was.
+        """Load the model and checkpointables; a key or size mismatch leaves the model unchanged.
 
         Args:
-            path: a file or http(s) address; "" loads nothing.
-            checkpointables: names of those to load, which the file must hold. None means all that the file holds
-                (none of a file of the published code: its optimizer numbers its parameters differently).
-            allow_missing_keys: parts of the model that need not come from the file, see `load_weights`.
-            allow_unexpected_keys: parts of the file that the model need not have a place for, see there.
+            path: File or http(s) URL; "" loads nothing.
+            checkpointables: Names of the checkpointables to load, which must be in the file. None loads all that are
+                in the file, except from files of another code base, whose optimizers number parameters differently.
+            allow_missing_keys: Parts of the model that may be missing from the file, see `load_weights`.
+            allow_unexpected_keys: Parts of the file that the model need not have, see `load_weights`.
 
         Returns:
-            What else the file holds.
+            Remaining content of the file.
 
         Raises:
-            CheckpointError: if the file is missing, damaged or unsafe, or lacks a checkpointable.
-            CheckpointMismatchError: if weights differ by name or shape; lists what is left over on both sides.
+            CheckpointError: If the file is missing, damaged or unsafe, or lacks a checkpointable.
+            CheckpointMismatchError: If keys are missing or unexpected or shapes differ; lists all of them.
         """
         if not path:
-            self.logger.info("No checkpoint given: the model keeps its initialisation")
+            self.logger.info("No checkpoint given; the model keeps its initialization")
             return {}
         path = os.fspath(path)
         content = self._load_file(self._fetch(path))
-        return self._take_over(
+        return self._load_content(
             content,
             checkpointables,
             path=path,
@@ -137,60 +135,60 @@ class Checkpointer(FvcoreCheckpointer):
         allow_missing_keys: Sequence[str] = (),
         allow_unexpected_keys: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Goes on from the run's newest sound checkpoint with all checkpointables, or loads the weights in `path`.
+        """Resume from the run's newest valid checkpoint with all checkpointables, or load only the weights in `path`.
 
         Args:
-            path: weights to start from where there is nothing to go on from, or `resume` is false; may be "".
-            resume: go on where there is a checkpoint; it must then hold all of the model and all checkpointables.
-            allow_missing_keys: parts of the model that need not come from the file at `path`, see `load`.
-            allow_unexpected_keys: parts of the file at `path` that the model need not have a place for, see `load`.
+            path: Initial weights if there is no checkpoint to resume from, or `resume` is false; may be "".
+            resume: Resume if there is a checkpoint, which must then contain the whole model and all checkpointables.
+            allow_missing_keys: Parts of the model that may be missing from `path`, see `load_weights`.
+            allow_unexpected_keys: Parts of `path` that the model need not have, see `load_weights`.
 
         Raises:
-            ResumeConflictError: if the checkpoint is of another network than the configuration's.
-            CheckpointError: as `load` and `find_newest` do.
+            ResumeConflictError: If the checkpoint belongs to a different network than the configuration's.
+            CheckpointError: As in `load` and `find_newest`.
         """
         if resume and self.has_checkpoint():
             newest = find_newest(self._folder)
-            self._compare(newest.content.pop("config", {}), path=newest.path)
-            return self._take_over(newest.content, list(self.checkpointables), path=newest.path)
+            self._compare_config(newest.content.pop("config", {}), path=newest.path)
+            return self._load_content(newest.content, list(self.checkpointables), path=newest.path)
         return self.load(
             path, checkpointables=[], allow_missing_keys=allow_missing_keys, allow_unexpected_keys=allow_unexpected_keys
         )
 
     def has_checkpoint(self) -> bool:
-        """Whether `save_dir` holds a run to go on from; whether its checkpoints are sound is not looked at."""
+        """Return whether `save_dir` holds a run to resume; its checkpoints are not validated."""
         return bool(self.save_dir) and self._folder.holds_run()
 
     def get_checkpoint_file(self) -> str:
-        """Path of the newest sound checkpoint in `save_dir`, which is read for it; "" if there is no run.
+        """Return the path of the newest valid checkpoint in `save_dir`, after reading it; "" if there is no run.
 
         Raises:
-            CheckpointError: if there is a run without any sound checkpoint.
+            CheckpointError: If there is a run without a valid checkpoint.
         """
         return find_newest(self._folder).path if self.has_checkpoint() else ""
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Names the last checkpoint of `save_dir`, atomically."""
+        """Write `last_checkpoint` in `save_dir` atomically."""
         self._folder.tag(last_filename_basename)
 
     def read_own(self, name: str) -> dict[str, Any]:
-        """What this run saved under a name; empty if it did not, or if the file is not sound (with a warning)."""
+        """Return the content of this run's checkpoint of that name; empty if there is none or it is invalid."""
         if not self.save_dir or f"{name}{CHECKPOINT_SUFFIX}" not in self._folder.own():
             return {}
-        found = read_if_valid(self._folder.place(f"{name}{CHECKPOINT_SUFFIX}"))
+        found = read_if_valid(self._folder.join(f"{name}{CHECKPOINT_SUFFIX}"))
         return found.content if found else {}
 
     def archive_earlier_run(self) -> str:
-        """Makes the folder a new run's: checkpoints in it stay, but none of them is this run's any more.
+        """Mark the checkpoints in the folder as an earlier run's; the files stay.
 
         Returns:
-            Path of the one that would have been gone on from, as far as names tell; "" if there is none.
+            Path of the checkpoint that the run would have resumed from, judged by file name; "" if there is none.
         """
         if not self.save_dir:
             return ""
         earlier = self._folder.presumed_last()
         self._folder.archive()
-        return self._folder.place(earlier) if earlier else ""
+        return self._folder.join(earlier) if earlier else ""
 
     @property
     def _folder(self) -> RunFolder:
@@ -201,20 +199,20 @@ class Checkpointer(FvcoreCheckpointer):
         content.update((key, part.state_dict()) for key, part in self.checkpointables.items())
         taken = sorted(content.keys() & values.keys())
         if taken:
-            raise ValueError(f"these keys hold the model and the checkpointables already. Received: keys={taken}")
+            raise ValueError(f"these keys are used by the model, config or checkpointables. Received: keys={taken}")
         return {**content, **values}
 
-    def _compare(self, saved: Mapping[str, Any], *, path: str) -> None:
-        """Refuses a configuration that contradicts the saved one, and warns of what else is new."""
-        if against := resume_conflicts(saved, self.config):
-            raise ResumeConflictError(against, path=path)
-        for difference in changes(saved, self.config):
-            self.logger.warning("%s: %r applies", difference, difference.present)
+    def _compare_config(self, saved: Mapping[str, Any], *, path: str) -> None:
+        """Refuse a conflicting configuration, and log a warning for each permitted change."""
+        if conflicts := resume_conflicts(saved, self.config):
+            raise ResumeConflictError(conflicts, path=path)
+        for difference in resume_changes(saved, self.config):
+            self.logger.warning("%s; using %r", difference, difference.present)
 
     def _load_file(self, f: str) -> dict[str, Any]:
         return read_checkpoint(f)
 
-    def _take_over(
+    def _load_content(
         self,
         content: dict[str, Any],
         checkpointables: Sequence[str] | None,
@@ -223,12 +221,13 @@ class Checkpointer(FvcoreCheckpointer):
         allow_missing_keys: Sequence[str] = (),
         allow_unexpected_keys: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Loads what was read; returns the rest of it."""
-        self.logger.info("Loading %s", path)
-        names = self._choose(content, checkpointables, path=path)
-        load_weights(
+        """Load the content of a file and return the rest of it."""
+        self.logger.info("Loading checkpoint from %s", path)
+        weights = convert(content.pop("model"), model=self.model, path=path)
+        names = self._select(content, checkpointables, path=path, is_foreign=bool(weights.original_names))
+        load_converted(
             self.model,
-            content.pop("model"),
+            weights,
             path=path,
             allow_missing_keys=allow_missing_keys,
             allow_unexpected_keys=allow_unexpected_keys,
@@ -238,36 +237,39 @@ class Checkpointer(FvcoreCheckpointer):
                 self.checkpointables[name].load_state_dict(content.pop(name))
             except (ValueError, KeyError, RuntimeError) as error:
                 raise CheckpointError(
-                    f"the checkpoint's {name!r} does not fit this run's: {error}. Received: path={path!r}"
+                    f"the checkpoint's {name!r} does not match this run's: {error}. Received: path={path!r}"
                 ) from error
         return content
 
     def _fetch(self, path: str) -> str:
-        """A local copy of what `path` names."""
+        """Return a local copy of a path or URL."""
         if "://" in path:
             return self.path_manager.get_local_path(path)
         if os.path.exists(path):
             return path
         folder, name = os.path.split(path)
         folder = folder or os.curdir
-        there = nearest_names(name, os.listdir(folder)) if os.path.isdir(folder) else "the folder does not exist either"
-        raise CheckpointError(f"there is no such checkpoint in its folder; {there}. Received: path={path!r}")
+        found = nearest_names(name, os.listdir(folder)) if os.path.isdir(folder) else "the folder does not exist either"
+        raise CheckpointError(f"no such checkpoint file; {found}. Received: path={path!r}")
 
-    def _choose(self, checkpoint: Mapping[str, Any], names: Sequence[str] | None, *, path: str) -> Sequence[str]:
+    def _select(
+        self, content: Mapping[str, Any], names: Sequence[str] | None, *, path: str, is_foreign: bool
+    ) -> Sequence[str]:
+        """Return the names of the checkpointables to load."""
         unknown = sorted(set(names or ()) - self.checkpointables.keys())
         if unknown:
             raise KeyError(
-                f"no checkpointables of these names; there are {list(self.checkpointables)}. "
+                f"unknown checkpointables; expected names of {list(self.checkpointables)}. "
                 f"Received: checkpointables={unknown}"
             )
-        released = is_released(checkpoint["model"])
-        held = [] if released else [name for name in self.checkpointables if name in checkpoint]
-        absent = [name for name in (self.checkpointables if names is None else names) if name not in held]
-        if absent and names is not None:
+        available = [] if is_foreign else [name for name in self.checkpointables if name in content]
+        missing = [name for name in (self.checkpointables if names is None else names) if name not in available]
+        if missing and names is not None:
             raise CheckpointError(
-                f"the checkpoint does not hold {absent}, which this run would go on with. To start from its weights "
-                f"only, name it as MODEL.WEIGHTS and do not resume. Received: path={path!r} with {sorted(checkpoint)}"
+                f"cannot resume: the checkpoint does not contain {missing}. To load only its weights, set "
+                f"MODEL.WEIGHTS to this file and start without --resume. "
+                f"Received: path={path!r} with {sorted(['model', *content])}"
             )
-        if absent:
-            self.logger.warning("Not in %s, so they stay as they are: %s", path, ", ".join(absent))
-        return held if names is None else names
+        if missing:
+            self.logger.warning("Not in %s, left unchanged: %s", path, ", ".join(missing))
+        return available if names is None else names

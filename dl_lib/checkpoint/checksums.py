@@ -1,7 +1,7 @@
-"""The checksum beside a file: made while the file is written, compared when it is read.
+"""SHA-256 checksum files of checkpoints: computed during the write, verified before loading.
 
-`model_0000500.pth.sha256` holds one line as the sha256sum tool writes it, so that `sha256sum -c` checks it by hand.
-Source of the format: https://www.gnu.org/software/coreutils/manual/html_node/md5sum-invocation.html
+`model_0000500.pth.sha256` holds one line in the format of `sha256sum`, so `sha256sum -c` verifies it by hand.
+Format: https://www.gnu.org/software/coreutils/manual/html_node/md5sum-invocation.html
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _CHUNK_BYTES = 2**20
 
 
 class HashingFile:
-    """Passes on what is written to a file, from its start to its end, and hashes it on the way.
+    """Write-only file wrapper that computes the SHA-256 of everything written sequentially.
 
     Args:
-        file: nothing may have been written to it.
+        file: Empty file opened for writing.
 
     Attributes:
-        failure: the first error of the system while writing; torch reports it as an error of its own.
+        failure: First `OSError` of a write; torch replaces it by an error of its own.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -49,42 +49,42 @@ class HashingFile:
         self._file.flush()
 
     def hexdigest(self) -> str:
-        """The checksum of all that was written."""
+        """Return the SHA-256 of the data written so far."""
         return self._hash.hexdigest()
 
 
 def checksum_path(path: str) -> str:
-    """Where the checksum of a file stands."""
+    """Return the path of a file's checksum file."""
     return path + CHECKSUM_SUFFIX
 
 
 def write_checksum(path: str, digest: str) -> None:
-    """Puts the checksum of a file beside it, atomically."""
+    """Write the checksum file of a file atomically."""
     write_atomically(checksum_path(path), f"{digest}  {os.path.basename(path)}\n")
 
 
 def verify_checksum(file: IO[bytes], path: str) -> None:
-    """Compares a file with the checksum beside it, if there is one; leaves the file at its start.
+    """Compare a file with its checksum file, if there is one, and seek back to the start.
 
     Args:
-        file: what is at `path`, open at its start.
-        path: where the checksum is looked for.
+        file: Content of `path`, opened at its start.
+        path: Path of the file, which determines the path of the checksum file.
 
     Raises:
-        CheckpointError: if they differ, or the checksum is none.
+        CheckpointError: If the digests differ, or the checksum file is malformed.
     """
     try:
-        with open(checksum_path(path), "rb") as beside:
-            line = _LINE.fullmatch(beside.read())
+        with open(checksum_path(path), "rb") as checksum_file:
+            line = _LINE.fullmatch(checksum_file.read())
     except FileNotFoundError:
         return
-    expected = line[1].decode() if line else "no line of sha256sum"
+    expected = line[1].decode() if line else "a valid sha256sum line"
     found = _hexdigest(file)
     if found != expected:
         raise CheckpointError(
-            f"the file is not the one that {os.path.basename(checksum_path(path))} was written for: one of the two is "
-            f"damaged, or was exchanged since. Fetch the file again or name another one; if you know it to be sound, "
-            f"remove the checksum. Received: path={path!r}, sha256={found}, expected={expected}"
+            f"checksum mismatch with {os.path.basename(checksum_path(path))}: the file or its checksum is damaged or "
+            f"was replaced. Copy or download the file again, or name another one; delete the checksum file if the "
+            f"checkpoint is known to be valid. Received: path={path!r}, sha256={found}, expected={expected}"
         )
     file.seek(0)
 

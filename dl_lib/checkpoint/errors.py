@@ -1,17 +1,41 @@
-"""What can be wrong with a checkpoint, and is the user's to mend: one family, reported without a traceback."""
+"""Checkpoint errors: user errors, reported without a traceback."""
 
 from __future__ import annotations
 
-__all__ = ["CheckpointError", "NoSpaceError", "UnreadableCheckpointError"]
+import errno
+
+__all__ = ["CheckpointError", "NoSpaceError", "UnreadableCheckpointError", "write_error"]
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, exceeded quota, exceeded limit of the file size
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is missing, damaged, unsafe, or does not fit; or one that could not be written."""
+    """Missing, damaged, unsafe or incompatible checkpoint, or one that cannot be written."""
 
 
 class UnreadableCheckpointError(CheckpointError):
-    """The system refuses to read a file or folder; what is in it is not known, and may be sound."""
+    """File or folder that the operating system refuses to read; the checkpoint itself may be valid."""
 
 
 class NoSpaceError(CheckpointError):
-    """There is not enough room for a checkpoint; older ones stay as they are."""
+    """Disk or quota too small for a checkpoint; older checkpoints are unchanged."""
+
+
+def write_error(error: OSError, *, path: str) -> CheckpointError:
+    """Return the user error for an operating system error during the write of a checkpoint.
+
+    Args:
+        error: Error of the operating system.
+        path: Checkpoint file that was being written.
+    """
+    reason = error.strerror or error
+    if error.errno in NO_SPACE:
+        return NoSpaceError(
+            f"no space left to write the checkpoint ({reason}). The partial file was removed, and older checkpoints "
+            f"are unchanged. Free space, keep fewer checkpoints (SOLVER.CHECKPOINT_KEEP_LAST) or use another disk, "
+            f"and continue with --resume. Received: path={path!r}"
+        )
+    return CheckpointError(
+        f"the checkpoint could not be written: {reason}. Older checkpoints are unchanged. Fix the cause or write to "
+        f"another folder. Received: path={path!r}"
+    )

@@ -1,11 +1,13 @@
-"""The names in a run's folder: which files are checkpoints of its run, and which of them is called the last."""
+"""Checkpoints in the output folder of a run: names, ownership and retention."""
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from pathlib import Path
 
+from dl_lib.checkpoint.checksums import checksum_path
 from dl_lib.checkpoint.errors import UnreadableCheckpointError
 from dl_lib.utils.files import PARTIAL_SUFFIX, remove_durably, write_atomically
 from dl_lib.utils.run_files import (
@@ -20,76 +22,103 @@ from dl_lib.utils.run_files import (
 __all__ = ["RunFolder"]
 
 _NUMBERED = re.compile(r"model_(\d{7,})")
-_OWN = re.compile(rf"({_NUMBERED.pattern}|{FINAL_CHECKPOINT}|{BEST_CHECKPOINT}){re.escape(CHECKPOINT_SUFFIX)}")
+_CHECKPOINT = re.compile(rf"({_NUMBERED.pattern}|{FINAL_CHECKPOINT}|{BEST_CHECKPOINT}){re.escape(CHECKPOINT_SUFFIX)}")
+
+_log = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """Knows files by their names alone; whether they are sound is another question.
+    """Checkpoint files of a run, identified by name only; their content is not validated.
 
-    A folder may hold checkpoints of an earlier run. They stay there, but they are listed in `earlier_checkpoints`, and
-    the present run neither goes on from them nor deletes them. One that is written anew leaves the list when it is
-    whole; until then it counts as the earlier run's.
+    The folder may also hold checkpoints of an earlier run, listed in `earlier_checkpoints`. They are kept, but the
+    current run neither resumes from nor deletes them. A name leaves the list once the current run has completely
+    written a checkpoint of that name.
 
     Args:
-        path: of the folder; need not exist.
+        path: Output folder of the run; need not exist.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def place(self, file_name: str) -> str:
-        """Path of a file in the folder."""
+    def join(self, file_name: str) -> str:
+        """Return the path of a file in the folder."""
         return os.path.join(self.path, file_name)
 
     def tagged(self) -> str | None:
-        """What `last_checkpoint` says, which may be nothing that makes sense; None if it is not there."""
+        """Return the content of `last_checkpoint`, which may be invalid; None if the file does not exist."""
         return self._read(LAST_CHECKPOINT_NAME)
 
     def tag(self, file_name: str) -> None:
-        """Calls a file the last checkpoint, atomically."""
-        write_atomically(self.place(LAST_CHECKPOINT_NAME), file_name)
+        """Record a file name in `last_checkpoint` atomically."""
+        write_atomically(self.join(LAST_CHECKPOINT_NAME), file_name)
 
     def own(self) -> set[str]:
-        """Names of the files that are this run's checkpoints."""
-        return {name for name in self._listing() if _OWN.fullmatch(name)} - self._earlier()
+        """Return the names of the current run's checkpoint files."""
+        return {name for name in self._listing() if _CHECKPOINT.fullmatch(name)} - self._earlier()
 
     def numbered(self) -> dict[int, str]:
-        """Those of `own` that bear an iteration, by it, the newest first."""
+        """Return the current run's numbered checkpoints, {iteration: file name}, newest first."""
         found = {int(match[1]): name for name in self.own() if (match := _NUMBERED.match(name))}
         return dict(sorted(found.items(), reverse=True))
 
     def holds_run(self) -> bool:
-        """Whether there is anything to go on from, or that says that there was."""
+        """Return whether the folder holds a checkpoint to resume from, or `last_checkpoint` claims that it does."""
         return self.tagged() is not None or bool(self.own() - {BEST_CHECKPOINT + CHECKPOINT_SUFFIX})
 
     def presumed_last(self) -> str:
-        """Name of the newest of `own`, as far as names tell; "" if there is none."""
+        """Return the name of the current run's newest checkpoint according to file names; "" if there is none."""
         return self.tagged() or max(self.own() - {BEST_CHECKPOINT + CHECKPOINT_SUFFIX}, default="")
 
     def archive(self) -> None:
-        """What is here belongs to an earlier run from now on."""
-        names = sorted(name for name in self._listing() if _OWN.fullmatch(name))
+        """Mark all present checkpoints as those of an earlier run."""
+        names = sorted(name for name in self._listing() if _CHECKPOINT.fullmatch(name))
         if names:
-            write_atomically(self.place(EARLIER_CHECKPOINTS_NAME), "".join(f"{name}\n" for name in names))
-        remove_durably(self.place(LAST_CHECKPOINT_NAME))
+            write_atomically(self.join(EARLIER_CHECKPOINTS_NAME), "".join(f"{name}\n" for name in names))
+        remove_durably(self.join(LAST_CHECKPOINT_NAME))
 
     def adopt(self, file_name: str) -> None:
-        """A file that was just written is this run's, whoever wrote the one before it."""
+        """Mark a newly written file as the current run's, even if an earlier run wrote a file of the same name."""
         earlier = self._earlier()
         if file_name in earlier:
             rest = sorted(earlier - {file_name})
-            write_atomically(self.place(EARLIER_CHECKPOINTS_NAME), "".join(f"{name}\n" for name in rest))
+            write_atomically(self.join(EARLIER_CHECKPOINTS_NAME), "".join(f"{name}\n" for name in rest))
 
-    def leftovers(self) -> list[str]:
-        """Names of what a process left that was killed while it saved: halves, and checksums of deleted files."""
+    def prune(self, *, iteration: int, keep_last: int, keep_every: int) -> None:
+        """Delete old numbered checkpoints after a newer one is on disk.
+
+        Only checkpoints that this run is known to have written are deleted: `model_<iteration>.pth` with a checksum
+        file, not listed as an earlier run's. Checkpoints of later iterations, left after resuming from an older one,
+        are neither counted nor deleted. A checkpoint is deleted before its checksum file, so that a process killed in
+        between leaves only a file that `remove_leftovers` recognises.
+
+        Args:
+            iteration: Completed iterations; their checkpoint must be on disk.
+            keep_last: Number of newest checkpoints to keep, including the current one; 0 keeps all.
+            keep_every: Also keep checkpoints at multiples of this many iterations; 0 for none.
+        """
+        if keep_last == 0:
+            return
+        reached = {at: name for at, name in self.numbered().items() if at <= iteration}
+        for at in list(reached)[keep_last:]:
+            path = self.join(reached[at])
+            if (keep_every and at % keep_every == 0) or not os.path.exists(checksum_path(path)):
+                continue
+            if _removed(path) and _removed(checksum_path(path)):
+                _log.info("Deleted checkpoint %s", path)
+
+    def remove_leftovers(self) -> None:
+        """Delete partial files and orphaned checksum files of a process that was killed while saving."""
         names = self._listing()
-        return [name for name in names if _is_half(name) or _is_orphan(name, names)]
+        for name in names:
+            if (_is_partial(name) or _is_orphan(name, names)) and _removed(self.join(name)):
+                _log.info("Deleted leftover of an interrupted save: %s", self.join(name))
 
     def _earlier(self) -> set[str]:
         return set((self._read(EARLIER_CHECKPOINTS_NAME) or "").splitlines())
 
     def _read(self, file_name: str) -> str | None:
-        path = Path(self.place(file_name))
+        path = Path(self.join(file_name))
         try:
             return path.read_text(encoding="utf-8", errors="replace").strip()
         except FileNotFoundError:
@@ -107,19 +136,33 @@ class RunFolder:
             raise _unreadable(error, path=self.path) from error
 
 
-def _is_half(name: str) -> bool:
-    whole = name.removesuffix(PARTIAL_SUFFIX)
-    is_list = whole in (LAST_CHECKPOINT_NAME, EARLIER_CHECKPOINTS_NAME)
-    return whole != name and (is_list or _OWN.fullmatch(whole.removesuffix(CHECKSUM_SUFFIX)) is not None)
+def _is_partial(name: str) -> bool:
+    target = name.removesuffix(PARTIAL_SUFFIX)
+    known = target in (LAST_CHECKPOINT_NAME, EARLIER_CHECKPOINTS_NAME) or _CHECKPOINT.fullmatch(
+        target.removesuffix(CHECKSUM_SUFFIX)
+    )
+    return target != name and bool(known)
 
 
 def _is_orphan(name: str, others: set[str]) -> bool:
     checkpoint = name.removesuffix(CHECKSUM_SUFFIX)
-    return checkpoint != name and _OWN.fullmatch(checkpoint) is not None and checkpoint not in others
+    return checkpoint != name and _CHECKPOINT.fullmatch(checkpoint) is not None and checkpoint not in others
+
+
+def _removed(path: str) -> bool:
+    """Return whether a file no longer exists; a failed deletion only costs space and must not end the run."""
+    try:
+        os.remove(path)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        _log.warning("Could not delete %s: %s", path, error.strerror or error)
+        return False
+    return True
 
 
 def _unreadable(error: OSError, *, path: str) -> UnreadableCheckpointError:
     return UnreadableCheckpointError(
-        f"cannot look for checkpoints: {error.strerror or error}. Make the folder readable, or choose another "
+        f"cannot search for checkpoints: {error.strerror or error}. Make the folder readable or choose another "
         f"OUTPUT_DIR. Received: path={path!r}"
     )

@@ -1,4 +1,4 @@
-"""Where a file's weights and a model's differ, and an error that lists it."""
+"""Mismatches between the state dict of a checkpoint and that of a model, and their error message."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from itertools import accumulate
 from torch import Tensor
 
 from dl_lib.checkpoint.errors import CheckpointError
-from dl_lib.checkpoint.listing import Shapes, listed, listed_keys, listed_shapes
 
-__all__ = ["CheckpointMismatchError", "Mismatch", "find_mismatch"]
+__all__ = ["CheckpointMismatchError", "Mismatch", "Shapes", "find_mismatch", "format_keys", "format_shapes"]
 
 BATCH_COUNTER = "num_batches_tracked"
+MAX_LINES = 20  # per list in a message
 
-_SUGGESTED_PARTS = 12
+_MAX_SUGGESTIONS = 12
+
+Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]  # key -> (shape in the file, shape in the model)
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """What is left over on both sides; falsy if nothing is.
+    """Differences between two state dicts by key and shape; falsy if there are none.
 
     Attributes:
-        missing: keys that only the model has.
-        unexpected: keys that only the file has, by the model's names.
-        shapes: key -> (shape in the file, shape in the model).
-        untranslated: the file's own keys that have no name in the model -> why.
+        missing: Keys that exist only in the model.
+        unexpected: Keys that exist only in the file, under the model's names.
+        shapes: Key -> (shape in the file, shape in the model).
+        untranslated: Keys of the file, under its own names, without a counterpart in the model -> reason.
     """
 
     missing: tuple[str, ...] = ()
@@ -39,14 +41,14 @@ class Mismatch:
 
 
 class CheckpointMismatchError(CheckpointError):
-    """A checkpoint's weights and the model's differ by name or shape.
+    """Missing keys, unexpected keys or size mismatches between a checkpoint and the model.
 
     Args:
-        mismatch: all differences; the text holds the first of each kind.
-        path: of the file.
-        original_names: the file's own names of keys that were translated.
-        model_keys: all of the model's, where some may be lacking.
-        file_keys: all of the file's own, where some may be left out.
+        mismatch: All differences; the message shows the first ones of each kind.
+        path: Checkpoint file.
+        original_names: Translated key -> key in the file.
+        model_keys: All keys of the model, for a suggestion of `MODEL.ALLOW_MISSING_KEYS`.
+        file_keys: All keys of the file, for a suggestion of `MODEL.ALLOW_UNEXPECTED_KEYS`.
     """
 
     def __init__(
@@ -60,97 +62,126 @@ class CheckpointMismatchError(CheckpointError):
     ) -> None:
         self.mismatch = mismatch
         names = original_names or {}
-        only_in_file = [names.get(key, key) for key in mismatch.unexpected]
-        untranslated = [f"{key}  ({why})" for key, why in mismatch.untranslated.items()]
+        unexpected = [names.get(key, key) for key in mismatch.unexpected]
+        untranslated = [f"{key}  ({reason})" for key, reason in mismatch.untranslated.items()]
         sections = (
-            ("only in the file", len(only_in_file), listed_keys(only_in_file)),
-            ("only in the file, and without a name in the model", len(untranslated), listed(untranslated)),
-            ("only in the model", len(mismatch.missing), listed_keys(mismatch.missing)),
-            ("of another shape", len(mismatch.shapes), listed_shapes(mismatch.shapes)),
+            ("Unexpected keys, only in the file", len(unexpected), format_keys(unexpected)),
+            ("Unexpected keys without a counterpart in the model", len(untranslated), _format_lines(untranslated)),
+            ("Missing keys, only in the model", len(mismatch.missing), format_keys(mismatch.missing)),
+            ("Size mismatch", len(mismatch.shapes), format_shapes(mismatch.shapes)),
         )
-        text = "the checkpoint does not fit the model; nothing was loaded.\n"
-        spare = _suggestion([*only_in_file, *mismatch.untranslated], of=file_keys)
-        hints = _hints(mismatch, spare=spare, new=_suggestion(mismatch.missing, of=model_keys))
+        text = "the checkpoint does not match the model; nothing was loaded.\n"
+        allow_unexpected = _suggestion([*unexpected, *mismatch.untranslated], of=file_keys)
+        allow_missing = _suggestion(mismatch.missing, of=model_keys)
+        hints = _hints(mismatch, allow_unexpected=allow_unexpected, allow_missing=allow_missing)
         text += "".join(f"  Hint: {hint}\n" for hint in hints)
         text += "".join(f"  {title} ({count}):\n{lines}\n" for title, count, lines in sections if count)
         super().__init__(f"{text}Received: path={path!r}")
 
 
 def find_mismatch(file: Mapping[str, Tensor], *, model: Mapping[str, Tensor]) -> Mismatch:
-    """Compares two state dicts by names and shapes.
+    """Compare two state dicts by key and shape.
 
-    A batch norm's counter of batches may be absent on one side, as it is with frozen norms and old files: nothing is
-    computed from it, as momentum is fixed.
+    `num_batches_tracked` of a batch norm may be absent on either side, as in frozen norms and old files: it has no
+    effect with a fixed momentum.
     """
-    missing = (key for key in model if key not in file and not _is_spare_counter(key, model, file))
-    unexpected = (key for key in file if key not in model and not _is_spare_counter(key, model, file))
+    missing = (key for key in model if key not in file and not _is_optional_counter(key, model, file))
+    unexpected = (key for key in file if key not in model and not _is_optional_counter(key, model, file))
     shapes = {key: (tuple(file[key].shape), tuple(model[key].shape)) for key in file if key in model}
     return Mismatch(
         missing=tuple(missing),
         unexpected=tuple(unexpected),
-        shapes={key: (ours, theirs) for key, (ours, theirs) in shapes.items() if ours != theirs},
+        shapes={key: (in_file, in_model) for key, (in_file, in_model) in shapes.items() if in_file != in_model},
     )
 
 
-def _is_spare_counter(key: str, *sides: Mapping[str, Tensor]) -> bool:
+def format_keys(keys: Iterable[str]) -> str:
+    """Return one indented line per module, such as `stem.conv1.norm.{bias, weight}`."""
+    leaves: dict[str, list[str]] = {}
+    for key in keys:
+        module, _, leaf = key.rpartition(".")
+        leaves.setdefault(module, []).append(leaf)
+    return _format_lines(
+        [
+            ".".join(filter(None, (module, names[0] if len(names) == 1 else f"{{{', '.join(sorted(names))}}}")))
+            for module, names in leaves.items()
+        ]
+    )
+
+
+def format_shapes(shapes: Shapes) -> str:
+    """Return one indented line per key with the shapes in the file and in the model."""
+    return _format_lines([f"{key}: {file} in the file, {model} in the model" for key, (file, model) in shapes.items()])
+
+
+def _format_lines(lines: Sequence[str]) -> str:
+    """Indent the lines and truncate a long list."""
+    more = [f"... and {len(lines) - MAX_LINES} more lines"] if len(lines) > MAX_LINES else []
+    return "\n".join(f"    {line}" for line in [*lines[:MAX_LINES], *more])
+
+
+def _is_optional_counter(key: str, *state_dicts: Mapping[str, Tensor]) -> bool:
     module, _, name = key.rpartition(".")
-    return name == BATCH_COUNTER and all(f"{module}.running_var" in side for side in sides)
+    return name == BATCH_COUNTER and all(f"{module}.running_var" in state_dict for state_dict in state_dicts)
 
 
-def _hints(mismatch: Mismatch, *, spare: str, new: str) -> Iterable[str]:
-    more, fewer = _whole_cells(mismatch.unexpected), _whole_cells(mismatch.missing)
-    if more or fewer:
-        sides = (f"{len(cells)} only in the {side}" for side, cells in (("file", more), ("model", fewer)) if cells)
-        yield f"different cells, {', '.join(sides)}: MODEL.BACKBONE.LAYER_NUM and CELL_NUM_LIST"
-    in_file, in_model = _has_gates(mismatch.unexpected, outside=more), _has_gates(mismatch.missing, outside=fewer)
-    if in_model and not in_file:
+def _hints(mismatch: Mismatch, *, allow_unexpected: str, allow_missing: str) -> Iterable[str]:
+    extra_cells, absent_cells = _whole_cells(mismatch.unexpected), _whole_cells(mismatch.missing)
+    if extra_cells or absent_cells:
+        sides = (("file", extra_cells), ("model", absent_cells))
+        counts = ", ".join(f"{len(cells)} only in the {side}" for side, cells in sides if cells)
+        yield f"different cells, {counts}; check MODEL.BACKBONE.LAYER_NUM and MODEL.BACKBONE.CELL_NUM_LIST"
+    file_has_gates = _has_gates(mismatch.unexpected, outside=extra_cells)
+    model_has_gates = _has_gates(mismatch.missing, outside=absent_cells)
+    if model_has_gates and not file_has_gates:
         yield (
-            "the file has no gates, the model has: MODEL.GATE.GATE_ON is False for such a file, "
-            "or MODEL.ALLOW_MISSING_KEYS=[gate] lets them start from the initialisation"
+            "the file has no gates, but the model has; set MODEL.GATE.GATE_ON=False, or "
+            "MODEL.ALLOW_MISSING_KEYS=[gate] to keep their initialization"
         )
-    if in_file and not in_model:
-        yield "the file has gates, the model has none: MODEL.GATE.GATE_ON is True for such a file"
+    if file_has_gates and not model_has_gates:
+        yield "the file has gates, but the model has none; set MODEL.GATE.GATE_ON=True"
     classes = mismatch.shapes.get("sem_seg_head.predictor.bias")
     if classes:
         yield (
-            f"the file predicts {classes[0][0]} classes, the model {classes[1][0]}: MODEL.SEM_SEG_HEAD.NUM_CLASSES, "
-            "or MODEL.ALLOW_MISSING_KEYS=[predictor] lets the predictor start from the initialisation"
+            f"the file predicts {classes[0][0]} classes, the model {classes[1][0]}; set "
+            f"MODEL.SEM_SEG_HEAD.NUM_CLASSES={classes[0][0]}, or MODEL.ALLOW_MISSING_KEYS=[predictor] to keep the "
+            "predictor's initialization"
         )
-    if spare and not more and not in_file:
-        yield f"what only the file has is left out where MODEL.ALLOW_UNEXPECTED_KEYS names it, such as {spare}"
-    if new and not fewer and not in_model:
-        yield f"what only the model has keeps its initialisation where MODEL.ALLOW_MISSING_KEYS names it, such as {new}"
+    if allow_unexpected and not extra_cells and not file_has_gates:
+        yield f"to ignore unexpected keys, set MODEL.ALLOW_UNEXPECTED_KEYS, e.g. {allow_unexpected}"
+    if allow_missing and not absent_cells and not model_has_gates:
+        yield f"to keep the initialization of missing keys, set MODEL.ALLOW_MISSING_KEYS, e.g. {allow_missing}"
 
 
 def _suggestion(keys: Sequence[str], *, of: Iterable[str]) -> str:
-    """Names of the largest modules that have no other keys than these; of nothing, if there are no others at all.
+    """Return the names of the largest modules that contain only `keys`; "" if `of` has no other keys.
 
-    A name is the end of a path, from its last component on that is more than a number.
+    A name is the end of a module path, starting at its last component that is not a number.
     """
     others = {path for key in set(of).difference(keys) for path in _paths(key)}
     if not others:
         return ""
     names = dict.fromkeys(_name(next(path for path in _paths(key) if path not in others)) for key in keys)
-    more = ["…"] if len(names) > _SUGGESTED_PARTS else []
-    return f"[{', '.join([*names][:_SUGGESTED_PARTS] + more)}]" if names else ""
+    more = ["…"] if len(names) > _MAX_SUGGESTIONS else []
+    return f"[{', '.join([*names][:_MAX_SUGGESTIONS] + more)}]" if names else ""
 
 
 def _name(path: str) -> str:
-    parts = path.split(".")
-    words = [position for position, part in enumerate(parts) if not part.isdigit()]
-    return ".".join(parts[words[-1] if words else 0 :])
+    components = path.split(".")
+    named = [position for position, component in enumerate(components) if not component.isdigit()]
+    return ".".join(components[named[-1] if named else 0 :])
 
 
 def _paths(key: str) -> Iterable[str]:
-    """Of the modules that a key is in, the outermost first, and of itself."""
+    """Return the paths of the modules that contain a key, outermost first, and the key itself."""
     return accumulate(key.split("."), "{}.{}".format)
 
 
 def _whole_cells(keys: Iterable[str]) -> set[str]:
-    """Names of the cells of which even the operation is on one side only."""
+    """Return the names of the cells whose operation is among the keys, i.e. that exist on one side only."""
     return {key.split(".")[2] for key in keys if key.startswith("backbone.cells.") and ".operation." in key}
 
 
 def _has_gates(keys: Iterable[str], *, outside: set[str]) -> bool:
-    """Whether a gate stands on one side only in a cell that both sides have."""
+    """Return whether the keys contain a gate of a cell other than those in `outside`."""
     return any(".gate." in key and key.split(".")[2] not in outside for key in keys)

@@ -1,4 +1,4 @@
-"""The newest checkpoint of a run that is sound, whatever became of the others."""
+"""Search for the newest valid checkpoint of a run."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FoundCheckpoint:
-    """A checkpoint that was read.
+    """Valid checkpoint and its content.
 
     Attributes:
-        path: of the file.
-        content: as of `read_checkpoint`.
+        path: Checkpoint file.
+        content: Return value of `read_checkpoint`.
     """
 
     path: str
@@ -32,82 +32,82 @@ class FoundCheckpoint:
 
 
 def find_newest(folder: RunFolder) -> FoundCheckpoint:
-    """Reads the newest checkpoint that is sound, and warns of each one that is passed over.
+    """Read the newest valid checkpoint of a run, with a warning for each invalid one that is skipped.
 
-    The one that `last_checkpoint` names comes first: it is the newest whose save was finished, or a person chose it.
-    Where it is unsound or not known, the others follow by the iteration in their names. The end of a run stands at the
-    iteration inside it, as a run that was prolonged goes beyond it; an end that does not say where it is comes first.
+    The checkpoint named in `last_checkpoint` has precedence: it is the newest completed save, or the user's choice.
+    If it is invalid or unknown, the others follow by the iteration in their names. The final checkpoint is ordered by
+    the iteration stored in it, as an extended run continues beyond it; without a stored iteration it comes first.
 
     Raises:
-        CheckpointError: if there is none that is sound. To start anew instead would write over what may be saved.
-        UnreadableCheckpointError: if the system refuses to read one, which may be sound.
+        CheckpointError: If no checkpoint is valid. Training from scratch instead could overwrite recoverable files.
+        UnreadableCheckpointError: If the operating system refuses to read a checkpoint, which may be valid.
     """
     search = _Search(folder)
     found = search.tagged() or search.by_iteration()
     if found is None:
         raise CheckpointError(
-            f"there is no sound checkpoint to go on from, and the warnings before this say why. Fetch one of them "
-            f"again, start from other weights without --resume, or empty the folder to start from nothing. "
-            f"Received: path={folder.path!r}, passed over: {search.passed_over}"
+            f"no valid checkpoint to resume from; the preceding warnings give the reasons. Restore one of the files, "
+            f"start from other weights without --resume, or empty the folder to train from scratch. "
+            f"Received: path={folder.path!r}, skipped={search.skipped}"
         )
     return found
 
 
 def read_if_valid(path: str) -> FoundCheckpoint | None:
-    """Reads a checkpoint; None, and a warning with the reason, if it is not sound.
+    """Read a checkpoint; return None and log a warning with the reason if it is invalid.
 
     Raises:
-        UnreadableCheckpointError: if the system refuses to read it.
+        UnreadableCheckpointError: If the operating system refuses to read it.
     """
     try:
         return FoundCheckpoint(path, read_checkpoint(path))
     except UnreadableCheckpointError:
         raise
     except CheckpointError as error:
-        _log.warning("passed over %s: %s", os.path.basename(path), error)
+        _log.warning("Skipped invalid checkpoint %s: %s", os.path.basename(path), error)
         return None
 
 
-def _iteration(end: FoundCheckpoint) -> float:
-    """How far a run was at its end, if that is known."""
-    iteration = end.content.get("iteration")
+def _iteration(final: FoundCheckpoint) -> float:
+    """Return the iteration stored in the final checkpoint; infinity if there is none."""
+    iteration = final.content.get("iteration")
     return iteration if isinstance(iteration, int) else math.inf
 
 
 class _Search:
-    """Remembers what was passed over, so that nothing is read or warned of twice."""
+    """Search state: files that were already skipped are neither read nor reported twice."""
 
     def __init__(self, folder: RunFolder) -> None:
-        self.passed_over: list[str] = []
+        self.skipped: list[str] = []
         self._folder = folder
 
     def tagged(self) -> FoundCheckpoint | None:
-        """The one that is called the last."""
+        """Return the checkpoint named in `last_checkpoint`, if it is valid."""
         name = self._folder.tagged()
         if name is None:
-            _log.warning("%s is not there: the newest is taken by its name", LAST_CHECKPOINT_NAME)
+            _log.warning("%s not found; choosing the newest checkpoint by file name", LAST_CHECKPOINT_NAME)
             return None
         if not name or os.path.basename(name) != name:
-            _log.warning("passed over %s: it names no file of its folder, but %.80r", LAST_CHECKPOINT_NAME, name)
+            _log.warning("Skipped %s: not the name of a file in its folder: %.80r", LAST_CHECKPOINT_NAME, name)
             return None
         return self._read(name)
 
     def by_iteration(self) -> FoundCheckpoint | None:
-        """The newest of the run's own."""
-        final = FINAL_CHECKPOINT + CHECKPOINT_SUFFIX
-        end = self._read(final) if final in self._folder.own() else None
-        reached = -1 if end is None else _iteration(end)
+        """Return the newest valid checkpoint of the run by iteration."""
+        final_name = FINAL_CHECKPOINT + CHECKPOINT_SUFFIX
+        final = self._read(final_name) if final_name in self._folder.own() else None
+        reached = -1 if final is None else _iteration(final)
         for iteration, name in self._folder.numbered().items():
             if iteration <= reached:
                 break
             if found := self._read(name):
                 return found
-        return end
+        return final
 
     def _read(self, name: str) -> FoundCheckpoint | None:
-        if name in self.passed_over:
+        if name in self.skipped:
             return None
-        found = read_if_valid(self._folder.place(name))
+        found = read_if_valid(self._folder.join(name))
         if found is None:
-            self.passed_over.append(name)
+            self.skipped.append(name)
         return found

@@ -1,7 +1,7 @@
-"""What may be left out when weights are loaded: parts that the file may lack, and parts that it may hold beside.
+"""Partial loading of weights: `MODEL.ALLOW_MISSING_KEYS` and `MODEL.ALLOW_UNEXPECTED_KEYS`.
 
-A part is named by components of keys, as "gate" or "sem_seg_head", at any place in them; several joined by dots if need
-be. What is not named has to fit.
+An entry names one or several consecutive components of a key at any position, such as "gate" or
+"sem_seg_head.predictor". All other keys must match exactly.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from dl_lib.checkpoint.listing import Shapes, listed_keys, listed_shapes
-from dl_lib.checkpoint.matching import Mismatch
+from dl_lib.checkpoint.matching import Mismatch, Shapes, format_keys, format_shapes
 
 __all__ = ["AllowedMismatch", "describe_allowed_mismatch", "split_mismatch"]
 
 
 @dataclass(frozen=True)
 class AllowedMismatch:
-    """What is not taken over, and need not be.
+    """Mismatch that the configuration permits, grouped by the entry that permits it.
 
     Attributes:
-        missing: keys of the model that the file has not, by the part that may lack.
-        shapes: keys that have another shape in the file, by the part that may lack.
-        spare: the file's own keys that the model has no place for, by the part that the file may hold beside.
+        missing: Entry of `ALLOW_MISSING_KEYS` -> keys of the model that the file does not have.
+        shapes: Entry of `ALLOW_MISSING_KEYS` -> keys of different shape in the file.
+        unexpected: Entry of `ALLOW_UNEXPECTED_KEYS` -> keys of the file, under its own names, that the model does not
+            have.
     """
 
     missing: Mapping[str, tuple[str, ...]]
     shapes: Mapping[str, Shapes]
-    spare: Mapping[str, tuple[str, ...]]
+    unexpected: Mapping[str, tuple[str, ...]]
 
 
 def split_mismatch(
@@ -38,75 +38,77 @@ def split_mismatch(
     allow_unexpected_keys: Iterable[str],
     original_names: Mapping[str, str],
 ) -> tuple[Mismatch, AllowedMismatch]:
-    """Divides what does not fit into what stays wrong and what is left out.
+    """Split a mismatch into its forbidden and its allowed part.
 
     Args:
-        mismatch: all that does not fit.
-        allow_missing_keys: parts of the model that need not come from the file: it has them not, or in another shape.
-        allow_unexpected_keys: parts of the file, by its own names, that the model need not have a place for.
-        original_names: the file's own names of keys that were translated.
+        mismatch: All differences.
+        allow_missing_keys: Components of the model's keys that may be missing from the file or differ in shape.
+        allow_unexpected_keys: Components of the file's own keys that the model need not have.
+        original_names: Translated key -> key in the file.
     """
     names = original_names
-    left = AllowedMismatch(
-        missing=_by_part(mismatch.missing, parts=allow_missing_keys),
+    allowed = AllowedMismatch(
+        missing=_by_component(mismatch.missing, components=allow_missing_keys),
         shapes={
-            part: {key: mismatch.shapes[key] for key in keys}
-            for part, keys in _by_part(mismatch.shapes, parts=allow_missing_keys).items()
+            component: {key: mismatch.shapes[key] for key in keys}
+            for component, keys in _by_component(mismatch.shapes, components=allow_missing_keys).items()
         },
-        spare=_by_part(
-            (*(names.get(key, key) for key in mismatch.unexpected), *mismatch.untranslated), parts=allow_unexpected_keys
+        unexpected=_by_component(
+            (*(names.get(key, key) for key in mismatch.unexpected), *mismatch.untranslated),
+            components=allow_unexpected_keys,
         ),
     )
-    model_side = {key for by_part in (left.missing, left.shapes) for keys in by_part.values() for key in keys}
-    file_side = {key for keys in left.spare.values() for key in keys}
-    wrong = dataclasses.replace(
+    in_model = {key for groups in (allowed.missing, allowed.shapes) for keys in groups.values() for key in keys}
+    in_file = {key for keys in allowed.unexpected.values() for key in keys}
+    forbidden = dataclasses.replace(
         mismatch,
-        missing=tuple(key for key in mismatch.missing if key not in model_side),
-        unexpected=tuple(key for key in mismatch.unexpected if names.get(key, key) not in file_side),
-        shapes={key: shapes for key, shapes in mismatch.shapes.items() if key not in model_side},
-        untranslated={key: why for key, why in mismatch.untranslated.items() if key not in file_side},
+        missing=tuple(key for key in mismatch.missing if key not in in_model),
+        unexpected=tuple(key for key in mismatch.unexpected if names.get(key, key) not in in_file),
+        shapes={key: shapes for key, shapes in mismatch.shapes.items() if key not in in_model},
+        untranslated={key: reason for key, reason in mismatch.untranslated.items() if key not in in_file},
     )
-    return wrong, left
+    return forbidden, allowed
 
 
 def describe_allowed_mismatch(
-    left: AllowedMismatch, *, model_keys: Iterable[str], file_keys: Iterable[str]
+    allowed: AllowedMismatch, *, model_keys: Iterable[str], file_keys: Iterable[str]
 ) -> list[str]:
-    """Texts for the log, one for each part and reason.
+    """Return one log message per entry and kind of mismatch.
 
     Args:
-        left: what was left out.
-        model_keys: all of the model.
-        file_keys: all of the file, by its own names.
+        allowed: Mismatch that is permitted.
+        model_keys: All keys of the model.
+        file_keys: All keys of the file, under its own names.
     """
     model_keys, file_keys = tuple(model_keys), tuple(file_keys)
-    stay = "so they keep their initialisation"
+    missing = (_count_and_keys(keys, component, model_keys) for component, keys in allowed.missing.items())
+    shapes = (
+        f"{_count(shapes, component, model_keys)}\n{format_shapes(shapes)}"
+        for component, shapes in allowed.shapes.items()
+    )
+    unexpected = (_count_and_keys(keys, component, file_keys) for component, keys in allowed.unexpected.items())
     return [
-        *(f"not in the file, {stay}: {_share(keys, part, model_keys)}" for part, keys in left.missing.items()),
-        *(
-            f"of another shape in the file, {stay}: {_count(shapes, part, model_keys)}\n{listed_shapes(shapes)}"
-            for part, shapes in left.shapes.items()
-        ),
-        *(
-            f"without a place in the model, so they are left out: {_share(keys, part, file_keys)}"
-            for part, keys in left.spare.items()
-        ),
+        *(f"Missing keys keep their initialization: {text}" for text in missing),
+        *(f"Keys with size mismatch keep their initialization: {text}" for text in shapes),
+        *(f"Unexpected keys are ignored: {text}" for text in unexpected),
     ]
 
 
-def _by_part(keys: Iterable[str], *, parts: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The keys of each part that has any."""
+def _by_component(keys: Iterable[str], *, components: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Group keys by the component that they contain; components without keys are omitted."""
     keys = tuple(keys)
-    by_part = {part: tuple(key for key in keys if f".{part}." in f".{key}.") for part in parts}
-    return {part: found for part, found in by_part.items() if found}
+    groups = {component: tuple(key for key in keys if f".{component}." in f".{key}.") for component in components}
+    return {component: found for component, found in groups.items() if found}
 
 
-def _share(keys: Collection[str], part: str, side: Iterable[str]) -> str:
-    """How many of a part's keys on one side these are, and which if not all."""
-    count = _count(keys, part, side)
-    return count if count.startswith("all") else f"{count}\n{listed_keys(keys)}"
+def _count_and_keys(keys: Collection[str], component: str, all_keys: Iterable[str]) -> str:
+    """Return how many of a component's keys are given, and which ones if not all."""
+    count = _count(keys, component, all_keys)
+    return count if count.startswith("all") else f"{count}\n{format_keys(keys)}"
 
 
-def _count(keys: Collection[str], part: str, side: Iterable[str]) -> str:
-    whole = len(_by_part(side, parts=[part])[part])
-    return f"all {whole} keys of {part!r}" if len(keys) == whole else f"{len(keys)} of {whole} keys of {part!r}"
+def _count(keys: Collection[str], component: str, all_keys: Iterable[str]) -> str:
+    total = len(_by_component(all_keys, components=[component])[component])
+    return (
+        f"all {total} keys of {component!r}" if len(keys) == total else f"{len(keys)} of {total} keys of {component!r}"
+    )

@@ -1,4 +1,4 @@
-"""Whether a run may go on under a configuration that is not the one it was saved under."""
+"""Compatibility of a checkpoint's configuration with that of the resuming run."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any
 from dl_lib.checkpoint.errors import CheckpointError
 from dl_lib.layers import BATCH_NORMS
 
-__all__ = ["Difference", "ResumeConflictError", "changes", "resume_conflicts"]
+__all__ = ["Difference", "ResumeConflictError", "resume_changes", "resume_conflicts"]
 
-# What shapes the weights, what they mean, or the state of the optimizer; a new key of MODEL counts as such.
+# Keys that determine the weights, their meaning or the optimizer state; unknown keys of MODEL belong here.
 BINDING = ("MODEL.", "INPUT.FORMAT", "SOLVER.OPTIMIZER.NAME")
-# What steers the training may change on the way, and the user should know; a new key of SOLVER counts as such.
-STEERING = ("SOLVER.", "DATASETS.TRAIN", "INPUT.", "SEED")
-STEERING_IN_MODEL = (
+# Keys that steer training and may change with a warning; unknown keys of SOLVER belong here.
+TRAINING = ("SOLVER.", "DATASETS.TRAIN", "INPUT.", "SEED")
+TRAINING_IN_MODEL = (
     *("MODEL.LOSS.", "MODEL.BUDGET.", "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", "MODEL.AUXILIARY_HEADS.LOSS_WEIGHT"),
     *("MODEL.BACKBONE.DROP_PROB", "MODEL.GATE.GATE_INIT_BIAS"),
 )
-# Where the run once started from, where and how it is computed, and what is saved when.
+# Keys without influence on a resumed run's results: initial weights, execution, checkpoint schedule.
 FREE = (
-    *("MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.CHANNELS_LAST", "MODEL.COMPILE", "MODEL.ACTIVATION_CHECKPOINTING"),
-    *("SOLVER.CHECKPOINT_", "SOLVER.BEST_METRIC"),
+    *("MODEL.WEIGHTS", "MODEL.ALLOW_MISSING_KEYS", "MODEL.ALLOW_UNEXPECTED_KEYS", "MODEL.DEVICE", "MODEL.COMPILE"),
+    *("MODEL.CHANNELS_LAST", "MODEL.ACTIVATION_CHECKPOINTING", "SOLVER.CHECKPOINT_", "SOLVER.BEST_METRIC"),
 )
 NORMS = ("MODEL.BACKBONE.NORM", "MODEL.SEM_SEG_HEAD.NORM")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A key of the configuration whose value is not what it was."""
+    """Config key whose value differs between the checkpoint and the run."""
 
     key: str
     saved: Any
@@ -40,37 +40,41 @@ class Difference:
 
 
 class ResumeConflictError(CheckpointError):
-    """A checkpoint of another network, or of other classes; `differences` holds all of them."""
+    """Checkpoint of a different network or different classes.
+
+    Attributes:
+        differences: All conflicting keys.
+    """
 
     def __init__(self, differences: Sequence[Difference], *, path: str) -> None:
         self.differences = tuple(differences)
         lines = "".join(f"  {difference}\n" for difference in differences)
         super().__init__(
-            f"the run cannot go on from a checkpoint that contradicts its configuration; nothing was loaded.\n{lines}"
-            f"Give the values of the checkpoint, or start a run of its own in another OUTPUT_DIR, with MODEL.WEIGHTS "
-            f"where the weights fit. Received: path={path!r}"
+            f"cannot resume: the checkpoint conflicts with the configuration; nothing was loaded.\n{lines}"
+            f"Restore the values of the checkpoint, or start a new run in another OUTPUT_DIR, with MODEL.WEIGHTS if "
+            f"the weights are compatible. Received: path={path!r}"
         )
 
 
 def resume_conflicts(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[Difference]:
-    """The keys that have to agree for a run to go on, and do not.
+    """Return the differences that prevent resuming.
 
-    A key that only one side has came or went with a version of the library, and is not compared.
+    Keys that exist on one side only were added or removed by a version of the library and are not compared.
 
     Args:
-        saved: the whole configuration that the checkpoint was saved under, flat: "MODEL.GATE.GATE_ON" -> True.
-        present: the one that the run would go on under, flat.
+        saved: Flat configuration stored in the checkpoint, e.g. {"MODEL.GATE.GATE_ON": True}.
+        present: Flat configuration of the resuming run.
     """
-    return [difference for difference in _differences(saved, present) if _binds(difference)]
+    return [difference for difference in _differences(saved, present) if _is_binding(difference)]
 
 
-def changes(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[Difference]:
-    """The keys that steer the training and changed, which a run may do; arguments as of `resume_conflicts`."""
-    steering = (*STEERING, *STEERING_IN_MODEL, *NORMS)
+def resume_changes(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[Difference]:
+    """Return the permitted differences that affect training; arguments as in `resume_conflicts`."""
+    training = (*TRAINING, *TRAINING_IN_MODEL, *NORMS)
     return [
         difference
         for difference in _differences(saved, present)
-        if difference.key.startswith(steering) and not difference.key.startswith(FREE) and not _binds(difference)
+        if difference.key.startswith(training) and not difference.key.startswith(FREE) and not _is_binding(difference)
     ]
 
 
@@ -78,8 +82,8 @@ def _differences(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[D
     return [Difference(key, saved[key], present[key]) for key in present if key in saved and saved[key] != present[key]]
 
 
-def _binds(difference: Difference) -> bool:
+def _is_binding(difference: Difference) -> bool:
     key = difference.key
     if key in NORMS and {difference.saved, difference.present} <= set(BATCH_NORMS):
         return False
-    return key.startswith(BINDING) and not key.startswith((*FREE, *STEERING_IN_MODEL))
+    return key.startswith(BINDING) and not key.startswith((*FREE, *TRAINING_IN_MODEL))

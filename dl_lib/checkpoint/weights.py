@@ -1,4 +1,4 @@
-"""Weights of a file into a model: all of them by name and shape, but for what is named as an exception."""
+"""Loading of weights into a model, strict by key and shape except for explicitly allowed parts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from dl_lib.checkpoint.conversion.classifiers import is_classifier, translate_classifier
-from dl_lib.checkpoint.conversion.plain_convs import convert_plain_convs
-from dl_lib.checkpoint.conversion.released import Translation, is_released, translate_released
-from dl_lib.checkpoint.errors import CheckpointError
+from dl_lib.checkpoint.conversion.registry import Translation, convert
 from dl_lib.checkpoint.matching import CheckpointMismatchError, find_mismatch
 from dl_lib.checkpoint.partial_loading import describe_allowed_mismatch, split_mismatch
 
-__all__ = ["load_weights"]
+__all__ = ["load_converted", "load_weights"]
 
 _log = logging.getLogger(__name__)
 
@@ -28,50 +25,51 @@ def load_weights(
     allow_missing_keys: Sequence[str] = (),
     allow_unexpected_keys: Sequence[str] = (),
 ) -> None:
-    """Loads all of a model or, on an error, nothing; what is left out is listed in the log with its reason.
+    """Load a state dict of any registered format; a mismatch leaves the model unchanged.
 
     Args:
-        model: without a parallel wrapper.
-        weights: by our names or by those of the published code.
-        path: where the weights are from, for messages.
-        allow_missing_keys: parts of the model that the file need not hold, or holds in another shape, by components of
-            the model's keys: "gate", "sem_seg_head.predictor". They stay as they are.
-        allow_unexpected_keys: parts of the file that the model need not have a place for, by components of the keys.
+        model: Model without a parallel wrapper.
+        weights: State dict under the names of this library or of a registered converter.
+        path: Checkpoint file, for messages.
+        allow_missing_keys: Components of the model's keys, such as "gate" or "sem_seg_head.predictor". Matching keys
+            may be missing from the file or differ in shape; they keep their initialization.
+        allow_unexpected_keys: Components of the file's keys that the model need not have; matching keys are ignored.
 
     Raises:
-        CheckpointMismatchError: if anything else differs by name or shape; lists what is left over on both sides.
-        CheckpointError: if the weights are of the published dynamic network and the model is none.
+        CheckpointMismatchError: If any other key is missing, unexpected or of a different shape.
+        CheckpointError: If the weights belong to a different kind of model.
     """
-    file = convert_plain_convs(_in_our_names(weights, model=model, path=path), model=model)
+    load_converted(
+        model,
+        convert(weights, model=model, path=path),
+        path=path,
+        allow_missing_keys=allow_missing_keys,
+        allow_unexpected_keys=allow_unexpected_keys,
+    )
+
+
+def load_converted(
+    model: nn.Module,
+    file: Translation,
+    *,
+    path: str,
+    allow_missing_keys: Sequence[str] = (),
+    allow_unexpected_keys: Sequence[str] = (),
+) -> None:
+    """Load the result of `convert`; arguments and errors as in `load_weights`."""
     own = model.state_dict()
-    found = dataclasses.replace(find_mismatch(file.weights, model=own), untranslated=file.untranslated)
-    wrong, left = split_mismatch(
-        found,
+    mismatch = dataclasses.replace(find_mismatch(file.weights, model=own), untranslated=file.untranslated)
+    forbidden, allowed = split_mismatch(
+        mismatch,
         allow_missing_keys=allow_missing_keys,
         allow_unexpected_keys=allow_unexpected_keys,
         original_names=file.original_names,
     )
-    if wrong:
+    if forbidden:
         raise CheckpointMismatchError(
-            wrong, path=path, original_names=file.original_names, model_keys=own, file_keys=weights
+            forbidden, path=path, original_names=file.original_names, model_keys=own, file_keys=file.file_keys
         )
-    for text in describe_allowed_mismatch(left, model_keys=own, file_keys=weights):
+    for text in describe_allowed_mismatch(allowed, model_keys=own, file_keys=file.file_keys):
         _log.info("%s: %s", path, text)
-    fitting = {key: value for key, value in file.weights.items() if key in own and key not in found.shapes}
+    fitting = {key: value for key, value in file.weights.items() if key in own and key not in mismatch.shapes}
     model.load_state_dict({**own, **fitting}, strict=True)
-
-
-def _in_our_names(weights: Mapping[str, Tensor], *, model: nn.Module, path: str) -> Translation:
-    if is_classifier(weights):
-        return translate_classifier(weights)
-    if not is_released(weights):
-        return Translation(weights, original_names={}, untranslated={})
-    cell_types = getattr(getattr(model, "backbone", None), "cell_types", None)
-    if cell_types is None:
-        raise CheckpointError(
-            f"these are weights of the published dynamic network, and the model is none: it has no "
-            f"backbone.cell_types. Received: model={type(model).__name__}, path={path!r}"
-        )
-    translation = translate_released(weights, cell_types=cell_types)
-    _log.info("%d keys of the published code translated", len(translation.original_names))
-    return translation

@@ -23,7 +23,7 @@ def train_one_step(model, optimizer):
     optimizer.zero_grad()
 
 
-def test_model_optimizer_and_further_values_come_back(tmp_path):
+def test_model_optimizer_and_values_are_restored(tmp_path):
     model = small_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     train_one_step(model, optimizer)
@@ -37,10 +37,10 @@ def test_model_optimizer_and_further_values_come_back(tmp_path):
     train_one_step(model, optimizer)
     torch.manual_seed(5)
     train_one_step(other, other_optimizer)
-    assert equal_states(model, other)  # momentum and learning rate came back too
+    assert equal_states(model, other)  # momentum and learning rate are restored too
 
 
-def test_numpy_values_and_random_states_come_back(tmp_path):
+def test_numpy_values_and_random_states_are_restored(tmp_path):
     generator = np.random.default_rng(3)
     state = Values(
         best=np.float64(0.75), count=np.int64(4), flag=np.bool_(True), table=np.arange(4.0).reshape(2, 2),
@@ -59,7 +59,7 @@ def test_numpy_values_and_random_states_come_back(tmp_path):
     assert loaded.values["generator"] == generator.bit_generator.state
 
 
-def test_a_parallel_wrapper_changes_neither_the_file_nor_loading(tmp_path):
+def test_parallel_wrapper_affects_neither_saving_nor_loading(tmp_path):
     model = small_model()
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
@@ -77,7 +77,7 @@ def test_a_parallel_wrapper_changes_neither_the_file_nor_loading(tmp_path):
         assert equal_states(plain, model)
 
 
-def test_weights_of_the_published_code_load_by_value(tmp_path):
+def test_weights_of_the_published_code_load(tmp_path):
     path = tmp_path / "published.pth"
     torch.save({"model": {f"module.{key}": v for key, v in TINY_WEIGHTS.items()}, "optimizer": {"a": 1}}, path)
     model = build("tiny", device="cpu")
@@ -90,7 +90,7 @@ def test_weights_of_the_published_code_load_by_value(tmp_path):
     assert all(torch.equal(own[key], expected[key]) for key in own)
 
 
-def test_leftovers_of_both_sides_are_listed_by_the_names_of_their_side(tmp_path):
+def test_mismatch_lists_missing_and_unexpected_keys(tmp_path):
     lost = "backbone.all_cell_list.1.0.res_down.1.weight"
     weights = {key: value for key, value in TINY_WEIGHTS.items() if key != lost}
     weights["sem_seg_head.extra.weight"] = torch.zeros(1)
@@ -118,9 +118,9 @@ def test_leftovers_of_both_sides_are_listed_by_the_names_of_their_side(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("gate_on", "hint"), [(False, "the file has gates, the model has none"), (True, "the file has no gates")]
+    ("gate_on", "hint"), [(False, "the file has gates, but the model has none"), (True, "the file has no gates")]
 )
-def test_gates_on_one_side_only_are_said(tmp_path, gate_on, hint):
+def test_hint_for_gates_on_one_side_only(tmp_path, gate_on, hint):
     weights = dict(TINY_WEIGHTS)
     if gate_on:
         weights = {key: value for key, value in weights.items() if "gate_conv" not in key}
@@ -130,7 +130,7 @@ def test_gates_on_one_side_only_are_said(tmp_path, gate_on, hint):
         Checkpointer(build("tiny", overrides=["MODEL.GATE.GATE_ON", gate_on])).load(str(tmp_path / "published.pth"))
 
 
-def test_published_weights_without_gates_load_where_gates_may_lack(tmp_path, caplog):
+def test_published_weights_without_gates_load_if_missing_gates_are_allowed(tmp_path, caplog):
     torch.save({"model": published_weights("tiny_nogate")}, tmp_path / "published.pth")
     model = build("tiny", device="cpu")
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -143,10 +143,10 @@ def test_published_weights_without_gates_load_where_gates_may_lack(tmp_path, cap
         assert torch.equal(value, before[key] if ".gate." in key else file[key]), key
     num_gates = sum(".gate." in key for key in before)
     assert num_gates > 0
-    assert f"they keep their initialisation: all {num_gates} keys of 'gate'" in caplog.text
+    assert f"keep their initialization: all {num_gates} keys of 'gate'" in caplog.text
 
 
-def test_only_what_may_lack_may_lack(tmp_path, caplog):
+def test_only_allowed_keys_may_be_missing(tmp_path, caplog):
     model = small_model()  # modules 0, 1 and 2
     weights = small_model(seed=1).state_dict()
     torch.save({key: value for key, value in weights.items() if key != "2.bias"}, tmp_path / "part.pth")
@@ -164,7 +164,7 @@ def test_only_what_may_lack_may_lack(tmp_path, caplog):
         Checkpointer(model).load(tmp_path / "more.pth", allow_missing_keys=["3"])
 
 
-def test_a_run_that_is_resumed_may_lack_nothing(tmp_path):
+def test_resuming_requires_all_keys(tmp_path):
     model = small_model()
     Checkpointer(model[:2], tmp_path).save("model_1")
     with pytest.raises(CheckpointMismatchError, match=r"2\.\{bias, weight\}"):
@@ -172,10 +172,10 @@ def test_a_run_that_is_resumed_may_lack_nothing(tmp_path):
     Checkpointer(model, tmp_path).resume_or_load(str(tmp_path / "model_1.pth"), resume=False, allow_missing_keys=["2"])
 
 
-def test_cells_of_another_depth_are_said(tmp_path):
+def test_hint_for_a_different_number_of_layers(tmp_path):
     torch.save({"model": TINY_WEIGHTS}, tmp_path / "published.pth")
     deeper = build("tiny", overrides=["MODEL.BACKBONE.LAYER_NUM", 5, "MODEL.BACKBONE.CELL_NUM_LIST", [2, 3, 4, 4, 4]])
-    with pytest.raises(CheckpointMismatchError, match="different cells, 4 only in the model: ") as error:
+    with pytest.raises(CheckpointMismatchError, match="different cells, 4 only in the model; ") as error:
         Checkpointer(deeper).load(str(tmp_path / "published.pth"))
     assert "GATE_ON" not in str(error.value)
 
@@ -186,7 +186,7 @@ def test_published_weights_need_a_dynamic_network(tmp_path):
         Checkpointer(small_model()).load(str(tmp_path / "published.pth"))
 
 
-def test_batch_norms_and_frozen_ones_load_each_other(tmp_path):
+def test_batch_norm_and_frozen_batch_norm_load_each_other(tmp_path):
     model = nn.Sequential(nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4))
     model(torch.randn(2, 2, 3, 3))
     frozen = nn.Sequential(nn.Conv2d(2, 4, 1), FrozenBatchNorm2d(4))
@@ -199,24 +199,24 @@ def test_batch_norms_and_frozen_ones_load_each_other(tmp_path):
     assert torch.equal(again[1].running_var, model[1].running_var)
 
 
-def die(*args):
+def exit_17(*args):
     os._exit(17)
 
 
-def in_a_process_that_dies(do):
+def in_a_process_that_exits_at_rename(do):
     pid = os.fork()
     if pid == 0:
-        os.replace = die
+        os.replace = exit_17
         do()
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 17
 
 
-def test_a_process_that_dies_before_the_rename_leaves_the_old_checkpoint(tmp_path):
+def test_process_killed_before_the_rename_leaves_the_old_checkpoint(tmp_path):
     old, new = small_model(seed=0), small_model(seed=1)
     Checkpointer(old, tmp_path).save("model", iteration=1)
-    in_a_process_that_dies(lambda: Checkpointer(new, tmp_path).save("model", iteration=2))
-    assert (tmp_path / "model.pth.partial").exists()  # it really died in between
+    in_a_process_that_exits_at_rename(lambda: Checkpointer(new, tmp_path).save("model", iteration=2))
+    assert (tmp_path / "model.pth.partial").exists()  # killed before the rename
     loaded = small_model(seed=2)
     checkpointer = Checkpointer(loaded, tmp_path)
     assert checkpointer.resume_or_load("") == {"iteration": 1}
@@ -226,14 +226,14 @@ def test_a_process_that_dies_before_the_rename_leaves_the_old_checkpoint(tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last_checkpoint", "model.pth", "model.pth.sha256"]
 
 
-def test_a_process_that_dies_while_tagging_leaves_the_old_tag(tmp_path):
+def test_process_killed_while_tagging_leaves_the_old_tag(tmp_path):
     checkpointer = Checkpointer(small_model(), tmp_path)
     checkpointer.save("model_1", iteration=1)
-    in_a_process_that_dies(lambda: checkpointer.tag_last_checkpoint("model_2.pth"))
+    in_a_process_that_exits_at_rename(lambda: checkpointer.tag_last_checkpoint("model_2.pth"))
     assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_1.pth")
 
 
-def test_what_could_not_be_read_again_is_not_saved(tmp_path):
+def test_object_that_cannot_be_loaded_safely_is_not_saved(tmp_path):
     checkpointer = Checkpointer(small_model(), tmp_path)
     checkpointer.save("model", iteration=1)
     with pytest.raises(CheckpointError, match=r"Received: objects of .*Values.* under one of the keys"):
@@ -241,7 +241,7 @@ def test_what_could_not_be_read_again_is_not_saved(tmp_path):
     assert checkpointer.resume_or_load("") == {"iteration": 1}
 
 
-def test_resuming_where_nothing_is_loads_the_weights_or_nothing(tmp_path):
+def test_without_a_checkpoint_resume_or_load_loads_the_weights(tmp_path):
     model, weights = small_model(), small_model(seed=4)
     checkpointer = Checkpointer(model, tmp_path / "run", optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
     assert not checkpointer.has_checkpoint()
@@ -253,7 +253,7 @@ def test_resuming_where_nothing_is_loads_the_weights_or_nothing(tmp_path):
     assert Checkpointer(model, tmp_path / "run").get_checkpoint_file() == str(tmp_path / "run" / "model_1.pth")
 
 
-def test_without_a_folder_nothing_is_saved_or_found(tmp_path, monkeypatch):
+def test_without_save_dir_nothing_is_saved_or_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "last_checkpoint").write_text("model.pth")
     checkpointer = Checkpointer(small_model())
@@ -265,36 +265,36 @@ def test_without_a_folder_nothing_is_saved_or_found(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["last_checkpoint"]
 
 
-def test_resuming_without_a_checkpointable_of_this_run_is_refused(tmp_path):
+def test_resuming_requires_all_checkpointables(tmp_path):
     model = small_model()
     Checkpointer(model, tmp_path).save("model_1")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     checkpointer = Checkpointer(model, tmp_path, optimizer=optimizer)
-    with pytest.raises(CheckpointError, match=r"does not hold \['optimizer'\]"):
+    with pytest.raises(CheckpointError, match=r"does not contain \['optimizer'\]"):
         checkpointer.resume_or_load("")
-    checkpointer.load(checkpointer.get_checkpoint_file())  # but its weights may be had
-    with pytest.raises(KeyError, match=r"there are \['optimizer'\]"):
+    checkpointer.load(checkpointer.get_checkpoint_file())  # without resuming, its weights load
+    with pytest.raises(KeyError, match=r"expected names of \['optimizer'\]"):
         checkpointer.load(checkpointer.get_checkpoint_file(), checkpointables=["optimiser"])
 
 
-def test_an_optimizer_of_other_parameters_is_named(tmp_path):
+def test_optimizer_of_other_parameters_is_an_error(tmp_path):
     model = small_model()
     Checkpointer(model, tmp_path, optimizer=torch.optim.SGD(model[0].parameters(), lr=0.1)).save("model_1")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(CheckpointError, match="the checkpoint's 'optimizer' does not fit"):
+    with pytest.raises(CheckpointError, match="the checkpoint's 'optimizer' does not match"):
         Checkpointer(model, tmp_path, optimizer=optimizer).resume_or_load("")
 
 
-def test_a_missing_file_is_named_with_its_nearest_neighbours(tmp_path):
+def test_missing_file_is_reported_with_similar_names(tmp_path):
     Checkpointer(small_model(), tmp_path).save("model_0001999")
-    with pytest.raises(CheckpointError, match=r"in its folder; nearest: model_0001999.pth"):
+    with pytest.raises(CheckpointError, match=r"no such checkpoint file; nearest: model_0001999.pth"):
         Checkpointer(small_model()).load(str(tmp_path / "model_001999.pth"))
     with pytest.raises(CheckpointError, match="the folder does not exist"):
         Checkpointer(small_model()).load(str(tmp_path / "nowhere" / "model.pth"))
 
 
 @pytest.mark.parametrize(("name", "extra"), [("a/b", {}), ("", {}), ("model", {"model": 1}), ("model", {"values": 1})])
-def test_names_that_would_overwrite_or_leave_the_folder_are_refused(tmp_path, name, extra):
+def test_invalid_names_and_keys_are_rejected(tmp_path, name, extra):
     with pytest.raises(ValueError, match="Received: "):
         Checkpointer(small_model(), tmp_path, values=Values()).save(name, **extra)
     assert list(tmp_path.iterdir()) == []

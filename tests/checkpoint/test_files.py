@@ -1,6 +1,8 @@
+import errno
 import functools
 import os
 import pickle
+import resource
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -11,12 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from dl_lib.checkpoint import Checkpointer, CheckpointError
+from dl_lib.checkpoint import Checkpointer, CheckpointError, NoSpaceError
 from dl_lib.checkpoint.files import read_checkpoint
+from tests.helpers.checkpoints import newest_iteration, save_run, small_model
+
+# Python 3.12 and later warn because of torch's threads, which the child processes do not use.
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
 
 class Payload:
-    """Unpickling one of these creates a file."""
+    """Object that creates a file when unpickled."""
 
     def __init__(self, path, *, by):
         self.path, self.by = str(path), by
@@ -40,7 +46,7 @@ WRITERS = {
 
 @pytest.mark.parametrize("by", ["shell", "eval"])
 @pytest.mark.parametrize("writer", WRITERS)
-def test_code_in_a_file_is_refused_and_not_executed(tmp_path, writer, by):
+def test_code_in_a_file_is_rejected_and_not_executed(tmp_path, writer, by):
     trace, path = tmp_path / "executed", tmp_path / "evil.pth"
     WRITERS[writer]({"model": {"weight": torch.zeros(2)}, "extra": Payload(trace, by=by)}, path)
     model = torch.nn.Linear(2, 2)
@@ -49,19 +55,19 @@ def test_code_in_a_file_is_refused_and_not_executed(tmp_path, writer, by):
         Checkpointer(model).load(str(path))
     assert not trace.exists()
     assert torch.equal(model.weight, before)
-    # A plain pickle's first unknown instruction ends it, before the name of what it would call is read.
-    named = {"shell": "posix.system to be executed", "eval": "eval to be executed"}[by]
-    assert (named if writer != "pickle" else "no checkpoint of torch.save") in str(error.value)
-    assert "othing" in str(error.value) and "executed" in str(error.value)
+    # Loading of a plain pickle fails at an unsupported opcode, before the name of the function is read.
+    named = {"shell": "would execute posix.system", "eval": "eval"}[by]
+    assert (named if writer != "pickle" else "not a torch.save checkpoint") in str(error.value)
+    assert "nothing was executed" in str(error.value)
     torch.load(path, weights_only=False) if writer != "pickle" else pickle.loads(path.read_bytes())
-    assert trace.exists()  # the payload does work where files are executed
+    assert trace.exists()  # the payload works without weights_only
 
 
 GOOD = {"model": {"weight": torch.arange(6.0), "bias": torch.ones(2)}, "iteration": 3}
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\x89PNG\r\n\x1a\n" + bytes(100), b"PK\x03\x04" + bytes(50)])
-def test_what_is_no_checkpoint_is_named_with_its_size(tmp_path, content):
+def test_invalid_file_is_reported_with_its_size(tmp_path, content):
     path = tmp_path / "model.pth"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=f"Received: path='{path}', {len(content)} bytes"):
@@ -75,24 +81,24 @@ def test_safetensors_are_read(tmp_path):
     assert read_checkpoint(path).keys() == {"model"}
     torch.testing.assert_close(read_checkpoint(path)["model"], weights, rtol=0, atol=0)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match=r"damaged, or no checkpoint of safetensors; .* Received: path="):
+    with pytest.raises(CheckpointError, match=r"damaged or not a safetensors checkpoint; .* Received: path="):
         read_checkpoint(path)
 
 
 @settings(max_examples=40, deadline=None)
-@given(share=st.floats(0, 1, exclude_max=True))
-def test_a_file_that_is_cut_off_anywhere_is_an_error(tmp_path_factory, share):
+@given(ratio=st.floats(0, 1, exclude_max=True))
+def test_truncated_file_is_an_error(tmp_path_factory, ratio):
     path = tmp_path_factory.mktemp("cut") / "model.pth"
     torch.save({**GOOD, "large": torch.zeros(20_000)}, path)
     whole = path.read_bytes()
-    path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(CheckpointError, match="cut off"):
+    path.write_bytes(whole[: int(ratio * len(whole))])
+    with pytest.raises(CheckpointError, match="truncated"):
         read_checkpoint(path)
 
 
 @pytest.mark.parametrize("layout", ["model", "state_dict", "bare"])
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_the_known_layouts_and_a_parallel_wrappers_prefix_read_alike(tmp_path, layout, prefix):
+def test_supported_layouts_and_parallel_prefix(tmp_path, layout, prefix):
     weights = {prefix + key: value for key, value in GOOD["model"].items()}
     torch.save(weights if layout == "bare" else {layout: weights, "iteration": 3}, tmp_path / "model.pth")
     read = read_checkpoint(tmp_path / "model.pth")
@@ -103,24 +109,24 @@ def test_the_known_layouts_and_a_parallel_wrappers_prefix_read_alike(tmp_path, l
     assert read == ({} if layout == "bare" else {"iteration": 3})
 
 
-def test_a_prefix_that_only_some_keys_have_is_part_of_the_name(tmp_path):
+def test_prefix_of_some_keys_only_is_kept(tmp_path):
     torch.save({"module.a": torch.zeros(1), "b": torch.zeros(1)}, tmp_path / "model.pth")
     assert list(read_checkpoint(tmp_path / "model.pth")["model"]) == ["module.a", "b"]
 
 
-def test_numpy_arrays_are_weights_too(tmp_path):
+def test_numpy_arrays_load_as_weights(tmp_path):
     torch.save({"model": {"weight": np.arange(3, dtype=np.float32)}}, tmp_path / "model.pth")
     assert torch.equal(read_checkpoint(tmp_path / "model.pth")["model"]["weight"], torch.arange(3.0))
 
 
 @pytest.mark.parametrize("content", [{}, [torch.zeros(1)], {"iteration": 3}, {"model": {"a": "text"}}, {"model": {}}])
-def test_a_file_without_weights_is_refused(tmp_path, content):
+def test_file_without_weights_is_rejected(tmp_path, content):
     torch.save(content, tmp_path / "model.pth")
     with pytest.raises(CheckpointError, match="no state dict in this file"):
         read_checkpoint(tmp_path / "model.pth")
 
 
-def test_weights_are_fetched_from_an_address(tmp_path, monkeypatch):
+def test_weights_are_downloaded_from_a_url(tmp_path, monkeypatch):
     served, cache = tmp_path / "served", tmp_path / "cache"
     served.mkdir()
     saved, loaded = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
@@ -142,3 +148,81 @@ def test_weights_are_fetched_from_an_address(tmp_path, monkeypatch):
 class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *args):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_full_disk_keeps_the_old_checkpoint_and_leaves_no_partial_file(tmp_path, monkeypatch, number):
+    save_run(tmp_path, 1)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)  # where file systems with delayed allocation report it
+        with pytest.raises(NoSpaceError, match=r"no space left .* Received: path='.*model_0000001\.pth'") as error:
+            save_run(tmp_path, 1)
+    assert os.strerror(number) in str(error.value)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    save_run(tmp_path, 2)
+    assert newest_iteration(tmp_path) == 2
+
+
+def test_full_disk_without_space_for_the_folder(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "makedirs", full)
+    with pytest.raises(NoSpaceError, match=r"Received: path='.*/new/run/model_0000001\.pth'"):
+        save_run(tmp_path / "new" / "run", 1)
+
+
+def run_in_fork(function):
+    """Return the text that a function returns in a forked process."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(writer, function().encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(pid, 0)
+    with os.fdopen(reader) as output:
+        return output.read()
+
+
+@pytest.mark.parametrize("limit_bytes", [0, 100, 300_000, 1_000_000])
+def test_file_size_limit_in_the_middle_of_a_tensor(tmp_path, limit_bytes):
+    """A limit truncates the file like a full disk, which torch reports as an error of its own."""
+    save_run(tmp_path, 1)
+    model = torch.nn.Linear(512, 512)  # 1 MiB
+
+    def save():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+        try:
+            Checkpointer(model, tmp_path).save("model_0000002", iteration=2)
+        except NoSpaceError as error:
+            return str(error)
+        return "saved"
+
+    message = run_in_fork(save)
+    assert "File too large" in message
+    assert f"Received: path='{tmp_path / 'model_0000002.pth'}'" in message
+    assert sorted(path.name for path in tmp_path.glob("model*")) == ["model_0000001.pth", "model_0000001.pth.sha256"]
+    assert newest_iteration(tmp_path) == 1
+
+
+def test_folder_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "run").write_text("a file instead of the folder")
+    with pytest.raises(CheckpointError, match=r"could not be written: .*Received: path='.*run/model_0000001\.pth'"):
+        save_run(tmp_path / "run", 1)
+    save_run(tmp_path, 1)
+
+    def refuse(source, target):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(CheckpointError, match="could not be written: Permission denied"):
+        Checkpointer(small_model(), tmp_path).save("model_0000002")
+    assert newest_iteration(tmp_path) == 1

@@ -1,4 +1,4 @@
-"""A process that saves is killed: at random moments, and right before and after each thing that it does on the disk."""
+"""Fault tolerance of saving: `kill -9` at random times, and before and after each file system operation."""
 
 import builtins
 import os
@@ -13,14 +13,14 @@ from dl_lib.checkpoint import Checkpointer
 from dl_lib.utils.run_files import numbered_checkpoint
 from tests.helpers.checkpoints import newest_iteration, save_run, small_model, warnings_in
 
-# Python 3.12 and later: torch has threads of its own, which the children do not use.
+# Python 3.12 and later warn because of torch's threads, which the child processes do not use.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
-ON_THE_DISK = ("fsync", "replace", "remove", "makedirs")  # of the module os; and opening a file to write
+OPERATIONS = ("fsync", "replace", "remove", "makedirs")  # functions of os; open() for writing is added
 
 
 def save_in_a_loop(folder, start, *, report):
-    """A run that saves at every iteration, keeps two, and goes beyond its end now and then."""
+    """Save at every iteration, keep two checkpoints, and extend the run beyond its final checkpoint repeatedly."""
     for iteration in range(start, start + 10_000):
         checkpointer = Checkpointer(small_model(seed=iteration), folder)
         name = "model_final" if iteration % 7 == 0 else numbered_checkpoint(iteration)
@@ -29,8 +29,8 @@ def save_in_a_loop(folder, start, *, report):
         checkpointer.prune(iteration=iteration, keep_last=2, keep_every=0)
 
 
-def test_killed_at_random_moments_a_run_goes_on_where_its_last_finished_save_was(tmp_path):
-    moments = random.Random(4)
+def test_run_killed_at_random_times_resumes_from_its_last_completed_save(tmp_path):
+    times = random.Random(4)
     start = 1
     for _ in range(20):
         reader, report = os.pipe()
@@ -42,55 +42,55 @@ def test_killed_at_random_moments_a_run_goes_on_where_its_last_finished_save_was
                 os._exit(1)
         os.close(report)
         with os.fdopen(reader, "rb") as reports:
-            first = reports.read(8)  # there is something to go on from
-            time.sleep(moments.uniform(0, 0.1))
+            first = reports.read(8)  # the first save is complete
+            time.sleep(times.uniform(0, 0.1))
             os.kill(pid, signal.SIGKILL)
-            said = first + reports.read()
+            received = first + reports.read()
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
-        (finished,) = struct.unpack("q", said[-8:])
+        (finished,) = struct.unpack("q", received[-8:])
         assert finished <= newest_iteration(tmp_path) <= finished + 1
         start = newest_iteration(tmp_path) + 1
     save_run(tmp_path, start)
     Checkpointer(small_model(), tmp_path).prune(iteration=start, keep_last=2, keep_every=0)
-    left = {path.name for path in tmp_path.iterdir()}
-    assert not any(name.endswith(".partial") for name in left)
-    assert {name for name in left if name.endswith(".sha256")} <= {f"{name}.sha256" for name in left}
+    names = {path.name for path in tmp_path.iterdir()}
+    assert not any(name.endswith(".partial") for name in names)
+    assert {name for name in names if name.endswith(".sha256")} <= {f"{name}.sha256" for name in names}
 
 
-class Death:
-    """Kills this process right before or after its n-th action on the disk, counted from 0."""
+class KillAt:
+    """Context that kills this process before or after its n-th file system operation, counted from 0."""
 
     def __init__(self, number, *, after):
-        self.left, self.after = number, after
+        self.remaining, self.after = number, after
 
-    def around(self, act):
-        def acting(*args, **kwargs):
-            self.left -= 1
+    def wrap(self, function):
+        def wrapped(*args, **kwargs):
+            self.remaining -= 1
             try:
-                if self.left == -1 and not self.after:
+                if self.remaining == -1 and not self.after:
                     os.kill(os.getpid(), signal.SIGKILL)
-                return act(*args, **kwargs)
+                return function(*args, **kwargs)
             finally:
-                if self.left == -1:
+                if self.remaining == -1:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-        return acting
+        return wrapped
 
-    def watch(self):
-        for name in ON_THE_DISK:
-            setattr(os, name, self.around(getattr(os, name)))
-        plain, watched = builtins.open, self.around(builtins.open)
-        builtins.open = lambda path, mode="r", *args, **kwargs: (watched if "w" in mode else plain)(
+    def install(self):
+        for name in OPERATIONS:
+            setattr(os, name, self.wrap(getattr(os, name)))
+        plain, wrapped = builtins.open, self.wrap(builtins.open)
+        builtins.open = lambda path, mode="r", *args, **kwargs: (wrapped if "w" in mode else plain)(
             path, mode, *args, **kwargs
         )
 
 
 def is_killed(do, *, at, after):
-    """Whether a forked process is killed at this action, or has done everything before."""
+    """Return whether a forked process is killed at this operation, rather than completing before it."""
     pid = os.fork()
     if pid == 0:
         try:
-            Death(at, after=after).watch()
+            KillAt(at, after=after).install()
             do()
             os._exit(0)
         finally:
@@ -102,7 +102,7 @@ def is_killed(do, *, at, after):
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("case", ["deletes the oldest", "over an old one", "in a new run's folder"])
-def test_killed_at_each_action_a_save_leaves_the_old_or_the_new_state(tmp_path, caplog, case, after):
+def test_save_killed_at_any_operation_leaves_the_old_or_the_new_state(tmp_path, caplog, case, after):
     name = "model_final" if case == "over an old one" else "model_0000030"
 
     def prepare(folder):
@@ -130,11 +130,11 @@ def test_killed_at_each_action_a_save_leaves_the_old_or_the_new_state(tmp_path, 
         found.append(newest_iteration(folder))
         (folder / "last_checkpoint").unlink()
         by_name = newest_iteration(folder)
-        assert by_name == found[-1] or (found[-1] == old and by_name == 30)  # whole, but not yet called the last
+        assert by_name == found[-1] or (found[-1] == old and by_name == 30)  # complete, but not yet in last_checkpoint
         save(folder)
         assert newest_iteration(folder) == 30
         assert not list(folder.glob("*.partial"))
         assert all((folder / path.name.removesuffix(".sha256")).exists() for path in folder.glob("*.sha256"))
-    assert found == sorted(found) and set(found) == {old, 30}  # first the old one, then for ever the new one
+    assert found == sorted(found) and set(found) == {old, 30}  # the old one up to some operation, then the new one
     assert len(found) >= 8
-    assert len(warnings_in(caplog)) == len(found)  # of the tags that were removed here, and nothing is damaged
+    assert len(warnings_in(caplog)) == len(found)  # last_checkpoint was removed above; nothing is damaged

@@ -1,13 +1,13 @@
-"""What a run may not go on under, what it may, and what nobody has to know."""
+"""Config differences that prevent resuming, are logged, or are ignored."""
 
 import pytest
 import torch
 
 from dl_lib.checkpoint.files import read_checkpoint, save_checkpoint
-from dl_lib.checkpoint.resume_check import Difference, ResumeConflictError, changes, resume_conflicts
+from dl_lib.checkpoint.resume_check import Difference, ResumeConflictError, resume_changes, resume_conflicts
 from dl_lib.config import get_cfg
 
-REFUSED = {
+CONFLICTING = {
     "MODEL.META_ARCHITECTURE": "Other",
     "MODEL.PIXEL_MEAN": [0.0, 0.0, 0.0],
     "MODEL.BACKBONE.LAYER_NUM": 33,
@@ -23,7 +23,7 @@ REFUSED = {
     "INPUT.FORMAT": "RGB",
     "SOLVER.OPTIMIZER.NAME": "AdamW",
 }
-TOLD = {
+LOGGED = {
     "MODEL.BACKBONE.DROP_PROB": 0.5,
     "MODEL.BACKBONE.NORM": "BN",
     "MODEL.BUDGET.LOSS_MU": 0.7,
@@ -37,7 +37,7 @@ TOLD = {
     "SOLVER.GRAD_CLIP": 0.0,
     "SEED": 5,
 }
-SILENT = {
+IGNORED = {
     "MODEL.WEIGHTS": "other.pth",
     "MODEL.ALLOW_MISSING_KEYS": ["gate"],
     "MODEL.ALLOW_UNEXPECTED_KEYS": ["fc"],
@@ -58,50 +58,50 @@ SILENT = {
 
 
 def saved_and_read(folder):
-    """The default configuration as a checkpoint brings it back."""
+    """Return the default configuration after a round trip through a checkpoint file."""
     save_checkpoint({"model": {"a": torch.zeros(1)}, "config": get_cfg().flat()}, folder / "a.pth")
     return read_checkpoint(folder / "a.pth")["config"]
 
 
-def test_the_same_configuration_is_the_same_after_a_file(tmp_path):
+def test_equal_configuration_has_no_differences_after_a_round_trip(tmp_path):
     saved = saved_and_read(tmp_path)
-    assert resume_conflicts(saved, get_cfg().flat()) == changes(saved, get_cfg().flat()) == []
+    assert resume_conflicts(saved, get_cfg().flat()) == resume_changes(saved, get_cfg().flat()) == []
 
 
-@pytest.mark.parametrize(("key", "value"), [*REFUSED.items(), *TOLD.items(), *SILENT.items()])
-def test_each_kind_of_key(key, value):
+@pytest.mark.parametrize(("key", "value"), [*CONFLICTING.items(), *LOGGED.items(), *IGNORED.items()])
+def test_kind_of_each_key(key, value):
     saved, present = get_cfg().flat(), {**get_cfg().flat(), key: value}
     assert key in saved
     found = [Difference(key, saved=saved[key], present=value)]
-    refused, told = (key, value) in REFUSED.items(), (key, value) in TOLD.items()
-    assert resume_conflicts(saved, present) == (found if refused else [])
-    assert changes(saved, present) == (found if told else [])
+    conflicting, logged = (key, value) in CONFLICTING.items(), (key, value) in LOGGED.items()
+    assert resume_conflicts(saved, present) == (found if conflicting else [])
+    assert resume_changes(saved, present) == (found if logged else [])
 
 
-def test_every_key_of_the_model_is_of_one_kind_and_new_ones_are_not_passed_over():
+def test_every_key_of_the_model_has_one_kind_and_unknown_keys_are_reported():
     saved = dict.fromkeys((*get_cfg().flat(), "MODEL.NEW.KEY", "SOLVER.NEW_KEY"), "a")
     present = dict.fromkeys(saved, "b")
-    refused = {difference.key for difference in resume_conflicts(saved, present)}
-    told = {difference.key for difference in changes(saved, present)}
-    assert not refused & told
+    conflicting = {difference.key for difference in resume_conflicts(saved, present)}
+    logged = {difference.key for difference in resume_changes(saved, present)}
+    assert not conflicting & logged
     free = {"MODEL.WEIGHTS", "MODEL.ALLOW_MISSING_KEYS", "MODEL.ALLOW_UNEXPECTED_KEYS"}
     free |= {"MODEL.DEVICE", "MODEL.CHANNELS_LAST", "MODEL.COMPILE", "MODEL.ACTIVATION_CHECKPOINTING"}
-    assert {key for key in saved if key.startswith("MODEL.")} - refused - told == free
-    assert "MODEL.NEW.KEY" in refused
-    assert "SOLVER.NEW_KEY" in told
+    assert {key for key in saved if key.startswith("MODEL.")} - conflicting - logged == free
+    assert "MODEL.NEW.KEY" in conflicting
+    assert "SOLVER.NEW_KEY" in logged
 
 
-def test_a_key_that_one_side_does_not_know_is_not_compared():
+def test_key_of_one_side_only_is_not_compared():
     flat = get_cfg().flat()
     older = {key: value for key, value in flat.items() if key != "MODEL.GATE.UNREACHED"}
     assert resume_conflicts(older, flat) == resume_conflicts(flat, older) == []
-    assert changes({**flat, "SOLVER.OPTIMIZER.OLD": 1}, flat) == []
+    assert resume_changes({**flat, "SOLVER.OPTIMIZER.OLD": 1}, flat) == []
 
 
-def test_the_error_lists_every_difference():
+def test_error_lists_every_difference():
     saved = get_cfg().flat()
-    error = ResumeConflictError(resume_conflicts(saved, {**saved, **REFUSED}), path="run/model_0000500.pth")
-    assert {difference.key for difference in error.differences} == REFUSED.keys()
-    for key, value in REFUSED.items():
+    error = ResumeConflictError(resume_conflicts(saved, {**saved, **CONFLICTING}), path="run/model_0000500.pth")
+    assert {difference.key for difference in error.differences} == CONFLICTING.keys()
+    for key, value in CONFLICTING.items():
         assert f"\n  {key} was {saved[key]!r} in the checkpoint and is {value!r} now\n" in str(error)
     assert str(error).endswith("Received: path='run/model_0000500.pth'")

@@ -146,8 +146,7 @@ def test_a_run_that_goes_on_takes_the_present_settings_and_says_which_are_new(tm
         trainer.resume_or_load(resume=True)
     old = small_config(tmp_path, **LIGHT).flat()
     assert sorted(messages) == sorted(
-        f"{key} was {old[key]!r} in the checkpoint and is {value!r} now: {value!r} applies"
-        for key, value in new.items()
+        f"{key} was {old[key]!r} in the checkpoint and is {value!r} now; using {value!r}" for key, value in new.items()
     )
     factor = (1 - 2 / 6) ** 0.9
     groups = trainer.optimizer.param_groups

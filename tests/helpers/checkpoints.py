@@ -1,4 +1,4 @@
-"""A model small enough to be saved in a moment, runs that consist of their checkpoints, and what is said meanwhile."""
+"""Small models and checkpoint-only runs for the checkpoint tests."""
 
 import logging
 
@@ -20,7 +20,7 @@ def equal_states(one, other):
 
 
 class Values:
-    """A checkpointable that is what it was given."""
+    """Checkpointable that holds the given values."""
 
     def __init__(self, **values):
         self.values = values
@@ -33,13 +33,13 @@ class Values:
 
 
 def save_run(folder, *iterations):
-    """A run's checkpoints, each with a model of its own."""
+    """Save checkpoints of a run, each with a different model."""
     for iteration in iterations:
         Checkpointer(small_model(seed=iteration), folder).save(numbered_checkpoint(iteration), iteration=iteration)
 
 
 def newest_iteration(folder):
-    """The iteration that a run goes on from, as one that resumes finds it; the model has to be the one of it."""
+    """Return the iteration that a run resumes from, after checking the weights."""
     model = small_model(seed=10_000)
     iteration = Checkpointer(model, folder).resume_or_load("")["iteration"]
     assert equal_states(model, small_model(seed=iteration))

@@ -1,7 +1,7 @@
-"""State dicts of published classifiers, recognised and translated by their key names: ReXNet, torchvision's networks.
+"""Converter for weights of published classifiers: ReXNet (clovaai, timm) and torchvision's ResNet and MobileNetV3.
 
-Sources: the names that github.com/clovaai/rexnet, timm and torchvision give their state dicts. What is of the backbone
-comes to stand under `backbone`, the rest under `head`, as in `ReXNetClassifier`.
+Formats are recognised by key names. Sources of the names: github.com/clovaai/rexnet, timm and torchvision. Keys of the
+backbone are placed under `backbone`, all others under `head`, as in `ReXNetClassifier`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from dl_lib.checkpoint.conversion.released import Translation
+from dl_lib.checkpoint.conversion.registry import Translation
 
-__all__ = ["is_classifier", "translate_classifier"]
+__all__ = ["ClassifierConverter", "is_classifier", "translate_classifier"]
 
 _TIMM_PARTS = {
     "conv_exp.conv": "expand.conv",
@@ -27,7 +27,7 @@ _TIMM_PARTS = {
     "conv_pwl.bn": "project.norm",
 }
 _EXPANSION = {"0": "expand.conv", "1": "expand.norm", "3": "depthwise.conv", "4": "depthwise.norm"}
-# The public repository numbers the parts of a block; what a number means follows from the largest one.
+# The original repository numbers the layers of a block; the largest number determines the meaning of all numbers.
 _UPSTREAM_PARTS: Mapping[int, Mapping[str, str]] = {
     4: {"0": "depthwise.conv", "1": "depthwise.norm", "3": "project.conv", "4": "project.norm"},
     7: {**_EXPANSION, "6": "project.conv", "7": "project.norm"},
@@ -41,23 +41,33 @@ _UPSTREAM_PARTS: Mapping[int, Mapping[str, str]] = {
     },
 }
 _UPSTREAM_LITE_HEAD = {"0": "hidden.conv", "1": "hidden.norm", "4": "classifier"}
-_UPSTREAM_FIRST_BLOCK = 3  # after the stem's convolution, norm and activation
+_UPSTREAM_FIRST_BLOCK = 3  # after convolution, norm and activation of the stem
 _UPSTREAM_BLOCK = re.compile(r"features\.(\d+)\.out\.(\d+)(.*)\.(\w+)")
 
 _RESNET = re.compile(r"(conv1|bn1|layer[1-4])\.")
 _MOBILENET = re.compile(r"features\.(\d+\..+)")
 
-Rename = Callable[[str], str | None]  # a file's key -> ours; None where there is no such name
+Rename = Callable[[str], str | None]  # key of the file -> key of this library; None without a counterpart
+
+
+class ClassifierConverter:
+    """Converter for published classifiers, see `translate_classifier`."""
+
+    def recognises(self, weights: Mapping[str, Tensor], *, model: nn.Module) -> bool:
+        return is_classifier(weights)
+
+    def translate(self, file: Translation, *, model: nn.Module) -> Translation:
+        return translate_classifier(file.weights)
 
 
 def is_classifier(keys: Iterable[str]) -> bool:
-    """Whether a state dict (or its keys) is that of a published classifier that is known here."""
-    return _renaming(list(keys)) is not None
+    """Return whether a state dict (or its keys) is that of a supported published classifier."""
+    return _find_rename(list(keys)) is not None
 
 
 def translate_classifier(state_dict: Mapping[str, Tensor]) -> Translation:
-    """Our names for a state dict that `is_classifier`; weights of linear layers become those of 1×1 convolutions."""
-    rename = _renaming(list(state_dict))
+    """Translate a state dict for which `is_classifier` holds; linear weights become 1×1 convolution weights."""
+    rename = _find_rename(list(state_dict))
     assert rename is not None
     weights: dict[str, Tensor] = {}
     original_names: dict[str, str] = {}
@@ -65,15 +75,15 @@ def translate_classifier(state_dict: Mapping[str, Tensor]) -> Translation:
     for key, value in state_dict.items():
         name = rename(key)
         if name is None:
-            untranslated[key] = "not a key of this published classifier"
+            untranslated[key] = "not a key of this classifier"
             continue
         is_linear = name == "head.classifier.weight" and value.ndim == 2
         weights[name], original_names[name] = value[:, :, None, None] if is_linear else value, key
     return Translation(weights, original_names, untranslated)
 
 
-def _renaming(keys: list[str]) -> Rename | None:
-    """How the keys of this file are translated; None where it is none of the known ones."""
+def _find_rename(keys: list[str]) -> Rename | None:
+    """Return the renaming function of the format; None if it is unknown."""
     present = set(keys)
     if "features.0.conv_dw.conv.weight" in present:
         return _timm(keys)
@@ -105,10 +115,10 @@ def _timm(keys: list[str]) -> Rename:
             return None
         _, number, part = parts
         if number in blocks:
-            ours = _TIMM_PARTS.get(part)
-            return ours and f"backbone.blocks.{number}.{ours}.{kind}"
-        ours = {"conv": "conv", "bn": "norm"}.get(part)
-        return ours and f"head.expand.{ours}.{kind}"
+            name = _TIMM_PARTS.get(part)
+            return name and f"backbone.blocks.{number}.{name}.{kind}"
+        name = {"conv": "conv", "bn": "norm"}.get(part)
+        return name and f"head.expand.{name}.{kind}"
 
     return rename
 
@@ -127,7 +137,7 @@ def _upstream(keys: list[str]) -> Rename:
     }
     is_lite = "output.4.weight" in keys
     output = _UPSTREAM_LITE_HEAD if is_lite else {"1": "classifier"}
-    outside |= {f"output.{number}": f"head.{ours}" for number, ours in output.items()}
+    outside |= {f"output.{number}": f"head.{name}" for number, name in output.items()}
 
     def rename(key: str) -> str | None:
         block = _UPSTREAM_BLOCK.fullmatch(key)
@@ -135,7 +145,7 @@ def _upstream(keys: list[str]) -> Rename:
             module, _, kind = key.rpartition(".")
             return outside[module] + f".{kind}" if module in outside else None
         number, first, rest, kind = block.groups()
-        ours = _UPSTREAM_PARTS.get(largest[number], {}).get(first + rest)
-        return ours and f"backbone.blocks.{int(number) - _UPSTREAM_FIRST_BLOCK}.{ours}.{kind}"
+        name = _UPSTREAM_PARTS.get(largest[number], {}).get(first + rest)
+        return name and f"backbone.blocks.{int(number) - _UPSTREAM_FIRST_BLOCK}.{name}.{kind}"
 
     return rename

@@ -1,28 +1,32 @@
-"""State dicts of the published DynamicRouting code, recognised and translated by their key names.
+"""Converter for weights of the published DynamicRouting code (github.com/yanwei-li/DynamicRouting).
 
-Source: the names and shapes that the published code (github.com/yanwei-li/DynamicRouting) gives its state dicts.
+The format is recognised by key names; names and shapes are those of the published code's state dicts.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from dl_lib.checkpoint.conversion.registry import Translation
+from dl_lib.checkpoint.errors import CheckpointError
 from dl_lib.modeling.dynamic.lattice import Node
 
-__all__ = ["RELEASED_CELL_TYPES", "Translation", "is_released", "translate_released"]
+__all__ = ["RELEASED_CELL_TYPES", "ReleasedConverter", "is_released", "translate_released"]
 
-RELEASED_CELL_TYPES = ("sep_conv_3x3", "skip_connect")  # of all seven published experiments
+RELEASED_CELL_TYPES = ("sep_conv_3x3", "skip_connect")  # CELL_TYPE of all seven published experiments
 
 _SIGNATURE = re.compile(
     r"backbone\.(stem\.stem_\d|init_layer\.|all_cell_list\.\d+\.\d+\.)|sem_seg_head\.layer_decoder_list\."
 )
 _CELL = re.compile(r"backbone\.(?:init_layer|all_cell_list\.(?P<layer>\d+)\.(?P<scale>\d+))\.(?P<part>.+)")
 _OPERATION = re.compile(r"cell_ops\._ops\.(?P<position>\d+)\.op\.(?P<part>.+)")
-_FIXED_GATE = "gate_weights_beta"  # stands in each cell of a network without gates; always one, and not needed
+_FIXED_GATE = "gate_weights_beta"  # constant one in each cell of a network without gates; not needed here
+
+_log = logging.getLogger(__name__)
 
 Rules = tuple[tuple[re.Pattern[str], str], ...]
 
@@ -55,7 +59,7 @@ _IN_OPERATION: Mapping[str, Rules] = {
         (r"0\.weight", r"depthwise.weight"), (r"1\.weight", r"pointwise.weight"), (r"1\.(norm\.\w+)", r"\1")
     ),
     "Bottleneck": _STACKED_CONVOLUTIONS,
-    # Depthwise and pointwise convolutions alternate; at most three pairs of them, in sep_conv_heavy.
+    # Alternating depthwise and pointwise convolutions, at most three pairs (sep_conv_heavy).
     "sep_conv": _rules(
         *(
             rule
@@ -70,32 +74,37 @@ _IN_OPERATION: Mapping[str, Rules] = {
 }
 
 
-@dataclass(frozen=True)
-class Translation:
-    """A published state dict by our names.
+class ReleasedConverter:
+    """Converter for the published DynamicRouting code, see `translate_released`."""
 
-    Attributes:
-        weights: our key -> tensor.
-        original_names: our key -> the file's key; those of fixed gates are left out, as they have no values to learn.
-        untranslated: the file's keys that have no counterpart -> why.
-    """
+    def recognises(self, weights: Mapping[str, Tensor], *, model: nn.Module) -> bool:
+        return is_released(weights)
 
-    weights: Mapping[str, Tensor]
-    original_names: Mapping[str, str]
-    untranslated: Mapping[str, str]
+    def translate(self, file: Translation, *, model: nn.Module) -> Translation:
+        cell_types = getattr(getattr(model, "backbone", None), "cell_types", None)
+        if cell_types is None:
+            raise CheckpointError(
+                f"weights of the published dynamic network need a dynamic network, but the model has no "
+                f"backbone.cell_types. Received: model={type(model).__name__}"
+            )
+        translation = translate_released(file.weights, cell_types=cell_types)
+        _log.info("Translated keys of the published code: %d", len(translation.original_names))
+        return translation
 
 
 def is_released(keys: Iterable[str]) -> bool:
-    """Whether a state dict (or its keys) names any part as the published code does."""
+    """Return whether a state dict (or its keys) contains a key name of the published code."""
     return any(_SIGNATURE.match(key) for key in keys)
 
 
 def translate_released(state_dict: Mapping[str, Tensor], *, cell_types: Sequence[str]) -> Translation:
-    """Our names for a published state dict, every key used once; what has no counterpart is listed beside them.
+    """Translate a state dict of the published code.
+
+    Every key is used once, except for the constant gates of networks without gates, which are dropped.
 
     Args:
-        state_dict: published key -> tensor.
-        cell_types: the operations of each cell in order (`CELL_TYPE`): the published keys only number them.
+        state_dict: Published key -> tensor.
+        cell_types: Operations of each cell in order (`CELL_TYPE`), since the published keys only number them.
     """
     weights: dict[str, Tensor] = {}
     original_names: dict[str, str] = {}
@@ -103,7 +112,7 @@ def translate_released(state_dict: Mapping[str, Tensor], *, cell_types: Sequence
     for key, value in state_dict.items():
         if key.rpartition(".")[2] == _FIXED_GATE and _CELL.fullmatch(key):
             if not bool((value == 1).all()):
-                untranslated[key] = "a fixed gate other than one"
+                untranslated[key] = "a constant gate other than one"
             continue
         try:
             name = _translate(key, cell_types)
@@ -111,14 +120,14 @@ def translate_released(state_dict: Mapping[str, Tensor], *, cell_types: Sequence
             untranslated[key] = str(error)
             continue
         if name in weights:
-            untranslated[key] = f"the same place as {original_names[name]}"
+            untranslated[key] = f"duplicate of {original_names[name]}"
             continue
         weights[name], original_names[name] = value, key
     return Translation(weights, original_names, untranslated)
 
 
 class _NoCounterpartError(Exception):
-    """Why a published key has no name of ours."""
+    """Reason why a published key has no counterpart."""
 
 
 def _translate(key: str, cell_types: Sequence[str]) -> str:
@@ -138,18 +147,18 @@ def _translate_operation(position: int, part: str, *, cell_types: Sequence[str])
         raise _NoCounterpartError(f"operation {position}, but CELL_TYPE names {len(cell_types)}: {list(cell_types)}")
     name = cell_types[position]
     if name.startswith("MBConv"):
-        raise _NoCounterpartError("the published code could not build MBConv, so its names are not known")
+        raise _NoCounterpartError("the published code could not build MBConv, so its key names are unknown")
     rules = next((rules for kind, rules in _IN_OPERATION.items() if name.startswith(kind)), None)
     if rules is None:
         raise _NoCounterpartError(f"operation {position} of CELL_TYPE is {name}, which has no published parameters")
     occurrence = list(cell_types[: position + 1]).count(name)
-    place = name if occurrence == 1 else f"{name}_{occurrence}"
-    return f"{place}.{_apply(rules, part, what=f'not a key of {name}, operation {position} of CELL_TYPE')}"
+    module = name if occurrence == 1 else f"{name}_{occurrence}"
+    return f"{module}.{_apply(rules, part, otherwise=f'not a key of {name}, operation {position} of CELL_TYPE')}"
 
 
-def _apply(rules: Rules, key: str, *, what: str = "not a key of the published code") -> str:
+def _apply(rules: Rules, key: str, *, otherwise: str = "not a key of the published code") -> str:
     for pattern, name in rules:
         match = pattern.fullmatch(key)
         if match:
             return match.expand(name)
-    raise _NoCounterpartError(what)
+    raise _NoCounterpartError(otherwise)

@@ -1,4 +1,4 @@
-"""Which files are taken for published classifiers, and what becomes of keys that are none of theirs."""
+"""Recognition and translation of published classifiers."""
 
 import json
 
@@ -18,22 +18,22 @@ def hollow(shapes):
 
 
 @pytest.mark.parametrize("kind", ["v1", "lite"])
-def test_every_published_key_has_its_place(kind):
+def test_every_published_key_is_translated(kind):
     with torch.device("meta"):
         model = ReXNetClassifier(lite=kind == "lite")
     translation = translate_classifier(hollow(SHAPES[kind]))
     assert not translation.untranslated
-    places = {key: value.shape for key, value in translation.weights.items()}
-    assert places == {key: value.shape for key, value in model.state_dict().items()}
+    shapes = {key: value.shape for key, value in translation.weights.items()}
+    assert shapes == {key: value.shape for key, value in model.state_dict().items()}
 
 
-def test_other_files_are_none():
+def test_other_files_are_not_recognised():
     with torch.device("meta"):
         own = ReXNetClassifier().state_dict()
     assert not is_classifier(own) and not is_classifier(hollow_weights("tiny")) and not is_classifier([])
 
 
-def test_keys_without_a_place_are_listed():
+def test_keys_without_a_counterpart_are_listed():
     weights = hollow({**SHAPES["v1"], "features.5.out.9.weight": [1], "features.2.weight": [1], "ema": []})
     translation = translate_classifier(weights)
     assert set(translation.untranslated) >= {"features.2.weight", "ema"}

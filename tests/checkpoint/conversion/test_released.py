@@ -23,7 +23,7 @@ KEYS = {"Seg.Layer16": 1932, "Seg.Layer33.ImageNet": 4040, "tiny_nogate": 346, "
 
 
 @pytest.mark.parametrize(("name", "keys"), KEYS.items())
-def test_every_published_key_is_used_once_and_fills_the_model(name, keys):
+def test_translated_keys_and_shapes_equal_the_model(name, keys):
     published = hollow_weights(name)
     assert len(published) == keys
     translation = translate_released(published, cell_types=operations_of(name))
@@ -37,7 +37,7 @@ def test_every_published_key_is_used_once_and_fills_the_model(name, keys):
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny_nogate", "tiny_fullstem", "tiny_ops"])
-def test_listing_and_formula_give_the_bytes_that_the_published_code_held(name):
+def test_generated_weights_equal_those_of_the_published_code(name):
     digest = hashlib.sha256()
     for key, value in published_weights(name).items():
         digest.update(key.encode() + value.numpy().tobytes())
@@ -72,14 +72,14 @@ PAIRS_OPERATIONS = (
 )
 
 
-def test_names_written_out_by_hand():
+def test_explicit_pairs_of_names():
     published = {key: torch.tensor(float(i)) for i, key in enumerate(PAIRS)}
     renamed = released_as_ours(published, cell_types=PAIRS_OPERATIONS)
     assert renamed == {ours: published[theirs] for theirs, ours in PAIRS.items()}
 
 
 @pytest.mark.parametrize(
-    ("key", "why"),
+    ("key", "reason"),
     [
         ("backbone.stem.stem_1.bias", "not a key of the published code"),
         ("backbone.all_cell_list.0.0.res_keep.1.weight", "not a key of the published code"),
@@ -87,25 +87,25 @@ def test_names_written_out_by_hand():
         (CELL + "cell_ops._ops.1.op.0.weight", "operation 1 of CELL_TYPE is skip_connect, which has no"),
         (CELL + "cell_ops._ops.4.op.weight", "not a key of Bottleneck_5x5, operation 4"),
         (CELL + "cell_ops._ops.0.op.6.weight", "not a key of sep_conv_heavy_5x5, operation 0"),
-        (CELL + "gate_weights_beta", "a fixed gate other than one"),
-        ("backbone.all_cell_list.02.1.res_up.1.weight", f"the same place as {CELL}res_up.1.weight"),
+        (CELL + "gate_weights_beta", "a constant gate other than one"),
+        ("backbone.all_cell_list.02.1.res_up.1.weight", f"duplicate of {CELL}res_up.1.weight"),
     ],
 )
-def test_a_key_without_a_counterpart_is_listed_with_the_reason(key, why):
+def test_key_without_a_counterpart_is_listed_with_the_reason(key, reason):
     published = {CELL + "res_up.1.weight": torch.zeros(1), key: torch.zeros(2)}
     translation = translate_released(published, cell_types=PAIRS_OPERATIONS)
     assert list(translation.untranslated) == [key]
-    assert translation.untranslated[key].startswith(why)
+    assert translation.untranslated[key].startswith(reason)
     assert len(translation.weights) == 1
 
 
-def test_mbconv_is_not_translated_because_its_names_are_not_known():
+def test_mbconv_is_not_translated():
     key = CELL + "cell_ops._ops.0.op.0.weight"
     translation = translate_released({key: torch.zeros(1)}, cell_types=("MBConv_3x3",))
     assert "could not build MBConv" in translation.untranslated[key]
 
 
-def test_only_published_names_are_taken_for_published():
+def test_only_published_names_are_recognised():
     assert is_released(hollow_weights("tiny"))
     assert not is_released(build("tiny").state_dict())
     assert not is_released(torch.nn.Linear(2, 2).state_dict())

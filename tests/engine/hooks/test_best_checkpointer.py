@@ -106,7 +106,7 @@ def test_a_damaged_file_is_written_anew_when_there_is_a_better_value(tmp_path, c
         train(tmp_path, extra=[At(9, killed)])
     (tmp_path / "model_best.pth").write_bytes(b"")
     train(tmp_path)
-    assert "passed over model_best.pth" in caplog.text
+    assert "Skipped invalid checkpoint model_best.pth" in caplog.text
     assert best_in(tmp_path)[0]["iteration"] == 10
 
 
