@@ -138,7 +138,7 @@ def test_its_own_weights_come_back_as_they_were():
 def test_a_standardised_kernel_is_no_plain_one():
     standardised = Holder("resnet18", "ConvAWS", ["c2"]).state_dict()
     with pytest.raises(
-        CheckpointError, match=r"layer1\.0\.conv1\.weight +\(a kernel to be standardised, by ConvAWS or"
+        CheckpointError, match=r"layer1\.0\.conv1\.weight +\(a kernel to be standardized, of ConvAWS or"
     ):
         load_weights(
             Holder("resnet18", "", []), standardised, path="own", allow_unexpected_keys=["weight_gamma", "weight_beta"]
@@ -148,7 +148,7 @@ def test_a_standardised_kernel_is_no_plain_one():
 def test_sp_conv_says_that_it_cannot_start_from_a_plain_kernel():
     model, weights = Holder("resnet18", "SPConv", ["c2"]), RELEASED["resnet18"].state_dict()
     with pytest.raises(
-        CheckpointError, match=r"layer1\.0\.conv1\.weight +\(a plain kernel, which SPConv cannot start"
+        CheckpointError, match=r"layer1\.0\.conv1\.weight +\(a plain kernel, which SPConv cannot load"
     ) as e:
         load_weights(model, weights, path="resnet18", allow_unexpected_keys=["fc"])
     for name in ("ALSO_HOLD", "LACK"):
