@@ -1,4 +1,5 @@
 from dl_lib.modeling.backbones import rexnet, torchvision_nets  # they register what they hold
+from dl_lib.modeling.backbones.rexnet_classifier import ReXNetClassifier
 from dl_lib.modeling.build import build_model
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.heads.aspp import ASPPHead
@@ -17,6 +18,7 @@ __all__ = [
     "BudgetConstraint",
     "DynamicNet4Seg",
     "DynamicNetwork",
+    "ReXNetClassifier",
     "SemSegDecoderHead",
     "SemanticFPNHead",
     "SemanticSegmentor",

@@ -74,7 +74,7 @@ def test_user_errors_of_the_commands(tmp_path, monkeypatch, capsys):
         (train.main, ["--config-file", "absent.yaml"], "no such file, folder or shipped experiment"),
         (train.main, [*quickstart, "DATASETS.TRAIN=[digit_scenes_trai]"], "Nearest: digit_scenes_train"),
         (train.main, [*quickstart, "--eval-only"], "holds no checkpoint, and no weights are given"),
-        (train.main, [*quickstart, "MODEL.WEIGHTS=foreing.pth"], "nearest: foreign.pth"),
+        (train.main, [*quickstart, "MODEL.WEIGHTS=foregn.pth"], "nearest: foreign.pth"),
         (evaluate.main, quickstart, "dl_test: error: there is nothing to evaluate"),
         (evaluate.main, [*quickstart, "SEED"], "nothing follows 'SEED'"),
         (convert_weights.main, ["absent.pth", "out.pth"], "dl_lib convert-weights: error: "),

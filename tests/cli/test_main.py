@@ -22,7 +22,7 @@ def test_overview_fits_on_one_screen(capsys, words):
     assert [line.split()[0] for line in lines if line.startswith("  ")][: len(COMMANDS)] == list(COMMANDS)
 
 
-@pytest.mark.parametrize(("name", "nearest"), [("trian", "nearest: train"), ("find_lr", "nearest: find-lr"), ("", "")])
+@pytest.mark.parametrize(("name", "nearest"), [("trane", "nearest: train"), ("find_lr", "nearest: find-lr"), ("", "")])
 def test_unknown_command(capsys, name, nearest):
     with pytest.raises(SystemExit) as caught:
         main([name])

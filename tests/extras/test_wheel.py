@@ -21,8 +21,18 @@ DATASETS: {TRAIN: [absent_dataset], TEST: []}
 """
 
 
-def check(*words, cwd, env=None):
-    done = subprocess.run([str(word) for word in words], cwd=cwd, env=env, capture_output=True, text=True, timeout=500)
+# Without the checkout on the module search path.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "DL_DATASETS")}
+
+
+def execute(*words, cwd):
+    line = [str(word) for word in words]
+    environment = {**ENVIRONMENT, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=500)
+
+
+def check(*words, cwd):
+    done = execute(*words, cwd=cwd)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -30,7 +40,8 @@ def check(*words, cwd, env=None):
 @pytest.fixture(scope="module")
 def bin_folder(tmp_path_factory):
     """Scripts of an environment with the wheel, which is built from an sdist of the tracked files."""
-    source, dist, venv = (tmp_path_factory.mktemp("wheel") / name for name in ("source", "dist", "venv"))
+    folder = tmp_path_factory.mktemp("wheel")
+    source, dist, venv = (folder / name for name in ("source", "dist", "venv"))
     for name in check("git", "ls-files", "-z", cwd=ROOT).split("\0"):
         if name and (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -51,19 +62,7 @@ def bin_folder(tmp_path_factory):
 @pytest.fixture
 def run(bin_folder, tmp_path):
     """Function that runs a command of the wheel in an empty folder."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "DL_DATASETS")}
-
-    def call(script, *words):
-        return subprocess.run(
-            [str(bin_folder / script), *words],
-            cwd=tmp_path,
-            env={**environment, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=500,
-        )
-
-    return call
+    return lambda script, *words: execute(bin_folder / script, *words, cwd=tmp_path)
 
 
 def test_import_comes_from_the_wheel(run, bin_folder):
