@@ -1,1 +1,0 @@
-"""How fast the routed network is, and how much memory it takes, on this machine."""

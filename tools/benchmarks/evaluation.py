@@ -1,0 +1,242 @@
+"""Latency and memory of the default network in evaluation: dense and sparse execution, memory orders, folded norms.
+
+python tools/benchmarks/evaluation.py --allocator tuned --cases '512x1024/*,1024x2048/*/contiguous/*'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from harness import (
+    Case,
+    Memory,
+    Run,
+    Settings,
+    Timing,
+    add_case_option,
+    benchmark_parser,
+    choose,
+    measure_memory,
+    start,
+    time_cases,
+)
+from report import Report, Table, describe_machine
+from torch import Tensor, nn
+
+from dl_lib.cli.arg_types import comma_separated_sizes
+from dl_lib.cli.errors import user_errors
+from dl_lib.config import CfgNode, ConfigError, apply_overrides, get_cfg
+from dl_lib.inference.folding import fold_batch_norms
+from dl_lib.modeling import DynamicNet4Seg, build_model
+from dl_lib.modeling.dynamic.lattice import Lattice, Node
+
+SEED = 0
+GATE_BIAS = 20.0  # its tanh is 1 in float32
+MATMUL_SIDE = 2048
+MFLOPS_PER_GFLOP = 1e3
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class EvaluationCase(Case):
+    """Prediction for one image, from pixels to logits of the same size.
+
+    Attributes:
+        size: (height, width) of the image in pixels.
+        gates: All gates open, or those of `half_of_the_cells` closed.
+        variant: Memory order of the feature maps, and whether batch norms are folded into the convolutions.
+        execution: Dense, or sparse: open cells and edges only.
+    """
+
+    size: Size
+    gates: Literal["open", "half"]
+    variant: Literal["contiguous", "channels_last", "channels_last_folded"]
+    execution: Literal["dense", "sparse"]
+
+    @property
+    def name(self) -> str:
+        return f"{self.group}/{self.gates}/{self.variant}/{self.execution}"
+
+    @property
+    def group(self) -> str:
+        return "{}x{}".format(*self.size)
+
+    def prepare(self, settings: Settings) -> Run:
+        overrides = ["TEST.EXECUTION", self.execution, "MODEL.CHANNELS_LAST", self.variant != "contiguous"]
+        model = build_network(default_config(settings, overrides)).eval()
+        set_gates(model, closed=half_of_the_cells(model.backbone.lattice) if self.gates == "half" else ())
+        if self.variant == "channels_last_folded":
+            model = fold_batch_norms(model)
+        inputs = [{"image": random_image(self.size, device=model.device)}]
+
+        def run() -> float:
+            with torch.inference_mode():
+                (output,) = model(inputs)
+            return output["flops"]["executed_flops"] / MFLOPS_PER_GFLOP
+
+        return run
+
+
+@dataclass(frozen=True)
+class MatmulCase(Case):
+    """Product of two square float32 matrices: the reference for the rate of multiply-adds."""
+
+    size: Size  # of the images in whose group it is measured
+
+    @property
+    def name(self) -> str:
+        return f"{self.group}/matmul"
+
+    @property
+    def group(self) -> str:
+        return "{}x{}".format(*self.size)
+
+    def prepare(self, settings: Settings) -> Run:
+        a, b = torch.rand(2, MATMUL_SIDE, MATMUL_SIDE, device=settings.device)
+        product = torch.empty_like(a)
+
+        def run() -> float:
+            torch.mm(a, b, out=product)
+            return MATMUL_SIDE**3 / 1e9
+
+        return run
+
+
+def evaluation_cases(sizes: Sequence[Size]) -> list[EvaluationCase]:
+    """Return all cases for images of the given (height, width)."""
+    return [
+        EvaluationCase(size, gates, variant, execution)
+        for size in sizes
+        for gates in ("open", "half")
+        for variant in ("contiguous", "channels_last", "channels_last_folded")
+        for execution in ("dense", "sparse")
+    ]
+
+
+def half_of_the_cells(lattice: Lattice) -> frozenset[Node]:
+    """Return the cells to close: 29 of the 62 of 16 layers.
+
+    With layers counted from 0 after the source: every other cell, (layer + scale) even, of all layers between the first
+    and the last, and the two finest of the last. Every cell is still reached.
+    """
+    last = lattice.num_layers - 1
+
+    def is_closed(node: Node) -> bool:
+        layer = node.layer - 1
+        return (0 < layer < last and (layer + node.scale) % 2 == 0) or (layer == last and node.scale < 2)
+
+    return frozenset(filter(is_closed, lattice.nodes))
+
+
+@torch.no_grad()
+def set_gates(model: DynamicNet4Seg, *, closed: Collection[Node]) -> None:
+    """Fix every gate at 1, or at 0 for the closed cells, independent of the image; gates are still evaluated."""
+    for node in model.backbone.lattice.nodes:
+        gate = model.backbone.cell(node).gate
+        assert gate is not None and gate.predict.bias is not None
+        nn.init.zeros_(gate.predict.weight)
+        nn.init.constant_(gate.predict.bias, -GATE_BIAS if node in closed else GATE_BIAS)
+
+
+def default_config(settings: Settings, overrides: Sequence[Any]) -> CfgNode:
+    """Return the default configuration with the settings' overrides and device.
+
+    Raises:
+        ConfigError: If the network has no gates.
+    """
+    cfg = get_cfg()
+    apply_overrides(cfg, settings.opts)
+    cfg.merge_from_list(["MODEL.DEVICE", settings.device, *overrides])
+    if not cfg.MODEL.GATE.GATE_ON:
+        raise ConfigError(
+            "MODEL.GATE.GATE_ON must be True, because the benchmark closes gates. Received: MODEL.GATE.GATE_ON=False"
+        )
+    return cfg
+
+
+def build_network(cfg: CfgNode) -> DynamicNet4Seg:
+    """Build the network with weights that are equal in all cases of equal shapes."""
+    torch.manual_seed(SEED)
+    model = build_model(cfg)
+    assert isinstance(model, DynamicNet4Seg)
+    return model
+
+
+def random_image(size: Size, *, device: torch.device) -> Tensor:
+    """Return a (3, height, width) float image with values 0..255."""
+    return torch.randint(256, (3, *size), device=device).float()
+
+
+def evaluation_table(
+    timings: dict[EvaluationCase, Timing], memory: dict[EvaluationCase, Memory], matmul: Timing
+) -> Table:
+    """Return one row per case; sparse cases with ratios to the dense one, if that was measured too."""
+    columns = {"size": "", "gates": "", "variant": "", "execution": "", "seconds": ".4f", "time ratio": ".3f"}
+    columns |= {"cost ratio": ".3f", "GFLOPs": ".3f", "GMAC/s": ".1f", "matmul fraction": ".3f", "peak MiB": ".0f"}
+    rows = []
+    for case, timing in timings.items():
+        ratios: tuple[float | None, float | None] = (None, None)
+        dense = timings.get(replace(case, execution="dense"))
+        if case.execution == "sparse" and dense is not None:
+            ratios = timing.median_seconds / dense.median_seconds, timing.gflops / dense.gflops
+        rate = timing.gmadds_per_second
+        names = (case.group, case.gates, case.variant, case.execution)
+        figures = (timing.median_seconds, *ratios, timing.gflops, rate, rate / matmul.gmadds_per_second)
+        rows.append((*names, *figures, memory[case].peak_mib))
+    return Table("Evaluation, one image", columns, rows)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = benchmark_parser(
+        "evaluation.py",
+        description="Measure latency and memory of the default network (16 layers) in evaluation.",
+        repeats=5,
+        epilog="case names: HEIGHTxWIDTH/{open,half}/{contiguous,channels_last,channels_last_folded}/{dense,sparse}",
+    )
+    sizes = {"type": comma_separated_sizes, "default": "512x1024,1024x2048", "metavar": "HxW,HxW"}
+    parser.add_argument("--sizes", **sizes, help="of the images (default: %(default)s)")
+    add_case_option(parser)
+    parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides of the default configuration")
+    arguments = parser.parse_intermixed_args(argv)
+    with user_errors(parser.prog):
+        settings = start(parser, arguments)
+        cases = choose(evaluation_cases(arguments.sizes), arguments.cases, parser=parser)
+        report = measure(cases, settings, rounds=arguments.repeats)
+    report.write(arguments.output, "evaluation", document=arguments.document)
+
+
+def measure(cases: Sequence[EvaluationCase], settings: Settings, *, rounds: int) -> Report:
+    """Measure the memory of each case, then the times, interleaved with a matrix product."""
+    memory = {case: measure_memory(case, settings) for case in cases}
+    references = [MatmulCase(size) for size in dict.fromkeys(case.size for case in cases)]
+    by_name = {}
+    for reference in references:
+        group = [reference, *(case for case in cases if case.size == reference.size)]
+        by_name |= time_cases(group, settings, rounds=rounds)
+    matmul_seconds = [seconds for reference in references for seconds in by_name[reference.name].seconds]
+    matmul = Timing(tuple(matmul_seconds), gflops=MATMUL_SIDE**3 / 1e9)
+    idle_mib = max(one.idle_mib for one in memory.values())
+    facts = {
+        **describe_machine(settings.device),
+        f"{MATMUL_SIDE}x{MATMUL_SIDE} float32 matrix product": f"{matmul.median_seconds:.4f} s, "
+        f"{matmul.gmadds_per_second:.1f} GMAC/s",
+        "network": " ".join(["default configuration", *settings.opts]),
+    }
+    notes = (
+        f"Times are medians of {rounds} rounds in which the cases of one size are interleaved. GFLOPs are 1e9 executed "
+        "multiply-adds per image, norms and ReLUs included; matmul fraction: GMAC/s divided by that of the matrix "
+        f"product. Peak MiB: peak memory of a fresh process that runs the case twice, {idle_mib:.0f} of them before "
+        "the network is built. Half: every other cell closed; closed cells still evaluate their gates. Ratios: sparse "
+        "to dense execution, of the median times and of the GFLOPs."
+    )
+    table = evaluation_table({case: by_name[case.name] for case in cases}, memory, matmul)
+    samples = {name: timing.seconds for name, timing in by_name.items()}
+    return Report("Evaluation", facts, notes, [table], samples)
+
+
+if __name__ == "__main__":
+    main()
