@@ -48,9 +48,9 @@ Rate = tuple[float, float]  # CPU seconds per sample over all processes, samples
 NOTES = """\
 Medians of {rounds} rounds in which all implementations load the same samples, interleaved; files and cache are in \
 memory after the first. Plain: as in Detectron2 and the published code: decode to a BGR array, resize and flip the \
-whole image, crop, each from array to array, and normalize on the CPU. Lean: the same with Pillow images up to the crop. The \
-others are the library's, with the settings named. Ratio: samples per CPU second relative to plain, median of the \
-rounds."""
+whole image, crop, each from array to array, and normalize on the CPU. Lean: the same with Pillow images up to the \
+crop. The others are the library's, with the settings named. Ratio: samples per CPU second relative to plain, \
+median of the rounds."""
 
 
 class PlainSamples(Dataset):
@@ -116,13 +116,14 @@ class LeanSamples(PlainSamples):
         return [crop.pad_image(window), crop.pad_label(np.asarray(label.crop(box)))]
 
 
-def implementations(pairs: Sequence[Pair], *, size: Size, folder: Path) -> dict[str, Any]:
+def implementations(pairs: Sequence[Pair], *, size: Size, folder: Path, workers: int) -> dict[str, Any]:
     """Return all implementations by name; each is a data set indexed by `SampleKey`.
 
     Args:
         pairs: Files in the folders `images` and `labels` below `folder`.
         size: (height, width) of the images in pixels, which scales and crop are relative to.
         folder: Folder of the files, and of the cache that is built.
+        workers: Most worker processes that will load.
     """
     cfg = _config(size, folder)
     settings = {
@@ -133,7 +134,7 @@ def implementations(pairs: Sequence[Pair], *, size: Size, folder: Path) -> dict[
     datasets: dict[str, Any] = {PLAIN: PlainSamples(cfg, pairs, size=size), LEAN: LeanSamples(cfg, pairs, size=size)}
     for name, opts in settings.items():
         own = cfg.clone()
-        own.merge_from_list(opts)
+        own.merge_from_list(["DATALOADER.NUM_WORKERS", workers, *opts])
         datasets[name] = build_train_loader(own).loader.dataset
     return datasets
 
@@ -242,7 +243,7 @@ def measure(*, size: Size, images: int, rounds: int, workers: Sequence[int]) -> 
     with tempfile.TemporaryDirectory(prefix="dl_lib_benchmark_") as name:
         folder = Path(name)
         pairs = write_pairs(folder, count=images, size=size)
-        datasets = implementations(pairs, size=size, folder=folder)
+        datasets = implementations(pairs, size=size, folder=folder, workers=max(workers))
         keys = [round_keys(datasets[PLAIN], number) for number in range(WARMUP_ROUNDS + rounds)]
         loading = interleave(
             {name: load_rate(dataset, keys) for name, dataset in datasets.items()}, rounds=rounds, warmup=WARMUP_ROUNDS

@@ -1,4 +1,4 @@
-"""Cost of training: step time and memory, overhead of the trainer, waiting for data, activation checkpointing, processes.
+"""Cost of training: step, trainer overhead, waiting for data, activation checkpointing, several processes.
 
 python tools/benchmarks/training.py --repeats 3
 """

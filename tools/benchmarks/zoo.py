@@ -25,11 +25,11 @@ from dl_lib.cli.experiment import load_experiment
 from dl_lib.config import ConfigError
 from dl_lib.modeling import build_model
 from dl_lib.utils.allocator import keep_freed_memory
-from dl_lib.utils.files import RESULTS_NAME
+from dl_lib.utils.run_files import RESULTS_NAME
 
 MFLOPS_PER_GFLOP = 1e3
 RUNS = Path("output", "zoo")
-_TRAIN = "from dl_lib.cli.train import main; main()"
+TRAIN_SCRIPT = Path(__file__).parents[1] / "train_net.py"
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def train(arguments: argparse.Namespace) -> None:
             folder = arguments.runs / f"{experiment.resolve().name}-seed{seed}"
             if (folder / RESULTS_NAME).is_file():
                 continue
-            command = [sys.executable, "-c", _TRAIN, "--config-file", str(experiment), f"SEED={seed}"]
+            command = [sys.executable, str(TRAIN_SCRIPT), "--config-file", str(experiment), f"SEED={seed}"]
             command += [f"OUTPUT_DIR={folder}", f"SOLVER.LR_SCHEDULER.MAX_ITER={arguments.iterations}"]
             if status := subprocess.run(command, check=False).returncode:
                 raise ConfigError(f"Training failed with status {status}; see its output. Received: {folder}")
