@@ -33,7 +33,7 @@ from dl_lib.data.catalog import DatasetCatalog
 from dl_lib.data.datasets.folder import FolderSource
 from dl_lib.data.reading import read_image
 from dl_lib.data.samplers import SampleKey
-from dl_lib.data.transforms import CropPad, HorizontalFlip, Resize, draw_transforms
+from dl_lib.data.transforms import CropPad, HorizontalFlip, Resize, sample_transforms
 
 PLAIN, LEAN = "Pillow, plain", "Pillow, lean"
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # of the published recipe, relative to the image's height
@@ -85,7 +85,7 @@ class PlainSamples(Dataset):
     def draw(self, key: SampleKey) -> tuple[Resize, HorizontalFlip, CropPad]:
         """Return the transforms of a sample."""
         rng = np.random.default_rng([self.seed, key.epoch, key.index])
-        resize, flip, crop = draw_transforms(self.augmentations, rng=rng, size=self.size)
+        resize, flip, crop = sample_transforms(self.augmentations, rng=rng, size=self.size)
         assert isinstance(resize, Resize) and isinstance(flip, HorizontalFlip) and isinstance(crop, CropPad)
         return resize, flip, crop
 

@@ -25,7 +25,7 @@ import torch
 from torch.utils.benchmark import timer  # synchronizes the GPU before it reads the clock
 
 from dl_lib.cli.arg_types import comma_separated, positive_int
-from dl_lib.launch.parent import exit_with_parent
+from dl_lib.launch import exit_with_parent
 from dl_lib.modeling.build import resolve_device
 from dl_lib.utils.names import nearest_names
 from dl_lib.utils.progress import progress_bar
