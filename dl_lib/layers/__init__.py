@@ -1,11 +1,10 @@
 from dl_lib.layers.aws_conv import ConvAWS2d
 from dl_lib.layers.cond_conv import CondConv2d, ExpertRouting
 from dl_lib.layers.conv import conv2d, conv_norm_act, separable_conv
-from dl_lib.layers.drop_path import drop_path
 from dl_lib.layers.dynamic_conv import DynamicConv2d, KernelAttention, annealed_temperature
+from dl_lib.layers.feature_maps import ShapeSpec, drop_path
 from dl_lib.layers.norm import BATCH_NORMS, NORMS, SYNCHRONIZED_NORMS, make_norm
 from dl_lib.layers.sac import SAConv2d
-from dl_lib.layers.shape_spec import ShapeSpec
 from dl_lib.layers.sp_conv import SPConv2d
 
 __all__ = [

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
-from dl_lib.layers.tensors import is_channels_last, without_autocast
+from dl_lib.layers.feature_maps import is_channels_last, without_autocast
 
 __all__ = ["DilatedConv2d", "conv2d_fast_depthwise", "reach"]
 

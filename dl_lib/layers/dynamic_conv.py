@@ -11,10 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from dl_lib.layers.feature_maps import global_mean, without_autocast
 from dl_lib.layers.geometry import PaddingMode, Size, make_geometry
 from dl_lib.layers.kernel_mixing import Implementation
 from dl_lib.layers.mixed_conv import MixedConv2d
-from dl_lib.layers.tensors import global_mean, without_autocast
 
 __all__ = ["DynamicConv2d", "KernelAttention", "annealed_temperature"]
 

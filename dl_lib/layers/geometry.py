@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dl_lib.layers.depthwise import conv2d_fast_depthwise, reach
-from dl_lib.layers.tensors import is_channels_last
+from dl_lib.layers.feature_maps import is_channels_last
 from dl_lib.utils.names import nearest_names
 
 __all__ = ["ConvGeometry", "PaddingMode", "Size", "check_maps", "make_geometry"]

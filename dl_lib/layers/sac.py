@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
 
 from dl_lib.layers.aws_conv import StandardizedConv2d
+from dl_lib.layers.feature_maps import global_mean, is_channels_last
 from dl_lib.layers.geometry import PaddingMode, Size, check_maps, make_geometry
-from dl_lib.layers.tensors import global_mean, is_channels_last
 
 __all__ = ["LARGE_RATE", "SWITCH_WINDOW", "SAConv2d"]
 

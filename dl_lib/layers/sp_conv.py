@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dl_lib.layers.feature_maps import global_mean
 from dl_lib.layers.geometry import PaddingMode, Size, check_maps, make_geometry
 from dl_lib.layers.norm import make_norm
-from dl_lib.layers.tensors import global_mean
 
 __all__ = ["SPConv2d"]
 

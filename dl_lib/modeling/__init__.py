@@ -1,6 +1,10 @@
-from dl_lib.modeling.backbones import rexnet, torchvision_nets  # they register what they hold
+"""Models: backbones, routed networks, heads, losses and meta-architectures, and the registries that configs use."""
+
+from dl_lib.modeling.backbones import torchvision_nets  # registers its backbones
+from dl_lib.modeling.backbones.rexnet import ReXNet
 from dl_lib.modeling.backbones.rexnet_classifier import ReXNetClassifier
-from dl_lib.modeling.build import build_model
+from dl_lib.modeling.build import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY, build_model
+from dl_lib.modeling.costs.costs import Costs
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.heads.aspp import ASPPHead
 from dl_lib.modeling.heads.decoder import SemSegDecoderHead
@@ -8,7 +12,6 @@ from dl_lib.modeling.heads.fpn import SemanticFPNHead
 from dl_lib.modeling.losses.budget import BudgetConstraint
 from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
 from dl_lib.modeling.meta_arch.semantic_segmentor import SemanticSegmentor
-from dl_lib.modeling.registries import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 
 __all__ = [
     "BACKBONE_REGISTRY",
@@ -16,13 +19,14 @@ __all__ = [
     "SEM_SEG_HEADS_REGISTRY",
     "ASPPHead",
     "BudgetConstraint",
+    "Costs",
     "DynamicNet4Seg",
     "DynamicNetwork",
+    "ReXNet",
     "ReXNetClassifier",
     "SemSegDecoderHead",
     "SemanticFPNHead",
     "SemanticSegmentor",
     "build_model",
-    "rexnet",
     "torchvision_nets",
 ]

@@ -1,48 +1,75 @@
-"""From a config to a model on its device."""
+"""Model registries and `build_model`."""
 
 from __future__ import annotations
 
 import torch
+from fvcore.common.registry import Registry
 from torch import nn
 
 from dl_lib.config import CfgNode, ConfigError
-from dl_lib.modeling.registries import META_ARCH_REGISTRY
 
-__all__ = ["build_model", "resolve_device"]
+__all__ = [
+    "BACKBONE_REGISTRY",
+    "META_ARCH_REGISTRY",
+    "SEM_SEG_HEADS_REGISTRY",
+    "build_model",
+    "resolve_device",
+]
+
+META_ARCH_REGISTRY = Registry("META_ARCH")
+META_ARCH_REGISTRY.__doc__ = """Meta-architectures, the choices of `MODEL.META_ARCHITECTURE`; built as `cls(cfg)`.
+
+A model is called with a list of dicts and `step_rate`. It returns `(losses, metrics)` in training mode and a list of
+dicts in evaluation mode. `SegmentationModel` is the common base class.
+"""
+
+BACKBONE_REGISTRY = Registry("BACKBONE")
+BACKBONE_REGISTRY.__doc__ = """Backbones, the choices of `MODEL.BACKBONE.NAME`; built as `cls(cfg)`.
+
+A backbone is called with images (B, 3, H, W) whose sides are multiples of its `size_divisor`; its `output_shapes` maps
+feature names to `ShapeSpec`, finest first. `SemanticSegmentor` requires a static `Backbone`. `DynamicNet4Seg` requires
+the interface of `DynamicNetwork`, which also takes `step_rate` and `observer` and returns features and a `Routing`.
+"""
+
+SEM_SEG_HEADS_REGISTRY = Registry("SEM_SEG_HEADS")
+SEM_SEG_HEADS_REGISTRY.__doc__ = """Segmentation heads, the choices of `MODEL.SEM_SEG_HEAD.NAME`.
+
+A head is a `SemSegHead`, built as `cls(cfg, input_shapes)`.
+"""
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is the current GPU where there is one, else the CPU.
+    """Return the device of this name; `auto` is the current GPU if one is available, otherwise the CPU.
 
     Raises:
-        ConfigError: if a GPU is asked for and none can be used.
+        ConfigError: If a GPU is requested and none is available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
-            "this installation of torch can use no GPU; set MODEL.DEVICE to cpu, or to auto to take a GPU where there "
-            f"is one. Received: MODEL.DEVICE={name}, torch={torch.__version__}"
+            "MODEL.DEVICE requests a GPU, but this installation of torch has no GPU available; use cpu, or auto to "
+            f"use a GPU if there is one. Received: MODEL.DEVICE={name}, torch={torch.__version__}"
         )
     return device
 
 
 def build_model(cfg: CfgNode) -> nn.Module:
-    """The meta-architecture that the config names, on `MODEL.DEVICE`, without weights loaded.
+    """Build the model `MODEL.META_ARCHITECTURE` on `MODEL.DEVICE`, without loading weights.
 
     Raises:
-        KeyError: for names that no registry holds.
-        ConfigError: for a GPU that is not there.
+        KeyError: If a registry has no entry of the configured name.
+        ConfigError: If a GPU is requested and none is available.
     """
     model: nn.Module = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
     model.to(resolve_device(cfg.MODEL.DEVICE))
     if cfg.MODEL.CHANNELS_LAST:
         for parameter in model.parameters():
-            if parameter.ndim == 4:  # not what kernels are mixed from, (K, O, C, rows, columns)
-                # Convolutions hand the memory order of their weights on to what they compute. `contiguous` would leave
-                # kernels of one pixel or one channel as they are; between processes torch warns of gradients whose
-                # strides are others than their parameters', be it where a stride means nothing.
+            if parameter.ndim == 4:  # excludes the kernel banks (K, O, C, rows, columns) of CondConv and DynamicConv
+                # Convolutions give their output the memory format of their weight. `contiguous` would not change the
+                # strides of kernels with one tap or one channel, and DistributedDataParallel warns when gradient and
+                # parameter strides differ, even in dimensions of size 1.
                 values = parameter.data
                 parameter.data = torch.empty_like(values, memory_format=torch.channels_last).copy_(values)
     return model

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dl_lib.modeling.dynamic.lattice import Node
-from dl_lib.modeling.meta_arch.images import pad_images
+from dl_lib.modeling.meta_arch.batching import pad_images
 from tests.helpers.published import REFERENCE, batch_of, build_case, read_case
 
 CASES = sorted(path.name.removesuffix(".json.gz") for path in (REFERENCE / "numeric").glob("*.json.gz"))
@@ -92,7 +92,7 @@ def check_costs(name, reference, model, routing):
         return
     assert table.expected(routing).mean() / 1e6 == pytest.approx(reference["expt_flops"], rel=1e-9)
     square_head = model.costs.table(FIGURE_SIZE[0], FIGURE_SIZE[0]).head  # its head took the height for the width
-    real = table.real_published(routing).mean() - table.head + square_head
+    real = table.real(routing).mean() - table.head + square_head
     assert real / 1e6 == pytest.approx(reference["real_flops"], rel=1e-7)  # float32 there
 
 

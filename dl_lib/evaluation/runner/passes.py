@@ -18,6 +18,7 @@ from dl_lib.config import ConfigError
 from dl_lib.config.choices import ResizeBackend
 from dl_lib.data.transforms.resize import Resize
 from dl_lib.evaluation.runner.windows import run_in_windows
+from dl_lib.modeling.costs.costs import Costs
 from dl_lib.modeling.meta_arch.coarse import CoarseLogits, CoarsePrediction, requested_size
 
 __all__ = ["MultiPassModel", "build_inference_model"]
@@ -78,8 +79,8 @@ class MultiPassModel(nn.Module):
         size, total, views = requested_size(inputs), None, 0
         for image, mirrored in self._views(inputs["image"]):
             logits = self._run(image, account=account)
-            total = logits.blank(size) if total is None else total
-            logits.add_to(total, mirrored=mirrored)
+            total = logits.new_zeros(size) if total is None else total
+            logits.add_to(total, flipped=mirrored)
             views += 1
         assert total is not None, "there is at least one scale"
         total /= views
@@ -119,19 +120,18 @@ class _Account:
     """What the passes over one image cost together, and by which routes they went."""
 
     def __init__(self) -> None:
-        self._flops: dict[str, float] = {}
+        self._costs: list[Costs[float]] = []
         self._gates: list[Tensor] = []
         self._sizes: list[tuple[int, int]] = []
 
     def add(self, prediction: CoarsePrediction) -> None:
-        for name, mflops in prediction.flops.items():
-            self._flops[name] = self._flops.get(name, 0.0) + mflops
+        self._costs.append(prediction.costs)
         if prediction.gates is not None:
             self._gates.append(prediction.gates)
         self._sizes.append(prediction.logits.size)
 
     def as_output(self) -> dict[str, Any]:
-        output = {"flops": self._flops, "input_sizes": tuple(self._sizes)}
+        output = {"flops": sum(self._costs[1:], self._costs[0]).to_flops_dict(), "input_sizes": tuple(self._sizes)}
         return {**output, "gates": torch.stack(self._gates).mean(dim=0)} if self._gates else output
 
 

@@ -38,7 +38,7 @@ def run_in_windows(
     first, *others = itertools.product(tops, lefts)
     if not others:
         return logits
-    total = logits.blank((_cells(height, stride), _cells(width, stride)))
+    total = logits.new_zeros((_cells(height, stride), _cells(width, stride)))
     times = total.new_zeros(total.shape[1:])
     _add_window(logits, total=total, times=times, corner=first)
     for top, left in others:

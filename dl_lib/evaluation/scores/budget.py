@@ -13,13 +13,11 @@ from dataclasses import dataclass
 
 from fvcore.common.config import CfgNode
 
-from dl_lib.evaluation.scores.costs import MFLOPS_PER_GFLOP
 from dl_lib.evaluation.scores.result import ImageRecord
-from dl_lib.modeling.costs.table import MADDS_PER_MFLOP, NetworkCosts
+from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, MADDS_PER_MFLOP
+from dl_lib.modeling.costs.table import NetworkCosts
 
 __all__ = ["BudgetTarget", "budget_target"]
-
-MADDS_PER_GFLOP = MADDS_PER_MFLOP * MFLOPS_PER_GFLOP
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What every static backbone promises, and the names of its features."""
+"""Base class of static backbones, and the names of their features."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from dl_lib.config import ConfigError
 from dl_lib.layers import ShapeSpec
@@ -15,26 +16,26 @@ from dl_lib.utils.names import nearest_names
 
 __all__ = ["FEATURES", "OUTPUT_STRIDES", "Backbone", "feature_stride"]
 
-FEATURES = ("c1", "c2", "c3", "c4", "c5")  # arXiv 1612.03144, section 3: the last maps at each stride
-OUTPUT_STRIDES = (8, 16, 32)  # of c5: below 32, the last strides become dilations
+FEATURES = ("c1", "c2", "c3", "c4", "c5")  # the last feature map at each stride (arXiv 1612.03144, section 3)
+OUTPUT_STRIDES = (8, 16, 32)  # choices for c5; below 32, dilation replaces the last strides
 
 
 def feature_stride(name: str, *, output_stride: int) -> int:
-    """Pixels from one position of a feature to the next: ck halves the image's sides k times, or until it is enough."""
+    """Return the stride of a feature: 2**k for ck, at most `output_stride`."""
     return min(2 ** (FEATURES.index(name) + 1), output_stride)
 
 
 class Backbone(nn.Module, ABC):
-    """Images to features by a fixed route; called with images (B, 3, H, W) of any size.
+    """Static backbone from images (B, 3, H, W) of any size to feature maps.
 
     Subclasses run each block through `run_block`, which recomputes the block's activations in the backward pass if
     `activation_checkpointing` is set.
 
     Args:
-        output_shapes: of each feature, by its name, finest first. On sides that a stride does not divide, maps have
-            H / stride rounded up.
-        stages: what makes each of the features from the one before, by the feature's name: names of submodules. The
-            last of them may be missing when `forward` runs (see `shorten`).
+        output_shapes: Shape of each feature by name, finest first. Where a stride does not divide a side, the size of
+            the feature map is rounded up.
+        stages: Names of the submodules that compute each feature from the previous one, by feature name. The last
+            stages may be missing when `forward` runs, see `truncate`.
     """
 
     def __init__(self, output_shapes: Mapping[str, ShapeSpec], *, stages: Mapping[str, Sequence[str]]) -> None:
@@ -45,28 +46,28 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """The features by their names, finest first."""
+        """Return the feature maps by name, finest first."""
 
     def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
-        """A block's output for maps (B, C, H, W)."""
+        """Return the output of a block for feature maps (B, C, H, W)."""
         if not (self.activation_checkpointing and torch.is_grad_enabled()):
             return block(x)
-        is_leaf = not list(block.children())  # nothing of it would be saved, and it may work in place
+        is_leaf = not list(block.children())  # checkpointing a leaf saves no memory, and the leaf may work in place
         return block(x) if is_leaf else checkpointed(block, x, modules=[block])
 
     @property
     def size_divisor(self) -> int:
-        """Sides that this divides give maps that lie upon one another."""
+        """Divisor of image sides at which the feature maps of all strides are aligned."""
         return max(shape.stride for shape in self.output_shapes.values())
 
-    def shorten(self, features: Collection[str]) -> None:
-        """Leaves out what comes after the last of these features: it would cost time, and have no gradients.
+    def truncate(self, features: Collection[str]) -> None:
+        """Delete the stages after the last of these features, which would cost time and receive no gradients.
 
         Args:
-            features: those that something looks at; the ones before the last of them remain, too.
+            features: Features in use. Earlier features remain available.
 
         Raises:
-            ConfigError: if there is no such feature.
+            ConfigError: If a feature does not exist.
         """
         for name in features:
             self._check_stage(name)
@@ -77,11 +78,27 @@ class Backbone(nn.Module, ABC):
                 parent, _, child = path.rpartition(".")
                 del self.get_submodule(parent)._modules[child]
 
-    def stage(self, name: str) -> Iterator[tuple[str, nn.Module]]:
-        """All modules of a stage with their names in this backbone.
+    def freeze(self, stages: Sequence[str]) -> None:
+        """Freeze the parameters of stages and the running statistics of their batch norms.
+
+        Batch norms are replaced by `FrozenBatchNorm2d`, whose state-dict keys are the same.
 
         Raises:
-            ConfigError: if there is no such stage.
+            ConfigError: If a stage does not exist.
+        """
+        for stage in stages:
+            for name, module in list(self.stage(stage)):
+                for parameter in module.parameters(recurse=False):
+                    parameter.requires_grad = False
+                if isinstance(module, nn.BatchNorm2d):
+                    parent, _, child = name.rpartition(".")
+                    setattr(self.get_submodule(parent), child, _frozen_copy(module))
+
+    def stage(self, name: str) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the modules of a stage with their qualified names.
+
+        Raises:
+            ConfigError: If the stage does not exist.
         """
         self._check_stage(name)
         for prefix in self._stages[name]:
@@ -93,3 +110,11 @@ class Backbone(nn.Module, ABC):
                 f"{type(self).__name__} has no stage of this name; {nearest_names(name, self._stages)}. "
                 f"Received: stage={name!r}"
             )
+
+
+def _frozen_copy(norm: nn.BatchNorm2d) -> FrozenBatchNorm2d:
+    frozen = FrozenBatchNorm2d(norm.num_features, eps=norm.eps)
+    state = norm.state_dict()
+    state.pop("num_batches_tracked", None)
+    frozen.load_state_dict(state)
+    return frozen.to(norm.weight.device)

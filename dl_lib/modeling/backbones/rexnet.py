@@ -13,7 +13,7 @@ from dl_lib.modeling.backbones.base import FEATURES, Backbone, feature_stride
 from dl_lib.modeling.backbones.conv_replacement import adapt_backbone
 from dl_lib.modeling.backbones.rex_block import RexBlock, conv_norm
 from dl_lib.modeling.backbones.rexnet_plan import STEM_STRIDE, ReXNetPlan, plan_rexnet
-from dl_lib.modeling.registries import BACKBONE_REGISTRY
+from dl_lib.modeling.build import BACKBONE_REGISTRY
 
 __all__ = ["ReXNet", "rexnet", "rexnet_lite"]
 
@@ -58,8 +58,8 @@ class ReXNet(Backbone):
             assert isinstance(block, RexBlock)
             block.drop_prob = self.drop_prob * number / max(1, len(self.blocks) - 1)
 
-    def shorten(self, features: Collection[str]) -> None:
-        super().shorten(features)
+    def truncate(self, features: Collection[str]) -> None:
+        super().truncate(features)
         self._spread_drop_prob()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,8 +16,7 @@ from dl_lib.config import CfgNode
 from dl_lib.layers import ShapeSpec, make_norm
 from dl_lib.modeling.backbones.base import FEATURES, Backbone, feature_stride
 from dl_lib.modeling.backbones.conv_replacement import adapt_backbone
-from dl_lib.modeling.costs.meta_copy import meta_copy
-from dl_lib.modeling.registries import BACKBONE_REGISTRY
+from dl_lib.modeling.build import BACKBONE_REGISTRY
 
 __all__ = ["TORCHVISION_NETS", "TorchvisionNet"]
 
@@ -89,7 +89,7 @@ def _blocks(part: nn.Module) -> Iterable[nn.Module]:
 @torch.no_grad()
 def _channels(body: nn.Sequential, *, taps: tuple[str, ...]) -> dict[str, int]:
     channels, x = {}, torch.empty(1, 3, 64, 64, device="meta")
-    for name, part in meta_copy(body).named_children():
+    for name, part in copy.deepcopy(body).to("meta").eval().named_children():
         x = part(x)
         if name in taps:
             channels[name] = x.shape[1]

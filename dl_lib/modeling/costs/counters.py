@@ -1,21 +1,24 @@
-"""Multiply-adds of one call of a module, by module type, and an observer that adds them up while modules run.
+"""Multiply-add counters by module type, and an observer that applies them while modules run.
 
-One convention for what is predicted and what is observed: a convolution costs kernel area × input channels / groups
-for each output element (biases are left out), a norm 2, a ReLU or another activation 1, pooling its window; resizing,
-additions and multiplications of maps by gates are left out (as in the paper's figures).
+Predicted and observed costs share one convention, which is the paper's (arXiv 2003.10401). A convolution costs kernel
+area × input channels / groups per output element (biases are not counted), a norm 2, a ReLU or another activation 1,
+pooling its window. Resizing, additions, and the multiplication of feature maps by gates are free.
 
-Kernels that are mixed for each image cost one multiply-add for each number in them, biases included; standardising a
-kernel costs nothing, as it is the same for all images; nor does interpolation in deformable convolutions, as resizing.
+Mixing kernels per image costs one multiply-add per kernel element, biases included. Weight standardization is free
+because its result is the same for all images; the interpolation of deformable convolutions is free, like resizing.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import singledispatch
 from types import TracebackType
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_forward_hook
@@ -27,22 +30,24 @@ from dl_lib.layers.geometry import ConvGeometry
 from dl_lib.layers.mixed_conv import MixedConv2d
 from dl_lib.layers.sac import SWITCH_WINDOW
 
-__all__ = ["MaddsObserver", "count_madds"]
+__all__ = ["MaddsObserver", "count_madds", "measure_madds", "meta_copy"]
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @singledispatch
 def count_madds(module: nn.Module, x: Tensor, y: Tensor) -> int:
-    """Multiply-adds of the call `y = module(x)`, over the whole batch, without those of the module's children.
+    """Return the multiply-adds of the call `y = module(x)` over the whole batch, without those of child modules.
 
-    A new kind of leaf module registers its counter: `@count_madds.register`.
+    Register a counter for a new type of leaf module with `@count_madds.register`.
 
     Raises:
-        TypeError: for a leaf module that no counter is registered for.
+        TypeError: If the module is a leaf and no counter is registered for its type.
     """
     if next(module.children(), None) is None:
         raise TypeError(
-            "no cost is known for this kind of module; expected one that is registered with "
-            "`@count_madds.register` (dl_lib.modeling.costs.counters). "
+            "no multiply-add counter exists for this module type; register one with `@count_madds.register` "
+            "(dl_lib.modeling.costs.counters). "
             f"Received: module={type(module).__module__}.{type(module).__qualname__}"
         )
     return 0
@@ -60,34 +65,35 @@ def _linear(linear: nn.Linear, x: Tensor, y: Tensor) -> int:
 
 @count_madds.register
 def _mixed_convolution(conv: MixedConv2d, x: Tensor, y: Tensor) -> int:
-    numbers = conv.weight.numel() + (0 if conv.bias is None else conv.bias.numel())
-    return _taps(conv.geometry) * y.numel() + numbers * x.shape[0]
+    kernel_elements = conv.weight.numel() + (0 if conv.bias is None else conv.bias.numel())
+    return _madds_per_output(conv.geometry) * y.numel() + kernel_elements * x.shape[0]
 
 
 @count_madds.register
 def _standardized_convolution(conv: StandardizedConv2d, x: Tensor, y: Tensor) -> int:
-    return _taps(conv.geometry) * y.numel()
+    return _madds_per_output(conv.geometry) * y.numel()
 
 
 @count_madds.register
-def _switched_convolution(conv: SAConv2d, x: Tensor, y: Tensor) -> int:
+def _switchable_convolution(conv: SAConv2d, x: Tensor, y: Tensor) -> int:
     averaged = y.numel() // conv.geometry.out_channels + (0 if conv.offset_s is None else x.numel())
-    means = x.numel() + y.numel()  # of the two global contexts
-    return 2 * _taps(conv.geometry) * y.numel() + SWITCH_WINDOW**2 * averaged + means
-
-
-def _taps(geometry: ConvGeometry) -> int:
-    """Multiply-adds of one output element."""
-    return math.prod(geometry.kernel_shape[1:])
+    context_means = x.numel() + y.numel()
+    return 2 * _madds_per_output(conv.geometry) * y.numel() + SWITCH_WINDOW**2 * averaged + context_means
 
 
 @count_madds.register
 def _split_convolution(conv: SPConv2d, x: Tensor, y: Tensor) -> int:
     window = math.prod(conv.geometry.stride)
     pooled = 0 if window == 1 else window * x.shape[0] * x.shape[1] * math.prod(y.shape[2:])
-    return _taps(conv.geometry) * y.numel() + pooled + 2 * y.numel()  # the last: the means of the two parts
+    branch_means = 2 * y.numel()
+    return _madds_per_output(conv.geometry) * y.numel() + pooled + branch_means
 
 
+def _madds_per_output(geometry: ConvGeometry) -> int:
+    return math.prod(geometry.kernel_shape[1:])
+
+
+@count_madds.register(nn.AdaptiveAvgPool2d)
 @count_madds.register(ExpertRouting)
 @count_madds.register(KernelAttention)
 def _global_mean(module: nn.Module, x: Tensor, y: Tensor) -> int:
@@ -118,11 +124,6 @@ def _pool(module: nn.AvgPool2d | nn.MaxPool2d, x: Tensor, y: Tensor) -> int:
     return y.numel() * module.kernel_size**2
 
 
-@count_madds.register
-def _global_pool(module: nn.AdaptiveAvgPool2d, x: Tensor, y: Tensor) -> int:
-    return x.numel()
-
-
 @count_madds.register(nn.Identity)
 @count_madds.register(nn.Upsample)
 @count_madds.register(nn.Dropout)
@@ -132,13 +133,16 @@ def _free(module: nn.Module, x: Tensor, y: Tensor) -> int:
 
 
 class MaddsObserver:
-    """Adds up, image by image, what the modules called inside the `with` block cost.
+    """Context manager that counts the multiply-adds of all module calls inside its block, per image.
 
-    It sees calls of modules, not decisions: what does not run is not counted. Modules must take the images of the
-    batch along dimension 0; where they are given a part of the batch, `images` says which.
+    It observes calls, not routing decisions: a module that does not run is not counted. Modules must take the batch
+    along dimension 0; where a module runs on part of the batch, `images` names that part.
 
     Args:
-        num_images: images of the whole batch.
+        num_images: Number of images in the batch.
+
+    Attributes:
+        madds: Multiply-adds of each image so far.
     """
 
     def __init__(self, num_images: int) -> None:
@@ -147,7 +151,7 @@ class MaddsObserver:
 
     @contextmanager
     def images(self, indices: Sequence[int]) -> Iterator[None]:
-        """Books what runs inside the block on these images, evenly."""
+        """Assign calls inside the block to these images, in equal parts."""
         outer, self._images = self._images, indices
         try:
             yield
@@ -164,11 +168,27 @@ class MaddsObserver:
         self._handle.remove()
 
     def _observe(self, module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-        # Modules that take or give something other than one tensor are containers of ours, without a cost of their own.
+        # Only containers of this library take or return anything but one tensor; they have no cost of their own.
         if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
             madds = count_madds(module, inputs[0], output)
             if madds:
-                each, rest = divmod(madds, len(self._images))
-                assert rest == 0, f"{type(module).__name__} does not cost the same for every image"
+                per_image, remainder = divmod(madds, len(self._images))
+                assert remainder == 0, f"{type(module).__name__} does not cost the same for every image"
                 for image in self._images:
-                    self.madds[image] += each
+                    self.madds[image] += per_image
+
+
+@torch.no_grad()
+def measure_madds(function: Callable[..., object], *inputs: Any) -> int:
+    """Return the multiply-adds of all modules that a function calls for a batch of one image."""
+    with MaddsObserver(num_images=1) as observer:
+        function(*inputs)
+    return observer.madds[0]
+
+
+def meta_copy(module: Module) -> Module:
+    """Return a copy in evaluation mode whose tensors are on the meta device; allocates no memory for their values."""
+    memo: dict[int, Tensor] = {id(b): torch.empty_like(b, device="meta") for b in module.buffers()}
+    for p in module.parameters():
+        memo[id(p)] = nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=False)
+    return copy.deepcopy(module, memo).eval()

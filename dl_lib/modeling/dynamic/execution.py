@@ -6,14 +6,14 @@ Shape suffixes: B images, E edges, N nodes, G gates of one cell.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from dl_lib.modeling.activation_checkpointing import checkpointed
-from dl_lib.modeling.costs.counters import MaddsObserver
 from dl_lib.modeling.dynamic.lattice import Edge, Move, Node
 from dl_lib.modeling.dynamic.routing import CLOSED_BELOW, Routing, Unreached
 
@@ -21,9 +21,16 @@ if TYPE_CHECKING:
     from dl_lib.modeling.dynamic.cell import Cell
     from dl_lib.modeling.dynamic.network import DynamicNetwork
 
-__all__ = ["run_dense", "run_sparse"]
+__all__ = ["ImageObserver", "run_dense", "run_sparse"]
 
 Target = TypeVar("Target", int, Node)
+
+
+class ImageObserver(Protocol):
+    """Observer of module calls that must know which images of the batch a call processes."""
+
+    def images(self, indices: Sequence[int]) -> AbstractContextManager[None]:
+        """Return a context whose module calls process these images."""
 
 
 def run_dense(
@@ -130,7 +137,9 @@ def _pass_on(inputs: dict[int, Tensor], scale: int, x: Tensor, passes_B: Tensor)
         _add(inputs, scale, x, passes_B)
 
 
-def run_sparse(network: DynamicNetwork, x: Tensor, *, observer: MaddsObserver) -> tuple[list[Tensor], Routing]:
+def run_sparse(
+    network: DynamicNetwork, x: Tensor, *, observer: ImageObserver | None = None
+) -> tuple[list[Tensor], Routing]:
     """Runs, image by image, only cells that are open and transitions that are active, for inference.
 
     The host waits for the device once for each layer: for the gates of the layer's cells.
@@ -169,7 +178,7 @@ def run_sparse(network: DynamicNetwork, x: Tensor, *, observer: MaddsObserver) -
 class _SparseRun:
     """What has been delivered so far, and for which images; decisions are on the CPU, maps on the device."""
 
-    def __init__(self, network: DynamicNetwork, x: Tensor, observer: MaddsObserver) -> None:
+    def __init__(self, network: DynamicNetwork, x: Tensor, observer: ImageObserver | None) -> None:
         lattice = network.lattice
         self.network, self.observer = network, observer
         self.everything = list(range(x.shape[0]))
@@ -224,7 +233,7 @@ class _SparseRun:
         self.inputs.pop(node, None)
 
     def _run(self, module: nn.Module, x: Tensor, images: list[int], *, out_of: list[int]) -> Tensor:
-        with self.observer.images(images):
+        with nullcontext() if self.observer is None else self.observer.images(images):
             return module(_part(x, images, out_of=out_of))
 
     def _deliver(self, edge: Edge, y: Tensor, weight_B: Tensor, images: list[int]) -> None:

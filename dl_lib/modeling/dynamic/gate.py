@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dl_lib.layers import conv2d, conv_norm_act
-from dl_lib.layers.tensors import without_autocast
+from dl_lib.layers.feature_maps import without_autocast
 
 __all__ = ["SMALL_GATE_SHRINK", "SoftGate"]
 

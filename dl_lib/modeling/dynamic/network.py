@@ -11,14 +11,13 @@ from torch import Tensor, nn
 
 from dl_lib.config import CfgNode, ConfigError, configurable
 from dl_lib.layers import ShapeSpec
-from dl_lib.modeling.costs.counters import MaddsObserver
+from dl_lib.modeling.build import BACKBONE_REGISTRY
 from dl_lib.modeling.dynamic.cell import Cell
-from dl_lib.modeling.dynamic.execution import run_dense, run_sparse
+from dl_lib.modeling.dynamic.execution import ImageObserver, run_dense, run_sparse
 from dl_lib.modeling.dynamic.gate import SMALL_GATE_SHRINK, SoftGate
 from dl_lib.modeling.dynamic.lattice import Lattice, Node
 from dl_lib.modeling.dynamic.routing import Routing, Unreached
 from dl_lib.modeling.dynamic.stem import DynamicStem
-from dl_lib.modeling.registries import BACKBONE_REGISTRY
 
 __all__ = ["DynamicNetwork", "check_layer_num"]
 
@@ -138,7 +137,7 @@ class DynamicNetwork(nn.Module):
         return self.lattice.max_stride
 
     def forward(
-        self, images: Tensor, *, step_rate: float = 0.0, observer: MaddsObserver | None = None
+        self, images: Tensor, *, step_rate: float = 0.0, observer: ImageObserver | None = None
     ) -> tuple[dict[str, Tensor], Routing]:
         """Features by their names, and the routes that led to them.
 
@@ -156,7 +155,7 @@ class DynamicNetwork(nn.Module):
         self.check_size(*images.shape[-2:], num_images=images.shape[0])
         x = self.stem(images)
         if self.runs_sparsely:
-            features, routing = run_sparse(self, x, observer=observer or MaddsObserver(images.shape[0]))
+            features, routing = run_sparse(self, x, observer=observer)
         else:
             drops = self.drop_prob > 0 and self.training
             # As a tensor: a number that changes from step to step would have a compiled graph compiled anew.

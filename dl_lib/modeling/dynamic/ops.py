@@ -15,10 +15,9 @@ from fvcore.common.registry import Registry
 from torch import Tensor, nn
 
 from dl_lib.layers import conv2d, conv_norm_act, drop_path, make_norm, separable_conv
-from dl_lib.modeling.costs.counters import count_madds
 from dl_lib.modeling.dynamic import conditional_ops
 
-__all__ = ["CELL_OPERATIONS", "CellOperation"]
+__all__ = ["CELL_OPERATIONS", "CellOperation", "Zero"]
 
 CELL_OPERATIONS = Registry("CELL_OPERATIONS")
 CELL_OPERATIONS.__doc__ = """Name -> callable (channels: int, *, norm: str) -> module that keeps (B, C, H, W)."""
@@ -29,11 +28,6 @@ class Zero(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x)
-
-
-@count_madds.register
-def _nothing(zero: Zero, x: Tensor, y: Tensor) -> int:
-    return 0
 
 
 def _sep_conv(channels: int, *, norm: str, kernel_size: int, depth: int) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""A decision as one value: which edges of the lattice are open, image by image.
+"""Routing decisions of a batch: the gate values of every edge of the lattice, per image (arXiv 2003.10401, eq. 4–5).
 
 Shape suffixes: B images, E edges of the lattice, N nodes of the lattice.
 """
@@ -16,30 +16,32 @@ from torch.nn.functional import pad
 from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.utils.cached_tensors import cached_tensor
 
-__all__ = ["CLOSED_BELOW", "Routing", "Unreached"]
+__all__ = ["CLOSED_BELOW", "Routing", "Unreached", "gate_openness"]
 
-CLOSED_BELOW = 1e-4  # a cell is closed for an image whose gates there sum up to less
+CLOSED_BELOW = 1e-4  # a cell is closed for an image if the sum of its gates is below this
 
 
 class Unreached(enum.Enum):
-    """What a cell does for an image that nothing is delivered for (`MODEL.GATE.UNREACHED`)."""
+    """Policy for cells that no edge delivers to for an image (`MODEL.GATE.UNREACHED`)."""
 
-    SKIP = "skip"  # silent, in training and evaluation alike
-    RUN = "run"  # runs on zeros, always
-    PUBLISHED = "published"  # runs on zeros in training and is silent in evaluation, as the released models were made
+    SKIP = "skip"  # does not contribute, in training and evaluation alike
+    RUN = "run"  # always runs on zeros
+    PUBLISHED = "published"  # runs on zeros in training, does not contribute in evaluation, as in the released models
 
     def runs(self, *, training: bool) -> bool:
+        """Return whether unreached cells run in this mode."""
         return self is Unreached.RUN or (self is Unreached.PUBLISHED and training)
 
 
 @dataclass(frozen=True, eq=False)
 class Routing:
-    """What the gates decided for a batch.
+    """Routing decisions of a batch.
 
     Attributes:
-        lattice: the lattice that is routed through.
-        gates_BE: gate values, 0 for closed and unreached cells; columns in the order of `lattice.edges`.
-        reached_BN: True where something is delivered to the cell, or it runs all the same; `lattice.nodes` order.
+        lattice: Lattice that is routed through.
+        gates_BE: Gate values, 0 for closed and unreached cells; columns in the order of `lattice.edges`.
+        reached_BN: True where an edge delivers to the cell, or where it runs unreached; columns in the order of
+            `lattice.nodes`.
     """
 
     lattice: Lattice
@@ -48,8 +50,8 @@ class Routing:
 
     @cached_property
     def strongest_BN(self) -> Tensor:
-        """Largest gate of each cell."""
-        # Gates are not negative: a column of zeros behind the last stands in for the ways out that a cell lacks.
+        """Largest gate value of each cell."""
+        # Gates are not negative, so the zero column appended by `pad` is neutral where a cell has fewer edges.
         index_N3 = cached_tensor(self.lattice.edge_columns, dtype=torch.int64, like=self.gates_BE)
         return pad(self.gates_BE, (0, 1))[:, index_N3].amax(dim=2)
 
@@ -65,6 +67,23 @@ class Routing:
 
     @classmethod
     def all_open(cls, lattice: Lattice, *, num_images: int = 1) -> Routing:
-        """Every gate at one."""
+        """Return the routing with every gate at one."""
         gates_BE = torch.ones(num_images, len(lattice.edges), dtype=torch.float64)
         return cls(lattice, gates_BE, torch.ones(num_images, len(lattice.nodes), dtype=torch.bool))
+
+
+def gate_openness(lattice: Lattice, gates_BE: Tensor) -> dict[str, Tensor]:
+    """Return the mean gate value per scale (0-d, without gradients), by names such as `gate_stride_4`, finest first.
+
+    Args:
+        lattice: Lattice that is routed through.
+        gates_BE: Gate values; columns in the order of `lattice.edges`.
+    """
+    mean_E = gates_BE.detach().mean(dim=0)
+    columns: dict[int, list[int]] = {}
+    for column, edge in enumerate(lattice.edges):
+        columns.setdefault(edge.source.stride, []).append(column)
+    return {
+        f"gate_stride_{stride}": mean_E[cached_tensor(tuple(columns[stride]), dtype=torch.int64, like=mean_E)].mean()
+        for stride in sorted(columns)
+    }

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from dl_lib.config import CfgNode, configurable
 from dl_lib.layers import ShapeSpec, conv2d, conv_norm_act, make_norm
+from dl_lib.modeling.build import SEM_SEG_HEADS_REGISTRY
 from dl_lib.modeling.heads.base import SemSegHead
-from dl_lib.modeling.registries import SEM_SEG_HEADS_REGISTRY
 
 __all__ = ["ASPPHead"]
 

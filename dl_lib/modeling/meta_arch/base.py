@@ -1,4 +1,4 @@
-"""What every segmentation model does around its network: images in, losses or predictions out."""
+"""Base class of segmentation models: preprocessing, losses and output format around a network."""
 
 from __future__ import annotations
 
@@ -13,47 +13,46 @@ from torch.nn.functional import interpolate
 
 from dl_lib.config import CfgNode
 from dl_lib.layers import KernelAttention, ShapeSpec
-from dl_lib.modeling.heads.auxiliary import AuxiliaryHead
-from dl_lib.modeling.heads.base import SemSegHead
+from dl_lib.modeling.costs.costs import Costs
+from dl_lib.modeling.heads.base import AuxiliaryHead, SemSegHead
 from dl_lib.modeling.losses.segmentation import SegmentationLoss, build_segmentation_loss
+from dl_lib.modeling.meta_arch.batching import StepMeans, pad_images, pad_labels
 from dl_lib.modeling.meta_arch.coarse import CoarseLogits, CoarsePrediction, requested_size
-from dl_lib.modeling.meta_arch.images import pad_images, pad_labels
-from dl_lib.modeling.meta_arch.step_means import StepMeans
 
 __all__ = ["NetworkOutput", "SegmentationModel"]
 
 
 @dataclass(frozen=True, eq=False)
 class NetworkOutput:
-    """What a network makes of a padded batch of B images (B, 3, H, W).
+    """Output of backbone and head for a padded batch of B images (B, 3, H, W).
 
     Attributes:
-        logits: (B, classes, H / s, W / s) at the stride s of the head.
-        features: by name, those that auxiliary heads look at among them.
-        mflops: (B,) millions of multiply-adds, by the names that `SegmentationModel.forward` gives them.
-        gates_BE: gate values; None for networks without gates.
+        logits: Logits (B, classes, H / s, W / s) at the stride s of the head.
+        features: Feature maps by name, including those of auxiliary heads.
+        costs: Costs (B,) of the images.
+        gates_BE: Gate values; None for static networks.
     """
 
     logits: Tensor
     features: Mapping[str, Tensor]
-    mflops: Mapping[str, Tensor]
+    costs: Costs[Tensor]
     gates_BE: Tensor | None
 
 
 class SegmentationModel(nn.Module, ABC):
-    """A backbone with a head, losses, and heads that only help to train.
+    """Backbone with segmentation head, losses and auxiliary heads.
 
     Args:
-        backbone: the network up to the features.
-        sem_seg_head: features to logits.
-        auxiliary_heads: by the name of the feature that each looks at.
-        auxiliary_weight: weight of their losses.
-        loss: of the logits; its ignore value is also what labels are padded with.
-        pixel_mean: per channel, 0..255, in the channel order of the images.
-        pixel_std: per channel.
-        size_divisor: what the sides of batches are padded to multiples of.
-        temp_anneal_rate: share of the training in which the temperature of dynamic convolutions falls to 1; that of
-            frozen ones stays.
+        backbone: Network from images to feature maps.
+        sem_seg_head: Head from feature maps to logits.
+        loss: Loss on the logits; labels are padded with its ignore value.
+        pixel_mean: Mean per channel, 0..255, in the channel order of the images.
+        pixel_std: Standard deviation per channel.
+        size_divisor: Batches are padded to sides that are multiples of this.
+        auxiliary_heads: Heads used in training only, by the name of their input feature.
+        auxiliary_weight: Weight of the auxiliary losses.
+        temp_anneal_rate: Fraction of training in which the temperature of dynamic convolutions falls to 1. Frozen
+            dynamic convolutions keep theirs.
     """
 
     pixel_mean: Tensor
@@ -90,7 +89,12 @@ class SegmentationModel(nn.Module, ABC):
 
     @staticmethod
     def common_arguments(cfg: CfgNode, output_shapes: Mapping[str, ShapeSpec]) -> dict[str, Any]:
-        """What follows from a configuration for every model, given the shapes of its backbone's features."""
+        """Return the constructor arguments that all models read from the config in the same way.
+
+        Args:
+            cfg: Config.
+            output_shapes: Shapes of the backbone's features, by name.
+        """
         auxiliary, head = cfg.MODEL.AUXILIARY_HEADS, cfg.MODEL.SEM_SEG_HEAD
         return {
             "loss": build_segmentation_loss(cfg),
@@ -111,7 +115,7 @@ class SegmentationModel(nn.Module, ABC):
 
     @abstractmethod
     def run(self, batch: Tensor, *, step_rate: float) -> NetworkOutput:
-        """Backbone and head on normalised images (B, 3, H, W), whose sides `size_divisor` divides."""
+        """Run backbone and head on normalized images (B, 3, H, W) whose sides are multiples of `size_divisor`."""
 
     @property
     def device(self) -> torch.device:
@@ -123,70 +127,76 @@ class SegmentationModel(nn.Module, ABC):
         step_rate: float | None = None,
         step_means: StepMeans | None = None,
     ) -> Any:
-        """Losses in training, predictions in evaluation.
+        """Compute losses in training mode, predictions in evaluation mode.
 
         Args:
-            batched_inputs: for each image `image` (C, H, W), 0..255, in the config's channel order; in training
-                `sem_seg` (H, W) class ids; in evaluation `height`, `width`, if another size
-                than the image's is wanted.
-            step_rate: progress of the training, iteration / MAX_ITER, in [0, 1]; None, of a run that only looks at
-                what training would do: as at the start, but dynamic convolutions keep their temperature.
-            step_means: in training, where this batch is one part of a step: what is known of all of its parts.
+            batched_inputs: One dict per image. `image` (C, H, W), 0..255, in the config's channel order; in training
+                `sem_seg` (H, W), class ids; in evaluation optionally `height` and `width` of the output, by default
+                those of the image.
+            step_rate: Training progress, iteration / MAX_ITER, in [0, 1]. None is for passes outside the training
+                loop: as at progress 0, except that dynamic convolutions keep their temperature.
+            step_means: Means over all batches of the step, if this batch is one of several (gradient accumulation).
 
         Returns:
-            In training `(losses, logged)`: dicts of 0-d tensors. What is only logged are flops, in MFLOPs per image,
-            mean of the batch, and what `further_logged` gives.
-            In evaluation, for each image, `sem_seg`: logits (classes, height, width); `flops`: MFLOPs of this image;
-            `gates`: (E,) gate values in the order of `backbone.lattice.edges`, on the CPU, where there are gates.
-            Flops are `expt_flops` and `real_flops` as the paper counts them, `real_flops_complete`: all that has to
-            run, `executed_flops`: what ran; at the size of the padded batch.
+            In training `(losses, metrics)`, dicts of 0-d tensors. The metrics are the costs in MFLOPs per image,
+            averaged over the batch, and those of `extra_metrics`.
+
+            In evaluation one dict per image. `sem_seg`: logits (classes, height, width). `flops`: MFLOPs of this image
+            at the size of the padded batch: `expt_flops` and `real_flops`, counted as in the paper;
+            `real_flops_complete`, all modules that must run; `executed_flops`, all modules that ran. `gates`, for
+            routed networks: gate values (E,) in the order of `backbone.lattice.edges`, on the CPU.
         """
         if not self.training:
-            coarse = self.predict_coarse(batched_inputs)
-            return [one.as_output(requested_size(inputs)) for one, inputs in zip(coarse, batched_inputs, strict=True)]
+            predictions = self.predict_coarse(batched_inputs)
+            return [
+                prediction.as_output(requested_size(inputs))
+                for prediction, inputs in zip(predictions, batched_inputs, strict=True)
+            ]
         if step_rate is not None:
             self._anneal(step_rate)
         step_rate = step_rate or 0.0
-        output = self.run(self.batch_of(batched_inputs), step_rate=step_rate)
+        output = self.run(self.preprocess_images(batched_inputs), step_rate=step_rate)
         losses = self._losses(output, batched_inputs, step_means=step_means)
-        losses |= self.further_losses(output, step_rate=step_rate, step_means=step_means)
-        return losses, {name: v.mean() for name, v in output.mflops.items()} | self.further_logged(output)
+        losses |= self.extra_losses(output, step_rate=step_rate, step_means=step_means)
+        flops = {name: mflops_B.mean() for name, mflops_B in output.costs.to_flops_dict().items()}
+        return losses, flops | self.extra_metrics(output)
 
-    def further_losses(
+    def extra_losses(
         self, output: NetworkOutput, *, step_rate: float, step_means: StepMeans | None
     ) -> dict[str, Tensor]:
-        """Losses that are not about the labels; none here."""
+        """Return losses that do not depend on the labels (0-d), by name; none by default."""
         return {}
 
-    def further_logged(self, output: NetworkOutput) -> dict[str, Tensor]:
-        """What is worth watching beside losses and flops, 0-d, without gradients; nothing here."""
+    def extra_metrics(self, output: NetworkOutput) -> dict[str, Tensor]:
+        """Return further metrics to log (0-d, without gradients), by name; none by default."""
         return {}
 
     def step_means(self, parts: Sequence[Sequence[dict[str, Any]]], *, step_rate: float) -> StepMeans:
-        """What has to be known of all parts of a step before the first of them goes backward, at its temperature.
+        """Return the means over all batches of a step, needed before the backward pass of the first one.
 
         Args:
-            parts: batches that are learnt from one after the other, before the optimizer steps once.
-            step_rate: progress of the training.
+            parts: Batches whose gradients are accumulated before one optimizer step.
+            step_rate: Training progress in [0, 1].
         """
         self._anneal(step_rate)
         labels = [inputs["sem_seg"] for part in parts for inputs in part]
-        return StepMeans.of(labels, loss=self.loss.cross_entropy, num_parts=len(parts), like=self.pixel_mean)
+        return StepMeans.of(labels, loss=self.loss.cross_entropy, num_batches=len(parts), like=self.pixel_mean)
 
     def _anneal(self, step_rate: float) -> None:
         for attention in self._attentions:
             attention.anneal(step_rate, anneal_rate=self.temp_anneal_rate)
 
     def label_losses(self, batched_inputs: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """The losses of the labels, 0-d, in the mode in which the model is; the inputs are those of training."""
-        return self._losses(self.run(self.batch_of(batched_inputs), step_rate=0.0), batched_inputs, step_means=None)
+        """Return the losses on the labels (0-d) in the model's current mode, for the inputs of training."""
+        output = self.run(self.preprocess_images(batched_inputs), step_rate=0.0)
+        return self._losses(output, batched_inputs, step_means=None)
 
     def predict_coarse(self, batched_inputs: Sequence[dict[str, Any]]) -> list[CoarsePrediction]:
-        """What evaluation brings to the sizes asked for; to be called in that mode, with the same inputs.
+        """Return predictions at the output stride, for the inputs of evaluation; call it in evaluation mode.
 
-        Those who put several passes over an image together do so with these.
+        Multi-scale, flip and sliding-window inference accumulate these over several passes.
         """
-        output = self.run(self.batch_of(batched_inputs), step_rate=0.0)
+        output = self.run(self.preprocess_images(batched_inputs), step_rate=0.0)
         return [
             CoarsePrediction(
                 CoarseLogits(
@@ -195,15 +205,15 @@ class SegmentationModel(nn.Module, ABC):
                     stride=self.sem_seg_head.stride,
                     upsample=self.sem_seg_head.to_input_size,
                 ),
-                flops={name: values[i].item() for name, values in output.mflops.items()},
+                costs=output.costs.of_image(i),
                 gates=None if output.gates_BE is None else output.gates_BE[i].cpu(),
             )
             for i, inputs in enumerate(batched_inputs)
         ]
 
-    def batch_of(self, batched_inputs: Sequence[dict[str, Any]]) -> Tensor:
-        """The images of the inputs, normalised and padded, (B, 3, H, W)."""
-        # As they are, uint8: a quarter of the bytes to move; the difference with the mean is floating point.
+    def preprocess_images(self, batched_inputs: Sequence[dict[str, Any]]) -> Tensor:
+        """Return the images of the inputs as a normalized, padded batch (B, 3, H, W)."""
+        # Transfer as uint8, a quarter of the bytes; subtracting the mean promotes to floating point.
         raw = [inputs["image"].to(self.device, non_blocking=True) for inputs in batched_inputs]
         images = [(image - self.pixel_mean) / self.pixel_std for image in raw]
         return pad_images(images, divisor=self.size_divisor)

@@ -1,4 +1,4 @@
-"""What a network says about an image at its own coarse resolution, and how that becomes logits at another size."""
+"""Predictions at the network's output stride, before they are resized to the requested size."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from dl_lib.modeling.costs.costs import Costs
+
 __all__ = ["CoarseLogits", "CoarsePrediction", "requested_size"]
 
 
 @dataclass(frozen=True, eq=False)
 class CoarseLogits:
-    """Logits of one image, before they are resized.
+    """Logits of one image at the network's output stride.
 
     Attributes:
-        values: (classes, rows, columns); those of padding at the right and bottom may be among them.
+        values: Logits (classes, rows, columns); may cover padding at the right and bottom.
         size: (height, width) of the image in pixels, without padding.
-        stride: of the values, in pixels.
-        upsample: (1, 1, rows, columns) to pixels; it treats the classes alike and one by one.
+        stride: Output stride in pixels.
+        upsample: Function from (1, 1, rows, columns) to full resolution, applied to each class separately.
     """
 
     values: Tensor
@@ -28,51 +30,52 @@ class CoarseLogits:
     stride: int
     upsample: Callable[[Tensor], Tensor]
 
-    def blank(self, size: tuple[int, int]) -> Tensor:
-        """Zeros (classes, *size) to add logits to, in the type of these and where they are."""
+    def new_zeros(self, size: tuple[int, int]) -> Tensor:
+        """Return zeros (classes, *size) with the dtype and device of the logits, as a total for `add_to`."""
         return self.values.new_zeros((len(self.values), *size))
 
-    def add_to(self, total: Tensor, *, mirrored: bool = False) -> None:
-        """Adds the logits to a total (classes, height, width), bilinearly resized to its size.
+    def add_to(self, total: Tensor, *, flipped: bool = False) -> None:
+        """Add the logits to `total` in place, bilinearly resized to its size.
 
-        First to the pixels of the image and from there to the total, as the published code does, because two steps
-        are not the same as one. Class by class: beside the total, no more than one class exists at full size.
+        They are resized to the image size first and from there to the size of `total`, as in the published code,
+        because two steps differ from one. Classes are processed one at a time, so that only one of them needs extra
+        memory at full resolution.
 
         Args:
-            total: is changed.
-            mirrored: whether the network saw the image's mirror image; its logits are turned back.
+            total: Sum of logits (classes, height, width).
+            flipped: Whether the network ran on the horizontally flipped image; flips the logits back.
         """
         height, width = self.size
         for index in range(len(total)):
-            fine = self.upsample(self.values[None, index : index + 1])[..., :height, :width]
-            if fine.shape[-2:] != total.shape[-2:]:
-                fine = interpolate(fine, size=total.shape[-2:], mode="bilinear", align_corners=False)
-            total[index] += (fine.flip(-1) if mirrored else fine)[0, 0]
+            logits = self.upsample(self.values[None, index : index + 1])[..., :height, :width]
+            if logits.shape[-2:] != total.shape[-2:]:
+                logits = interpolate(logits, size=total.shape[-2:], mode="bilinear", align_corners=False)
+            total[index] += (logits.flip(-1) if flipped else logits)[0, 0]
 
 
 @dataclass(frozen=True, eq=False)
 class CoarsePrediction:
-    """One image after one pass of the network.
+    """Prediction for one image from one forward pass.
 
     Attributes:
-        logits: before they are resized.
-        flops: MFLOPs of this pass, see `DynamicNet4Seg.forward`.
-        gates: (E,) gate values, on the CPU; None for networks without gates.
+        logits: Logits at the output stride.
+        costs: Costs of this pass.
+        gates: Gate values (E,) on the CPU; None for static networks.
     """
 
     logits: CoarseLogits
-    flops: Mapping[str, float]
+    costs: Costs[float]
     gates: Tensor | None
 
     def as_output(self, size: tuple[int, int]) -> dict[str, Any]:
-        """The model's output for the image, with logits of this size."""
-        logits = self.logits.blank(size)
+        """Return the model's output dict for the image, with logits of this size."""
+        logits = self.logits.new_zeros(size)
         self.logits.add_to(logits)
-        output = {"sem_seg": logits, "flops": dict(self.flops)}
+        output = {"sem_seg": logits, "flops": self.costs.to_flops_dict()}
         return output if self.gates is None else {**output, "gates": self.gates}
 
 
-def requested_size(request: Mapping[str, Any]) -> tuple[int, int]:
-    """The `height` and `width` that an input asks for; without them, its image's own."""
-    height, width = request["image"].shape[-2:]
-    return request.get("height", height), request.get("width", width)
+def requested_size(inputs: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the output size that an input dict asks for: `height` and `width`, by default those of its image."""
+    height, width = inputs["image"].shape[-2:]
+    return inputs.get("height", height), inputs.get("width", width)

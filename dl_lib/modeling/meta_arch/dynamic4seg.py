@@ -1,4 +1,4 @@
-"""Semantic segmentation with a routed network: image in, logits and costs out."""
+"""DynamicNet4Seg: semantic segmentation with a routed network (arXiv 2003.10401)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from dl_lib.config import CfgNode, ConfigError, configurable
+from dl_lib.modeling.build import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
+from dl_lib.modeling.costs.costs import MADDS_PER_MFLOP
 from dl_lib.modeling.costs.counters import MaddsObserver
-from dl_lib.modeling.costs.table import MADDS_PER_MFLOP, CostTable, NetworkCosts
+from dl_lib.modeling.costs.table import NetworkCosts
 from dl_lib.modeling.dynamic.network import DynamicNetwork
-from dl_lib.modeling.dynamic.openness import gate_openness
-from dl_lib.modeling.dynamic.routing import Routing
+from dl_lib.modeling.dynamic.routing import gate_openness
 from dl_lib.modeling.losses.budget import BudgetConstraint
 from dl_lib.modeling.meta_arch.base import NetworkOutput, SegmentationModel
-from dl_lib.modeling.meta_arch.step_means import StepMeans
-from dl_lib.modeling.registries import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
+from dl_lib.modeling.meta_arch.batching import StepMeans
 from dl_lib.utils import comm
 from dl_lib.utils.modes import no_side_effects
 
@@ -27,13 +27,13 @@ __all__ = ["DynamicNet4Seg", "check_dense_cost"]
 
 @META_ARCH_REGISTRY.register()
 class DynamicNet4Seg(SegmentationModel):
-    """The routed network with its head and losses.
+    """Routed network with segmentation head, losses and optional budget constraint.
 
     Args:
-        backbone: the routed network.
-        budget: the budget constraint, if there is one.
-        costs: of these very parts, where some sizes are measured already.
-        arguments: see `SegmentationModel`.
+        backbone: Routed network.
+        budget: Budget constraint; None trains without one.
+        costs: Cost tables of `backbone` and head, to reuse those already measured.
+        arguments: See `SegmentationModel`.
     """
 
     backbone: DynamicNetwork
@@ -59,13 +59,14 @@ class DynamicNet4Seg(SegmentationModel):
         return {
             "backbone": backbone,
             "sem_seg_head": head,
-            "budget": _budget(cfg, costs) if cfg.MODEL.BUDGET.CONSTRAIN else None,
+            "budget": _build_budget(cfg, costs) if cfg.MODEL.BUDGET.CONSTRAIN else None,
             "costs": costs,
             **cls.common_arguments(cfg, backbone.output_shapes),
         }
 
     def run(self, batch: Tensor, *, step_rate: float) -> NetworkOutput:
-        self.backbone.check_size(*batch.shape[-2:], num_images=len(batch))  # its error names the smallest that works
+        # Before the cost table, whose error would not name the smallest valid size.
+        self.backbone.check_size(*batch.shape[-2:], num_images=len(batch))
         table = self.costs.table(*batch.shape[-2:])
         if self.backbone.compiled and not self.backbone.runs_sparsely:  # a compiled graph cannot be observed
             features, routing = self.backbone(batch, step_rate=step_rate)
@@ -74,46 +75,36 @@ class DynamicNet4Seg(SegmentationModel):
             with MaddsObserver(len(batch)) as observer:
                 features, routing = self.backbone(batch, step_rate=step_rate, observer=observer)
                 logits, executed = self.sem_seg_head(features), observer.madds
-        return NetworkOutput(logits, features, _flops(table, routing, executed), routing.gates_BE)
+        return NetworkOutput(logits, features, table.costs(routing, executed=executed), routing.gates_BE)
 
-    def further_losses(
+    def extra_losses(
         self, output: NetworkOutput, *, step_rate: float, step_means: StepMeans | None
     ) -> dict[str, Tensor]:
-        """The budget's, once it has set in: of the mean expected cost over the processes and the parts of the step."""
+        """Return the budget loss of the mean expected cost over all processes and accumulated batches."""
         if self.budget is None or not self.budget.is_active(step_rate):
             return {}
-        expected = output.mflops["expt_flops"].mean()
-        known = None if step_means is None else step_means.expected_mflops
-        whole = comm.average(expected.detach()) if known is None else known
-        # The value of the whole with the gradient of this part: the parts' mean has that of the whole.
-        return {"loss_budget": self.budget(whole + (expected - expected.detach()), step_rate=step_rate)}
+        expected = output.costs.expected.mean()
+        known = None if step_means is None else step_means.expected_madds
+        mean = comm.average(expected.detach()) if known is None else known
+        # Value of the whole step, gradient of this batch: averaged over batches, the gradients are those of the step.
+        return {"loss_budget": self.budget(mean + (expected - expected.detach()), step_rate=step_rate)}
 
-    def further_logged(self, output: NetworkOutput) -> dict[str, Tensor]:
-        """How open the gates of each scale are."""
+    def extra_metrics(self, output: NetworkOutput) -> dict[str, Tensor]:
+        """Return the mean gate value of each scale."""
         return {} if output.gates_BE is None else gate_openness(self.backbone.lattice, output.gates_BE)
 
     def step_means(self, parts: Sequence[Sequence[dict[str, Any]]], *, step_rate: float) -> StepMeans:
-        """As of every model; with a budget also the expected cost, for which the parts run once more beforehand."""
+        """Return the means over all batches of a step; an active budget costs one more forward pass per batch."""
         means = super().step_means(parts, step_rate=step_rate)
         if self.budget is None or not self.budget.is_active(step_rate):
             return means
         with no_side_effects(self):
-            expected = [self._expected_mflops(part, step_rate=step_rate) for part in parts]
-        return replace(means, expected_mflops=comm.average(torch.stack(expected).mean()))
+            expected = [self._mean_expected(part, step_rate=step_rate) for part in parts]
+        return replace(means, expected_madds=comm.average(torch.stack(expected).mean()))
 
-    def _expected_mflops(self, batched_inputs: Sequence[dict[str, Any]], *, step_rate: float) -> Tensor:
-        """Mean over the images; whatever else the run gives is let go of."""
-        return self.run(self.batch_of(batched_inputs), step_rate=step_rate).mflops["expt_flops"].mean()
-
-
-def _flops(table: CostTable, routing: Routing, executed: Sequence[int]) -> dict[str, Tensor]:
-    madds_B = {
-        "expt_flops": table.expected(routing),
-        "real_flops": table.real_published(routing),
-        "real_flops_complete": table.real_complete(routing),
-        "executed_flops": torch.tensor(executed, dtype=torch.float64),
-    }
-    return {name: values / MADDS_PER_MFLOP for name, values in madds_B.items()}
+    def _mean_expected(self, batched_inputs: Sequence[dict[str, Any]], *, step_rate: float) -> Tensor:
+        # A function of its own, so that the other outputs of the pass are freed before the next one.
+        return self.run(self.preprocess_images(batched_inputs), step_rate=step_rate).costs.expected.mean()
 
 
 def check_dense_cost(cfg: CfgNode) -> None:
@@ -125,14 +116,13 @@ def check_dense_cost(cfg: CfgNode) -> None:
         )
 
 
-def _budget(cfg: CfgNode, costs: NetworkCosts) -> BudgetConstraint:
+def _build_budget(cfg: CfgNode, costs: NetworkCosts) -> BudgetConstraint:
     check_dense_cost(cfg)
     budget, crop = cfg.MODEL.BUDGET, cfg.INPUT.CROP_SIZE
-    dense_mflops = budget.FLOPS_ALL or costs.table(*crop).expected_all_open / MADDS_PER_MFLOP
     return BudgetConstraint(
         loss_weight=budget.LOSS_WEIGHT,
         target_ratio=budget.LOSS_MU,
-        dense_mflops=dense_mflops,
+        dense_madds=budget.FLOPS_ALL * MADDS_PER_MFLOP or costs.table(*crop).expected_all_open,
         start_rate=budget.UNUPDATE_RATE,
         warm_up=budget.WARM_UP,
     )

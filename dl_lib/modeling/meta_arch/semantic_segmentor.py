@@ -1,4 +1,4 @@
-"""A static network: a backbone and a head, the same for every image."""
+"""SemanticSegmentor: semantic segmentation with a static backbone and head."""
 
 from __future__ import annotations
 
@@ -10,28 +10,26 @@ from torch import Tensor, nn
 
 from dl_lib.config import CfgNode, configurable
 from dl_lib.modeling.backbones.base import Backbone
+from dl_lib.modeling.build import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
+from dl_lib.modeling.costs.costs import Costs
 from dl_lib.modeling.costs.counters import MaddsObserver
 from dl_lib.modeling.costs.static import StaticCosts
-from dl_lib.modeling.costs.table import MADDS_PER_MFLOP
 from dl_lib.modeling.meta_arch.base import NetworkOutput, SegmentationModel
-from dl_lib.modeling.registries import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 
 __all__ = ["SemanticSegmentor"]
-
-COSTS = ("expt_flops", "real_flops", "real_flops_complete", "executed_flops")
 
 
 @META_ARCH_REGISTRY.register()
 class SemanticSegmentor(SegmentationModel):
-    """A static backbone with its head and losses; trains, evaluates and reports costs as routed networks do.
+    """Static backbone with segmentation head and losses, trained and evaluated like a routed network.
 
-    There is nothing to choose: all of its costs are the one that every image of this size has, counted as it runs or,
-    where it is compiled, beforehand.
+    Its cost depends on the image size only and is reported under every convention: observed while the network runs,
+    or measured on the meta device where the network is compiled.
 
     Args:
-        backbone: images to features.
-        compiled: run backbone and head as one graph, compiled by torch.
-        arguments: see `SegmentationModel`.
+        backbone: Static backbone.
+        compiled: Run backbone and head as one graph compiled by `torch.compile`.
+        arguments: See `SegmentationModel`.
     """
 
     backbone: Backbone
@@ -40,13 +38,13 @@ class SemanticSegmentor(SegmentationModel):
     def __init__(self, backbone: Backbone, *, compiled: bool = False, **arguments: Any) -> None:
         super().__init__(backbone, size_divisor=backbone.size_divisor, **arguments)
         self.compiled = compiled
-        self._run_parts = torch.compile(_run_parts) if compiled else _run_parts
+        self._run_network = torch.compile(_run_network) if compiled else _run_network
         self.costs = StaticCosts(backbone, self.sem_seg_head)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         backbone: Backbone = BACKBONE_REGISTRY.get(cfg.MODEL.BACKBONE.NAME)(cfg)
-        backbone.shorten([*cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES, *cfg.MODEL.AUXILIARY_HEADS.IN_FEATURES])
+        backbone.truncate([*cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES, *cfg.MODEL.AUXILIARY_HEADS.IN_FEATURES])
         backbone.activation_checkpointing = cfg.MODEL.ACTIVATION_CHECKPOINTING
         head = SEM_SEG_HEADS_REGISTRY.get(cfg.MODEL.SEM_SEG_HEAD.NAME)(cfg, backbone.output_shapes)
         return {
@@ -58,17 +56,16 @@ class SemanticSegmentor(SegmentationModel):
 
     def run(self, batch: Tensor, *, step_rate: float) -> NetworkOutput:
         if self.compiled:  # a compiled graph cannot be observed
-            features, logits = self._run_parts(self.backbone, self.sem_seg_head, batch)
+            features, logits = self._run_network(self.backbone, self.sem_seg_head, batch)
             madds = [self.costs.madds(*batch.shape[-2:])] * len(batch)
         else:
             with MaddsObserver(len(batch)) as observer:
-                features, logits = self._run_parts(self.backbone, self.sem_seg_head, batch)
+                features, logits = self._run_network(self.backbone, self.sem_seg_head, batch)
             madds = observer.madds
-        mflops_B = torch.tensor(madds, dtype=torch.float64) / MADDS_PER_MFLOP
-        return NetworkOutput(logits, features, dict.fromkeys(COSTS, mflops_B), gates_BE=None)
+        costs = Costs.uniform(torch.tensor(madds, dtype=torch.float64))
+        return NetworkOutput(logits, features, costs, gates_BE=None)
 
 
-def _run_parts(backbone: nn.Module, head: nn.Module, batch: Tensor) -> tuple[Mapping[str, Tensor], Tensor]:
-    """Features and logits."""
+def _run_network(backbone: nn.Module, head: nn.Module, batch: Tensor) -> tuple[Mapping[str, Tensor], Tensor]:
     features = backbone(batch)
     return features, head(features)

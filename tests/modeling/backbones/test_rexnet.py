@@ -166,5 +166,5 @@ def test_drop_path_grows_with_depth_and_keeps_what_is_added():
     y = block(x)
     torch.testing.assert_close(y[:, : x.shape[1]], x)
     assert not y[:, x.shape[1] :].any()
-    model.shorten(["c4"])
+    model.truncate(["c4"])
     assert [block.drop_prob for block in model.blocks] == pytest.approx([0.999999 * i / 10 for i in range(11)])

@@ -29,7 +29,7 @@ def finished_at_once(logits, size):
 @pytest.mark.parametrize("size", [(50, 70), (100, 140), (33, 71), (1, 1)])
 def test_class_by_class_is_all_at_once(size, memory_format):
     logits = random_logits(7, 16, 24, size=(50, 70), memory_format=memory_format)
-    total = logits.blank(size)
+    total = logits.new_zeros(size)
     assert total.dtype == torch.float64 and total.shape == (7, *size)
     logits.add_to(total)
     torch.testing.assert_close(total, finished_at_once(logits, size), rtol=1e-12, atol=1e-12)
@@ -40,8 +40,8 @@ def test_class_by_class_is_all_at_once(size, memory_format):
 @pytest.mark.parametrize("size", [(50, 70), (33, 71)])
 def test_what_was_mirrored_is_turned_back(size):
     logits = random_logits(3, 16, 24, size=(50, 70))
-    total = logits.blank(size)
-    logits.add_to(total, mirrored=True)
+    total = logits.new_zeros(size)
+    logits.add_to(total, flipped=True)
     torch.testing.assert_close(total, finished_at_once(logits, size).flip(-1), rtol=1e-12, atol=1e-12)
 
 
@@ -50,7 +50,7 @@ def test_the_result_exists_once_and_beside_it_two_classes_at_most(size):
     """At the image's size one class; at another one, this class at both sizes."""
     logits = random_logits(19, 64, 128, size=(256, 512))
     with LiveMemory() as memory:
-        total = logits.blank(size)
+        total = logits.new_zeros(size)
         logits.add_to(total)
     one_class = size[0] * size[1] * total.element_size()
     assert 19 * one_class < memory.peak_bytes < 21.5 * one_class
@@ -82,7 +82,7 @@ def test_the_size_asked_for_is_the_images_unless_given():
 def test_gradients_reach_the_coarse_logits():
     logits = random_logits(2, 4, 4, size=(16, 16))
     values = logits.values.clone().requires_grad_()
-    total = logits.blank((16, 16))
+    total = logits.new_zeros((16, 16))
     CoarseLogits(values, (16, 16), stride=4, upsample=upsample).add_to(total)
     total.sum().backward()
     assert values.grad.sum() == pytest.approx(2 * 16 * 16)

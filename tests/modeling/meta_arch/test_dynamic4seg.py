@@ -106,9 +106,9 @@ def test_training_returns_losses_and_mean_costs():
 def test_the_denominator_of_the_budget_is_measured_at_the_crop():
     crop = ["INPUT.CROP_SIZE", [128, 256], "MODEL.BUDGET.CONSTRAIN", True]
     model = model_of(*crop)
-    assert model.budget.dense_mflops == model.costs.table(128, 256).expected_all_open / 1e6
-    assert model_of(*crop, "MODEL.BUDGET.FLOPS_ALL", 26300).budget.dense_mflops == 26300
-    with pytest.raises(ValueError, match=r"give MODEL\.BUDGET\.FLOPS_ALL"):
+    assert model.budget.dense_madds == model.costs.table(128, 256).expected_all_open
+    assert model_of(*crop, "MODEL.BUDGET.FLOPS_ALL", 26300).budget.dense_madds == 26300e6
+    with pytest.raises(ValueError, match=r"MODEL\.BUDGET\.FLOPS_ALL .*INPUT\.CROP_SIZE"):
         model_of(*crop, "INPUT.CROP_SIZE", [])
 
 
@@ -260,7 +260,7 @@ def test_looking_ahead_leaves_no_trace():
     assert torch.equal(torch.get_rng_state(), random_state)
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     seen = [model(batch, step_rate=1.0, step_means=means)[1]["expt_flops"] for _ in range(2)]
-    assert means.expected_mflops.item() == pytest.approx(sum(seen).item() / 2), "the drop path falls the same way"
+    assert means.expected_madds.item() / 1e6 == pytest.approx(sum(seen).item() / 2), "the drop path falls the same way"
 
 
 def test_the_temperature_of_dynamic_convolutions_falls_in_training_and_stays_in_a_file():
@@ -299,7 +299,7 @@ def test_what_is_known_of_a_step_beforehand_is_known_at_its_temperature():
     for step_rate in (0.2, 0.5):
         means = model.step_means(parts, step_rate=step_rate)
         _, logged = model(parts[0], step_rate=step_rate, step_means=means)
-        assert means.expected_mflops.item() == pytest.approx(logged["expt_flops"].item(), rel=1e-12)
+        assert means.expected_madds.item() / 1e6 == pytest.approx(logged["expt_flops"].item(), rel=1e-12)
 
 
 def test_the_lattices_initialisation_leaves_conditional_layers_as_they_start():

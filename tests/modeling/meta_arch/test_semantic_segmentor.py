@@ -93,7 +93,7 @@ def test_what_nothing_looks_at_costs_nothing():
     assert model.size_divisor == 8
     parts = [model.backbone.stem, *model.backbone.blocks[:3]]
     with MaddsObserver(1) as observer:
-        model.sem_seg_head({"c2": nn.Sequential(*parts)(model.batch_of([image]))})
+        model.sem_seg_head({"c2": nn.Sequential(*parts)(model.preprocess_images([image]))})
     assert short["flops"]["executed_flops"] == observer.madds[0] / 1e6
     (longer,) = model([image])
     torch.testing.assert_close(longer["sem_seg"], short["sem_seg"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dl_lib.modeling.dynamic.lattice import Lattice
-from dl_lib.modeling.dynamic.openness import gate_openness
+from dl_lib.modeling.dynamic.routing import gate_openness
 
 
 def test_mean_over_images_and_ways_out_of_each_scale():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dl_lib.layers.tensors import global_mean, is_channels_last, without_autocast
+from dl_lib.layers.feature_maps import global_mean, is_channels_last, without_autocast
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
