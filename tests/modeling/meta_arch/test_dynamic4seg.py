@@ -108,7 +108,7 @@ def test_the_denominator_of_the_budget_is_measured_at_the_crop():
     model = model_of(*crop)
     assert model.budget.dense_madds == model.costs.table(128, 256).expected_all_open
     assert model_of(*crop, "MODEL.BUDGET.FLOPS_ALL", 26300).budget.dense_madds == 26300e6
-    with pytest.raises(ValueError, match=r"MODEL\.BUDGET\.FLOPS_ALL .*INPUT\.CROP_SIZE"):
+    with pytest.raises(ValueError, match=r"MODEL\.BUDGET\.FLOPS_ALL=0 .*INPUT\.CROP_SIZE"):
         model_of(*crop, "INPUT.CROP_SIZE", [])
 
 
