@@ -24,10 +24,10 @@ from dl_lib.cli.errors import user_errors
 from dl_lib.cli.experiment import load_experiment
 from dl_lib.config import ConfigError
 from dl_lib.modeling import build_model
+from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.utils.allocator import keep_freed_memory
 from dl_lib.utils.run_files import RESULTS_NAME
 
-MFLOPS_PER_GFLOP = 1e3
 RUNS = Path("output", "zoo")
 TRAIN_SCRIPT = Path(__file__).parents[1] / "train_net.py"
 
@@ -59,7 +59,7 @@ class ExperimentCase(Case):
         def run() -> float:
             with torch.inference_mode():
                 output = model.run(batch, step_rate=0.0)
-            return output.mflops["executed_flops"].item() / MFLOPS_PER_GFLOP
+            return output.costs.executed.item() / MADDS_PER_GFLOP
 
         return run
 
