@@ -1,4 +1,7 @@
-"""Loaders from a config; one with workers leaves opencv with a single thread in this process too."""
+"""Data loaders built from a config.
+
+A loader with workers sets OpenCV to a single thread in the calling process, too.
+"""
 
 from __future__ import annotations
 
@@ -43,27 +46,32 @@ __all__ = [
 
 
 def build_train_loader(cfg: CfgNode, *, start: int = 0) -> SampleLoader:
-    """An endless loader of this process's share of the training batches.
+    """Build the infinite training loader of the current rank.
 
     Args:
-        cfg: DATASETS.TRAIN, DATALOADER, INPUT, SEED, the batch of SOLVER, MODEL.DEVICE and the head's classes are read.
-        start: samples that all processes together have used up; the batches are those that a run from 0 has from there
-            on.
+        cfg: Config, of which `DATASETS.TRAIN`, `DATALOADER`, `INPUT`, `SEED`, the batch size of `SOLVER`,
+            `MODEL.DEVICE` and the classes of the head are used.
+        start: Number of samples already consumed by all ranks together, to resume a run: the loader continues with the
+            batches that a loader with start=0 would produce next.
 
     Returns:
-        Gives lists of mapped samples, IMS_PER_BATCH / (number of processes * ACCUMULATION_STEPS) at a time.
+        Loader of lists of mapped samples, `local_batch_size` at a time.
 
     Raises:
-        UnknownDatasetError: if a name in DATASETS.TRAIN is not registered.
-        DataError: if a data set is not there, or its cache cannot be made.
-        ValueError: if there is no data set, the batch cannot be shared out evenly, or SEED is still to be drawn.
+        UnknownDatasetError: If a name in `DATASETS.TRAIN` is not registered.
+        DataError: If a dataset is missing, or its cache cannot be built.
+        ConfigError: If the batch cannot be split evenly over processes and accumulation steps.
+        ValueError: If `DATASETS.TRAIN` is empty or `SEED` is negative.
     """
     world_size = comm.get_world_size()
     batch_size = local_batch_size(cfg, world_size=world_size)
     if not cfg.DATASETS.TRAIN:
-        raise ValueError("training needs at least one data set. Received: DATASETS.TRAIN=[]")
+        raise ValueError("DATASETS.TRAIN must name at least one dataset. Received: DATASETS.TRAIN=[]")
     if cfg.SEED < 0:
-        raise ValueError(f"the seed must be drawn before the loader is built. Received: SEED={cfg.SEED}")
+        raise ValueError(
+            "SEED must not be negative: draw a random seed, the same on all ranks, before building the loader. "
+            f"Received: SEED={cfg.SEED}"
+        )
     raw: RawDataset = ConcatDataset([_raw_dataset(cfg, name) for name in cfg.DATASETS.TRAIN])  # type: ignore
     mapper = _build_mapper(cfg, build_train_augmentations(cfg), transform_label=True)
     mapped = MappedDataset(raw, mapper=mapper, seed=cfg.SEED)
@@ -77,7 +85,7 @@ def build_train_loader(cfg: CfgNode, *, start: int = 0) -> SampleLoader:
     return _build_loader(
         cfg,
         mapped,
-        skip_by="replace",
+        skip_policy="replace",
         sampler=sampler,
         batch_size=batch_size,
         persistent_workers=cfg.DATALOADER.NUM_WORKERS > 0,
@@ -88,7 +96,7 @@ def local_batch_size(cfg: CfgNode, *, world_size: int) -> int:
     """Return the number of images in one forward pass of one process.
 
     Args:
-        cfg: `SOLVER.IMS_PER_BATCH` and `SOLVER.ACCUMULATION_STEPS` are read.
+        cfg: Config, of which `SOLVER.IMS_PER_BATCH` and `SOLVER.ACCUMULATION_STEPS` are used.
         world_size: Number of processes.
 
     Raises:
@@ -108,41 +116,42 @@ def local_batch_size(cfg: CfgNode, *, world_size: int) -> int:
 
 
 def build_test_loader(cfg: CfgNode, dataset_name: str, *, transform_label: bool = False) -> SampleLoader:
-    """A loader of this process's share of a data set: in order, one image at a time.
+    """Build the evaluation loader of the current rank: its part of the dataset, in order, with batch size 1.
 
     Args:
-        cfg: DATALOADER, INPUT, MODEL.DEVICE and the head's classes are read.
-        dataset_name: as registered in the catalog.
-        transform_label: whether the label follows the image's resize, as losses want it, or stays as it is, as scores
-            want it.
+        cfg: Config, of which `DATALOADER`, `INPUT`, `MODEL.DEVICE` and the classes of the head are used.
+        dataset_name: Name in the catalog.
+        transform_label: Whether to resize the label with the image, as needed for a loss. By default it keeps its size,
+            as needed for evaluation scores.
 
     Returns:
-        Gives lists of one mapped sample; its `skipped` are those that were left out.
+        Loader of lists of one mapped sample; its `skipped` lists the invalid samples that were dropped.
 
     Raises:
-        UnknownDatasetError: if the name is not registered.
-        DataError: if the data set is not there, or its cache cannot be made.
+        UnknownDatasetError: If the name is not registered.
+        DataError: If the dataset is missing, or its cache cannot be built.
     """
     mapped = build_test_dataset(cfg, dataset_name, transform_label=transform_label)
     return _build_loader(
         cfg,
         mapped,
-        skip_by="drop",
+        skip_policy="drop",
         sampler=InferenceSampler(len(mapped), rank=comm.get_rank(), world_size=comm.get_world_size()),
         batch_size=1,
     )
 
 
 def build_test_dataset(cfg: CfgNode, dataset_name: str, *, transform_label: bool = False) -> MappedDataset:
-    """What `build_test_loader` loads; the arguments and errors are the same."""
+    """Build the dataset of `build_test_loader`, with the same arguments and errors."""
     mapper = _build_mapper(cfg, build_test_augmentations(cfg), transform_label=transform_label)
-    return MappedDataset(_raw_dataset(cfg, dataset_name), mapper=mapper, seed=0)  # nothing is left to chance here
+    # The seed has no effect: the transforms of evaluation are deterministic.
+    return MappedDataset(_raw_dataset(cfg, dataset_name), mapper=mapper, seed=0)
 
 
 def build_train_augmentations(cfg: CfgNode) -> list[Augmentation]:
-    """Resize, flip, rotation, crop, colours, blur, as far as `INPUT` asks for them.
+    """Build the training augmentations enabled in `INPUT`: resize, flip, rotation, crop, color distortion, blur.
 
-    Colours and blur come last, where there are the fewest pixels; they also change what the crop is padded with.
+    Color distortion and blur come last, where the number of pixels is smallest; they also apply to the crop's padding.
     """
     inputs, ignore_value = cfg.INPUT, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
     pads = {"image_pad": inputs.CROP_IMAGE_PAD_VALUE, "label_pad": ignore_value}
@@ -156,8 +165,8 @@ def build_train_augmentations(cfg: CfgNode) -> list[Augmentation]:
     if inputs.ROTATION_DEGREES > 0:
         augmentations.append(RandomRotation(inputs.ROTATION_DEGREES, **pads))
     if inputs.CROP_SIZE:
-        share = inputs.CROP_MAX_CLASS_RATIO
-        augmentations.append(RandomCropPad(tuple(inputs.CROP_SIZE), max_class_ratio=share, **pads))
+        ratio = inputs.CROP_MAX_CLASS_RATIO
+        augmentations.append(RandomCropPad(tuple(inputs.CROP_SIZE), max_class_ratio=ratio, **pads))
     if inputs.PHOTOMETRIC.ENABLED:
         augmentations.append(_build_photometric(inputs.PHOTOMETRIC))
     if inputs.BLUR_PROB > 0:
@@ -166,7 +175,7 @@ def build_train_augmentations(cfg: CfgNode) -> list[Augmentation]:
 
 
 def build_test_augmentations(cfg: CfgNode) -> list[Augmentation]:
-    """Resize, if `INPUT` asks for it."""
+    """Build the evaluation augmentations enabled in `INPUT`: at most a resize."""
     if not cfg.INPUT.MIN_SIZE_TEST:
         return []
     return [ResizeShortestEdge((cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.BACKEND)]
@@ -200,18 +209,17 @@ def _build_loader(
     cfg: CfgNode,
     mapped: MappedDataset,
     *,
-    skip_by: OnError,
+    skip_policy: OnError,
     sampler: Sampler[SampleKey],
     batch_size: int,
     persistent_workers: bool = False,
 ) -> SampleLoader:
-    if cfg.DATALOADER.NUM_WORKERS > 0:
-        # Here and not only in the workers: where workers are forked (on Linux up to Python 3.13), one inherits
-        # opencv's thread pool without its threads, and waits for them for ever when it uses the pool or changes its
-        # size. With one thread there is no pool.
-        cv2.setNumThreads(1)
     settings = cfg.DATALOADER
-    on_error = skip_by if settings.ON_ERROR == "skip" else "raise"
+    if settings.NUM_WORKERS > 0:
+        # Needed in the parent, too: a forked worker (Linux, up to Python 3.13) inherits OpenCV's thread pool without
+        # its threads and deadlocks when it uses or resizes the pool. With a single thread there is no pool.
+        cv2.setNumThreads(1)
+    on_error = skip_policy if settings.ON_ERROR == "skip" else "raise"
     progress = WorkerProgress(mapped.dataset, num_workers=settings.NUM_WORKERS)
     loader = MonitoredDataLoader(
         SkipInvalidSamples(mapped, on_error=on_error, max_skipped=settings.MAX_SKIPPED, progress=progress),
@@ -219,27 +227,28 @@ def _build_loader(
         batch_size=batch_size,
         sampler=sampler,
         num_workers=settings.NUM_WORKERS,
-        collate_fn=_as_list,
-        # From pinned memory a GPU fetches the images while the CPU goes on.
+        collate_fn=_collate_as_list,
+        # Copies from pinned memory to a GPU are asynchronous.
         pin_memory=cfg.MODEL.DEVICE != "cpu" and torch.cuda.is_available(),
-        worker_init_fn=_set_up_worker,
+        worker_init_fn=_init_worker,
         persistent_workers=persistent_workers,
-        # The loader draws a number for its workers, which use none; it must not come out of the training's generator.
+        # The loader draws a base seed for its workers, which do not use it; with a generator of its own it leaves the
+        # global random state of the training run unchanged.
         generator=torch.Generator(),
     )
     return SampleLoader(loader, max_skipped=settings.MAX_SKIPPED)
 
 
-def _as_list(samples: list[LoadedSample]) -> list[LoadedSample]:
-    """Images differ in size, so a batch stays a list; the model pads it."""
+def _collate_as_list(samples: list[LoadedSample]) -> list[LoadedSample]:
+    # Images differ in size; the model pads and stacks them.
     return samples
 
 
-def _set_up_worker(worker: int) -> None:
-    """Workers are the parallelism: threads inside them would only get in each other's way. Torch sees to its own.
+def _init_worker(worker: int) -> None:
+    """Restrict OpenCV to one thread, as torch does for its own, and ignore the signals meant for the main process.
 
-    Terminals and schedulers send their signals to every process; when workers end is the main process's business. Torch
-    only asks with a signal those that do not end by themselves.
+    Terminals and job schedulers signal every process of a group, but the main process decides when workers exit. Torch
+    sends SIGTERM only to workers that did not exit on their own.
     """
     cv2.setNumThreads(1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):

@@ -1,9 +1,9 @@
-"""Decoded samples in one file per data set, mapped into memory: `DATALOADER.CACHE: memmap`.
+"""Memory-mapped cache of decoded samples, one file per dataset (`DATALOADER.CACHE: memmap`).
 
-A file holds the arrays one after the other, each at a multiple of 64 bytes, then an index in JSON, and a trailer by
-which a whole file is known. It is written beside its place and renamed, by one process while others
-wait at a lock; what bears the name is whole. Processes map it read-only, so that the operating system keeps one copy
-of its pages for all of them, and only the pages are read that a sample's window needs.
+A file consists of the arrays, each aligned to 64 bytes, an index in JSON, and a trailer that marks the file as
+complete. It is written atomically (temporary file, then rename) by one process while others wait for a lock. Processes
+map it read-only: the operating system shares its pages between them, and reads only the pages that are accessed, such
+as those of a crop.
 """
 
 from __future__ import annotations
@@ -34,47 +34,51 @@ from dl_lib.utils.progress import progress_bar
 __all__ = ["CacheError", "CachedDataset", "cached_dataset"]
 
 _ALIGNMENT = 64
-_TRAILER = struct.Struct("<Q8s8s")  # where the index begins, by what the file is told from others, the signature
-_SIGNATURE = b"dlcache1"
-_SAMPLES_TO_JUDGE = 16  # from so many on, their mean size tells how much the whole set will need
+_TRAILER = struct.Struct("<Q8s8s")  # offset of the index, file id, magic number
+_MAGIC = b"dlcache1"
+_MIN_SAMPLES_FOR_ESTIMATE = 16  # samples written before their mean size is extrapolated to the whole dataset
 _ARRAYS = ("image", "sem_seg")
-_UNUSABLE = (OSError, ValueError, TypeError)  # a file that is not there, too short, or damaged
+_INVALID_FILE_ERRORS = (OSError, ValueError, TypeError)  # missing, truncated or damaged
 _BYTES_PER_GB = 1e9
 
 _log = logging.getLogger(__name__)
 
 
 class CacheError(DataError):
-    """A cache that cannot be made or used."""
+    """Cache that cannot be built or read."""
 
 
 @dataclass(frozen=True)
 class _Index:
-    """What stands at the end of a file.
+    """Index of a cache file.
 
     Attributes:
-        fingerprint: of the data set, and of the library that read it.
-        records: of each sample, the place, shape and type of its arrays, and its names; None for one that could not
-            be read.
-        made: eight bytes, others for each file ever written.
+        fingerprint: Fingerprint of the dataset, and version of dl_lib.
+        records: For each sample, offset, shape and dtype of its arrays, its image id and file name; None for a sample
+            that could not be read.
+        file_id: Eight random bytes, different for each file written.
     """
 
     fingerprint: str
     records: list[dict[str, Any] | None]
-    made: bytes
+    file_id: bytes
 
 
 class CachedDataset:
-    """The samples of a data set from its cache; the arrays are read-only views of the file.
+    """Dataset that reads its samples from a cache file; the arrays are read-only views of the file.
 
-    A sample that could not be read when the cache was made is asked of the data set itself, with whatever error that
-    gives.
+    A sample that could not be read when the cache was built is read from the original dataset, which raises its error.
+
+    Args:
+        dataset: Original dataset.
+        path: Cache file.
+        index: Index of the file.
     """
 
     def __init__(self, dataset: RawDataset, path: Path, index: _Index) -> None:
         self.path = path
         self._dataset = dataset
-        self._made = index.made
+        self._file_id = index.file_id
         self._records = SerializedList(index.records)
         self._map: np.ndarray | None = None
 
@@ -95,56 +99,56 @@ class CachedDataset:
         return sample
 
     def file_name(self, index: int) -> str:
-        """See `dl_lib.data.raw_dataset.HasFileName`."""
+        """Return the image file of a sample, see `dl_lib.data.raw_dataset.HasFileName`."""
         record = self._records[index]
         return sample_name(self._dataset, index) if record is None else str(record["file_name"])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_map": None}  # another process maps the file itself; the map would go there whole
+        return {**self.__dict__, "_map": None}  # pickling would copy the whole file; each process maps it itself
 
     def _array(self, start: int, shape: list[int], dtype: str) -> np.ndarray:
         if self._map is None:
-            self._map = self._mapped()
+            self._map = self._open_map()
         stop = start + int(np.prod(shape)) * np.dtype(dtype).itemsize
         return self._map[start:stop].view(dtype).reshape(shape)
 
-    def _mapped(self) -> np.ndarray:
+    def _open_map(self) -> np.ndarray:
         received = "another file"
         try:
             with self.path.open("rb") as file:
-                if _read_trailer(file)[1] == self._made:
+                if _read_trailer(file)[1] == self._file_id:
                     return np.asarray(np.memmap(file, np.uint8, mode="r"))
-        except _UNUSABLE as error:
+        except _INVALID_FILE_ERRORS as error:
             received = str(error)
         raise CacheError(
-            f"the cache {self.path} was taken away or made anew since this run began; start the run again. "
+            f"cache {self.path} was deleted or rebuilt by another process during this run; restart the run. "
             f"Received: {received}"
         )
 
 
 def cached_dataset(dataset: RawDataset, *, name: str, folder: Path) -> CachedDataset:
-    """A data set's samples from its cache, which is made first where there is none or the data set has changed.
+    """Open the cache of a dataset; build it first if it is missing or stale.
 
     Args:
-        dataset: knows its fingerprint.
-        name: of the data set; the file is named after it.
-        folder: of the file; is made where it does not exist.
+        dataset: Dataset with a `fingerprint` method.
+        name: Name of the dataset, from which the file name is derived.
+        folder: Folder of the cache file; created if necessary.
 
     Raises:
-        CacheError: if the data set knows no fingerprint, or the file cannot be written.
+        CacheError: If the dataset has no fingerprint, or the file cannot be written.
     """
     if not isinstance(dataset, HasFingerprint):
         raise CacheError(
-            f"the data set {name} cannot be cached, because nothing tells when its samples have changed; give it a "
-            "method fingerprint() that returns a text which changes with them (see dl_lib.data.raw_dataset), or set "
+            f"dataset {name} cannot be cached because a stale cache could not be detected. Give its class a method "
+            "fingerprint() that returns a string which changes with the samples (see dl_lib.data.raw_dataset), or set "
             f"DATALOADER.CACHE to none. Received: {type(dataset).__name__}"
         )
     path = folder / f"{quote(name, safe='')}.cache"
     fingerprint = f"dl_lib {version('dl_lib')} {dataset.fingerprint()}"
     index = _read_index(path, fingerprint)
     if index is None:
-        with _writing(folder, name), _lock(path):
-            index = _read_index(path, fingerprint)  # while this process waited, another one may have made it
+        with _write_errors(folder, name), _lock(path):
+            index = _read_index(path, fingerprint)  # another process may have built it during the wait for the lock
             if index is None:
                 _write(dataset, path, name=name, fingerprint=fingerprint)
                 index = _read_index(path, fingerprint)
@@ -153,51 +157,51 @@ def cached_dataset(dataset: RawDataset, *, name: str, folder: Path) -> CachedDat
 
 
 def _read_index(path: Path, fingerprint: str) -> _Index | None:
-    """The index of a whole file with this fingerprint; None if there is no such file."""
+    """Return the index of a complete cache file with this fingerprint, else None."""
     try:
         with path.open("rb") as file:
-            start, made = _read_trailer(file)
+            start, file_id = _read_trailer(file)
             file.seek(start)
-            index = _Index(**json.loads(file.read()[: -_TRAILER.size]), made=made)
-    except _UNUSABLE:
+            index = _Index(**json.loads(file.read()[: -_TRAILER.size]), file_id=file_id)
+    except _INVALID_FILE_ERRORS:
         return None
     return index if index.fingerprint == fingerprint else None
 
 
 def _read_trailer(file: IO[bytes]) -> tuple[int, bytes]:
-    """Where the index begins, and by what the file is told from others.
+    """Return the offset of the index and the file id.
 
     Raises:
-        OSError: if the file is too short for a trailer.
-        ValueError: if this is none.
+        OSError: If the file is shorter than a trailer.
+        ValueError: If the magic number differs.
     """
     file.seek(-_TRAILER.size, os.SEEK_END)
-    start, made, signature = _TRAILER.unpack(file.read())
-    if signature != _SIGNATURE:
-        raise ValueError(f"this is no whole cache. Received: signature={signature!r}")
-    return start, made
+    start, file_id, magic = _TRAILER.unpack(file.read())
+    if magic != _MAGIC:
+        raise ValueError(f"not a complete cache file. Received: magic={magic!r}")
+    return start, file_id
 
 
 def _write(dataset: RawDataset, path: Path, *, name: str, fingerprint: str) -> None:
     if path.exists():
-        _log.info("the cache %s is not that of %s as it is now, and is made anew", path, name)
+        _log.info("Rebuilding stale decode cache of %s at %s", name, path)
     records: list[dict[str, Any] | None] = []
-    with open_atomically(path) as file, progress_bar(len(dataset), description=f"caching {name}", unit="image") as bar:
+    with open_atomically(path) as file, progress_bar(len(dataset), description=f"Caching {name}", unit="image") as bar:
         for number in range(len(dataset)):
             records.append(_write_sample(file, dataset, number))
-            _check_space(file, path, done=number + 1, total=len(dataset))
+            _check_disk_space(file, path, done=number + 1, total=len(dataset))
             bar.update()
         start = file.tell()
         file.write(json.dumps({"fingerprint": fingerprint, "records": records}, separators=(",", ":")).encode())
-        file.write(_TRAILER.pack(start, secrets.token_bytes(8), _SIGNATURE))
-    _log.info("the decoded samples of %s are in %s: %.2f GB", name, path, path.stat().st_size / _BYTES_PER_GB)
+        file.write(_TRAILER.pack(start, secrets.token_bytes(8), _MAGIC))
+    _log.info("Built decode cache of %s at %s (%.2f GB)", name, path, path.stat().st_size / _BYTES_PER_GB)
 
 
 def _write_sample(file: IO[bytes], dataset: RawDataset, number: int) -> dict[str, Any] | None:
     try:
         sample = dataset[number]
     except DataError as error:
-        _log.warning("sample %d is not in the cache: %s", number, error)
+        _log.warning("Invalid sample %d is not cached: %s", number, error)
         return None
     record: dict[str, Any] = {"image_id": sample["image_id"], "file_name": sample["file_name"]}
     for name in _ARRAYS:
@@ -209,38 +213,38 @@ def _write_sample(file: IO[bytes], dataset: RawDataset, number: int) -> dict[str
     return record
 
 
-def _check_space(file: IO[bytes], path: Path, *, done: int, total: int) -> None:
-    """Refuse to go on where the disk will not hold the rest, before it is full for everyone."""
-    if done < min(_SAMPLES_TO_JUDGE, total):
+def _check_disk_space(file: IO[bytes], path: Path, *, done: int, total: int) -> None:
+    """Raise an error before the disk is full, which would affect every other process as well."""
+    if done < min(_MIN_SAMPLES_FOR_ESTIMATE, total):
         return
     needed, free = file.tell() / done * (total - done), shutil.disk_usage(path.parent).free
     if needed > free:
         raise CacheError(
-            f"the disk is too small for {path}: after {done} of {total} samples, about {needed / _BYTES_PER_GB:.2f} GB "
-            f"more are needed and {free / _BYTES_PER_GB:.2f} GB are free. Make room, or name another folder as "
-            f"DATALOADER.CACHE_DIR. Received: folder={str(path.parent)!r}"
+            f"not enough disk space for the cache {path}: after {done} of {total} samples, about "
+            f"{needed / _BYTES_PER_GB:.2f} GB more are needed but {free / _BYTES_PER_GB:.2f} GB are free. Free disk "
+            f"space or set DATALOADER.CACHE_DIR to another folder. Received: folder={str(path.parent)!r}"
         )
 
 
 @contextmanager
-def _writing(folder: Path, name: str) -> Iterator[None]:
+def _write_errors(folder: Path, name: str) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         raise CacheError(
-            f"the cache of {name} cannot be written: {error}. Make room for it there or name another folder as "
-            f"DATALOADER.CACHE_DIR. Received: folder={str(folder)!r}"
+            f"the cache of {name} cannot be written: {error}. Free disk space, fix the permissions or set "
+            f"DATALOADER.CACHE_DIR to another folder. Received: folder={str(folder)!r}"
         ) from error
 
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """One process at a time; a process that dies lets go."""
+    """Hold an exclusive lock, which the system releases if the process dies."""
     with path.with_suffix(".lock").open("wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _log.info("waiting for another process that makes the cache %s", path)
+            _log.info("Waiting for another process that is building the cache %s", path)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

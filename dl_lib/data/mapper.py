@@ -1,4 +1,4 @@
-"""From a raw sample to what the model takes."""
+"""Dataset mapper: raw samples to model inputs."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ __all__ = ["DatasetMapper", "MappedDataset"]
 
 
 class DatasetMapper:
-    """Check a raw sample, transform it, and bring it into the model's form.
+    """Callable that validates a raw sample, applies augmentations and converts it to a model input.
 
     Args:
-        augmentations: applied in their order.
-        channel_order: "BGR" or "RGB", of the image that comes out.
-        num_classes: labels 0..num_classes - 1 are classes.
-        ignore_value: the one other label that is allowed.
-        transform_label: whether the label follows the image's geometry (training), or stays at its own resolution,
-            which is then also the size that the output is wanted at (testing).
+        augmentations: Augmentations in the order of application.
+        channel_order: Channel order of the model input, "BGR" or "RGB".
+        num_classes: Number of classes; class ids are 0..num_classes - 1.
+        ignore_value: Ignore index.
+        transform_label: Whether to transform the label with the image (training). Otherwise it keeps its own
+            resolution, to which the model output is resized (evaluation).
 
     Raises:
-        ValueError: if the channel order is unknown.
+        ValueError: If the channel order is unknown.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class DatasetMapper:
     ) -> None:
         if channel_order not in get_args(ChannelOrder):
             raise ValueError(
-                f"the channel order (INPUT.FORMAT) must be one of {', '.join(get_args(ChannelOrder))}. "
+                f"channel_order (INPUT.FORMAT) must be one of {', '.join(get_args(ChannelOrder))}. "
                 f"Received: channel_order={channel_order!r}"
             )
         self.augmentations = tuple(augmentations)
@@ -58,34 +58,37 @@ class DatasetMapper:
         self._label_type = np.uint8 if fits_a_byte else np.int64
 
     def __call__(self, sample: RawSample, *, rng: np.random.Generator) -> dict[str, Any]:
-        """The mapped sample.
+        """Map a raw sample.
 
         Args:
-            sample: as the data set gives it; not changed.
-            rng: where the augmentations draw from.
+            sample: Sample of the dataset; it is not modified.
+            rng: Random generator of the augmentations.
 
         Returns:
-            image: (3, H, W) uint8 tensor, 0..255, in the channel order asked for, and in memory with the channels last
-                as it was decoded; the model normalises it.
-            sem_seg: (height, width) uint8 tensor where classes and ignore value fit into it, else int64; not there if
-                the sample has no label.
-            height, width: the label's size, which the output is wanted at; without a label that of the image as it
-                was.
-            image_id, file_name: as in the raw sample.
+            Dict with the keys
+
+            - `image`: (3, H, W) uint8 tensor, 0..255, in `channel_order` and in channels-last memory format, as
+              decoded; the model normalizes it.
+            - `sem_seg`: (height, width) uint8 tensor if classes and ignore index fit into uint8, else int64; absent if
+              the sample has no label.
+            - `height`, `width`: Size of the label, to which the output is resized; without a label, the size of the
+              raw image.
+            - `image_id`, `file_name`: As in the raw sample.
 
         Raises:
-            InvalidSampleError: if image or label is no such array, if they differ in size or the label is missing
-                where both are transformed, or if the label that is handed on holds a value that is neither a class
-                nor the ignore value.
+            InvalidSampleError: If image or label has a wrong shape or dtype, or if `transform_label` is set and the
+                label is missing or differs in size from the image.
+            UnknownLabelError: If the transformed label contains a value that is neither a class id nor the ignore
+                index.
         """
         self._check_arrays(sample)
         image, label = sample["image"], sample.get("sem_seg")
         size = (image.shape[0], image.shape[1])
-        moved_label = label if self.transform_label else None
-        for transform in fuse(sample_transforms(self.augmentations, rng=rng, size=size, label=moved_label)):
+        transformed = label if self.transform_label else None
+        for transform in fuse(sample_transforms(self.augmentations, rng=rng, size=size, label=transformed)):
             image = transform.apply_image(image)
-            if moved_label is not None:
-                label = moved_label = transform.apply_label(moved_label)
+            if transformed is not None:
+                label = transformed = transform.apply_label(transformed)
         mapped = {"image": self._image_tensor(image), "image_id": sample["image_id"], "file_name": sample["file_name"]}
         if label is not None:
             mapped["sem_seg"] = self._label_tensor(label, sample)
@@ -94,13 +97,13 @@ class DatasetMapper:
         return mapped
 
     def _image_tensor(self, image: np.ndarray) -> Tensor:
-        # Either way the pixels are copied once: what was cut from a larger image must not keep all of it alive, or
-        # travel with it from one process to another.
+        # Both branches copy the pixels once: a view would keep the whole uncropped image alive and send it to the main
+        # process.
         pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if self.channel_order == "BGR" else np.array(image, order="C")
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
     def _label_tensor(self, label: np.ndarray, sample: RawSample) -> Tensor:
-        # The check comes before the conversion, in which values could turn into others.
+        # Validate before the conversion to uint8, which wraps values around.
         label = np.array(label, order="C")
         self._check_label_values(label, sample)
         return torch.from_numpy(label.astype(self._label_type, copy=False))
@@ -114,38 +117,44 @@ class DatasetMapper:
         if label is None:
             if self.transform_label:
                 raise InvalidSampleError(
-                    f"image {_name(sample)} has no label, and there is nothing to learn from it: train on data sets "
-                    f"with ground truth. Received: sample={sorted(sample)}"
+                    f"image {_name(sample)} has no label; train on datasets with ground truth. "
+                    f"Received: sample={sorted(sample)}"
                 )
             return
         if label.ndim != 2 or not np.issubdtype(label.dtype, np.integer):
             raise InvalidSampleError(
-                f"the label of image {_name(sample)} must be (H, W) integers. "
+                f"the label of image {_name(sample)} must be an (H, W) integer array. "
                 f"Received: shape={label.shape}, dtype={label.dtype}"
             )
         if self.transform_label and label.shape != image.shape[:2]:
             raise InvalidSampleError(
-                f"the label of image {_name(sample)} must have the image's {image.shape[0]} x {image.shape[1]} "
-                f"pixels (height x width) where both are transformed together. Received: shape={label.shape}"
+                f"the label of image {_name(sample)} must have the size of the image, {image.shape[0]} x "
+                f"{image.shape[1]} (height x width), for training. Received: shape={label.shape}"
             )
 
     def _check_label_values(self, label: np.ndarray, sample: RawSample) -> None:
-        is_wrong = (label < 0) | (label >= self.num_classes)
-        is_wrong &= label != self.ignore_value
-        if is_wrong.any():
-            wrong = np.unique(label[is_wrong]).tolist()
+        is_unknown = (label < 0) | (label >= self.num_classes)
+        is_unknown &= label != self.ignore_value
+        if is_unknown.any():
+            values = np.unique(label[is_unknown]).tolist()
             raise UnknownLabelError(
-                f"the label of image {_name(sample)} holds values that are neither a class (0..{self.num_classes - 1}) "
-                f"nor the ignore value ({self.ignore_value}). Mend the label, or set MODEL.SEM_SEG_HEAD.NUM_CLASSES "
-                "and IGNORE_VALUE to what the data set has. "
-                f"Received: values={wrong}, at {np.count_nonzero(is_wrong)} of {label.size} pixels"
+                f"the label of image {_name(sample)} contains values that are neither a class id "
+                f"(0..{self.num_classes - 1}) nor the ignore index ({self.ignore_value}). Fix the label, or set "
+                "MODEL.SEM_SEG_HEAD.NUM_CLASSES and MODEL.SEM_SEG_HEAD.IGNORE_VALUE to those of the dataset. "
+                f"Received: values={values} in {np.count_nonzero(is_unknown)} of {label.size} pixels"
             )
 
 
 class MappedDataset(Dataset):
-    """Raw samples through a mapper, each with its own random generator from (seed, epoch, index).
+    """Map-style dataset of mapped samples.
 
-    So a sample depends neither on the process that makes it nor on what was made before.
+    Each sample has a random generator seeded with (seed, epoch, index), so that it depends neither on the worker that
+    loads it nor on the samples loaded before.
+
+    Args:
+        dataset: Dataset of raw samples.
+        mapper: Mapper of the samples.
+        seed: Seed of the augmentations.
     """
 
     def __init__(self, dataset: RawDataset, *, mapper: DatasetMapper, seed: int) -> None:
@@ -160,11 +169,11 @@ class MappedDataset(Dataset):
         return self.map(key.index, rng=self.generator(key))
 
     def generator(self, key: SampleKey) -> np.random.Generator:
-        """The sample's own random generator, newly made."""
+        """Create the random generator of a sample."""
         return np.random.default_rng([self.seed, key.epoch, key.index])
 
     def map(self, index: int, *, rng: np.random.Generator) -> dict[str, Any]:
-        """The mapped sample of this index, with what is drawn from `rng`."""
+        """Map the sample of an index with a given random generator."""
         return self.mapper(self.dataset[index], rng=rng)
 
 

@@ -1,10 +1,11 @@
-"""Images and labels from files.
+"""Decoding of image files and label files.
 
-PNGs of 8 bits are decoded by opencv, the faster of the two decoders by about a seventh; everything else by Pillow,
-which notices damage in a JPEG that opencv passes over. Where both can read a file they give the same pixels to the
-digit, so that the choice between them (`INPUT.BACKEND`) matters for resizing only.
+PNGs with 8 bits are decoded by OpenCV, which is about a seventh faster; all other files by Pillow, which detects
+damaged JPEGs that OpenCV accepts. For files that both support, the decoded pixels are identical, so `INPUT.BACKEND`
+affects resizing only.
 
-Orientation tags (EXIF) are ignored: label files have none, and would not fit the turned image. So are colour profiles.
+EXIF orientation is ignored, because label files have none and would not match the rotated image. Color profiles are
+ignored as well.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ FilePath = str | os.PathLike[str]
 
 # https://www.w3.org/TR/png-3/, 5.2 (signature) and 11.2.1 (header)
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_BITS_AT, _PNG_COLOR_TYPE_AT = 24, 25
-_GREY, _RGB, _PALETTE = 0, 2, 3
+_PNG_BIT_DEPTH_OFFSET, _PNG_COLOR_TYPE_OFFSET = 24, 25
+_GRAY, _RGB, _PALETTE = 0, 2, 3
 
-_COLOR_MODES = ("1", "L", "P", "RGB")  # Pillow's names of what has a plain meaning as RGB
+_COLOR_MODES = ("1", "L", "P", "RGB")  # Pillow modes that convert to RGB without loss of information
 _OPAQUE = 255
 
 
 @dataclass(frozen=True)
 class _PngHeader:
-    """How a PNG stores its pixels.
+    """Pixel format of a PNG.
 
     Args:
-        bits: per channel, or of an index into the palette.
-        color_type: its number in the standard; those with an alpha channel are 4 and 6.
-        transparency: whether a colour or colours of the palette stand for transparent pixels.
+        bits: Bits per channel, or per palette index.
+        color_type: Color type of the standard; 4 and 6 have an alpha channel.
+        transparency: Whether a color or palette entries are marked as transparent (tRNS chunk).
     """
 
     bits: int
@@ -49,59 +50,58 @@ class _PngHeader:
 
 
 def read_image(path: FilePath) -> np.ndarray:
-    """An image as (H, W, 3) uint8 RGB; grey becomes three equal channels, palettes become colours.
-
-    An alpha channel is dropped where all of it is opaque.
+    """Read an image as (H, W, 3) uint8 RGB. Gray values are repeated, palettes resolved, opaque alpha channels dropped.
 
     Args:
-        path: of a file in any format that Pillow reads, with at most 8 bits per channel.
+        path: File in any format Pillow supports, with at most 8 bits per channel.
 
     Raises:
-        MissingDataError: if there is no such file.
-        UnreadableFileError: if it is no image, is damaged or cut off, or its pixels are no opaque colours of 8 bits.
+        MissingDataError: If the file does not exist.
+        UnreadableFileError: If the file is not an image, is damaged or truncated, or its pixels are not opaque colors
+            with 8 bits.
     """
     data = _read_bytes(path)
     header = _png_header(data)
-    if header is not None and header.bits == 8 and header.color_type in (_GREY, _RGB) and not header.transparency:
+    if header is not None and header.bits == 8 and header.color_type in (_GRAY, _RGB) and not header.transparency:
         return _decode_with_opencv(data, path, flags=cv2.IMREAD_COLOR_RGB)
-    picture = _decode_with_pillow(data, path)
-    if picture.has_transparency_data:
-        picture = _without_alpha(picture.convert("RGBA"), path)
-    if picture.mode not in _COLOR_MODES:
+    image = _decode_with_pillow(data, path)
+    if image.has_transparency_data:
+        image = _without_alpha(image.convert("RGBA"), path)
+    if image.mode not in _COLOR_MODES:
         raise UnreadableFileError(
-            f"{path} is neither RGB nor grey with 8 bits; convert it. Received: Pillow's mode {picture.mode!r}"
+            f"{path} must be an RGB or grayscale image with 8 bits per channel; convert it. "
+            f"Received: Pillow mode {image.mode!r}"
         )
-    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_label(path: FilePath) -> np.ndarray:
-    """The ids in a label file as (H, W), uint8 or uint16: grey values as they are, or indices into a palette.
+    """Read the ids of a label file, (H, W) uint8 or uint16: gray values or palette indices.
 
     Args:
-        path: of a PNG.
+        path: PNG file.
 
     Raises:
-        MissingDataError: if there is no such file.
-        UnreadableFileError: if it is no PNG, is damaged or cut off, or does not hold one id per pixel.
+        MissingDataError: If the file does not exist.
+        UnreadableFileError: If the file is not a PNG, is damaged or truncated, or does not contain one id per pixel.
     """
     data = _read_bytes(path)
     header = _png_header(data)
     if header is None:
         raise UnreadableFileError(
-            f"{path} is no PNG, which labels have to be: it keeps every id as it is. "
-            f"Received: a file that begins with {data[:8]!r}"
+            f"{path} must be a PNG, the lossless format of label files. Received: a file starting with {data[:8]!r}"
         )
     if header.color_type == _PALETTE:
         return np.array(_decode_with_pillow(data, path))
-    if header.color_type != _GREY:
+    if header.color_type != _GRAY:
         raise UnreadableFileError(
-            f"{path} holds colours; expected one id per pixel, in a grey PNG of 8 or 16 bits or one with a palette. "
-            f"Received: PNG colour type {header.color_type}"
+            f"{path} must contain one id per pixel, as a palette PNG or a grayscale PNG with 8 or 16 bits; "
+            f"convert its colors to ids. Received: PNG color type {header.color_type}"
         )
     if header.bits < 8:
         raise UnreadableFileError(
-            f"{path} is a grey PNG of less than 8 bits, whose values libraries stretch to 0..255: its ids would be "
-            f"others than those meant. Save it with 8 bits. Received: bits={header.bits}"
+            f"{path} must have at least 8 bits per pixel: decoders scale the values of smaller grayscale PNGs to "
+            f"0..255, which changes the ids. Save it with 8 bits. Received: bits={header.bits}"
         )
     return _decode_with_opencv(data, path, flags=cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
 
@@ -110,62 +110,63 @@ def _read_bytes(path: FilePath) -> bytes:
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
-        raise MissingDataError(f"there is no such file. Received: path={os.fspath(path)!r}") from None
+        raise MissingDataError(f"file does not exist. Received: path={os.fspath(path)!r}") from None
     except OSError as error:
-        raise UnreadableFileError(f"{path} cannot be read. Received: {error.strerror or error}") from error
+        raise UnreadableFileError(
+            f"{path} cannot be opened; check its permissions. Received: {error.strerror or error}"
+        ) from error
     if not data:
-        raise UnreadableFileError(f"{path} is empty; fetch or make it again. Received: 0 bytes")
+        raise UnreadableFileError(f"{path} is empty; download or create it again. Received: 0 bytes")
     return data
 
 
 def _png_header(data: bytes) -> _PngHeader | None:
-    """None for what is no PNG, or not even the beginning of one."""
-    if not data.startswith(_PNG_SIGNATURE) or len(data) <= _PNG_COLOR_TYPE_AT:
+    """Return the pixel format of a PNG, or None for other data and for a truncated header."""
+    if not data.startswith(_PNG_SIGNATURE) or len(data) <= _PNG_COLOR_TYPE_OFFSET:
         return None
     transparency = b"tRNS" in data[: data.find(b"IDAT")]
-    return _PngHeader(data[_PNG_BITS_AT], data[_PNG_COLOR_TYPE_AT], transparency)
+    return _PngHeader(data[_PNG_BIT_DEPTH_OFFSET], data[_PNG_COLOR_TYPE_OFFSET], transparency)
 
 
 def _decode_with_opencv(data: bytes, path: FilePath, *, flags: int) -> np.ndarray:
-    """The pixels of a PNG, as opencv's flags want them."""
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise _damaged(path, error) from error
     if pixels is None:
-        raise _damaged(path, f"a PNG of {len(data)} bytes")
+        raise _damaged(path, f"PNG of {len(data)} bytes")
     return pixels
 
 
 def _decode_with_pillow(data: bytes, path: FilePath) -> Image.Image:
     try:
-        picture = Image.open(io.BytesIO(data))
-        storage = str([tile[3] for tile in picture.tile])  # what decoding forgets: that 16 bits became 8
-        picture.load()
+        image = Image.open(io.BytesIO(data))
+        storage = str([tile[3] for tile in image.tile])  # shows 16-bit storage, which decoding silently reduces to 8
+        image.load()
     except UnidentifiedImageError as error:
         raise UnreadableFileError(
-            f"{path} is no image of a format that Pillow reads, or hardly the beginning of one. "
-            f"Received: {len(data)} bytes that begin with {data[:8]!r}"
+            f"{path} is not an image in a format that Pillow supports, or is truncated. "
+            f"Received: {len(data)} bytes starting with {data[:8]!r}"
         ) from error
-    except Exception as error:  # Pillow has a reader for each format, and damage shows in errors of many kinds
+    except Exception as error:  # the error type of damaged data depends on Pillow's reader of the format
         raise _damaged(path, error) from error
     if ";16" in storage:
         raise UnreadableFileError(
-            f"{path} has 16 bits per channel, and what becomes of them in 8 depends on their meaning; convert it. "
-            f"Received: Pillow's storage {storage}"
+            f"{path} has 16 bits per channel, whose conversion to 8 bits depends on their value range; convert it. "
+            f"Received: Pillow storage {storage}"
         )
-    return picture
+    return image
 
 
-def _without_alpha(picture: Image.Image, path: FilePath) -> Image.Image:
-    lowest = int(np.array(picture.getchannel("A")).min())
+def _without_alpha(image: Image.Image, path: FilePath) -> Image.Image:
+    lowest = int(np.array(image.getchannel("A")).min())
     if lowest < _OPAQUE:
         raise UnreadableFileError(
-            f"{path} has transparent pixels, whose colours mean nothing; put it on a background. "
+            f"{path} has transparent pixels, whose color is undefined; composite the image onto a background. "
             f"Received: lowest alpha={lowest}"
         )
-    return picture.convert("RGB")
+    return image.convert("RGB")
 
 
 def _damaged(path: FilePath, received: object) -> UnreadableFileError:
-    return UnreadableFileError(f"{path} is damaged or cut off; fetch or make it again. Received: {received}")
+    return UnreadableFileError(f"{path} is damaged or truncated; download or create it again. Received: {received}")

@@ -1,4 +1,4 @@
-"""Which samples come when, for one process of several."""
+"""Distributed samplers for training and evaluation."""
 
 from __future__ import annotations
 
@@ -14,34 +14,39 @@ __all__ = ["InferenceSampler", "SampleKey", "TrainingSampler"]
 
 @dataclass(frozen=True)
 class SampleKey:
-    """Names one mapped sample: which of the data set, and in which pass over it."""
+    """Key of a mapped sample, which determines its random augmentation.
+
+    Args:
+        epoch: Number of the pass over the dataset.
+        index: Index in the dataset.
+    """
 
     epoch: int
     index: int
 
 
 class TrainingSampler(Sampler[SampleKey]):
-    """An endless stream: one shuffled pass over the data set after the other, dealt out to the processes in turn.
+    """Infinite sampler: one random permutation of the dataset per epoch, distributed round-robin over the ranks.
 
-    The stream itself does not depend on the number of processes, and the k-th step with B images over all processes
-    together takes its places k * B to (k + 1) * B - 1. So one integer says how far a training is, whatever its
-    number of processes was.
+    The global stream of samples does not depend on the number of processes: step k with a global batch size of B
+    consumes the positions k * B to (k + 1) * B - 1. A single integer therefore describes the progress of a run, even if
+    it is resumed with another number of processes.
 
     Args:
-        num_samples: of the data set.
-        seed: of the shuffling.
-        rank: this process, 0..world_size - 1; it takes the places rank, rank + world_size, ...
-        world_size: number of processes.
-        start: place in the stream to start from: the samples that all processes together have used up.
+        num_samples: Size of the dataset.
+        seed: Seed of the permutations.
+        rank: Current rank; it takes the positions rank, rank + world_size, ...
+        world_size: Number of processes.
+        start: First position of the global stream: the number of samples consumed by all ranks together.
 
     Raises:
-        ValueError: if there is nothing to sample, or a number is out of its range.
+        ValueError: If the dataset is empty or a number is out of range.
     """
 
     def __init__(self, num_samples: int, *, seed: int, rank: int = 0, world_size: int = 1, start: int = 0) -> None:
         _check_shard(num_samples, rank=rank, world_size=world_size)
         if start < 0:
-            raise ValueError(f"the stream begins at place 0. Received: start={start}")
+            raise ValueError(f"start must not be negative. Received: start={start}")
         self.num_samples = num_samples
         self.seed = seed
         self.rank = rank
@@ -50,23 +55,23 @@ class TrainingSampler(Sampler[SampleKey]):
 
     def __iter__(self) -> Iterator[SampleKey]:
         epoch, order = -1, np.empty(0, np.int64)
-        for place in itertools.count(self.start + self.rank, self.world_size):
-            if place // self.num_samples != epoch:
-                epoch = place // self.num_samples
+        for position in itertools.count(self.start + self.rank, self.world_size):
+            if position // self.num_samples != epoch:
+                epoch = position // self.num_samples
                 order = np.random.default_rng([self.seed, epoch]).permutation(self.num_samples)
-            yield SampleKey(epoch, int(order[place % self.num_samples]))
+            yield SampleKey(epoch, int(order[position % self.num_samples]))
 
 
 class InferenceSampler(Sampler[SampleKey]):
-    """Every sample once, in order: each process has a run of neighbours, none is repeated to fill up.
+    """Sampler of each sample exactly once, in order: every rank has a contiguous range, without padding.
 
     Args:
-        num_samples: of the data set.
-        rank: this process, 0..world_size - 1.
-        world_size: number of processes; those beyond the number of samples have none.
+        num_samples: Size of the dataset.
+        rank: Current rank.
+        world_size: Number of processes; if it exceeds the number of samples, some ranks have none.
 
     Raises:
-        ValueError: if there is nothing to sample, or a number is out of its range.
+        ValueError: If the dataset is empty or a number is out of range.
     """
 
     def __init__(self, num_samples: int, *, rank: int = 0, world_size: int = 1) -> None:
@@ -82,6 +87,6 @@ class InferenceSampler(Sampler[SampleKey]):
 
 def _check_shard(num_samples: int, *, rank: int, world_size: int) -> None:
     if num_samples < 1:
-        raise ValueError(f"there is nothing to sample: the data set is empty. Received: num_samples={num_samples}")
+        raise ValueError(f"num_samples must be positive: the dataset is empty. Received: num_samples={num_samples}")
     if not 0 <= rank < world_size:
-        raise ValueError(f"rank must lie in 0..world_size - 1. Received: rank={rank}, world_size={world_size}")
+        raise ValueError(f"rank must be in 0..world_size - 1. Received: rank={rank}, world_size={world_size}")

@@ -39,7 +39,7 @@ def cfg():
     return cfg
 
 
-def pretend_to_be(monkeypatch, rank, world_size):
+def mock_rank(monkeypatch, rank, world_size):
     monkeypatch.setattr(comm, "get_rank", lambda: rank)
     monkeypatch.setattr(comm, "get_world_size", lambda: world_size)
 
@@ -51,7 +51,7 @@ def assert_same(left, right):
         assert torch.equal(one["sem_seg"], other["sem_seg"])
 
 
-def test_batches_are_the_same_for_any_number_of_workers(cfg):
+def test_batches_do_not_depend_on_the_number_of_workers(cfg):
     alone = list(islice(build_train_loader(cfg), 3))
     assert [len(batch) for batch in alone] == [4, 4, 4]
     assert all(sample["image"].shape == (3, 112, 144) == (3, *sample["sem_seg"].shape) for sample in alone[0])
@@ -60,8 +60,8 @@ def test_batches_are_the_same_for_any_number_of_workers(cfg):
         assert_same(left, right)
 
 
-def test_workers_that_are_not_forked_give_the_same_batches(cfg):
-    """From Python 3.14 on workers come from a fork server, elsewhere than on Linux from a new interpreter."""
+def test_batches_do_not_depend_on_the_start_method(cfg):
+    """The default start method is forkserver since Python 3.14, and spawn on macOS and Windows."""
     alone = next(iter(build_train_loader(cfg)))
     cfg.DATALOADER.NUM_WORKERS = 1
     loader = build_train_loader(cfg)
@@ -69,45 +69,45 @@ def test_workers_that_are_not_forked_give_the_same_batches(cfg):
     assert_same(next(iter(loader)), alone)
 
 
-def test_ctrl_c_does_not_reach_the_workers(cfg):
+def test_workers_ignore_sigint(cfg):
     cfg.DATALOADER.NUM_WORKERS = 1
     batches = iter(build_train_loader(cfg))
     next(batches)
     for worker in multiprocessing.active_children():
         os.kill(worker.pid, signal.SIGINT)
-    assert len(list(islice(batches, 8))) == 8  # more than were fetched ahead
+    assert len(list(islice(batches, 8))) == 8  # more than are prefetched
 
 
-def test_workers_start_after_opencv_has_run_threads_here(cfg):
-    """A worker forked beside a running pool of threads would wait for them for ever."""
+def test_workers_start_after_opencv_used_threads_in_the_parent(cfg):
+    """A worker forked from a process with a running thread pool would deadlock in OpenCV."""
     cv2.setNumThreads(2)
     cv2.resize(np.zeros((2000, 2000, 3), np.float32), (3000, 3000), interpolation=cv2.INTER_CUBIC)
     cfg.DATALOADER.NUM_WORKERS = 1
     assert len(list(islice(build_test_loader(cfg, "digit_scenes_val"), 5))) == 5
 
 
-def test_a_later_start_gives_the_batches_that_come_then(cfg):
+def test_start_resumes_the_stream_of_batches(cfg):
     whole = list(islice(build_train_loader(cfg), 3))
     assert_same(next(iter(build_train_loader(cfg, start=2 * cfg.SOLVER.IMS_PER_BATCH))), whole[2])
 
 
-def test_processes_share_each_batch(cfg, monkeypatch):
+def test_ranks_split_each_batch(cfg, monkeypatch):
     whole = list(islice(build_train_loader(cfg), 2))
-    shares = []
+    shards = []
     for rank in range(2):
-        pretend_to_be(monkeypatch, rank, 2)
-        shares.append(list(islice(build_train_loader(cfg), 2)))
+        mock_rank(monkeypatch, rank, 2)
+        shards.append(list(islice(build_train_loader(cfg), 2)))
     for step in range(2):
-        dealt = [sample for pair in zip(shares[0][step], shares[1][step], strict=True) for sample in pair]
-        assert_same(dealt, whole[step])
+        merged = [sample for pair in zip(shards[0][step], shards[1][step], strict=True) for sample in pair]
+        assert_same(merged, whole[step])
 
 
-def test_test_loader_gives_each_image_once_in_order_as_it_is(cfg, monkeypatch):
+def test_test_loader_returns_each_image_once_in_order_and_unchanged(cfg, monkeypatch):
     cfg.DATALOADER.NUM_WORKERS = 2
     scenes = DatasetCatalog.get("digit_scenes_val")
     batches = []
     for rank in range(3):
-        pretend_to_be(monkeypatch, rank, 3)
+        mock_rank(monkeypatch, rank, 3)
         loader = build_test_loader(cfg, "digit_scenes_val")
         shard = list(loader)
         assert len(shard) == len(loader)
@@ -129,7 +129,7 @@ def test_loading_leaves_the_global_generators_alone(cfg):
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
 
 
-def test_augmentations_follow_the_config(cfg):
+def test_default_augmentations_follow_the_config(cfg):
     assert build_train_augmentations(cfg) == [
         ResizeShortestEdge((96, 128, 160), 4096, "cv2"),
         RandomFlip(0.5),
@@ -142,10 +142,10 @@ def test_augmentations_follow_the_config(cfg):
     assert build_test_augmentations(cfg) == [ResizeShortestEdge((100,), 2048, "cv2")]
 
 
-def test_every_augmentation_and_its_settings(cfg):
+def test_all_augmentations_follow_the_config(cfg):
     cfg.INPUT.BACKEND = "pil"
     assert build_train_augmentations(cfg)[0] == ResizeShortestEdge((96, 128, 160), 4096, "pil")
-    cfg.INPUT.SCALE_RANGE_TRAIN = [0.5, 2]  # takes the place of the sizes
+    cfg.INPUT.SCALE_RANGE_TRAIN = [0.5, 2]  # takes precedence over MIN_SIZE_TRAIN
     cfg.INPUT.ROTATION_DEGREES = 10.0
     cfg.INPUT.CROP_MAX_CLASS_RATIO = 0.75
     cfg.INPUT.CROP_IMAGE_PAD_VALUE = 7
@@ -166,7 +166,7 @@ def test_every_augmentation_and_its_settings(cfg):
     assert build_test_augmentations(cfg) == [ResizeShortestEdge((100,), 2048, "pil")]
 
 
-def test_a_batch_with_everything_is_sound_and_the_same_again(cfg):
+def test_batch_with_all_augmentations_is_valid_and_deterministic(cfg):
     cfg.INPUT.SCALE_RANGE_TRAIN, cfg.INPUT.ROTATION_DEGREES, cfg.INPUT.CROP_MAX_CLASS_RATIO = [0.8, 1.6], 20.0, 0.9
     cfg.INPUT.BLUR_PROB, cfg.INPUT.PHOTOMETRIC.ENABLED = 0.5, True
     batch, again = (next(iter(build_train_loader(cfg))) for _ in range(2))
@@ -186,8 +186,8 @@ def test_memory_is_pinned_for_a_gpu_only(cfg, monkeypatch, device, has_gpu, pins
         assert loader.loader.pin_memory == pins
 
 
-def test_pinning_finds_the_tensors_and_keeps_their_order_in_memory(cfg, monkeypatch):
-    """What torch's thread does with each batch, with the copy to pinned memory replaced, which needs a GPU."""
+def test_pinning_reaches_all_tensors_and_keeps_the_memory_format(cfg, monkeypatch):
+    """Run torch's pin_memory on a batch with the copy itself replaced, because that needs a GPU."""
     pinned = []
 
     def pin(tensor, *_):
@@ -206,7 +206,7 @@ def test_pinning_finds_the_tensors_and_keeps_their_order_in_memory(cfg, monkeypa
         assert torch.equal(loaded.sample["image"], loader.dataset[key].sample["image"])
 
 
-def test_samples_come_from_the_cache_and_are_the_same(cfg, tmp_path):
+def test_cached_samples_equal_uncached_samples(cfg, tmp_path):
     cfg.DATASETS.TRAIN = ["digit_scenes_val"]
     batch, image = next(iter(build_train_loader(cfg))), next(iter(build_test_loader(cfg, "digit_scenes_val")))
     cfg.DATALOADER.CACHE, cfg.DATALOADER.CACHE_DIR = "memmap", str(tmp_path / "cache")
@@ -217,7 +217,7 @@ def test_samples_come_from_the_cache_and_are_the_same(cfg, tmp_path):
     assert_same(next(iter(build_train_loader(cfg))), batch)
 
 
-def test_the_cache_lies_with_the_data_sets_by_default(cfg, tmp_path, monkeypatch):
+def test_cache_is_in_the_datasets_root_by_default(cfg, tmp_path, monkeypatch):
     monkeypatch.setenv("DL_DATASETS", str(tmp_path))
     monkeypatch.setattr(DatasetCatalog, "_entries", dict(DatasetCatalog._entries))
     scenes = DatasetCatalog.get("digit_scenes_val")
@@ -228,24 +228,24 @@ def test_the_cache_lies_with_the_data_sets_by_default(cfg, tmp_path, monkeypatch
     assert (tmp_path / ".cache" / "three.cache").is_file()
 
 
-def test_labels_beyond_the_classes_stop_the_loader_by_name(cfg):
+def test_label_with_unknown_classes_raises_with_its_image(cfg):
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 2
-    with pytest.raises(ValueError, match=r"of image 'train_.*class \(0..1\)"):
+    with pytest.raises(ValueError, match=r"of image 'train_.*class id \(0..1\)"):
         next(iter(build_train_loader(cfg)))
 
 
-def test_what_cannot_work_is_refused(cfg, monkeypatch):
+def test_invalid_config_raises(cfg, monkeypatch):
     cfg.SEED = -1
     with pytest.raises(ValueError, match=r"Received: SEED=-1$"):
         build_train_loader(cfg)
     cfg.SEED = 0
-    pretend_to_be(monkeypatch, 0, 3)
+    mock_rank(monkeypatch, 0, 3)
     with pytest.raises(ValueError, match=r"number of processes \(3\).*IMS_PER_BATCH=4$"):
         build_train_loader(cfg)
-    pretend_to_be(monkeypatch, 0, 1)
+    mock_rank(monkeypatch, 0, 1)
     cfg.DATASETS.TRAIN = ["digit_scenes_training"]
     with pytest.raises(UnknownDatasetError, match="digit_scenes_train"):
         build_train_loader(cfg)
     cfg.DATASETS.TRAIN = []
-    with pytest.raises(ValueError, match="at least one data set"):
+    with pytest.raises(ValueError, match="at least one dataset"):
         build_train_loader(cfg)

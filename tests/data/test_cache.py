@@ -1,4 +1,4 @@
-"""The cache gives what the data set gives, is made once, and is never a wrong or a half one."""
+"""Memory-mapped cache: equal samples, invalidation, concurrency and failed writes."""
 
 import logging
 import multiprocessing
@@ -21,7 +21,7 @@ from dl_lib.data.raw_dataset import fingerprint_files
 
 
 class Folder:
-    """Samples of different sizes and label types, one for each file in a folder; remembers what it read."""
+    """Dataset with one sample per file, of different sizes and label dtypes, that records the read indices."""
 
     LABEL_TYPES = (np.uint8, np.int16, np.int64, None)
 
@@ -37,16 +37,16 @@ class Folder:
         text = Path(self.paths[index]).read_text()
         if text == "damaged":
             raise UnreadableFileError(f"{self.paths[index]} is damaged. Received: text={text!r}")
-        draws = np.random.default_rng(int(text))
+        rng = np.random.default_rng(int(text))
         size = (5 + index, 9)
         sample = {
-            "image": draws.integers(0, 256, (*size, 3)).astype(np.uint8),
+            "image": rng.integers(0, 256, (*size, 3)).astype(np.uint8),
             "image_id": f"image {index}",
             "file_name": self.paths[index],
         }
         label_type = self.LABEL_TYPES[index % 4]
         if label_type is not None:
-            sample["sem_seg"] = draws.integers(0, 99, size).astype(label_type)
+            sample["sem_seg"] = rng.integers(0, 99, size).astype(label_type)
         return sample
 
     def fingerprint(self):
@@ -63,33 +63,33 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def place(tmp_path):
+def cache_folder(tmp_path):
     return tmp_path / "a" / "cache"
 
 
 def assert_same_samples(one, other):
     assert len(one) == len(other)
     for index in range(len(one)):
-        left, right = one[index], other[index]
-        assert left.keys() == right.keys()
-        for key in left:
-            np.testing.assert_array_equal(left[key], right[key])
-            assert getattr(left[key], "dtype", None) == getattr(right[key], "dtype", None)
+        sample, expected = one[index], other[index]
+        assert sample.keys() == expected.keys()
+        for key in sample:
+            np.testing.assert_array_equal(sample[key], expected[key])
+            assert getattr(sample[key], "dtype", None) == getattr(expected[key], "dtype", None)
 
 
-def test_the_same_samples_and_each_read_once(folder, place):
+def test_cache_returns_equal_samples_and_reads_each_once(folder, cache_folder):
     dataset = Folder(folder)
-    cached = cached_dataset(dataset, name="set", folder=place)
+    cached = cached_dataset(dataset, name="set", folder=cache_folder)
     assert dataset.read == list(range(6))
     assert_same_samples(cached, Folder(folder))
     again = Folder(folder)
-    assert_same_samples(cached_dataset(again, name="set", folder=place), Folder(folder))
+    assert_same_samples(cached_dataset(again, name="set", folder=cache_folder), Folder(folder))
     assert again.read == []
-    assert sorted(path.name for path in place.iterdir()) == ["set.cache", "set.lock"]
+    assert sorted(path.name for path in cache_folder.iterdir()) == ["set.cache", "set.lock"]
 
 
-def test_arrays_are_views_of_one_read_only_map(folder, place):
-    cached = cached_dataset(Folder(folder), name="set", folder=place)
+def test_arrays_are_views_of_one_read_only_map(folder, cache_folder):
+    cached = cached_dataset(Folder(folder), name="set", folder=cache_folder)
     images = [cached[index]["image"] for index in range(6)]
     assert not any(image.flags.writeable or image.flags.owndata for image in images)
     starts = [image.__array_interface__["data"][0] for image in images]
@@ -98,14 +98,14 @@ def test_arrays_are_views_of_one_read_only_map(folder, place):
     assert all(start % 64 == 0 for start in starts)
 
 
-def test_names_of_data_sets_may_be_anything(folder, place):
-    cached = cached_dataset(Folder(folder), name="../mine/a b", folder=place)
-    assert cached.path.parent == place
+def test_dataset_names_are_escaped_in_the_file_name(folder, cache_folder):
+    cached = cached_dataset(Folder(folder), name="../mine/a b", folder=cache_folder)
+    assert cached.path.parent == cache_folder
 
 
 @pytest.mark.parametrize("change", ["content", "time", "more", "fewer", "library"])
-def test_a_changed_data_set_is_read_anew(folder, place, change, monkeypatch):
-    cached_dataset(Folder(folder), name="set", folder=place)
+def test_changed_dataset_rebuilds_the_cache(folder, cache_folder, change, monkeypatch):
+    cached_dataset(Folder(folder), name="set", folder=cache_folder)
     if change == "content":
         status = (folder / "3.txt").stat()
         (folder / "3.txt").write_text("33")
@@ -119,27 +119,27 @@ def test_a_changed_data_set_is_read_anew(folder, place, change, monkeypatch):
     else:
         monkeypatch.setattr(cache, "version", lambda name: "99")
     dataset = Folder(folder)
-    cached = cached_dataset(dataset, name="set", folder=place)
+    cached = cached_dataset(dataset, name="set", folder=cache_folder)
     assert dataset.read == list(range(len(dataset)))
     assert_same_samples(cached, Folder(folder))
 
 
 @pytest.mark.parametrize("damage", [b"", b"short", b"x" * 4096])
-def test_what_is_no_whole_cache_is_made_anew(folder, place, damage):
-    path = cached_dataset(Folder(folder), name="set", folder=place).path
+def test_damaged_cache_is_rebuilt(folder, cache_folder, damage):
+    path = cached_dataset(Folder(folder), name="set", folder=cache_folder).path
     whole = path.read_bytes()
     for content in (damage, whole[: len(whole) // 2], whole[:-1], b"[]" + whole[-16:], b"{}" + bytes(8) + whole[-8:]):
         path.write_bytes(content)
         dataset = Folder(folder)
-        assert_same_samples(cached_dataset(dataset, name="set", folder=place), Folder(folder))
+        assert_same_samples(cached_dataset(dataset, name="set", folder=cache_folder), Folder(folder))
         assert dataset.read == list(range(6))
 
 
-def test_a_sample_that_cannot_be_read_is_asked_for_again(folder, place, caplog, monkeypatch):
+def test_invalid_sample_is_not_cached_but_read_from_the_dataset(folder, cache_folder, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("dl_lib"), "propagate", True)
     (folder / "2.txt").write_text("damaged")
-    cached = cached_dataset(Folder(folder), name="set", folder=place)
-    assert any("sample 2 is not in the cache" in text and "2.txt is damaged" in text for text in caplog.messages)
+    cached = cached_dataset(Folder(folder), name="set", folder=cache_folder)
+    assert any("sample 2 is not cached" in text and "2.txt is damaged" in text for text in caplog.messages)
     with pytest.raises(UnreadableFileError, match=r"2\.txt is damaged"):
         cached[2]
     np.testing.assert_array_equal(cached[3]["image"], Folder(folder)[3]["image"])
@@ -147,89 +147,89 @@ def test_a_sample_that_cannot_be_read_is_asked_for_again(folder, place, caplog, 
     np.testing.assert_array_equal(cached[2]["image"], Folder(folder)[2]["image"])
 
 
-def test_another_process_gets_the_names_and_maps_the_file_itself(folder, place):
-    cached = cached_dataset(Folder(folder), name="set", folder=place)
-    assert cached[0]["image"].any()  # it is mapped here
+def test_pickled_cache_contains_no_samples(folder, cache_folder):
+    cached = cached_dataset(Folder(folder), name="set", folder=cache_folder)
+    assert cached[0]["image"].any()  # opens the map in this process
     sent = pickle.dumps(cached)
     assert len(sent) < 4096
     assert_same_samples(pickle.loads(sent), Folder(folder))
 
 
-def test_a_file_that_was_exchanged_under_a_run_is_noticed(folder, place):
-    late = cached_dataset(Folder(folder), name="set", folder=place)
+def test_replaced_or_deleted_file_is_detected(folder, cache_folder):
+    late = cached_dataset(Folder(folder), name="set", folder=cache_folder)
     early = pickle.loads(pickle.dumps(late))
     expected = early[4]["image"].copy()
     (folder / "0.txt").write_text("1000")
-    cached_dataset(Folder(folder), name="set", folder=place)
-    with pytest.raises(CacheError, match=r"made anew since this run began; start the run again"):
+    cached_dataset(Folder(folder), name="set", folder=cache_folder)
+    with pytest.raises(CacheError, match=r"rebuilt by another process during this run; restart the run"):
         late[4]
-    np.testing.assert_array_equal(early[4]["image"], expected)  # a map once made stays what it was
+    np.testing.assert_array_equal(early[4]["image"], expected)  # an open map keeps the old content
     late.path.unlink()
-    with pytest.raises(CacheError, match="was taken away or made anew"):
+    with pytest.raises(CacheError, match="was deleted or rebuilt"):
         late[4]
 
 
-def _make(folder, place, meeting):
-    """In a process of its own: wait for two others, then ask for the cache; takes down every sample that is read."""
-    (meeting / f"{os.getpid()}.here").touch()
-    while len(list(meeting.glob("*.here"))) < 3:
+def _open_cache(folder, cache_folder, barrier):
+    """Wait for two other processes, then open the cache and log each sample that is read."""
+    (barrier / f"{os.getpid()}.here").touch()
+    while len(list(barrier.glob("*.here"))) < 3:
         time.sleep(0.005)
 
     class Slow(Folder):
         def __getitem__(self, index):
-            with (meeting / "log").open("a") as file:
+            with (barrier / "log").open("a") as file:
                 file.write(f"{index}\n")
             time.sleep(0.03)
             return super().__getitem__(index)
 
-    cached = cached_dataset(Slow(folder), name="set", folder=place)
+    cached = cached_dataset(Slow(folder), name="set", folder=cache_folder)
     return [int(cached[index]["image"].sum()) for index in range(len(cached))]
 
 
-def test_several_processes_at_once_make_it_once(folder, place, tmp_path):
+def test_concurrent_processes_build_the_cache_once(folder, cache_folder, tmp_path):
     with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = [pool.submit(_make, folder, place, tmp_path) for _ in range(3)]
+        jobs = [pool.submit(_open_cache, folder, cache_folder, tmp_path) for _ in range(3)]
         sums = [job.result() for job in jobs]
     expected = [int(Folder(folder)[index]["image"].sum()) for index in range(6)]
     assert sums == [expected] * 3
     assert (tmp_path / "log").read_text().split() == [str(index) for index in range(6)]
 
 
-def test_a_set_without_fingerprint_is_refused(place):
-    with pytest.raises(CacheError, match=r"the data set set cannot be cached.*fingerprint\(\).*Received: list$"):
-        cached_dataset([1, 2], name="set", folder=place)
+def test_dataset_without_fingerprint_raises(cache_folder):
+    with pytest.raises(CacheError, match=r"dataset set cannot be cached.*fingerprint\(\).*Received: list$"):
+        cached_dataset([1, 2], name="set", folder=cache_folder)
 
 
-def test_a_disk_that_will_not_hold_it_is_noticed_before_it_is_full(folder, place, monkeypatch):
+def test_too_small_disk_is_detected_before_it_is_full(folder, cache_folder, monkeypatch):
     for index in range(6, 40):
         (folder / f"{index}.txt").write_text(str(index))
     dataset = Folder(folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1000))
-    with pytest.raises(CacheError, match=r"after 16 of 40 samples, about 0.00 GB more are needed and 0.00 GB are free"):
-        cached_dataset(dataset, name="set", folder=place)
+    with pytest.raises(CacheError, match=r"after 16 of 40 samples, about 0.00 GB more are needed but 0.00 GB are free"):
+        cached_dataset(dataset, name="set", folder=cache_folder)
     assert len(dataset.read) == 16
-    assert [path.name for path in place.iterdir()] == ["set.lock"]
+    assert [path.name for path in cache_folder.iterdir()] == ["set.lock"]
 
 
-def test_a_file_that_cannot_grow_is_said_and_leaves_nothing(folder, place):
-    """As on a full disk: the system refuses to write more than so many bytes."""
+def test_failed_write_raises_and_leaves_no_file(folder, cache_folder):
+    """A file size limit of the process stands in for a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
     try:
-        with pytest.raises(CacheError, match=r"of set cannot be written: .*CACHE_DIR. Received: folder="):
-            cached_dataset(Folder(folder), name="set", folder=place)
+        with pytest.raises(CacheError, match=r"of set cannot be written: .*CACHE_DIR.*Received: folder="):
+            cached_dataset(Folder(folder), name="set", folder=cache_folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert [path.name for path in place.iterdir()] == ["set.lock"]
+    assert [path.name for path in cache_folder.iterdir()] == ["set.lock"]
 
 
-def test_a_folder_that_cannot_be_made_is_said(folder, tmp_path):
+def test_uncreatable_folder_raises(folder, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CacheError, match=r"of set cannot be written: .*Received: folder='.*/file/cache'"):
         cached_dataset(Folder(folder), name="set", folder=tmp_path / "file" / "cache")
 
 
-def test_memory_stays_flat_while_it_is_made_and_read(tmp_path, place):
+def test_memory_use_is_constant_while_building_and_reading(tmp_path, cache_folder):
     class Large:
         def __len__(self):
             return 40
@@ -241,7 +241,7 @@ def test_memory_stays_flat_while_it_is_made_and_read(tmp_path, place):
             return ""
 
     tracemalloc.start()
-    cached = cached_dataset(Large(), name="large", folder=place)
+    cached = cached_dataset(Large(), name="large", folder=cache_folder)
     total = sum(int(cached[index]["image"][3, 4, 0]) for index in range(40))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -250,7 +250,7 @@ def test_memory_stays_flat_while_it_is_made_and_read(tmp_path, place):
     assert peak < 4 * 600 * 600 * 3
 
 
-def test_fingerprints_tell_files_apart(tmp_path):
+def test_fingerprint_depends_on_files_order_and_extra(tmp_path):
     paths = [str(tmp_path / name) for name in ("a", "b")]
     missing = fingerprint_files(paths)
     for path in paths:

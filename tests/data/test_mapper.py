@@ -8,14 +8,14 @@ from dl_lib.data.samplers import SampleKey
 from dl_lib.data.transforms import CropPad, HorizontalFlip, RandomCropPad, RandomFlip, Resize
 
 
-class Always:
-    """An augmentation with one outcome."""
+class FixedAugmentation:
+    """Augmentation that always returns the same transform."""
 
-    def __init__(self, geometry) -> None:
-        self.geometry = geometry
+    def __init__(self, transform) -> None:
+        self.transform = transform
 
     def get_transform(self, rng, *, size):
-        return self.geometry
+        return self.transform
 
 
 def make_mapper(augmentations=(), **changes) -> DatasetMapper:
@@ -42,9 +42,11 @@ def test_channel_order(order):
         np.testing.assert_array_equal(image[channel], sample["image"][..., "RGB".index(color)])
 
 
-def test_training_moves_the_label_with_the_image():
+def test_training_transforms_image_and_label():
     label = np.arange(48).reshape(6, 8) % 4
-    mapped = map_one(make_mapper([Always(HorizontalFlip(True)), Always(Resize(12, 16))]), make_sample(label))
+    mapped = map_one(
+        make_mapper([FixedAugmentation(HorizontalFlip(True)), FixedAugmentation(Resize(12, 16))]), make_sample(label)
+    )
     assert mapped["sem_seg"].dtype == torch.uint8
     np.testing.assert_array_equal(mapped["sem_seg"], label[:, ::-1].repeat(2, 0).repeat(2, 1))
     assert mapped["image"].shape == (3, 12, 16)
@@ -52,25 +54,25 @@ def test_training_moves_the_label_with_the_image():
     assert (mapped["image_id"], mapped["file_name"]) == ("street_7", "street_7.png")
 
 
-def test_testing_leaves_the_label_at_its_own_size():
+def test_evaluation_keeps_the_label_size():
     label = np.arange(48).reshape(6, 8).astype(np.uint8) % 4
-    mapped = map_one(make_mapper([Always(Resize(3, 4))], transform_label=False), make_sample(label))
+    mapped = map_one(make_mapper([FixedAugmentation(Resize(3, 4))], transform_label=False), make_sample(label))
     assert mapped["image"].shape == (3, 3, 4)
     np.testing.assert_array_equal(mapped["sem_seg"], label)
     assert (mapped["height"], mapped["width"]) == (6, 8)
 
 
 @pytest.mark.parametrize("label_size", [(12, 16), (3, 5)])
-def test_testing_takes_labels_of_any_size(label_size):
+def test_evaluation_accepts_labels_of_any_size(label_size):
     label = np.random.default_rng(0).integers(0, 4, label_size)
     sample = {**make_sample(), "sem_seg": label}
-    mapped = map_one(make_mapper([Always(HorizontalFlip(True))], transform_label=False), sample)
+    mapped = map_one(make_mapper([FixedAugmentation(HorizontalFlip(True))], transform_label=False), sample)
     assert mapped["image"].shape == (3, 6, 8)
     np.testing.assert_array_equal(mapped["sem_seg"], label)
     assert (mapped["height"], mapped["width"]) == label_size
 
 
-def test_the_raw_sample_is_left_as_it_was():
+def test_raw_sample_is_not_modified():
     sample = make_sample()
     before = sample["image"].copy()
     mapped = map_one(make_mapper(channel_order="BGR"), sample)
@@ -80,16 +82,16 @@ def test_the_raw_sample_is_left_as_it_was():
     assert not sample["sem_seg"].any()
 
 
-def test_without_a_label_the_output_is_wanted_at_the_size_of_the_image():
+def test_output_size_without_label_is_the_image_size():
     sample = make_sample()
     del sample["sem_seg"]
-    mapped = map_one(make_mapper([Always(Resize(3, 4))], transform_label=False), sample)
+    mapped = map_one(make_mapper([FixedAugmentation(Resize(3, 4))], transform_label=False), sample)
     assert "sem_seg" not in mapped
     assert (mapped["height"], mapped["width"]) == (6, 8)
     assert mapped["image"].shape == (3, 3, 4)
 
 
-def test_training_refuses_a_sample_without_label():
+def test_training_without_label_raises():
     sample = make_sample()
     del sample["sem_seg"]
     with pytest.raises(InvalidSampleError, match=r"'street_7' \(street_7.png\) has no label.*Received: sample="):
@@ -97,15 +99,15 @@ def test_training_refuses_a_sample_without_label():
 
 
 @pytest.mark.parametrize("order", ["RGB", "BGR"])
-@pytest.mark.parametrize("augmentations", [[], [Always(CropPad(1, 2, (3, 4), (3, 4), 0, 255))]])
-def test_what_travels_is_the_image_alone(order, augmentations):
-    """Its bytes and no others, channels last in memory: no plane was put together, no larger image stays alive."""
+@pytest.mark.parametrize("augmentations", [[], [FixedAugmentation(CropPad(1, 2, (3, 4), (3, 4), 0, 255))]])
+def test_image_tensor_owns_its_storage(order, augmentations):
+    """A view would keep the whole uncropped image alive; the memory format is channels last."""
     image = map_one(make_mapper(augmentations, channel_order=order), make_sample())["image"]
     assert image.untyped_storage().nbytes() == image.numel()
     assert image.permute(1, 2, 0).is_contiguous()
 
 
-def test_read_only_arrays_are_as_good():
+def test_read_only_arrays_are_accepted():
     sample = make_sample()
     expected = map_one(make_mapper([RandomFlip(1.0), RandomCropPad((5, 9))]), sample)
     for key in ("image", "sem_seg"):
@@ -115,34 +117,34 @@ def test_read_only_arrays_are_as_good():
     assert torch.equal(mapped["sem_seg"], expected["sem_seg"])
 
 
-def test_only_what_is_handed_on_has_to_be_in_order():
-    """What a crop leaves out reaches neither loss nor score; what it shows is never let through wrong."""
+def test_only_the_transformed_label_is_validated():
+    """Values outside of the crop are never used, values inside always."""
     label = np.zeros((6, 8), np.uint8)
     label[0, 0] = 77
     inside, outside = (CropPad(top, 0, (3, 8), (3, 8), 0, 255) for top in (0, 3))
-    with pytest.raises(InvalidSampleError, match=r"values=\[77\], at 1 of 24 pixels"):
-        map_one(make_mapper([Always(inside)]), make_sample(label))
-    assert not map_one(make_mapper([Always(outside)]), make_sample(label))["sem_seg"].any()
-    with pytest.raises(InvalidSampleError, match=r"values=\[77\], at 1 of 48 pixels"):
-        map_one(make_mapper([Always(outside)], transform_label=False), make_sample(label))
+    with pytest.raises(InvalidSampleError, match=r"values=\[77\] in 1 of 24 pixels"):
+        map_one(make_mapper([FixedAugmentation(inside)]), make_sample(label))
+    assert not map_one(make_mapper([FixedAugmentation(outside)]), make_sample(label))["sem_seg"].any()
+    with pytest.raises(InvalidSampleError, match=r"values=\[77\] in 1 of 48 pixels"):
+        map_one(make_mapper([FixedAugmentation(outside)], transform_label=False), make_sample(label))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
-@pytest.mark.parametrize("wrong", [4, 200, 254])
-def test_label_that_is_no_class_is_named_and_not_clipped(dtype, wrong):
+@pytest.mark.parametrize("unknown", [4, 200, 254])
+def test_unknown_label_value_raises(dtype, unknown):
     label = np.full((6, 8), 255, dtype)
-    label[2, 3:5] = wrong
+    label[2, 3:5] = unknown
     with pytest.raises(InvalidSampleError) as caught:
         map_one(make_mapper(), make_sample(label))
     message = str(caught.value)
     assert "street_7" in message
     assert "0..3" in message
     assert "(255)" in message
-    assert message.endswith(f"Received: values=[{wrong}], at 2 of 48 pixels")
+    assert message.endswith(f"Received: values=[{unknown}] in 2 of 48 pixels")
 
 
 @pytest.mark.parametrize(("ignore", "value"), [(-1, 255), (-2, 254), (255, -1)])
-def test_negative_values_are_not_wrapped_around(ignore, value):
+def test_negative_value_does_not_wrap_around(ignore, value):
     label = np.full((6, 8), value, np.uint8 if value > 0 else np.int32)
     with pytest.raises(InvalidSampleError, match=rf"Received: values=\[{value}\]"):
         map_one(make_mapper(ignore_value=ignore), make_sample(label))
@@ -157,7 +159,7 @@ def test_negative_values_are_not_wrapped_around(ignore, value):
         (300, np.uint16, torch.int64),
     ],
 )
-def test_the_ignore_value_passes_whatever_it_is(ignore, dtype, mapped_type):
+def test_any_ignore_index_is_kept(ignore, dtype, mapped_type):
     label = np.full((6, 8), ignore, dtype)
     label[0] = 3
     mapped = map_one(make_mapper(ignore_value=ignore), make_sample(label))
@@ -165,7 +167,7 @@ def test_the_ignore_value_passes_whatever_it_is(ignore, dtype, mapped_type):
     np.testing.assert_array_equal(mapped["sem_seg"], label.astype(np.int64))
 
 
-def test_more_classes_than_a_byte_has_values():
+def test_more_than_256_classes():
     label = np.full((6, 8), 256, np.uint16)
     mapped = map_one(make_mapper(num_classes=300, ignore_value=65535), make_sample(label))
     assert mapped["sem_seg"].dtype == torch.int64
@@ -175,19 +177,19 @@ def test_more_classes_than_a_byte_has_values():
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"sem_seg": np.zeros((6, 7), np.uint8)}, r"6 x 8 pixels.*Received: shape=\(6, 7\)"),
+        ({"sem_seg": np.zeros((6, 7), np.uint8)}, r"6 x 8 \(height x width\).*Received: shape=\(6, 7\)"),
         ({"sem_seg": np.zeros((6, 8), np.float32)}, "dtype=float32"),
-        ({"sem_seg": np.zeros((6, 8, 1), np.uint8)}, r"\(H, W\) integers. Received: shape=\(6, 8, 1\)"),
+        ({"sem_seg": np.zeros((6, 8, 1), np.uint8)}, r"\(H, W\) integer array. Received: shape=\(6, 8, 1\)"),
         ({"image": np.zeros((6, 8), np.uint8)}, r"\(H, W, 3\) uint8. Received: shape=\(6, 8\)"),
         ({"image": np.zeros((6, 8, 3), np.float32)}, "dtype=float32"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused_by_name(change, complaint):
+def test_invalid_arrays_raise_with_the_image_name(change, complaint):
     with pytest.raises(InvalidSampleError, match=rf"image 'street_7' \(street_7.png\) .*{complaint}"):
         map_one(make_mapper(), {**make_sample(), **change})
 
 
-def test_unknown_channel_order_is_refused():
+def test_unknown_channel_order_raises():
     with pytest.raises(ValueError, match=r"BGR, RGB. Received: channel_order='GRB'$"):
         make_mapper(channel_order="GRB")
 

@@ -1,4 +1,4 @@
-"""Decoding, against Pillow and opencv, and every kind of file that must not get through."""
+"""Decoding of images and labels, compared with Pillow and OpenCV, and unsupported files."""
 
 import io
 import re
@@ -16,22 +16,22 @@ from dl_lib.data.reading import read_image, read_label
 SIZE = (37, 53)
 RNG = np.random.default_rng(0)
 COLOR = cv2.resize(RNG.integers(0, 256, (6, 8, 3)).astype(np.uint8), SIZE[::-1], interpolation=cv2.INTER_CUBIC)
-GREY = COLOR[..., 1].copy()
+GRAY = COLOR[..., 1].copy()
 
 
-def encoded(picture, kind="PNG", **settings):
+def encoded(image, kind="PNG", **settings):
     file = io.BytesIO()
-    picture.save(file, kind, **settings)
+    image.save(file, kind, **settings)
     return file.getvalue()
 
 
-def written(path, data):
+def write(path, data):
     path.write_bytes(data)
     return path
 
 
 def png(bits, color_type, rows):
-    """A PNG from rows of packed bytes, of kinds that no library writes."""
+    """Encode a PNG from rows of packed bytes, in formats that no library writes."""
 
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -43,33 +43,33 @@ def png(bits, color_type, rows):
 
 LOSSLESS = {
     "rgb.png": (Image.fromarray(COLOR), {}),
-    "grey.png": (Image.fromarray(GREY), {}),
+    "gray.png": (Image.fromarray(GRAY), {}),
     "palette.png": (Image.fromarray(COLOR).quantize(200), {}),
     "palette_of_2_bits.png": (Image.fromarray(COLOR).quantize(4), {"bits": 2}),
-    "black_and_white.png": (Image.fromarray(GREY > 100), {}),
+    "black_and_white.png": (Image.fromarray(GRAY > 100), {}),
     "opaque.png": (Image.fromarray(COLOR).convert("RGBA"), {}),
     "rgb.bmp": (Image.fromarray(COLOR), {}),
     "rgb.tiff": (Image.fromarray(COLOR), {"compression": "tiff_lzw"}),
     "rgb.webp": (Image.fromarray(COLOR), {"lossless": True}),
-    "grey.pgm": (Image.fromarray(GREY), {}),
+    "gray.pgm": (Image.fromarray(GRAY), {}),
 }
 
 
 @pytest.mark.parametrize("name", LOSSLESS)
-def test_images_of_any_kind_are_rgb(tmp_path, name):
-    picture, settings = LOSSLESS[name]
-    picture.save(tmp_path / name, **settings)
+def test_images_of_all_formats_are_converted_to_rgb(tmp_path, name):
+    source, settings = LOSSLESS[name]
+    source.save(tmp_path / name, **settings)
     image = read_image(tmp_path / name)
     assert (image.dtype, image.shape) == (np.uint8, (*SIZE, 3))
-    np.testing.assert_array_equal(image, np.asarray(picture.convert("RGB")))
-    image[:] = 0  # is the reader's own
+    np.testing.assert_array_equal(image, np.asarray(source.convert("RGB")))
+    image[:] = 0  # the array is writable
 
 
 JPEGS = {
     "4:2:0": (COLOR, {"quality": 75}),
     "4:4:4": (COLOR, {"quality": 95, "subsampling": 0}),
     "progressive": (COLOR, {"quality": 80, "progressive": True}),
-    "grey": (GREY, {"quality": 90}),
+    "gray": (GRAY, {"quality": 90}),
 }
 
 
@@ -84,42 +84,42 @@ def test_opencv_and_pillow_decode_to_the_same_pixels(tmp_path, kind):
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png"])
-def test_orientation_tags_are_ignored(tmp_path, ending):
+def test_exif_orientation_is_ignored(tmp_path, ending):
     exif = Image.Exif()
-    exif[0x0112] = 6  # on its side
+    exif[0x0112] = 6  # rotated by 90 degrees
     path = tmp_path / f"image.{ending}"
     Image.fromarray(COLOR).save(path, exif=exif)
-    assert cv2.imread(str(path)).shape == (*SIZE[::-1], 3)  # the tag is there
+    assert cv2.imread(str(path)).shape == (*SIZE[::-1], 3)  # OpenCV applies the tag
     assert read_image(path).shape == (*SIZE, 3)
-    Image.fromarray(GREY).save(tmp_path / "label.png", exif=exif)
-    np.testing.assert_array_equal(read_label(tmp_path / "label.png"), GREY)
+    Image.fromarray(GRAY).save(tmp_path / "label.png", exif=exif)
+    np.testing.assert_array_equal(read_label(tmp_path / "label.png"), GRAY)
 
 
 def colored_key():
-    """A PNG in which one colour stands for transparent pixels."""
+    """Encode a PNG in which one color marks transparent pixels."""
     return encoded(Image.fromarray(COLOR), transparency=tuple(COLOR[0, 0].tolist()))
 
 
 ALPHA = np.dstack([COLOR, np.full(SIZE, 255, np.uint8)])
 ALPHA[3, 4, 3] = 254
-UNFIT_IMAGES = {
+INVALID_IMAGES = {
     "transparent.png": (lambda: encoded(Image.fromarray(ALPHA)), "lowest alpha=254"),
     "color_key.png": (colored_key, "lowest alpha=0"),
-    "grey_alpha.png": (lambda: encoded(Image.fromarray(ALPHA).convert("LA")), "lowest alpha=254"),
+    "gray_alpha.png": (lambda: encoded(Image.fromarray(ALPHA).convert("LA")), "lowest alpha=254"),
     "rgb16.png": (lambda: cv2.imencode(".png", COLOR.astype(np.uint16) * 257)[1].tobytes(), "16 bits per channel"),
-    "grey16.png": (lambda: encoded(Image.fromarray(GREY.astype(np.uint16) * 257)), "16 bits per channel"),
+    "gray16.png": (lambda: encoded(Image.fromarray(GRAY.astype(np.uint16) * 257)), "16 bits per channel"),
     "rgb16.tiff": (lambda: cv2.imencode(".tiff", COLOR.astype(np.uint16) * 257)[1].tobytes(), "16 bits per channel"),
-    "float.tiff": (lambda: encoded(Image.fromarray(GREY.astype(np.float32)), "TIFF"), "mode 'F'"),
+    "float.tiff": (lambda: encoded(Image.fromarray(GRAY.astype(np.float32)), "TIFF"), "mode 'F'"),
     "cmyk.jpg": (lambda: encoded(Image.fromarray(COLOR).convert("CMYK"), "JPEG"), "mode 'CMYK'"),
-    "text.jpg": (lambda: b"<html>not found</html>", "22 bytes that begin with b'<html>no'"),
+    "text.jpg": (lambda: b"<html>not found</html>", "22 bytes starting with b'<html>no'"),
     "empty.png": (lambda: b"", "0 bytes"),
 }
 
 
-@pytest.mark.parametrize("name", UNFIT_IMAGES)
-def test_what_is_no_opaque_8_bit_image_is_named(tmp_path, name):
-    make, received = UNFIT_IMAGES[name]
-    path = written(tmp_path / name, make())
+@pytest.mark.parametrize("name", INVALID_IMAGES)
+def test_unsupported_image_raises_with_its_path(tmp_path, name):
+    make, received = INVALID_IMAGES[name]
+    path = write(tmp_path / name, make())
     with pytest.raises(UnreadableFileError) as caught:
         read_image(path)
     message = str(caught.value)
@@ -129,37 +129,37 @@ def test_what_is_no_opaque_8_bit_image_is_named(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["rgb.png", "palette_of_2_bits.png", "rgb.jpg", "rgb.bmp", "rgb.tiff"])
-def test_a_file_that_was_cut_off_is_never_half_an_image(tmp_path, name):
-    """Either it is refused, or nothing but padding or a checksum was lost and all pixels are there."""
-    picture, settings = LOSSLESS.get(name, (Image.fromarray(COLOR), {}))
-    picture.save(tmp_path / name, **settings)
+def test_truncated_file_raises_unless_all_pixels_are_present(tmp_path, name):
+    """Without an error, only padding or a checksum is missing and all pixels are present."""
+    source, settings = LOSSLESS.get(name, (Image.fromarray(COLOR), {}))
+    source.save(tmp_path / name, **settings)
     whole, pixels = (tmp_path / name).read_bytes(), read_image(tmp_path / name)
-    refused = 0
+    num_errors = 0
     for length in [*range(1, len(whole), len(whole) // 23), *range(len(whole) - 15, len(whole))]:
         try:
-            image = read_image(written(tmp_path / name, whole[:length]))
+            image = read_image(write(tmp_path / name, whole[:length]))
         except UnreadableFileError as error:
-            assert re.search(rf"{name} is (damaged or cut off|no image).*Received: ", str(error))
-            refused += 1
+            assert re.search(rf"{name} is (damaged or truncated|not an image).*Received: ", str(error))
+            num_errors += 1
         else:
             assert length >= len(whole) - 20  # the last chunk of a PNG and two checksums
             np.testing.assert_array_equal(image, pixels)
-    assert refused >= 20
+    assert num_errors >= 20
 
 
-def test_a_file_with_a_wrong_byte_in_it_is_noticed(tmp_path):
-    for picture in (Image.fromarray(COLOR), Image.fromarray(COLOR).quantize(200)):
-        data = bytearray(encoded(picture))
+def test_corrupted_byte_is_detected(tmp_path):
+    for source in (Image.fromarray(COLOR), Image.fromarray(COLOR).quantize(200)):
+        data = bytearray(encoded(source))
         data[len(data) // 2] ^= 0xFF
         with pytest.raises(UnreadableFileError, match="damaged"):
-            read_image(written(tmp_path / "image.png", data))
+            read_image(write(tmp_path / "image.png", data))
 
 
 @pytest.mark.parametrize("read", [read_image, read_label])
-def test_a_file_that_is_not_there_is_named(tmp_path, read):
-    with pytest.raises(MissingDataError, match=r"no such file\. Received: path='.*absent\.png'$"):
+def test_missing_file_raises_with_its_path(tmp_path, read):
+    with pytest.raises(MissingDataError, match=r"file does not exist\. Received: path='.*absent\.png'$"):
         read(tmp_path / "absent.png")
-    with pytest.raises(UnreadableFileError, match=r"cannot be read\. Received: Is a directory$"):
+    with pytest.raises(UnreadableFileError, match=r"cannot be opened; .*Received: Is a directory$"):
         read(tmp_path)
 
 
@@ -168,46 +168,46 @@ PALETTE = RNG.permutation(256 * 3).astype(np.uint8)[:768].tobytes()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_grey_values_are_ids(tmp_path, dtype):
+def test_gray_values_are_ids(tmp_path, dtype):
     ids = (IDS * 33 % 65536).astype(dtype)
     Image.fromarray(ids).save(tmp_path / "label.png")
     label = read_label(tmp_path / "label.png")
     assert label.dtype == dtype
     np.testing.assert_array_equal(label, ids)
-    label[:] = 0  # is the reader's own
+    label[:] = 0  # the array is writable
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-def test_indices_into_a_palette_are_ids(tmp_path, bits):
+def test_palette_indices_are_ids(tmp_path, bits):
     ids = (IDS % 2**bits).astype(np.uint8)
-    picture = Image.fromarray(ids)
-    picture.putpalette(PALETTE)
-    picture.save(tmp_path / "label.png", bits=bits, transparency=0)
+    source = Image.fromarray(ids)
+    source.putpalette(PALETTE)
+    source.save(tmp_path / "label.png", bits=bits, transparency=0)
     assert (tmp_path / "label.png").read_bytes()[24:26] == bytes([bits, 3])
     label = read_label(tmp_path / "label.png")
     assert label.dtype == np.uint8
     np.testing.assert_array_equal(label, ids)
 
 
-UNFIT_LABELS = {
-    "colors.png": (lambda: encoded(Image.fromarray(COLOR)), "PNG colour type 2"),
-    "alpha.png": (lambda: encoded(Image.fromarray(COLOR).convert("RGBA")), "PNG colour type 6"),
-    "grey_alpha.png": (lambda: encoded(Image.fromarray(COLOR).convert("LA")), "PNG colour type 4"),
-    "grey1.png": (lambda: png(1, 0, [b"\x5a", b"\xff"]), "bits=1"),
-    "grey2.png": (lambda: png(2, 0, [b"\x5a", b"\xff"]), "bits=2"),
-    "grey4.png": (lambda: png(4, 0, [b"\x5a", b"\xff"]), "bits=4"),
-    "label.jpg": (lambda: encoded(Image.fromarray(GREY), "JPEG"), "a file that begins with b'"),
+INVALID_LABELS = {
+    "colors.png": (lambda: encoded(Image.fromarray(COLOR)), "PNG color type 2"),
+    "alpha.png": (lambda: encoded(Image.fromarray(COLOR).convert("RGBA")), "PNG color type 6"),
+    "gray_alpha.png": (lambda: encoded(Image.fromarray(COLOR).convert("LA")), "PNG color type 4"),
+    "gray1.png": (lambda: png(1, 0, [b"\x5a", b"\xff"]), "bits=1"),
+    "gray2.png": (lambda: png(2, 0, [b"\x5a", b"\xff"]), "bits=2"),
+    "gray4.png": (lambda: png(4, 0, [b"\x5a", b"\xff"]), "bits=4"),
+    "label.jpg": (lambda: encoded(Image.fromarray(GRAY), "JPEG"), "a file starting with b'"),
     "empty.png": (lambda: b"", "0 bytes"),
-    "cut.png": (lambda: encoded(Image.fromarray(GREY))[:-20], "a PNG of "),
-    "beginning.png": (lambda: encoded(Image.fromarray(GREY))[:20], "a file that begins with b'"),
+    "truncated.png": (lambda: encoded(Image.fromarray(GRAY))[:-20], "PNG of "),
+    "header.png": (lambda: encoded(Image.fromarray(GRAY))[:20], "a file starting with b'"),
     "palette.png": (lambda: encoded(Image.fromarray(COLOR).quantize(9))[:-200], "truncated"),
 }
 
 
-@pytest.mark.parametrize("name", UNFIT_LABELS)
-def test_what_does_not_hold_one_id_per_pixel_is_named(tmp_path, name):
-    make, received = UNFIT_LABELS[name]
-    path = written(tmp_path / name, make())
+@pytest.mark.parametrize("name", INVALID_LABELS)
+def test_unsupported_label_raises_with_its_path(tmp_path, name):
+    make, received = INVALID_LABELS[name]
+    path = write(tmp_path / name, make())
     with pytest.raises(UnreadableFileError) as caught:
         read_label(path)
     message = str(caught.value)

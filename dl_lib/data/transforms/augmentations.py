@@ -1,4 +1,4 @@
-"""Rules that draw where the pixels go: resize, flip, rotation, crop."""
+"""Random geometric augmentations: resize, flip, rotation, crop."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from dl_lib.data.transforms.resize import Resize
 
 __all__ = ["NUM_CANDIDATES", "RandomCropPad", "RandomFlip", "RandomRotation", "RandomScale", "ResizeShortestEdge"]
 
-NUM_CANDIDATES = 10  # where the label chooses
+NUM_CANDIDATES = 10  # crops sampled if the label selects one
 
 
 @dataclass(frozen=True)
 class ResizeShortestEdge:
-    """Bring the shorter edge to a length drawn from a list, unless the longer one would then be too long.
+    """Resize of the shorter edge to a randomly chosen length, with a limit for the longer edge.
 
     Args:
-        short_edges_px: lengths to choose from, each as likely as the others.
-        max_size_px: the longer edge, at most; beyond it, the longer edge gets this length and the shorter one follows.
-        backend: of the resize.
+        short_edges_px: Lengths to choose from, with equal probability.
+        max_size_px: Maximum length of the longer edge; if exceeded, the longer edge gets this length, and the aspect
+            ratio is kept.
+        backend: Resize backend.
 
     Raises:
-        ValueError: if there is no length to choose from, or one is not positive.
+        ValueError: If there are no lengths, or one is not positive.
     """
 
     short_edges_px: tuple[int, ...]
@@ -36,26 +37,28 @@ class ResizeShortestEdge:
     def __post_init__(self) -> None:
         if not self.short_edges_px or min(*self.short_edges_px, self.max_size_px) < 1:
             raise ValueError(
-                "the shorter edge needs at least one length to choose from, and all lengths must be positive. "
+                "short_edges_px must contain at least one length, and all lengths must be positive. "
                 f"Received: short_edges_px={self.short_edges_px}, max_size_px={self.max_size_px}"
             )
 
     def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> Resize:
+        """Sample the length of the shorter edge."""
         short_edge = int(rng.choice(self.short_edges_px))
         return _scaled(size, short_edge / min(size), max_size_px=self.max_size_px, backend=self.backend)
 
 
 @dataclass(frozen=True)
 class RandomScale:
-    """Multiply both sides by a factor drawn uniformly, unless the longer one would then be too long.
+    """Resize of both edges by a uniformly distributed factor, with a limit for the longer edge.
 
     Args:
-        factors: (lowest, highest).
-        max_size_px: the longer edge, at most; beyond it, it gets this length and the shorter one follows.
-        backend: of the resize.
+        factors: (lowest, highest) factor.
+        max_size_px: Maximum length of the longer edge; if exceeded, the longer edge gets this length, and the aspect
+            ratio is kept.
+        backend: Resize backend.
 
     Raises:
-        ValueError: if this is no range of positive factors, or the length is not positive.
+        ValueError: If the factors are not a range of positive numbers, or the length is not positive.
     """
 
     factors: tuple[float, float]
@@ -65,43 +68,48 @@ class RandomScale:
     def __post_init__(self) -> None:
         if not 0 < self.factors[0] <= self.factors[1] or self.max_size_px < 1:
             raise ValueError(
-                "factors are (lowest, highest), both positive, and so is the longer edge. "
+                "factors must be (lowest, highest) with 0 < lowest <= highest, and max_size_px must be positive. "
                 f"Received: factors={self.factors}, max_size_px={self.max_size_px}"
             )
 
     def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> Resize:
+        """Sample the scale factor."""
         return _scaled(size, float(rng.uniform(*self.factors)), max_size_px=self.max_size_px, backend=self.backend)
 
 
 @dataclass(frozen=True)
 class RandomFlip:
-    """Left and right change places with a probability.
+    """Horizontal flip with a given probability.
+
+    Args:
+        probability: Probability of a flip.
 
     Raises:
-        ValueError: if this is no probability.
+        ValueError: If the probability is not in 0..1.
     """
 
     probability: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
-            raise ValueError(f"a probability lies in 0..1. Received: probability={self.probability}")
+            raise ValueError(f"probability must be in 0..1. Received: probability={self.probability}")
 
     def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> HorizontalFlip:
+        """Sample whether to flip."""
         return HorizontalFlip(bool(rng.uniform(0, 1) < self.probability))
 
 
 @dataclass(frozen=True)
 class RandomRotation:
-    """Rotate by an angle drawn uniformly, to either side.
+    """Rotation by a uniformly distributed angle.
 
     Args:
-        max_degrees: to either side.
-        image_pad: raw pixel value where the rotated image does not reach, 0..255.
-        label_pad: label there.
+        max_degrees: Maximum angle in both directions.
+        image_pad: Raw pixel value, 0..255, outside of the rotated image.
+        label_pad: Label outside of the rotated image.
 
     Raises:
-        ValueError: if the angle is no such angle, or the value is no pixel value.
+        ValueError: If the angle or the pixel value is out of range.
     """
 
     max_degrees: float
@@ -110,26 +118,27 @@ class RandomRotation:
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_degrees <= 180:
-            raise ValueError(f"an angle to either side lies in 0..180. Received: max_degrees={self.max_degrees}")
+            raise ValueError(f"max_degrees must be in 0..180. Received: max_degrees={self.max_degrees}")
         _check_pixel_value(self.image_pad)
 
     def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> Rotate:
+        """Sample the angle."""
         return Rotate(float(rng.uniform(-self.max_degrees, self.max_degrees)), self.image_pad, self.label_pad)
 
 
 @dataclass(frozen=True)
 class RandomCropPad:
-    """A window of one size from anywhere in the image; where the image is smaller, it is padded round about.
+    """Random crop of a fixed size; smaller images are padded on all sides.
 
     Args:
         crop_size: (height, width) of the result.
-        image_pad: raw pixel value beside the image, 0..255.
-        label_pad: label beside the image, and of the pixels that do not count for a class.
+        image_pad: Raw pixel value of the padding, 0..255.
+        label_pad: Label of the padding, and ignore index for class ratios.
         max_class_ratio: If below 1, `NUM_CANDIDATES` crops are sampled of which the label selects one, see
-            `CropCandidates`. The first is the crop sampled with 1.
+            `CropCandidates`. The first is the crop that would be sampled with 1.
 
     Raises:
-        ValueError: if the crop is empty, the value is no pixel value, or the share is none.
+        ValueError: If the crop is empty, or the pixel value or the ratio is out of range.
     """
 
     crop_size: tuple[int, int]
@@ -139,21 +148,21 @@ class RandomCropPad:
 
     def __post_init__(self) -> None:
         if len(self.crop_size) != 2 or min(self.crop_size) < 1:
-            raise ValueError(f"a crop is (height, width), both positive. Received: crop_size={self.crop_size}")
+            raise ValueError(f"crop_size must be (height, width), both positive. Received: crop_size={self.crop_size}")
         _check_pixel_value(self.image_pad)
         if not 0 < self.max_class_ratio <= 1:
             raise ValueError(
-                "the largest share of a class lies above 0 and not above 1. "
-                f"Received: max_class_ratio={self.max_class_ratio}"
+                f"max_class_ratio must be above 0 and at most 1. Received: max_class_ratio={self.max_class_ratio}"
             )
 
     def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> CropPad | CropCandidates:
+        """Sample the position of the crop, or several candidates."""
         if self.max_class_ratio == 1:
-            return self._draw_one(rng, size)
-        crops = tuple(self._draw_one(rng, size) for _ in range(NUM_CANDIDATES))
+            return self._sample_crop(rng, size)
+        crops = tuple(self._sample_crop(rng, size) for _ in range(NUM_CANDIDATES))
         return CropCandidates(crops, self.max_class_ratio, self.label_pad)
 
-    def _draw_one(self, rng: np.random.Generator, size: tuple[int, int]) -> CropPad:
+    def _sample_crop(self, rng: np.random.Generator, size: tuple[int, int]) -> CropPad:
         top, left = (
             int(rng.integers(side - crop + 1)) if side >= crop else 0
             for side, crop in zip(size, self.crop_size, strict=True)
@@ -170,4 +179,4 @@ def _scaled(size: tuple[int, int], factor: float, *, max_size_px: int, backend: 
 
 def _check_pixel_value(image_pad: int) -> None:
     if not 0 <= image_pad <= 255:
-        raise ValueError(f"a raw pixel value lies in 0..255. Received: image_pad={image_pad}")
+        raise ValueError(f"image_pad must be in 0..255. Received: image_pad={image_pad}")

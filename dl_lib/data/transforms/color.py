@@ -1,8 +1,8 @@
-"""Transforms that change what pixels look like, not where they are; labels stay as they are.
+"""Color transforms: photometric distortion and blur. Labels are unchanged.
 
-Photometric distortion follows SSD (Liu et al., arXiv 1512.02325, section 2.2 and its published data layer): brightness,
-contrast, saturation and hue are changed with probability 0.5 each, and contrast comes before or after the colours by
-lot. Values that leave 0..255 stop at its ends.
+Photometric distortion follows SSD (Liu et al., arXiv 1512.02325, section 2.2 and its released data layer): brightness,
+contrast, saturation and hue are each changed with probability 0.5, and contrast is applied either before or after
+saturation and hue at random. Values are clipped to 0..255.
 """
 
 from __future__ import annotations
@@ -18,26 +18,28 @@ _PROBABILITY = 0.5
 _VALUES = np.arange(256, dtype=np.float64)
 
 
-class _Appearance:
-    """What holds for all transforms of this file."""
+class _ColorTransform:
+    """Base class of transforms that keep size and label."""
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size unchanged."""
         return size
 
     def apply_label(self, label: np.ndarray) -> np.ndarray:
+        """Return the label unchanged."""
         return label
 
 
 @dataclass(frozen=True)
-class ColorShift(_Appearance):
-    """Brightness, contrast (or contrast at the end), saturation and hue, in this order; by default nothing happens.
+class ColorShift(_ColorTransform):
+    """Change of brightness, contrast, saturation and hue, in this order. The defaults change nothing.
 
     Args:
-        brightness: added to each value.
-        contrast: factor of each value.
-        contrast_last: whether contrast comes after saturation and hue.
-        saturation: factor of the S of HSV.
-        hue_degrees: added to its H, on a circle of 360.
+        brightness: Offset of the pixel values.
+        contrast: Factor of the pixel values.
+        contrast_last: Whether contrast is applied after saturation and hue.
+        saturation: Factor of the saturation (S of HSV).
+        hue_degrees: Offset of the hue (H of HSV), modulo 360.
     """
 
     brightness: float = 0.0
@@ -47,41 +49,47 @@ class ColorShift(_Appearance):
     hue_degrees: float = 0.0
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
+        """Change the colors of an image."""
         brightened = np.clip(_VALUES + self.brightness, 0, 255)
-        image = _look_up(image, brightened if self.contrast_last else brightened * self.contrast)
+        image = _apply_table(image, brightened if self.contrast_last else brightened * self.contrast)
         if self.saturation != 1 or self.hue_degrees != 0:
-            image = self._shift_colors(image)
-        return _look_up(image, _VALUES * self.contrast) if self.contrast_last else image
+            image = self._shift_hsv(image)
+        return _apply_table(image, _VALUES * self.contrast) if self.contrast_last else image
 
-    def _shift_colors(self, image: np.ndarray) -> np.ndarray:
-        turned = np.rint(_VALUES + self.hue_degrees * 256 / 360) % 256  # opencv's full circle is 256 steps
-        tables = np.stack([turned, _rounded(_VALUES * self.saturation), _VALUES], axis=-1)
+    def _shift_hsv(self, image: np.ndarray) -> np.ndarray:
+        hue = np.rint(_VALUES + self.hue_degrees * 256 / 360) % 256  # OpenCV's full-range hue has 256 steps
+        tables = np.stack([hue, _rounded(_VALUES * self.saturation), _VALUES], axis=-1)
         hsv = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL), tables.astype(np.uint8)[None])
         return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
 
 
 @dataclass(frozen=True)
-class GaussianBlur(_Appearance):
-    """A Gaussian of so many pixels' standard deviation; the image is mirrored at its edges."""
+class GaussianBlur(_ColorTransform):
+    """Gaussian blur with reflected borders.
+
+    Args:
+        sigma_px: Standard deviation in pixels; 0 leaves the image unchanged.
+    """
 
     sigma_px: float
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
+        """Blur an image."""
         return cv2.GaussianBlur(image, (0, 0), self.sigma_px) if self.sigma_px > 0 else image
 
 
 @dataclass(frozen=True)
 class PhotometricDistortion:
-    """Draws a ColorShift; each of the four happens with probability 0.5, by an amount drawn uniformly.
+    """Random `ColorShift`: each of the four changes has probability 0.5 and a uniformly distributed amount.
 
     Args:
-        brightness: added or taken away, at most, 0..255.
-        contrast: the factor lies in 1 -+ this, 0..1.
-        saturation: likewise.
-        hue_degrees: to either side, at most, 0..180.
+        brightness: Maximum absolute offset, 0..255.
+        contrast: Maximum deviation of the factor from 1, 0..1.
+        saturation: Maximum deviation of the factor from 1, 0..1.
+        hue_degrees: Maximum absolute offset, 0..180.
 
     Raises:
-        ValueError: if one is out of its range.
+        ValueError: If an argument is out of range.
     """
 
     brightness: float = 32.0
@@ -93,28 +101,29 @@ class PhotometricDistortion:
         limits = {"brightness": 255, "contrast": 1, "saturation": 1, "hue_degrees": 180}
         for name, limit in limits.items():
             if not 0 <= getattr(self, name) <= limit:
-                raise ValueError(f"{name} lies in 0..{limit}. Received: {name}={getattr(self, name)}")
+                raise ValueError(f"{name} must be in 0..{limit}. Received: {name}={getattr(self, name)}")
 
     def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> ColorShift:
+        """Sample the color changes."""
         return ColorShift(
-            brightness=_perhaps(rng, self.brightness),
-            contrast=1 + _perhaps(rng, self.contrast),
+            brightness=_sample_amount(rng, self.brightness),
+            contrast=1 + _sample_amount(rng, self.contrast),
             contrast_last=bool(rng.random() < _PROBABILITY),
-            saturation=1 + _perhaps(rng, self.saturation),
-            hue_degrees=_perhaps(rng, self.hue_degrees),
+            saturation=1 + _sample_amount(rng, self.saturation),
+            hue_degrees=_sample_amount(rng, self.hue_degrees),
         )
 
 
 @dataclass(frozen=True)
 class RandomBlur:
-    """Draws a blur with a probability.
+    """Random `GaussianBlur` with a given probability.
 
     Args:
-        probability: of any blur.
-        sigmas_px: (lowest, highest), drawn uniformly.
+        probability: Probability of a blur.
+        sigmas_px: (lowest, highest) standard deviation, uniformly distributed.
 
     Raises:
-        ValueError: if this is no probability, or no range of positive numbers.
+        ValueError: If the probability is not in 0..1, or the standard deviations are not a range of positive numbers.
     """
 
     probability: float
@@ -123,18 +132,19 @@ class RandomBlur:
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1 or not 0 < self.sigmas_px[0] <= self.sigmas_px[1]:
             raise ValueError(
-                "a probability lies in 0..1, and sigmas are (lowest, highest), both positive. "
+                "probability must be in 0..1, and sigmas_px must be (lowest, highest) with 0 < lowest <= highest. "
                 f"Received: probability={self.probability}, sigmas_px={self.sigmas_px}"
             )
 
     def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> GaussianBlur:
+        """Sample the standard deviation."""
         sigma = float(rng.uniform(*self.sigmas_px))
         return GaussianBlur(sigma if rng.random() < self.probability else 0.0)
 
 
-def _perhaps(rng: np.random.Generator, most: float) -> float:
-    """An amount in -+most, or 0 with probability 0.5; takes two draws either way."""
-    amount = float(rng.uniform(-most, most))
+def _sample_amount(rng: np.random.Generator, limit: float) -> float:
+    """Return a uniform amount in -limit..limit, or 0 with probability 0.5; always draws two numbers."""
+    amount = float(rng.uniform(-limit, limit))
     return amount if rng.random() < _PROBABILITY else 0.0
 
 
@@ -142,5 +152,5 @@ def _rounded(values: np.ndarray) -> np.ndarray:
     return np.rint(values).clip(0, 255)
 
 
-def _look_up(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _apply_table(image: np.ndarray, values: np.ndarray) -> np.ndarray:
     return cv2.LUT(image, _rounded(values).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Transforms that move pixels without resizing: flip, rotation, crop with padding."""
+"""Geometric transforms without resizing: flip, rotation, crop with padding."""
 
 from __future__ import annotations
 
@@ -9,33 +9,40 @@ import numpy as np
 
 __all__ = ["CropPad", "HorizontalFlip", "Rotate"]
 
-_WARPED_TYPES = (np.uint8, np.int16, np.uint16)  # of labels, as they are; all others take a detour
+_WARP_DTYPES = (np.uint8, np.int16, np.uint16)  # label dtypes that cv2.warpAffine supports
 
 
 @dataclass(frozen=True)
 class HorizontalFlip:
-    """Left and right change places, or nothing happens."""
+    """Horizontal flip, or identity.
+
+    Args:
+        flipped: Whether to flip.
+    """
 
     flipped: bool
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size unchanged."""
         return size
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
+        """Flip an image."""
         return cv2.flip(image, 1) if self.flipped else image
 
     def apply_label(self, label: np.ndarray) -> np.ndarray:
+        """Flip a label."""
         return label[:, ::-1] if self.flipped else label
 
 
 @dataclass(frozen=True)
 class Rotate:
-    """A rotation about the centre that keeps the size: bilinear for images, the nearest pixel for labels.
+    """Rotation about the center that keeps the size: bilinear for images, nearest for labels.
 
     Args:
-        degrees: counter-clockwise.
-        image_pad: raw pixel value where the rotated image does not reach, the same in each channel.
-        label_pad: label there.
+        degrees: Angle, counter-clockwise.
+        image_pad: Raw pixel value outside of the rotated image, equal in all channels.
+        label_pad: Label outside of the rotated image.
     """
 
     degrees: float
@@ -43,16 +50,19 @@ class Rotate:
     label_pad: int
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size unchanged."""
         return size
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
+        """Rotate an image."""
         return self._warp(image, flags=cv2.INTER_LINEAR, pad=self.image_pad)
 
     def apply_label(self, label: np.ndarray) -> np.ndarray:
-        label = label.astype(_type_for(label, self.label_pad), copy=False)
-        if label.dtype in _WARPED_TYPES:
+        """Rotate a label."""
+        label = label.astype(_promoted_dtype(label, self.label_pad), copy=False)
+        if label.dtype in _WARP_DTYPES:
             return self._warp(label, flags=cv2.INTER_NEAREST, pad=self.label_pad)
-        # Opencv does not know these types. Float64 holds their values as they are, and nothing is computed with them.
+        # OpenCV does not support the other integer dtypes; float64 represents their labels exactly.
         return self._warp(label.astype(np.float64), flags=cv2.INTER_NEAREST, pad=self.label_pad).astype(label.dtype)
 
     def _warp(self, array: np.ndarray, *, flags: int, pad: int) -> np.ndarray:
@@ -63,15 +73,16 @@ class Rotate:
 
 @dataclass(frozen=True)
 class CropPad:
-    """A window of the input, set into the middle of a constant.
+    """Crop of a window, centered in constant padding.
 
     Args:
-        top: first row of the window.
-        left: first column of the window.
-        window: its (height, width).
-        output: (height, width) of the result, at least the window's; an odd pixel of padding goes right or below.
-        image_pad: raw pixel value beside the image, the same in each channel.
-        label_pad: label beside the image.
+        top: First row of the window.
+        left: First column of the window.
+        window: (height, width) of the window.
+        output: (height, width) of the result, at least that of the window. If the padding is odd, the bottom or right
+            side is one pixel wider.
+        image_pad: Raw pixel value of the padding, equal in all channels.
+        label_pad: Label of the padding.
     """
 
     top: int
@@ -83,44 +94,48 @@ class CropPad:
 
     @property
     def pad_top_left(self) -> tuple[int, int]:
+        """Padding (above, left of) the window in pixels."""
         return (self.output[0] - self.window[0]) // 2, (self.output[1] - self.window[1]) // 2
 
     @property
     def rows(self) -> slice:
-        """Of the input, that are in the window."""
+        """Rows of the window in the input."""
         return slice(self.top, self.top + self.window[0])
 
     @property
     def columns(self) -> slice:
-        """Of the input, that are in the window."""
+        """Columns of the window in the input."""
         return slice(self.left, self.left + self.window[1])
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the (height, width) of the result."""
         return self.output
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
+        """Crop and pad an image."""
         return self.pad_image(image[self.rows, self.columns])
 
     def apply_label(self, label: np.ndarray) -> np.ndarray:
+        """Crop and pad a label."""
         return self.pad_label(label[self.rows, self.columns])
 
     def pad_image(self, window: np.ndarray) -> np.ndarray:
-        """Set the window's pixels, (*window, 3), into their padding."""
+        """Pad the pixels of the window, (*window, 3)."""
         return self._pad(window, pad=self.image_pad)
 
     def pad_label(self, window: np.ndarray) -> np.ndarray:
-        """Set the window's labels, of shape `window`, into their padding."""
+        """Pad the labels of the window."""
         return self._pad(window, pad=self.label_pad)
 
     def _pad(self, window: np.ndarray, *, pad: int) -> np.ndarray:
         if self.window == self.output:
             return window
-        result = np.full((*self.output, *window.shape[2:]), pad, _type_for(window, pad))
-        above, before = self.pad_top_left
-        result[above : above + self.window[0], before : before + self.window[1]] = window
+        result = np.full((*self.output, *window.shape[2:]), pad, _promoted_dtype(window, pad))
+        top, left = self.pad_top_left
+        result[top : top + self.window[0], left : left + self.window[1]] = window
         return result
 
 
-def _type_for(array: np.ndarray, value: int) -> np.dtype:
-    """The array's own type, or one that holds this value beside the array's."""
+def _promoted_dtype(array: np.ndarray, value: int) -> np.dtype:
+    """Return the dtype of an array, promoted if it cannot represent a value."""
     return np.result_type(array.dtype, np.min_scalar_type(value))

@@ -1,11 +1,13 @@
-"""Resizing, of a whole image or of a window only, with equal pixels either way.
+"""Resize of an image or of a window of it, with identical pixels.
 
-Where `new` pixels are made of `old` ones and new : old = q : p in lowest terms, blocks of q new pixels stand over
-blocks of p old ones, and what falls into one block depends on this block and its two neighbours. So a window is made
-from the blocks that it touches and one more on each side, whose own edges are then cut off. Both backends compute the
-weights of a pixel from its place with errors far below the distance between a place of q possible ones in a block and
-the next value at which a weight would be rounded otherwise, as long as q is small: opencv's bit-exact bilinear has
-weights of 8 bits (its plain one places pixels with 24 bits, and is off in wide images), Pillow's have 22.
+Let the sizes along one axis have the ratio new : old = q : p in lowest terms. Then q output pixels cover exactly p
+input pixels, and each such block of the output only depends on the corresponding input block and its two neighbors. A
+window is therefore computed from the blocks it overlaps plus one block on each side, and then trimmed.
+
+Both backends compute the interpolation weights from the pixel position. For small q, their error is far below the
+distance from any of the q possible positions in a block to the next value at which a weight is rounded differently:
+OpenCV's bit-exact bilinear interpolation has 8-bit weights (the plain one computes positions with 24 bits and is
+inexact for wide images), Pillow's has 22-bit weights.
 """
 
 from __future__ import annotations
@@ -21,18 +23,19 @@ from PIL import Image
 from dl_lib.config.choices import ResizeBackend
 
 __all__ = ["BACKENDS", "Resize"]
-_MAX_BLOCK_PX = 128  # beyond it, a window with its two extra blocks would hardly be smaller than the image
+
+_MAX_BLOCK_PX = 128  # for larger blocks, a window and its two extra blocks would be about as large as the image
 
 
 @dataclass(frozen=True)
 class Resize:
-    """Bilinear for images; for labels the pixel that holds the centre of the new one, exactly.
+    """Resize: bilinear for images; nearest for labels, exactly the input pixel that contains the output pixel's center.
 
     Args:
-        height: of what comes out.
-        width: of what comes out.
-        backend: of the images: `cv2` interpolates between the four pixels round about, also when shrinking; `pil`
-            widens the filter when shrinking, so that every old pixel counts (antialiasing).
+        height: Output height.
+        width: Output width.
+        backend: Backend for images. `cv2` always interpolates between the four nearest pixels; `pil` widens the filter
+            for downscaling (antialiasing), so that every input pixel contributes.
     """
 
     height: int
@@ -40,65 +43,74 @@ class Resize:
     backend: ResizeBackend = "cv2"
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the (height, width) of the output."""
         return self.height, self.width
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
+        """Resize an image."""
         return BACKENDS[self.backend](image, self.height, self.width)
 
     def apply_label(self, label: np.ndarray) -> np.ndarray:
+        """Resize a label."""
         return self.label_window(label, slice(0, self.height), slice(0, self.width))
 
     def image_window(self, image: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
-        """`apply_image(image)[rows, columns]`, without making the rest where the sizes' ratio is a simple one.
+        """Return `apply_image(image)[rows, columns]`, computing only the window if the size ratio is a simple fraction.
 
         Args:
-            image: the whole image.
-            rows: of the resized image; with a start and a stop, as `columns`.
-            columns: of the resized image.
+            image: Whole input image.
+            rows: Rows of the output, as a slice with start and stop.
+            columns: Columns of the output, as a slice with start and stop.
         """
         vertical = _blocks(image.shape[0], self.height, rows)
         horizontal = _blocks(image.shape[1], self.width, columns)
         resized = BACKENDS[self.backend](image[vertical.old, horizontal.old], vertical.new_px, horizontal.new_px)
-        return resized[vertical.wanted, horizontal.wanted]
+        return resized[vertical.window, horizontal.window]
 
     def label_window(self, label: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
-        """`apply_label(label)[rows, columns]`, for the arguments see `image_window`."""
-        # Not opencv: its INTER_NEAREST_EXACT rounds the step to 1/65536 pixel and is off by one here and there.
+        """Return `apply_label(label)[rows, columns]`; for the arguments, see `image_window`."""
+        # cv2.INTER_NEAREST_EXACT rounds the step to 1/65536 pixel and can be off by one pixel.
         old_rows = _nearest(label.shape[0], self.height, rows)
         old_columns = _nearest(label.shape[1], self.width, columns)
         if self.height < label.shape[0]:
             return label.take(old_rows, axis=0).take(old_columns, axis=1)
-        # Whole rows are cheap to repeat: they come last.
+        # For upscaling, repeat whole rows last, which is cheap.
         between = label[old_rows[0] : old_rows[-1] + 1]
         return between.take(old_columns, axis=1).take(old_rows - old_rows[0], axis=0)
 
 
 @dataclass(frozen=True)
 class _Blocks:
-    """What is resized along one axis: the old pixels, how many new ones they become, which of those are wanted."""
+    """Blocks to resize along one axis.
+
+    Args:
+        old: Input pixels of the blocks.
+        new_px: Number of output pixels of the blocks.
+        window: Requested pixels within the resized blocks.
+    """
 
     old: slice
     new_px: int
-    wanted: slice
+    window: slice
 
 
-def _blocks(old_px: int, new_px: int, wanted: slice) -> _Blocks:
+def _blocks(old_px: int, new_px: int, window: slice) -> _Blocks:
     divisor = math.gcd(old_px, new_px)
     old_block, new_block = old_px // divisor, new_px // divisor
     if new_block > _MAX_BLOCK_PX:
-        return _Blocks(slice(0, old_px), new_px, wanted)
-    first = max(wanted.start // new_block - 1, 0)
-    stop = min(-(-wanted.stop // new_block) + 1, divisor)
+        return _Blocks(slice(0, old_px), new_px, window)
+    first = max(window.start // new_block - 1, 0)
+    stop = min(-(-window.stop // new_block) + 1, divisor)
     return _Blocks(
         old=slice(first * old_block, stop * old_block),
         new_px=(stop - first) * new_block,
-        wanted=slice(wanted.start - first * new_block, wanted.stop - first * new_block),
+        window=slice(window.start - first * new_block, window.stop - first * new_block),
     )
 
 
-def _nearest(old_px: int, new_px: int, wanted: slice) -> np.ndarray:
-    """The old pixel that holds each wanted one's centre (the right one where it falls on an edge)."""
-    return (2 * np.arange(wanted.start, wanted.stop) + 1) * old_px // (2 * new_px)
+def _nearest(old_px: int, new_px: int, window: slice) -> np.ndarray:
+    """Return the input pixel that contains the center of each output pixel; on an edge, the pixel to the right."""
+    return (2 * np.arange(window.start, window.stop) + 1) * old_px // (2 * new_px)
 
 
 def _resize_with_opencv(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -106,8 +118,8 @@ def _resize_with_opencv(image: np.ndarray, height: int, width: int) -> np.ndarra
 
 
 def _resize_with_pillow(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    # Columns, then rows, each rounded. From version 13 on Pillow sometimes begins with the rows, by all four lengths
-    # (https://github.com/python-pillow/Pillow/pull/9549), and a window would differ from the whole.
+    # Fix the order of the two passes, columns before rows. Pillow >= 13 chooses it from the four sizes
+    # (https://github.com/python-pillow/Pillow/pull/9549), so a window could be rounded differently from the image.
     narrowed = Image.fromarray(image).resize((width, image.shape[0]), Image.Resampling.BILINEAR)
     return np.asarray(narrowed.resize((width, height), Image.Resampling.BILINEAR))
 

@@ -13,10 +13,10 @@ from dl_lib.data.transforms import (
 )
 
 
-def test_every_window_is_drawn_and_none_beyond():
-    draws = np.random.default_rng(0)
+def test_all_crop_positions_are_sampled():
+    rng = np.random.default_rng(0)
     augmentation = RandomCropPad((3, 2))
-    corners = {(crop.top, crop.left) for crop in (augmentation.get_transform(draws, size=(5, 4)) for _ in range(300))}
+    corners = {(crop.top, crop.left) for crop in (augmentation.get_transform(rng, size=(5, 4)) for _ in range(300))}
     assert corners == {(top, left) for top in range(3) for left in range(3)}
 
 
@@ -24,7 +24,7 @@ def test_every_window_is_drawn_and_none_beyond():
     size=st.tuples(st.integers(1, 3000), st.integers(1, 3000)), short=st.integers(1, 2048), longest=st.integers(1, 4096)
 )
 @settings(max_examples=100, deadline=None)
-def test_resize_keeps_the_shape_and_both_bounds(size, short, longest):
+def test_resize_keeps_the_aspect_ratio_and_both_limits(size, short, longest):
     resize = ResizeShortestEdge((short,), longest).get_transform(np.random.default_rng(0), size=size)
     new = (resize.height, resize.width)
     assert max(new) <= longest
@@ -34,9 +34,9 @@ def test_resize_keeps_the_shape_and_both_bounds(size, short, longest):
     assert all(abs(side - old * scale) <= 0.5 + 1e-9 or side == 1 for side, old in zip(new, size, strict=True))
 
 
-def test_scales_fill_their_range_and_keep_the_shape():
-    draws = np.random.default_rng(0)
-    resizes = [RandomScale((0.5, 2.0), 5000, "pil").get_transform(draws, size=(1000, 2000)) for _ in range(500)]
+def test_scale_factors_cover_their_range_and_keep_the_aspect_ratio():
+    rng = np.random.default_rng(0)
+    resizes = [RandomScale((0.5, 2.0), 5000, "pil").get_transform(rng, size=(1000, 2000)) for _ in range(500)]
     factors = np.array([resize.height / 1000 for resize in resizes])
     assert 0.5 <= factors.min() < 0.52
     assert 1.97 < factors.max() <= 2.0
@@ -44,34 +44,34 @@ def test_scales_fill_their_range_and_keep_the_shape():
     assert all(abs(resize.width - 2 * resize.height) <= 1 and resize.backend == "pil" for resize in resizes)
 
 
-def test_a_scale_ends_at_the_longest_edge():
+def test_scale_is_limited_by_the_longer_edge():
     resize = RandomScale((3.0, 3.0), 4096).get_transform(np.random.default_rng(0), size=(1024, 2048))
     assert (resize.height, resize.width) == (2048, 4096)
 
 
-def test_flip_happens_at_its_rate():
-    draws = np.random.default_rng(0)
-    flips = [RandomFlip(0.3).get_transform(draws, size=(4, 4)).flipped for _ in range(2000)]
+def test_flip_follows_its_probability():
+    rng = np.random.default_rng(0)
+    flips = [RandomFlip(0.3).get_transform(rng, size=(4, 4)).flipped for _ in range(2000)]
     assert abs(np.mean(flips) - 0.3) < 0.04
 
 
-def test_rotation_goes_to_both_sides_as_far_as_allowed():
-    draws = np.random.default_rng(0)
+def test_rotation_angles_cover_their_range():
+    rng = np.random.default_rng(0)
     rotation = RandomRotation(10.0, image_pad=3, label_pad=4)
-    drawn = [rotation.get_transform(draws, size=(4, 4)) for _ in range(500)]
-    degrees = np.array([rotate.degrees for rotate in drawn])
+    rotations = [rotation.get_transform(rng, size=(4, 4)) for _ in range(500)]
+    degrees = np.array([rotate.degrees for rotate in rotations])
     assert -10 <= degrees.min() < -9.8
     assert 9.8 < degrees.max() <= 10
-    assert {(rotate.image_pad, rotate.label_pad) for rotate in drawn} == {(3, 4)}
+    assert {(rotate.image_pad, rotate.label_pad) for rotate in rotations} == {(3, 4)}
 
 
-def test_the_first_crop_to_choose_is_the_one_drawn_without_choice():
+def test_first_candidate_is_the_crop_sampled_without_candidates():
     plain = RandomCropPad((4, 5)).get_transform(np.random.default_rng(3), size=(30, 40))
-    choice = RandomCropPad((4, 5), max_class_ratio=0.75).get_transform(np.random.default_rng(3), size=(30, 40))
-    assert isinstance(choice, CropCandidates)
-    assert choice.crops[0] == plain
-    assert len(set(choice.crops)) == 10
-    assert (choice.max_ratio, choice.ignore_value) == (0.75, 255)
+    candidates = RandomCropPad((4, 5), max_class_ratio=0.75).get_transform(np.random.default_rng(3), size=(30, 40))
+    assert isinstance(candidates, CropCandidates)
+    assert candidates.crops[0] == plain
+    assert len(set(candidates.crops)) == 10
+    assert (candidates.max_ratio, candidates.ignore_value) == (0.75, 255)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,6 @@ def test_the_first_crop_to_choose_is_the_one_drawn_without_choice():
         (lambda: RandomCropPad((4, 4), max_class_ratio=0.0), "max_class_ratio=0.0"),
     ],
 )
-def test_bad_values_are_refused(make, received):
+def test_invalid_arguments_raise(make, received):
     with pytest.raises(ValueError, match=f"Received: .*{received}$"):
         make()

@@ -1,4 +1,4 @@
-"""Fused or step by step: equal pixels, labels and sizes."""
+"""Fused transforms: pixels, labels and sizes equal those of separate transforms."""
 
 import numpy as np
 import pytest
@@ -25,8 +25,8 @@ CITYSCAPES_SCALES = (512, 768, 1024, 1280, 1536, 2048)
 
 
 def assert_equal_results(transforms, *, size):
-    draws = np.random.default_rng(0)
-    one = {"image": draws.integers(0, 256, (*size, 3)).astype(np.uint8), "label": draws.integers(0, 256, size)}
+    rng = np.random.default_rng(0)
+    one = {"image": rng.integers(0, 256, (*size, 3)).astype(np.uint8), "label": rng.integers(0, 256, size)}
     other, output_size = dict(one), size
     for transform in transforms:
         one["image"], one["label"] = transform.apply_image(one["image"]), transform.apply_label(one["label"])
@@ -47,7 +47,7 @@ def assert_equal_results(transforms, *, size):
     seed=st.integers(0, 2**32),
 )
 @settings(max_examples=200, deadline=None)
-def test_any_chain_of_resize_flip_and_crop(size, resize, flips, crop, backend, seed):
+def test_any_sequence_of_resize_flip_and_crop(size, resize, flips, crop, backend, seed):
     augmentations = [RandomFlip(0.5)] if flips else []
     augmentations.append(RandomCropPad(crop, image_pad=5))
     transforms = sample_transforms(augmentations, rng=np.random.default_rng(seed), size=size)
@@ -59,7 +59,7 @@ def test_any_chain_of_resize_flip_and_crop(size, resize, flips, crop, backend, s
 
 
 @pytest.mark.parametrize("backend", sorted(BACKENDS))
-def test_the_published_chain_at_the_size_of_cityscapes(backend):
+def test_published_augmentation_at_cityscapes_size(backend):
     augmentations = [ResizeShortestEdge(CITYSCAPES_SCALES, 4096, backend), RandomFlip(), RandomCropPad((768, 768))]
     seen = {}
     for seed in range(60):
@@ -71,11 +71,11 @@ def test_the_published_chain_at_the_size_of_cityscapes(backend):
         assert_equal_results(transforms, size=(1024, 2048))
 
 
-def test_only_what_stands_right_before_a_crop_is_drawn_into_it():
+def test_crop_absorbs_only_directly_preceding_transforms():
     resize, flip, crop = Resize(8, 8), HorizontalFlip(True), CropPad(0, 0, (4, 4), (4, 4), 0, 255)
-    turn, tint = Rotate(3.0, 0, 255), ColorShift(brightness=3.0)
-    assert fuse([resize, flip, crop, tint]) == (FusedCrop(resize, True, crop), tint)
-    assert fuse([resize, flip, turn, crop]) == (resize, flip, turn, FusedCrop(None, False, crop))
+    rotate, shift = Rotate(3.0, 0, 255), ColorShift(brightness=3.0)
+    assert fuse([resize, flip, crop, shift]) == (FusedCrop(resize, True, crop), shift)
+    assert fuse([resize, flip, rotate, crop]) == (resize, flip, rotate, FusedCrop(None, False, crop))
     assert fuse([flip, resize, crop]) == (flip, FusedCrop(resize, False, crop))
     assert fuse([resize, flip]) == (resize, flip)
     assert fuse([]) == ()
