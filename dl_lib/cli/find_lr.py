@@ -100,7 +100,7 @@ def _step_of(cfg: CfgNode) -> Callable[[float], float]:
     """What makes a step of the configured training with a learning rate, and returns its loss."""
     from dl_lib.checkpoint import Checkpointer
     from dl_lib.data.build import build_train_loader
-    from dl_lib.engine.defaults import build_configured_model, seed_everything
+    from dl_lib.engine.setup import build_configured_model, seed_everything
     from dl_lib.engine.training.precision import Precision
     from dl_lib.engine.training.train_step import GradientClip, TrainStep
     from dl_lib.modeling.build import resolve_device

@@ -1,9 +1,10 @@
-"""Training: the loop, and its hooks.
+"""Training engine: training loop, hooks and default setup.
 
-`DefaultTrainer` and `default_setup` know the whole library; the rest of the engine takes any model.
+`DefaultTrainer` and `default_setup` use the whole library; the loop in `engine.training` accepts any model.
 """
 
-from dl_lib.engine.defaults import DefaultTrainer, build_configured_model, default_setup
+from dl_lib.engine.defaults import DefaultTrainer
+from dl_lib.engine.setup import build_configured_model, default_setup
 from dl_lib.engine.training.interrupt import TrainingInterrupted
 from dl_lib.engine.training.trainer import NonFiniteLossError, Trainer
 

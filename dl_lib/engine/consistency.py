@@ -1,4 +1,4 @@
-"""Whether the processes of a run are about to train the same network from the same place."""
+"""Check that all processes of a run start from the same iteration and weights."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["check_consistent_start"]
 
 
 def check_consistent_start(model: nn.Module, *, iteration: int, folder: str) -> None:
-    """Refuses processes that have found different checkpoints or weights; every process has to call it.
+    """Check that all processes have loaded the same iteration and weights; every process must call it.
 
-    Each reads files for itself, and on a machine that does not share the run's folder it would find none. Nothing would
-    put the weights together again later: only gradients are exchanged.
+    Each process reads checkpoints itself; on a machine that does not share the run folder it finds none. Different
+    weights would stay different, because only gradients are synchronized.
 
     Args:
-        model: not wrapped for several processes, after everything has been loaded.
-        iteration: from which this process would go on.
-        folder: of the run, for the message.
+        model: Model without a DDP wrapper, after loading.
+        iteration: Iteration that this process starts from.
+        folder: Run folder, for the error message.
 
     Raises:
-        CheckpointError: if a process differs from the first one.
+        CheckpointError: If a process differs from rank 0.
     """
     if comm.get_world_size() == 1:
         return
@@ -33,18 +33,18 @@ def check_consistent_start(model: nn.Module, *, iteration: int, folder: str) -> 
     others = [rank for rank, start in enumerate(starts) if start != starts[0]]
     if others:
         iterations = [iteration for iteration, _ in starts]
-        apart = "" if len(set(iterations)) > 1 else " with different weights"
+        different = "" if len(set(iterations)) > 1 else " with different weights"
         raise CheckpointError(
-            f"the processes {', '.join(map(str, others))} would not start where process 0 does. Each reads the run's "
-            "checkpoints (OUTPUT_DIR) and MODEL.WEIGHTS for itself: put them on storage that all machines share. "
-            f"Received: OUTPUT_DIR={folder!r}, iterations={iterations}{apart}"
+            f"OUTPUT_DIR and MODEL.WEIGHTS must give every process the same checkpoint; ranks "
+            f"{', '.join(map(str, others))} differ from rank 0. Put the files on storage that all machines share. "
+            f"Received: OUTPUT_DIR={folder!r}, iterations={iterations}{different}"
         )
 
 
 def _checksum(model: nn.Module) -> int:
-    """Of all weights and buffers, bit for bit."""
+    """Return the CRC-32 of all weights and buffers."""
     checksum = 0
     for value in model.state_dict().values():
-        values = value.detach().cpu().contiguous().flatten()  # a number without dimensions has no bytes to view
+        values = value.detach().cpu().contiguous().flatten()  # a 0-d tensor cannot be viewed as bytes
         checksum = zlib.crc32(values.view(torch.uint8).numpy(), checksum)
     return checksum

@@ -1,4 +1,4 @@
-"""How a model is wrapped when several processes train it together, and made one again before they evaluate it."""
+"""DistributedDataParallel wrapping, and synchronization of buffers before evaluation."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dl_lib.utils import comm
 
-__all__ = ["take_main_buffers", "wrap_distributed"]
+__all__ = ["broadcast_buffers", "wrap_distributed"]
 
 
 def wrap_distributed(model: nn.Module) -> nn.Module:
-    """Lets the processes average their gradients; a run of one process gets its model back as it is.
+    """Wrap a model in DistributedDataParallel; return it unchanged with one process.
 
-    Parameters without a gradient are not looked for (`find_unused_parameters`), which would cost a walk over the
-    graph in each step: training computes every cell, and a cell that its gates silence gets gradients of zero.
-    Before each step all take the main process's buffers, so that norms that are not synchronised keep one set of
-    running statistics, the one that is saved. The step itself parts them, see `take_main_buffers`.
+    `find_unused_parameters` stays off, which saves a traversal of the graph in each step: training computes every cell,
+    and cells with closed gates get zero gradients. Each forward pass broadcasts the main process's buffers, so norms
+    that are not synchronized share one set of running statistics until the step updates them; see `broadcast_buffers`.
 
     Args:
-        model: on the device that it trains on.
+        model: Model on its training device.
     """
     if comm.get_world_size() == 1:
         return model
@@ -28,14 +27,14 @@ def wrap_distributed(model: nn.Module) -> nn.Module:
     return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
 
 
-def take_main_buffers(model: nn.Module) -> None:
-    """Gives all processes the main one's running statistics, which are those that it saves; every process calls it.
+def broadcast_buffers(model: nn.Module) -> None:
+    """Copy the main process's running statistics, which are the ones saved, to all processes; all must call it.
 
-    Norms that are not synchronised have seen each process's own images in the last step, and their averages over the
-    training have drifted apart since its start.
+    Norms that are not synchronized have seen different images in the last step, and their EMA has diverged between
+    processes since the start of training.
 
     Args:
-        model: not wrapped for several processes; its buffers of floating-point numbers are changed.
+        model: Model without a DDP wrapper; its floating-point buffers are overwritten.
     """
     if comm.get_world_size() > 1:
         for buffer in model.buffers():

@@ -1,4 +1,4 @@
-"""What a run ran on: versions, device, threads."""
+"""Description of the environment of a run: versions, GPUs, CPU cores."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ _PACKAGES = ("dl_lib", "torchvision", "numpy", "opencv-python-headless", "opencv
 
 
 def describe_environment(*, uses_gpus: bool) -> str:
-    """A table of two columns.
+    """Return a two-column table of the environment.
 
     Args:
-        uses_gpus: whether the run does, if there are any; else they are only counted, as CUDA is started for a name.
+        uses_gpus: Whether the run uses available GPUs; if not, they are only counted, because querying their names
+            initializes CUDA.
     """
     rows = [("system", platform.platform()), *library_versions().items()]
     rows += [
-        ("GPUs", _gpus(are_used=uses_gpus)),
-        ("CPU cores", f"{_usable_cores()}, of which torch uses {torch.get_num_threads()}"),
+        ("GPUs", _gpus(used=uses_gpus)),
+        ("CPU cores", f"{_usable_cores()} (torch threads: {torch.get_num_threads()})"),
     ]
     if comm.get_world_size() > 1:
         rows.append(("processes", str(comm.get_world_size())))
@@ -33,7 +34,7 @@ def describe_environment(*, uses_gpus: bool) -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of Python, torch and what else computes here, by name."""
+    """Return the versions of Python, torch and other numerical libraries, by name."""
     installed = {package: version for package in _PACKAGES if (version := _version_of(package))}
     return {"python": platform.python_version(), "torch": str(torch.__version__), **installed}
 
@@ -45,11 +46,11 @@ def _version_of(package: str) -> str:
         return ""
 
 
-def _gpus(*, are_used: bool) -> str:
+def _gpus(*, used: bool) -> str:
     if not torch.cuda.is_available():
         return "none"
-    if not are_used:
-        return f"{torch.cuda.device_count()}, which are not used"
+    if not used:
+        return f"{torch.cuda.device_count()} (not used)"
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return f"{', '.join(names)} (CUDA {torch.version.cuda})"
 

@@ -120,7 +120,7 @@ def test_a_run_leaves_everything_in_its_folder(playground):
     route = cv2.imread(str(folder / "route.png"))
     assert route.dtype == np.uint8
     assert len(np.unique(route.reshape(-1, 3), axis=0)) > 2
-    assert "iteration 6/6" in (folder / "log.txt").read_text()
+    assert "Iteration 6/6" in (folder / "log.txt").read_text()
 
 
 def test_the_written_config_runs_again_as_it_is_and_gives_the_same(playground):
@@ -138,7 +138,7 @@ def test_the_written_config_runs_again_as_it_is_and_gives_the_same(playground):
 def test_a_run_goes_on_and_is_evaluated_to_the_same_table(playground):
     folder = playground / "output" / "Small"
     printed = run("train", "--resume", "SOLVER.LR_SCHEDULER.MAX_ITER=8", cwd=playground)
-    assert any("going on after iteration 6 of 8" in line for line in printed)
+    assert any("Resuming from iteration 6/8" in line for line in printed)
     assert any("SOLVER.LR_SCHEDULER.MAX_ITER was 6 in the checkpoint and is 8 now" in line for line in printed)
     assert [line["iteration"] for line in lines_of(folder)] == [3, 4, 6, 8]
     trained = scores_of(folder)

@@ -10,6 +10,6 @@ def test_gpus_are_counted_and_only_those_in_use_asked_for_their_names(monkeypatc
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: asked.append(index) or f"GPU {index}")
-    assert "2, which are not used" in describe_environment(uses_gpus=False)
+    assert "2 (not used)" in describe_environment(uses_gpus=False)
     assert not asked
     assert "GPU 0, GPU 1 (CUDA" in describe_environment(uses_gpus=True)

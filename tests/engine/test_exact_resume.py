@@ -78,14 +78,14 @@ def test_two_processes_of_torchrun_one_of_which_is_killed(tmp_path):
         [sys.executable, *command, tmp_path / "killed"], env=environment, capture_output=True, text=True, timeout=120
     )
     assert killed.returncode == 0, killed.stderr
-    assert "going on after iteration 4 of 8" in killed.stdout
+    assert "Resuming from iteration 4/8" in killed.stdout
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
     assert len(final_state(tmp_path / "whole")["trainer"]["random_states"]) == 2
     # As on machines that leave: one process goes on where two were, with the whole batch of four.
     assert run(train, tmp_path / "killed", ["SOLVER.LR_SCHEDULER.MAX_ITER", 10]) == 0
     alone = final_state(tmp_path / "killed")["trainer"]
     assert (alone["iteration"], alone["samples"], len(alone["random_states"])) == (10, 40, 1)
-    assert "saved by 2 processes and goes on with 1" in (tmp_path / "killed" / "log.txt").read_text()
+    assert "World size changed from 2 to 1" in (tmp_path / "killed" / "log.txt").read_text()
 
 
 def test_killed_at_random_moments(tmp_path, undisturbed):

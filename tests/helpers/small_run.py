@@ -16,8 +16,8 @@ from torch.utils.data import Subset
 from dl_lib.config import get_cfg
 from dl_lib.data import DatasetCatalog
 from dl_lib.engine import DefaultTrainer
-from dl_lib.engine.defaults import seed_everything
 from dl_lib.engine.hooks import Hook
+from dl_lib.engine.setup import seed_everything
 from dl_lib.launch.launch import launch
 from dl_lib.utils import comm
 from dl_lib.utils.logger import setup_logger

@@ -1,11 +1,10 @@
-"""Everything that happens beside the training step."""
+"""Hooks of the training loop."""
 
 from dl_lib.engine.hooks.best_checkpointer import BestCheckpointer
 from dl_lib.engine.hooks.early_stopping import EarlyStopping
-from dl_lib.engine.hooks.ema import EMAHook
-from dl_lib.engine.hooks.eval_hook import EvalHook
-from dl_lib.engine.hooks.lr_scheduler import LRScheduler
+from dl_lib.engine.hooks.evaluation import EvalHook
 from dl_lib.engine.hooks.metric_logger import MetricLogger
+from dl_lib.engine.hooks.optimization import EMAHook, LRScheduler
 from dl_lib.engine.hooks.periodic_checkpointer import PeriodicCheckpointer
 from dl_lib.engine.hooks.periodic_writer import PeriodicWriter
 from dl_lib.engine.hooks.precise_bn import PreciseBN, recompute_norm_statistics

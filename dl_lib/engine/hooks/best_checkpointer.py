@@ -1,4 +1,4 @@
-"""Saving the best model that an evaluation has met so far."""
+"""Checkpoint of the best evaluation metric."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dl_lib.checkpoint import Checkpointer
 from dl_lib.config.choices import MetricMode
-from dl_lib.engine.hooks.metric_tracker import is_better, tracked_metric
+from dl_lib.engine.hooks.evaluation import is_better, tracked_metric
 from dl_lib.engine.training.hook import Hook
 from dl_lib.utils import comm
 from dl_lib.utils.run_files import BEST_CHECKPOINT
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Record:
-    """The best value so far, and after how many iterations it was met."""
+    """Best value of a metric and its iteration."""
 
     metric: str
     value: float
@@ -31,18 +31,18 @@ class _Record:
 
 
 class BestCheckpointer(Hook):
-    """Saves model_best.pth whenever an evaluation gives a better value of a metric than all before it.
+    """Hook that saves model_best.pth whenever an evaluation improves on the best value of a metric.
 
-    The file holds everything that the others do, and under "best" the metric's name, its value and the iteration.
-    A resumed run reads the best value there, so that the file is never replaced by a worse one. It is not kept in a
-    state of the hook: the checkpoint that a run goes on from may be older than the file, or the file may be gone.
+    The file holds a full checkpoint plus "best": the metric's name, value and iteration. On resume, the best value is
+    read from the file rather than from the hook's state, because the checkpoint resumed from may be older than the
+    file, or the file may have been deleted. A worse model therefore never replaces it.
 
-    Belongs after the hook that evaluates.
+    Must come after the hook that evaluates.
 
     Args:
-        checkpointer: knows what is saved and where.
-        metric: name of one of the scores that the evaluation puts into the trainer's events.
-        mode: whether higher or lower values are better.
+        checkpointer: Checkpointer of the run.
+        metric: Name of an evaluation metric in the trainer's events.
+        mode: Whether higher (max) or lower (min) values are better.
     """
 
     def __init__(self, checkpointer: Checkpointer, *, metric: str, mode: MetricMode = "max") -> None:
@@ -55,27 +55,25 @@ class BestCheckpointer(Hook):
         if trainer.iteration == 0:
             return
         best = self._checkpointer.read_own(BEST_CHECKPOINT).get("best") if comm.is_main_process() else None
-        best = comm.broadcast(best) or {}  # all have to agree on what is better, as all take part in a save
+        best = comm.broadcast(best) or {}  # saving is collective, so all processes must agree on the best value
         if best.get("metric") == self._metric:
             self._best = _Record(**best)
 
     def after_step(self, trainer: Trainer) -> None:
-        self._look(trainer)
+        self._save_if_better(trainer)
 
     def after_train(self, trainer: Trainer) -> None:
-        self._look(trainer)
+        self._save_if_better(trainer)
 
-    def _look(self, trainer: Trainer) -> None:
+    def _save_if_better(self, trainer: Trainer) -> None:
         best = None if self._best is None else self._best.value
         value = tracked_metric(
             trainer.events, self._metric, key="SOLVER.BEST_METRIC", seen_before=self._best is not None
         )
-        if value is not None and is_better(value, best, mode=self._mode):
-            self._save(trainer, record=_Record(self._metric, value=value, iteration=trainer.iteration))
-
-    def _save(self, trainer: Trainer, *, record: _Record) -> None:
-        self._best = record
+        if value is None or not is_better(value, best, mode=self._mode):
+            return
+        self._best = _Record(self._metric, value=value, iteration=trainer.iteration)
         trainer.gather_state()
-        _log.info("the best %s so far: %.6g, after iteration %d", record.metric, record.value, record.iteration)
+        _log.info("New best %s at iteration %d: %.6g", self._metric, trainer.iteration, value)
         if comm.is_main_process():
-            self._checkpointer.save(BEST_CHECKPOINT, last=False, iteration=record.iteration, best=asdict(record))
+            self._checkpointer.save(BEST_CHECKPOINT, last=False, iteration=trainer.iteration, best=asdict(self._best))

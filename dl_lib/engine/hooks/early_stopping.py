@@ -1,4 +1,4 @@
-"""Ending a training that gets no better."""
+"""Early stopping on an evaluation metric."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dl_lib.config.choices import MetricMode
-from dl_lib.engine.hooks.metric_tracker import is_better, tracked_metric
+from dl_lib.engine.hooks.evaluation import is_better, tracked_metric
 from dl_lib.engine.training.hook import Hook
 
 if TYPE_CHECKING:
@@ -19,18 +19,18 @@ _log = logging.getLogger(__name__)
 
 
 class EarlyStopping(Hook):
-    """Ends the training when a score has not become better for so many evaluations, one after the other.
+    """Hook that ends training when a metric has not improved for `patience` consecutive evaluations.
 
-    All processes see the same scores, and so end after the same step. A run that has ended like this stays at its end
-    when it is resumed, unless it is given more patience.
+    All processes have the same metrics and stop after the same step. A run that was stopped early stops again when it
+    is resumed, unless the patience is increased.
 
-    Belongs after the hook that evaluates.
+    Must come after the hook that evaluates.
 
     Args:
-        metric: name of one of the scores that the evaluation puts into the trainer's events.
-        mode: whether higher or lower values are better.
-        patience: evaluations without a better score.
-        min_delta: a score is better only if it is so by more than this.
+        metric: Name of an evaluation metric in the trainer's events.
+        mode: Whether higher (max) or lower (min) values are better.
+        patience: Evaluations without improvement.
+        min_delta: Minimum difference that counts as an improvement.
     """
 
     def __init__(self, *, metric: str, mode: MetricMode, patience: int, min_delta: float = 0.0) -> None:
@@ -39,11 +39,11 @@ class EarlyStopping(Hook):
         self._patience = patience
         self._min_delta = min_delta
         self._best: float | None = None
-        self._without_better = 0
+        self._without_improvement = 0
 
     def before_train(self, trainer: Trainer) -> None:
         if trainer.iteration < trainer.max_iter:
-            self._stop_if_hopeless(trainer)
+            self._stop_if_exhausted(trainer)
 
     def after_step(self, trainer: Trainer) -> None:
         value = tracked_metric(
@@ -55,34 +55,34 @@ class EarlyStopping(Hook):
         if value is None:
             return
         if is_better(value, self._best, mode=self._mode, min_delta=self._min_delta):
-            self._best, self._without_better = value, 0
+            self._best, self._without_improvement = value, 0
         else:
-            self._without_better += 1
+            self._without_improvement += 1
         if trainer.iteration < trainer.max_iter:
-            self._stop_if_hopeless(trainer)
+            self._stop_if_exhausted(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the patience is used up, for this metric."""
+        """Return the metric, its best value and the number of evaluations without improvement."""
         return {
             "metric": self._metric,
             "mode": self._mode,
             "best": self._best,
-            "without_better": self._without_better,
+            "without_improvement": self._without_improvement,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes it over, unless another metric is looked at now."""
+        """Load a state returned by `state_dict`, if it belongs to the same metric and mode."""
         if (state.get("metric"), state.get("mode")) == (self._metric, self._mode):
-            self._best, self._without_better = state["best"], state["without_better"]
+            self._best, self._without_improvement = state["best"], state["without_improvement"]
 
-    def _stop_if_hopeless(self, trainer: Trainer) -> None:
-        if self._without_better >= self._patience:
+    def _stop_if_exhausted(self, trainer: Trainer) -> None:
+        if self._without_improvement >= self._patience:
             _log.info(
-                "%s has not become better than %.6g in %d evaluations: the training ends after %d of %d iterations",
-                self._metric,
-                self._best,
-                self._without_better,
+                "Early stopping at iteration %d/%d: %s has not improved on %.6g in %d evaluations",
                 trainer.iteration,
                 trainer.max_iter,
+                self._metric,
+                self._best,
+                self._without_improvement,
             )
             trainer.stop_after_step()

@@ -1,4 +1,4 @@
-"""Lines of the log that say how the training goes."""
+"""Periodic log lines with losses, learning rate, cost, speed and memory."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 __all__ = ["MetricLogger"]
 
-_WINDOW = 20  # iterations that a line gives the median of
+_WINDOW = 20  # iterations that the medians are taken over
 
 
 class MetricLogger(Hook):
-    """A line every so many iterations and after the last step: medians over the last iterations, the time left, units.
+    """Hook that logs one line of scalars, medians over the last 20 iterations, periodically and after the last step.
 
-    In a terminal with a progress bar the lines go to the file alone.
+    In a terminal with a progress bar, the lines go only to the log file.
 
     Args:
-        period: iterations from one line to the next.
+        period: Iterations between two lines.
     """
 
     def __init__(self, *, period: int) -> None:
@@ -37,12 +37,12 @@ class MetricLogger(Hook):
 
 
 def _line(events: EventStorage, *, max_iter: int) -> str:
-    names = tuple(events.since(events.iteration - 1)[events.iteration])  # those of the newest step
+    names = tuple(events.since(events.iteration - 1)[events.iteration])  # scalars of the latest step
     median = {name: events.median(name, window=_WINDOW) for name in names}
-    parts = [f"iteration {events.iteration}/{max_iter}"]
+    parts = [f"Iteration {events.iteration}/{max_iter}"]
     if "iteration_seconds" in median:
-        left = datetime.timedelta(seconds=round(median["iteration_seconds"] * (max_iter - events.iteration)))
-        parts.append(f"ETA {left}")
+        eta = datetime.timedelta(seconds=round(median["iteration_seconds"] * (max_iter - events.iteration)))
+        parts.append(f"ETA {eta}")
     parts += [f"{name} {value:.4g}" for name, value in median.items() if "loss" in name]
     if "learning_rate" in names:
         parts.append(f"lr {events.latest('learning_rate'):.4g}")

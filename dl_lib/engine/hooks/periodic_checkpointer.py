@@ -1,4 +1,4 @@
-"""Saving now and then, at the end, and on Ctrl-C."""
+"""Periodic checkpoints, and checkpoints at the end of training and on interrupt."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["PeriodicCheckpointer"]
 
 
 class PeriodicCheckpointer(Hook):
-    """Saves model_0000500.pth and so on (500 steps done), and model_final.pth; the main process alone does it.
+    """Hook in which the main process saves model_0000500.pth (after 500 steps) and so on, and model_final.pth.
 
-    A save that fails ends the training: a run that cannot be saved is lost already, and stopped now it can go on from
-    the checkpoint before.
+    A failed save ends training: the run can still be resumed from the previous checkpoint, while continuing would lose
+    everything after it.
 
     Args:
-        checkpointer: knows what is saved and where, and writes down which file is the last.
-        period: iterations between two checkpoints; 0 saves at the end only.
-        keep_last: how many of the newest with an iteration in their names stay; 0 keeps all.
-        keep_every: those after a multiple of so many iterations stay, too; 0 for none.
+        checkpointer: Checkpointer of the run.
+        period: Iterations between two checkpoints; 0 saves only at the end.
+        keep_last: Number of latest numbered checkpoints to keep; 0 keeps all.
+        keep_every: Also keep checkpoints whose iteration is a multiple of this; 0 disables it.
     """
 
     def __init__(self, checkpointer: Checkpointer, *, period: int, keep_last: int = 0, keep_every: int = 0) -> None:
@@ -38,7 +38,7 @@ class PeriodicCheckpointer(Hook):
         self._saved_at = -1
 
     def before_train(self, trainer: Trainer) -> None:
-        self._saved_at = trainer.iteration if trainer.iteration > 0 else -1  # a resumed run starts from a file
+        self._saved_at = trainer.iteration if trainer.iteration > 0 else -1  # a resumed run has been loaded from a file
 
     def after_step(self, trainer: Trainer) -> None:
         if is_due(trainer, self._period):
@@ -51,7 +51,7 @@ class PeriodicCheckpointer(Hook):
         if trainer.iteration != self._saved_at:
             self._save(trainer, name=numbered_checkpoint(trainer.iteration))
         logging.getLogger(__name__).info(
-            "interrupted: iteration %d of %d is done, and %s holds it. To go on, give the same command with --resume",
+            "Interrupted at iteration %d/%d; checkpoint saved in %s. To resume, add --resume to the same command",
             trainer.iteration,
             trainer.max_iter,
             os.path.abspath(self._checkpointer.save_dir),

@@ -1,4 +1,4 @@
-"""When the run's scalars are written down."""
+"""Periodic writing of scalars to files."""
 
 from __future__ import annotations
 
@@ -16,41 +16,40 @@ __all__ = ["PeriodicWriter"]
 
 
 class PeriodicWriter(Hook):
-    """Hands the events to writers every so many iterations, and what is left at the end, also after an error.
+    """Hook that passes the events to writers periodically and when training ends, also after an error.
 
-    Belongs last in the list, so that it sees what the other hooks put there. The last iteration is written after
-    the final evaluation, so that no iteration is written twice.
+    Must come last, so that scalars recorded by all other hooks are written. The last iteration is written in `close`,
+    after the final evaluation, so that each iteration is written once.
 
     Args:
-        writers: where to; none on processes other than the main one.
-        period: iterations from one line to the next.
+        writers: Writers of the main process; empty on other processes.
+        period: Iterations between two writes.
     """
 
     def __init__(self, writers: Iterable[Writer], *, period: int) -> None:
         self._writers = list(writers)
         self._period = period
-        self._written_up_to: list[int] | None = None  # by each writer; None: they are not open
-        self._written_before = 0  # by the run that this one goes on from
+        self._written_up_to: list[int] | None = None  # iteration per writer; None while they are not open
+        self._restored = 0  # iteration up to which the run resumed from had written
 
     def before_train(self, trainer: Trainer) -> None:
         iteration = trainer.iteration
-        self._written_up_to = [
-            writer.open(iteration=iteration, written=self._written_before) for writer in self._writers
-        ]
+        self._written_up_to = [writer.open(iteration=iteration, written=self._restored) for writer in self._writers]
 
     def state_dict(self) -> dict[str, Any]:
-        """Up to where every writer of the saved run has written."""
-        return {"written_up_to": min(self._written_up_to or [self._written_before])}
+        """Return the iteration up to which all writers have written."""
+        return {"written_up_to": min(self._written_up_to or [self._restored])}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._written_before = state.get("written_up_to", 0)
+        """Load a state returned by `state_dict`."""
+        self._restored = state.get("written_up_to", 0)
 
     def after_step(self, trainer: Trainer) -> None:
         if is_due(trainer, self._period):
             self._write(trainer)
 
     def close(self, trainer: Trainer) -> None:
-        with ExitStack() as closing:  # each of them, whatever goes wrong with the others
+        with ExitStack() as closing:  # closes every writer even if one of them fails
             for writer in self._writers:
                 closing.callback(writer.close)
             self._write(trainer)

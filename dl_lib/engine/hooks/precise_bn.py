@@ -1,6 +1,6 @@
-"""Exact statistics for batch norms, from weights that stand still.
+"""Precise batch norm: running statistics recomputed with fixed weights (arXiv 2105.07576, section 3).
 
-Source: "Rethinking Batch in BatchNorm" (arXiv 2105.07576), section 3; the sums are fvcore's.
+The accumulation is fvcore's.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ Statistics = tuple[Tensor, Tensor]  # mean and variance, (channels,) each
 
 
 class PreciseBN(PeriodicHook):
-    """Recomputes the running statistics every so many iterations and at the end.
+    """Hook that recomputes the running statistics of batch norms periodically and at the end.
 
-    Belongs before the hooks that save and evaluate. Each process looks at batches of its own; the statistics are those
-    of all of them together.
+    Must come before the hooks that save and evaluate. Each process uses its own batches; the statistics are combined
+    over all processes.
 
     Args:
-        make_loader: gives a new source of batches, so that those of the training stay untouched.
-        num_batches: how many of them are looked at.
-        period: iterations between two times, as of the evaluation; 0 does it at the end only.
-        model: whose norms; None for those of the model that is trained.
+        make_loader: Function that returns a new iterable of batches, independent of the training loader.
+        num_batches: Batches to use on each process.
+        period: Iterations between two runs, as of the evaluation; 0 runs only at the end.
+        model: Model whose norms are updated; None uses the trainer's model.
     """
 
     def __init__(
@@ -58,78 +58,82 @@ class PreciseBN(PeriodicHook):
 
 
 def recompute_norm_statistics(model: nn.Module, *, batches: Iterable[Any], num_batches: int) -> None:
-    """Sets running means and variances to those over whole batches, all seen with the present weights.
+    """Set running means and variances to the statistics of the given batches, computed with the current weights.
 
-    The model runs in training mode without a `step_rate`: as in evaluation without drop path, and at the temperature
-    that its dynamic convolutions have.
-    A norm that no batch reaches keeps what it had, and so do all of them if something goes wrong on the way.
-    Of several processes each gives its batches, equally many of them; every process has to call this.
+    The model runs in training mode without a `step_rate`, so without drop path and at the current temperature of its
+    dynamic convolutions, as in evaluation. Norms that no batch reaches keep their statistics, and so do all norms if an
+    error occurs. Every process must call this, with equally many batches of its own.
 
     Args:
-        model: takes a batch; every module keeps its mode.
-        batches: as the model takes them, `num_batches` at least.
-        num_batches: how many are looked at.
+        model: Model that takes a batch; each module's training mode is restored.
+        batches: At least `num_batches` batches.
+        num_batches: Batches to use.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # fvcore.nn compiles with torch.jit while it is imported
+        warnings.simplefilter("ignore", FutureWarning)  # importing fvcore.nn calls torch.jit
         from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 
     with preserve_training_mode(model):
         norms: list[Any] = get_bn_modules(model.train())
-        before = [_NormState(norm) for norm in norms]
+        states = [_NormState(norm) for norm in norms]
         try:
             update_bn_stats(model, batches, num_batches)
-            found = _over_processes([state.found() for state in before], like=[norm.running_mean for norm in norms])
-            for state, statistics in zip(before, found, strict=True):
-                state.take_over(statistics)
+            computed = _over_processes(
+                [state.computed() for state in states], like=[norm.running_mean for norm in norms]
+            )
+            for state, statistics in zip(states, computed, strict=True):
+                state.accept(statistics)
         finally:
-            for state in before:
+            for state in states:
                 state.restore()
 
 
 class _NormState:
-    """What fvcore replaces in a norm. The buffers themselves stay in place, as others may hold them."""
+    """Backup of the attributes that fvcore replaces in a norm. The buffers keep their identity for other references."""
 
     def __init__(self, norm: Any) -> None:
         self._norm = norm
         self._momentum = norm.momentum
         self._buffers = (norm.running_mean, norm.running_var)
         self._values: Statistics = (norm.running_mean.clone(), norm.running_var.clone())
-        self._uses = int(norm.num_batches_tracked)
+        self._num_batches_tracked = int(norm.num_batches_tracked)
 
-    def found(self) -> Statistics | None:
-        """The new statistics, if the norm was run at all."""
-        if int(self._norm.num_batches_tracked) == self._uses:
+    def computed(self) -> Statistics | None:
+        """Return the new statistics, or None if the norm did not run."""
+        if int(self._norm.num_batches_tracked) == self._num_batches_tracked:
             return None
         return self._norm.running_mean.clone(), self._norm.running_var.clone()
 
-    def take_over(self, statistics: Statistics | None) -> None:
-        """Keeps new statistics, if there are any."""
+    def accept(self, statistics: Statistics | None) -> None:
+        """Replace the values to restore, unless the norm did not run."""
         self._values = statistics or self._values
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Puts buffers and momentum back, the buffers filled with the old or the kept values; no batch has counted."""
+        """Restore momentum, batch counter and buffers; the buffers receive the accepted or the original values."""
         for buffer, value in zip(self._buffers, self._values, strict=True):
             buffer.copy_(value)
         self._norm.running_mean, self._norm.running_var = self._buffers
         self._norm.momentum = self._momentum
-        self._norm.num_batches_tracked.fill_(self._uses)
+        self._norm.num_batches_tracked.fill_(self._num_batches_tracked)
 
 
-def _over_processes(found: Sequence[Statistics | None], *, like: Sequence[Tensor]) -> list[Statistics | None]:
-    """What all processes found together: the mean of their means, and the variance round that mean.
+def _over_processes(computed: Sequence[Statistics | None], *, like: Sequence[Tensor]) -> list[Statistics | None]:
+    """Combine statistics over all processes: the mean of means, and the total variance about it.
 
     Args:
-        found: for each norm; None where this process did not run it.
-        like: for each norm a tensor as its mean is.
+        computed: Statistics per norm; None where the norm did not run on this process.
+        like: A tensor like the mean of each norm.
+
+    Returns:
+        Statistics per norm; None where it ran on no process.
     """
-    if comm.get_world_size() == 1 or not found:
-        return list(found)
-    # One message for all norms; of each whether it ran here, its mean and its mean square, or zeros.
-    moments = [_moments(statistics, like=mean) for statistics, mean in zip(found, like, strict=True)]
-    together = comm.average(torch.cat(moments)).split([len(part) for part in moments])
-    return [_statistics(part, like=mean) for part, mean in zip(together, like, strict=True)]
+    if comm.get_world_size() == 1 or not computed:
+        return list(computed)
+    # One collective for all norms: per norm a flag whether it ran, its mean and its mean square, or zeros.
+    moments = [_moments(statistics, like=mean) for statistics, mean in zip(computed, like, strict=True)]
+    averaged = comm.average(torch.cat(moments)).split([len(values) for values in moments])
+    return [_statistics(values, like=mean) for values, mean in zip(averaged, like, strict=True)]
 
 
 def _moments(statistics: Statistics | None, *, like: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The bar that a person watches."""
+"""Progress bar of the training loop."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ProgressBar"]
 
-_WINDOW = 20  # iterations that the shown loss and cost are the median of
+_WINDOW = 20  # iterations that the medians are taken over
 
 
 class ProgressBar(Hook):
-    """A bar with the time left, loss, learning rate and expected GFLOPs per image.
+    """Hook that shows a bar with remaining time, loss, learning rate and expected GFLOPs per image.
 
-    On the main process, and only in a terminal: elsewhere the lines of the log say the same.
+    Shown by the main process in a terminal only; elsewhere, the log lines of `MetricLogger` give the same values.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class ProgressBar(Hook):
 
     def before_train(self, trainer: Trainer) -> None:
         if trainer.iteration >= trainer.max_iter:
-            return  # a finished run is resumed
+            return  # a finished run was resumed
         self._bar = progress_bar(trainer.max_iter, description="training", unit="iteration", done=trainer.iteration)
 
     def after_step(self, trainer: Trainer) -> None:
@@ -38,7 +38,7 @@ class ProgressBar(Hook):
             self._bar.set_postfix_str(_summary(trainer), refresh=False)
         self._bar.update()
         if trainer.iteration >= trainer.max_iter:
-            self.close(trainer)  # what comes now has bars of its own
+            self.close(trainer)  # the final evaluation shows its own bar
 
     def on_interrupt(self, trainer: Trainer) -> None:
         self.close(trainer)
@@ -50,10 +50,10 @@ class ProgressBar(Hook):
 
 
 def _summary(trainer: Trainer) -> str:
-    events, known = trainer.events, trainer.events.names()
+    events, names = trainer.events, trainer.events.names()
     parts = [f"loss {events.median('total_loss', window=_WINDOW):.4f}"]
-    if "learning_rate" in known:
+    if "learning_rate" in names:
         parts.append(f"lr {events.latest('learning_rate'):.3g}")
-    if "expt_gflops" in known:
+    if "expt_gflops" in names:
         parts.append(f"expected {events.median('expt_gflops', window=_WINDOW):.4g} GFLOPs")
     return ", ".join(parts)

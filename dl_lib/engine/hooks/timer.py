@@ -1,4 +1,4 @@
-"""How long a step takes, and how much memory."""
+"""Step time, throughput and peak memory."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["IterationTimer"]
 
 
 class IterationTimer(Hook):
-    """Puts times and memory into the events, and logs at the end where the time went.
+    """Hook that records times and memory, and logs the total time of steps and of hooks at the end.
 
-    These are `iteration_seconds`, `images_per_second` of all processes together, and `memory_mib`: the most that this
-    process has taken so far, of the GPU's memory where the model is on one, else of the machine's.
-    Belongs first in the list, so that the time of the other hooks is not taken for that of the step.
+    Records `iteration_seconds`; `images_per_second` over all processes; and `memory_mib`, the peak of this process so
+    far: GPU memory allocated if the model is on a GPU, otherwise resident memory. Must come first, so that the time of
+    other hooks is not attributed to the step.
 
     Args:
-        images_per_step: over all processes; None leaves `images_per_second` out.
+        images_per_step: Images per step over all processes; None omits `images_per_second`.
     """
 
     def __init__(self, *, images_per_step: int | None = None) -> None:
@@ -59,7 +59,7 @@ class IterationTimer(Hook):
             return
         hooks_seconds = time.perf_counter() - self._run_start_seconds - self._step_seconds_sum
         logging.getLogger(__name__).info(
-            "%d iterations in %s (%.4f s each), and %s beside them",
+            "Trained %d iterations in %s (%.4f s/iteration); hooks took %s",
             self._steps,
             datetime.timedelta(seconds=round(self._step_seconds_sum)),
             self._step_seconds_sum / self._steps,
@@ -72,4 +72,4 @@ def _peak_memory_mib(model: nn.Module) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes on macOS, KiB on Linux

@@ -1,4 +1,4 @@
-"""Pictures of what the model does, while it trains."""
+"""Periodic visualization of predictions during training."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["PeriodicVisualizer"]
 
 
 class PeriodicVisualizer(PeriodicHook):
-    """Draws every so many iterations and at the end, and hands the pictures to writers; the main process alone has it.
+    """Hook of the main process that draws images periodically and at the end, and passes them to writers.
 
-    Belongs before the hook that opens and closes the writers, which should write in the same iterations: a resumed run
-    makes anew what is in TensorBoard from its last scalars on. The training does not notice: random numbers come as if
-    nothing had been drawn.
+    Must come before the `PeriodicWriter` that opens and closes the writers. That hook should write in the same
+    iterations: on resume, TensorBoard events after the last written scalars are discarded and drawn again. Random
+    states are restored, so drawing does not affect training.
 
     Args:
-        draw: returns pictures by name; leaves the model in the mode that it found it in.
-        writers: where to.
-        period: iterations between two times.
+        draw: Function that returns images by name and restores the model's training mode.
+        writers: Writers that receive the images.
+        period: Iterations between two runs.
     """
 
     def __init__(self, draw: Callable[[], Mapping[str, Picture]], writers: Sequence[Writer], *, period: int) -> None:
@@ -36,7 +36,7 @@ class PeriodicVisualizer(PeriodicHook):
 
     def run(self, trainer: Trainer) -> None:
         with preserve_random_state():
-            pictures = self._draw()
+            images = self._draw()
         for writer in self._writers:
-            for name, picture in pictures.items():
-                writer.write_image(name, picture, iteration=trainer.iteration)
+            for name, image in images.items():
+                writer.write_image(name, image, iteration=trainer.iteration)

@@ -1,7 +1,4 @@
-"""An exponential moving average of a model's weights, to be evaluated in its place: `SOLVER.EMA`.
-
-Source: arXiv 1703.01780, section 2; the averaging is torch's.
-"""
+"""Exponential moving average (EMA) of the model's weights, `SOLVER.EMA` (arXiv 1703.01780, section 2)."""
 
 from __future__ import annotations
 
@@ -19,13 +16,13 @@ __all__ = ["ModelEMA"]
 
 
 class ModelEMA:
-    """Keeps average = decay * average + (1 - decay) * weights, running statistics included; the first update copies.
+    """EMA of weights and running statistics: `ema = decay * ema + (1 - decay) * weights`; the first update copies.
 
-    The temperature of dynamic convolutions is no average but the present one: evaluated as trained.
+    The temperature of dynamic convolutions is copied, not averaged, so that evaluation uses the one trained with.
 
     Args:
-        model: not wrapped for several processes.
-        decay: in (0, 1).
+        model: Model without a DDP wrapper.
+        decay: Decay in (0, 1).
     """
 
     def __init__(self, model: nn.Module, *, decay: float) -> None:
@@ -36,30 +33,35 @@ class ModelEMA:
 
     @property
     def model(self) -> nn.Module:
-        """The model with the averaged weights."""
+        """Model with the averaged weights."""
         return self._averaged.module
 
     def update(self, model: nn.Module) -> None:
-        """Takes the present weights in."""
+        """Update the EMA with the current weights of the model."""
         self._averaged.update_parameters(model)
         for name in self._temperatures:
             self.model.get_buffer(name).copy_(model.get_buffer(name))
 
     def state_dict(self) -> dict[str, Any]:
-        """`weights` by the names of the model's own, and how many `updates` they have seen."""
+        """Return `weights`, with the keys of the model's state dict, and the number of `updates`."""
         return {"weights": self.model.state_dict(), "updates": int(self._averaged.n_averaged)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a state returned by `state_dict`."""
         self.model.load_state_dict(state["weights"])
         self._averaged.n_averaged.fill_(state["updates"])
 
 
-def _average(mine: list[Tensor], present: list[Tensor], updates: Tensor, *, average: Callable[..., None]) -> None:
-    """Averages tensors of one type; torch takes integers, such as the counter of each norm, one by one: here as one."""
-    if mine[0].is_floating_point():
-        average(mine, present, updates)
+def _average(averaged: list[Tensor], current: list[Tensor], updates: Tensor, *, average: Callable[..., None]) -> None:
+    """Average tensors of one dtype.
+
+    torch averages integer tensors, such as `num_batches_tracked` of each norm, one at a time; concatenated, they take a
+    few kernels in total.
+    """
+    if averaged[0].is_floating_point():
+        average(averaged, current, updates)
         return
-    all_mine, all_present = (torch.cat([tensor.flatten() for tensor in tensors]) for tensors in (mine, present))
-    average([all_mine], [all_present], updates)
-    parts = all_mine.split([tensor.numel() for tensor in mine])
-    torch._foreach_copy_(mine, [part.view_as(tensor) for part, tensor in zip(parts, mine, strict=True)])
+    all_averaged, all_current = (torch.cat([tensor.flatten() for tensor in tensors]) for tensors in (averaged, current))
+    average([all_averaged], [all_current], updates)
+    values = all_averaged.split([tensor.numel() for tensor in averaged])
+    torch._foreach_copy_(averaged, [value.view_as(tensor) for value, tensor in zip(values, averaged, strict=True)])

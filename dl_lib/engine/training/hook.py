@@ -1,4 +1,4 @@
-"""What a hook is: something that happens beside the training step, at set moments."""
+"""Base classes of training hooks."""
 
 from __future__ import annotations
 
@@ -13,73 +13,73 @@ __all__ = ["Hook", "PeriodicHook", "is_due"]
 
 
 def is_due(trainer: Trainer, period: int) -> bool:
-    """Whether something that happens every so many iterations does so now, in `after_step`.
+    """Return whether a periodic action is due in `after_step`.
 
-    Not after the last step: what belongs to the end of the training happens in `after_train`.
+    It is not due after the last step, where `after_train` follows.
 
     Args:
-        trainer: whose iteration counts.
-        period: iterations; 0 is never.
+        trainer: Trainer whose iteration is checked.
+        period: Iterations between two actions; 0 for never.
     """
     return period > 0 and trainer.iteration % period == 0 and trainer.iteration < trainer.max_iter
 
 
 class Hook:
-    """Does nothing; subclasses override the moments they need. Hooks run in the order of the trainer's list.
+    """Base class of hooks; every method does nothing by default. Hooks run in the order of `trainer.hooks`.
 
-    `trainer.iteration` counts the steps that are done: in `before_step` of the first step it is 0, in its
-    `after_step` it is 1.
+    `trainer.iteration` counts completed steps: it is 0 in `before_step` of the first step and 1 in its `after_step`.
     """
 
     def before_train(self, trainer: Trainer) -> None:
-        """Once, before the first step of this run."""
+        """Run once, before the first step of this run."""
 
     def before_step(self, trainer: Trainer) -> None:
-        """Before each step, and before its batch is fetched."""
+        """Run before each step, before its batch is fetched."""
 
     def after_step(self, trainer: Trainer) -> None:
-        """After each step."""
+        """Run after each step."""
 
     def after_train(self, trainer: Trainer) -> None:
-        """Once, when all steps are done; not after an error or Ctrl-C."""
+        """Run once after the last step; skipped after an error or interrupt."""
 
     def on_interrupt(self, trainer: Trainer) -> None:
-        """After Ctrl-C, when no step is half done."""
+        """Run after an interrupt, between two steps."""
 
     def close(self, trainer: Trainer) -> None:
-        """Always, and last; other processes may be gone, so nothing here may wait for them."""
+        """Release resources; always called last. Must not use collectives: other processes may have exited."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs of this hook to go on as if it had not been stopped: tensors and plain values."""
+        """Return the state needed to resume exactly: tensors and plain values."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state_dict` of the stopped run gave; comes before `before_train`."""
+        """Load a state returned by `state_dict`; called before `before_train`."""
 
 
 class PeriodicHook(Hook, ABC):
-    """Does the same thing every so many iterations and at the end, never twice in one iteration.
+    """Base class of hooks that run periodically and at the end of training, once per iteration at most.
 
     Args:
-        period: iterations between two times; 0 does it at the end only.
+        period: Iterations between two runs; 0 runs only at the end.
     """
 
     def __init__(self, *, period: int) -> None:
         self._period = period
-        self._done_at: int | None = None
+        self._last_iteration: int | None = None
 
     @abstractmethod
     def run(self, trainer: Trainer) -> None:
-        """What is repeated."""
+        """Perform the periodic action."""
 
     def after_step(self, trainer: Trainer) -> None:
         if is_due(trainer, self._period):
             self._run_once(trainer)
 
     def after_train(self, trainer: Trainer) -> None:
-        self._run_once(trainer)  # not again where another hook has ended the training in this iteration
+        self._run_once(trainer)
 
     def _run_once(self, trainer: Trainer) -> None:
-        if self._done_at != trainer.iteration:
+        # `after_step` and `after_train` share an iteration if another hook ended training in a due iteration.
+        if self._last_iteration != trainer.iteration:
             self.run(trainer)
-            self._done_at = trainer.iteration
+            self._last_iteration = trainer.iteration

@@ -1,4 +1,4 @@
-"""Signals that ask a run to end, granted when nothing is half done: Ctrl-C, TERM, USR1."""
+"""Graceful interruption of training by SIGINT (Ctrl-C), SIGTERM or SIGUSR1."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from dl_lib.utils import comm
 __all__ = ["STOP_SIGNALS", "InterruptGuard", "TrainingInterrupted"]
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-_REPEAT_SECONDS = 5.0  # within which a launcher may pass on a signal that the process has got itself
+_REPEAT_SECONDS = 5.0  # a launcher may forward a signal that the process has already received
 
 
 class TrainingInterrupted(SystemExit):
-    """A run ended by a signal. Nobody has to catch it: it ends the process quietly, with the status that shells give.
+    """Exit after a stop signal; uncaught, the process exits with the shell's status for that signal, 128 + number.
 
-    That is 128 and the signal's number: 130 for Ctrl-C, 143 for TERM, 138 for USR1 (on Linux, x86 and ARM).
+    That is 130 for SIGINT, 143 for SIGTERM and 138 for SIGUSR1 (on Linux, x86 and ARM).
     """
 
     def __init__(self, signal_number: int = signal.SIGINT) -> None:
@@ -33,25 +33,25 @@ class TrainingInterrupted(SystemExit):
 
 
 class InterruptGuard:
-    """While entered, the first signal only sets `requested`; a second one sets `forced` and raises KeyboardInterrupt.
+    """Context manager that defers stop signals: the first sets `requested`, the second raises KeyboardInterrupt.
 
-    An optimizer step that is torn in the middle leaves weights that belong to no iteration, so the loop looks at
-    `requested` where they do. Long stretches without such a danger say so with `interruptible`. TERM and USR1 that
-    come again within some seconds are taken for the same request, as launchers pass them on; Ctrl-C counts each time.
+    An optimizer step interrupted halfway leaves weights of no iteration, so the training loop checks `requested`
+    between steps; `interruptible` marks code that a signal may interrupt immediately. A repeated SIGTERM or SIGUSR1
+    within 5 seconds counts once, as launchers forward signals; each Ctrl-C counts.
 
-    Processes forked from this one inherit the handler, and ignore the signals: the main process ends them. Outside the
-    main thread, and where a signal is ignored (nohup), nothing is changed.
+    Forked processes inherit the handler and ignore the signals: the main process terminates them. Handlers are not
+    installed outside the main thread, nor for ignored signals (nohup).
 
     Attributes:
-        requested: whether a signal has come.
-        forced: whether a second one has.
-        signal_number: of the first.
+        requested: Whether a signal was received.
+        forced: Whether a second signal was received.
+        signal_number: Number of the first signal.
     """
 
     def __init__(self) -> None:
         self.requested = self.forced = False
         self.signal_number: int = signal.SIGINT
-        self._raises_at_once = False
+        self._raises_immediately = False
         self._process_id = os.getpid()
         self._previous: dict[int, signal.Handlers | object | None] = {}
         self._requested_at_seconds = 0.0
@@ -74,14 +74,14 @@ class InterruptGuard:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """For stretches that may be left in the middle: the first signal raises KeyboardInterrupt there."""
+        """Context manager in which the first signal raises KeyboardInterrupt immediately."""
         if self.requested:
             raise KeyboardInterrupt
-        self._raises_at_once = True
+        self._raises_immediately = True
         try:
             yield
         finally:
-            self._raises_at_once = False
+            self._raises_immediately = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process_id or self._is_repeated(number):
@@ -90,13 +90,13 @@ class InterruptGuard:
             self.signal_number, self._requested_at_seconds = number, time.monotonic()
         self.forced = self.requested
         self.requested = True
-        if self._raises_at_once or self.forced:
+        if self._raises_immediately or self.forced:
             raise KeyboardInterrupt
-        # Not through logging: the signal may have come in the middle of a line that is being written.
+        # Logging is not reentrant: the signal may interrupt a log call that holds the handler's lock.
         if comm.is_main_process():
             name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-            os.write(2, f"\n{name}: the run is saved after this step; once more ends it without saving.\n".encode())
+            os.write(2, f"\n{name}: saving a checkpoint after this step; repeat to exit without saving\n".encode())
 
     def _is_repeated(self, number: int) -> bool:
-        passed_seconds = time.monotonic() - self._requested_at_seconds
-        return self.requested and number != signal.SIGINT and passed_seconds < _REPEAT_SECONDS
+        elapsed_seconds = time.monotonic() - self._requested_at_seconds
+        return self.requested and number != signal.SIGINT and elapsed_seconds < _REPEAT_SECONDS

@@ -1,4 +1,4 @@
-"""What a loss or a gradient that is infinite or not a number does to a training: `SOLVER.NON_FINITE`."""
+"""Handling of non-finite losses and gradients, `SOLVER.NON_FINITE`."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _log = logging.getLogger(__name__)
 
 
 class NonFiniteLossError(ValueError):
-    """A loss or gradient is infinite or not a number; the weights are those from before the step."""
+    """A loss or gradient is infinite or NaN; the weights are those from before the step."""
 
 
 class NonFinitePolicy:
-    """Stops at the first such step, or leaves such steps out up to a bound.
+    """Policy for steps with a non-finite loss or gradient: stop at the first one, or skip up to `max_skipped` steps.
 
-    The means over the processes are looked at, so that all of them do the same. A step that is left out leaves the
-    weights as they were, and the buffers too: running statistics that saw what made the loss explode would not recover.
+    The check uses means over all processes, so that all take the same action. A skipped step restores the buffers as
+    well as the weights: running statistics updated by a diverging batch would not recover.
 
     Args:
-        max_skipped: steps that may be left out over the whole training; 0 stops at the first.
+        max_skipped: Steps that may be skipped during the whole training; 0 stops at the first one.
 
     Attributes:
-        skipped: how many were, those of earlier runs included.
+        skipped: Steps skipped so far, including earlier runs.
     """
 
     def __init__(self, max_skipped: int = 0) -> None:
@@ -37,37 +37,38 @@ class NonFinitePolicy:
         self._buffers: list[tuple[Tensor, Tensor]] = []
 
     def before_step(self, model: nn.Module) -> None:
-        """Keeps what the forward pass may spoil."""
+        """Back up the buffers before the forward pass updates them."""
         if self.max_skipped:
             self._buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
 
     def accepts(self, scalars: Mapping[str, float], *, iteration: int, max_iter: int, overflows: bool) -> bool:
-        """Whether the optimizer may step.
+        """Return whether the optimizer may step; if not, restore the buffers.
 
         Args:
-            scalars: of the step.
-            iteration: of the step, counted from 0.
-            max_iter: of the training.
-            overflows: whether infinite gradients are the business of a scaler, which skips the step itself.
+            scalars: Losses and gradient norm of the step, by name.
+            iteration: Iteration of the step, from 0.
+            max_iter: Iterations of the whole training.
+            overflows: Whether a gradient scaler handles infinite gradients and skips the step itself.
 
         Raises:
-            NonFiniteLossError: if not, and no further step may be left out.
+            NonFiniteLossError: If a value is not finite and no further step may be skipped.
         """
         checked = {name: v for name, v in scalars.items() if not (overflows and name == "gradient_norm")}
         if all(math.isfinite(value) for value in checked.values()):
             return True
-        terms = ", ".join(f"{name}={value:.6g}" for name, value in scalars.items())
+        values = ", ".join(f"{name}={value:.6g}" for name, value in scalars.items())
         if self.skipped < self.max_skipped:
             self.skipped += 1
-            _log.warning("iteration %d is left out, %d so far: not finite, %s", iteration, self.skipped, terms)
+            _log.warning(
+                "Skipped step %d: non-finite loss or gradient (%d skipped so far): %s", iteration, self.skipped, values
+            )
             with torch.no_grad():
-                for buffer, values in self._buffers:
-                    buffer.copy_(values)
+                for buffer, before in self._buffers:
+                    buffer.copy_(before)
             return False
-        bound = f", and {self.skipped} steps were left out before" if self.max_skipped else ""
+        skipped = f", after {self.skipped} skipped steps" if self.max_skipped else ""
         raise NonFiniteLossError(
-            f"losses and gradients have to be finite, and are not at iteration {iteration} of {max_iter} (counted from "
-            f"0){bound}; the weights are those from before it. A lower SOLVER.OPTIMIZER.BASE_LR, more "
-            "SOLVER.LR_SCHEDULER.WARMUP_ITERS or a smaller SOLVER.GRAD_CLIP may help. "
-            f"Received: {terms}"
+            f"losses and gradients must be finite; they are not at iteration {iteration}/{max_iter} (from 0){skipped}. "
+            "The weights are those from before this step. Try a lower SOLVER.OPTIMIZER.BASE_LR, more "
+            f"SOLVER.LR_SCHEDULER.WARMUP_ITERS or a smaller SOLVER.GRAD_CLIP. Received: {values}"
         )

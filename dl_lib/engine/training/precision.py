@@ -1,4 +1,4 @@
-"""In what precision a network computes: `SOLVER.PRECISION`. Parameters, losses, gates and costs stay in float32."""
+"""Automatic mixed precision, `SOLVER.PRECISION`. Parameters, losses, gates and costs stay in float32."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PRECISIONS: dict[PrecisionName, torch.dtype] = {"float32": torch.float32, "bf16"
 
 
 class Precision:
-    """Autocasting, and for float16 a scale that keeps gradients from vanishing (arXiv 1710.03740, section 3.2).
+    """Autocast and, for float16, loss scaling against vanishing gradients (arXiv 1710.03740, section 3.2).
 
     Args:
-        name: of `PRECISIONS`.
-        device: that the network is on.
+        name: Key of `PRECISIONS`.
+        device: Device of the model.
 
     Attributes:
-        scaler: of the losses; does nothing unless the precision is float16.
+        scaler: Gradient scaler; disabled unless the precision is float16.
     """
 
     def __init__(self, name: PrecisionName, *, device: torch.device) -> None:
@@ -31,23 +31,25 @@ class Precision:
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The context of a forward pass."""
+        """Return the context manager for a forward pass."""
         if self._dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self._device_type, dtype=self._dtype)
 
     @property
     def may_overflow(self) -> bool:
-        """Whether infinite gradients are no reason to worry: the scale was too large, and the step is skipped."""
+        """Whether infinite gradients are expected: the scaler then skips the step and lowers the scale."""
         return bool(self.scaler.is_enabled())
 
-    def scaled(self, loss: Tensor) -> Tensor:
+    def scale(self, loss: Tensor) -> Tensor:
+        """Return the scaled loss for the backward pass."""
         return self.scaler.scale(loss)
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the scaler's state; empty if it is disabled."""
         return dict(self.scaler.state_dict())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes the scale over, if there is one here and there was one in the saved run."""
+        """Load the scaler's state if scaling is enabled both here and in the saved run."""
         if state and self.may_overflow:
             self.scaler.load_state_dict(state)

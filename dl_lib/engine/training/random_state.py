@@ -1,4 +1,4 @@
-"""The states of all random generators of a process, in plain values and tensors."""
+"""State of all random number generators of a process, as plain values and tensors."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ __all__ = ["get_random_state", "preserve_random_state", "set_random_state"]
 
 
 def get_random_state() -> dict[str, Any]:
-    """Of Python, NumPy, torch, and the current GPU if this process uses one."""
+    """Return the state of Python's, NumPy's and torch's generators, and of the current GPU's if CUDA is initialized."""
     numpy_state = dict(np.random.get_state(legacy=False))
-    key = numpy_state["state"]["key"]  # as a tensor: files without arrays can be read wherever torch is
+    key = numpy_state["state"]["key"]  # stored as a tensor: `torch.load(weights_only=True)` rejects NumPy arrays
     numpy_state["state"] = {**numpy_state["state"], "key": torch.from_numpy(key.astype(np.int64))}
     state = {"python": random.getstate(), "numpy": numpy_state, "torch": torch.get_rng_state()}
     return {**state, "cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else state
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Puts the generators where they were; that of a GPU only where one is in use, so after the model is on it."""
+    """Restore a state; the GPU's only if CUDA is initialized, so call this after moving the model to its device."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
-    words = state["numpy"]["state"]
-    key = words["key"].numpy().astype(np.uint32)
-    np.random.set_state({**state["numpy"], "state": {**words, "key": key}})
+    mt19937 = state["numpy"]["state"]
+    key = mt19937["key"].numpy().astype(np.uint32)
+    np.random.set_state({**state["numpy"], "state": {**mt19937, "key": key}})
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(state["cuda"])
@@ -36,7 +36,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 @contextmanager
 def preserve_random_state() -> Iterator[None]:
-    """For what a training does beside its steps: they draw the numbers that they would have drawn without it."""
+    """Context manager that restores all generators on exit, so that the code inside does not affect training."""
     state = get_random_state()
     try:
         yield

@@ -1,4 +1,4 @@
-"""One step of the optimizer: the gradients of a batch, or of several as if they were one."""
+"""Optimizer step with gradient accumulation, mixed precision and gradient clipping."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ Batch = Sequence[Any]
 
 @dataclass(frozen=True)
 class GradientClip:
-    """How large gradients may be.
+    """Gradient clipping.
 
     Attributes:
-        limit: 0 for no limit.
-        kind: `norm` scales all gradients down together, so that their L2 norm is at most the limit; `value` clips each
-            number by itself.
+        limit: Maximum L2 norm or absolute value; 0 disables clipping.
+        kind: `norm` scales all gradients by one factor so that their joint L2 norm is at most the limit; `value` clamps
+            each element.
     """
 
     limit: float = 0.0
     kind: GradClipType = "norm"
 
     def apply(self, parameters: Sequence[nn.Parameter]) -> Tensor:
-        """Clips the gradients; returns the L2 norm of all of them together before that, 0-d."""
+        """Clip the gradients in place and return their joint L2 norm before clipping, 0-d."""
         by_norm = self.kind == "norm" and self.limit > 0
-        # An infinite limit scales nothing, and the norm is worth knowing all the same.
+        # An infinite limit leaves the gradients unchanged but still returns their norm, which is logged.
         norm = nn.utils.clip_grad_norm_(parameters, self.limit if by_norm else math.inf)
         if self.kind == "value" and self.limit > 0:
             nn.utils.clip_grad_value_(parameters, self.limit)
@@ -44,16 +44,16 @@ class GradientClip:
 
 
 class TrainStep:
-    """Forward and backward over the parts of a step, clipping, and the optimizer's step.
+    """Forward and backward pass over the micro-batches of a step, gradient clipping and optimizer step.
 
     Args:
-        model: called as `model(batch, step_rate=...)`; returns losses (0-d, summed up) and what is only logged
-            (0-d; what has `flops` in its name is a cost in MFLOPs). If it has `step_means`, see `SegmentationModel`,
-            parts give the gradients of the whole whatever their losses are divided by; else those of the mean over the
-            parts.
-        optimizer: of the model's parameters.
-        clip: of the gradients.
-        precision: of the forward pass; None for that of the parameters.
+        model: Called as `model(batch, step_rate=...)`; returns losses (0-d, to be summed) and values to log (0-d;
+            names containing `flops` are costs in MFLOPs). If it has `step_means` (see `SegmentationModel`), the
+            accumulated gradients equal those of the whole batch whatever each loss is normalized by; otherwise they are
+            means over the micro-batches.
+        optimizer: Optimizer of the model's parameters.
+        clip: Gradient clipping; None disables it.
+        precision: Precision of the forward pass; None uses float32.
     """
 
     def __init__(
@@ -71,54 +71,54 @@ class TrainStep:
         self.precision = precision or Precision("float32", device=device)
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
-    def backward(self, parts: Sequence[Batch], *, step_rate: float) -> dict[str, Tensor]:
-        """Fills the gradients and clips them.
+    def backward(self, micro_batches: Sequence[Batch], *, step_rate: float) -> dict[str, Tensor]:
+        """Compute and clip the accumulated gradients.
 
         Args:
-            parts: batches whose gradients are added up, with equally many images each.
-            step_rate: progress of the training in [0, 1].
+            micro_batches: Batches with the same number of images each.
+            step_rate: Training progress in [0, 1].
 
         Returns:
-            Each loss, `total_loss`, what is logged (costs in GFLOPs: `expt_flops` becomes `expt_gflops`), means over
-            the parts, and `gradient_norm` before clipping; 0-d, without gradients.
+            Each loss, `total_loss` and the values to log (costs in GFLOPs: `expt_flops` becomes `expt_gflops`) as means
+            over the micro-batches, and `gradient_norm` before clipping; 0-d, without gradients.
         """
         self.optimizer.zero_grad(set_to_none=True)
         model: Any = comm.unwrap(self.model)
-        further = {}
-        if len(parts) > 1 and hasattr(model, "step_means"):
+        arguments = {}
+        if len(micro_batches) > 1 and hasattr(model, "step_means"):
             with self.precision.autocast():
-                further["step_means"] = model.step_means(parts, step_rate=step_rate)
+                arguments["step_means"] = model.step_means(micro_batches, step_rate=step_rate)
         sums: dict[str, Tensor] = {}
-        for position, part in enumerate(parts, 1):
-            with self._gradients_exchanged(position == len(parts)):
+        for number, batch in enumerate(micro_batches, 1):
+            with self._gradient_sync(number == len(micro_batches)):
                 with self.precision.autocast():
-                    losses, logged = self.model(part, step_rate=step_rate, **further)
+                    losses, logged = self.model(batch, step_rate=step_rate, **arguments)
                     total_loss = torch.stack(list(losses.values())).sum()
-                self.precision.scaled(total_loss / len(parts)).backward()
+                self.precision.scale(total_loss / len(micro_batches)).backward()
             for name, value in {"total_loss": total_loss, **losses, **_in_gflops(logged)}.items():
                 sums[name] = sums.get(name, 0) + value.detach()
         self.precision.scaler.unscale_(self.optimizer)
-        means = {name: value / len(parts) for name, value in sums.items()}
+        means = {name: value / len(micro_batches) for name, value in sums.items()}
         return {**means, "gradient_norm": self.clip.apply(self._parameters)}
 
     def apply(self) -> None:
-        """Lets the optimizer step; in float16 only if all gradients are finite, and the scale follows."""
+        """Run the optimizer step; in float16 only if all gradients are finite, then update the loss scale."""
         self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
 
     def skip_step(self) -> None:
-        """In the place of `apply`: the weights stay, and in float16 the scale follows what `backward` has met."""
+        """Keep the weights, as an alternative to `apply`; in float16, update the loss scale."""
         self.precision.scaler.update()
 
-    def _gradients_exchanged(self, exchanged: bool) -> AbstractContextManager[None]:
-        """Between processes, once for a step: with its last part."""
-        if exchanged or not isinstance(self.model, nn.parallel.DistributedDataParallel):
+    def _gradient_sync(self, enabled: bool) -> AbstractContextManager[None]:
+        """Return a context that averages gradients over the processes only if enabled: in the last micro-batch."""
+        if enabled or not isinstance(self.model, nn.parallel.DistributedDataParallel):
             return nullcontext()
         return self.model.no_sync()
 
 
 def _in_gflops(logged: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same, with costs in GFLOPs in the place of MFLOPs, and called so."""
+    """Convert costs from MFLOPs to GFLOPs and rename them accordingly."""
     return {
         name.replace("flops", "gflops"): value / 1000 if "flops" in name else value for name, value in logged.items()
     }

@@ -1,4 +1,4 @@
-"""The training loop: one step after the other, and the moments around them."""
+"""Iteration-based training loop with hooks."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ __all__ = ["NonFiniteLossError", "Trainer"]
 
 _log = logging.getLogger(__name__)
 
-_STOP = "stop"  # in the scalars that are averaged over the processes: how many of them want to stop
+_STOP = "stop"  # key in the averaged scalars: fraction of processes that received a stop signal
 
 
 class Trainer:
-    """Steps from `start_iteration` to `max_iter`, with hooks around each of them.
+    """Training loop from `start_iteration` to `max_iter` with hooks around each step.
 
-    One step: fetch a batch (or several), run the model on it, sum the losses, go backward, clip, and let the optimizer
-    step. Once in each step, before the optimizer, all scalars come from the device together: they are checked, averaged
-    over the processes and put into the events.
+    A step fetches one or several batches, sums the model's losses, computes and clips the gradients, and runs the
+    optimizer. All scalars of the step are transferred from the device at once, before the optimizer runs: they are
+    averaged over the processes, checked to be finite and recorded in `events`.
 
-    Its state is that of a moment between two hooks: a run that goes on from a checkpoint first calls the hooks that had
-    not had their turn in this iteration when it was saved, so that nothing is left out or done twice.
+    Checkpoints are saved between two hooks, so the state lists the hooks that have run in the current iteration. On
+    resume, the remaining hooks of that iteration run first; no hook is skipped or repeated.
 
     Args:
-        model: see `TrainStep`.
-        loader: endless batches.
-        optimizer: of the model's parameters.
-        max_iter: steps of the whole training, those of earlier runs included.
-        accumulation_steps: batches whose gradients make one step.
-        clip: of the gradients.
-        precision: of the forward pass; None for that of the parameters.
-        non_finite: what a loss or gradient that is not finite does to the run.
-        hooks: in the order in which they run.
+        model: Model as described in `TrainStep`.
+        loader: Infinite iterable of batches.
+        optimizer: Optimizer of the model's parameters.
+        max_iter: Iterations of the whole training, including earlier runs.
+        accumulation_steps: Batches whose gradients are accumulated per step.
+        clip: Gradient clipping; None disables it.
+        precision: Precision of the forward pass; None uses float32.
+        non_finite: Policy for non-finite losses and gradients; None stops at the first one.
+        hooks: Hooks, in the order in which they run.
 
     Attributes:
-        iteration: steps done.
-        start_iteration: steps that were done before this run.
-        events: scalars of this run: `total_loss`, each loss, what the model has logged (costs in GFLOPs: `expt_flops`
-            becomes `expt_gflops`), `gradient_norm` (before clipping), `data_seconds`, and what hooks put there.
+        iteration: Completed steps.
+        start_iteration: Steps completed before this run.
+        events: Scalars of this run: `total_loss`, each loss, the model's logged values (costs in GFLOPs: `expt_flops`
+            becomes `expt_gflops`), `gradient_norm` (before clipping), `data_seconds`, and those recorded by hooks.
     """
 
     def __init__(
@@ -83,20 +83,20 @@ class Trainer:
         self._guard = InterruptGuard()
         self._stop_agreed = False
         self._in_step = False
-        self._hooks_done: list[str] = []  # in `after_step` of the present iteration
+        self._hooks_done: list[str] = []  # in `after_step` of the current iteration
         self._random_states: list[dict[str, Any]] = []
-        self._random_state_before: dict[str, Any] | None = None
+        self._restored_random_state: dict[str, Any] | None = None
 
     @property
     def iteration(self) -> int:
         return self.events.iteration
 
     def train(self) -> None:
-        """Runs all steps that are left.
+        """Run all remaining steps.
 
         Raises:
-            NonFiniteLossError: if a loss or gradient is not finite, and the policy is to stop.
-            TrainingInterrupted: after a signal, when hooks have saved; uncaught, it ends the process with its status.
+            NonFiniteLossError: If a loss or gradient is not finite and the policy is to stop.
+            TrainingInterrupted: After a stop signal, once the hooks have saved.
         """
         interrupted = saved = False
         with self._guard:
@@ -105,35 +105,38 @@ class Trainer:
             except KeyboardInterrupt:
                 interrupted, saved = True, self._save_interrupted()
             except Exception:
-                done = f"after {self.iteration} of {self.max_iter} iterations"
-                _log.exception("stopped by an error %s", done, extra=FILE_ONLY)
+                _log.exception("Stopped by an error at iteration %s", self._progress, extra=FILE_ONLY)
                 self._close_hooks()
                 raise
             closing_error = self._close_hooks()
             if saved:
-                comm.synchronize()  # a process that ends has the others ended, who may still be writing
+                comm.synchronize()  # the first process to exit terminates the others, which may still be writing
         if interrupted:
             raise TrainingInterrupted(self._guard.signal_number)
         if closing_error is not None:
             raise closing_error
 
     def interruptible(self) -> AbstractContextManager[None]:
-        """For stretches beside the steps that a signal may cut short.
+        """Context in which a signal may interrupt immediately instead of after the step.
 
-        With several processes it may not: one that leaves would let the others wait, so all stop after a step.
+        With several processes, signals still wait for the end of a step: all processes must stop together.
         """
         return self._guard.interruptible() if comm.get_world_size() == 1 else nullcontext()
 
     def stop_after_step(self) -> None:
-        """Ends the training after this step, as if it had been the last one; every process has to call it."""
+        """End training after this step as if it were the last one; every process must call it."""
         self.max_iter = self.iteration
 
     def gather_state(self) -> None:
-        """Makes `state_dict` that of this moment on all processes; every process has to call it before one saves."""
+        """Gather the state of all processes for `state_dict`; every process must call it before one saves."""
         self._random_states = comm.all_gather(get_random_state())
 
     def state_dict(self) -> dict[str, Any]:
-        """What is needed to go on, beside the states of model, optimizer and schedule; after `gather_state`."""
+        """Return the trainer state to checkpoint, excluding model, optimizer and scheduler. Call `gather_state` first.
+
+        Returns:
+            Tensors and plain values.
+        """
         return {
             "iteration": self.iteration,
             "random_states": self._random_states,
@@ -144,11 +147,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where a saved run was.
-
-        Args:
-            state: from `state_dict`.
-        """
+        """Load a state returned by `state_dict`."""
         self.start_iteration = int(state["iteration"])
         self.events = EventStorage(iteration=self.start_iteration)
         self.events.load_state_dict(state["events"])
@@ -158,41 +157,45 @@ class Trainer:
         self.non_finite.skipped = state["skipped_steps"]
         random_states = state["random_states"]
         if len(random_states) == comm.get_world_size():
-            self._random_state_before = random_states[comm.get_rank()]
+            self._restored_random_state = random_states[comm.get_rank()]
         else:
             _log.warning(
-                "the run was saved by %d processes and goes on with %d: random numbers begin anew",
+                "World size changed from %d to %d since the checkpoint; random states are not restored",
                 len(random_states),
                 comm.get_world_size(),
             )
 
+    @property
+    def _progress(self) -> str:
+        return f"{self.iteration}/{self.max_iter}"
+
     def _named_hooks(self) -> Iterator[tuple[str, Hook]]:
-        """Hooks by the names of their classes, numbered where there are several of one."""
-        seen: dict[str, int] = {}
+        """Yield hooks by class name; further hooks of a class get a numbered suffix."""
+        counts: dict[str, int] = {}
         for hook in self.hooks:
             kind = type(hook).__name__
-            seen[kind] = seen.get(kind, 0) + 1
-            yield (kind if seen[kind] == 1 else f"{kind}_{seen[kind]}"), hook
+            counts[kind] = counts.get(kind, 0) + 1
+            yield (kind if counts[kind] == 1 else f"{kind}_{counts[kind]}"), hook
 
     def _train(self) -> None:
         for hook in self.hooks:
             hook.before_train(self)
-        if self._random_state_before is not None:  # now, because what was set up meanwhile may have drawn numbers
-            set_random_state(self._random_state_before)
+        if self._restored_random_state is not None:  # restored last, because setup may draw random numbers
+            set_random_state(self._restored_random_state)
         if self._hooks_done:
-            self._after_step()  # what is left of it from before
+            self._after_step()  # hooks that had not run when the checkpoint was saved
         if self.iteration < self.max_iter:
-            self._step_until_done()
+            self._run_steps()
         for hook in self.hooks:
             hook.after_train(self)
 
-    def _step_until_done(self) -> None:
+    def _run_steps(self) -> None:
         self.model.train()
         batches = iter(self.loader)
         while self.iteration < self.max_iter:
             for hook in self.hooks:
                 hook.before_step(self)
-            self._one_step(batches)
+            self._run_step(batches)
             self._hooks_done = []
             self._after_step()
             if self._stop_agreed:
@@ -204,11 +207,11 @@ class Trainer:
                 raise KeyboardInterrupt
 
     def _after_step(self) -> None:
-        """Calls the hooks that have not had their turn in this iteration."""
+        """Run `after_step` of the hooks that have not run in this iteration."""
         done = set(self._hooks_done)
         for name, hook in self._named_hooks():
             if name not in done:
-                # One that saves does so inside of its turn, and is not to save again when the run goes on.
+                # Listed before it runs: a hook that saves a checkpoint must not save it again on resume.
                 self._hooks_done.append(name)
                 try:
                     hook.after_step(self)
@@ -216,14 +219,14 @@ class Trainer:
                     self._hooks_done.remove(name)
                     raise
 
-    def _one_step(self, batches: Iterator[Batch]) -> None:
+    def _run_step(self, batches: Iterator[Batch]) -> None:
         start_seconds = time.perf_counter()
-        parts = [self._fetch(batches) for _ in range(self.accumulation_steps)]
+        micro_batches = [self._fetch(batches) for _ in range(self.accumulation_steps)]
         data_seconds = time.perf_counter() - start_seconds
         self._in_step = True
         self.non_finite.before_step(self.model)
-        tensors = self._step.backward(parts, step_rate=self.iteration / self.max_iter)
-        scalars = self._fetch_scalars(tensors)
+        tensors = self._step.backward(micro_batches, step_rate=self.iteration / self.max_iter)
+        scalars = self._to_host(tensors)
         self._stop_agreed = scalars.pop(_STOP, 0.0) > 0
         accepted = self.non_finite.accepts(
             scalars, iteration=self.iteration, max_iter=self.max_iter, overflows=self._step.precision.may_overflow
@@ -243,12 +246,12 @@ class Trainer:
                 return next(batches)
         except StopIteration:
             raise ValueError(
-                "training needs a loader that never ends, and this one has no more batches. "
+                "loader must be infinite, but it has no more batches. "
                 f"Received: loader={type(self.loader).__name__}, iteration={self.iteration}, max_iter={self.max_iter}"
             ) from None
 
-    def _fetch_scalars(self, tensors: Mapping[str, Tensor]) -> dict[str, float]:
-        """Brings scalars to the host, averaged over the processes, with one transfer."""
+    def _to_host(self, tensors: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return scalars averaged over the processes, transferred to the host at once."""
         device = next(iter(tensors.values())).device
         scalars = dict(tensors)
         if comm.get_world_size() > 1:
@@ -258,24 +261,24 @@ class Trainer:
         return dict(zip(scalars, comm.average(torch.stack(values)).tolist(), strict=True))
 
     def _save_interrupted(self) -> bool:
-        """Lets the hooks save, unless a step is half done or a second Ctrl-C says not to; whether they all could."""
+        """Run `on_interrupt` of all hooks; return False if a step is incomplete or a second signal arrives."""
         try:
             if not self._in_step and not self._guard.forced:
                 for hook in self.hooks:
                     hook.on_interrupt(self)
                 return True
-        except KeyboardInterrupt:  # the second Ctrl-C
+        except KeyboardInterrupt:
             pass
-        _log.warning("ended without saving, after %d of %d iterations", self.iteration, self.max_iter)
+        _log.warning("Exiting without saving at iteration %s", self._progress)
         return False
 
     def _close_hooks(self) -> Exception | None:
-        """Closes every hook, whatever the others do; the first error is returned, so that it can hide no other."""
+        """Close all hooks and return the first error, so that it does not replace an error being raised."""
         errors: list[Exception] = []
         for hook in self.hooks:
             try:
                 hook.close(self)
             except Exception as error:
-                _log.exception("%s could not be closed", type(hook).__name__)
+                _log.exception("Failed to close %s", type(hook).__name__)
                 errors.append(error)
         return errors[0] if errors else None

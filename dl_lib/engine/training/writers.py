@@ -1,4 +1,4 @@
-"""Where the run's scalars are written: JSON for programs, TensorBoard for curves."""
+"""Writers of scalars and images: JSON lines and TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,38 +18,39 @@ __all__ = ["JSONWriter", "TensorBoardWriter", "Writer"]
 
 
 class Writer:
-    """Writes scalars of an `EventStorage` somewhere, and pictures where there is a place for them."""
+    """Base class of writers of the scalars in an `EventStorage`."""
 
     def open(self, *, iteration: int, written: int) -> int:
-        """Before the first write. What an earlier run wrote from after `iteration` is dropped: it will come again.
+        """Prepare for writing, and discard entries after `iteration`, which the resumed run repeats.
 
         Args:
-            iteration: from which the run goes on.
-            written: up to where everything was written when it was saved.
+            iteration: Iteration that the run resumes from.
+            written: Iteration up to which all scalars had been written when the checkpoint was saved.
 
         Returns:
-            Up to where everything is there now; what the saved run knew from later on is to be written.
+            Iteration up to which all scalars are written now; later ones in the restored events are still to be
+            written.
         """
         return written
 
     def write(self, events: EventStorage, *, since: int) -> None:
-        """Writes what came in after iteration `since`, each value under the iteration that it is from."""
+        """Write the scalars recorded after iteration `since`, each at its own iteration."""
         raise NotImplementedError
 
-    def write_image(self, name: str, picture: Picture, *, iteration: int) -> None:
-        """Writes a picture of this iteration; leaves it out where there is only place for scalars."""
+    def write_image(self, name: str, image: Picture, *, iteration: int) -> None:
+        """Write an image, if the writer supports images."""
 
     def close(self) -> None:
-        """After the last write, or after an error in between; also where `open` was never reached."""
+        """Release resources; also called after an error, and without `open`."""
 
 
 class JSONWriter(Writer):
-    """One JSON object in each line: `iteration` (steps done) and the values of that iteration, unsmoothed.
+    """Writer of one JSON object per line: `iteration` (completed steps) and the unsmoothed scalars of that iteration.
 
-    Most scalars are in the lines of the writing period only; an evaluation's scores are in that of their own iteration.
+    Most scalars are written once per writing period; evaluation metrics are written at their own iteration.
 
     Args:
-        path: the file; an earlier run's lines up to the present iteration stay.
+        path: File to append to; on resume, lines up to the current iteration are kept.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -66,15 +67,15 @@ class JSONWriter(Writer):
     def write(self, events: EventStorage, *, since: int) -> None:
         entries = [{"iteration": iteration, **scalars} for iteration, scalars in events.since(since).items()]
         lines = "".join(json.dumps(entry, allow_nan=False) + "\n" for entry in entries)
-        with self._path.open("a") as file:  # closed each time: a killed run loses no line
+        with self._path.open("a") as file:  # closed after each write, so that a killed run loses no line
             file.write(lines)
 
 
 class TensorBoardWriter(Writer):
-    """TensorBoard scalars and pictures; the step is the number of optimizer steps done when the value came in.
+    """Writer of TensorBoard scalars and images; the step is the number of completed optimizer steps.
 
     Args:
-        log_dir: folder that the event files are written into.
+        log_dir: Folder of the event files.
     """
 
     def __init__(self, log_dir: str | Path) -> None:
@@ -88,15 +89,15 @@ class TensorBoardWriter(Writer):
         return written
 
     def write(self, events: EventStorage, *, since: int) -> None:
-        assert self._writer is not None, "opened before it is written to"
+        assert self._writer is not None, "opened before writing"
         for iteration, scalars in events.since(since).items():
             for name, value in scalars.items():
                 self._writer.add_scalar(name, value, iteration)
-        self._writer.flush()  # as a checkpoint may count on it
+        self._writer.flush()  # a checkpoint saved next states that these scalars are written
 
-    def write_image(self, name: str, picture: Picture, *, iteration: int) -> None:
-        assert self._writer is not None, "opened before it is written to"
-        self._writer.add_image(name, picture, iteration, dataformats="HWC")
+    def write_image(self, name: str, image: Picture, *, iteration: int) -> None:
+        assert self._writer is not None, "opened before writing"
+        self._writer.add_image(name, image, iteration, dataformats="HWC")
 
     def close(self) -> None:
         if self._writer is not None:
@@ -105,7 +106,7 @@ class TensorBoardWriter(Writer):
 
 
 def _iteration_of(line: str) -> float:
-    """The iteration of a line of metrics; of a line that was cut off, one that never comes."""
+    """Return the iteration of a line, or infinity for a truncated line."""
     try:
         entry: Any = json.loads(line)
         return entry["iteration"]

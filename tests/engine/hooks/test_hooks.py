@@ -177,7 +177,7 @@ def test_timer_counts_the_step_and_not_the_hooks():
         trainer.train()
     assert 0.02 <= trainer.events.median("iteration_seconds", window=3) < 0.2
     (message,) = messages
-    assert re.fullmatch(r"3 iterations in 0:00:00 \(0\.\d{4} s each\), and 0:00:01 beside them", message)
+    assert re.fullmatch(r"Trained 3 iterations in 0:00:00 \(0\.\d{4} s/iteration\); hooks took 0:00:01", message)
 
 
 class OnGpu(LeastSquares):
@@ -201,15 +201,15 @@ def test_timer_reads_the_memory_that_the_model_is_in(monkeypatch):
 
 def test_log_lines_give_units_and_medians(tmp_path):
     trainer = resumable_trainer(tmp_path, max_iter=8, hooks=[IterationTimer(), MetricLogger(period=4)])
-    with listening_to("hooks.log_lines") as messages:
+    with listening_to("hooks.metric_logger") as messages:
         trainer.train()
     first, last = messages
     assert re.fullmatch(
-        r"iteration 4/8, ETA 0:00:0\d, total_loss \S+, loss_square \S+, lr \S+, expected 2 GFLOPs, "
+        r"Iteration 4/8, ETA 0:00:0\d, total_loss \S+, loss_square \S+, lr \S+, expected 2 GFLOPs, "
         r"\d\.\d{3} s/iteration \(data \d\.\d{3} s\)(, peak memory \d+ MiB)?",
         first,
     )
-    assert last.startswith("iteration 8/8, ETA 0:00:00")
+    assert last.startswith("Iteration 8/8, ETA 0:00:00")
     shown = float(re.search(r"total_loss (\S+),", last).group(1))
     losses = torch.tensor([value for value, _ in trainer.events._history("total_loss").values()])
     assert shown == pytest.approx(losses.quantile(0.5).item(), rel=1e-3)

@@ -49,7 +49,7 @@ def test_first_ctrl_c_lets_the_step_end(capfd):
         trainer.train()
     assert caught.value.code == 130
     assert saved.at == [3]
-    assert "the run is saved after this step" in capfd.readouterr().err
+    assert "Ctrl-C: saving a checkpoint after this step" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) is handler
 
 
@@ -65,10 +65,10 @@ def test_second_ctrl_c_ends_at_once_and_saves_nothing():
 def test_second_ctrl_c_saves_nothing_beside_a_step_either():
     saved = Saved()
     trainer = plain_trainer(max_iter=10, hooks=[At(3, press_ctrl_c), At(3, press_ctrl_c), saved])
-    with listening_to("trainer") as messages, pytest.raises(TrainingInterrupted):
+    with listening_to("training.trainer") as messages, pytest.raises(TrainingInterrupted):
         trainer.train()
     assert saved.at == []
-    assert messages == ["ended without saving, after 3 of 10 iterations"]
+    assert messages == ["Exiting without saving at iteration 3/10"]
 
 
 def test_second_ctrl_c_ends_the_saving(tmp_path):
@@ -167,4 +167,4 @@ def test_a_signal_to_another_process_saves_and_exits_with_its_status(tmp_path, n
         "iteration"
     ]
     assert 2 <= iteration < 10_000
-    assert f"iteration {iteration} of 10000 is done" in output
+    assert f"Interrupted at iteration {iteration}/10000" in output
