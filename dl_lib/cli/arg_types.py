@@ -1,4 +1,4 @@
-"""Types of words on command lines, for argparse."""
+"""Argument types for argparse: each converts the text of one argument or rejects it."""
 
 from __future__ import annotations
 
@@ -18,66 +18,66 @@ __all__ = [
 ]
 
 
-def positive_int(word: str) -> int:
-    """A whole number from 1."""
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1. Received: {word}")
-    return int(word)
+def positive_int(text: str) -> int:
+    """Return an integer of at least 1."""
+    return _int_from(1, text)
 
 
-def non_negative_int(word: str) -> int:
-    """A whole number from 0."""
-    if not word.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0. Received: {word}")
-    return int(word)
+def non_negative_int(text: str) -> int:
+    """Return an integer of at least 0."""
+    return _int_from(0, text)
 
 
-def at_least_ten(word: str) -> int:
-    """A whole number from 10."""
-    if not word.isdecimal() or int(word) < 10:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 10. Received: {word}")
-    return int(word)
+def at_least_ten(text: str) -> int:
+    """Return an integer of at least 10."""
+    return _int_from(10, text)
 
 
-def positive_float(word: str) -> float:
-    """A finite number above 0."""
-    value = _number(word)
+def positive_float(text: str) -> float:
+    """Return a finite number greater than 0."""
+    value = _float_or_nan(text)
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0. Received: {word}")
+        raise argparse.ArgumentTypeError(f"must be a finite number greater than 0. Received: {text}")
     return value
 
 
-def ratio(word: str) -> float:
-    """A number in [0, 1)."""
-    value = _number(word)
+def ratio(text: str) -> float:
+    """Return a number in [0, 1)."""
+    value = _float_or_nan(text)
     if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number in [0, 1). Received: {word}")
+        raise argparse.ArgumentTypeError(f"must be a number in [0, 1). Received: {text}")
     return value
 
 
 def comma_separated(text: str) -> list[str]:
-    """What stands between commas."""
-    return [word.strip() for word in text.split(",")]
+    """Return the items of a comma-separated list."""
+    return [item.strip() for item in text.split(",")]
 
 
 def comma_separated_ints(text: str) -> list[int]:
-    """Whole numbers from 0."""
-    words = comma_separated(text)
-    if not all(word.isdecimal() for word in words):
-        raise argparse.ArgumentTypeError(f"expected whole numbers from 0, such as 0,1,2. Received: {text}")
-    return [int(word) for word in words]
+    """Return the items of a comma-separated list of integers of at least 0."""
+    items = comma_separated(text)
+    if not all(item.isdecimal() for item in items):
+        raise argparse.ArgumentTypeError(f"must be integers of at least 0, such as 0,1,2. Received: {text}")
+    return [int(item) for item in items]
 
 
 def comma_separated_sizes(text: str) -> list[tuple[int, int]]:
-    """(height, width) in pixels."""
-    matches = [re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", word) for word in comma_separated(text)]
+    """Return the items of a comma-separated list of sizes as (height, width) in pixels."""
+    matches = [re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", item) for item in comma_separated(text)]
     if not all(matches):
-        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH in pixels, such as 512x1024,64x128. Received: {text}")
+        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH in pixels, such as 512x1024,64x128. Received: {text}")
     return [(int(match[1]), int(match[2])) for match in matches if match]
 
 
-def _number(word: str) -> float:
+def _int_from(minimum: int, text: str) -> int:
+    if not text.isdecimal() or int(text) < minimum:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least {minimum}. Received: {text}")
+    return int(text)
+
+
+def _float_or_nan(text: str) -> float:
     try:
-        return float(word)
+        return float(text)
     except ValueError:
         return math.nan

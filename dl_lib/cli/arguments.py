@@ -1,4 +1,4 @@
-"""What the commands for runs understand on their command lines."""
+"""Command line arguments shared by commands: config file, overrides, processes."""
 
 from __future__ import annotations
 
@@ -7,66 +7,87 @@ from collections.abc import Sequence
 
 from dl_lib.launch import LaunchError, ProcessRequest
 
-__all__ = ["parse_run_arguments"]
+__all__ = ["experiment_parser", "parse_arguments", "parse_run_arguments"]
 
 _OVERRIDES = """
 overrides:
-  every key of the configuration can be set as KEY VALUE or KEY=VALUE, in any mixture:
-    %(prog)s SOLVER.IMS_PER_BATCH 4 SOLVER.OPTIMIZER.BASE_LR=0.02 "INPUT.CROP_SIZE=[256, 256]"
+  config keys, as KEY VALUE or KEY=VALUE:
+    SOLVER.IMS_PER_BATCH 4 SOLVER.OPTIMIZER.BASE_LR=0.02 "INPUT.CROP_SIZE=[256, 256]"
+  dl_lib config KEY describes a key.
 """
 
 
-def parse_run_arguments(argv: Sequence[str] | None, *, prog: str, description: str, trains: bool) -> argparse.Namespace:
-    """Parse the command line of `dl_train` or `dl_test`.
+def experiment_parser(
+    *, prog: str, description: str, notes: str = "", default_config: str = "config.yaml in the current folder"
+) -> argparse.ArgumentParser:
+    """Return a parser with `--config-file`.
 
     Args:
-        argv: the words after the command; None takes them from the process.
-        prog: name of the command.
-        description: what it does.
-        trains: whether it knows `--resume` and `--eval-only`, or `--submission`.
-
-    Returns:
-        A namespace with config_file, processes (a `ProcessRequest`), opts (with `MODEL.DEVICE` for `--device`), resume,
-        eval_only, submission.
-
-    Raises:
-        SystemExit: with status 2, after a message, if the line cannot be understood.
+        prog: Name of the command.
+        description: First paragraph of the help text.
+        notes: Section of the help text after the options.
+        default_config: Config that is used without `--config-file`, for the help text.
     """
     parser = argparse.ArgumentParser(
         prog=prog,
         description=description,
-        epilog=_OVERRIDES,
+        epilog=notes + _OVERRIDES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument(
         "--config-file",
         metavar="PATH",
-        help="a YAML file, or a folder with a config.yaml: an experiment of the playground or a finished run "
-        "(default: ./config.yaml)",
+        help="YAML file, folder with a config.yaml (an experiment or a finished run), or name of a shipped experiment "
+        f"such as Quickstart (default: {default_config})",
     )
-    if trains:
-        parser.add_argument(
-            "--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR, if there is one"
-        )
-        parser.add_argument("--eval-only", action="store_true", help="evaluate as dl_test does, without training")
-        parser.set_defaults(submission=False)
-    else:
-        parser.add_argument(
-            "--submission",
-            action="store_true",
-            help="also write the archive that the server of Cityscapes or PASCAL VOC takes, checked for names, sizes "
-            "and ids, into the run's folder",
-        )
-        parser.set_defaults(resume=False, eval_only=True)
-    _add_launch_arguments(parser)
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="overrides of the configuration, see below")
-    return _resolved(parser, parser.parse_intermixed_args(argv))
+    return parser
 
 
-def _add_launch_arguments(parser: argparse.ArgumentParser) -> None:
+def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse options and overrides in any order.
+
+    Args:
+        parser: Parser with all other arguments.
+        argv: Arguments after the name of the command; None reads those of the process.
+
+    Returns:
+        A namespace with the overrides in `opts`.
+
+    Raises:
+        SystemExit: With status 2, after a message, if an argument is invalid.
+    """
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="overrides of config keys, see below")
+    return parser.parse_intermixed_args(argv)
+
+
+def parse_run_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse options, overrides and the processes of a run.
+
+    Returns:
+        A namespace with the overrides in `opts`, `MODEL.DEVICE` for `--device` among them, and a `ProcessRequest` in
+        `processes`.
+
+    Raises:
+        SystemExit: With status 2, after a message, if an argument is invalid.
+    """
+    _add_process_arguments(parser)
+    arguments = parse_arguments(parser, argv)
+    given = vars(arguments)
+    request = {name: given.pop(name) for name in ("num_processes", "num_machines", "machine_rank", "dist_url")}
+    try:
+        arguments.processes = ProcessRequest(**request)
+    except LaunchError as error:
+        parser.error(str(error))
+    if (device := given.pop("device")) is not None:
+        arguments.opts = [*arguments.opts, f"MODEL.DEVICE={device}"]
+    return arguments
+
+
+def _add_process_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "processes", "Under torchrun, and in a job step of SLURM's srun, the processes are those that it has started."
+        "processes",
+        "Not needed under torchrun and in a job step of SLURM's srun, which start the processes themselves.",
     )
     group.add_argument(
         "--num-gpus",
@@ -74,26 +95,14 @@ def _add_launch_arguments(parser: argparse.ArgumentParser) -> None:
         dest="num_processes",
         type=int,
         metavar="N",
-        help="processes on this machine: one for each GPU, or on the CPU (default: 1)",
+        help="processes on this machine, one per GPU or on the CPU (default: 1)",
     )
-    group.add_argument("--num-machines", type=int, default=1, metavar="N", help="machines of the run (default: 1)")
-    group.add_argument("--machine-rank", type=int, default=0, metavar="N", help="number of this machine, from 0")
+    group.add_argument("--num-machines", type=int, default=1, metavar="N", help="number of machines (default: 1)")
+    group.add_argument("--machine-rank", type=int, default=0, metavar="N", help="rank of this machine, from 0")
     group.add_argument(
         "--dist-url",
         default="auto",
         metavar="URL",
-        help="where the processes meet, such as tcp://10.0.0.1:29500; auto is a free port of this machine",
+        help="init method, such as tcp://10.0.0.1:29500; auto uses a free port of this machine (default: auto)",
     )
-    group.add_argument("--device", help="auto, cpu, cuda or cuda:N, in the place of MODEL.DEVICE")
-
-
-def _resolved(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> argparse.Namespace:
-    given = vars(arguments)
-    numbers = {name: given.pop(name) for name in ("num_processes", "num_machines", "machine_rank", "dist_url")}
-    try:
-        arguments.processes = ProcessRequest(**numbers)
-    except LaunchError as error:
-        parser.error(str(error))
-    if (device := given.pop("device")) is not None:
-        arguments.opts = [*arguments.opts, f"MODEL.DEVICE={device}"]
-    return arguments
+    group.add_argument("--device", help="auto, cpu, cuda or cuda:N; sets MODEL.DEVICE")

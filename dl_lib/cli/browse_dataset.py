@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dl_lib.cli.arg_types import positive_int
+from dl_lib.cli.arguments import parse_arguments
 from dl_lib.cli.dataset_arguments import dataset_parser, read_dataset_config
 from dl_lib.cli.errors import user_errors
 
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib browse-datase
     parser.add_argument(
         "--cell-width", type=positive_int, default=320, metavar="PX", help="of each picture (default: 320)"
     )
-    arguments = parser.parse_intermixed_args(argv)
+    arguments = parse_arguments(parser, argv)
     path = arguments.output or Path("output", f"browse_{arguments.name}.png")
     with user_errors(prog):
         from dl_lib.evaluation.report.canvas import encode_png

@@ -1,4 +1,4 @@
-"""`dl_lib check-dataset NAME`: whether a data set is fit to train on, and how its classes are spread."""
+"""Subcommand `dl_lib check-dataset`: invalid samples, class distribution and class weights of a dataset."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from dl_lib.cli.arg_types import non_negative_int
+from dl_lib.cli.arguments import parse_arguments
 from dl_lib.cli.dataset_arguments import dataset_parser, read_dataset_config
 from dl_lib.cli.errors import user_errors
 
@@ -17,28 +18,30 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-UNFIT_STATUS = 1
-_SHOWN = 10  # issues of one kind that are printed
+UNUSABLE_STATUS = 1
+_MAX_LISTED = 10  # issues of each kind without --all
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib check-dataset") -> None:
-    """Read every sample; print what is wrong, the pixels of each class, and weights that would balance them."""
+    """Read all samples of a dataset and print a report; see `dl_lib check-dataset --help`."""
     parser = dataset_parser(
         prog=prog,
-        description="Read every sample of a data set, and print what has no partner, cannot be read or holds ids that "
-        "are no class, the pixels of each class, and weights that would balance them. "
-        "Ends with status 0 if the data set is fit to train on, with 1 if it is not.",
+        description="Read all samples of a dataset. Print images and labels without a counterpart, unreadable files, "
+        "unknown class ids, the number of pixels of each class, and class weights. Exit status: 0 if the dataset is "
+        "usable for training, else 1.",
     )
     parser.add_argument(
-        "--workers", type=non_negative_int, default=2, metavar="N", help="processes that read (default: 2)"
+        "--workers", type=non_negative_int, default=2, metavar="N", help="data loader workers (default: 2)"
     )
-    parser.add_argument("--all", action="store_true", help=f"print all issues, not the first {_SHOWN} of each kind")
-    arguments = parser.parse_intermixed_args(argv)
+    parser.add_argument(
+        "--all", action="store_true", help=f"list all issues instead of the first {_MAX_LISTED} of each kind"
+    )
+    arguments = parse_arguments(parser, argv)
     with user_errors(prog):
         report = _check(arguments)
-    print(_format(report, name=arguments.name, shown=len(report.issues) if arguments.all else _SHOWN))
+    print(_format(report, name=arguments.name, max_listed=len(report.issues) if arguments.all else _MAX_LISTED))
     if not report.usable_for_training:
-        raise SystemExit(UNFIT_STATUS)
+        raise SystemExit(UNUSABLE_STATUS)
 
 
 def _check(arguments: argparse.Namespace) -> DatasetReport:
@@ -50,7 +53,7 @@ def _check(arguments: argparse.Namespace) -> DatasetReport:
     unpaired: tuple[Issue, ...] = ()
     try:
         dataset = DatasetCatalog.get(arguments.name)
-    except UnpairedFilesError as error:  # what has its partner is worth looking at all the same
+    except UnpairedFilesError as error:  # check the complete pairs nevertheless
         dataset, unpaired = error.usable, unpaired_issues(error.paired)
     checks = check_samples(dataset, meta=meta, workers=arguments.workers)
     return summarize(_with_bar(checks, total=len(dataset), name=arguments.name), meta=meta, unpaired=unpaired)
@@ -65,14 +68,13 @@ def _with_bar(checks: Iterable[SampleCheck], *, total: int, name: str) -> Iterat
             yield check
 
 
-def _format(report: DatasetReport, *, name: str, shown: int) -> str:
-    """The whole report; `shown` issues of each kind are listed."""
+def _format(report: DatasetReport, *, name: str, max_listed: int) -> str:
     parts = [f"{name}: {report.num_samples} samples read"]
     if report.meta.labelled:
-        parts += [_class_table(report), *_remarks(report)]
-    parts += _findings(report.issues, shown=shown)
-    reason = "" if report.meta.labelled else " (it has no labels)"
-    parts.append("fit to train on: yes" if report.usable_for_training else f"fit to train on: NO{reason}")
+        parts += [_class_table(report), *_notes(report)]
+    parts += _issue_lists(report.issues, max_listed=max_listed)
+    reason = "" if report.meta.labelled else " (no labels)"
+    parts.append(f"usable for training: {'yes' if report.usable_for_training else 'no' + reason}")
     return "\n\n".join(parts)
 
 
@@ -89,25 +91,26 @@ def _class_table(report: DatasetReport) -> str:
     return tabulate(rows, headers=headers, colalign=align, disable_numparse=True)
 
 
-def _remarks(report: DatasetReport) -> list[str]:
+def _notes(report: DatasetReport) -> list[str]:
     total = sum(report.pixels) + report.ignored_pixels
     weights = ", ".join(f"{weight:.4f}" for weight in report.weights)
-    remarks = [
-        f"{100 * report.ignored_pixels / max(1, total):.2f} % of these pixels are ignored.",
-        f"Weights by median frequency balancing, for MODEL.LOSS.CLASS_WEIGHTS: [{weights}]",
+    notes = [
+        f"{100 * report.ignored_pixels / max(1, total):.2f} % of all pixels are ignored.",
+        f"Class weights (median frequency balancing) for MODEL.LOSS.CLASS_WEIGHTS: [{weights}]",
     ]
     if report.absent_classes:
-        remarks.append(f"Never seen: {', '.join(report.absent_classes)}.")
-    return remarks
+        notes.append(f"Absent classes: {', '.join(report.absent_classes)}.")
+    return notes
 
 
-def _findings(issues: Sequence[Issue], *, shown: int) -> list[str]:
-    """A paragraph for each kind of what is wrong."""
+def _issue_lists(issues: Sequence[Issue], *, max_listed: int) -> list[str]:
+    """Return a paragraph for each kind of issue."""
     by_kind: dict[str, list[str]] = {}
     for issue in issues:
         by_kind.setdefault(issue.kind.value, []).append(issue.message)
     paragraphs = []
     for kind, messages in by_kind.items():
-        more = [f"  ... and {len(messages) - shown} more (--all prints them)"] if len(messages) > shown else []
-        paragraphs.append("\n".join([f"{len(messages)} x {kind}:", *(f"  {m}" for m in messages[:shown]), *more]))
+        num_hidden = len(messages) - max_listed
+        more = [f"  ... and {num_hidden} more (--all lists them)"] if num_hidden > 0 else []
+        paragraphs.append("\n".join([f"{len(messages)} x {kind}:", *(f"  {m}" for m in messages[:max_listed]), *more]))
     return paragraphs

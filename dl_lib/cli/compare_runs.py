@@ -1,4 +1,4 @@
-"""`dl_lib compare-runs RUN...`: the scores and costs of several runs side by side."""
+"""Subcommand `dl_lib compare-runs`: scores and costs of several runs in one table."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from dl_lib.utils.run_files import RESULTS_NAME
 
 __all__ = ["main"]
 
-_NOT_THERE = "-"
+_MISSING = "-"
 _SCORES = ("mIoU", "fwIoU", "mACC", "pACC")
 _COSTS = {"expected": "expected", "real": "real", "real_complete": "complete", "executed": "executed"}
 _LEGEND = (
-    "Scores in percent; GFLOPs (1e9 multiply-adds) per image, average over the data set: expected, real as the paper "
-    "counts it, complete with everything that has to run, executed; s: seconds per image, median, on whatever machine "
-    "each run was evaluated."
+    "Scores in percent. GFLOPs (1e9 multiply-adds) per image, averaged over the dataset: expected; real, as counted in "
+    "the paper; complete, with every module that runs; executed. s: median seconds per image on the machine of each "
+    "evaluation."
 )
 
 
 @dataclass(frozen=True)
 class _Run:
-    """One run's results on one data set.
+    """Results of one run on one dataset.
 
     Attributes:
-        name: of the run's folder.
-        dataset: its name.
-        values: what results.json holds under it.
-        parameters: how many values the model learns; None where that is not written down.
+        name: Name of the run folder.
+        dataset: Name of the dataset.
+        values: Entry of the dataset in results.json.
+        parameters: Number of learnable parameters; None if results.json does not contain it.
     """
 
     name: str
@@ -46,15 +46,17 @@ class _Run:
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib compare-runs") -> None:
-    """Print a table with a line for each run and data set; with `--output` also write it down."""
+    """Print a table with a row for each run and dataset; see `dl_lib compare-runs --help`."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Print the scores and costs of several evaluated runs in one table.",
+        description="Print scores and costs of several evaluated runs as one table.",
         allow_abbrev=False,
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=f"a run's folder, with a {RESULTS_NAME}")
-    parser.add_argument("--classes", action="store_true", help="also the IoU of each class, side by side")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="write comparison.md and comparison.json there, too")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=f"run folder with a {RESULTS_NAME}")
+    parser.add_argument("--classes", action="store_true", help="also print the IoU of each class")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="also write comparison.md and comparison.json to this folder"
+    )
     arguments = parser.parse_args(argv)
     with user_errors(prog):
         runs = [run for folder in arguments.runs for run in _read(folder, among=arguments.runs)]
@@ -63,27 +65,27 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib compare-runs"
         markdown = f"# Comparison\n\n{_format(runs, classes=arguments.classes, style='github')}\n"
         write_atomically(arguments.output / "comparison.md", markdown)
         write_atomically(arguments.output / "comparison.json", json.dumps(_as_list(runs), indent=2) + "\n")
-        print(f"\ncomparison.md and comparison.json are in {arguments.output.absolute()}")
+        print(f"\nWrote comparison.md and comparison.json to {arguments.output.absolute()}")
 
 
 def _read(folder: Path, *, among: Sequence[Path]) -> list[_Run]:
-    """The results in a run's folder; runs whose folders have the same name are told apart by their paths."""
+    """Read the results of a run; runs whose folders have the same name are named by their paths."""
     path = folder / RESULTS_NAME
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise ConfigError(
-            f"no {RESULTS_NAME} in this folder; evaluate the run with dl_lib evaluate --config-file {folder}, or "
-            f"name the folder that holds it. Received: RUN={str(folder)!r} ({error.strerror})"
+            f"RUN: no {RESULTS_NAME} in this folder; evaluate the run with dl_lib evaluate --config-file {folder}, or "
+            f"give the folder that contains it. Received: RUN={str(folder)!r} ({error.strerror})"
         ) from error
     except ValueError as error:
         raise ConfigError(
-            f"{path} is no JSON, or damaged; evaluate the run once more. Received: {type(error).__name__}: {error}"
+            f"{path} is not valid JSON; evaluate the run again. Received: {type(error).__name__}: {error}"
         ) from error
     datasets = content.get("datasets") if isinstance(content, dict) else None
     if not isinstance(datasets, dict) or not all(_is_complete(values) for values in datasets.values()):
         raise ConfigError(
-            f"{path} lacks what an evaluation writes there; evaluate the run once more. "
+            f"{path} is incomplete; evaluate the run again. "
             f"Received: {sorted(content) if isinstance(content, dict) else type(content).__name__}"
         )
     own_name = folder.resolve().name
@@ -100,9 +102,9 @@ def _is_complete(values: Any) -> bool:
 
 
 def _format(runs: Sequence[_Run], *, classes: bool, style: str) -> str:
-    headers = ["data set", "run", *_SCORES, *_COSTS.values(), "s", "parameters"]
-    # By data sets: what can be compared stands together.
-    order = {name: place for place, name in enumerate(dict.fromkeys(run.dataset for run in runs))}
+    headers = ["dataset", "run", *_SCORES, *_COSTS.values(), "s", "parameters"]
+    # Rows of the same dataset are comparable and stay together.
+    order = {name: position for position, name in enumerate(dict.fromkeys(run.dataset for run in runs))}
     by_dataset = sorted(runs, key=lambda run: order[run.dataset])
     decimals = 4 if any(run.values["costs_gflops"]["real_complete"]["avg"] >= 1 for run in runs) else 6
     parts = [
@@ -120,13 +122,13 @@ def _format(runs: Sequence[_Run], *, classes: bool, style: str) -> str:
 
 def _row(run: _Run, *, decimals: int) -> list[str]:
     costs = [f"{run.values['costs_gflops'][kind]['avg']:.{decimals}f}" for kind in _COSTS]
-    parameters = _NOT_THERE if run.parameters is None else f"{run.parameters:,}"
+    parameters = _MISSING if run.parameters is None else f"{run.parameters:,}"
     scores = [_percent(run.values.get(score)) for score in _SCORES]
     return [run.dataset, run.name, *scores, *costs, f"{run.values['seconds_per_image']:.4f}", parameters]
 
 
 def _class_rows(runs: Sequence[_Run]) -> list[list[str]]:
-    """Every class that one of the runs knows."""
+    """Return a row for each class of any of the runs."""
     classes = [run.values.get("classes", {}) for run in runs]
     names = dict.fromkeys(name for known in classes for name in known)
     return [[name, *(_percent(known.get(name, {}).get("IoU")) for known in classes)] for name in names]
@@ -137,8 +139,8 @@ def _table(rows: Sequence[Sequence[str]], *, headers: Sequence[str], style: str,
     return tabulate(rows, headers=headers, tablefmt=style, colalign=align, disable_numparse=True)
 
 
-def _percent(share: float | None) -> str:
-    return _NOT_THERE if share is None else f"{100 * share:.2f}"
+def _percent(ratio: float | None) -> str:
+    return _MISSING if ratio is None else f"{100 * ratio:.2f}"
 
 
 def _as_list(runs: Sequence[_Run]) -> list[dict[str, Any]]:

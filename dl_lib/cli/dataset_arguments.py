@@ -1,10 +1,11 @@
-"""What the commands that look at a single data set have in common."""
+"""Arguments and config of the commands that read a single dataset."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
+from dl_lib.cli.arguments import experiment_parser
 from dl_lib.cli.experiment import read_experiment
 from dl_lib.config import CfgNode, ConfigError, apply_overrides, get_cfg
 from dl_lib.config.errors import numbered
@@ -14,36 +15,26 @@ if TYPE_CHECKING:
 
 __all__ = ["dataset_parser", "read_dataset_config"]
 
-_EPILOG = """
-data sets:
-  a name from the catalog (datasets/README.md), or one that the experiment named with --config-file brings itself,
-  in its net.py or under DATASETS.FOLDERS
-overrides:
-  every key of the configuration can be set as KEY VALUE or KEY=VALUE
+_NOTES = """
+datasets:
+  a name from the catalog (datasets/README.md), or of a dataset that the experiment of --config-file registers in its
+  net.py or lists in DATASETS.FOLDERS
 """
 
 
 def dataset_parser(*, prog: str, description: str) -> argparse.ArgumentParser:
-    """A parser that knows the data set's name, --config-file and overrides."""
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=description,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("name", metavar="NAME", help="the data set, such as cityscapes_fine_sem_seg_train")
-    parser.add_argument("--config-file", metavar="PATH", help="an experiment whose own data sets and keys are used")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="overrides of the configuration, see below")
+    """Return a parser with the name of a dataset and `--config-file`."""
+    parser = experiment_parser(prog=prog, description=description, notes=_NOTES, default_config="default values")
+    parser.add_argument("name", metavar="NAME", help="name of the dataset, such as cityscapes_fine_sem_seg_train")
     return parser
 
 
 def read_dataset_config(arguments: argparse.Namespace) -> tuple[CfgNode, DatasetMeta]:
-    """The configuration, after the experiment's own data sets are registered, and what the data set's classes are.
+    """Register the experiment's own datasets; return its config and the metadata of the dataset.
 
     Raises:
-        ConfigError: if the experiment, an override or an entry of DATASETS.FOLDERS cannot be used.
-        UnknownDatasetError: if no data set has the name.
+        ConfigError: If the experiment, an override or an entry of DATASETS.FOLDERS is invalid.
+        UnknownDatasetError: If there is no dataset with this name.
     """
     from dl_lib.data import DatasetCatalog, register_folders
     from dl_lib.data.datasets.configured import parse_folders
@@ -55,5 +46,5 @@ def read_dataset_config(arguments: argparse.Namespace) -> tuple[CfgNode, Dataset
     else:
         cfg = read_experiment(arguments.config_file, arguments.opts).cfg
     if problems := parse_folders(cfg.DATASETS.FOLDERS).problems:
-        raise ConfigError(numbered("these data sets cannot be used", problems))
+        raise ConfigError(numbered("invalid datasets", problems))
     return cfg, DatasetCatalog.meta(arguments.name)

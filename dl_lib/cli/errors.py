@@ -1,4 +1,4 @@
-"""How a run ends that a user can mend: one message, a status, no traceback."""
+"""User errors of the commands: one message and an exit status instead of a traceback."""
 
 from __future__ import annotations
 
@@ -14,46 +14,49 @@ from dl_lib.launch import LaunchError, LostProcessError
 __all__ = ["user_errors"]
 
 FAILED_STATUS = 1
-USER_ERROR_STATUS = 2  # as argparse has it
-INTERRUPTED_STATUS = 130  # as shells have it: 128 + SIGINT
+USER_ERROR_STATUS = 2  # as in argparse
+INTERRUPTED_STATUS = 130  # as in shells: 128 + SIGINT
 
 
 @contextmanager
 def user_errors(prog: str) -> Iterator[None]:
-    """Ends the process with a message where the configuration, a file, the data or the training itself is to blame.
+    """Context that turns errors a user can fix into a message on stderr and an exit status.
 
-    Status 2 for what cannot be used as it is, 1 for a training that has gone astray or lost a process, 130 for Ctrl-C.
-    Anything else keeps its traceback: it is a defect of the library or of the user's own code. Of several workers of
-    torchrun on one machine, the first to fail speaks.
+    The status is 2 for an invalid config, file, dataset or launch, 1 for a diverged run or a lost process, 130 after
+    Ctrl-C. All other errors, which are defects of the library or of the user's own code, keep their traceback. Of
+    several torchrun workers on one machine, only the first to fail prints the message.
 
     Args:
-        prog: name of the command, which the message begins with.
+        prog: Name of the command, as a prefix of the message.
+
+    Raises:
+        SystemExit: Instead of a user error.
     """
     try:
         yield
     except KeyboardInterrupt:
-        print(f"\n{prog}: ended by Ctrl-C", file=sys.stderr)
+        print(f"\n{prog}: interrupted by Ctrl-C", file=sys.stderr)
         raise SystemExit(INTERRUPTED_STATUS) from None
     except Exception as error:
-        status, speaks = _status(error), _is_first_to_report()
+        status, is_first = _exit_status(error), _is_first_to_report()
         if status is None:
             raise
-        if speaks:
+        if is_first:
             print(f"{prog}: error: {_message(error)}", file=sys.stderr)
         raise SystemExit(status) from None
 
 
-def _status(error: Exception) -> int | None:
-    """The status to end with; None for a defect."""
+def _exit_status(error: Exception) -> int | None:
+    """Return the exit status for a user error, or None for a defect."""
     if isinstance(error, (ConfigError, LaunchError)):
         return USER_ERROR_STATUS
     if isinstance(error, LostProcessError):
         return FAILED_STATUS
-    if isinstance(error, ImportError):  # a library that is an extra, and says so
+    if isinstance(error, ImportError):  # a missing extra: the message contains the command that installs it
         return USER_ERROR_STATUS if "pip install" in str(error) else None
     if not isinstance(error, (ValueError, KeyError)):
         return None
-    # These import torch, which --help and a misspelt key need not wait for.
+    # These modules import torch; config errors do not wait for it.
     from dl_lib.checkpoint import CheckpointError
     from dl_lib.data.errors import DataError
     from dl_lib.engine import NonFiniteLossError
@@ -64,17 +67,17 @@ def _status(error: Exception) -> int | None:
 
 
 def _message(error: Exception) -> str:
-    """What the error says; torch puts the traceback of a process that loads data before it."""
+    """Return the message without the traceback that torch prepends to errors of data loader workers."""
     text = str(error)
     return text.rpartition(f"{type(error).__name__}: ")[2].rstrip() if text.startswith("Caught ") else text
 
 
 def _is_first_to_report() -> bool:
-    """Return whether this process is the first torchrun worker of its machine to report an error, and claim that.
+    """Return whether this is the first torchrun worker of its machine to report an error, and mark it as such.
 
     All workers fail on the same misspelt key, and one failing worker breaks the connections of the others. torchrun
-    gives each worker an error file below a folder that they share; the symlink there, which only one process can
-    create, marks the first. Without torchrun, every process is the first.
+    gives each worker an error file below a shared folder; the symlink there, which only one process can create, marks
+    the first. Without torchrun, every process is the first.
     """
     error_file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if not error_file:

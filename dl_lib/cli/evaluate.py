@@ -1,4 +1,4 @@
-"""`dl_test`: evaluate the last checkpoint of a run, or other weights."""
+"""Subcommand `dl_lib evaluate` (alias `dl_test`): evaluation of a run's last checkpoint or of other weights."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dl_lib.cli.arguments import parse_run_arguments
+from dl_lib.cli.arguments import experiment_parser, parse_run_arguments
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.experiment import Experiment, check_weights, copy_net, load_experiment, register_parts, start_processes
+from dl_lib.cli.experiment import (
+    Experiment,
+    check_weights,
+    copy_net,
+    load_experiment,
+    register_parts,
+    start_processes,
+)
 from dl_lib.config import ConfigError, write_config
 from dl_lib.config.overrides import parse_overrides
 from dl_lib.launch import resolve_world_size
@@ -19,95 +26,79 @@ from dl_lib.utils.run_files import CONFIG_NAME
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["check_benchmarks", "evaluate", "evaluate_experiment", "main", "with_weights"]
-
-WEIGHTS = "MODEL.WEIGHTS"
+__all__ = ["evaluate", "evaluate_experiment", "main", "with_weights"]
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "dl_test") -> None:
-    """Evaluate on all data sets of `DATASETS.TEST`; see `dl_test --help`."""
-    arguments = parse_run_arguments(
-        argv,
+    """Evaluate on all datasets of `DATASETS.TEST`; see `dl_lib evaluate --help`."""
+    parser = experiment_parser(
         prog=prog,
-        description="Evaluate MODEL.WEIGHTS if given here, else the last checkpoint in OUTPUT_DIR "
-        "(with --config-file RUN_FOLDER: in that folder), else the MODEL.WEIGHTS of the configuration.",
-        trains=False,
+        description="Evaluate on DATASETS.TEST. The weights are those of MODEL.WEIGHTS if overridden here, else the "
+        "last checkpoint in OUTPUT_DIR (with --config-file RUN_FOLDER: in that folder), else MODEL.WEIGHTS of the "
+        "config.",
     )
+    parser.add_argument(
+        "--submission",
+        action="store_true",
+        help="also write the archive for the evaluation server of Cityscapes or PASCAL VOC to the run folder, after "
+        "checks of file names, image sizes and label ids",
+    )
+    arguments = parse_run_arguments(parser, argv)
     with user_errors(prog):
-        evaluate_experiment(arguments)
+        evaluate_experiment(arguments, submission=arguments.submission)
 
 
-def evaluate_experiment(arguments: argparse.Namespace) -> None:
-    """Evaluate in as many processes as the command line asks for.
+def evaluate_experiment(arguments: argparse.Namespace, *, submission: bool) -> None:
+    """Evaluate in the processes given on the command line.
+
+    Args:
+        arguments: Result of `parse_run_arguments`.
+        submission: Whether to write archives for evaluation servers.
 
     Raises:
-        ConfigError: if the configuration cannot be used, or there is nothing to evaluate.
+        ConfigError: If the config is invalid, or there is nothing to evaluate.
     """
     world_size = resolve_world_size(arguments.processes)
     experiment = load_experiment(arguments.config_file, arguments.opts, world_size=world_size, purpose="evaluation")
     experiment = with_weights(experiment, arguments.opts)
     check_weights(experiment)
-    if arguments.submission:
-        check_benchmarks(experiment)
-    start_processes(evaluate, arguments, experiment, arguments.submission)
-
-
-def check_benchmarks(experiment: Experiment) -> None:
-    """Make sure that predictions on the data sets can be submitted.
-
-    Raises:
-        ConfigError: if a data set belongs to no benchmark with a server.
-    """
-    from dl_lib.data import DatasetCatalog
-
-    names = experiment.cfg.DATASETS.TEST
-    without = [name for name in names if not DatasetCatalog.meta(name).benchmark]
-    if without:
-        raise ConfigError(
-            "--submission writes what the servers of Cityscapes and PASCAL VOC take, and no such benchmark is behind "
-            f"{', '.join(without)}; name others, such as cityscapes_fine_sem_seg_test or voc_2012_sem_seg_test. "
-            f"Received: DATASETS.TEST={names}"
-        )
+    if submission:
+        _check_benchmarks(experiment)
+    start_processes(evaluate, arguments, experiment, submission)
 
 
 def with_weights(experiment: Experiment, opts: Sequence[str]) -> Experiment:
-    """The experiment with `MODEL.WEIGHTS` set to what is to be evaluated.
+    """Return the experiment with `MODEL.WEIGHTS` set to the weights to evaluate.
 
-    Those of the command line come first, then the last checkpoint of the run's folder. The configuration's own come
-    last: in a finished run's folder they are what its training started from.
+    Weights of the command line take precedence over the last checkpoint of the run folder. Those of the config come
+    last: in a run folder, they are the initial weights of its training.
 
     Raises:
-        ConfigError: if there are no weights, or nothing to evaluate on.
+        ConfigError: If there are no weights, or no datasets to evaluate on.
     """
     cfg = experiment.cfg.clone()
     cfg.defrost()
-    if WEIGHTS not in dict(parse_overrides(opts)):
+    if "MODEL.WEIGHTS" not in dict(parse_overrides(opts)):
         cfg.MODEL.WEIGHTS = _last_checkpoint(cfg.OUTPUT_DIR) or cfg.MODEL.WEIGHTS
     if not cfg.MODEL.WEIGHTS:
         raise ConfigError(
-            "there is nothing to evaluate: the run's folder holds no checkpoint, and no weights are given. Train "
-            f"first, or add MODEL.WEIGHTS=PATH. Received: OUTPUT_DIR={cfg.OUTPUT_DIR!r}"
+            "MODEL.WEIGHTS: no weights to evaluate, and no checkpoint in the run folder; train first, or add "
+            f"MODEL.WEIGHTS=PATH. Received: OUTPUT_DIR={cfg.OUTPUT_DIR!r}"
         )
     if not cfg.DATASETS.TEST:
-        raise ConfigError("there is nothing to evaluate on. Received: DATASETS.TEST=[]")
+        raise ConfigError(
+            "DATASETS.TEST: no datasets to evaluate on; add DATASETS.TEST=[NAME]. Received: DATASETS.TEST=[]"
+        )
     cfg.freeze()
     return dataclasses.replace(experiment, cfg=cfg)
 
 
-def _last_checkpoint(output_dir: str) -> str:
-    from torch import nn
-
-    from dl_lib.checkpoint import Checkpointer
-
-    return Checkpointer(nn.Identity(), output_dir).get_checkpoint_file()
-
-
 def evaluate(experiment: Experiment, submission: bool) -> None:
-    """Evaluate in this process, one of those of the run; writes the report into the run's folder.
+    """Evaluate in this process, which is one process of the run; the report goes to the run folder.
 
     Args:
-        experiment: with the weights to evaluate in `MODEL.WEIGHTS`.
-        submission: also write the archives that the data sets' benchmarks take.
+        experiment: Experiment with the weights to evaluate in `MODEL.WEIGHTS`.
+        submission: Whether to write archives for evaluation servers.
     """
     from dl_lib.checkpoint import Checkpointer
     from dl_lib.engine import build_configured_model
@@ -119,7 +110,7 @@ def evaluate(experiment: Experiment, submission: bool) -> None:
     cfg, output_dir = experiment.cfg, experiment.output_dir
     setup_logger(output_dir, rank=comm.get_rank())
     with errors_logged("evaluating"):
-        if comm.is_main_process() and not (output_dir / CONFIG_NAME).exists():  # that of a training stays
+        if comm.is_main_process() and not (output_dir / CONFIG_NAME).exists():  # keep the config of the training run
             write_config(cfg, output_dir)
             copy_net(experiment)
         model = build_configured_model(cfg)
@@ -129,17 +120,38 @@ def evaluate(experiment: Experiment, submission: bool) -> None:
             allow_unexpected_keys=cfg.MODEL.ALLOW_UNEXPECTED_KEYS,
         )
         if cfg.SOLVER.EMA.DECAY and cfg.SOLVER.EMA.EVALUATE:
-            _take_average(model, rest, weights=cfg.MODEL.WEIGHTS)
+            _load_ema(model, rest, weights=cfg.MODEL.WEIGHTS)
         evaluate_datasets(cfg, model, output_dir, submission=submission)
         if comm.is_main_process():
-            logging.getLogger(__name__).info("the results are in %s", output_dir.absolute())
+            logging.getLogger(__name__).info("Results: %s", output_dir.absolute())
 
 
-def _take_average(model: nn.Module, checkpoint: Mapping[str, Any], *, weights: str) -> None:
-    """Puts the average of the weights in their place, as the evaluations during the training do."""
+def _check_benchmarks(experiment: Experiment) -> None:
+    from dl_lib.data import DatasetCatalog
+
+    names = experiment.cfg.DATASETS.TEST
+    without = [name for name in names if not DatasetCatalog.meta(name).benchmark]
+    if without:
+        raise ConfigError(
+            f"--submission: no evaluation server for {', '.join(without)}; use datasets such as "
+            "cityscapes_fine_sem_seg_test or voc_2012_sem_seg_test. "
+            f"Received: DATASETS.TEST={names}"
+        )
+
+
+def _last_checkpoint(output_dir: str) -> str:
+    from torch import nn
+
+    from dl_lib.checkpoint import Checkpointer
+
+    return Checkpointer(nn.Identity(), output_dir).get_checkpoint_file()
+
+
+def _load_ema(model: nn.Module, checkpoint: Mapping[str, Any], *, weights: str) -> None:
+    """Replace the weights by their EMA, which is also evaluated during training."""
     log = logging.getLogger(__name__)
     if "ema" in checkpoint:
         model.load_state_dict(checkpoint["ema"]["weights"])
-        log.info("evaluating the average of the weights; SOLVER.EMA.EVALUATE=False evaluates the weights themselves")
+        log.info("Evaluating the EMA weights; SOLVER.EMA.EVALUATE=False evaluates the raw weights")
     else:
-        log.warning("SOLVER.EMA asks for the average of the weights, and the file holds none. Received: %s", weights)
+        log.warning("SOLVER.EMA.DECAY is set, but the checkpoint has no EMA weights. Received: %s", weights)

@@ -1,4 +1,4 @@
-"""`dl_lib prepare-voc`: PASCAL VOC 2012 and SBD from their archives into the data sets' folder."""
+"""Subcommand `dl_lib prepare-voc`: download and extraction of PASCAL VOC 2012 and SBD."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "prepare_voc", "published_archives"]
 
-EXPECTED_AUGMENTED = 10582  # images, with the published archives: the usual `trainaug` of the literature
+EXPECTED_AUGMENTED = 10582  # images of the published archives: `trainaug` in the literature
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib prepare-voc") -> None:
-    """Fetch or take, check, unpack, list; see `dl_lib prepare-voc --help`."""
+    """Download, verify and extract the archives; see `dl_lib prepare-voc --help`."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Put PASCAL VOC 2012, and SBD which extends it, where the data sets voc_2012_* expect them: below "
-        "the folder that the environment variable DL_DATASETS names, else ./datasets.",
-        epilog="With both of them there, the list ImageSets/Segmentation/trainaug.txt is written, too.",
+        description="Extract PASCAL VOC 2012 and its extension SBD for the datasets voc_2012_*, below the folder in "
+        "the environment variable DL_DATASETS (default: ./datasets).",
+        epilog="If both are present, the list ImageSets/Segmentation/trainaug.txt is written too.",
         allow_abbrev=False,
     )
-    parser.add_argument("--voc", type=Path, metavar="TAR", help="VOCtrainval_11-May-2012.tar, if you have it")
-    parser.add_argument("--sbd", type=Path, metavar="TGZ", help="benchmark.tgz of SBD, if you have it")
-    parser.add_argument("--download", action="store_true", help="download what is not given here, into that folder")
+    parser.add_argument("--voc", type=Path, metavar="TAR", help="local copy of VOCtrainval_11-May-2012.tar")
+    parser.add_argument("--sbd", type=Path, metavar="TGZ", help="local copy of benchmark.tgz of SBD")
+    parser.add_argument(
+        "--download", action="store_true", help="download the archives that are not given, to that folder"
+    )
     arguments = parser.parse_args(argv)
     if not (arguments.voc or arguments.sbd or arguments.download):
-        parser.error("there is nothing to do: name the archives that you have, or add --download")
+        parser.error("at least one of --voc, --sbd and --download is required")
     with user_errors(prog):
         from dl_lib.data.archives import fetch_archive
         from dl_lib.data.files import datasets_root
@@ -46,7 +48,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib prepare-voc")
 
 
 def published_archives() -> tuple[PublishedArchive, PublishedArchive]:
-    """VOC's and SBD's, with the addresses and checksums that torchvision knows."""
+    """Return the archives of VOC and SBD, with the URLs and checksums in torchvision."""
     from torchvision.datasets import SBDataset
     from torchvision.datasets.voc import DATASET_YEAR_DICT
 
@@ -68,14 +70,14 @@ def published_archives() -> tuple[PublishedArchive, PublishedArchive]:
 
 
 def prepare_voc(given: Sequence[tuple[PublishedArchive, Path]]) -> None:
-    """Check and unpack archives, go over what is there then, and write the list of VOC extended by SBD.
+    """Verify and extract archives, check the extracted datasets, and write the list of VOC extended by SBD.
 
     Args:
-        given: archives and where they lie.
+        given: Archives and the paths of their files.
 
     Raises:
-        DataError: if an archive is not what it should be, or something is missing afterwards.
-        ImportError: if scipy, which reads SBD's labels, is not installed.
+        DataError: If an archive is invalid, or files are missing after extraction.
+        ImportError: If scipy, which reads the labels of SBD, is not installed.
     """
     from dl_lib.data import DatasetCatalog
     from dl_lib.data.archives import check_archive, unpack_archive
@@ -88,14 +90,14 @@ def prepare_voc(given: Sequence[tuple[PublishedArchive, Path]]) -> None:
         check_archive(path, archive)
     for archive, path in given:
         unpack_archive(path, archive, folder=datasets_root())
-        print(f"{path} is unpacked in {datasets_root().absolute()}")
+        print(f"Extracted {path} to {datasets_root().absolute()}")
     for name in ("voc_2012_sem_seg_train", "voc_2012_sem_seg_val"):
         print(f"{name}: {len(DatasetCatalog.get(name)):,} images")
     if not (datasets_root() / "sbd").exists():
-        print("SBD is not there, so neither is voc_2012_aug_sem_seg_train")
+        print("voc_2012_aug_sem_seg_train: not available without SBD")
         return
     names = augmented_names()
     write_atomically(voc_list("trainaug"), "".join(f"{name}\n" for name in names))
     num_images = len(DatasetCatalog.get("voc_2012_aug_sem_seg_train"))
-    differs = "" if num_images == EXPECTED_AUGMENTED else f", not the usual {EXPECTED_AUGMENTED:,}"
-    print(f"voc_2012_aug_sem_seg_train: {num_images:,} images{differs}; they are listed in {voc_list('trainaug')}")
+    expected = "" if num_images == EXPECTED_AUGMENTED else f" (expected {EXPECTED_AUGMENTED:,})"
+    print(f"voc_2012_aug_sem_seg_train: {num_images:,} images{expected}, listed in {voc_list('trainaug')}")

@@ -1,4 +1,4 @@
-"""`dl_train`: train the experiment of a folder, or evaluate it."""
+"""Subcommand `dl_lib train` (alias `dl_train`): training of an experiment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from dl_lib.cli.arguments import parse_run_arguments
+from dl_lib.cli.arguments import experiment_parser, parse_run_arguments
 from dl_lib.cli.errors import user_errors
 from dl_lib.cli.evaluate import evaluate_experiment
 from dl_lib.cli.experiment import (
@@ -25,32 +25,30 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "dl_train") -> None:
-    """Train, or with `--eval-only` evaluate; see `dl_train --help`."""
-    arguments = parse_run_arguments(
-        argv, prog=prog, description="Train the experiment of this folder (or of --config-file).", trains=True
+    """Train an experiment, or evaluate it with `--eval-only`; see `dl_lib train --help`."""
+    parser = experiment_parser(
+        prog=prog,
+        description="Train the experiment of the current folder or of --config-file. Results go to OUTPUT_DIR "
+        "(default: ./output/EXPERIMENT).",
     )
+    parser.add_argument(
+        "--resume", action="store_true", help="resume from the last checkpoint in OUTPUT_DIR, if there is one"
+    )
+    parser.add_argument("--eval-only", action="store_true", help="do not train; evaluate as dl_lib evaluate does")
+    arguments = parse_run_arguments(parser, argv)
     with user_errors(prog):
         if arguments.eval_only:
-            evaluate_experiment(arguments)
+            evaluate_experiment(arguments, submission=False)
         else:
             _train_experiment(arguments)
 
 
-def _train_experiment(arguments: argparse.Namespace) -> None:
-    world_size = resolve_world_size(arguments.processes)
-    experiment = load_experiment(arguments.config_file, arguments.opts, world_size=world_size)
-    check_run_folder(experiment)
-    if not (arguments.resume and (experiment.output_dir / LAST_CHECKPOINT_NAME).is_file()):
-        check_weights(experiment)
-    start_processes(train, arguments, experiment, arguments.resume)
-
-
 def train(experiment: Experiment, resume: bool) -> None:
-    """Train in this process, one of those of the run.
+    """Train in this process, which is one process of the run.
 
     Args:
-        experiment: what to train.
-        resume: go on from the last checkpoint in the run's folder, if there is one.
+        experiment: Experiment to train.
+        resume: Whether to resume from the last checkpoint in the run folder, if there is one.
     """
     from dl_lib.engine import DefaultTrainer, default_setup
     from dl_lib.utils import comm
@@ -60,9 +58,18 @@ def train(experiment: Experiment, resume: bool) -> None:
     default_setup(experiment.cfg)
     if comm.is_main_process():
         copy_net(experiment)
-    with errors_logged("setting the training up"):
+    with errors_logged("setting up training"):
         trainer = DefaultTrainer(experiment.cfg)
         trainer.resume_or_load(resume=resume)
     trainer.train()
     if comm.is_main_process():
-        logging.getLogger(__name__).info("the run is in %s", experiment.output_dir.absolute())
+        logging.getLogger(__name__).info("Run folder: %s", experiment.output_dir.absolute())
+
+
+def _train_experiment(arguments: argparse.Namespace) -> None:
+    world_size = resolve_world_size(arguments.processes)
+    experiment = load_experiment(arguments.config_file, arguments.opts, world_size=world_size)
+    check_run_folder(experiment)
+    if not (arguments.resume and (experiment.output_dir / LAST_CHECKPOINT_NAME).is_file()):
+        check_weights(experiment)
+    start_processes(train, arguments, experiment, arguments.resume)

@@ -1,25 +1,22 @@
-"""Command lines: overrides and options in any order, and what is refused."""
+"""Command line arguments: overrides and options in any order, invalid arguments."""
+
+import argparse
 
 import pytest
 
-from dl_lib.cli.arguments import parse_run_arguments
+from dl_lib.cli import arg_types
+from dl_lib.cli.arguments import experiment_parser, parse_run_arguments
 from dl_lib.launch import ProcessRequest
 
 
-def parse(*words, trains=True):
-    return parse_run_arguments(words, prog="dl_train", description="", trains=trains)
+def parse(*words):
+    parser = experiment_parser(prog="dl_train", description="")
+    parser.add_argument("--resume", action="store_true")
+    return parse_run_arguments(parser, words)
 
 
 def test_defaults():
-    arguments = vars(parse())
-    assert arguments == {
-        "config_file": None,
-        "resume": False,
-        "eval_only": False,
-        "submission": False,
-        "processes": ProcessRequest(),
-        "opts": [],
-    }
+    assert vars(parse()) == {"config_file": None, "resume": False, "processes": ProcessRequest(), "opts": []}
 
 
 @pytest.mark.parametrize(
@@ -30,20 +27,20 @@ def test_defaults():
         ["MODEL.WEIGHTS", "a.pth", "--num-gpus", "4", "SEED=-1", "--resume"],
     ],
 )
-def test_options_and_overrides_mix(words):
+def test_options_and_overrides_in_any_order(words):
     arguments = parse(*words)
     assert (arguments.processes, arguments.resume) == (ProcessRequest(4), True)
     assert arguments.opts == ["MODEL.WEIGHTS", "a.pth", "SEED=-1"]
 
 
-def test_gpus_are_processes_and_the_device_is_a_key_that_comes_last():
+def test_device_is_the_last_override():
     arguments = parse("--num-processes", "2", "--device", "cpu", "MODEL.DEVICE=cuda")
     assert arguments.processes == ProcessRequest(2)
     assert arguments.opts == ["MODEL.DEVICE=cuda", "MODEL.DEVICE=cpu"]
 
 
 def test_a_negative_number_is_a_value():
-    assert parse("SEED", "-1", "--eval-only").opts == ["SEED", "-1"]
+    assert parse("SEED", "-1", "--resume").opts == ["SEED", "-1"]
 
 
 @pytest.mark.parametrize(
@@ -52,22 +49,34 @@ def test_a_negative_number_is_a_value():
         (["--machine-rank", "1"], "Received: machine_rank=1, num_machines=1"),
         (["--num-machines", "2", "--machine-rank", "1"], "Received: dist_url='auto'"),
         (["--num-machines", "0"], "Received: machine_rank=0, num_machines=0"),
-        (["--num-gpus", "0"], "at least one process"),
+        (["--num-gpus", "0"], "Received: num_processes=0"),
         (["--num-gpu", "4"], "--num-gpu"),
         (["--num-gpus", "many"], "invalid int"),
     ],
 )
-def test_what_cannot_be_understood_ends_with_status_2(capsys, words, message):
+def test_invalid_arguments_exit_with_status_2(capsys, words, message):
     with pytest.raises(SystemExit) as caught:
         parse(*words)
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
 
 
-def test_dl_test_evaluates_and_knows_no_resume(capsys):
-    arguments = parse("--num-gpus", "2", trains=False)
-    assert (arguments.eval_only, arguments.resume, arguments.submission) == (True, False, False)
-    assert parse("SEED=1", "--submission", trains=False).submission
-    with pytest.raises(SystemExit):
-        parse("--resume", trains=False)
-    assert "--resume" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("function", "valid", "invalid"),
+    [
+        (arg_types.positive_int, {"1": 1, "20": 20}, ["0", "-1", "1.0", "x", ""]),
+        (arg_types.non_negative_int, {"0": 0, "3": 3}, ["-1", "x"]),
+        (arg_types.at_least_ten, {"10": 10}, ["9", "1e2"]),
+        (arg_types.positive_float, {"1e-6": 1e-6, "2": 2.0}, ["0", "-1", "inf", "nan", "x"]),
+        (arg_types.ratio, {"0": 0.0, "0.9": 0.9}, ["1", "-0.1", "nan", "x"]),
+        (arg_types.comma_separated, {"a, b,c": ["a", "b", "c"]}, []),
+        (arg_types.comma_separated_ints, {"0,1, 2": [0, 1, 2]}, ["0,", "-1", "1.5"]),
+        (arg_types.comma_separated_sizes, {"512x1024,64x128": [(512, 1024), (64, 128)]}, ["512", "0x8", "8x8x8"]),
+    ],
+)
+def test_argument_types(function, valid, invalid):
+    for text, value in valid.items():
+        assert function(text) == value
+    for text in invalid:
+        with pytest.raises(argparse.ArgumentTypeError, match="Received: "):
+            function(text)

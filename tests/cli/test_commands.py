@@ -1,4 +1,4 @@
-"""The commands as a user meets them: their doors, their messages, their exit status."""
+"""User errors of the commands: one message and an exit status; defects keep their traceback."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ def run(script, *words, cwd, path=str(ROOT)):
 
 
 @pytest.mark.parametrize("script", ["train_net.py", "test_net.py"])
-def test_help_explains_itself_without_waiting_for_torch(script, tmp_path):
+def test_scripts_show_help_without_torch(script, tmp_path):
     (tmp_path / "torch.py").write_text("raise AssertionError('torch was imported')\n")
     done = run(script, "--help", cwd=tmp_path, path=f"{tmp_path}{os.pathsep}{ROOT}")
     assert done.returncode == 0
@@ -49,7 +49,7 @@ def test_a_user_error_is_one_message_without_traceback(tmp_path):
     ]
 
 
-def test_an_error_in_ones_own_code_keeps_its_traceback(tmp_path):
+def test_an_error_in_net_py_keeps_its_traceback(tmp_path):
     (tmp_path / "config.yaml").write_text("")
     (tmp_path / "net.py").write_text("undefined_name\n")
     done = run("test_net.py", cwd=tmp_path)
@@ -58,8 +58,8 @@ def test_an_error_in_ones_own_code_keeps_its_traceback(tmp_path):
     assert "NameError: name 'undefined_name' is not defined" in done.stderr
 
 
-def ended(main, *words):
-    """Exit status of a command run in this process."""
+def exit_status(main, *words):
+    """Run a command in this process; return its exit status."""
     with pytest.raises(SystemExit) as caught:
         main(words)
     return caught.value.code
@@ -73,15 +73,15 @@ def test_user_errors_of_the_commands(tmp_path, monkeypatch, capsys):
         (train.main, [], "dl_train: error: no config.yaml in the current folder"),
         (train.main, ["--config-file", "absent.yaml"], "no such file, folder or shipped experiment"),
         (train.main, [*quickstart, "DATASETS.TRAIN=[digit_scenes_trai]"], "Nearest: digit_scenes_train"),
-        (train.main, [*quickstart, "--eval-only"], "holds no checkpoint, and no weights are given"),
+        (train.main, [*quickstart, "--eval-only"], "no weights to evaluate, and no checkpoint in the run folder"),
         (train.main, [*quickstart, "MODEL.WEIGHTS=foregn.pth"], "nearest: foreign.pth"),
-        (evaluate.main, quickstart, "dl_test: error: there is nothing to evaluate"),
+        (evaluate.main, quickstart, "dl_test: error: MODEL.WEIGHTS: no weights to evaluate"),
         (evaluate.main, [*quickstart, "SEED"], "nothing follows 'SEED'"),
         (convert_weights.main, ["absent.pth", "out.pth"], "dl_lib convert-weights: error: "),
         (convert_weights.main, ["foreign.pth", "out.pth"], "dl_lib convert-weights: error: "),
         (convert_weights.main, ["foreign.pth", "absent/out.pth"], "Received: OUT='absent'"),
     ):
-        assert ended(main, *words) == 2
+        assert exit_status(main, *words) == 2
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
@@ -98,10 +98,10 @@ def test_user_errors_of_the_commands(tmp_path, monkeypatch, capsys):
         (LaunchError("e"), 2, "dl_train: error: e\n"),
         (NonFiniteLossError("f"), 1, "dl_train: error: f\n"),
         (LostProcessError("g"), 1, "dl_train: error: g\n"),
-        (KeyboardInterrupt(), 130, "\ndl_train: ended by Ctrl-C\n"),
+        (KeyboardInterrupt(), 130, "\ndl_train: interrupted by Ctrl-C\n"),
     ],
 )
-def test_what_a_user_can_mend_is_one_message_and_a_status(capsys, error, status, message):
+def test_a_user_error_is_a_message_and_a_status(capsys, error, status, message):
     with pytest.raises(SystemExit) as caught, user_errors("dl_train"):
         raise error
     assert caught.value.code == status
@@ -116,14 +116,14 @@ class Invalid(Dataset):
         raise InvalidSampleError("image 'a': no label")
 
 
-def test_of_an_error_in_a_process_that_loads_data_only_the_message_is_shown(capsys):
+def test_an_error_in_a_data_loader_worker_is_its_message(capsys):
     with pytest.raises(SystemExit) as caught, user_errors("dl_train"):
         list(DataLoader(Invalid(), num_workers=1))
     assert caught.value.code == 2
     assert capsys.readouterr().err == "dl_train: error: image 'a': no label\n"
 
 
-def test_a_library_that_is_an_extra_is_named(capsys, monkeypatch):
+def test_a_missing_extra_is_named(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(SystemExit) as caught, user_errors("dl_train"):
         DigitScenes("val", length=1)
@@ -132,6 +132,6 @@ def test_a_library_that_is_an_extra_is_named(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [ValueError("a"), KeyError("a"), ImportError("no module x"), RuntimeError("a")])
-def test_defects_are_let_through(error):
+def test_defects_are_raised(error):
     with pytest.raises(type(error)), user_errors("dl_train"):
         raise error

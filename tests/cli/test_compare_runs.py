@@ -1,4 +1,4 @@
-"""Several runs in one table, each cell the figure that its results.json holds."""
+"""Command `dl_lib compare-runs`: every cell is the value in the run's results.json."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from tests.helpers.evaluation import IGNORE, NAMES, FakeModel, batches_of, make_
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two runs' folders with one and with two data sets, the second one without ground truth there."""
+    """Folders of two runs with one and with two datasets, of which the second has no ground truth."""
     folder = tmp_path_factory.mktemp("runs")
     for name, sets in (("first", ["some_val"]), ("second", ["some_val", "some_test"])):
         results = {dataset: evaluate(dataset, seed=len(name), labelled="val" in dataset) for dataset in sets}
@@ -46,23 +46,23 @@ def markdown_rows(text):
     ]
 
 
-def test_every_cell_is_a_figure_of_its_run(runs, tmp_path, capsys):
+def test_every_cell_is_a_value_of_its_run(runs, tmp_path, capsys):
     printed = compare(capsys, runs / "first", runs / "second", "--output", tmp_path / "new")
     rows = markdown_rows((tmp_path / "new" / "comparison.md").read_text())
     assert rows[0] == [
-        *("data set", "run", "mIoU", "fwIoU", "mACC", "pACC"),
+        *("dataset", "run", "mIoU", "fwIoU", "mACC", "pACC"),
         *("expected", "real", "complete", "executed", "s", "parameters"),
     ]
     assert [row[:2] for row in rows[1:]] == [["some_val", "first"], ["some_val", "second"], ["some_test", "second"]]
     for dataset, run, *cells in rows[1:]:
         values = results_of(runs / run)[dataset]
         costs = [values["costs_gflops"][kind]["avg"] for kind in ("expected", "real", "real_complete", "executed")]
-        assert [float(cell) for cell in cells[4:8]] == pytest.approx(costs, abs=5.1e-7)  # of networks below 1 GFLOP
+        assert [float(cell) for cell in cells[4:8]] == pytest.approx(costs, abs=5.1e-7)  # 6 decimals below 1 GFLOP
         assert float(cells[8]) == pytest.approx(values["seconds_per_image"], abs=5.1e-5)
         assert cells[9] == "1,234,567"
         if dataset == "some_val":
-            shares = [values[name] for name in ("mIoU", "fwIoU", "mACC", "pACC")]
-            assert [float(cell) for cell in cells[:4]] == pytest.approx([100 * share for share in shares], abs=0.0051)
+            scores = [values[name] for name in ("mIoU", "fwIoU", "mACC", "pACC")]
+            assert [float(cell) for cell in cells[:4]] == pytest.approx([100 * score for score in scores], abs=0.0051)
         else:
             assert cells[:4] == ["-"] * 4
     for row in rows:
@@ -74,7 +74,7 @@ def test_every_cell_is_a_figure_of_its_run(runs, tmp_path, capsys):
     assert written[2]["results"] == results_of(runs / "second")["some_test"]
 
 
-def test_classes_stand_side_by_side(runs, tmp_path, capsys):
+def test_class_table(runs, tmp_path, capsys):
     compare(capsys, runs / "second", runs / "first", "--classes", "--output", tmp_path)
     rows = markdown_rows((tmp_path / "comparison.md").read_text())
     table = rows[4:]
@@ -85,10 +85,10 @@ def test_classes_stand_side_by_side(runs, tmp_path, capsys):
             [100 * run[name]["IoU"] for run in expected], abs=0.0051
         )
     assert table[4] == ["never", "-", "-"]
-    assert len(table) == 1 + len(NAMES)  # nothing of the data set without ground truth
+    assert len(table) == 1 + len(NAMES)  # none for the dataset without ground truth
 
 
-def test_runs_of_the_same_name_are_told_apart(runs, tmp_path, capsys):
+def test_runs_with_the_same_name_are_named_by_path(runs, tmp_path, capsys):
     other = tmp_path / "first"
     other.mkdir()
     (other / "results.json").write_bytes((runs / "first" / "results.json").read_bytes())
@@ -96,7 +96,7 @@ def test_runs_of_the_same_name_are_told_apart(runs, tmp_path, capsys):
     assert str(runs / "first") in printed and str(other) in printed and f"{runs}/second" not in printed
 
 
-def test_older_results_lack_the_parameters(runs, tmp_path, capsys):
+def test_results_without_the_number_of_parameters(runs, tmp_path, capsys):
     content = json.loads((runs / "first" / "results.json").read_text())
     del content["parameters"]
     (tmp_path / "results.json").write_text(json.dumps(content))
@@ -107,11 +107,11 @@ def test_older_results_lack_the_parameters(runs, tmp_path, capsys):
     ("content", "message"),
     [
         (None, "no results.json in this folder; evaluate the run with dl_lib evaluate"),
-        ("{", "is no JSON, or damaged"),
-        ("[]", "lacks what an evaluation writes there; evaluate the run once more. Received: list"),
+        ("{", "is not valid JSON"),
+        ("[]", "is incomplete; evaluate the run again. Received: list"),
         ('{"datasets": 3}', "Received: ['datasets']"),
-        ('{"datasets": {"a": {"mIoU": 0.5}}}', "lacks what an evaluation writes"),
-        ('{"datasets": {"a": {"seconds_per_image": 1, "costs_gflops": {"expected": {}}}}}', "lacks what"),
+        ('{"datasets": {"a": {"mIoU": 0.5}}}', "is incomplete"),
+        ('{"datasets": {"a": {"seconds_per_image": 1, "costs_gflops": {"expected": {}}}}}', "is incomplete"),
     ],
 )
 def test_folders_without_usable_results(tmp_path, capsys, content, message):

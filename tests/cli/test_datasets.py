@@ -1,4 +1,4 @@
-"""The commands that look at one data set, on miniature trees with defects put in."""
+"""Commands `dl_lib check-dataset` and `dl_lib browse-dataset` on miniature datasets with injected defects."""
 
 import cv2
 import numpy as np
@@ -18,23 +18,23 @@ def root(tmp_path, monkeypatch):
 
 
 def run(command, *words):
-    """The status that a command ends with."""
+    """Run a command that fails; return its exit status."""
     with pytest.raises(SystemExit) as end:
         command.main(list(words))
     return end.value.code
 
 
-def test_a_sound_data_set_is_fit(root, capsys):
+def test_a_valid_dataset_is_usable(root, capsys):
     write_cityscapes(root)
     check_dataset.main([NAME, "--workers", "0"])
     printed = capsys.readouterr().out
     assert printed.startswith(f"{NAME}: 2 samples read")
-    assert printed.endswith("fit to train on: yes\n")
+    assert printed.endswith("usable for training: yes\n")
     rows = [line.split() for line in printed.splitlines() if line.strip().startswith("0 ")]
     assert rows[0][:2] == ["0", "road"]
 
 
-def test_every_defect_is_named(root, capsys):
+def test_every_defect_is_reported(root, capsys):
     write_cityscapes(root, images_per_city=3)
     labels = sorted((root / "cityscapes/gtFine/train").rglob("*_labelIds.png"))
     images = sorted((root / "cityscapes/leftImg8bit/train").rglob("*.png"))
@@ -50,24 +50,24 @@ def test_every_defect_is_named(root, capsys):
     assert f"1 x unreadable file:\n  {images[2]} is damaged or cut off" in printed
     assert f"1 x label with unknown class ids:\n  {labels[3]} holds ids that Cityscapes does not have" in printed
     assert "1 x label size differs from image size:\n  bochum_000004_000019" in printed
-    assert printed.endswith("fit to train on: NO\n")
+    assert printed.endswith("usable for training: no\n")
 
 
-def test_long_lists_are_cut_unless_asked_for(root, capsys):
+def test_long_lists_are_truncated_without_all(root, capsys):
     write_cityscapes(root, images_per_city=6)
     for label in (root / "cityscapes/gtFine/train").rglob("*_labelIds.png"):
         save_png(label, np.full((64, 128), 77, np.uint8))
     assert run(check_dataset, NAME, "--workers", "0") == 1
     assert "12 x label" in (printed := capsys.readouterr().out)
-    assert "... and 2 more (--all prints them)" in printed
+    assert "... and 2 more (--all lists them)" in printed
     assert run(check_dataset, NAME, "--workers", "0", "--all") == 1
     assert capsys.readouterr().out.count("holds ids that Cityscapes") == 12
 
 
-def test_an_unlabelled_data_set_is_not_fit_to_train_on(root, capsys):
+def test_an_unlabelled_dataset_is_not_usable_for_training(root, capsys):
     write_voc(root)
     assert run(check_dataset, "voc_2012_sem_seg_test", "--workers", "0") == 1
-    assert capsys.readouterr().out.endswith("fit to train on: NO (it has no labels)\n")
+    assert capsys.readouterr().out.endswith("usable for training: no (no labels)\n")
 
 
 def test_folders_from_the_command_line(root, capsys):
@@ -81,7 +81,7 @@ def test_folders_from_the_command_line(root, capsys):
     assert "CLASSES is missing" in capsys.readouterr().err
 
 
-def test_an_unknown_name_is_answered_with_near_ones(root, capsys):
+def test_an_unknown_name_is_answered_with_similar_ones(root, capsys):
     assert run(check_dataset, "cityscapes_fine_sem_seg_trian") == 2
     assert "nearest: cityscapes_fine_sem_seg_train" in capsys.readouterr().err
 

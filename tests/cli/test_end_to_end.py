@@ -1,6 +1,6 @@
-"""From the archives' layouts to scores and submissions: the playground's experiments by command line, made short.
+"""Playground experiments by command line, from the published dataset layouts to scores and submissions.
 
-Trees of a few small images stand in for the data; everything else is as a user has it.
+Datasets of a few small images, few iterations; everything else as in normal use.
 """
 
 import csv
@@ -25,7 +25,7 @@ SHORT = [
 
 
 def run(command, *words, cwd):
-    """The lines that a command prints."""
+    """Run a command; return the lines that it prints."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DL_DATASETS": str(cwd / "data"), "PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-m", "dl_lib.cli.main", command, *words]
     done = subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
@@ -56,7 +56,7 @@ def test_cityscapes(folder):
         run("train", "--config-file", config, *words, cwd=folder)
     plain, cached = (results_of(folder / name)["cityscapes_fine_sem_seg_val"] for name in ("plain", "cached"))
     assert plain["images"] == 4
-    assert {**plain, "seconds_per_image": 0} == {**cached, "seconds_per_image": 0}, "a cache changes nothing"
+    assert {**plain, "seconds_per_image": 0} == {**cached, "seconds_per_image": 0}, "the cache must not change results"
     words = ["DATASETS.TEST=[cityscapes_fine_sem_seg_val,cityscapes_fine_sem_seg_test]", "TEST.OFFICIAL_SCORES=True"]
     words += ["TEST.ABSENT_CLASSES=zero_if_predicted", "--submission"]
     printed = run("evaluate", "--config-file", "plain", *words, cwd=folder)
@@ -80,7 +80,7 @@ def test_voc(folder):
 
 
 def test_runs_are_compared(folder):
-    """Comes after the others: they leave the runs."""
+    """Must be last: compares the runs of the other tests."""
     printed = run("compare-runs", "plain", "cached", "voc", cwd=folder)
     for name in ("plain", "cached", "voc"):
         assert any(name in line for line in printed)

@@ -1,4 +1,4 @@
-"""`dl_test` on a checkpoint that holds an average of the weights: which of the two it evaluates."""
+"""Evaluation of a checkpoint with EMA weights: selection between raw and EMA weights."""
 
 import csv
 from pathlib import Path
@@ -22,10 +22,10 @@ SMALL = [
     *("MODEL.BACKBONE.INIT_CHANNEL=8", "MODEL.DEVICE=cpu", "DATALOADER.NUM_WORKERS=0", "INPUT.MIN_SIZE_TEST=0"),
     *(f"DATASETS.TEST=[{SET}]", "SOLVER.EMA.DECAY=0.9"),
 ]
-WEIGHTS, AVERAGE = 5, 3  # the class that each of them sees everywhere
+RAW, EMA = 5, 3  # class that each of them predicts everywhere
 
 
-def see_everywhere(model, label):
+def predict_everywhere(model, label):
     (bias,) = (p for name, p in model.sem_seg_head.named_parameters() if name.endswith("bias") and len(p) == 11)
     torch.nn.init.zeros_(bias)
     bias.data[label] = 1e6
@@ -33,7 +33,7 @@ def see_everywhere(model, label):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A run's folder whose checkpoint sees one class with its weights and another one with their average."""
+    """Run folder whose checkpoint predicts one class with its raw and another with its EMA weights."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(DatasetCatalog, "_entries", dict(DatasetCatalog._entries))
     scenes = DatasetCatalog.get("digit_scenes_val")
@@ -42,15 +42,15 @@ def folder(tmp_path, monkeypatch):
     cfg = get_cfg()
     cfg.merge_from_list(SMALL)
     model = build_model(cfg)
-    see_everywhere(model, AVERAGE)
+    predict_everywhere(model, EMA)
     ema = ModelEMA(model, decay=0.9)
-    see_everywhere(model, WEIGHTS)
+    predict_everywhere(model, RAW)
     Checkpointer(model, tmp_path / "run", ema=ema).save("model_final")
     return tmp_path / "run"
 
 
-def seen_by(folder, *words):
-    """The classes of all predictions."""
+def predicted_by(folder, *words):
+    """Evaluate; return the predicted classes."""
     with logging_as_before():
         evaluate.main([*SMALL, f"OUTPUT_DIR={folder}", *words])
     with (folder / "confusion.csv").open(newline="") as file:
@@ -59,16 +59,16 @@ def seen_by(folder, *words):
     return {label for label in range(11) if any(row[label] for row in pixels)}
 
 
-def test_the_average_is_evaluated_unless_the_weights_are_asked_for(folder, capsys):
-    assert seen_by(folder) == {AVERAGE}
-    assert "evaluating the average of the weights" in capsys.readouterr().out
-    assert seen_by(folder, "SOLVER.EMA.EVALUATE=False") == {WEIGHTS}
-    assert seen_by(folder, "SOLVER.EMA.DECAY=0") == {WEIGHTS}
-    assert "the average of the weights" not in capsys.readouterr().out
+def test_ema_weights_are_evaluated_by_default(folder, capsys):
+    assert predicted_by(folder) == {EMA}
+    assert "Evaluating the EMA weights" in capsys.readouterr().out
+    assert predicted_by(folder, "SOLVER.EMA.EVALUATE=False") == {RAW}
+    assert predicted_by(folder, "SOLVER.EMA.DECAY=0") == {RAW}
+    assert "EMA weights" not in capsys.readouterr().out
 
 
-def test_a_file_without_an_average_is_evaluated_with_a_warning(folder, capsys):
+def test_a_checkpoint_without_ema_weights_is_evaluated_with_a_warning(folder, capsys):
     held = torch.load(folder / "model_final.pth", weights_only=True)
     torch.save({"model": held["model"]}, folder / "weights.pth")
-    assert seen_by(folder, f"MODEL.WEIGHTS={folder / 'weights.pth'}") == {WEIGHTS}
-    assert f"the file holds none. Received: {folder / 'weights.pth'}" in capsys.readouterr().out
+    assert predicted_by(folder, f"MODEL.WEIGHTS={folder / 'weights.pth'}") == {RAW}
+    assert f"the checkpoint has no EMA weights. Received: {folder / 'weights.pth'}" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""From a folder to a run: where the configuration is found, where the run goes, what may be overwritten."""
+"""Experiments: config lookup, own code in net.py, run folders, weights to evaluate."""
 
 import pickle
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dl_lib.cli.arguments import parse_run_arguments
+from dl_lib.cli.arguments import experiment_parser, parse_run_arguments
 from dl_lib.cli.evaluate import with_weights
 from dl_lib.cli.experiment import (
     Experiment,
@@ -31,14 +31,14 @@ DATASETS: {TRAIN: [digit_scenes_train], TEST: [digit_scenes_val]}
 
 
 def write(experiment):
-    """What a training leaves in its folder at its start."""
+    """Write the files of a run folder that exist when training starts."""
     write_config(experiment.cfg, experiment.output_dir)
     copy_net(experiment)
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An experiment's folder, which is the current one; what net.py does to the process is undone."""
+    """Folder of an experiment, which is the current folder; effects of net.py on the process are undone."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "net", raising=False)
     folder = tmp_path / "Mine"
@@ -96,26 +96,26 @@ DATASETS:
 """
 
 
-def test_data_sets_of_the_config_are_registered_in_each_process(folder, monkeypatch):
+def test_datasets_of_the_config_are_registered_in_each_process(folder, monkeypatch):
     (folder / "config.yaml").write_text(FOLDERS)
     known = dict(DatasetCatalog._entries)
     monkeypatch.setattr(DatasetCatalog, "_entries", dict(known))
     experiment = load_experiment(None, [])
     assert DatasetCatalog.meta("experiment_folder_set").class_names == ("road", "car")
     write(experiment)
-    assert load_experiment("output/Mine", []).cfg == experiment.cfg  # twice the same is no conflict
+    assert load_experiment("output/Mine", []).cfg == experiment.cfg  # registering the same dataset twice is no conflict
     monkeypatch.setattr(DatasetCatalog, "_entries", dict(known))
-    register_parts(pickle.loads(pickle.dumps(experiment)))  # what another process is given
+    register_parts(pickle.loads(pickle.dumps(experiment)))  # as in a spawned process
     assert DatasetCatalog.meta("experiment_folder_set").class_names == ("road", "car")
 
 
-def test_a_data_set_of_the_config_under_a_taken_name_is_refused(folder):
+def test_a_dataset_of_the_config_with_a_registered_name_is_rejected(folder):
     (folder / "config.yaml").write_text(FOLDERS.replace("experiment_folder_set", "digit_scenes_val"))
     with pytest.raises(ConfigError, match=r"another data set is registered under this name"):
         load_experiment(None, [])
 
 
-def test_data_sets_can_be_given_on_the_command_line(folder, monkeypatch):
+def test_datasets_on_the_command_line(folder, monkeypatch):
     monkeypatch.setattr(DatasetCatalog, "_entries", dict(DatasetCatalog._entries))
     entry = "{NAME: typed_set, IMAGES: mine/images, LABELS: mine/labels, CLASSES: [road, car]}"
     load_experiment(
@@ -142,23 +142,23 @@ def test_the_written_config_runs_again_as_it_is(folder):
     write(experiment)
     again = load_experiment("output/Mine/config.yaml", [])
     assert again.cfg == experiment.cfg
-    check_run_folder(again)  # a resolved config may be replaced by its like
+    check_run_folder(again)  # a complete config may be overwritten by another one
 
 
-def test_a_training_does_not_overwrite_what_a_person_wrote(folder):
+def test_training_does_not_overwrite_a_hand_written_config(folder):
     with pytest.raises(ConfigError, match=r"would overwrite config\.yaml"):
         check_run_folder(load_experiment(None, ["OUTPUT_DIR=."]))
     assert (folder / "config.yaml").read_text() == SOUND
 
 
 def finished_run(folder, name="run"):
-    """A run's folder with a last checkpoint, whose training had started from other weights."""
+    """Write a run folder with a last checkpoint, from a run with other initial weights."""
     write(load_experiment(None, [f"OUTPUT_DIR={name}", "MODEL.WEIGHTS=start.pth"]))
     torch.save({"model": {"weight": torch.zeros(1)}}, folder / name / "model_0000007.pth")
     (folder / name / "last_checkpoint").write_text("model_0000007.pth")
 
 
-def test_a_run_that_was_moved_stays_in_its_folder(folder):
+def test_a_moved_run_keeps_its_folder(folder):
     finished_run(folder)
     (folder / "run").rename(folder / "moved")
     assert load_experiment("moved", []).cfg.OUTPUT_DIR == "moved"
@@ -181,15 +181,15 @@ def test_which_weights_are_evaluated(folder, name, opts, weights):
     assert dict(chosen)["WEIGHTS"] == weights
 
 
-def test_nothing_to_evaluate_is_said(folder):
-    with pytest.raises(ConfigError, match="holds no checkpoint, and no weights are given"):
+def test_nothing_to_evaluate(folder):
+    with pytest.raises(ConfigError, match=r"^MODEL\.WEIGHTS: no weights to evaluate"):
         with_weights(load_experiment(None, []), [])
     opts = ["MODEL.WEIGHTS=a.pth", "DATASETS.TEST=[]"]
-    with pytest.raises(ConfigError, match="nothing to evaluate on"):
+    with pytest.raises(ConfigError, match=r"^DATASETS\.TEST: no datasets"):
         with_weights(load_experiment(None, opts), opts)
 
 
-def test_weights_have_to_be_there_before_anything_is_written(folder):
+def test_weights_must_exist_before_anything_is_written(folder):
     (folder / "model_final.pth").touch()
     with pytest.raises(ConfigError, match=r"nearest: model_final\.pth.*Received: MODEL\.WEIGHTS='model_fnal\.pth'"):
         check_weights(load_experiment(None, ["MODEL.WEIGHTS=model_fnal.pth"]))
@@ -212,7 +212,7 @@ def test_processes_are_started_as_configured(tmp_path, monkeypatch):
     cfg = get_cfg()
     cfg.merge_from_list(["MODEL.DEVICE", "cpu", "PROCESS_TIMEOUT_SECONDS", 7.0])
     experiment = Experiment(cfg, tmp_path, None)
-    arguments = parse_run_arguments(["--num-processes", "2"], prog="dl_train", description="", trains=True)
+    arguments = parse_run_arguments(experiment_parser(prog="dl_train", description=""), ["--num-processes", "2"])
     start_processes(print, arguments, experiment, True)
     settings = {"device": "cpu", "timeout_seconds": 7.0, "args": (experiment, True)}
     assert calls == [((print, ProcessRequest(2)), settings)]

@@ -33,10 +33,10 @@ def test_the_loss_over_the_rates_is_written_and_nothing_else(tmp_path, capsys):
     ("words", "message"),
     [
         (["--low", "1", "--high", "0.1"], "the test goes upwards, from --low to --high. Received: --low 1 --high 0.1"),
-        (["--iterations", "9"], "expected a whole number from 10. Received: 9"),
-        (["--low", "0"], "expected a number above 0. Received: 0"),
-        (["--high", "inf"], "expected a number above 0. Received: inf"),
-        (["--smoothing", "x"], "expected a number in [0, 1). Received: x"),
+        (["--iterations", "9"], "must be an integer of at least 10. Received: 9"),
+        (["--low", "0"], "must be a finite number greater than 0. Received: 0"),
+        (["--high", "inf"], "must be a finite number greater than 0. Received: inf"),
+        (["--smoothing", "x"], "must be a number in [0, 1). Received: x"),
         (["MODEL.WEIGHTS=nothing.pth"], "no such checkpoint"),
     ],
 )

@@ -75,5 +75,5 @@ def test_what_cannot_be_drawn_is_refused(tmp_path, capsys):
     assert "a run stands there twice" in refused(capsys, folder, f"{folder}/../run")
     assert "nearest: total_loss. Received: totalloss" in refused(capsys, folder, "--metrics", "totalloss")
     assert "colours for up to 6 runs" in refused(capsys, *([folder] * 7))
-    assert "expected a number in [0, 1). Received: 1" in refused(capsys, folder, "--smoothing", "1")
+    assert "must be a number in [0, 1). Received: 1" in refused(capsys, folder, "--smoothing", "1")
     assert not (tmp_path / "output").exists()

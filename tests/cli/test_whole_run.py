@@ -1,4 +1,4 @@
-"""Whole runs by command line, in processes of their own, as a user has them: train, run again, go on, evaluate."""
+"""Complete runs by command line: train, run again, resume, evaluate."""
 
 import json
 import math
@@ -70,7 +70,7 @@ def start(command, *words, **settings):
 
 
 def run(command, *words, cwd):
-    """The lines that a command prints."""
+    """Run a command; return the lines that it prints."""
     process = start(command, *words, cwd=cwd)
     printed, errors = process.communicate(timeout=300)
     assert process.returncode == 0, printed + errors
@@ -80,7 +80,7 @@ def run(command, *words, cwd):
 
 @pytest.fixture(scope="module")
 def playground(tmp_path_factory):
-    """An experiment's folder, with a run of six iterations in output/Small."""
+    """Folder of an experiment with a run of six iterations in output/Small."""
     folder = tmp_path_factory.mktemp("playground") / "Small"
     folder.mkdir()
     (folder / "config.yaml").write_text(CONFIG)
@@ -94,12 +94,12 @@ def lines_of(folder):
 
 
 def scores_of(folder):
-    """The table of results.json, without how long it took."""
+    """Return results.json without times."""
     results = json.loads((folder / "results.json").read_text())["datasets"]
     return {name: {k: v for k, v in values.items() if k != "seconds_per_image"} for name, values in results.items()}
 
 
-def test_a_run_leaves_everything_in_its_folder(playground):
+def test_files_of_a_run_folder(playground):
     folder = playground / "output" / "Small"
     names = {path.name for path in folder.iterdir() if not path.name.startswith("events.")}
     assert names == {
@@ -123,11 +123,11 @@ def test_a_run_leaves_everything_in_its_folder(playground):
     assert "Iteration 6/6" in (folder / "log.txt").read_text()
 
 
-def test_the_written_config_runs_again_as_it_is_and_gives_the_same(playground):
+def test_the_written_config_reproduces_the_run(playground):
     first = playground / "output" / "Small"
     again = playground.parent / "again"
     printed = run("train", "--config-file", str(first / "config.yaml"), "OUTPUT_DIR", str(again), cwd=playground.parent)
-    assert printed[-1].endswith(f"the run is in {again}")
+    assert printed[-1].endswith(f"Run folder: {again}")
     assert scores_of(again) == scores_of(first)
     configs = [yaml.safe_load((folder / "config.yaml").read_text()) for folder in (first, again)]
     assert configs[1].pop("OUTPUT_DIR") == str(again)
@@ -135,7 +135,7 @@ def test_the_written_config_runs_again_as_it_is_and_gives_the_same(playground):
     assert configs[0] == configs[1]
 
 
-def test_a_run_goes_on_and_is_evaluated_to_the_same_table(playground):
+def test_a_resumed_run_is_evaluated_to_the_same_results(playground):
     folder = playground / "output" / "Small"
     printed = run("train", "--resume", "SOLVER.LR_SCHEDULER.MAX_ITER=8", cwd=playground)
     assert any("Resuming from iteration 6/8" in line for line in printed)
@@ -145,12 +145,12 @@ def test_a_run_goes_on_and_is_evaluated_to_the_same_table(playground):
     (folder / "results.json").unlink()
     config = (folder / "config.yaml").read_bytes()
     printed = run("evaluate", "--config-file", str(folder), "SEED=99", cwd=playground.parent)
-    assert printed[-1].endswith(f"the results are in {folder}")
+    assert printed[-1].endswith(f"Results: {folder}")
     assert scores_of(folder) == trained
-    assert (folder / "config.yaml").read_bytes() == config  # that of the training stays
+    assert (folder / "config.yaml").read_bytes() == config  # unchanged by the evaluation
 
 
-def test_a_file_that_kills_those_who_load_it_is_named(playground):
+def test_a_file_that_kills_data_loader_workers_is_named(playground):
     words = ["DATASETS.TRAIN=[deadly_scenes]", "DATALOADER.NUM_WORKERS=2", f"OUTPUT_DIR={playground / 'deadly'}"]
     process = start("train", *words, cwd=playground, start_new_session=True)
     printed, errors = process.communicate(timeout=60)
@@ -160,11 +160,11 @@ def test_a_file_that_kills_those_who_load_it_is_named(playground):
     assert line.startswith(message) and line.endswith(": SIGKILL")
     assert "Traceback" not in printed
     with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # nothing of it is left
+        os.killpg(process.pid, signal.SIGKILL)  # no process is left
 
 
-def test_a_second_run_in_the_same_folder_starts_anew(playground):
-    """Comes last: it leaves another run in the folder, in another precision."""
+def test_a_second_run_in_the_same_folder_starts_from_scratch(playground):
+    """Must be last: leaves another run in the folder, in another precision."""
     folder = playground / "output" / "Small"
     words = ["SOLVER.LR_SCHEDULER.MAX_ITER=2", "TEST.EVAL_PERIOD=0", "SOLVER.PRECISION=bf16"]
     printed = run("train", *words, cwd=playground)
