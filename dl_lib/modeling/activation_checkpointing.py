@@ -1,7 +1,4 @@
-"""Activation checkpointing: what a function needs for its gradients is computed again instead of being kept.
-
-Source: arXiv 1604.06174; torch's checkpoint does it. Batch norms are made to count a batch once.
-"""
+"""Activation checkpointing that updates batch-norm running statistics once (arXiv 1604.06174)."""
 
 from __future__ import annotations
 
@@ -19,30 +16,32 @@ Result = TypeVar("Result")
 
 
 def checkpointed(function: Callable[..., Result], *arguments: Any, modules: Sequence[nn.Module]) -> Result:
-    """The function's result; in the backward pass it runs a second time, with equal random numbers.
+    """Call a function, and recompute it in the backward pass instead of keeping its activations.
+
+    The second call uses the same random numbers.
 
     Args:
-        function: of tensors, or lists of them.
-        arguments: of the function.
-        modules: those that run in it, whose running statistics the second time leaves alone.
+        function: Function of tensors or lists of tensors.
+        arguments: Arguments of the function.
+        modules: Modules that the function calls; recomputation leaves their running statistics unchanged.
     """
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _statistics_kept(modules)
+        return nullcontext(), _running_statistics_frozen(modules)
 
     return checkpoint(function, *arguments, use_reentrant=False, context_fn=contexts)
 
 
 @contextmanager
-def _statistics_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Batch norms take the statistics of what they see, as in training, and do not add them to their running ones."""
+def _running_statistics_frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Batch norms use batch statistics, as in training, without updating their running statistics."""
     norms = [norm for module in modules for norm in module.modules() if isinstance(norm, _BatchNorm)]
-    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm, _, batches in before:
-        # A copy, and not None: synchronised norms count in it without asking.
+    saved = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm, _, batches in saved:
+        # A copy instead of None, because synchronized batch norms increment the counter unconditionally.
         norm.momentum, norm.num_batches_tracked = 0.0, None if batches is None else batches.clone()
     try:
         yield
     finally:
-        for norm, momentum, batches in before:
+        for norm, momentum, batches in saved:
             norm.momentum, norm.num_batches_tracked = momentum, batches

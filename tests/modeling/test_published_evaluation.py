@@ -51,7 +51,7 @@ def test_evaluation_is_that_of_the_published_code(case, run, execution):
     reference = read_case(name)["eval_float64"][run]
     model.backbone.sparse = execution == "sparse"
     if "error" in reference:  # image 1 is too small for the small gate: an error there, a better one here
-        with pytest.raises(ValueError, match="the smallest that works is 128x128"):
+        with pytest.raises(ValueError, match="smallest valid size is 128x128"):
             run_evaluation(model, run)
         return
     outputs, routing, gate_logits = run_evaluation(model, run)

@@ -1,7 +1,7 @@
-"""The block of ReXNet: an inverted bottleneck whose input is added to the first channels of its output.
+"""ReXNet block: inverted bottleneck with a partial residual connection (arXiv 2007.00992, section 4).
 
-Source: arXiv 2007.00992, section 4; places of the activations as in the public implementation
-(github.com/clovaai/rexnet): none after the depthwise norm, ReLU6 after squeeze-and-excitation.
+Activations are placed as in the public implementation (github.com/clovaai/rexnet): none after the depthwise norm, ReLU6
+after squeeze-and-excitation.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def conv_norm(
     groups: int = 1,
     act: nn.Module | None = None,
 ) -> nn.Sequential:
-    """A convolution that keeps the size at stride 1, norm and, if there is one, activation.
+    """Build a convolution that preserves the size at stride 1, followed by norm and optional activation.
 
-    The kernels start from the normal distribution with variance 2 / fan-out of each group (as timm's ReXNet).
+    Kernels are initialized from the normal distribution with variance 2 / fan-out per group, as in timm's ReXNet.
     """
     make = nn.Conv2d if dilation == 1 else DilatedConv2d
     conv = make(
@@ -52,14 +52,14 @@ def conv_norm(
 
 
 class SqueezeExcitation(nn.Module):
-    """x * sigmoid(expand relu norm reduce mean(x)): squeeze-and-excitation with a norm inside.
+    """Squeeze-and-excitation with a norm: x * sigmoid(expand(relu(norm(reduce(mean(x)))))).
 
-    The norm sees maps of one pixel. A batch norm needs two images there in training.
+    The norm normalizes 1×1 feature maps, so batch norm needs two images there in training.
 
     Args:
-        channels: of the maps.
-        squeezed: channels inside.
-        norm: name of the norm.
+        channels: Channels of the feature maps.
+        squeezed: Channels between `reduce` and `expand`.
+        norm: Name of the norm.
     """
 
     def __init__(self, channels: int, *, squeezed: int, norm: str) -> None:
@@ -77,33 +77,37 @@ class SqueezeExcitation(nn.Module):
 
 
 class RexBlock(nn.Module):
-    """(B, C, H, W) to (B, O, H / stride, W / stride); sides that the stride does not divide are rounded up.
+    """ReXNet block from (B, C, H, W) to (B, O, H / stride, W / stride), rounded up.
+
+    The input is added to the first C channels of the output.
 
     Args:
-        plan: its shape.
-        norm: name of the norms.
-        squeeze_norm: name of the norm inside squeeze-and-excitation.
-        lite: ReLU6 in the place of SiLU.
+        plan: Channels, stride and dilation of the block.
+        norm: Name of the norms.
+        squeeze_norm: Name of the norm inside squeeze-and-excitation.
+        lite: Use ReLU6 instead of SiLU.
 
     Attributes:
-        drop_prob: in training, of the block being left out for an image, where the input is added; 0 at the start.
+        drop_prob: Drop-path probability in training, for blocks that add their input; initially 0.
     """
 
     def __init__(self, plan: BlockPlan, *, norm: str, squeeze_norm: str, lite: bool = False) -> None:
         super().__init__()
         self.plan, self.drop_prob = plan, 0.0
-        inner = plan.expanded
-        if inner != plan.in_channels:
+        expanded = plan.expanded
+        if expanded != plan.in_channels:
             act = nn.ReLU6(inplace=True) if lite else nn.SiLU(inplace=True)
-            self.expand: nn.Module = conv_norm(plan.in_channels, inner, norm=norm, act=act)
+            self.expand: nn.Module = conv_norm(plan.in_channels, expanded, norm=norm, act=act)
         else:
             self.expand = nn.Identity()
-        self.depthwise = conv_norm(inner, inner, 3, stride=plan.stride, dilation=plan.dilation, groups=inner, norm=norm)
+        self.depthwise = conv_norm(
+            expanded, expanded, 3, stride=plan.stride, dilation=plan.dilation, groups=expanded, norm=norm
+        )
         self.squeeze: nn.Module = (
-            SqueezeExcitation(inner, squeezed=plan.squeezed, norm=squeeze_norm) if plan.squeezed else nn.Identity()
+            SqueezeExcitation(expanded, squeezed=plan.squeezed, norm=squeeze_norm) if plan.squeezed else nn.Identity()
         )
         self.act = nn.ReLU6(inplace=True)
-        self.project = conv_norm(inner, plan.out_channels, norm=norm)
+        self.project = conv_norm(expanded, plan.out_channels, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.project(self.act(self.squeeze(self.depthwise(self.expand(x)))))
@@ -111,5 +115,5 @@ class RexBlock(nn.Module):
             return y
         if self.training and self.drop_prob > 0:
             y = drop_path(y, self.drop_prob)
-        added = self.plan.in_channels
-        return torch.cat([y[:, :added] + x, y[:, added:]], dim=1)
+        shared = self.plan.in_channels
+        return torch.cat([y[:, :shared] + x, y[:, shared:]], dim=1)

@@ -1,4 +1,4 @@
-"""ReXNet and ReXNet-lite as backbones. arXiv 2007.00992; see `rexnet_plan` for the shapes."""
+"""ReXNet and ReXNet-lite backbones (arXiv 2007.00992); `rexnet_plan` defines their shapes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ __all__ = ["ReXNet", "rexnet", "rexnet_lite"]
 
 
 class ReXNet(Backbone):
-    """Gives out the linear outputs of the last blocks at each stride, before the 1280 channels of the classifier.
+    """ReXNet without its classifier and the 1280-channel convolution in front of it.
+
+    The features are the linear outputs of the last block at each stride.
 
     Args:
-        plan: shapes of its parts.
-        output_stride: what the plan was made for.
-        norm: name of the norms.
-        squeeze_norm: name of those inside squeeze-and-excitation, on maps of one pixel.
-        drop_prob: of the last block being left out for an image; it grows from 0 at the first, block by block.
+        plan: Shapes of stem and blocks.
+        output_stride: Output stride that the plan was built for.
+        norm: Name of the norms.
+        squeeze_norm: Name of the norms inside squeeze-and-excitation, which normalize 1×1 feature maps.
+        drop_prob: Drop-path probability of the last block; it rises linearly from 0 at the first block.
     """
 
     def __init__(
@@ -50,17 +52,17 @@ class ReXNet(Backbone):
             RexBlock(block, norm=norm, squeeze_norm=squeeze_norm, lite=plan.lite) for block in plan.blocks
         )
         self.drop_prob = drop_prob
-        self._spread_drop_prob()
+        self._set_drop_probs()
         self._names = {position: name for name, position in last.items()}
 
-    def _spread_drop_prob(self) -> None:
+    def _set_drop_probs(self) -> None:
         for number, block in enumerate(self.blocks):
             assert isinstance(block, RexBlock)
             block.drop_prob = self.drop_prob * number / max(1, len(self.blocks) - 1)
 
     def truncate(self, features: Collection[str]) -> None:
         super().truncate(features)
-        self._spread_drop_prob()
+        self._set_drop_probs()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features: dict[str, Tensor] = {}
@@ -84,17 +86,17 @@ def _stages(last_blocks: Mapping[str, int]) -> dict[str, list[str]]:
 
 @BACKBONE_REGISTRY.register()
 def rexnet(cfg: CfgNode) -> ReXNet:
-    """ReXNet of the configured width and depth."""
-    return _configured(cfg, lite=False)
+    """Build ReXNet with `MODEL.BACKBONE.{WIDTH_FACTOR, DEPTH_FACTOR}`."""
+    return _build(cfg, lite=False)
 
 
 @BACKBONE_REGISTRY.register()
 def rexnet_lite(cfg: CfgNode) -> ReXNet:
-    """ReXNet-lite of the configured width and depth."""
-    return _configured(cfg, lite=True)
+    """Build ReXNet-lite with `MODEL.BACKBONE.{WIDTH_FACTOR, DEPTH_FACTOR}`."""
+    return _build(cfg, lite=True)
 
 
-def _configured(cfg: CfgNode, *, lite: bool) -> ReXNet:
+def _build(cfg: CfgNode, *, lite: bool) -> ReXNet:
     backbone = cfg.MODEL.BACKBONE
     network = ReXNet(
         plan_rexnet(

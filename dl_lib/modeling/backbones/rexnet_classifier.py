@@ -1,4 +1,4 @@
-"""ReXNet for classifying images: the form that weights are published in. arXiv 2007.00992."""
+"""ReXNet image classifier, the model of the published weights (arXiv 2007.00992)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from dl_lib.modeling.backbones.rexnet_plan import plan_rexnet
 
 __all__ = ["ReXNetClassifier"]
 
-LITE_HIDDEN = 1024  # channels between the penultimate ones and the classes
+LITE_HIDDEN = 1024  # channels of ReXNet-lite's additional layer before the classifier
 
 
 class ReXNetClassifier(nn.Module):
-    """Images to classes; `Checkpointer(model).load` reads weights of the public repository and of timm by their names.
+    """ReXNet image classifier.
+
+    `Checkpointer(model).load` reads weights of the public repository and of timm.
 
     Args:
-        num_classes: classes to tell apart.
-        width: factor of the channels.
-        depth: factor of the blocks.
-        lite: ReXNet-lite.
-        norm: name of the norms.
-        dropout: probability that a number before the last layer is left out in training.
+        num_classes: Number of classes.
+        width: Width multiplier (channels).
+        depth: Depth multiplier (blocks).
+        lite: Build ReXNet-lite.
+        norm: Name of the norms.
+        dropout: Dropout probability before the last layer.
     """
 
     def __init__(
@@ -47,12 +49,12 @@ class ReXNetClassifier(nn.Module):
         )
         if lite:
             hidden = conv_norm(channels, LITE_HIDDEN, norm=norm, act=nn.ReLU6(inplace=True))
-            hidden.conv = nn.Conv2d(channels, LITE_HIDDEN, 1)  # with a bias, as published
+            hidden.conv = nn.Conv2d(channels, LITE_HIDDEN, 1)  # with bias, as in the published weights
             parts["hidden"], channels = hidden, LITE_HIDDEN
         parts["dropout"] = nn.Dropout(dropout)
         parts["classifier"] = nn.Conv2d(channels, num_classes, 1)
         self.head = nn.Sequential(parts)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, num_classes) of images (B, 3, H, W)."""
+        """Return logits (B, num_classes) for images (B, 3, H, W)."""
         return self.head(self.backbone(images)["c5"]).flatten(1)

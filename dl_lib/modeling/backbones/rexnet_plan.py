@@ -1,8 +1,7 @@
-"""Channels, strides and dilations of ReXNet and ReXNet-lite, as values.
+"""Channels, strides and dilations of ReXNet and ReXNet-lite (arXiv 2007.00992, section 4).
 
-Source: arXiv 2007.00992, section 4: the channels grow from block to block by equal steps. Where the paper leaves room
-(rounding, depth and width multipliers, the lite form), the network follows the public implementation
-(github.com/clovaai/rexnet), whose weights it loads.
+The channels grow linearly from block to block. Details that the paper does not specify (rounding, depth and width
+multipliers, ReXNet-lite) follow the public implementation (github.com/clovaai/rexnet), whose weights load.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ STAGE_BLOCKS = (1, 2, 2, 3, 3, 5)
 STAGE_STRIDES = (1, 2, 2, 2, 1, 2)
 STAGE_SQUEEZES = (False, False, True, True, True, True)
 EXPANSION, FIRST_EXPANSION = 6, 1
-SQUEEZE = 12  # channels inside a block for each of its squeeze-and-excitation
-STEM_CHANNELS, FIRST_CHANNELS, LAST_CHANNELS = 32, 16, 180  # of width 1
+SQUEEZE = 12  # ratio of expanded to squeezed channels
+STEM_CHANNELS, FIRST_CHANNELS, LAST_CHANNELS = 32, 16, 180  # at width 1
 PENULTIMATE_CHANNELS = 1280
 LITE_DIVISOR = 8
 STEM_STRIDE = 2
@@ -29,16 +28,16 @@ STEM_STRIDE = 2
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """An inverted bottleneck.
+    """Shape of an inverted bottleneck.
 
     Attributes:
-        in_channels: of the map that comes in.
-        expanded: channels inside; where they are `in_channels`, there is no expansion.
-        out_channels: of the map that goes out.
-        stride: of the depthwise convolution.
-        dilation: of it.
-        squeezed: channels inside squeeze-and-excitation; 0 for none.
-        adds_input: whether the input is added to the first `in_channels` channels of the output.
+        in_channels: Input channels.
+        expanded: Channels of the depthwise convolution; no expansion if equal to `in_channels`.
+        out_channels: Output channels.
+        stride: Stride of the depthwise convolution.
+        dilation: Dilation of the depthwise convolution.
+        squeezed: Channels inside squeeze-and-excitation; 0 for none.
+        adds_input: Whether the input is added to the first `in_channels` channels of the output.
     """
 
     in_channels: int
@@ -52,14 +51,14 @@ class BlockPlan:
 
 @dataclass(frozen=True)
 class ReXNetPlan:
-    """A whole network.
+    """Shape of a network.
 
     Attributes:
-        stem: channels of the first convolution, at stride 2.
-        blocks: one after the other.
-        last_blocks: by the name of a feature, the position of the block that gives it out.
-        penultimate: channels before the classifier.
-        lite: without squeeze-and-excitation, and with ReLU6 in the place of SiLU.
+        stem: Channels of the first convolution, at stride 2.
+        blocks: Blocks in order.
+        last_blocks: Position of the block that outputs each feature, by feature name.
+        penultimate: Channels before the classifier.
+        lite: ReXNet-lite: no squeeze-and-excitation, ReLU6 instead of SiLU.
     """
 
     stem: int
@@ -70,21 +69,21 @@ class ReXNetPlan:
 
 
 def plan_rexnet(*, width: float = 1.0, depth: float = 1.0, lite: bool = False, output_stride: int = 32) -> ReXNetPlan:
-    """The network of a width and a depth.
+    """Return the shape of a network.
 
     Args:
-        width: factor of the channels; weights are published for 1.0, 1.3, 1.5, 2.0 and, not lite, 3.0.
-        depth: factor of the number of blocks in each stage, which is rounded up.
-        lite: ReXNet-lite.
-        output_stride: 32, or 16 or 8 with dilations in the place of the last strides.
+        width: Width multiplier of the channels; weights are published for 1.0, 1.3, 1.5, 2.0 and, except for lite, 3.0.
+        depth: Depth multiplier of the number of blocks per stage, which is rounded up.
+        lite: Plan ReXNet-lite.
+        output_stride: 32, or 16 or 8 with dilation instead of the last strides.
     """
     raw_stem = width * max(STEM_CHANNELS, STEM_CHANNELS / width)
     stem = _rounded(raw_stem, lite=lite)
     steps = _steps(depth, lite=lite)
-    channels = [stem, *_growing(len(steps), width=width, lite=lite)]
+    channels = [stem, *_block_channels(len(steps), width=width, lite=lite)]
     stride, dilation, blocks = STEM_STRIDE, 1, []
     for step, (before, after) in zip(steps, pairwise(channels), strict=True):
-        # Where dilation takes the place of a stride, the block that had the stride keeps the dilation before it.
+        # A block whose stride is replaced still uses the previous dilation; the new one starts with the next block.
         dilated = step.stride if stride * step.stride > output_stride else 1
         stride *= step.stride // dilated
         expanded = step.expansion * before
@@ -110,16 +109,16 @@ def plan_rexnet(*, width: float = 1.0, depth: float = 1.0, lite: bool = False, o
 
 
 @dataclass(frozen=True)
-class _Step:
+class _BlockStep:
     stride: int
     expansion: int
     squeezes: bool
 
 
-def _steps(depth: float, *, lite: bool) -> list[_Step]:
-    """What a block is by its place: the first of a stage has the stage's stride."""
+def _steps(depth: float, *, lite: bool) -> list[_BlockStep]:
+    """Return stride, expansion and squeeze of each block; the first block of a stage has the stage's stride."""
     return [
-        _Step(stride if first else 1, FIRST_EXPANSION if number == 0 else EXPANSION, squeezes and not lite)
+        _BlockStep(stride if first else 1, FIRST_EXPANSION if number == 0 else EXPANSION, squeezes and not lite)
         for number, (count, stride, squeezes) in enumerate(
             zip(STAGE_BLOCKS, STAGE_STRIDES, STAGE_SQUEEZES, strict=True)
         )
@@ -127,17 +126,17 @@ def _steps(depth: float, *, lite: bool) -> list[_Step]:
     ]
 
 
-def _growing(count: int, *, width: float, lite: bool) -> list[int]:
-    """Channels after each of so many blocks; the lite form ends at LAST_CHANNELS, the other a step before them."""
+def _block_channels(count: int, *, width: float, lite: bool) -> list[int]:
+    """Return the output channels of each block; ReXNet-lite ends at LAST_CHANNELS, ReXNet one increment below."""
     first = max(FIRST_CHANNELS, FIRST_CHANNELS / width)
     growth = (LAST_CHANNELS - FIRST_CHANNELS) / (count - 1) if lite else LAST_CHANNELS / count
     return [_rounded((first + i * growth) * width, lite=lite) for i in range(count)]
 
 
 def _rounded(channels: float, *, lite: bool) -> int:
-    """Python's rounding, half to even, which the published widths follow from; lite: also to a multiple of 8.
+    """Round half to even, as the published widths require; for ReXNet-lite also to a multiple of 8.
 
-    The latter as in MobileNet: not more than a tenth below.
+    As in MobileNet, rounding to a multiple reduces the channels by at most 10 %.
     """
     whole = round(channels)
     if not lite:
@@ -147,6 +146,6 @@ def _rounded(channels: float, *, lite: bool) -> int:
 
 
 def _last_blocks(strides: list[int]) -> dict[str, int]:
-    """Positions of the last blocks at each of the five strides, by the features' names."""
+    """Return the position of the last block at each of the five strides, by feature name."""
     before = [position - 1 for position, stride in enumerate(strides) if stride > 1]
     return dict(zip(FEATURES, [*before, len(strides) - 1], strict=True))

@@ -1,4 +1,4 @@
-"""torchvision's ResNets and MobileNetV3 as backbones, built by torchvision; its weights load by their names."""
+"""ResNet and MobileNetV3 backbones built by torchvision, whose weights load."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["TORCHVISION_NETS", "TorchvisionNet"]
 
 @dataclass(frozen=True)
 class NetSpec:
-    """What has to be known of a network of torchvision's.
+    """Specification of a torchvision network.
 
     Attributes:
-        taps: the parts that give out the features, by their names in the sequence of all parts, finest first.
-        output_strides: what it can be built with.
-        eps: of its norms, which released weights were trained with.
-        momentum: of its batch norms.
+        taps: Names of the children that output the features, finest first.
+        output_strides: Supported output strides.
+        eps: Epsilon of the norms, with which the released weights were trained.
+        momentum: Momentum of the batch norms.
     """
 
     taps: tuple[str, ...]
@@ -50,14 +50,14 @@ TORCHVISION_NETS: Mapping[str, NetSpec] = {
 
 
 class TorchvisionNet(Backbone):
-    """Runs the parts of a network one after the other and gives out what comes out of some of them.
+    """Feature extractor that runs a torchvision network child by child.
 
-    State dict: `body.` and the names of torchvision, without MobileNetV3's `features.`.
+    State-dict keys are torchvision's, without MobileNetV3's `features.`, under the prefix `body.`.
 
     Args:
-        body: the parts.
-        taps: names of those that give out the features, finest first.
-        output_stride: of the last feature.
+        body: Children of the network in order.
+        taps: Names of the children that output the features, finest first.
+        output_stride: Stride of the last feature.
     """
 
     def __init__(self, body: nn.Sequential, *, taps: tuple[str, ...], output_stride: int) -> None:
@@ -73,31 +73,31 @@ class TorchvisionNet(Backbone):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features: dict[str, Tensor] = {}
         x = images
-        for name, part in self.body.named_children():
-            for block in _blocks(part):
+        for name, child in self.body.named_children():
+            for block in _blocks(child):
                 x = self.run_block(block, x)
             if name in self._features:
                 features[self._features[name]] = x
         return features
 
 
-def _blocks(part: nn.Module) -> Iterable[nn.Module]:
-    """A ResNet's layers are sequences of blocks; every other part is a block, or less."""
-    return part if type(part) is nn.Sequential else (part,)
+def _blocks(child: nn.Module) -> Iterable[nn.Module]:
+    """Return the blocks of a child: those of a ResNet layer, otherwise the child itself."""
+    return child if type(child) is nn.Sequential else (child,)
 
 
 @torch.no_grad()
 def _channels(body: nn.Sequential, *, taps: tuple[str, ...]) -> dict[str, int]:
     channels, x = {}, torch.empty(1, 3, 64, 64, device="meta")
-    for name, part in copy.deepcopy(body).to("meta").eval().named_children():
-        x = part(x)
+    for name, child in copy.deepcopy(body).to("meta").eval().named_children():
+        x = child(x)
         if name in taps:
             channels[name] = x.shape[1]
     return channels
 
 
 def _stages(body: nn.Sequential, *, taps: tuple[str, ...]) -> dict[str, list[str]]:
-    """Each feature with the parts that lead to it from the one before."""
+    """Return the names of the children that compute each feature from the previous one."""
     stages: dict[str, list[str]] = {feature: [] for feature in FEATURES}
     position = 0
     for name, _ in body.named_children():
@@ -108,7 +108,7 @@ def _stages(body: nn.Sequential, *, taps: tuple[str, ...]) -> dict[str, list[str
 
 def _norm(channels: int, *, name: str, spec: NetSpec) -> nn.Module:
     norm = make_norm(name, channels)
-    norm.eps = spec.eps  # type: ignore[assignment]  # every norm has one
+    norm.eps = spec.eps  # type: ignore[assignment]  # every norm has `eps`
     if isinstance(norm, nn.BatchNorm2d):
         norm.momentum = spec.momentum
     return norm
@@ -125,7 +125,7 @@ def _body(name: str, *, norm: str, output_stride: int) -> nn.Sequential:
     return nn.Sequential(OrderedDict(child for child in network.named_children() if child[0] not in ("avgpool", "fc")))
 
 
-def _configured(cfg: CfgNode, *, name: str) -> TorchvisionNet:
+def _build(cfg: CfgNode, *, name: str) -> TorchvisionNet:
     backbone, spec = cfg.MODEL.BACKBONE, TORCHVISION_NETS[name]
     body = _body(name, norm=backbone.NORM, output_stride=backbone.OUTPUT_STRIDE)
     network = TorchvisionNet(body, taps=spec.taps, output_stride=backbone.OUTPUT_STRIDE)
@@ -134,4 +134,4 @@ def _configured(cfg: CfgNode, *, name: str) -> TorchvisionNet:
 
 
 for _name in TORCHVISION_NETS:
-    BACKBONE_REGISTRY._do_register(_name, partial(_configured, name=_name))
+    BACKBONE_REGISTRY._do_register(_name, partial(_build, name=_name))

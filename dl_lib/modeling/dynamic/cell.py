@@ -1,4 +1,4 @@
-"""A cell of the lattice: its operation, its gate, and one transition for each way out."""
+"""Cell of the lattice: operation, gate, and one transition per outgoing edge (arXiv 2003.10401)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ __all__ = ["Cell"]
 
 
 class Cell(nn.Module):
-    """The parts of a cell; how they are run is the business of `execution`.
+    """Modules of a cell; `execution` runs them.
+
+    Args:
+        channels: Channels C of the cell's input.
+        edges: Outgoing edges, in the order of the gate values.
+        cell_types: Names of the operations whose outputs are summed.
+        norm: Name of the norm.
+        gate: Gate with one value per edge; None fixes all gate values at one.
 
     Attributes:
         operation: (B, C, H, W) -> same shape.
-        gate: (B, C, H, W) -> (B, number of edges), or None where the routing is fixed.
-        transitions: by name of the move; keep (B, C, H, W), up (B, C / 2, 2H, 2W), down (B, 2C, H / 2, W / 2).
-
-    Args:
-        channels: channels C of the cell's input.
-        edges: the ways out, in the order of the gates.
-        cell_types: names of the operations that are summed up.
-        norm: name of the norm.
-        gate: the gate, with one value for each edge; None fixes all of them at one.
+        gate: (B, C, H, W) -> (B, number of edges), or None if the routing is fixed.
+        transitions: Transition of each edge by the name of its move; keep: (B, C, H, W), up: (B, C / 2, 2H, 2W),
+            down: (B, 2C, H / 2, W / 2).
     """
 
     def __init__(
@@ -43,10 +44,10 @@ class Cell(nn.Module):
         )
 
 
-class _Rectify(nn.ReLU):
-    """The ReLU that every transition of a cell begins with.
+class _TransitionReLU(nn.ReLU):
+    """ReLU at the start of every transition of a cell; in-place without autograd.
 
-    Without gradients it works in place: for the second transition of a cell it then runs on what it already rectified.
+    The transitions of a cell share their input, so in-place ReLU is valid only because ReLU is idempotent.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,16 +55,16 @@ class _Rectify(nn.ReLU):
 
 
 def _transition(move: Move, channels: int, *, norm: str) -> nn.Module:
-    relu = _Rectify()
+    relu = _TransitionReLU()
     if move is Move.KEEP:
         return relu
     if move is Move.DOWN:
-        return nn.Sequential(OrderedDict(relu=relu, **_parts(channels, 2 * channels, stride=2, norm=norm)))
+        return nn.Sequential(OrderedDict(relu=relu, **_named_conv(channels, 2 * channels, stride=2, norm=norm)))
     upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
     return nn.Sequential(
-        OrderedDict(relu=relu, **_parts(channels, channels // 2, stride=1, norm=norm), upsample=upsample)
+        OrderedDict(relu=relu, **_named_conv(channels, channels // 2, stride=1, norm=norm), upsample=upsample)
     )
 
 
-def _parts(in_channels: int, out_channels: int, *, stride: int, norm: str) -> dict[str, nn.Module]:
+def _named_conv(in_channels: int, out_channels: int, *, stride: int, norm: str) -> dict[str, nn.Module]:
     return dict(conv_norm_act(in_channels, out_channels, stride=stride, norm=norm).named_children())

@@ -1,7 +1,7 @@
-"""Cell operations whose kernels depend on the image or whose channels share the work.
+"""Cell operations with per-image kernels, switchable dilation or split channels.
 
 Sources: CondConv, arXiv 1904.04971; dynamic convolution, arXiv 1912.03458; switchable atrous convolution, arXiv
-2006.02334; SPConv, arXiv 2006.12085; ReXNet's block, arXiv 2007.00992. Each starts as its layer does.
+2006.02334; SPConv, arXiv 2006.12085; ReXNet's block, arXiv 2007.00992. Initialization is that of the layers.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from dl_lib.modeling.backbones.rexnet_plan import EXPANSION, SQUEEZE, BlockPlan
 
 __all__ = ["cond_conv", "cond_sep_conv", "dyn_conv", "dyn_sep_conv", "rex_block", "sac", "sac_sep", "spconv"]
 
-NUM_KERNELS = 4  # as in the CondConv and dynamic convolution papers' smaller models
-SEPARABLE_DEPTH = 2  # as of sep_conv_3x3
+NUM_KERNELS = 4  # as in the smaller models of the CondConv and dynamic convolution papers
+SEPARABLE_DEPTH = 2  # as in sep_conv_3x3
 
 MakeConv = Callable[..., MixedConv2d]
 
@@ -71,9 +71,12 @@ def spconv(channels: int, *, norm: str) -> SPConv2d:
 
 
 def rex_block(channels: int, *, norm: str) -> RexBlock:
-    """With the paper's expansion and squeeze; without the identity, which `skip_connect` adds, as to the others."""
-    inner = EXPANSION * channels
-    plan = BlockPlan(channels, expanded=inner, out_channels=channels, squeezed=inner // SQUEEZE)
+    """Build ReXNet's block with the paper's expansion and squeeze ratio, without the identity shortcut.
+
+    As for the other operations, `skip_connect` adds the identity.
+    """
+    expanded = EXPANSION * channels
+    plan = BlockPlan(channels, expanded=expanded, out_channels=channels, squeezed=expanded // SQUEEZE)
     return RexBlock(plan, norm=norm, squeeze_norm=norm)
 
 
@@ -82,19 +85,20 @@ def _conv_norm(conv: MixedConv2d | SAConv2d, *, norm: str) -> nn.Sequential:
 
 
 class SharedMixture(nn.Module):
-    """Two depthwise-separable 3×3 convolutions as of `sep_conv_3x3`, all of whose kernels are mixed by one decision.
+    """Two depthwise-separable 3×3 convolutions, as in `sep_conv_3x3`, whose kernels share one set of mixing weights.
 
     Args:
-        channels: C.
-        weigh: maps (B, C, H, W) -> weights of the kernels (B, K); looks at the operation's input.
-        make_conv: a convolution that takes these weights with each call, with the arguments of `nn.Conv2d`.
-        norm: name of the norm after each pointwise convolution.
+        channels: Channels C.
+        weigh: Module from the operation's input (B, C, H, W) to the mixing weights (B, K).
+        make_conv: Constructor of a convolution that takes the mixing weights with each call; called with the arguments
+            of `nn.Conv2d`.
+        norm: Name of the norm after each pointwise convolution.
     """
 
     def __init__(self, channels: int, *, weigh: nn.Module, make_conv: MakeConv, norm: str) -> None:
         super().__init__()
         self.weigh = weigh
-        self.act = nn.ReLU(inplace=True)  # between the blocks; none follows the last
+        self.act = nn.ReLU(inplace=True)  # between the blocks; the transitions start with a ReLU
         self.blocks = nn.ModuleList(
             nn.ModuleDict(
                 {

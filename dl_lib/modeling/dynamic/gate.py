@@ -1,4 +1,4 @@
-"""The soft conditional gate of a cell: arXiv 2003.10401, equations 4 and 5."""
+"""Soft conditional gate of a cell (arXiv 2003.10401, equations 4 and 5)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dl_lib.layers.feature_maps import without_autocast
 
 __all__ = ["SMALL_GATE_SHRINK", "SoftGate"]
 
-SMALL_GATE_SHRINK = 4  # the small gate looks at a quarter of the sides
+SMALL_GATE_SHRINK = 4  # the small gate resizes its input to a quarter of each side
 
 
 class SoftGate(nn.Module):
-    """One value max(0, tanh(g(x))) in [0, 1) for each image and each way out of a cell.
+    """Gate max(0, tanh(g(x))) with one value in [0, 1) per image and outgoing edge.
 
     Args:
-        channels: channels of the cell's input.
-        num_edges: ways out of the cell.
-        norm: name of the norm.
-        init_bias: bias that the last convolution starts from (`GATE_INIT_BIAS`).
-        small: look at the input resized bilinearly by 0.25 (`SMALL_GATE`).
+        channels: Channels of the cell's input.
+        num_edges: Outgoing edges of the cell.
+        norm: Name of the norm.
+        init_bias: Initial bias of the last convolution (`GATE_INIT_BIAS`).
+        small: Resize the input bilinearly by 0.25 first (`SMALL_GATE`).
     """
 
     def __init__(self, channels: int, num_edges: int, *, norm: str, init_bias: float, small: bool = False) -> None:
@@ -34,9 +34,10 @@ class SoftGate(nn.Module):
         nn.init.constant_(self.predict.bias, init_bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gate values (B, num_edges) for x (B, channels, H, W).
+        """Return gate values (B, num_edges) for feature maps (B, channels, H, W).
 
-        From the pooled map on in the type of the parameters, under autocast too: costs are computed from the values.
+        From the pooled map on, computation uses the dtype of the parameters even under autocast, because costs are
+        computed from the gate values.
         """
         if self.small:
             x = _shrink(x)
@@ -47,7 +48,7 @@ class SoftGate(nn.Module):
 
 
 def _shrink(x: Tensor) -> Tensor:
-    """Bilinear resize by 0.25 (not antialiased): the mean of the centre 2x2 of each 4x4 block, sides rounded down."""
+    """Resize bilinearly by 0.25 without antialiasing: mean of the central 2×2 of each 4×4 block, sides rounded down."""
     rows, columns = (side - side % SMALL_GATE_SHRINK for side in x.shape[-2:])
     top, bottom = x[..., 1:rows:4, :columns], x[..., 2:rows:4, :columns]
     return 0.25 * (top[..., 1::4] + top[..., 2::4] + bottom[..., 1::4] + bottom[..., 2::4])

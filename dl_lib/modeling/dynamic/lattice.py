@@ -1,7 +1,6 @@
-"""The routing space as data: nodes, the edges between them, and nothing of torch.
+"""Routing space as data: nodes and edges of the lattice, in pure Python (arXiv 2003.10401, section 3.1, figure 2).
 
-Source: "Learning Dynamic Routing for Semantic Segmentation" (arXiv 2003.10401), section 3.1 and figure 2.
-Everything else in this package is a mapping from nodes or edges to modules, gates, costs or colours.
+Modules, gates, costs and figures are mappings from these nodes or edges.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ FINEST_STRIDE = 4
 
 
 class Move(enum.Enum):
-    """What an edge does to the scale; the order of the members is the order of a cell's gates."""
+    """Scale change along an edge; the order of the members is the order of a cell's gate values."""
 
     KEEP = 0
     UP = -1  # to the finer scale: half the stride, half the channels
@@ -29,7 +28,7 @@ class Move(enum.Enum):
 
 @dataclass(frozen=True, order=True)
 class Node:
-    """A cell's place: layer 0 holds the source cell, scale s has stride 4 * 2**s."""
+    """Position of a cell: layer 0 is the source cell, scale s has stride 4 * 2**s."""
 
     layer: int
     scale: int
@@ -44,7 +43,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """One gated way out of a cell; that of the last layer leads to the lattice's output of its scale."""
+    """Gated outgoing edge of a cell; edges of the last layer lead to the lattice's output of the same scale."""
 
     source: Node
     move: Move
@@ -59,13 +58,16 @@ class Edge:
 
 @dataclass(frozen=True)
 class Lattice:
-    """The densely connected lattice of cells.
+    """Densely connected lattice of cells.
+
+    An edge joins two nodes of neighbouring layers that are at most one scale apart; nodes of the last layer have only a
+    keep edge.
 
     Args:
-        cells_per_layer: number of scales in each layer after the source cell (`CELL_NUM_LIST`).
+        cells_per_layer: Number of scales in each layer after the source cell (`CELL_NUM_LIST`).
 
     Raises:
-        ValueError: if a cell could never receive anything, or had nowhere to pass its input on to.
+        ValueError: If a cell would have no incoming edge, or no keep edge.
     """
 
     cells_per_layer: tuple[int, ...]
@@ -73,51 +75,53 @@ class Lattice:
     def __init__(self, cells_per_layer: Sequence[int]) -> None:
         object.__setattr__(self, "cells_per_layer", tuple(cells_per_layer))
         if not self.cells_per_layer:
-            raise ValueError("a lattice needs at least one layer after its source. Received: cells_per_layer=()")
+            raise ValueError("cells_per_layer must have at least one entry. Received: cells_per_layer=()")
         for layer, (before, here) in enumerate(zip((1, *self.cells_per_layer), self.cells_per_layer, strict=False), 1):
             if not before <= here <= before + 1:
                 raise ValueError(
-                    f"layer {layer} can hold {before} or {before + 1} cells: the layer before holds {before}, all of "
-                    "which can keep their scale, and an edge reaches one scale further at most. "
-                    f"Received: cells_per_layer={list(self.cells_per_layer)}"
+                    f"cells_per_layer: layer {layer} must have {before} or {before + 1} cells, because every cell of "
+                    f"the previous layer ({before} cells) has a keep edge and an edge changes the scale by at most "
+                    f"one. Received: cells_per_layer={list(self.cells_per_layer)}"
                 )
 
     @property
     def num_layers(self) -> int:
-        """Layers after the source (the paper's L)."""
+        """Number of layers after the source (the paper's L)."""
         return len(self.cells_per_layer)
 
     @property
     def num_scales(self) -> int:
-        """Scales that the last layer gives out."""
+        """Number of scales of the last layer, and so of the outputs."""
         return self.cells_per_layer[-1]
 
     @property
     def max_stride(self) -> int:
-        """Stride of the coarsest cell: image sides are padded to its multiples."""
+        """Stride of the coarsest cell; image sides are padded to multiples of it."""
         return self.layers[-1][-1].stride
 
     @cached_property
     def layers(self) -> tuple[tuple[Node, ...], ...]:
-        """Nodes of each layer, the source first, finest scale first."""
+        """Nodes of each layer, source first, finest scale first."""
         counts = (1, *self.cells_per_layer)
         return tuple(tuple(Node(layer, scale) for scale in range(count)) for layer, count in enumerate(counts))
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
+        """All nodes, layer by layer."""
         return tuple(node for layer in self.layers for node in layer)
 
     @property
     def source(self) -> Node:
+        """Node of the source cell."""
         return self.layers[0][0]
 
     @cached_property
     def outputs(self) -> tuple[Node, ...]:
-        """The places beyond the last layer where its cells deliver, finest first; no cell stands there."""
+        """Targets of the last layer's edges, finest first; they have no cell."""
         return tuple(Node(self.num_layers + 1, scale) for scale in range(self.num_scales))
 
     def edges_from(self, node: Node) -> tuple[Edge, ...]:
-        """The gated ways out of a cell, in the order of its gates: keep, up, down, as far as they exist."""
+        """Return the outgoing edges of a cell in the order of its gate values: keep, up, down, if they exist."""
         return self._edges_from[str(node)]
 
     @cached_property
@@ -127,20 +131,20 @@ class Lattice:
 
     @cached_property
     def edge_columns(self) -> tuple[tuple[int, ...], ...]:
-        """For each node the positions in `edges` of its ways out, filled up to three with the one behind the last."""
+        """Positions in `edges` of each node's outgoing edges, padded to three with `len(edges)`."""
         column = {edge: i for i, edge in enumerate(self.edges)}
         rows = ([column[edge] for edge in self.edges_from(node)] for node in self.nodes)
         return tuple((*row, *[len(column)] * (len(Move) - len(row))) for row in rows)
 
     @cached_property
     def _edges_from(self) -> dict[str, tuple[Edge, ...]]:
-        # By name: torch 2.6 cannot compile keys that are objects.
-        places = {*self.nodes, *self.outputs}
+        # Keyed by name because torch 2.6 cannot compile dictionaries whose keys are objects.
+        targets = {*self.nodes, *self.outputs}
         return {
             str(node): tuple(
                 edge
                 for move in (Move.KEEP, *((Move.UP, Move.DOWN) if node.layer < self.num_layers else ()))
-                if (edge := Edge(node, move)).target in places
+                if (edge := Edge(node, move)).target in targets
             )
             for node in self.nodes
         }

@@ -1,4 +1,4 @@
-"""The routed network: stem and lattice of cells. arXiv 2003.10401, section 3."""
+"""Routed network: stem and lattice of cells (arXiv 2003.10401, section 3)."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def check_layer_num(backbone: CfgNode) -> None:
 
 @BACKBONE_REGISTRY.register()
 class DynamicNetwork(nn.Module):
-    """Images to features at the strides of the lattice's last layer, by a route of their own.
+    """Routed network from images to feature maps at the strides of the lattice's last layer.
 
     Args:
-        lattice: the routing space.
-        stem: (B, 3, H, W) -> (B, base_channels, H / 4, W / 4).
-        cells: a cell for each node, under its name.
-        base_channels: channels at stride 4.
-        cell_types: names of the operations in each cell.
-        unreached: what a cell does that nothing is delivered to.
-        drop_prob: scheduled drop path at the last layer and the end of the training.
-        sparse: in evaluation, run only what the gates open.
-        activation_checkpointing: in training, compute each layer a second time for its gradients instead of keeping it.
-        compiled: run what is dense as one graph, compiled by torch; what is observed of it then is what runs otherwise.
+        lattice: Routing space.
+        stem: Module (B, 3, H, W) -> (B, base_channels, H / 4, W / 4).
+        cells: Cell of each node, by the node's name.
+        base_channels: Channels at stride 4.
+        cell_types: Names of the operations in each cell.
+        unreached: Policy for cells that no edge delivers to.
+        drop_prob: Drop-path probability at the last layer and the end of training.
+        sparse: In evaluation mode, run only the cells and transitions that the gates open.
+        activation_checkpointing: In training mode, recompute each layer in the backward pass.
+        compiled: Run dense execution as one graph compiled by `torch.compile`; the compiled part cannot be observed.
     """
 
     @configurable
@@ -112,45 +112,46 @@ class DynamicNetwork(nn.Module):
         }
 
     def cell(self, node: Node) -> Cell:
+        """Return the cell of a node."""
         cell = self.cells[str(node)]
         assert isinstance(cell, Cell)
         return cell
 
     def channels(self, node: Node) -> int:
-        """Channels of a node's input (also of the lattice's outputs)."""
+        """Return the channels of a node's input, or of one of the lattice's outputs."""
         return self.base_channels << node.scale
 
     @property
     def output_shapes(self) -> dict[str, ShapeSpec]:
-        """The features by their names, finest first."""
+        """Shapes of the features by name, finest first."""
         outputs = self.lattice.outputs
         return {f"layer_{node.scale}": ShapeSpec(self.channels(node), node.stride) for node in outputs}
 
     @property
     def runs_sparsely(self) -> bool:
-        """Whether the next run will be sparse."""
+        """True if the next forward pass uses sparse execution."""
         return self.sparse and not self.training
 
     @property
     def size_divisor(self) -> int:
-        """The sides of the input must be multiples of this."""
+        """Divisor of the input sides: the coarsest stride of the lattice."""
         return self.lattice.max_stride
 
     def forward(
         self, images: Tensor, *, step_rate: float = 0.0, observer: ImageObserver | None = None
     ) -> tuple[dict[str, Tensor], Routing]:
-        """Features by their names, and the routes that led to them.
+        """Return the feature maps and the routing of a batch.
 
         Args:
-            images: (B, 3, H, W), normalised; H and W multiples of `size_divisor`.
-            step_rate: progress of the training in [0, 1], for the scheduled drop path.
-            observer: the observer inside whose block this runs, if the parts that run are to be counted by image.
+            images: Normalized images (B, 3, H, W); H and W are multiples of `size_divisor`.
+            step_rate: Training progress in [0, 1], for the scheduled drop path.
+            observer: Active observer that must know which images each part runs for.
 
         Returns:
-            The features, finest first, with the shapes of `output_shapes`, and the routing.
+            The feature maps by name, finest first, with the shapes of `output_shapes`, and the routing.
 
         Raises:
-            ValueError: for sides that cannot work; names the smallest that does.
+            ValueError: If the input size is invalid; the message gives the smallest valid size.
         """
         self.check_size(*images.shape[-2:], num_images=images.shape[0])
         x = self.stem(images)
@@ -158,36 +159,36 @@ class DynamicNetwork(nn.Module):
             features, routing = run_sparse(self, x, observer=observer)
         else:
             drops = self.drop_prob > 0 and self.training
-            # As a tensor: a number that changes from step to step would have a compiled graph compiled anew.
+            # A tensor, because a compiled graph is recompiled when a Python number changes.
             rate = torch.full((), step_rate, dtype=torch.float64, device=x.device) if drops else None
             features, routing = self._run_dense(self, x, drop_prob_at=partial(self._drop_prob_at, rate=rate))
         return dict(zip(self.output_shapes, features, strict=True)), routing
 
     def _drop_prob_at(self, node: Node, *, rate: Tensor | None) -> Tensor | None:
-        """Scheduled drop path (arXiv 2003.10401, section 4.1): grows with depth and with the training's progress."""
+        """Return the scheduled drop-path probability, which grows with depth and training progress (section 4.1)."""
         if rate is None or node == self.lattice.source:
             return None
         return rate * (self.drop_prob * node.layer / self.lattice.num_layers)
 
     def check_size(self, height: int, width: int, *, num_images: int = 1) -> None:
-        """Raises ValueError where an input (B, 3, height, width) cannot work."""
+        """Raise ValueError if the size of an input (num_images, 3, height, width) is invalid."""
         divisor = self.size_divisor
         received = f"Received: height={height}, width={width}, num_images={num_images}, training={self.training}"
         if height % divisor or width % divisor or not height or not width:
             raise ValueError(
-                f"the sides of the input must be multiples of {divisor}, the lattice's coarsest stride, so that the "
-                f"smallest input is {divisor}x{divisor}; pad it. {received}"
+                f"height and width must be positive multiples of {divisor}, the lattice's coarsest stride; pad the "
+                f"input, to {divisor}x{divisor} or more. {received}"
             )
         positions = num_images * self._coarsest_gate_side(height) * self._coarsest_gate_side(width)
-        # A batch norm in training needs two values for each channel.
+        # Batch norm in training mode needs at least two values per channel.
         if positions < (2 if self.training else 1):
             smallest = divisor * (SMALL_GATE_SHRINK if self.small_gate else 1)
             sides = f"{smallest}x{smallest}"
             if self.training and num_images == 1:
-                sides = f"{smallest}x{2 * smallest}, or {sides} with two images or more in the batch"
+                sides = f"{smallest}x{2 * smallest}, or {sides} with a batch of two or more images"
             raise ValueError(
-                f"the input is too small for the coarsest {'small gate' if self.small_gate else 'cells'} of stride "
-                f"{divisor}; the smallest that works is {sides} (after padding to multiples of {divisor}). {received}"
+                f"height and width are too small for the {'small gates' if self.small_gate else 'cells'} at stride "
+                f"{divisor}; the smallest valid size is {sides} (after padding to multiples of {divisor}). {received}"
             )
 
     def _coarsest_gate_side(self, side: int) -> int:

@@ -1,8 +1,8 @@
-"""The cell operations by their names, and their sum.
+"""Registry of cell operations, and the sum of operations that a cell computes.
 
-Source: the candidate operations of the published DynamicRouting code (names, kernel sizes, places of norms and ReLUs);
-MBConv after MobileNetV2 (arXiv 1801.04381); further ones in `conditional_ops`. All keep shape (B, C, H, W). None ends
-in a ReLU: the transitions begin with one.
+Source: candidate operations of the published DynamicRouting code (names, kernel sizes, positions of norms and ReLUs);
+MBConv follows MobileNetV2 (arXiv 1801.04381); further operations are in `conditional_ops`. All preserve the shape
+(B, C, H, W). None ends in a ReLU, because the transitions start with one.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from dl_lib.modeling.dynamic import conditional_ops
 __all__ = ["CELL_OPERATIONS", "CellOperation", "Zero"]
 
 CELL_OPERATIONS = Registry("CELL_OPERATIONS")
-CELL_OPERATIONS.__doc__ = """Name -> callable (channels: int, *, norm: str) -> module that keeps (B, C, H, W)."""
+CELL_OPERATIONS.__doc__ = """Cell operations, the choices of `MODEL.BACKBONE.CELL_TYPE`.
+
+An operation is built as `make(channels, norm=norm)`; the module preserves the shape (B, C, H, W).
+"""
 
 
 class Zero(nn.Module):
-    """The operation `none`: contributes nothing."""
+    """Operation `none`, whose output is zero."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x)
@@ -84,12 +87,12 @@ _register()
 
 
 class CellOperation(nn.ModuleDict):
-    """The sum of a cell's operations; one that is named twice stands under `name` and `name_2`.
+    """Sum of a cell's operations; a repeated operation is stored as `name`, `name_2` and so on.
 
     Args:
-        channels: channels of the cell.
-        cell_types: names in `CELL_OPERATIONS`.
-        norm: name of the norm inside the operations.
+        channels: Channels of the cell.
+        cell_types: Names in `CELL_OPERATIONS`.
+        norm: Name of the norm inside the operations.
     """
 
     def __init__(self, channels: int, *, cell_types: Sequence[str], norm: str) -> None:
@@ -99,15 +102,15 @@ class CellOperation(nn.ModuleDict):
             self[name if count == 1 else f"{name}_{count}"] = CELL_OPERATIONS.get(name)(channels, norm=norm)
 
     def forward(self, x: Tensor, *, drop_prob: Tensor | None = None) -> Tensor:
-        """Sums the operations up.
+        """Return the sum of the operations' outputs.
 
         Args:
-            x: (B, C, H, W).
-            drop_prob: scheduled drop path, 0-d: probability that an operation other than the identity is left out for
-                an image; the others are divided by 1 - drop_prob. For training only; None drops nothing.
+            x: Feature maps (B, C, H, W).
+            drop_prob: Drop-path probability (0-d) of each image and each operation other than the identity; the outputs
+                kept are divided by 1 - drop_prob. For training only; None disables drop path.
 
         Returns:
-            (B, C, H, W), never `x` itself.
+            Feature maps (B, C, H, W), never `x` itself.
         """
         total: Tensor | None = None
         for operation in self.values():

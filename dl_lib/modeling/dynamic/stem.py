@@ -1,4 +1,4 @@
-"""The stem: an image to the source cell's input at stride 4."""
+"""Stem of the routed network: image to feature map at stride 4 (arXiv 2003.10401)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dl_lib.layers import conv_norm_act, separable_conv
 
 __all__ = ["STEM_CHANNELS", "DynamicStem"]
 
-STEM_CHANNELS = 64  # between the stem's convolutions, whatever the lattice's width
+STEM_CHANNELS = 64  # between the stem's convolutions, whatever the base channels of the lattice
 
 
 class DynamicStem(nn.Module):
     """Three 3×3 convolutions with strides 2, 1, 2, each with norm and ReLU; the first has no padding.
 
     Args:
-        out_channels: channels at stride 4.
-        norm: name of the norm.
-        separable: make the second and third convolution depthwise-separable (`SEPT_STEM`).
+        out_channels: Channels at stride 4.
+        norm: Name of the norm.
+        separable: Make the second and third convolution depthwise-separable (`SEPT_STEM`).
     """
 
     def __init__(self, out_channels: int, *, norm: str, separable: bool = True) -> None:
@@ -28,5 +28,5 @@ class DynamicStem(nn.Module):
         self.conv3 = convolution(STEM_CHANNELS, out_channels, 3, stride=2, norm=norm)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) with sides that 4 divides to (B, out_channels, H / 4, W / 4)."""
+        """Return feature maps (B, out_channels, H / 4, W / 4) of images (B, 3, H, W) with sides divisible by 4."""
         return self.conv3(self.conv2(self.conv1(image)))

@@ -1,4 +1,4 @@
-"""Atrous spatial pyramid pooling. DeepLabv3, arXiv 1706.05587, section 3.3."""
+"""ASPP head: atrous spatial pyramid pooling (DeepLabv3, arXiv 1706.05587, section 3.3)."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from dl_lib.modeling.heads.base import SemSegHead
 
 __all__ = ["ASPPHead"]
 
-REACHES_PX = (96, 192, 288)  # distances of neighbouring taps in pixels: the paper's rates 6, 12, 18 at stride 16
+TAP_DISTANCES_PX = (96, 192, 288)  # dilation in image pixels: the paper's rates 6, 12, 18 at stride 16
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class ASPPHead(SemSegHead):
-    """Looks at the coarsest feature through a 1×1 and three dilated 3×3 convolutions and at its mean, at its stride.
+    """Head with five parallel branches on one feature map: 1×1, three dilated 3×3 convolutions, and global mean.
 
-    The norm after the mean sees maps of one pixel. A batch norm needs two images there in training.
+    The norm of the global-mean branch normalizes 1×1 feature maps, so batch norm needs two images there in training.
 
     Args:
-        input_shape: of the feature.
-        in_feature: its name.
-        num_classes: classes to tell apart.
-        channels: of each of the five and of the convolution over all of them (the paper: 256).
-        norm: name of the norm.
+        input_shape: Shape of the feature map, usually the coarsest.
+        in_feature: Name of the feature map.
+        num_classes: Number of classes.
+        channels: Channels of each branch and of the convolution that fuses them (256 in the paper).
+        norm: Name of the norm.
     """
 
     @configurable
@@ -39,14 +39,14 @@ class ASPPHead(SemSegHead):
         self.pointwise = conv_norm_act(in_channels, channels, norm=norm)
         self.dilated = nn.ModuleList(
             nn.Sequential(
-                conv2d(in_channels, channels, 3, dilation=reach // input_shape.stride),
+                conv2d(in_channels, channels, 3, dilation=distance // input_shape.stride),
                 make_norm(norm, channels),
                 nn.ReLU(inplace=True),
             )
-            for reach in REACHES_PX
+            for distance in TAP_DISTANCES_PX
         )
         self.mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), conv_norm_act(in_channels, channels, norm=norm))
-        self.reduce = conv_norm_act((2 + len(REACHES_PX)) * channels, channels, norm=norm)
+        self.reduce = conv_norm_act((2 + len(TAP_DISTANCES_PX)) * channels, channels, norm=norm)
         self.predictor = conv2d(channels, num_classes, bias=True)
 
     @classmethod
@@ -62,8 +62,8 @@ class ASPPHead(SemSegHead):
         }
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Logits (B, num_classes, H / s, W / s) at the stride s of the feature."""
+        """Return logits (B, num_classes, H / s, W / s) at the stride s of the feature map."""
         x = features[self._in_feature]
         mean = self.mean(x).expand(-1, -1, *x.shape[2:])
-        views = [self.pointwise(x), *(dilated(x) for dilated in self.dilated), mean]
-        return self.predictor(self.reduce(torch.cat(views, dim=1)))
+        branches = [self.pointwise(x), *(dilated(x) for dilated in self.dilated), mean]
+        return self.predictor(self.reduce(torch.cat(branches, dim=1)))

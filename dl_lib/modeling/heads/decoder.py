@@ -1,4 +1,4 @@
-"""The decoder head: from coarse to fine. arXiv 2003.10401, section 4.1."""
+"""Coarse-to-fine decoder head (arXiv 2003.10401, section 4.1)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["SemSegDecoderHead"]
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class SemSegDecoderHead(SemSegHead):
-    """Adds up projected features from the coarsest to the finest, and predicts the classes there.
+    """Decoder that sums projected features from the coarsest to the finest and predicts the classes there.
 
-    Each feature is projected to the channels of the next finer one; on the lattice, to half of its own.
+    A 1×1 convolution projects each sum to the channels of the next finer feature, half of its own on the lattice.
 
     Args:
-        input_shapes: of each feature, by its name, finest first.
-        num_classes: classes to tell apart.
-        norm: name of the norm.
+        input_shapes: Shape of each feature by name, finest first.
+        num_classes: Number of classes.
+        norm: Name of the norm.
     """
 
     @configurable
@@ -48,17 +48,17 @@ class SemSegDecoderHead(SemSegHead):
         }
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Logits (B, num_classes, H / s, W / s) at the stride s of the finest feature."""
+        """Return logits (B, num_classes, H / s, W / s) at the stride s of the finest feature."""
         decoded: Tensor | None = None
         decoded_stride = 0
         for name, projection in reversed(list(self.projections.items())):
             feature, stride = features[name], self._strides[name]
             if decoded is not None:
-                feature = feature + _enlarged(decoded, factor=decoded_stride // stride)
+                feature = feature + _upsample(decoded, factor=decoded_stride // stride)
             decoded, decoded_stride = projection(feature), stride
         assert decoded is not None
         return self.predictor(decoded)
 
 
-def _enlarged(x: Tensor, *, factor: int) -> Tensor:
+def _upsample(x: Tensor, *, factor: int) -> Tensor:
     return x if factor == 1 else interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)

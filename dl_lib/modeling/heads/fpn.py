@@ -1,4 +1,4 @@
-"""The head of semantic feature pyramids. Panoptic FPN, arXiv 1901.02446, section 3.1; the pyramid: arXiv 1612.03144."""
+"""Semantic FPN head (Panoptic FPN, arXiv 1901.02446, section 3.1; feature pyramid: arXiv 1612.03144)."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["SemanticFPNHead"]
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class SemanticFPNHead(SemSegHead):
-    """A pyramid from the coarsest feature to the finest, whose levels are brought to the finest stride and added up.
+    """Feature pyramid whose levels are upsampled to the finest stride and summed.
 
-    A level is brought there by as many 3×3 convolutions, each before an enlargement by 2, as it is away; the finest
-    goes through one all the same.
+    A level at 2**k times the finest stride passes k 3×3 convolutions, each followed by ×2 upsampling; the finest level
+    passes one 3×3 convolution.
 
     Args:
-        input_shapes: of each feature, by its name, finest first; strides are powers of 2.
-        num_classes: classes to tell apart.
-        channels: of the pyramid and of all convolutions after it (the paper: 256 and 128).
-        norm: name of the norm (the paper: GN).
+        input_shapes: Shape of each feature by name, finest first; strides are powers of 2.
+        num_classes: Number of classes.
+        channels: Channels of the pyramid and of all later convolutions (256 and 128 in the paper).
+        norm: Name of the norm (GN in the paper).
     """
 
     @configurable
@@ -55,15 +55,15 @@ class SemanticFPNHead(SemSegHead):
         }
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Logits (B, num_classes, H / s, W / s) at the stride s of the finest feature."""
+        """Return logits (B, num_classes, H / s, W / s) at the stride s of the finest feature."""
         total: Tensor | None = None
-        above: Tensor | None = None
-        stride_above = 0
+        coarser: Tensor | None = None
+        coarser_stride = 0
         for name, lateral in reversed(list(self.lateral.items())):
             x = lateral(features[name])
-            if above is not None:
-                x = x + interpolate(above, scale_factor=stride_above // self._strides[name], mode="nearest")
-            above, stride_above = x, self._strides[name]
+            if coarser is not None:
+                x = x + interpolate(coarser, scale_factor=coarser_stride // self._strides[name], mode="nearest")
+            coarser, coarser_stride = x, self._strides[name]
             level = self.levels[name](self.output[name](x))
             total = level if total is None else total + level
         assert total is not None
@@ -71,7 +71,7 @@ class SemanticFPNHead(SemSegHead):
 
 
 def _level(channels: int, *, factor: int, norm: str) -> nn.Sequential:
-    """3×3 convolutions with norm and ReLU that enlarge by this factor, a power of 2."""
+    """Build 3×3 convolutions with norm and ReLU that upsample by this factor, a power of 2."""
     if factor == 1:
         return nn.Sequential(conv_norm_act(channels, channels, 3, norm=norm))
     steps: list[nn.Module] = []

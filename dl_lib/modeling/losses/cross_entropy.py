@@ -1,4 +1,4 @@
-"""Pixel-wise cross-entropy with class weights, label smoothing and hard example mining.
+"""Pixel-wise cross-entropy with class weights, label smoothing and online hard example mining (OHEM).
 
 Shape suffixes: B images, C classes, H rows, W columns.
 """
@@ -19,44 +19,44 @@ __all__ = ["HardExamples", "PixelCrossEntropy"]
 
 @dataclass(frozen=True)
 class HardExamples:
-    """Which pixels are hard enough to learn from: arXiv 1604.03540, for pixels in the place of regions.
+    """Online hard example mining (arXiv 1604.03540), applied to pixels instead of regions.
 
-    Decided image by image, so that it does not depend on how a batch is shared out to processes.
+    Pixels are selected image by image, so that the selection does not depend on how a batch is split over processes.
 
     Attributes:
-        max_probability: a pixel is hard if its true class has at most this probability.
-        min_ratio: of an image's labelled pixels, those with the lowest probabilities, that always count.
+        max_probability: A pixel is hard if the probability of its true class is at most this.
+        min_ratio: Minimum fraction of an image's labelled pixels to select, lowest probabilities first.
     """
 
     max_probability: float
     min_ratio: float
 
     def select(self, probability_BHW: Tensor, *, labelled_BHW: Tensor) -> Tensor:
-        """(B, H, W) bool: the pixels to learn from, all of them labelled.
+        """Return the mask (B, H, W) of hard pixels, all of them labelled.
 
         Args:
-            probability_BHW: of the true class; of no account where there is no label.
-            labelled_BHW: where there is one.
+            probability_BHW: Probability of the true class; ignored at pixels without a label.
+            labelled_BHW: Mask of labelled pixels.
         """
         hard = []
         for probability, labelled in zip(probability_BHW, labelled_BHW, strict=True):
             values = probability[labelled]
-            limit = values.new_full((), self.max_probability)
-            if kept := round(self.min_ratio * values.numel()):
-                limit = torch.maximum(limit, values.kthvalue(kept).values)
-            hard.append(labelled & (probability <= limit))
+            threshold = values.new_full((), self.max_probability)
+            if min_pixels := round(self.min_ratio * values.numel()):
+                threshold = torch.maximum(threshold, values.kthvalue(min_pixels).values)
+            hard.append(labelled & (probability <= threshold))
         return torch.stack(hard)
 
 
 @dataclass(frozen=True)
 class PixelCrossEntropy:
-    """Cross-entropy, averaged over the labelled pixels of the batches of all processes together.
+    """Cross-entropy, averaged over the labelled pixels of the batches of all processes.
 
     Attributes:
-        ignore_value: label of the pixels that are left out.
-        class_weights: weight of each class, in the sum and in what it is divided by; empty for equal weights.
-        label_smoothing: share of the target that is spread evenly over all classes (arXiv 1512.00567, section 7).
-        hard_examples: learn from hard pixels only; None learns from all.
+        ignore_value: Label of ignored pixels.
+        class_weights: Weight of each class in the sum and its normalizer; empty for equal weights.
+        label_smoothing: Fraction of the target distributed evenly over all classes (arXiv 1512.00567, section 7).
+        hard_examples: Selection of hard pixels; None uses all pixels.
     """
 
     ignore_value: int
@@ -65,14 +65,14 @@ class PixelCrossEntropy:
     hard_examples: HardExamples | None = None
 
     def __call__(self, logits_BCHW: Tensor, target_BHW: Tensor, *, mean_weight: Tensor | None = None) -> Tensor:
-        """The loss, 0-d; 0 where nothing is labelled.
+        """Return the loss (0-d); 0 if no pixel is labelled.
 
         Args:
-            logits_BCHW: scores of the classes.
-            target_BHW: class ids, int64.
-            mean_weight: what the sum is divided by: the mean over processes (and over the parts of a step) of
-                `weight_of` their labels, so that the mean of all their losses is that of the whole. None takes
-                that of this call, over the processes; hard examples always do.
+            logits_BCHW: Logits.
+            target_BHW: Class ids, int64.
+            mean_weight: Normalizer of the sum: the mean of `weight_of` over processes and accumulated batches, so that
+                the losses of all batches average to that of the whole step. None computes it over the processes for
+                this batch; hard example mining always does.
         """
         weight_C = self._weight_C(logits_BCHW) if self.class_weights else None
         loss_BHW = F.cross_entropy(
@@ -83,25 +83,25 @@ class PixelCrossEntropy:
             label_smoothing=self.label_smoothing,
             reduction="none",
         )
-        counted_BHW = target_BHW != self.ignore_value
-        class_BHW = target_BHW.where(counted_BHW, 0)
+        selected_BHW = target_BHW != self.ignore_value
+        class_BHW = target_BHW.where(selected_BHW, 0)
         if self.hard_examples is not None:
             with torch.no_grad():
                 probability_BHW = logits_BCHW.softmax(dim=1).gather(1, class_BHW[:, None])[:, 0]
-                counted_BHW = self.hard_examples.select(probability_BHW, labelled_BHW=counted_BHW)
-            loss_BHW = loss_BHW * counted_BHW
+                selected_BHW = self.hard_examples.select(probability_BHW, labelled_BHW=selected_BHW)
+            loss_BHW = loss_BHW * selected_BHW
             mean_weight = None
         if mean_weight is None:
-            weight_BHW = counted_BHW.to(loss_BHW.dtype) if weight_C is None else weight_C[class_BHW] * counted_BHW
+            weight_BHW = selected_BHW.to(loss_BHW.dtype) if weight_C is None else weight_C[class_BHW] * selected_BHW
             mean_weight = comm.average(weight_BHW.sum())
-        return loss_BHW.sum() / mean_weight.where(mean_weight > 0, 1)  # a batch may hold nothing to learn from
+        return loss_BHW.sum() / mean_weight.where(mean_weight > 0, 1)  # a batch may have no labelled pixel
 
     def weight_of(self, target: Tensor, *, like: Tensor) -> Tensor:
-        """Sum of the weights of labels of any shape, 0-d, in the type of `like` and where it is."""
-        counted = target != self.ignore_value
+        """Return the summed weight (0-d) of labels of any shape, with the dtype and device of `like`."""
+        labelled = target != self.ignore_value
         if not self.class_weights:
-            return counted.sum().to(like)
-        return self._weight_C(like)[target[counted].to(like.device, torch.int64)].sum()
+            return labelled.sum().to(like)
+        return self._weight_C(like)[target[labelled].to(like.device, torch.int64)].sum()
 
     def _weight_C(self, like: Tensor) -> Tensor:
         return cached_tensor(self.class_weights, dtype=like.dtype, like=like)

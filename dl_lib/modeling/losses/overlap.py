@@ -1,7 +1,9 @@
-"""Losses on the overlap of whole regions: dice and Lovász-softmax, image by image.
+"""Region overlap losses: dice (arXiv 1606.04797) and Lovász-softmax (arXiv 1705.08790).
 
-Both are means over the images, and in each over the classes that its labels hold: so the mean over processes with
-equally many images is that of the whole batch. Shape suffixes: B images, C classes, P pixels.
+Both average over the images, and per image over the classes in its labels. The mean over processes with equal numbers
+of images is therefore the loss of the whole batch.
+
+Shape suffixes: B images, C classes, P pixels.
 """
 
 from __future__ import annotations
@@ -16,12 +18,14 @@ __all__ = ["dice_loss", "lovasz_softmax_loss"]
 
 
 def dice_loss(logits_BCHW: Tensor, target_BHW: Tensor, *, ignore_value: int) -> Tensor:
-    """1 - 2 Σ p g / (Σ p + Σ g) with probabilities p and labels g: after arXiv 1606.04797, section 3; 0-d.
+    """Return the dice loss 1 - 2 Σ p g / (Σ p + Σ g) of probabilities p and labels g (0-d).
+
+    Variant of arXiv 1606.04797, section 3.
 
     Args:
-        logits_BCHW: scores of the classes.
-        target_BHW: class ids.
-        ignore_value: label of the pixels that are left out.
+        logits_BCHW: Logits.
+        target_BHW: Class ids.
+        ignore_value: Label of ignored pixels.
     """
     losses = [
         1 - 2 * (p_PC * g_PC).sum(dim=0) / (p_PC.sum(dim=0) + g_PC.sum(dim=0))
@@ -31,22 +35,24 @@ def dice_loss(logits_BCHW: Tensor, target_BHW: Tensor, *, ignore_value: int) -> 
 
 
 def lovasz_softmax_loss(logits_BCHW: Tensor, target_BHW: Tensor, *, ignore_value: int) -> Tensor:
-    """The convex extension of 1 - IoU, of the errors |g - p|: arXiv 1705.08790, equations 8 to 10; 0-d.
+    """Return the Lovász-softmax loss (0-d): the convex extension of 1 - IoU, evaluated at the errors |g - p|.
+
+    Source: arXiv 1705.08790, equations 8 to 10.
 
     Args:
-        logits_BCHW: scores of the classes.
-        target_BHW: class ids.
-        ignore_value: label of the pixels that are left out.
+        logits_BCHW: Logits.
+        target_BHW: Class ids.
+        ignore_value: Label of ignored pixels.
     """
     losses = []
     for p_PC, g_PC in _present_classes(logits_BCHW, target_BHW, ignore_value=ignore_value):
         errors_PC, order_PC = (g_PC - p_PC).abs().sort(dim=0, descending=True)
-        losses.append((errors_PC * _jaccard_steps(g_PC.gather(0, order_PC))).sum(dim=0))
+        losses.append((errors_PC * _lovasz_gradient(g_PC.gather(0, order_PC))).sum(dim=0))
     return _mean(losses, like=logits_BCHW)
 
 
-def _jaccard_steps(truth_PC: Tensor) -> Tensor:
-    """By how much 1 - IoU grows with each pixel that is taken for wrong, the worst first."""
+def _lovasz_gradient(truth_PC: Tensor) -> Tensor:
+    """Return the increase of 1 - IoU with each misclassified pixel, for pixels sorted by decreasing error."""
     true_C = truth_PC.sum(dim=0)
     intersection_PC = true_C - truth_PC.cumsum(dim=0)
     union_PC = true_C + (1 - truth_PC).cumsum(dim=0)
@@ -55,7 +61,7 @@ def _jaccard_steps(truth_PC: Tensor) -> Tensor:
 
 
 def _present_classes(logits_BCHW: Tensor, target_BHW: Tensor, *, ignore_value: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Of each image that has labels: probabilities and truth (0 or 1), for its labelled pixels and its classes."""
+    """Yield probabilities and one-hot truth (P, C) of each labelled image, for its labelled pixels and its classes."""
     for logits, target in zip(logits_BCHW, target_BHW, strict=True):
         labelled = target != ignore_value
         classes = target[labelled]
@@ -68,5 +74,5 @@ def _present_classes(logits_BCHW: Tensor, target_BHW: Tensor, *, ignore_value: i
 
 
 def _mean(losses: list[Tensor], *, like: Tensor) -> Tensor:
-    """Over images, each of which has a loss for every class; images without labels count with a loss of 0."""
+    """Return the mean over images of their mean class loss; images without labels count as 0."""
     return sum((loss_C.mean() for loss_C in losses), like.sum() * 0) / len(like)

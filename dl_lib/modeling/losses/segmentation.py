@@ -1,4 +1,4 @@
-"""What logits are compared with labels by: cross-entropy, and losses on the overlap of regions beside it."""
+"""Segmentation loss: weighted sum of cross-entropy, dice and Lovász-softmax (`MODEL.LOSS`)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["SegmentationLoss", "build_segmentation_loss"]
 
 @dataclass(frozen=True)
 class SegmentationLoss:
-    """Weighted losses of logits at the size of the labels; computed in float32 at least.
+    """Weighted losses on logits at label resolution, computed in float32 or higher.
 
     Attributes:
-        cross_entropy: with its ignore value, which holds for all of them.
-        cross_entropy_weight: weight of it.
-        dice_weight: weight of the dice loss; 0 leaves it out.
-        lovasz_weight: weight of the Lovász-softmax loss; 0 leaves it out.
+        cross_entropy: Cross-entropy; its ignore value applies to all losses.
+        cross_entropy_weight: Weight of the cross-entropy.
+        dice_weight: Weight of the dice loss; 0 disables it.
+        lovasz_weight: Weight of the Lovász-softmax loss; 0 disables it.
     """
 
     cross_entropy: PixelCrossEntropy
@@ -33,12 +33,12 @@ class SegmentationLoss:
     def __call__(
         self, logits_BCHW: Tensor, target_BHW: Tensor, *, mean_weight: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """The losses (0-d), by name.
+        """Return the losses (0-d), by name.
 
         Args:
-            logits_BCHW: scores of the classes.
-            target_BHW: class ids, int64.
-            mean_weight: see `PixelCrossEntropy`.
+            logits_BCHW: Logits.
+            target_BHW: Class ids, int64.
+            mean_weight: See `PixelCrossEntropy`.
         """
         logits_BCHW = logits_BCHW.to(torch.promote_types(logits_BCHW.dtype, torch.float32))
         entropy = self.cross_entropy(logits_BCHW, target_BHW, mean_weight=mean_weight)
@@ -54,7 +54,7 @@ class SegmentationLoss:
 
 
 def build_segmentation_loss(cfg: CfgNode) -> SegmentationLoss:
-    """The losses that `MODEL.LOSS` asks for, beside the cross-entropy."""
+    """Build the loss from `MODEL.LOSS` and `MODEL.SEM_SEG_HEAD`."""
     loss, head = cfg.MODEL.LOSS, cfg.MODEL.SEM_SEG_HEAD
     hard = HardExamples(loss.OHEM.MAX_PROBABILITY, loss.OHEM.MIN_RATIO) if loss.OHEM.ENABLED else None
     return SegmentationLoss(

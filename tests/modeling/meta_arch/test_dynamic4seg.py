@@ -159,9 +159,9 @@ def test_tables_are_made_in_the_first_step_only():
 @pytest.mark.parametrize(
     ("overrides", "training", "size", "message"),
     [
-        (["MODEL.GATE.SMALL_GATE", True], False, (96, 160), "the smallest that works is 128x128"),
-        ([], True, (32, 32), "32x64, or 32x32 with two images or more"),
-        (["MODEL.GATE.SMALL_GATE", True], True, (128, 128), "128x256, or 128x128 with two images or more"),
+        (["MODEL.GATE.SMALL_GATE", True], False, (96, 160), "smallest valid size is 128x128"),
+        ([], True, (32, 32), "32x64, or 32x32 with a batch of two or more"),
+        (["MODEL.GATE.SMALL_GATE", True], True, (128, 128), "128x256, or 128x128 with a batch of two or more"),
     ],
 )
 def test_sizes_that_cannot_work(overrides, training, size, message):
@@ -177,13 +177,13 @@ def test_small_images_are_padded(size):
 
 
 def test_the_backbone_names_the_smallest_input():
-    with pytest.raises(ValueError, match="the smallest input is 32x32; pad it"):
+    with pytest.raises(ValueError, match=r"multiples of 32\b.*32x32 or more"):
         model_of().backbone(torch.zeros(1, 3, 30, 64))
 
 
 def test_a_gpu_that_is_not_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match=r"set MODEL\.DEVICE to cpu"):
+    with pytest.raises(ValueError, match=r"use cpu, or auto .*MODEL\.DEVICE=cuda"):
         model_of("MODEL.DEVICE", "cuda")
     assert model_of("MODEL.DEVICE", "auto").device.type == "cpu"
 
