@@ -1,8 +1,8 @@
-"""The configuration tree: fvcore's node with stricter merging and messages that say what to do.
+"""Configuration tree: fvcore's `CfgNode` with safe, strict and atomic merging.
 
-What differs from fvcore and yacs: YAML is loaded safely, always; a merge is all or nothing and lists everything that is
-wrong at once; an unknown key is answered with the nearest known ones; an int passes for a float, a tuple for a list,
-and text where text is expected is taken as it stands.
+Differences from fvcore and yacs: YAML is always loaded safely; a merge lists all problems and changes nothing if there
+are any; an unknown key is answered with similar ones; an int is accepted for a float and a tuple for a list; text for a
+key of type str is taken literally.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from iopath.common.file_io import g_pathmgr
 
 from dl_lib.config.errors import ConfigError, numbered, unknown_key
 from dl_lib.config.overrides import parse_overrides
+from dl_lib.config.renamed import renamed_key, renamed_value
 from dl_lib.config.shipped import SHIPPED_SCHEME, resolve_shipped
 from dl_lib.config.values import fit_value
 
@@ -26,65 +27,63 @@ __all__ = ["CfgNode"]
 
 
 class CfgNode(_FvcoreNode):
-    """A section of the configuration; keys are attributes, sections nest, `freeze()` makes it read-only."""
+    """Section of the configuration: keys are attributes, sections nest, `freeze()` makes it read-only."""
 
     @classmethod
     def load_yaml_with_base(cls, filename: str | Path, allow_unsafe: bool = False) -> dict[str, Any]:
-        """Read a YAML file over the files that its `_BASE_` names, paths being relative to the file itself.
+        """Read a YAML file and the files named by its `_BASE_`, which it overrides.
+
+        A base is a path relative to the file, an absolute path, or `dl_lib://` and the name of a shipped config.
 
         Args:
-            filename: path of the file, local or of any kind that iopath's path manager knows.
-            allow_unsafe: only False is accepted; the argument exists because fvcore has it.
+            filename: Local path, or any other that iopath's path manager supports.
+            allow_unsafe: Must be False; part of fvcore's signature.
 
         Raises:
-            ConfigError: if a file is missing, is not YAML of plain values, or is its own base.
+            ConfigError: If a file is missing, is not safe YAML, or is its own base.
         """
         if allow_unsafe:
-            raise ConfigError("a configuration is data and is never executed. Received: allow_unsafe=True")
+            raise ConfigError("unsafe YAML is not supported: a config is never executed. Received: allow_unsafe=True")
         filename = str(filename)
         try:
             return dict(super().load_yaml_with_base(filename))
         except OSError as error:
             reason = error.strerror or error
-            raise ConfigError(f"cannot read the configuration file: {reason}. Received: {filename}") from error
+            raise ConfigError(f"the config file cannot be read: {reason}. Received: {filename}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{filename} is not YAML of plain values (safe tags only): {error}") from error
+            raise ConfigError(f"{filename} must be YAML without Python tags: {error}") from error
         except RecursionError:
-            raise ConfigError(f"a configuration cannot be its own base. Received: {BASE_KEY} in {filename}") from None
-        except AssertionError as error:  # fvcore's way to say it
-            raise ConfigError(
-                f"a section and a plain value cannot stand for the same key, in {filename} and its base: {error}"
-            ) from None
+            raise ConfigError(f"a config file must not be its own base. Received: {BASE_KEY} in {filename}") from None
+        except AssertionError as error:  # raised by fvcore
+            raise ConfigError(f"a key must not be a section and a value, in {filename} and its base: {error}") from None
 
     @classmethod
     def _open_cfg(cls, filename: str) -> IO[str]:
-        """What fvcore reads of a file: the same, checked, and with empty sections as such: None would undo a base."""
+        """Return the checked content of a file; empty sections become `{}`, as None would remove those of a base."""
         return io.StringIO(yaml.safe_dump(_without_none(_read_yaml(filename)), sort_keys=False))
 
     def merge_from_file(self, cfg_filename: str | Path, allow_unsafe: bool = False) -> None:
-        """Merge a YAML file and its bases into this tree.
+        """Merge a YAML file and its bases.
 
         Raises:
-            ConfigError: if the file cannot be read, or holds keys or values that this tree has no place for.
+            ConfigError: If the file cannot be read, or contains unknown keys or values of the wrong type.
         """
         self._merge(self.load_yaml_with_base(cfg_filename, allow_unsafe), source=str(cfg_filename))
 
     def merge_from_other_cfg(self, cfg_other: Mapping[str, Any]) -> None:
-        """Merge another tree (or plain nested dicts) into this one; raises ConfigError like `merge_from_file`."""
-        self._merge(cfg_other, source="the configuration merged in")
+        """Merge another tree or nested dicts; raises ConfigError like `merge_from_file`."""
+        self._merge(cfg_other, source="the other config")
 
     def merge_from_list(self, cfg_list: Sequence[Any]) -> None:
-        """Merge overrides, each as `KEY, VALUE` or as `KEY=VALUE`, in any mixture.
-
-        Values that are text are read as Python literals or else as YAML; nothing is executed.
+        """Merge overrides, each `KEY, VALUE` or `KEY=VALUE`.
 
         Raises:
-            ConfigError: if an override is incomplete, its key is unknown or its value of the wrong type.
+            ConfigError: If an override has no value, an unknown key or a value of the wrong type.
         """
         self._set_all(parse_overrides(cfg_list), source="the overrides")
 
     def flat(self) -> dict[str, Any]:
-        """All values by their full key, such as `SOLVER.OPTIMIZER.BASE_LR`."""
+        """Return all values by full key, such as `SOLVER.OPTIMIZER.BASE_LR`."""
         return dict(_leaves(self, ()))
 
     def _merge(self, other: Mapping[str, Any], *, source: str) -> None:
@@ -92,7 +91,7 @@ class CfgNode(_FvcoreNode):
 
     def _set_all(self, pairs: Sequence[tuple[str, Any]], *, source: str) -> None:
         if self.is_frozen():
-            raise ConfigError(f"a frozen configuration cannot be changed; clone() and defrost() it. Received: {source}")
+            raise ConfigError(f"a frozen config cannot be changed; clone() and defrost() it. Received: {source}")
         known = self.flat()
         problems: list[str] = []
         fitted: list[tuple[str, Any]] = []
@@ -102,10 +101,14 @@ class CfgNode(_FvcoreNode):
                     fitted.append((key, fit_value(value, known[key], key=key)))
                 except ConfigError as error:
                     problems.append(str(error))
-            elif not self.key_is_deprecated(key):  # yacs logs the warning
+                if problem := renamed_value(key, value):
+                    problems.append(problem)
+            elif self.key_is_renamed(key):
+                problems.append(renamed_key(key, value))
+            elif not self.key_is_deprecated(key):  # yacs logs a warning
                 problems.append(unknown_key(key, value, known))
         if problems:
-            raise ConfigError(numbered(f"cannot merge {source}", problems))
+            raise ConfigError(numbered(f"{source} cannot be merged", problems))
         for key, value in fitted:
             section, _, name = key.rpartition(".")
             self._section(section)[name] = value
@@ -126,26 +129,28 @@ def _leaves(node: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[st
 
 
 def _given(
-    node: Mapping[str, Any], place: Mapping[str, Any] | None, path: tuple[str, ...]
+    node: Mapping[str, Any], target: Mapping[str, Any] | None, path: tuple[str, ...]
 ) -> Iterator[tuple[str, Any]]:
-    """The leaves of what a file gives; a mapping given where `place` holds a plain value stays one value."""
+    """Yield the leaves of a file's content; a mapping stays one value where `target` has a plain value."""
     for name, value in node.items():
-        here = place.get(name) if place is not None else None
+        current = target.get(name) if target is not None else None
         below = (*path, str(name))
-        plain_expected = place is not None and name in place and not isinstance(here, Mapping)
+        plain_expected = target is not None and name in target and not isinstance(current, Mapping)
         if isinstance(value, Mapping) and value and not plain_expected:
-            yield from _given(value, here, below)
-        elif not (isinstance(here, Mapping) and (value is None or value == {})):  # an empty section changes nothing
+            yield from _given(value, current, below)
+        elif not (isinstance(current, Mapping) and (value is None or value == {})):  # an empty section changes nothing
             yield ".".join(below), value
 
 
 def _read_yaml(filename: str) -> dict[str, Any]:
     with g_pathmgr.open(filename, "r") as file:
         loaded = yaml.safe_load(file)
-    if loaded is None:  # nothing but comments
+    if loaded is None:  # comments only
         return {}
     if not isinstance(loaded, dict):
-        raise ConfigError(f"{filename} must hold `KEY: value` lines. Received: {type(loaded).__name__} {loaded!r:.80}")
+        raise ConfigError(
+            f"{filename} must contain `KEY: value` lines. Received: {type(loaded).__name__} {loaded!r:.80}"
+        )
     bases = loaded.get(BASE_KEY, [])
     if not (isinstance(bases, str) or (isinstance(bases, list) and all(isinstance(base, str) for base in bases))):
         raise ConfigError(

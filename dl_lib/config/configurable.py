@@ -1,7 +1,6 @@
-"""`@configurable`: a constructor with plain keyword arguments that can also be called with a configuration.
+"""`@configurable`: constructors with plain keyword arguments that also accept a config (detectron2).
 
-A class keeps its constructor free of configuration keys and says in one place, its classmethod `from_config`, how
-arguments follow from a configuration::
+The classmethod `from_config` maps a config to the arguments of the constructor::
 
     class Head(nn.Module):
         @configurable
@@ -11,9 +10,9 @@ arguments follow from a configuration::
         def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
             return {"channels": input_shape.channels * cfg.MODEL.WIDTH}
 
-    Head(channels=8)                       # plain
-    Head(cfg, input_shape)                 # what from_config says
-    Head(cfg, input_shape, channels=8)     # the same, with one argument set by hand
+    Head(channels=8)                       # plain arguments
+    Head(cfg, input_shape)                 # arguments from from_config
+    Head(cfg, input_shape, channels=8)     # the same, with one argument replaced
 """
 
 from __future__ import annotations
@@ -29,25 +28,24 @@ __all__ = ["configurable"]
 
 
 def configurable(init: Callable[..., None]) -> Callable[..., None]:
-    """Let `__init__` be called with a configuration as its first argument (or as `cfg=`).
+    """Decorate an `__init__` so that its first argument (or `cfg=`) can be a config.
 
-    Keyword arguments that `from_config` has a parameter for go to it. The others go to the constructor and win over
-    what `from_config` returned. A subclass with a constructor of its own decorates that one as well.
+    Keyword arguments that are parameters of `from_config` are passed to it. All others are passed to the constructor
+    and override what `from_config` returns. A subclass with its own constructor must decorate it as well.
 
     Raises:
-        TypeError: at the decoration, if the function is not an `__init__`; at the call, if the class has no classmethod
-            `from_config` that takes `cfg` first and returns a dict, or that dict holds what the constructor lacks.
+        TypeError: When decorating, if the function is not an `__init__`. When called, if the class has no classmethod
+            `from_config` whose first parameter is `cfg`, or it does not return a dict of constructor arguments.
     """
     if not inspect.isfunction(init) or init.__name__ != "__init__":
-        raise TypeError(f"@configurable decorates the __init__ of a class. Received: {init!r}")
+        raise TypeError(f"@configurable must decorate the __init__ of a class. Received: {init!r}")
 
     @functools.wraps(init)
     def construct(self: Any, *args: Any, **kwargs: Any) -> None:
-        if not _starts_with_cfg(args, kwargs):
+        if _starts_with_cfg(args, kwargs):
+            init(self, **_arguments_from_config(type(self), init, args, kwargs))
+        else:
             init(self, *args, **kwargs)
-            return
-        owner = type(self)
-        init(self, **_arguments_from_config(owner, init, args, kwargs))
 
     return construct
 
@@ -63,14 +61,14 @@ def _arguments_from_config(
     parameters = inspect.signature(from_config).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for_config = {name: value for name, value in kwargs.items() if takes_any or name in parameters}
-    by_hand = {name: value for name, value in kwargs.items() if name not in for_config}
+    explicit = {name: value for name, value in kwargs.items() if name not in for_config}
     arguments = from_config(*args, **for_config)
     if not isinstance(arguments, dict):
         raise TypeError(
             f"{owner.__name__}.from_config must return a dict of constructor arguments. "
             f"Received: {type(arguments).__name__}"
         )
-    arguments = {**arguments, **by_hand}
+    arguments = {**arguments, **explicit}
     _check_accepted(owner, init, arguments)
     return arguments
 
@@ -84,7 +82,7 @@ def _from_config_of(owner: type) -> Callable[..., Any]:
         )
     if next(iter(inspect.signature(from_config).parameters), None) != "cfg":
         raise TypeError(
-            f"the first argument of {owner.__name__}.from_config must be called cfg. "
+            f"the first parameter of {owner.__name__}.from_config must be named cfg. "
             f"Received: from_config{inspect.signature(from_config)}"
         )
     return from_config
@@ -98,6 +96,6 @@ def _check_accepted(owner: type, init: Callable[..., None], arguments: dict[str,
     if unknown:
         names = ", ".join(name for name in accepted if name != "self")
         raise TypeError(
-            f"the constructor of {owner.__name__} takes {names}; from_config or the call gave others. "
+            f"the constructor of {owner.__name__} accepts {names}; from_config or the call passed others. "
             f"Received: {', '.join(unknown)}"
         )

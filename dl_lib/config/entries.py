@@ -1,4 +1,4 @@
-"""Entries of a configuration's lists that have keys of their own, such as those of `SOLVER.OPTIMIZER.GROUPS`."""
+"""Entries with keys of their own in list-valued config keys, such as `SOLVER.OPTIMIZER.GROUPS`."""
 
 from __future__ import annotations
 
@@ -13,32 +13,38 @@ __all__ = ["EntryKey", "entry_problems"]
 
 @dataclass(frozen=True)
 class EntryKey:
-    """A key of an entry: what its value has to be, in words too, and whether it has to be there."""
+    """Key of an entry.
 
-    fits: Callable[[Any], bool]
+    Attributes:
+        accepts: Return whether a value is valid.
+        expected: Description of valid values, for messages.
+        required: Whether every entry must have the key.
+    """
+
+    accepts: Callable[[Any], bool]
     expected: str
     required: bool = False
 
 
-def entry_problems(entry: Any, *, place: str, what: str, keys: Mapping[str, EntryKey]) -> list[str]:
-    """What is wrong with an entry by itself, a line for each thing.
+def entry_problems(entry: Any, *, name: str, keys: Mapping[str, EntryKey]) -> list[str]:
+    """Return the problems of an entry, one line each.
 
     Args:
-        entry: as the configuration has it.
-        place: its full name, such as `SOLVER.OPTIMIZER.GROUPS[0]`.
-        what: what an entry is, with its article.
-        keys: those that it may have.
+        entry: Entry of the config.
+        name: Full name of the entry, such as `SOLVER.OPTIMIZER.GROUPS[0]`.
+        keys: Keys that an entry may have.
     """
     if not isinstance(entry, Mapping):
-        return [f"{place}: {what} is given by keys. Expected {', '.join(keys)}. Received: {place}={entry!r}"]
-    wrong = [
-        f"{place}: no key has this name; {nearest_names(str(key), keys)}. Received: {place}.{key}={value!r}"
+        return [f"{name} must be a mapping with the keys {', '.join(keys)}. Received: {name}={entry!r}"]
+    problems = [
+        f"{name} has an unknown key; {nearest_names(str(key), keys)}. Received: {name}.{key}={value!r}"
         for key, value in entry.items()
         if key not in keys
     ]
-    for name, key in keys.items():
-        if name not in entry and key.required:
-            wrong.append(f"{place}: {name} is missing. Expected {key.expected}. Received: {place}={dict(entry)!r}")
-        elif name in entry and not key.fits(entry[name]):
-            wrong.append(f"{place}.{name}: expected {key.expected}. Received: {place}.{name}={entry[name]!r}")
-    return wrong
+    for key_name, key in keys.items():
+        if key_name not in entry and key.required:
+            problems.append(f"{name} must have the key {key_name}, {key.expected}. Received: {name}={dict(entry)!r}")
+        elif key_name in entry and not key.accepts(entry[key_name]):
+            received = f"{name}.{key_name}={entry[key_name]!r}"
+            problems.append(f"{name}.{key_name} must be {key.expected}. Received: {received}")
+    return problems

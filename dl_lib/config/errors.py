@@ -1,4 +1,4 @@
-"""What a user is told when a configuration cannot be used."""
+"""Error of a configuration that cannot be used, and its messages."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["ConfigError", "numbered", "unknown_key"]
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used as it is; the message lists everything that is wrong with it."""
+    """Configuration that cannot be used; the message lists all problems."""
 
 
 def numbered(title: str, problems: Sequence[str]) -> str:
-    """One readable list: a title and a numbered line for each problem; a single problem stands alone."""
+    """Return a title and one numbered line per problem; a single problem follows the title on its line."""
     if len(problems) == 1:
         return f"{title}: {problems[0]}"
     lines = (f"  {number}. {problem}" for number, problem in enumerate(problems, 1))
@@ -22,28 +22,28 @@ def numbered(title: str, problems: Sequence[str]) -> str:
 
 
 def unknown_key(key: str, value: Any, known: Mapping[str, Any]) -> str:
-    """What is wrong with a key that is none of those `known`, by their full names."""
+    """Return the problem of a key that is not one of the `known` full names."""
     inside = [name for name in known if name.startswith(key + ".")]
     if inside:
-        return f"{key} is a section, set its keys one by one: {', '.join(inside)}. Received: {key}={value!r}"
-    near = _nearest_keys(key, known)
+        return f"{key} is a section; set its keys one by one: {', '.join(inside)}. Received: {key}={value!r}"
+    near = nearest_keys(key, known)
     sections = dict.fromkeys(name.partition(".")[0] for name in known)
-    hint = f"Nearest known: {', '.join(near)}" if near else f"Known sections: {', '.join(sections)}"
-    return f"unknown key {key}. {hint}. Received: {key}={value!r}"
+    hint = f"nearest: {', '.join(near)}" if near else f"sections: {', '.join(sections)}"
+    return f"unknown key {key}; {hint}. Received: {key}={value!r}"
 
 
-def _nearest_keys(key: str, keys: Iterable[str], *, limit: int = 3) -> list[str]:
-    """The full key names that `key` was probably meant to be, likeliest first.
+def nearest_keys(key: str, keys: Iterable[str], *, limit: int = 3) -> list[str]:
+    """Return the full key names most similar to `key`, ignoring case.
 
-    A key that is wrong in its section only (`BASE_LR`, `MODEL.SMALL_GATE`) shares its last part with the right one;
-    a misspelt one is near as a whole. Both are looked for, and letter case does not matter.
+    A key in the wrong section (`BASE_LR`, `MODEL.SMALL_GATE`) has the last component of the right key, a misspelt key
+    is similar as a whole; the larger of the two similarities counts.
     """
 
-    def likeness(candidate: str) -> float:
-        asked, known = key.casefold(), candidate.casefold()
-        whole = difflib.SequenceMatcher(None, asked, known).ratio()
-        last = difflib.SequenceMatcher(None, asked.rpartition(".")[2], known.rpartition(".")[2]).ratio()
-        return max(whole, last) + 0.1 * whole  # of two equal last parts, the one with the nearer section
+    def similarity(candidate: str) -> float:
+        given, known = key.casefold(), candidate.casefold()
+        whole = difflib.SequenceMatcher(None, given, known).ratio()
+        last = difflib.SequenceMatcher(None, given.rpartition(".")[2], known.rpartition(".")[2]).ratio()
+        return max(whole, last) + 0.1 * whole  # prefers the more similar section among equal last components
 
-    scored = sorted(((likeness(candidate), candidate) for candidate in keys), key=lambda pair: (-pair[0], pair[1]))
+    scored = sorted(((similarity(candidate), candidate) for candidate in keys), key=lambda pair: (-pair[0], pair[1]))
     return [candidate for score, candidate in scored[:limit] if score >= 0.75]

@@ -1,4 +1,4 @@
-"""Overrides from a command line: `KEY VALUE` and `KEY=VALUE`, in any mixture."""
+"""Command line overrides of config keys: `KEY VALUE` and `KEY=VALUE`."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ if TYPE_CHECKING:
 
 __all__ = ["apply_overrides", "parse_overrides"]
 
-BRACKETS = {"[": "]", "(": ")"}
+_BRACKETS = {"[": "]", "(": ")"}
 _ASSIGNMENT = re.compile(r"(?P<key>[A-Za-z_]\w*(?:\.\w+)*)=(?P<value>.*)", re.DOTALL)
 
 
 def apply_overrides(cfg: CfgNode, opts: Sequence[str]) -> None:
-    """Set the keys that `opts` names; raises ConfigError with everything that is wrong with them."""
+    """Merge overrides into a config; raises ConfigError listing all problems."""
     cfg.merge_from_list(opts)
 
 
 def parse_overrides(opts: Sequence[Any]) -> list[tuple[str, Any]]:
-    """Pairs of key and value; text becomes `Text`, whose type the key decides.
+    """Return pairs of key and value; text becomes `Text`, to be converted to the type of the key.
 
     Raises:
-        ConfigError: if a key has no value or something that is no key stands where one should.
+        ConfigError: If a key has no value, or a key is expected and something else is found.
     """
     pairs: list[tuple[str, Any]] = []
     position = 0
     while position < len(opts):
-        word = opts[position]
-        match = _ASSIGNMENT.fullmatch(word) if isinstance(word, str) else None
+        key = opts[position]
+        match = _ASSIGNMENT.fullmatch(key) if isinstance(key, str) else None
         if match is not None:
-            _refuse_half_a_list(match["value"], following=opts[position + 1 :])
+            _check_brackets(match["value"], following=opts[position + 1 :])
             pairs.append((match["key"], Text(match["value"])))
             position += 1
             continue
-        if not isinstance(word, str):
-            raise ConfigError(f"override {position + 1} should be the name of a key. Received: opts={list(opts)!r}")
+        if not isinstance(key, str):
+            raise ConfigError(f"override {position + 1} must be the name of a key. Received: opts={list(opts)!r}")
         if position + 1 == len(opts):
             raise ConfigError(
-                f"an override is a pair, `KEY VALUE` or `KEY=VALUE`, and nothing follows {word!r}. "
-                f"Received: opts={list(opts)!r}"
+                f"an override must be `KEY VALUE` or `KEY=VALUE`; {key!r} has no value. Received: opts={list(opts)!r}"
             )
         value = opts[position + 1]
-        _refuse_half_a_list(value, following=opts[position + 2 :])
-        pairs.append((word, Text(value) if isinstance(value, str) else value))
+        _check_brackets(value, following=opts[position + 2 :])
+        pairs.append((key, Text(value) if isinstance(value, str) else value))
         position += 2
     return pairs
 
 
-def _refuse_half_a_list(value: Any, *, following: Sequence[Any]) -> None:
-    end = BRACKETS.get(value[:1]) if isinstance(value, str) else None
+def _check_brackets(value: Any, *, following: Sequence[Any]) -> None:
+    """Raise ConfigError for a list that the shell has split at its spaces."""
+    end = _BRACKETS.get(value[:1]) if isinstance(value, str) else None
     if end is None or end in value:
         return
     rest = [word for word in following if isinstance(word, str) and word.endswith(end)][:1]
     if rest:
         raise ConfigError(
-            "a list with spaces stands in quotes, as '[c4, c5]' does, or the shell makes several words of it. "
-            f"Received: {value!r}, and further on {rest[0]!r}"
+            "a list with spaces must be quoted, such as '[c4, c5]', or the shell splits it. "
+            f"Received: {value!r}, and later {rest[0]!r}"
         )

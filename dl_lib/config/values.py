@@ -1,4 +1,4 @@
-"""Fitting a value that a user gave to the type that its key has."""
+"""Conversion of config values to the type of their key."""
 
 from __future__ import annotations
 
@@ -7,60 +7,73 @@ from typing import Any
 
 import yaml
 
+from dl_lib.config.declarations import KEYS
 from dl_lib.config.errors import ConfigError
 
 __all__ = ["Text", "fit_value"]
 
 
-LISTS_OF_NAMES = (  # empty by default: no example there
-    *("DATASETS.TRAIN", "DATASETS.TEST"),
-    *("MODEL.ALLOW_MISSING_KEYS", "MODEL.ALLOW_UNEXPECTED_KEYS"),
-)
-
-
 class Text(str):
-    """A value as typed on a command line: its type is still open."""
+    """Value from a command line, whose type is not known yet."""
 
     __slots__ = ()
 
 
 def fit_value(value: Any, current: Any, *, key: str) -> Any:
-    """The value in the type of the key.
+    """Return a value in the type of its key.
+
+    An int is accepted for a float and a tuple for a list. `Text`, and text for a key that is not text, is read as a
+    Python literal or else as YAML; nothing is executed.
 
     Args:
-        value: what was given; `Text` and text where no text is expected are read as a literal.
-        current: what the key holds now, whose type counts; a list's first element stands for all of them.
-        key: full name, for the message.
+        value: Value to convert.
+        current: Present value of the key; gives the type of keys that are not declared.
+        key: Full name of the key.
 
     Raises:
-        ConfigError: if the type does not fit; names the key, what was expected and what was received.
+        ConfigError: If the value has another type.
     """
-    fitted = _read(value, current)
-    if isinstance(current, float) and _is_int(fitted):
-        return float(fitted)
-    if isinstance(current, (list, tuple)) and isinstance(fitted, (list, tuple)):
-        return type(current)(_fit_elements(fitted, current, key=key))
-    if type(fitted) is not type(current):
-        raise ConfigError(_mismatch(fitted, current, key=key, given=value))
-    return fitted
+    if not isinstance(current, (list, tuple)):
+        return _fit(value, type(current), key=key)
+    elements = _read(value, list)
+    if not isinstance(elements, (list, tuple)):
+        return _fit(value, list, key=key)  # raises
+    items = _item_type(key, current)
+    return type(current)(_fit(element, items, key=f"{key}[{index}]") for index, element in enumerate(elements))
 
 
-def _fit_elements(values: Any, current: Any, *, key: str) -> list[Any]:
-    if not current and key not in LISTS_OF_NAMES:
-        return list(values)  # what it holds by default is compared when the whole configuration is checked
-    example = current[0] if current else ""
-    return [fit_value(value, example, key=f"{key}[{index}]") for index, value in enumerate(values)]
+def _item_type(key: str, current: Any) -> type | None:
+    items = KEYS[key].items if key in KEYS else type(current[0]) if current else None
+    return None if items is dict else items  # entries are checked by the code that reads them
 
 
-def _read(value: Any, current: Any) -> Any:
+def _fit(value: Any, expected: type | None, *, key: str) -> Any:
+    if expected is None:
+        return value
+    read = _read(value, expected)
+    if expected is float and type(read) is int:
+        return float(read)
+    if type(read) is expected:
+        return read
+    if read is None or read == {}:  # a line without a value in a file
+        wanted = f"must have a value of type {expected.__name__}; give one or remove the line"
+        raise ConfigError(f"{key} {wanted}. Received: {key}={value!r}")
+    fix = _fix(read, value, expected)
+    raise ConfigError(
+        f"{key} must be of type {expected.__name__}, not {type(read).__name__}{fix}. Received: {key}={value!r}"
+    )
+
+
+def _read(value: Any, expected: type) -> Any:
+    """Return the literal that a text stands for, unless text is expected."""
     if not isinstance(value, str):
         return value
-    typed = isinstance(value, Text)
-    if isinstance(current, str):  # text is wanted: as it stands, but for quotes that a shell let through
-        literal = _literal(value) if typed else value
+    if expected is str:
+        # Text stays as it is, except for quotes that a shell has passed on.
+        literal = _literal(value) if isinstance(value, Text) else value
         return literal if isinstance(literal, str) and not isinstance(literal, Text) else str(value)
     literal = _literal(value)
-    if isinstance(literal, str):  # YAML knows lists of bare words, and true and false in small letters
+    if isinstance(literal, str):  # YAML reads what is no Python literal: [c4, c5], true
         try:
             return yaml.safe_load(literal)
         except yaml.YAMLError:
@@ -75,19 +88,12 @@ def _literal(value: str) -> Any:
         return value
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _mismatch(fitted: Any, current: Any, *, key: str, given: Any) -> str:
-    expected, received = type(current).__name__, type(fitted).__name__
-    mend = ""
-    if isinstance(current, list) and isinstance(fitted, (str, int, float)) and not str(fitted).startswith("("):
-        mend = f" Write [{fitted}] for a list of one."
-    elif isinstance(current, str) and not isinstance(fitted, (list, dict, type(None))):
-        mend = f' Put it in quotes: "{given}".'
-    elif isinstance(current, int) and isinstance(fitted, float) and fitted.is_integer():
-        mend = f" Write {int(fitted)}."
-    elif fitted is None or fitted == {}:  # in a file, a key with nothing behind it
-        mend = " It has no value: write one, or leave the line out."
-    return f"{key} must be of type {expected} (now {current!r}), not {received}.{mend} Received: {key}={given!r}"
+def _fix(value: Any, given: Any, expected: type) -> str:
+    """Return the advice for a value of the wrong type; `given` is the value before it was read as a literal."""
+    if expected is list and isinstance(value, (str, int, float)) and not str(value).startswith("("):
+        return f"; write [{value}] for a list of one element"
+    if expected is str and not isinstance(value, (list, dict)):
+        return f'; put it in quotes: "{given}"'
+    if expected is int and isinstance(value, float) and value.is_integer():
+        return f"; write {int(value)}"
+    return ""

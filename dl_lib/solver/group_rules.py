@@ -52,7 +52,7 @@ def group_rule_problems(entries: Sequence[Any]) -> list[str]:
     known: set[str] = set()
     for number, entry in enumerate(entries):
         place = f"{_KEY}[{number}]"
-        wrong = entry_problems(entry, place=place, what="a group of parameters", keys=_KEYS)
+        wrong = entry_problems(entry, name=place, keys=_KEYS)
         if not wrong and entry.keys() == {"PARAMS"}:
             wrong = [f"{place}: it changes nothing. Expected LR_MULTI, WEIGHT_DECAY or both. Received: {place}={entry}"]
         if not wrong and entry["PARAMS"] in known:
@@ -112,7 +112,7 @@ def _is_share(value: Any) -> bool:
 
 
 _KEYS = {
-    "PARAMS": EntryKey(_is_expression, "a regular expression, found in the names of the parameters", required=True),
-    "LR_MULTI": EntryKey(_is_share, "a number not below 0"),
-    "WEIGHT_DECAY": EntryKey(_is_share, "a number not below 0"),
+    "PARAMS": EntryKey(_is_expression, "a regular expression to search for in parameter names", required=True),
+    "LR_MULTI": EntryKey(_is_share, "a number >= 0"),
+    "WEIGHT_DECAY": EntryKey(_is_share, "a number >= 0"),
 }

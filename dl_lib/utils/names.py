@@ -1,30 +1,33 @@
-"""What to tell somebody who misspelt a name."""
+"""Suggestions for misspelt names."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["nearest_names"]
+__all__ = ["close_names", "nearest_names"]
 
-_NEAREST, _EXISTING = 3, 20  # names that are given: of those that come near, and where none does
+_MAX_CLOSE, _MAX_EXISTING = 3, 20  # names that a message lists
+
+
+def close_names(name: str, names: Iterable[str]) -> list[str]:
+    """Return up to three of the existing names that are similar to `name`, most similar first; case is ignored."""
+    by_folded = {known.casefold(): known for known in sorted(names)}
+    near = difflib.get_close_matches(name.casefold(), list(by_folded), n=_MAX_CLOSE)
+    return [by_folded[folded] for folded in near]
 
 
 def nearest_names(name: str, names: Iterable[str]) -> str:
-    """A half-sentence with the existing names nearest to `name`, or with all of them where none is near.
-
-    Letter case does not matter.
+    """Return `nearest: …` with the similar names, or `existing: …` with all of them if none is similar.
 
     Args:
-        name: the one that does not exist.
-        names: those that do.
+        name: Name that does not exist.
+        names: Names that exist.
     """
     known = sorted(names)
     if not known:
         return "none exist"
-    by_folded = {known_name.casefold(): known_name for known_name in known}
-    near = difflib.get_close_matches(name.casefold(), list(by_folded), n=_NEAREST)
-    if near:
-        return "nearest: " + ", ".join(by_folded[folded] for folded in near)
-    more = f" and {len(known) - _EXISTING} more" if len(known) > _EXISTING else ""
-    return "existing: " + ", ".join(known[:_EXISTING]) + more
+    if near := close_names(name, known):
+        return f"nearest: {', '.join(near)}"
+    more = f" and {len(known) - _MAX_EXISTING} more" if len(known) > _MAX_EXISTING else ""
+    return f"existing: {', '.join(known[:_MAX_EXISTING])}{more}"

@@ -1,4 +1,7 @@
-"""What is wrong with a configuration, against all that it speaks of; above the rest of the library but its commands."""
+"""Validation of a whole configuration before anything is built.
+
+Types, ranges and choices follow from the declarations in `dl_lib.config`; this package adds the rules between keys.
+"""
 
 from dl_lib.validation.report import Purpose
 from dl_lib.validation.validate import validate_config

@@ -1,23 +1,50 @@
-"""A check of norms that see one value of each image."""
+"""Rules for batch norms that would normalize a single value per channel."""
 
 from __future__ import annotations
 
 from dl_lib.layers import BATCH_NORMS, SYNCHRONIZED_NORMS
 from dl_lib.validation.report import Report
 
-__all__ = ["check_squeeze_norm"]
+__all__ = ["check_crop_norm", "check_squeeze_norm"]
 
 
 def check_squeeze_norm(report: Report, key: str, *, inside: str) -> None:
-    """Note a batch norm inside squeeze-and-excitation, on maps of one pixel, that would see one image at a time."""
+    """Check a norm on 1x1 feature maps, where a batch norm needs two images per forward pass.
+
+    Args:
+        report: Receives the problem.
+        key: Key of the norm.
+        inside: Name of the layer that contains the norm.
+    """
     norm = report.value(key)
-    processes = 1 if norm in SYNCHRONIZED_NORMS else report.world_size
-    images = report.value("SOLVER.IMS_PER_BATCH") // (processes * max(1, report.value("SOLVER.ACCUMULATION_STEPS")))
+    images = _images(report, norm) // max(1, report.value("SOLVER.ACCUMULATION_STEPS"))
     if report.trains and images < 2 and norm in BATCH_NORMS:
         report.add(
             key,
-            f"{inside} has norms on maps of one pixel, where a batch norm needs two images, and a process trains on "
-            f"{max(1, images)} at a time",
-            expected="FrozenBN or GN, or, with several processes, SyncBN",
-            mend="more images in SOLVER.IMS_PER_BATCH do, too",
+            f"must be FrozenBN, GN or, with several processes, SyncBN: {inside} normalizes 1x1 feature maps, where "
+            f"batch norm needs two images per forward pass, not {max(1, images)}; or increase SOLVER.IMS_PER_BATCH",
         )
+
+
+def check_crop_norm(report: Report, key: str, *, cell_px: int) -> None:
+    """Check a norm of the coarsest feature map, where a batch norm needs two pixels or two images.
+
+    Args:
+        report: Receives the problem.
+        key: Key of the norm.
+        cell_px: Side of the image area that one pixel of the feature map stands for.
+    """
+    norm = report.value(key)
+    height, width = (side // cell_px for side in report.value("INPUT.CROP_SIZE"))
+    if norm in BATCH_NORMS and _images(report, norm) * height * width == 1:
+        report.add(
+            "INPUT.CROP_SIZE",
+            f"must have a side of at least {2 * cell_px}: with one image per process and a coarsest feature map of one "
+            f"pixel, {key}={norm} normalizes a single value; or use GN or increase SOLVER.IMS_PER_BATCH",
+        )
+
+
+def _images(report: Report, norm: str) -> int:
+    """Return the number of images per step that a batch norm sees."""
+    processes = 1 if norm in SYNCHRONIZED_NORMS else report.world_size
+    return int(report.value("SOLVER.IMS_PER_BATCH")) // processes

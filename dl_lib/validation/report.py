@@ -1,77 +1,47 @@
-"""The list that checks write their findings to."""
+"""List of the problems of a configuration."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from dl_lib.config.config_node import CfgNode
 from dl_lib.config.errors import ConfigError
-from dl_lib.utils.names import nearest_names
 
-__all__ = ["Interval", "Purpose", "Report"]
+__all__ = ["Purpose", "Report"]
 
 Purpose = Literal["training", "evaluation"]
 
 
-@dataclass(frozen=True)
-class Interval:
-    """The numbers from `low` to `high`; an end counts as inside unless it is said to be open."""
-
-    low: float
-    high: float = math.inf
-    open_low: bool = False
-    open_high: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        above = value > self.low if self.open_low else value >= self.low
-        below = value < self.high if self.open_high else value <= self.high
-        return above and below
-
-    def __str__(self) -> str:
-        if self.high == math.inf:
-            return f"a number {'above' if self.open_low else 'not below'} {self.low:g}"
-        return f"a number in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
-
-
 class Report:
-    """Collects what is wrong with one configuration, a line for each problem.
+    """Problems of one configuration, one line each.
 
     Args:
-        cfg: the configuration looked at.
-        world_size: number of processes that will work together.
-        purpose: what they will do.
+        cfg: Complete configuration whose values have the right types.
+        world_size: Number of processes of the run.
+        purpose: What the configuration is used for.
+        rejected: Keys whose own range or choices are violated; rules that depend on them are skipped.
     """
 
-    def __init__(self, cfg: CfgNode, *, world_size: int, purpose: Purpose) -> None:
-        self.world_size = world_size
-        self.purpose = purpose
-        self.problems: list[str] = []
+    def __init__(self, cfg: CfgNode, *, world_size: int, purpose: Purpose, rejected: Iterable[str] = ()) -> None:
         self.cfg = cfg
+        self.world_size = world_size
+        self.trains = purpose == "training"
+        self.problems: list[str] = []
         self._values = cfg.flat()
-
-    @property
-    def trains(self) -> bool:
-        """Whether the processes will train."""
-        return self.purpose == "training"
+        self._rejected = frozenset(rejected)
 
     def value(self, key: str) -> Any:
-        """What the configuration holds under a full key name."""
+        """Return the value of a key by its full name."""
         return self._values[key]
 
-    def add(self, key: str, wrong: str, *, expected: str = "", mend: str = "") -> None:
-        """Note a problem: the key, what is wrong, what was expected and how to mend it."""
-        parts = [wrong, f"expected {expected}" if expected else "", mend]
-        sentences = ". ".join(part[0].upper() + part[1:] for part in parts[1:] if part)
-        received = f"Received: {key}={self.value(key)!r}"
-        self.problems.append(f"{key}: {wrong}. " + (f"{sentences}. " if sentences else "") + received)
+    def accepts(self, *keys: str) -> bool:
+        """Return whether these keys are within their own ranges and choices."""
+        return self._rejected.isdisjoint(keys)
 
-    def one_of(self, key: str, names: Iterable[str], *, what: str) -> None:
-        """Note a value that is none of `names`."""
-        if self.value(key) not in (known := list(names)):
-            self.add(key, f"no {what} has this name", mend=nearest_names(self.value(key), known))
+    def add(self, key: str, problem: str) -> None:
+        """Add a problem: `KEY problem. Received: KEY=value`."""
+        self.problems.append(f"{key} {problem}. Received: {key}={self.value(key)!r}")
 
     def collect(self, check: Callable[..., object], *args: Any, **kwargs: Any) -> bool:
         """Call a check of the library and add the message of its ConfigError; return whether it passed."""
@@ -81,10 +51,3 @@ class Report:
             self.problems.append(str(error))
             return False
         return True
-
-    def within(self, key: str, interval: Interval) -> bool:
-        """Note a value outside `interval`; says whether it lies inside."""
-        if inside := self.value(key) in interval:
-            return inside
-        self.add(key, "out of range", expected=str(interval))
-        return inside

@@ -1,65 +1,68 @@
-"""Checks of `MODEL` that are about static networks: their features, what they can be built with, what they are not."""
+"""Rules for static networks: features, stages, replaced convolutions and backbone options."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dl_lib.config import get_cfg
-from dl_lib.layers import NORMS
-from dl_lib.modeling.backbones.base import FEATURES, OUTPUT_STRIDES, feature_stride
-from dl_lib.modeling.backbones.conv_replacement import CONV_KERNELS, CONV_TYPES
+from dl_lib.config.declarations import KEYS
+from dl_lib.modeling.backbones.base import FEATURES, feature_stride
 from dl_lib.modeling.backbones.torchvision_nets import TORCHVISION_NETS
 from dl_lib.validation.norms import check_squeeze_norm
 from dl_lib.validation.report import Report
 
-__all__ = ["STATIC_MODEL", "check_static_model", "static_coarsest_stride", "static_logits_stride"]
+__all__ = ["ROUTED_BACKBONE", "STATIC_MODEL", "check_static_model", "static_coarsest_stride", "static_logits_stride"]
 
 STATIC_MODEL, ROUTED_MODEL, ROUTED_BACKBONE = "SemanticSegmentor", "DynamicNet4Seg", "DynamicNetwork"
-STAGES = ("MODEL.BACKBONE.FROZEN_STAGES", "MODEL.CONV.STAGES")
-CONV = ("MODEL.CONV.STAGES", "MODEL.CONV.TYPE", "MODEL.CONV.KERNELS")
-REXNET_ONLY = tuple(f"MODEL.BACKBONE.{key}" for key in ("WIDTH_FACTOR", "DEPTH_FACTOR", "DROP_PROB", "SQUEEZE_NORM"))
-REXNETS = ("rexnet", "rexnet_lite")
-HEADS_OF_FINEST = ("SemSegDecoderHead", "SemanticFPNHead", "ASPPHead")  # predict at the first of their features
-LOOKED_AT = ("MODEL.SEM_SEG_HEAD.IN_FEATURES", "MODEL.AUXILIARY_HEADS.IN_FEATURES")
+_REXNETS = ("rexnet", "rexnet_lite")
+_REXNET_KEYS = tuple(f"MODEL.BACKBONE.{key}" for key in ("WIDTH_FACTOR", "DEPTH_FACTOR", "DROP_PROB", "SQUEEZE_NORM"))
+_CONV_KEYS = ("MODEL.CONV.STAGES", "MODEL.CONV.TYPE", "MODEL.CONV.KERNELS")
+_STAGE_KEYS = ("MODEL.BACKBONE.FROZEN_STAGES", "MODEL.CONV.STAGES")
+_FEATURE_KEYS = ("MODEL.SEM_SEG_HEAD.IN_FEATURES", "MODEL.AUXILIARY_HEADS.IN_FEATURES")
+_FINEST_FEATURE_HEADS = (
+    "SemSegDecoderHead",
+    "SemanticFPNHead",
+    "ASPPHead",
+)  # stride of the first
 
 
 def check_static_model(report: Report) -> None:
-    """Note what is wrong with a static network; and a static backbone in a routed model."""
+    """Add the problems of a static network, and of a static backbone in a routed model."""
     backbone = report.value("MODEL.BACKBONE.NAME")
     architecture = report.value("MODEL.META_ARCHITECTURE")
-    if architecture == ROUTED_MODEL and backbone in (*REXNETS, *TORCHVISION_NETS):
-        report.add("MODEL.META_ARCHITECTURE", f"{backbone} has no routes", expected=STATIC_MODEL)
+    if architecture == ROUTED_MODEL and backbone in (*_REXNETS, *TORCHVISION_NETS):
+        report.add("MODEL.META_ARCHITECTURE", f"must be {STATIC_MODEL} with the static backbone {backbone}")
     if architecture != STATIC_MODEL:
-        for key, default in _changed(report, CONV):
-            report.add(key, "it is about static backbones; routed ones have CELL_TYPE", expected=repr(default))
+        _require_defaults(report, _CONV_KEYS, why="without a static backbone; routed networks have CELL_TYPE")
         return
     if backbone == ROUTED_BACKBONE:
-        report.add("MODEL.META_ARCHITECTURE", f"{backbone} is a routed network", expected=ROUTED_MODEL)
+        report.add("MODEL.META_ARCHITECTURE", f"must be {ROUTED_MODEL} with the routed backbone {backbone}")
         return
     if report.value("MODEL.BUDGET.CONSTRAIN"):
-        report.add("MODEL.BUDGET.CONSTRAIN", f"a budget is about routes, and {STATIC_MODEL} has none", expected="False")
+        report.add("MODEL.BUDGET.CONSTRAIN", f"must be False with {STATIC_MODEL}, which has a constant cost")
     _check_features(report)
+    _check_stages(report)
     _check_conv(report)
     _check_backbone(report, backbone=backbone)
 
 
-def _changed(report: Report, keys: Iterable[str]) -> list[tuple[str, object]]:
-    """The keys whose values are not the defaults, and these."""
-    defaults = get_cfg().flat()
-    return [(key, defaults[key]) for key in keys if report.value(key) != defaults[key]]
-
-
 def static_coarsest_stride(report: Report) -> int | None:
-    """Stride of the coarsest feature of a static network; None where it is not known."""
+    """Return the stride of the coarsest feature map of a static network; None if it is unknown."""
     built = _built_features(report)
     return _stride(report, built[-1]) if built else None
 
 
 def static_logits_stride(report: Report) -> int | None:
-    """Stride at which a static network's head predicts; None where it is not known."""
+    """Return the stride of the logits of a static network; None if it is unknown."""
     names = report.value("MODEL.SEM_SEG_HEAD.IN_FEATURES")
-    known = report.value("MODEL.SEM_SEG_HEAD.NAME") in HEADS_OF_FINEST and names and _built_features(report)
+    known = report.value("MODEL.SEM_SEG_HEAD.NAME") in _FINEST_FEATURE_HEADS and names and _built_features(report)
     return _stride(report, names[0]) if known else None
+
+
+def _require_defaults(report: Report, keys: Iterable[str], *, why: str) -> None:
+    for key in keys:
+        default = KEYS[key].default
+        if report.value(key) != default:
+            report.add(key, f"must be {default!r} {why}")
 
 
 def _stride(report: Report, feature: str) -> int | None:
@@ -67,68 +70,55 @@ def _stride(report: Report, feature: str) -> int | None:
 
 
 def _built_features(report: Report) -> tuple[str, ...]:
-    """What the backbone is built up to: the last feature that a head looks at; none where names are wrong."""
-    names = {name for key in LOOKED_AT for name in report.value(key)}
+    """Return the features up to the last one that a head uses; empty if a name is unknown."""
+    names = {name for key in _FEATURE_KEYS for name in report.value(key)}
     if not names or not names <= set(FEATURES):
-        return ()  # noted elsewhere
+        return ()  # reported by `_check_features`
     return FEATURES[: 1 + max(map(FEATURES.index, names))]
 
 
 def _check_features(report: Report) -> None:
-    for key in (*LOOKED_AT, *STAGES):
+    for key in _FEATURE_KEYS:
         names = list(report.value(key))
         if names != [name for name in FEATURES if name in names]:
-            known = set(names) <= set(FEATURES)
-            wrong = "they have an order, and each its place once" if known else "static backbones have other ones"
-            report.add(key, wrong, expected=f"some of {list(FEATURES)}, in this order")
+            report.add(key, f"must contain some of {list(FEATURES)}, in this order and each at most once")
+    key, head = "MODEL.SEM_SEG_HEAD.IN_FEATURES", report.value("MODEL.SEM_SEG_HEAD.NAME")
+    features = report.value(key)
+    if head == "ASPPHead":
+        if len(features) != 1:
+            report.add(key, "must contain one feature with ASPPHead, such as [c5]")
+        check_squeeze_norm(report, "MODEL.SEM_SEG_HEAD.NORM", inside=head)
+    elif not features:
+        report.add(key, f"must contain at least one of {list(FEATURES)}")
+
+
+def _check_stages(report: Report) -> None:
     built = _built_features(report)
-    for key in STAGES:
+    for key in _STAGE_KEYS:
         beyond = [name for name in report.value(key) if built and name in FEATURES and name not in built]
         if beyond:
             report.add(
                 key,
-                f"no head looks at {beyond[0]} or what follows from it, so that it is not built",
-                expected=f"some of {list(built)}",
-                mend=f"or name {beyond[-1]} in MODEL.SEM_SEG_HEAD.IN_FEATURES",
+                f"must contain only stages from {list(built)}: no head uses {beyond[0]} or later features, so they are "
+                f"not built; or add {beyond[-1]} to MODEL.SEM_SEG_HEAD.IN_FEATURES",
             )
-    head, features = report.value("MODEL.SEM_SEG_HEAD.NAME"), report.value("MODEL.SEM_SEG_HEAD.IN_FEATURES")
-    if head == "ASPPHead":
-        if len(features) != 1:
-            report.add("MODEL.SEM_SEG_HEAD.IN_FEATURES", "ASPPHead looks at one feature", expected="one, such as [c5]")
-        check_squeeze_norm(report, "MODEL.SEM_SEG_HEAD.NORM", inside=head)
-    elif not features:
-        report.add("MODEL.SEM_SEG_HEAD.IN_FEATURES", "a head looks at a feature at least", expected=str(list(FEATURES)))
 
 
 def _check_conv(report: Report) -> None:
-    stages, conv_type = report.value("MODEL.CONV.STAGES"), report.value("MODEL.CONV.TYPE")
-    if stages:
-        report.one_of("MODEL.CONV.TYPE", CONV_TYPES, what="type of convolution")
-    elif conv_type:
-        report.add("MODEL.CONV.TYPE", "MODEL.CONV.STAGES=[] replaces nothing", mend="name stages, such as [c4, c5]")
-    kernels = report.value("MODEL.CONV.KERNELS")
-    unknown = [name for name in kernels if name not in CONV_KERNELS]
-    if unknown or not kernels or len(set(kernels)) < len(kernels):
-        wrong = (
-            f"there are no convolutions called {unknown[0]}" if unknown else "each kind is named once, and one at least"
-        )
-        report.add("MODEL.CONV.KERNELS", wrong, expected=f"some of {list(CONV_KERNELS)}")
-    elif not stages and _changed(report, ["MODEL.CONV.KERNELS"]):
-        report.add("MODEL.CONV.KERNELS", "MODEL.CONV.STAGES=[] replaces nothing", mend="name stages, such as [c4, c5]")
+    stages, conv_type, kernels = map(report.value, _CONV_KEYS)
+    if not stages:
+        _require_defaults(report, _CONV_KEYS, why="with MODEL.CONV.STAGES=[]; name stages, such as [c4, c5]")
+    elif not conv_type:
+        report.add("MODEL.CONV.TYPE", f"must name a convolution layer with MODEL.CONV.STAGES={stages}")
     if conv_type == "SPConv" and "squeeze" in kernels:
         check_squeeze_norm(report, "MODEL.BACKBONE.NORM", inside="SPConv in squeeze-and-excitation")
 
 
 def _check_backbone(report: Report, *, backbone: str) -> None:
-    net = TORCHVISION_NETS.get(backbone)
-    strides = OUTPUT_STRIDES if net is None else net.output_strides
-    if report.value("MODEL.BACKBONE.OUTPUT_STRIDE") not in strides:
-        report.add("MODEL.BACKBONE.OUTPUT_STRIDE", f"{backbone} has none", expected=f"one of {list(strides)}")
-    if net is not None:
-        for key, default in _changed(report, REXNET_ONLY):
-            report.add(key, f"{backbone} has nothing of the kind", expected=repr(default))
+    if (net := TORCHVISION_NETS.get(backbone)) is not None:
+        if report.value("MODEL.BACKBONE.OUTPUT_STRIDE") not in net.output_strides:
+            report.add("MODEL.BACKBONE.OUTPUT_STRIDE", f"must be one of {list(net.output_strides)} with {backbone}")
+        _require_defaults(report, _REXNET_KEYS, why=f"with {backbone}; only ReXNet supports it")
     if backbone == "rexnet":
         own = "MODEL.BACKBONE.SQUEEZE_NORM"
-        if report.value(own):
-            report.one_of(own, NORMS, what="norm")
         check_squeeze_norm(report, own if report.value(own) else "MODEL.BACKBONE.NORM", inside=backbone)

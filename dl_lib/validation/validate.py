@@ -1,11 +1,12 @@
-"""Everything that is wrong with a configuration, in one list, before anything is built from it."""
+"""Checks of a configuration, reported in one list."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
+from typing import Any
 
 from dl_lib.config.config_node import CfgNode
-from dl_lib.config.defaults import DEFAULTS
+from dl_lib.config.declarations import KEYS
 from dl_lib.config.errors import ConfigError, numbered, unknown_key
 from dl_lib.config.values import fit_value
 from dl_lib.validation.data import check_data
@@ -17,43 +18,47 @@ __all__ = ["validate_config"]
 
 
 def validate_config(cfg: CfgNode, *, world_size: int = 1, purpose: Purpose = "training") -> None:
-    """Check the values of a configuration, one by one and against each other, the registries and the data sets.
+    """Check every key against its declaration, and the keys against each other, the registries and the datasets.
 
     Args:
-        cfg: a complete configuration.
-        world_size: number of processes that will work together, over all machines.
-        purpose: what it is for; an evaluation does not need what only the training looks at.
+        cfg: Complete configuration.
+        world_size: Number of processes of the run, over all machines.
+        purpose: An evaluation is not checked for what only the training uses.
 
     Raises:
-        ConfigError: with one numbered line for each problem: key, what is wrong, what was expected, how to mend it.
+        ConfigError: With one numbered line per problem: the key, what it must be, and what was received.
     """
-    problems = _type_problems(cfg)
-    if not problems:  # the other checks compute with the values
-        report = Report(cfg, world_size=world_size, purpose=purpose)
+    values = cfg.flat()
+    mistyped = _type_problems(values)
+    rejected = _declared_problems({key: value for key, value in values.items() if key in KEYS and key not in mistyped})
+    problems = [*mistyped.values(), *rejected.values()]
+    if not mistyped:  # the rules compute with the values
+        report = Report(cfg, world_size=world_size, purpose=purpose, rejected=rejected)
         check_model(report)
         check_data(report)
         check_run(report)
-        problems = report.problems
+        problems += report.problems
     if problems:
-        raise ConfigError(numbered("the configuration cannot be used", list(dict.fromkeys(problems))))
+        raise ConfigError(numbered("invalid config", list(dict.fromkeys(problems))))
 
 
-def _type_problems(cfg: CfgNode) -> list[str]:
-    """Keys and values that were set past `merge_from_*`, missing keys, and numbers that are none."""
-    problems: list[str] = []
-    values = cfg.flat()
-    for key, default in DEFAULTS.flat().items():
+def _type_problems(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the problems of missing and unknown keys and of values of the wrong type.
+
+    `merge_from_*` checks the same; values that were assigned directly get here unchecked.
+    """
+    problems: dict[str, str] = {}
+    for key, declared in KEYS.items():
         if key not in values:
-            problems.append(f"{key} is missing; start from get_cfg()")
+            problems[key] = f"{key} is missing; start from get_cfg()"
             continue
         try:
-            fit_value(values[key], default, key=key)
+            fit_value(values[key], declared.default, key=key)
         except ConfigError as error:
-            problems.append(str(error))
-    known = DEFAULTS.flat()
-    problems += [unknown_key(key, values[key], known) for key in values if key not in known]
-    for key, value in values.items():
-        numbers = value if isinstance(value, (list, tuple)) else [value]
-        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
-            problems.append(f"{key} must be finite. Received: {key}={value!r}")
-    return problems
+            problems[key] = str(error)
+    return problems | {key: unknown_key(key, values[key], KEYS) for key in values if key not in KEYS}
+
+
+def _declared_problems(values: Mapping[str, Any]) -> dict[str, str]:
+    problems = {key: KEYS[key].problem(value) for key, value in values.items()}
+    return {key: problem for key, problem in problems.items() if problem is not None}

@@ -1,4 +1,4 @@
-"""`@configurable`: called with a configuration or without, and what it says when misused."""
+"""`@configurable`: construction with and without a config, and errors on misuse."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_both_ways_of_calling_give_the_same_object():
     assert Part.__init__.__doc__ == "A part."
 
 
-def test_arguments_go_to_from_config_or_win_over_it():
+def test_arguments_are_passed_to_from_config_or_override_it():
     cfg = get_cfg()
     assert Part(cfg, 2).values == Part(cfg, stride=2).values == (128, 1, "Part")
     assert Part(cfg, stride=2, depth=5, name="mine").values == (128, 5, "mine")
@@ -55,7 +55,7 @@ def test_a_subclass_inherits_or_extends():
     assert Grown(width=1, extra=2).values == (1, 1, "part")
 
 
-def test_from_config_may_take_anything():
+def test_from_config_may_accept_any_argument():
     class Open:
         @configurable
         def __init__(self, **kwargs):
@@ -85,9 +85,9 @@ def make(from_config):
         (None, "Made has a @configurable constructor and needs a classmethod from_config"),
         (lambda cfg: {}, "needs a classmethod"),
         (staticmethod(lambda cfg: {}), "needs a classmethod"),
-        (classmethod(lambda cls, config: {}), "must be called cfg"),
+        (classmethod(lambda cls, config: {}), "must be named cfg"),
         (classmethod(lambda cls, cfg: [1]), "must return a dict.*Received: list"),
-        (classmethod(lambda cls, cfg: {"b": 1}), "constructor of Made takes a;.*Received: b"),
+        (classmethod(lambda cls, cfg: {"b": 1}), "constructor of Made accepts a;.*Received: b"),
     ],
 )
 def test_misuse_is_explained_at_the_call(from_config, message):
@@ -97,12 +97,12 @@ def test_misuse_is_explained_at_the_call(from_config, message):
         cls(get_cfg())
 
 
-def test_an_argument_of_neither_is_refused():
+def test_an_unknown_argument_is_refused():
     with pytest.raises(TypeError, match="Received: depht"):
         Part(get_cfg(), depht=3)
 
 
 @pytest.mark.parametrize("target", [Part, 3, lambda self: None, Part.from_config])
 def test_only_constructors_are_decorated(target):
-    with pytest.raises(TypeError, match="decorates the __init__"):
+    with pytest.raises(TypeError, match="must decorate the __init__"):
         configurable(target)

@@ -1,4 +1,4 @@
-"""The experiments that come with the library: what they set is what was published, and nothing twice."""
+"""Shipped experiments: published settings, no redundant keys, a header with the command."""
 
 from pathlib import Path
 
@@ -31,12 +31,12 @@ def load(path):
     return cfg
 
 
-def test_all_published_experiments_are_there():
+def test_all_published_experiments_exist():
     assert {path.parent.name for path in (PLAYGROUND / "Dynamic").glob("*/config.yaml")} == set(PUBLISHED)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_settings_are_the_published_ones(name):
+def test_published_settings(name):
     cfg = load(PLAYGROUND / "Dynamic" / name / "config.yaml")
     model, solver = cfg.MODEL, cfg.SOLVER
     assert PUBLISHED[name] == (
@@ -59,7 +59,7 @@ def test_settings_are_the_published_ones(name):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.parent.name)
-def test_a_config_holds_only_what_differs_from_its_base(path):
+def test_a_config_contains_only_what_differs_from_its_base(path):
     given = yaml.safe_load(path.read_text())
     base = load(path.parent / given.pop("_BASE_")).flat()
 
@@ -74,12 +74,12 @@ def test_a_config_holds_only_what_differs_from_its_base(path):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.parent.name)
-def test_a_config_opens_with_the_command_that_runs_it(path):
+def test_a_config_begins_with_the_command_that_runs_it(path):
     head = path.read_text().split("_BASE_")[0]
     assert all(line.startswith("#") for line in head.splitlines())
     assert f"cd {path.parent.relative_to(ROOT)} && dl_lib train" in head
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.parent.name)
-def test_every_config_can_be_run_as_it_is(path):
+def test_every_config_is_valid(path):
     validate_config(load(path))

@@ -1,4 +1,4 @@
-"""Ways to run the lattice that exclude each other."""
+"""Options of the routed network that exclude each other."""
 
 import pytest
 
@@ -15,13 +15,13 @@ def config(*overrides):
     return cfg
 
 
-def test_layers_are_compiled_or_computed_again():
+def test_compilation_excludes_activation_checkpointing():
     for one in BOTH:
         validate_config(config(one))
-    message = r"ACTIVATION_CHECKPOINTING: torch cannot compile .*Expected False with MODEL\.COMPILE=True.*=True$"
+    message = r"ACTIVATION_CHECKPOINTING must be False with MODEL\.COMPILE=True.*=True$"
     with pytest.raises(ConfigError, match=message):
         validate_config(config(*BOTH))
 
 
-def test_an_evaluation_computes_nothing_again():
+def test_an_evaluation_may_have_both():
     validate_config(config(*BOTH), purpose="evaluation")

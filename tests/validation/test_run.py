@@ -1,4 +1,4 @@
-"""What is wrong with `TEST`: how images are run, scored and saved."""
+"""Rules for `TEST`: execution, scores and saved predictions."""
 
 import pytest
 
@@ -24,59 +24,60 @@ def config(*overrides):
         ["TEST.OFFICIAL_SCORES=True", "DATASETS.TEST=[cityscapes_fine_sem_seg_test,cityscapes_fine_sem_seg_val]"],
     ],
 )
-def test_sound_configurations_pass(overrides):
+def test_valid_configs_pass(overrides):
     validate_config(config(*overrides), purpose="evaluation")
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["TEST.ABSENT_CLASSES=zero"], r"no rule for absent classes has this name.*zero_if_predicted"),
-        (["TEST.SAVE_PREDICTIONS=[png,label_png]"], r"cannot be saved as png\. Expected any of label_png, coco_rle"),
-        (["TEST.SAVE_PREDICTIONS=[1]"], "cannot be saved as 1"),
-        (["TEST.SLIDING.WINDOW=[512]"], r"two sides\. Expected \[height, width\]"),
-        (["TEST.SLIDING.WINDOW=[512,-64]"], "two sides"),
-        (["TEST.SLIDING.WINDOW=[512.5,64]"], "two sides"),
+        (["TEST.ABSENT_CLASSES=zero"], "ABSENT_CLASSES must be one of exclude, zero_if_predicted"),
+        (
+            ["TEST.SAVE_PREDICTIONS=[png,label_png]"],
+            "PREDICTIONS must contain only values from label_png, coco_rle",
+        ),
+        (["TEST.SLIDING.WINDOW=[512]"], r"WINDOW must have 2 elements, or \[\]"),
+        (["TEST.SLIDING.WINDOW=[512,-64]"], "WINDOW must contain only values >= 1"),
         (
             ["TEST.SLIDING.WINDOW=[500,64]"],
-            r"coarsest stride 32\. Expected multiples of 32 from 32, such as \[512, 64\]",
+            r"must be multiples of 32, .* and at least 32; use \[512, 64\]",
         ),
-        (["TEST.SLIDING.WINDOW=[10,64]"], r"such as \[32, 64\]"),
+        (["TEST.SLIDING.WINDOW=[10,64]"], r"use \[32, 64\]"),
         (
             ["TEST.SLIDING.WINDOW=[64,512]", "MODEL.GATE.SMALL_GATE=True"],
-            r"small gate looks at a quarter.*multiples of 32 from 128, such as \[128, 512\]",
+            r"multiples of 32, .* at least 128 with MODEL\.GATE\.SMALL_GATE=True; use \[128, 512\]",
         ),
         (
             ["TEST.SLIDING.WINDOW=[32,512]", "TEST.SLIDING.OVERLAP=0.9"],
-            r"OVERLAP: windows of \[32, 512\] would lie less than 4 pixels apart, .*\. Expected at most 0\.87\.",
+            r"OVERLAP must be at most 0\.87: windows of \[32, 512\] must start at least 4 pixels apart",
         ),
-        (["TEST.SLIDING.OVERLAP=1"], r"OVERLAP: out of range\. Expected a number in \[0, 1\)"),
-        (["TEST.MULTI_SCALE.SCALES=[]"], r"SCALES: .*Expected numbers above 0; \[1\.0\]"),
-        (["TEST.MULTI_SCALE.SCALES=[1.0,0]"], "SCALES: .*Expected numbers above 0"),
-        (["TEST.MULTI_SCALE.SCALES=[1,1.0]"], "SCALES: a scale stands there twice"),
+        (["TEST.SLIDING.OVERLAP=1"], r"OVERLAP must be in \[0, 1\)"),
+        (["TEST.MULTI_SCALE.SCALES=[]"], "SCALES must have at least 1 element"),
+        (["TEST.MULTI_SCALE.SCALES=[1.0,0]"], "SCALES must contain only values > 0"),
+        (["TEST.MULTI_SCALE.SCALES=[1,1.0]"], "SCALES must not contain a value twice"),
         (
             ["TEST.OFFICIAL_SCORES=True", "DATASETS.TEST=[cityscapes_fine_sem_seg_test]"],
-            r"OFFICIAL_SCORES: none of DATASETS.TEST.*such as cityscapes_fine_sem_seg_val",
+            "OFFICIAL_SCORES needs a labelled Cityscapes dataset .*such as cityscapes_fine_sem_seg_val",
         ),
     ],
 )
-def test_each_mistake_is_named_with_its_key_and_value(overrides, message):
+def test_each_problem_names_key_and_value(overrides, message):
     with pytest.raises(ConfigError, match=message) as caught:
         validate_config(config(*overrides), purpose="evaluation")
-    # Of several problems there would be a list.
-    assert str(caught.value).startswith("the configuration cannot be used: TEST.")
+    # With several problems, a list would follow.
+    assert str(caught.value).startswith("invalid config: TEST.")
     assert "Received: TEST." in str(caught.value)
 
 
-def test_a_data_set_that_does_not_exist_is_named_once():
+def test_an_unknown_dataset_is_reported_once():
     with pytest.raises(ConfigError) as caught:
         validate_config(config("TEST.OFFICIAL_SCORES=True", "DATASETS.TEST=[nonsense]"), purpose="evaluation")
-    assert str(caught.value).count("no data set is registered") == 1
+    assert str(caught.value).count("must name registered datasets") == 1
 
 
-def test_a_missing_script_is_noticed_before_anything_runs(monkeypatch):
+def test_a_missing_package_is_reported_before_anything_runs(monkeypatch):
     monkeypatch.setattr(run, "find_spec", lambda name: None)
-    message = r"OFFICIAL_SCORES: .*cityscapesScripts.*Install it with: pip install -e \.\[cityscapes\]"
+    message = "OFFICIAL_SCORES needs cityscapesScripts.*pip install cityscapesScripts"
     with pytest.raises(ConfigError, match=message):
         validate_config(config("TEST.OFFICIAL_SCORES=True"), purpose="evaluation")
     validate_config(config(), purpose="evaluation")
@@ -85,14 +86,14 @@ def test_a_missing_script_is_noticed_before_anything_runs(monkeypatch):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["DATASETS.TEST=[]"], "VALIDATION_LOSS: there is nothing to compute the losses on, DATASETS.TEST is empty"),
+        (["DATASETS.TEST=[]"], "VALIDATION_LOSS must be False without a dataset in DATASETS.TEST"),
         (
             ["DATASETS.TEST=[cityscapes_fine_sem_seg_val,cityscapes_fine_sem_seg_test]"],
-            "VALIDATION_LOSS: .*on, cityscapes_fine_sem_seg_test has no ground truth. Name labelled data sets",
+            r"VALIDATION_LOSS must be False with unlabelled datasets .*\(cityscapes_fine_sem_seg_test\)",
         ),
-        (["DATASETS.TEST=[]", "TEST.VALIDATION_LOSS=False", "VIS_PERIOD=20"], "VIS_PERIOD: pictures are of"),
+        (["DATASETS.TEST=[]", "TEST.VALIDATION_LOSS=False", "VIS_PERIOD=20"], "VIS_PERIOD must be 0 without a dataset"),
     ],
 )
-def test_validation_losses_and_pictures_need_something_to_look_at(overrides, message):
+def test_validation_losses_and_figures_need_a_dataset(overrides, message):
     with pytest.raises(ConfigError, match=message):
         validate_config(config("TEST.VALIDATION_LOSS=True", *overrides), purpose="training")

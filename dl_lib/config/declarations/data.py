@@ -1,0 +1,204 @@
+"""Keys of `DATASETS`, `DATALOADER` and `INPUT`: datasets, loading and augmentation."""
+
+from __future__ import annotations
+
+from dl_lib.config.choices import CacheMode, ChannelOrder, ResizeBackend, SampleErrorAction
+from dl_lib.config.key import key
+
+__all__ = ["DATA_KEYS"]
+
+_DATASETS = (
+    key(
+        "DATASETS.TRAIN",
+        [],
+        "Names of the training datasets, which are concatenated.",
+        items=str,
+    ),
+    key(
+        "DATASETS.TEST",
+        [],
+        "Names of the datasets to evaluate on, each separately.",
+        items=str,
+        order="unique",
+    ),
+    key(
+        "DATASETS.FOLDERS",
+        [],
+        "Datasets to register from folders of images and labels; entries have the keys `NAME`, `IMAGES`, `LABELS`, "
+        "`LABEL_SUFFIX`, `CLASSES`, `COLORS` and `IGNORE_VALUE` (see `datasets/README.md`).",
+        items=dict,
+    ),
+)
+
+_LOADING = (
+    key(
+        "DATALOADER.NUM_WORKERS",
+        4,
+        "Number of data loading processes per training process.",
+        range="[1, inf)",
+        special={0: "load in the training process"},
+    ),
+    key(
+        "DATALOADER.CACHE",
+        "none",
+        "Cache of decoded samples: `memmap` decodes each image once into a memory-mapped file.",
+        choices=CacheMode,
+    ),
+    key(
+        "DATALOADER.CACHE_DIR",
+        "",
+        "Folder of the cache files.",
+        special={"": "`.cache` in the dataset root"},
+    ),
+    key(
+        "DATALOADER.ON_ERROR",
+        "raise",
+        "Action for a sample that cannot be read or has invalid labels: end the run (`raise`), or log and skip the "
+        "sample (`skip`; training replaces it by another one).",
+        choices=SampleErrorAction,
+    ),
+    key(
+        "DATALOADER.MAX_SKIPPED",
+        10,
+        "Number of different samples that a process may skip before the run ends with an error.",
+        range="[0, inf)",
+    ),
+)
+
+_INPUT = (
+    key(
+        "INPUT.FORMAT",
+        "BGR",
+        "Channel order of the model input.",
+        choices=ChannelOrder,
+    ),
+    key(
+        "INPUT.BACKEND",
+        "cv2",
+        "Resize implementation: `cv2` (faster) or `pil` (antialiased when shrinking, as in the published results).",
+        choices=ResizeBackend,
+    ),
+    key(
+        "INPUT.MIN_SIZE_TRAIN",
+        [512, 768, 1024, 1280, 1536, 2048],
+        "Shorter edge in training, drawn from this list for each image.",
+        unit="pixels",
+        range="[1, inf)",
+        special={(): "keep the image size"},
+    ),
+    key(
+        "INPUT.MAX_SIZE_TRAIN",
+        4096,
+        "Upper limit of the longer edge in training.",
+        unit="pixels",
+    ),
+    key(
+        "INPUT.SCALE_RANGE_TRAIN",
+        [],
+        "Lowest and highest scale, relative to the image size, drawn uniformly for each image; replaces "
+        "`MIN_SIZE_TRAIN`.",
+        range="(0, inf)",
+        special={(): "use `MIN_SIZE_TRAIN`"},
+        items=float,
+        length=2,
+        order="ascending",
+    ),
+    key(
+        "INPUT.MIN_SIZE_TEST",
+        1024,
+        "Shorter edge in evaluation.",
+        unit="pixels",
+        range="[1, inf)",
+        special={0: "keep the image size"},
+    ),
+    key(
+        "INPUT.MAX_SIZE_TEST",
+        2048,
+        "Upper limit of the longer edge in evaluation; unused if `MIN_SIZE_TEST` is 0.",
+        unit="pixels",
+    ),
+    key(
+        "INPUT.FLIP_PROB",
+        0.5,
+        "Probability of a horizontal flip in training.",
+        range="[0, 1]",
+    ),
+    key(
+        "INPUT.CROP_SIZE",
+        [768, 768],
+        "Height and width of the random training crop; smaller images are padded.",
+        unit="pixels",
+        range="[1, inf)",
+        special={(): "no crop"},
+        length=2,
+    ),
+    key(
+        "INPUT.CROP_IMAGE_PAD_VALUE",
+        0,
+        "Pixel value of the padding in all channels; its label is `MODEL.SEM_SEG_HEAD.IGNORE_VALUE`.",
+        range="[0, 255]",
+    ),
+    key(
+        "INPUT.CROP_MAX_CLASS_RATIO",
+        1.0,
+        "Maximum fraction of one class among the labelled pixels of a crop: the first of up to 10 random crops that "
+        "satisfies it is used, otherwise the one with the smallest fraction.",
+        range="(0, 1)",
+        special={1: "use the first crop"},
+    ),
+    key(
+        "INPUT.ROTATION_DEGREES",
+        0.0,
+        "Maximum angle of a random rotation to either side, before the crop.",
+        unit="degrees",
+        range="[0, 180]",
+    ),
+    key(
+        "INPUT.BLUR_PROB",
+        0.0,
+        "Probability of a Gaussian blur in training.",
+        range="[0, 1]",
+    ),
+    key(
+        "INPUT.BLUR_SIGMA",
+        [0.1, 2.0],
+        "Lowest and highest standard deviation of the blur, drawn uniformly.",
+        unit="pixels",
+        range="(0, inf)",
+        length=2,
+        order="ascending",
+    ),
+    key(
+        "INPUT.PHOTOMETRIC.ENABLED",
+        False,
+        "Photometric distortion in training: brightness, contrast, saturation and hue, each with probability 0.5 "
+        "(arXiv 1512.02325, section 2.2).",
+    ),
+    key(
+        "INPUT.PHOTOMETRIC.BRIGHTNESS",
+        32.0,
+        "Maximum change of the pixel values (0 to 255), in both directions.",
+        range="[0, 255]",
+    ),
+    key(
+        "INPUT.PHOTOMETRIC.CONTRAST",
+        0.5,
+        "Maximum relative change of contrast: the factor is between 1 - this and 1 + this.",
+        range="[0, 1]",
+    ),
+    key(
+        "INPUT.PHOTOMETRIC.SATURATION",
+        0.5,
+        "Maximum relative change of saturation: the factor is between 1 - this and 1 + this.",
+        range="[0, 1]",
+    ),
+    key(
+        "INPUT.PHOTOMETRIC.HUE_DEGREES",
+        18.0,
+        "Maximum change of hue on the 360° color wheel, in both directions.",
+        unit="degrees",
+        range="[0, 180]",
+    ),
+)
+
+DATA_KEYS = (*_DATASETS, *_LOADING, *_INPUT)

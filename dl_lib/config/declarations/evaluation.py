@@ -1,0 +1,136 @@
+"""Keys of `TEST`, and the keys of a run at the top level."""
+
+from __future__ import annotations
+
+from dl_lib.config.choices import AbsentRule, Execution, PredictionFormat
+from dl_lib.config.key import key
+
+__all__ = ["EVALUATION_KEYS"]
+
+_TEST = (
+    key(
+        "TEST.EVAL_PERIOD",
+        0,
+        "Interval between evaluations during training.",
+        unit="iterations",
+        range="[1, inf)",
+        special={0: "after the last iteration only"},
+    ),
+    key(
+        "TEST.VALIDATION_LOSS",
+        False,
+        "Compute the losses on `DATASETS.TEST`, without the budget loss, with each evaluation during training.",
+    ),
+    key(
+        "TEST.EXECUTION",
+        "sparse",
+        "Evaluation of routed networks: run only open cells and transitions (`sparse`) or all of them (`dense`).",
+        choices=Execution,
+    ),
+    key(
+        "TEST.ABSENT_CLASSES",
+        "exclude",
+        "Classes without ground truth in the mean IoU: leave them out (`exclude`), or count 0 if they are predicted "
+        "(`zero_if_predicted`, as in the published evaluator).",
+        choices=AbsentRule,
+    ),
+    key(
+        "TEST.BOUNDARY_IOU",
+        False,
+        "Compute the boundary IoU of each class (arXiv 2103.16562).",
+    ),
+    key(
+        "TEST.OFFICIAL_SCORES",
+        False,
+        "Compute the scores of the dataset's official script as well: Cityscapes only, with cityscapesScripts.",
+    ),
+    key(
+        "TEST.SAVE_PREDICTIONS",
+        [],
+        "Formats in which predictions are saved: label images (`label_png`) or COCO run-length encoding (`coco_rle`).",
+        choices=PredictionFormat,
+        items=str,
+    ),
+    key(
+        "TEST.SLIDING.WINDOW",
+        [],
+        "Height and width of the windows of sliding-window evaluation.",
+        unit="pixels",
+        range="[1, inf)",
+        special={(): "whole image"},
+        items=int,
+        length=2,
+    ),
+    key(
+        "TEST.SLIDING.OVERLAP",
+        0.33,
+        "Minimum overlap of neighbouring windows, as a fraction of the window.",
+        range="[0, 1)",
+    ),
+    key(
+        "TEST.MULTI_SCALE.SCALES",
+        [1.0],
+        "Scales, relative to the test size, whose logits are averaged.",
+        range="(0, inf)",
+        min_length=1,
+        order="unique",
+    ),
+    key(
+        "TEST.MULTI_SCALE.FLIP",
+        False,
+        "Average the logits over the flipped image, too.",
+    ),
+    key(
+        "TEST.PRECISE_BN.ENABLED",
+        False,
+        "Recompute the running statistics of batch norms before each evaluation (precise BN).",
+    ),
+    key(
+        "TEST.PRECISE_BN.NUM_ITER",
+        200,
+        "Number of training batches for precise BN.",
+        unit="batches",
+        range="[1, inf)",
+    ),
+)
+
+_RUN = (
+    key(
+        "OUTPUT_DIR",
+        "",
+        "Run folder: checkpoints, logs, metrics and results.",
+        special={"": "`./output/` and the name of the experiment folder or config file"},
+    ),
+    key(
+        "PROCESS_TIMEOUT_SECONDS",
+        1800.0,
+        "Timeout of collectives; must exceed the longest work that a single process does alone.",
+        unit="seconds",
+        range="(0, inf)",
+    ),
+    key(
+        "SEED",
+        0,
+        "Seed of all random number generators.",
+        range="[0, inf)",
+        special={-1: "draw a seed and log it"},
+    ),
+    key(
+        "LOG_PERIOD",
+        20,
+        "Interval between logged metrics.",
+        unit="iterations",
+        range="[1, inf)",
+    ),
+    key(
+        "VIS_PERIOD",
+        0,
+        "Interval between figures of a test sample in TensorBoard (image, label, prediction, route); a multiple of "
+        "`LOG_PERIOD`.",
+        unit="iterations",
+        range="[1, inf)",
+        special={0: "no figures"},
+    ),
+)
+
+EVALUATION_KEYS = (*_TEST, *_RUN)

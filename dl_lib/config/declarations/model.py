@@ -1,0 +1,232 @@
+"""Keys of `MODEL` other than the backbone: architecture, weights, heads, losses and budget."""
+
+from __future__ import annotations
+
+from dl_lib.config.declarations.backbone import BACKBONE_KEYS
+from dl_lib.config.key import Reference, key
+
+__all__ = ["MODEL_KEYS"]
+
+_NORMS = Reference("dl_lib.layers:NORMS")
+
+_GENERAL = (
+    key(
+        "MODEL.META_ARCHITECTURE",
+        "DynamicNet4Seg",
+        "Model class: `DynamicNet4Seg` for the routed network, `SemanticSegmentor` for static backbones.",
+        choices=Reference("dl_lib.modeling:META_ARCH_REGISTRY"),
+    ),
+    key(
+        "MODEL.DEVICE",
+        "auto",
+        "Device of the model: `cpu`, `cuda`, `cuda:N`, or `auto` for a GPU if torch finds one and the CPU otherwise.",
+    ),
+    key(
+        "MODEL.WEIGHTS",
+        "",
+        "Path or URL of a checkpoint to initialize the weights from: of dl_lib, of the published code, or a classifier "
+        "of torchvision, timm or the ReXNet repository.",
+        special={"": "random initialization"},
+    ),
+    key(
+        "MODEL.ALLOW_MISSING_KEYS",
+        [],
+        "Parts of the model, by components of their state dict keys such as `gate`, that keep their initialization if "
+        "`MODEL.WEIGHTS` does not contain them or contains them in another shape.",
+        items=str,
+    ),
+    key(
+        "MODEL.ALLOW_UNEXPECTED_KEYS",
+        [],
+        "Parts of `MODEL.WEIGHTS`, by components of the keys in the file such as `fc`, that are ignored if the model "
+        "does not have them.",
+        items=str,
+    ),
+    key(
+        "MODEL.CHANNELS_LAST",
+        False,
+        "Use the channels-last memory format: faster on CPUs, with equal results up to rounding.",
+    ),
+    key(
+        "MODEL.COMPILE",
+        False,
+        "Compile the dense forward pass with `torch.compile`; sparse evaluation is not compiled.",
+    ),
+    key(
+        "MODEL.ACTIVATION_CHECKPOINTING",
+        False,
+        "Recompute activations in the backward pass, layer by layer or block by block, to save memory in training.",
+    ),
+    key(
+        "MODEL.TEMP_ANNEAL_RATE",
+        0.05,
+        "Fraction of the iterations over which the softmax temperature of dynamic convolutions falls linearly from "
+        "30 to 1 (arXiv 1912.03458).",
+        range="(0, 1]",
+    ),
+    key(
+        "MODEL.PIXEL_MEAN",
+        [103.53, 116.28, 123.675],
+        "Mean that is subtracted from each channel, in the order of `INPUT.FORMAT`; pixel values are 0 to 255.",
+        length=3,
+    ),
+    key(
+        "MODEL.PIXEL_STD",
+        [1.0, 1.0, 1.0],
+        "Standard deviation that each channel is divided by, in the order of `INPUT.FORMAT`.",
+        range="(0, inf)",
+        length=3,
+    ),
+)
+
+_HEADS = (
+    key(
+        "MODEL.SEM_SEG_HEAD.NAME",
+        "SemSegDecoderHead",
+        "Segmentation head.",
+        choices=Reference("dl_lib.modeling:SEM_SEG_HEADS_REGISTRY"),
+    ),
+    key(
+        "MODEL.SEM_SEG_HEAD.IN_FEATURES",
+        ["layer_0", "layer_1", "layer_2", "layer_3"],
+        "Feature maps that the head uses, finest first: `layer_0`, `layer_1`, … of a routed network, `c1` to `c5` of a "
+        "static backbone.",
+    ),
+    key(
+        "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
+        19,
+        "Number of classes; must match the datasets.",
+        range="[1, inf)",
+    ),
+    key(
+        "MODEL.SEM_SEG_HEAD.IGNORE_VALUE",
+        255,
+        "Label of pixels that are excluded from loss and evaluation; must match the datasets.",
+    ),
+    key(
+        "MODEL.SEM_SEG_HEAD.NORM",
+        "SyncBN",
+        "Normalization layer of the head; `nnSyncBN` is the published name of `SyncBN`.",
+        choices=_NORMS,
+    ),
+    key(
+        "MODEL.SEM_SEG_HEAD.CHANNELS",
+        128,
+        "Number of channels inside `SemanticFPNHead` (128 in arXiv 1901.02446) and `ASPPHead` (256 in arXiv "
+        "1706.05587).",
+        range="[1, inf)",
+    ),
+    key(
+        "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT",
+        1.0,
+        "Weight of the cross-entropy.",
+        range="[0, inf)",
+    ),
+    key(
+        "MODEL.AUXILIARY_HEADS.IN_FEATURES",
+        [],
+        "Feature maps that get an auxiliary head each, in training only (arXiv 1612.01105, section 3.3).",
+        items=str,
+        special={(): "no auxiliary heads"},
+    ),
+    key(
+        "MODEL.AUXILIARY_HEADS.CHANNELS",
+        256,
+        "Number of channels inside each auxiliary head.",
+        range="[1, inf)",
+    ),
+    key(
+        "MODEL.AUXILIARY_HEADS.LOSS_WEIGHT",
+        0.4,
+        "Weight of the loss of each auxiliary head.",
+        range="[0, inf)",
+    ),
+)
+
+_LOSS = (
+    key(
+        "MODEL.LOSS.CLASS_WEIGHTS",
+        [],
+        "Weight of each class in the cross-entropy; `dl_lib check-dataset` prints balancing weights.",
+        range="[0, inf)",
+        items=float,
+        special={(): "equal weights"},
+    ),
+    key(
+        "MODEL.LOSS.LABEL_SMOOTHING",
+        0.0,
+        "Fraction of the cross-entropy target that is spread evenly over all classes (arXiv 1512.00567, section 7).",
+        range="[0, 1]",
+    ),
+    key(
+        "MODEL.LOSS.DICE_WEIGHT",
+        0.0,
+        "Weight of the Dice loss.",
+        range="[0, inf)",
+    ),
+    key(
+        "MODEL.LOSS.LOVASZ_WEIGHT",
+        0.0,
+        "Weight of the Lovász-softmax loss.",
+        range="[0, inf)",
+    ),
+    key(
+        "MODEL.LOSS.OHEM.ENABLED",
+        False,
+        "Online hard example mining: use only hard pixels in the cross-entropy (arXiv 1604.03540, applied to pixels).",
+    ),
+    key(
+        "MODEL.LOSS.OHEM.MAX_PROBABILITY",
+        0.7,
+        "A pixel is hard if the predicted probability of its true class is at most this.",
+        range="[0, 1]",
+    ),
+    key(
+        "MODEL.LOSS.OHEM.MIN_RATIO",
+        0.0625,
+        "Minimum fraction of the labelled pixels of each image that are used, those with the lowest probabilities.",
+        range="[0, 1]",
+    ),
+)
+
+_BUDGET = (
+    key(
+        "MODEL.BUDGET.CONSTRAIN",
+        False,
+        "Add the budget loss, `LOSS_WEIGHT` * warmup * (expected cost / `FLOPS_ALL` - `LOSS_MU`)² "
+        "(arXiv 2003.10401, eq. 11).",
+    ),
+    key(
+        "MODEL.BUDGET.LOSS_WEIGHT",
+        0.0,
+        "Weight of the budget loss.",
+        range="[0, inf)",
+    ),
+    key(
+        "MODEL.BUDGET.LOSS_MU",
+        0.0,
+        "Target of the expected cost, as a fraction of `FLOPS_ALL`.",
+        range="[0, 1]",
+    ),
+    key(
+        "MODEL.BUDGET.FLOPS_ALL",
+        0.0,
+        "Cost of the network with all gates open.",
+        unit="MFLOPs (millions of multiply-adds) per image",
+        range="(0, inf)",
+        special={0: "measured at `INPUT.CROP_SIZE`"},
+    ),
+    key(
+        "MODEL.BUDGET.UNUPDATE_RATE",
+        0.4,
+        "Fraction of the iterations before the budget loss starts.",
+        range="[0, 1]",
+    ),
+    key(
+        "MODEL.BUDGET.WARM_UP",
+        True,
+        "Increase the weight of the budget loss linearly from 0 over the next 2 % of the iterations.",
+    ),
+)
+
+MODEL_KEYS = (*_GENERAL, *BACKBONE_KEYS, *_HEADS, *_LOSS, *_BUDGET)

@@ -1,0 +1,79 @@
+"""Reference of the keys: docs/config.md is up to date, keys are described, configs are compared."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dl_lib.config import ConfigError, get_cfg
+from dl_lib.config.declarations import KEYS
+from dl_lib.config.reference import config_diff, config_reference_markdown, describe_keys
+
+PAGE = Path(__file__).parents[2] / "docs" / "config.md"
+
+
+def run(*arguments):
+    # In a process of its own: other tests register parts, which the page would list.
+    command = [sys.executable, "-m", "dl_lib.config.reference", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_page_is_up_to_date():
+    result = run("--check", PAGE)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_stale_page_is_reported(tmp_path):
+    page = tmp_path / "config.md"
+    page.write_text(PAGE.read_text().replace("Learning rate that", "Rate that"))
+    assert "is stale; run: python -m dl_lib.config.reference" in run("--check", page).stderr
+    assert run(page).returncode == 0
+    assert page.read_text() == PAGE.read_text()
+
+
+def test_the_page_has_a_row_and_an_anchor_for_each_key():
+    page = config_reference_markdown()
+    rows = [line for line in page.splitlines() if line.startswith("| <a")]
+    assert [row.split('"')[1] for row in rows] == list(KEYS)
+    assert all(row.replace("\\|", "").count(" | ") == 3 for row in rows)
+
+
+def test_a_key_is_described():
+    assert describe_keys("solver.optimizer.weight_decay_bias").splitlines() == [
+        "SOLVER.OPTIMIZER.WEIGHT_DECAY_BIAS = -1.0",
+        "    Weight decay of biases outside normalization layers.",
+        "    float; >= 0; -1: same as WEIGHT_DECAY, as published",
+    ]
+    assert "one of BN, SyncBN" in describe_keys("MODEL.BACKBONE.NORM")
+
+
+@pytest.mark.parametrize("prefix", ["MODEL.GATE", "MODEL.GATE."])
+def test_a_section_is_described_key_by_key(prefix):
+    heads = [line.split(" = ")[0] for line in describe_keys(prefix).splitlines() if line and not line.startswith(" ")]
+    assert heads == [name for name in KEYS if name.startswith("MODEL.GATE.")]
+
+
+def test_without_a_prefix_all_keys_are_described():
+    assert describe_keys().count(" = ") >= len(KEYS)
+
+
+def test_an_unknown_key_is_answered_with_similar_ones():
+    with pytest.raises(ConfigError, match=r"nearest: SOLVER\.OPTIMIZER\.BASE_LR.* Received: BASE_LR$"):
+        describe_keys("BASE_LR")
+    with pytest.raises(ConfigError, match=r"sections: MODEL, MODEL\.BACKBONE.* Received: qqq$"):
+        describe_keys("qqq")
+
+
+def test_differences_of_two_configs():
+    a, b = get_cfg(), get_cfg()
+    assert config_diff(a, b) == ""
+    b.merge_from_list(["SEED=3", "MODEL.BACKBONE.NORM=GN"])
+    assert config_diff(a, b) == "MODEL.BACKBONE.NORM: 'SyncBN' -> 'GN'\nSEED: 0 -> 3"
+    del b["SEED"]
+    assert "SEED: 0 -> (no such key)" in config_diff(a, b)
+
+
+def test_importing_config_does_not_import_torch():
+    code = "import sys, dl_lib.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
