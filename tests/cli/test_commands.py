@@ -42,10 +42,10 @@ def test_a_user_error_is_one_message_without_traceback(tmp_path):
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        "dl_train: error: cannot merge config.yaml: 2 problems",
-        "  1. unknown key SOLVER.BASE_LR. Nearest known: SOLVER.OPTIMIZER.BASE_LR, SOLVER.BEST_METRIC. "
+        "dl_train: error: config.yaml cannot be merged: 2 problems",
+        "  1. unknown key SOLVER.BASE_LR; nearest: SOLVER.OPTIMIZER.BASE_LR, SOLVER.BEST_METRIC. "
         "Received: SOLVER.BASE_LR=0.1",
-        "  2. SEED must be of type int (now 0), not str. Received: SEED='x'",
+        "  2. SEED must be of type int, not str. Received: SEED='x'",
     ]
 
 
@@ -72,11 +72,11 @@ def test_user_errors_of_the_commands(tmp_path, monkeypatch, capsys):
     for main, words, message in (
         (train.main, [], "dl_train: error: no config.yaml in the current folder"),
         (train.main, ["--config-file", "absent.yaml"], "no such file, folder or shipped experiment"),
-        (train.main, [*quickstart, "DATASETS.TRAIN=[digit_scenes_trai]"], "Nearest: digit_scenes_train"),
+        (train.main, [*quickstart, "DATASETS.TRAIN=[digit_scenes_trai]"], "nearest: digit_scenes_train"),
         (train.main, [*quickstart, "--eval-only"], "no weights to evaluate, and no checkpoint in the run folder"),
         (train.main, [*quickstart, "MODEL.WEIGHTS=foregn.pth"], "nearest: foreign.pth"),
         (evaluate.main, quickstart, "dl_test: error: MODEL.WEIGHTS: no weights to evaluate"),
-        (evaluate.main, [*quickstart, "SEED"], "nothing follows 'SEED'"),
+        (evaluate.main, [*quickstart, "SEED"], "'SEED' has no value"),
         (convert_weights.main, ["absent.pth", "out.pth"], "dl_lib convert-weights: error: "),
         (convert_weights.main, ["foreign.pth", "out.pth"], "dl_lib convert-weights: error: "),
         (convert_weights.main, ["foreign.pth", "absent/out.pth"], "Received: OUT='absent'"),

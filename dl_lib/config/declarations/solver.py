@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dl_lib.config.choices import GradClipType, NonFiniteAction, PrecisionName, ScoreMode
+from dl_lib.config.choices import GradClipType, MetricMode, NonFiniteAction, PrecisionName
 from dl_lib.config.key import Reference, key
 
 __all__ = ["SOLVER_KEYS"]
@@ -100,7 +100,7 @@ _CHECKPOINTS = (
         "SOLVER.BEST_METRIC_MODE",
         "max",
         "Whether higher (`max`) or lower (`min`) values of `BEST_METRIC` are better.",
-        choices=ScoreMode,
+        choices=MetricMode,
     ),
     key(
         "SOLVER.EARLY_STOPPING.METRIC",
@@ -112,7 +112,7 @@ _CHECKPOINTS = (
         "SOLVER.EARLY_STOPPING.MODE",
         "max",
         "Whether higher (`max`) or lower (`min`) values of `METRIC` are better.",
-        choices=ScoreMode,
+        choices=MetricMode,
     ),
     key(
         "SOLVER.EARLY_STOPPING.PATIENCE",

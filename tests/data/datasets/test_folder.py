@@ -162,35 +162,35 @@ def without(key):
 @pytest.mark.parametrize(
     ("entries", "problem"),
     [
-        (["mine"], r"\[0\]: a data set is given by keys\. Expected NAME, IMAGES, .*FOLDERS\[0\]='mine'$"),
-        ([without("NAME")], r"\[0\]: NAME is missing\. Expected a name for DATASETS\.TRAIN"),
-        ([without("IMAGES")], r"\[0\]: IMAGES is missing\. Expected the path of a folder"),
-        ([without("CLASSES")], r"\[0\]: CLASSES is missing"),
-        ([{**ENTRY, "LABEL": "a"}], r"no key has this name; nearest: LABELS.*FOLDERS\[0\]\.LABEL='a'$"),
-        ([{**ENTRY, 3: "a"}], r"no key has this name; .*FOLDERS\[0\]\.3='a'$"),
-        ([{**ENTRY, "NAME": ""}], r"\[0\]\.NAME: expected a name.*NAME=''$"),
-        ([{**ENTRY, "NAME": ["a"]}], r"\[0\]\.NAME: expected a name.*NAME=\['a'\]$"),
-        ([{**ENTRY, "LABELS": None}], r"\.LABELS: expected the path of a folder; leave it out.*LABELS=None$"),
-        ([{**ENTRY, "LABEL_SUFFIX": 3}], r"\.LABEL_SUFFIX: expected text"),
-        ([{**ENTRY, "CLASSES": []}], r"\.CLASSES: expected a list of names"),
-        ([{**ENTRY, "CLASSES": "road"}], r"\.CLASSES: expected a list of names"),
-        ([{**ENTRY, "CLASSES": ["road", False]}], r"\.CLASSES: expected .*in quotes.*\['road', False\]$"),
-        ([{**ENTRY, "COLORS": [[0, 0, 0], [0, 0, 256]]}], r"\.COLORS: expected a list of \[red, green, blue\]"),
-        ([{**ENTRY, "COLORS": [[0, 0, 0], [0, 0]]}], r"\.COLORS: expected"),
-        ([{**ENTRY, "COLORS": [0, 0]}], r"\.COLORS: expected"),
+        (["mine"], r"\[0\] must be a mapping with the keys NAME, IMAGES, .*FOLDERS\[0\]='mine'$"),
+        ([without("NAME")], r"\[0\] must have the key NAME, a name to use in DATASETS\.TRAIN"),
+        ([without("IMAGES")], r"\[0\] must have the key IMAGES, the path of a folder"),
+        ([without("CLASSES")], r"\[0\] must have the key CLASSES"),
+        ([{**ENTRY, "LABEL": "a"}], r"has an unknown key; nearest: LABELS.*FOLDERS\[0\]\.LABEL='a'$"),
+        ([{**ENTRY, 3: "a"}], r"has an unknown key; .*FOLDERS\[0\]\.3='a'$"),
+        ([{**ENTRY, "NAME": ""}], r"\[0\]\.NAME must be a name.*NAME=''$"),
+        ([{**ENTRY, "NAME": ["a"]}], r"\[0\]\.NAME must be a name.*NAME=\['a'\]$"),
+        ([{**ENTRY, "LABELS": None}], r"\.LABELS must be the path of a folder; omit it.*LABELS=None$"),
+        ([{**ENTRY, "LABEL_SUFFIX": 3}], r"\.LABEL_SUFFIX must be text"),
+        ([{**ENTRY, "CLASSES": []}], r"\.CLASSES must be a list of names"),
+        ([{**ENTRY, "CLASSES": "road"}], r"\.CLASSES must be a list of names"),
+        ([{**ENTRY, "CLASSES": ["road", False]}], r"\.CLASSES must be .*quote names.*\['road', False\]$"),
+        ([{**ENTRY, "COLORS": [[0, 0, 0], [0, 0, 256]]}], r"\.COLORS must be a list of \[red, green, blue\]"),
+        ([{**ENTRY, "COLORS": [[0, 0, 0], [0, 0]]}], r"\.COLORS must be"),
+        ([{**ENTRY, "COLORS": [0, 0]}], r"\.COLORS must be"),
         ([{**ENTRY, "COLORS": [[0, 0, 0]]}], r"\[0\]: class_colors must have one color for each of the 2 classes"),
-        ([{**ENTRY, "IGNORE_VALUE": "255"}], r"\.IGNORE_VALUE: expected a whole number.*'255'$"),
+        ([{**ENTRY, "IGNORE_VALUE": "255"}], r"\.IGNORE_VALUE must be an integer.*'255'$"),
         ([{**ENTRY, "IGNORE_VALUE": 1}], r"\[0\]: ignore_value must not be one of the class ids"),
         ([{**ENTRY, "CLASSES": ["a", "a"]}], r"\[0\]: class_names must be unique"),
-        ([ENTRY, ENTRY], r"\[1\]: another entry has the same name.*'folder_test_set'$"),
-        ([{**ENTRY, "NAME": "digit_scenes_val"}], r"\[0\]: another data set is registered under this name"),
+        ([ENTRY, ENTRY], r"\[1\]\.NAME must be unique.*'folder_test_set'$"),
+        ([{**ENTRY, "NAME": "digit_scenes_val"}], r"\[0\]\.NAME must not be the name of another registered dataset"),
     ],
 )
 def test_each_mistake_in_an_entry_is_one_line_of_the_config_problems(entries, problem):
     cfg = get_cfg()
     cfg.merge_from_list(["MODEL.SEM_SEG_HEAD.NUM_CLASSES=11", "DATASETS.TRAIN=[digit_scenes_train]"])
     cfg.DATASETS.FOLDERS = entries
-    with pytest.raises(ConfigError, match=rf"^the configuration cannot be used: DATASETS\.FOLDERS.*{problem}"):
+    with pytest.raises(ConfigError, match=rf"^invalid config: DATASETS\.FOLDERS.*{problem}"):
         validate_config(cfg)
 
 
@@ -207,7 +207,7 @@ def test_a_config_is_checked_against_its_own_folders_before_they_are_registered(
         validate_config(cfg)
     message = str(caught.value)
     assert "5 problems" in message
-    assert message.count("[1]: ") == 2  # of the broken entry; its name is not called unknown on top of that
-    assert "DATASETS.TRAIN: the data set folder_test_set has no labels to train on" in message
-    assert "the data set folder_test_set has 2 classes" in message
-    assert "no data set is registered under 'folder_test_sett' (yet). Nearest: folder_test_set" in message
+    assert message.count("[1] must") == 2  # the name of the invalid entry is not reported as unknown in addition
+    assert "DATASETS.TRAIN must name labelled datasets to train and evaluate on, unlike folder_test_set" in message
+    assert "NUM_CLASSES must be 2, the number of classes of the dataset folder_test_set" in message
+    assert "must name registered datasets, unlike 'folder_test_sett'; nearest: folder_test_set" in message

@@ -158,64 +158,84 @@ def test_published_weights_of_a_classifier_go_into_the_backbone(caplog):
 @pytest.mark.parametrize(
     ("overrides", "messages"),
     [
-        (["MODEL.META_ARCHITECTURE", "DynamicNet4Seg"], ["rexnet has no routes. Expected SemanticSegmentor"]),
+        (
+            ["MODEL.META_ARCHITECTURE", "DynamicNet4Seg"],
+            ["META_ARCHITECTURE must be SemanticSegmentor with the static backbone rexnet"],
+        ),
         (
             ["MODEL.META_ARCHITECTURE", "DynamicNet4Seg", "MODEL.CONV.KERNELS", ["1x1"]],
             [
-                "rexnet has no routes",
-                "CONV.KERNELS: it is about static backbones; routed ones have CELL_TYPE. Expected",
+                "META_ARCHITECTURE must be SemanticSegmentor",
+                "CONV.KERNELS must be ['larger'] without a static backbone",
             ],
         ),
-        (["MODEL.BACKBONE.NAME", "DynamicNetwork"], ["DynamicNetwork is a routed network. Expected DynamicNet4Seg"]),
-        (["MODEL.SEM_SEG_HEAD.IN_FEATURES", ["layer_0"]], ["IN_FEATURES: static backbones have other ones"]),
+        (
+            ["MODEL.BACKBONE.NAME", "DynamicNetwork"],
+            ["META_ARCHITECTURE must be DynamicNet4Seg with the routed backbone DynamicNetwork"],
+        ),
+        (["MODEL.SEM_SEG_HEAD.IN_FEATURES", ["layer_0"]], ["IN_FEATURES must contain some of ['c1', 'c2'"]),
         (["MODEL.SEM_SEG_HEAD.IN_FEATURES", ["c5", "c2"]], ["'c2', 'c3', 'c4', 'c5'], in this order"]),
-        (["MODEL.SEM_SEG_HEAD.IN_FEATURES", []], ["a head looks at a feature at least"]),
-        (["MODEL.SEM_SEG_HEAD.NAME", "ASPPHead"], ["ASPPHead looks at one feature. Expected one, such as [c5]"]),
-        (["MODEL.BACKBONE.FROZEN_STAGES", ["stem"]], ["FROZEN_STAGES: static backbones have other ones"]),
-        (["MODEL.BACKBONE.OUTPUT_STRIDE", 4], ["OUTPUT_STRIDE: rexnet has none. Expected one of [8, 16, 32]"]),
-        (["MODEL.CONV.STAGES", ["c5"], "MODEL.CONV.TYPE", "CondConf"], ["CONV.TYPE: no type of convolution has this"]),
+        (["MODEL.SEM_SEG_HEAD.IN_FEATURES", []], ["IN_FEATURES must contain at least one of"]),
+        (["MODEL.SEM_SEG_HEAD.NAME", "ASPPHead"], ["IN_FEATURES must contain one feature with ASPPHead, such as [c5]"]),
+        (
+            ["MODEL.BACKBONE.FROZEN_STAGES", ["stem"]],
+            ["FROZEN_STAGES must contain only values from c1, c2, c3, c4, c5"],
+        ),
+        (["MODEL.BACKBONE.OUTPUT_STRIDE", 4], ["OUTPUT_STRIDE must be one of 8, 16, 32"]),
+        (["MODEL.CONV.STAGES", ["c5"], "MODEL.CONV.TYPE", "CondConf"], ["CONV.TYPE must be one of CondConv"]),
         (
             ["MODEL.CONV.KERNELS", ["3x3"]],
-            ["CONV.KERNELS: there are no convolutions called 3x3. Expected some of ['larger', '1x1', 'squeeze']"],
+            ["CONV.KERNELS must contain only values from larger, 1x1, squeeze"],
         ),
-        (["MODEL.CONV.KERNELS", []], ["CONV.KERNELS: each kind is named once, and one at least. Expected some of ["]),
-        (["MODEL.CONV.KERNELS", ["1x1", "1x1"]], ["CONV.KERNELS: each kind is named once, and one at least"]),
-        (["MODEL.CONV.KERNELS", ["1x1"]], ["CONV.KERNELS: MODEL.CONV.STAGES=[] replaces nothing. Name stages, such"]),
+        (["MODEL.CONV.KERNELS", []], ["CONV.KERNELS must have at least 1 element"]),
+        (["MODEL.CONV.KERNELS", ["1x1", "1x1"]], ["CONV.KERNELS must not contain a value twice"]),
+        (
+            ["MODEL.CONV.KERNELS", ["1x1"]],
+            ["CONV.KERNELS must be ['larger'] with MODEL.CONV.STAGES=[]; name stages, such"],
+        ),
         (
             ["MODEL.BACKBONE.FROZEN_STAGES", ["c2", "c1"]],
-            ["STAGES: they have an order, and each its place once. Expect"],
+            ["STAGES must be in strictly ascending order"],
         ),
         (
             [*SPCONV, "MODEL.CONV.KERNELS", ["squeeze"], "MODEL.BACKBONE.NORM", "BN", "SOLVER.IMS_PER_BATCH", 1],
-            ["NORM: SPConv in squeeze-and-excitation has norms on maps of one pixel"],
+            ["NORM must be FrozenBN, GN or", "SPConv in squeeze-and-excitation normalizes 1x1 feature maps"],
         ),
-        (["MODEL.CONV.TYPE", "SAC"], ["MODEL.CONV.STAGES=[] replaces nothing. Name stages, such as [c4, c5]"]),
+        (["MODEL.CONV.TYPE", "SAC"], ["CONV.TYPE must be '' with MODEL.CONV.STAGES=[]; name stages, such as [c4, c5]"]),
         (
             ["INPUT.CROP_SIZE", [96, 100]],
-            ["CROP_SIZE: sides that are no multiples of the network's coarsest stride 32"],
+            ["CROP_SIZE must be multiples of 32, the coarsest stride of the network"],
         ),
         (
             [*FINE, "MODEL.CONV.STAGES", ["c4", "c5"], "MODEL.CONV.TYPE", "SAC"],
-            ["CONV.STAGES: no head looks at c5 or what follows from it", "Expected some of ['c1', 'c2', 'c3', 'c4']"],
+            ["CONV.STAGES must contain only stages from ['c1', 'c2', 'c3', 'c4']: no head uses c5"],
         ),
         (
             [*FINE, "INPUT.CROP_SIZE", [24, 48]],
-            ["CROP_SIZE: sides that are no multiples of the network's coarsest stride 16"],
+            ["CROP_SIZE must be multiples of 16, the coarsest stride of the network"],
         ),
-        (["TEST.SLIDING.WINDOW", [96, 100]], ["WINDOW: a window is padded to multiples of the network's coarsest"]),
+        (["TEST.SLIDING.WINDOW", [96, 100]], ["WINDOW must be multiples of 32, the coarsest stride of the network"]),
         (
             ["MODEL.COMPILE", True, "MODEL.ACTIVATION_CHECKPOINTING", True],
-            ["CHECKPOINTING: torch cannot compile layers", "Expected False with MODEL.COMPILE=True"],
+            ["CHECKPOINTING must be False with MODEL.COMPILE=True"],
         ),
-        (["MODEL.BUDGET.CONSTRAIN", True], ["CONSTRAIN: a budget is about routes, and SemanticSegmentor has none"]),
-        (["MODEL.BACKBONE.SQUEEZE_NORM", "LN"], ["SQUEEZE_NORM: no norm has this name"]),
+        (
+            ["MODEL.BUDGET.CONSTRAIN", True],
+            ["CONSTRAIN must be False with SemanticSegmentor, which has a constant cost"],
+        ),
+        (["MODEL.BACKBONE.SQUEEZE_NORM", "LN"], ["SQUEEZE_NORM must be one of BN"]),
         (
             ["SOLVER.IMS_PER_BATCH", 1, *ASPP],
-            ["BACKBONE.NORM: rexnet has norms on maps of one pixel", "HEAD.NORM: ASPPHead has norms on maps"],
+            [
+                "BACKBONE.NORM must be FrozenBN",
+                "rexnet normalizes 1x1",
+                "HEAD.NORM must be FrozenBN",
+                "ASPPHead normalizes",
+            ],
         ),
         (
             ["MODEL.BACKBONE.NAME", "resnet18", "MODEL.BACKBONE.OUTPUT_STRIDE", 8],
-            ["resnet18 has none. Expected one of [32]", "WIDTH_FACTOR: resnet18 has nothing of the kind. Expected 1.0"],
+            ["OUTPUT_STRIDE must be one of [32] with resnet18", "WIDTH_FACTOR must be 1.0 with resnet18"],
         ),
     ],
 )
@@ -230,7 +250,7 @@ def test_what_small_gates_cannot_do_is_none_of_their_business():
     small = ["MODEL.GATE.SMALL_GATE", True, "TEST.SLIDING.WINDOW", [64, 64], "INPUT.CROP_SIZE", [64, 64]]
     validate_config(config_of(*small))
     routed = ["MODEL.META_ARCHITECTURE", "DynamicNet4Seg", "MODEL.BACKBONE.NAME", "DynamicNetwork"]
-    with pytest.raises(ConfigError, match=r"(?s)CROP_SIZE: MODEL.GATE.SMALL_GATE looks.*WINDOW: .* small gate looks"):
+    with pytest.raises(ConfigError, match=r"(?s)CROP_SIZE must be at least 128 .*WINDOW must be .*SMALL_GATE=True"):
         validate_config(config_of(*small, *routed))
 
 
