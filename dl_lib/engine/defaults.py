@@ -42,6 +42,7 @@ from dl_lib.evaluation.report.tables import mean_scores
 from dl_lib.evaluation.runner.sample_figures import SampleFigures
 from dl_lib.evaluation.runner.validation_loss import validation_losses
 from dl_lib.modeling.build import resolve_device
+from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.solver import build_lr_scheduler, build_optimizer, format_groups
 from dl_lib.utils import comm
 from dl_lib.utils.run_files import METRICS_NAME
@@ -252,6 +253,6 @@ def _logged_metrics(result: EvaluationResult) -> dict[str, float]:
     metrics = {} if result.metrics is None else mean_scores(result.metrics)
     return {
         **metrics,
-        "expt_gflops": result.costs.expected.average,
-        "real_gflops": result.costs.real.average,
+        "expt_gflops": result.costs.average.expected / MADDS_PER_GFLOP,
+        "real_gflops": result.costs.average.real / MADDS_PER_GFLOP,
     }

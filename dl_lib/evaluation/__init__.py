@@ -7,7 +7,7 @@ from dl_lib.evaluation.runner.passes import MultiPassModel
 from dl_lib.evaluation.runner.run import evaluate_datasets, evaluation_mode, inference_on_dataset
 from dl_lib.evaluation.scores.budget import BudgetTarget
 from dl_lib.evaluation.scores.confusion import ConfusionMatrix, count_confusion
-from dl_lib.evaluation.scores.costs import CostStatistics, ImageCosts, Spread, summarise_costs
+from dl_lib.evaluation.scores.costs import CostStatistics, summarize_costs
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
 from dl_lib.evaluation.scores.metrics import ClassScore, ImageScores, SegmentationMetrics, segmentation_metrics
 from dl_lib.evaluation.scores.prediction import Prediction, read_outputs
@@ -21,7 +21,6 @@ __all__ = [
     "ConfusionMatrix",
     "CostStatistics",
     "EvaluationResult",
-    "ImageCosts",
     "ImageRecord",
     "ImageScores",
     "LabelPngWriter",
@@ -31,7 +30,6 @@ __all__ = [
     "PredictionWriter",
     "SegmentationMetrics",
     "SemSegEvaluator",
-    "Spread",
     "count_confusion",
     "evaluate_datasets",
     "evaluation_mode",
@@ -40,6 +38,6 @@ __all__ = [
     "inference_on_dataset",
     "read_outputs",
     "segmentation_metrics",
-    "summarise_costs",
+    "summarize_costs",
     "write_report",
 ]

@@ -1,4 +1,4 @@
-"""A model whose outputs are decided by its inputs, and samples to give it."""
+"""Fake model with outputs determined by its inputs, and samples for it."""
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ NUM_EDGES = 5
 
 
 def make_samples(count, *, seed=0):
-    """Samples whose labels are of different sizes, and of another size than their images; class 3 does not occur."""
+    """Return samples with labels of various sizes, different from their images; class 3 does not occur."""
     generator = torch.Generator().manual_seed(seed)
     samples = []
     for index in range(count):
@@ -33,7 +33,7 @@ def make_samples(count, *, seed=0):
 
 
 class Batches(list):
-    """What a test loader gives: lists of samples, and those that it skipped."""
+    """Batches of a test loader."""
 
     skipped = ()
 
@@ -43,14 +43,14 @@ def batches_of(samples, *, size=1):
 
 
 def predictions_of(samples, *, model=None):
-    """What a fake model says about samples, without being run as a whole."""
+    """Return the predictions of a fake model without calling it."""
     model = model or FakeModel()
     outputs = [model.output(sample) for sample in samples]
     return read_outputs(samples, outputs, num_classes=NUM_CLASSES, seconds=0.0)
 
 
 class FakeModel(nn.Module):
-    """Right on two pixels of three; costs and gates follow from the image. Asserts the mode that it has to run in."""
+    """Model that is correct on two of three pixels; costs and gates depend on the image. Asserts inference mode."""
 
     def __init__(self, *, gates=True, num_classes=NUM_CLASSES):
         super().__init__()

@@ -1,8 +1,7 @@
-"""Scores by the official script of Cityscapes, https://github.com/mcordts/cityscapesScripts: pixel-level labels.
+"""Official Cityscapes scores (https://github.com/mcordts/cityscapesScripts, pixel-level semantic labeling).
 
-The script is used as it is, with four of its switches set: it neither prints nor writes its own file, and it leaves
-out the scores of instances, because version 2.3.0 calls `numpy.in1d` for them, which numpy 2.4 no longer has. Classes
-and categories are counted without it.
+The script runs unmodified with four options set: no output, no result file, and no instance-level scores, for which
+version 2.3.0 calls `numpy.in1d`, removed in numpy 2.4. Class and category scores do not depend on it.
 """
 
 from __future__ import annotations
@@ -30,22 +29,22 @@ from dl_lib.utils import comm
 __all__ = ["CityscapesEvaluator", "ground_truth_path", "official_scores"]
 
 _PACKAGE = "cityscapesScripts"
-_IMAGE_FOLDER, _IMAGE_ENDING = "leftImg8bit", "_leftImg8bit.png"
-_LAYOUT_PARTS = 4  # of a path: the folder of images, split, city, file
-_COARSE_SPLIT = "train_extra"  # the one that has coarse annotation only
+_IMAGE_FOLDER, _IMAGE_SUFFIX = "leftImg8bit", "_leftImg8bit.png"
+_LAYOUT_PARTS = 4  # trailing components of an image path: folder, split, city, file
+_COARSE_SPLIT = "train_extra"  # the only split without fine annotations
 
 
 class CityscapesEvaluator(SemSegEvaluator):
-    """Ours, and beside it the official scores of the label PNGs that a `LabelPngWriter` has written.
+    """Evaluator that adds the official Cityscapes scores of the label PNGs written by `LabelPngWriter`.
 
     Args:
-        dataset_name: the data set's registered name.
-        folder: where the PNGs are; all processes have to share it.
-        absent_rule: as for `SemSegEvaluator`; the official script's is `zero_if_predicted`.
-        boundary_iou: as for `SemSegEvaluator`.
+        dataset_name: Registered name of the data set.
+        folder: Folder of the label PNGs, shared by all processes.
+        absent_rule: As in `SemSegEvaluator`; the official script implements `zero_if_predicted`.
+        boundary_iou: As in `SemSegEvaluator`.
 
     Raises:
-        ImportError: if the script is not installed.
+        ImportError: If cityscapesScripts is not installed.
     """
 
     def __init__(
@@ -64,41 +63,41 @@ class CityscapesEvaluator(SemSegEvaluator):
             boundary_iou=boundary_iou,
         )
         self.folder = folder
-        _import_script()  # better now than after the last image
+        _import_script()  # fail before the evaluation if it is not installed
 
     def evaluate(self) -> EvaluationResult:
-        """As that of `SemSegEvaluator`, with the official scores, which the main process has computed."""
+        """Return the result of `SemSegEvaluator` with the official scores, computed by the main process."""
         result = super().evaluate()
         official = official_scores(result.images, folder=self.folder) if comm.is_main_process() else None
         return replace(result, official=comm.broadcast(official))
 
 
 def official_scores(images: Sequence[ImageRecord], *, folder: Path) -> OfficialScores:
-    """What the official script says of the label PNGs of these images.
+    """Compute the official scores of the label PNGs of these images.
 
     Args:
-        images: whose file names are those of Cityscapes' layout.
-        folder: where their PNGs are.
+        images: Evaluated images, whose files are in the Cityscapes folder layout.
+        folder: Folder of the label PNGs.
 
     Raises:
-        MissingDataError: if there is no ground truth where the layout has it.
-        InvalidSampleError: if the script refuses a file.
-        ImportError: if the script is not installed.
+        MissingDataError: If a ground truth file is missing in the layout.
+        InvalidSampleError: If the script rejects a file.
+        ImportError: If cityscapesScripts is not installed.
     """
     script = _import_script()
-    logging.getLogger(__name__).info("the official script of Cityscapes looks at %d label PNGs", len(images))
-    settings = copy.copy(script.args)  # its own is one for the whole process
+    logging.getLogger(__name__).info("Computing official Cityscapes scores of %d label PNGs", len(images))
+    settings = copy.copy(script.args)  # script.args is global state
     settings.evalInstLevelScore = settings.evalPixelAccuracy = settings.JSONOutput = False
     settings.quiet = True
     predictions = [str(label_path(folder, image.image_id)) for image in images]
     truths = [str(ground_truth_path(image.file_name)) for image in images]
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stdout(said):
+        with contextlib.redirect_stdout(output):
             scores = script.evaluateImgLists(predictions, truths, settings)
-    except SystemExit:  # its way to report an error, after having printed it
+    except SystemExit:  # the script prints errors and exits
         raise InvalidSampleError(
-            f"the official script of Cityscapes ended with an error. Received: {said.getvalue().strip()}"
+            f"the official Cityscapes script failed. Received: {output.getvalue().strip()}"
         ) from None
     return OfficialScores(
         source=f"{_PACKAGE} {metadata.version(_PACKAGE)}",
@@ -110,25 +109,25 @@ def official_scores(images: Sequence[ImageRecord], *, folder: Path) -> OfficialS
 
 
 def ground_truth_path(image: str) -> Path:
-    """The file of label ids of an image, by the layout: `leftImg8bit/val/CITY/...` has `gtFine/val/CITY/...`.
+    """Return the label id file of an image: `gtFine/val/CITY/...` for `leftImg8bit/val/CITY/...`.
 
     Raises:
-        MissingDataError: if there is no such file.
+        MissingDataError: If there is no such file.
     """
     path = Path(image)
     if len(path.parts) < _LAYOUT_PARTS or path.parts[-4] != _IMAGE_FOLDER:
         raise MissingDataError(
-            f"the label of an image is found by the layout of Cityscapes, {_IMAGE_FOLDER}/SPLIT/CITY/*{_IMAGE_ENDING}, "
-            f"and this one lies elsewhere; set TEST.OFFICIAL_SCORES to False. Received: image={image!r}"
+            f"official scores need images in the Cityscapes layout, {_IMAGE_FOLDER}/SPLIT/CITY/*{_IMAGE_SUFFIX}; use "
+            f"that layout or set TEST.OFFICIAL_SCORES=False. Received: image={image!r}"
         )
     split, city = path.parts[-3:-1]
     kind = "gtCoarse" if split == _COARSE_SPLIT else "gtFine"
-    name = f"{path.name.removesuffix(_IMAGE_ENDING)}_{kind}_labelIds.png"
+    name = f"{path.name.removesuffix(_IMAGE_SUFFIX)}_{kind}_labelIds.png"
     label = path.parents[3] / kind / split / city / name
     if not label.is_file():
         raise MissingDataError(
-            "the official script of Cityscapes compares with files of label ids, and there is none for this image; "
-            f"unpack the archive of {kind} once more, or set TEST.OFFICIAL_SCORES to False. "
+            "official scores need the label id file of every image, and one is missing; "
+            f"extract the {kind} archive again, or set TEST.OFFICIAL_SCORES=False. "
             f"Received: image={image!r}, label={str(label)!r}"
         )
     return label
@@ -146,7 +145,7 @@ def _import_script() -> ModuleType:
 
 
 def _categories(scores: Mapping[str, Any]) -> dict[str, float]:
-    """Without the category of everything that is not scored."""
+    """Return the category scores without "void", which is not scored."""
     return {name: iou for name, iou in scores["categoryScores"].items() if name != "void"}
 
 

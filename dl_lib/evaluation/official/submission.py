@@ -1,8 +1,8 @@
-"""The archive that a benchmark's server takes, made of label PNGs after each of them was looked at.
+"""Submission archives for benchmark servers, built from validated label PNGs.
 
-Cityscapes (https://www.cityscapes-dataset.com/submit/): PNGs of label ids, in a zip. PASCAL VOC
-(http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, documentation of the development kit): PNGs with VOC's palette, in a
-tgz and folders of given names; comp6 is the competition in which any training data may be used.
+Cityscapes (https://www.cityscapes-dataset.com/submit/): a zip of PNGs with label ids. PASCAL VOC
+(http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, development kit documentation): a tgz of PNGs with the VOC palette
+in prescribed folders; comp6 is the competition that permits any training data.
 """
 
 from __future__ import annotations
@@ -28,69 +28,69 @@ from dl_lib.utils.progress import progress_bar
 
 __all__ = ["InvalidSubmissionError", "write_submission"]
 
-_SHOWN = 5  # problems that an error gives
+_MAX_LISTED = 5  # problems per error message
 _VOC_FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"
 
 
 class InvalidSubmissionError(DataError):
-    """Predictions that the benchmark's server would refuse."""
+    """Predictions that the benchmark server would reject."""
 
 
 @dataclass(frozen=True)
-class _Form:
-    """What a benchmark wants.
+class _Format:
+    """Submission format of a benchmark.
 
     Attributes:
-        names: of its images.
-        ids: that may occur.
-        mode: of the PNGs, as Pillow has it: L for grey, P for a palette.
-        palette: red, green, blue of the ids 0, 1, ... one after the other; empty without a palette.
-        ending: of the archive.
+        image_id: Pattern of the image names.
+        ids: Permitted pixel values.
+        mode: Pillow mode of the PNGs: L for grayscale, P for palette.
+        palette: Red, green, blue of the ids 0, 1, ... concatenated; empty without palette.
+        suffix: File name suffix of the archive.
     """
 
-    names: re.Pattern[str]
+    image_id: re.Pattern[str]
     ids: tuple[int, ...]
     mode: str
     palette: tuple[int, ...]
-    ending: str
+    suffix: str
 
 
-_FORMS: Mapping[Benchmark, _Form] = {
-    "cityscapes": _Form(re.compile(r"[a-z-]+_\d{6}_\d{6}"), TRAIN_ID_TO_ID, mode="L", palette=(), ending=".zip"),
-    "voc": _Form(
+_FORMATS: Mapping[Benchmark, _Format] = {
+    "cityscapes": _Format(re.compile(r"[a-z-]+_\d{6}_\d{6}"), TRAIN_ID_TO_ID, mode="L", palette=(), suffix=".zip"),
+    "voc": _Format(
         re.compile(r"\d{4}_\d{6}"),
         tuple(range(VOC_META.num_classes)),
         mode="P",
         palette=tuple(channel for color in VOC_PALETTE for channel in color),
-        ending=".tgz",
+        suffix=".tgz",
     ),
 }
 
 
 def write_submission(result: EvaluationResult, *, benchmark: Benchmark, folder: Path, output_dir: Path) -> Path:
-    """Checks the label PNGs of all images and writes submission_<data set>.zip (Cityscapes) or .tgz (VOC).
+    """Validate all label PNGs and write submission_<data set>.zip (Cityscapes) or .tgz (VOC).
 
     Args:
-        result: of the whole data set.
-        benchmark: that the data set belongs to.
-        folder: where the PNGs are.
-        output_dir: for the archive.
+        result: Evaluation result of the complete data set.
+        benchmark: Benchmark of the data set.
+        folder: Folder of the label PNGs.
+        output_dir: Folder for the archive.
 
     Returns:
-        The archive.
+        Path of the archive.
 
     Raises:
-        InvalidSubmissionError: if the benchmark has no server, an image of the data set has no prediction, a file is
-            there that belongs to none, or one has a wrong name, size, form or ids; then nothing is written.
+        InvalidSubmissionError: If the benchmark has no server, an image has no prediction, a file belongs to no
+            image, or a file has an invalid name, size, format or pixel value. Nothing is written in that case.
     """
-    if benchmark not in _FORMS:
+    if benchmark not in _FORMATS:
         raise InvalidSubmissionError(
-            f"no server takes predictions on {result.dataset_name}, only on data of {', '.join(_FORMS)}. "
+            f"submissions exist only for data sets of {', '.join(_FORMATS)}, not for {result.dataset_name}. "
             f"Received: benchmark={benchmark!r}"
         )
-    form = _FORMS[benchmark]
-    _check(result, folder=folder, form=form)
-    path = output_dir / f"submission_{result.dataset_name}{form.ending}"
+    format_ = _FORMATS[benchmark]
+    _check(result, folder=folder, format_=format_)
+    path = output_dir / f"submission_{result.dataset_name}{format_.suffix}"
     files = [label_path(folder, image.image_id) for image in result.images]
     if benchmark == "voc":
         _write_tgz(path, files)
@@ -99,18 +99,18 @@ def write_submission(result: EvaluationResult, *, benchmark: Benchmark, folder: 
     return path
 
 
-def _check(result: EvaluationResult, *, folder: Path, form: _Form) -> None:
+def _check(result: EvaluationResult, *, folder: Path, format_: _Format) -> None:
     problems = [f"sample {sample.index} has no prediction: {sample.reason}" for sample in result.skipped]
-    problems += [f"{path} belongs to no image of the data set; take it away" for path in _unknown(result, folder)]
-    with progress_bar(len(result.images), description="checking the submission", unit="file") as bar:
+    problems += [f"{path} belongs to no image of the data set; remove it" for path in _unknown(result, folder)]
+    with progress_bar(len(result.images), description="validating the submission", unit="file") as bar:
         for image in result.images:
-            problems += _problems(image, path=label_path(folder, image.image_id), form=form)
+            problems += _problems(image, path=label_path(folder, image.image_id), format_=format_)
             bar.update()
     if problems:
-        listed = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
-        more = f"\n  ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        listed = "".join(f"\n  {problem}" for problem in problems[:_MAX_LISTED])
+        more = f"\n  ... and {len(problems) - _MAX_LISTED} more" if len(problems) > _MAX_LISTED else ""
         raise InvalidSubmissionError(
-            f"the predictions on {result.dataset_name} cannot be submitted:{listed}{more}\n"
+            f"invalid submission of the predictions on {result.dataset_name}:{listed}{more}\n"
             f"Received: {len(result.images)} predictions, {len(problems)} problems"
         )
 
@@ -120,28 +120,28 @@ def _unknown(result: EvaluationResult, folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path not in known)
 
 
-def _problems(image: ImageRecord, *, path: Path, form: _Form) -> Iterator[str]:
-    """What is wrong with the file of one image."""
-    if not form.names.fullmatch(image.image_id):
-        yield f"{image.image_id!r} is no name of an image of this benchmark"
+def _problems(image: ImageRecord, *, path: Path, format_: _Format) -> Iterator[str]:
+    """Yield the problems of one image's label PNG."""
+    if not format_.image_id.fullmatch(image.image_id):
+        yield f"{image.image_id!r} is not an image name of this benchmark"
     with Image.open(image.file_name) as original:
         size = original.size
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
-            pixels, mode, palette = np.array(picture), picture.mode, tuple(picture.getpalette() or ())
+        with Image.open(path, formats=["PNG"]) as label:
+            pixels, mode, palette = np.array(label), label.mode, tuple(label.getpalette() or ())
     except FileNotFoundError:
         yield f"{path} is missing"
         return
-    except (OSError, SyntaxError) as error:  # Pillow has both for what is damaged
-        yield f"{path} is no PNG, or damaged: {error}"
+    except (OSError, SyntaxError) as error:  # Pillow raises both for damaged files
+        yield f"{path} is not a PNG, or damaged: {error}"
         return
     if pixels.shape[1::-1] != size:
-        yield f"{path} has {pixels.shape[1]} x {pixels.shape[0]} pixels, and its image {size[0]} x {size[1]}"
-    if (mode, palette) != (form.mode, form.palette):
-        yield f"{path} must be a PNG of mode {form.mode}{', with the palette of VOC' if form.palette else ''}"
-    wrong = np.setdiff1d(pixels, form.ids).tolist()
-    if wrong:
-        yield f"{path} holds ids that are not allowed: {wrong}"
+        yield f"{path} has {pixels.shape[1]} x {pixels.shape[0]} pixels, but its image {size[0]} x {size[1]}"
+    if (mode, palette) != (format_.mode, format_.palette):
+        yield f"{path} must be a PNG of mode {format_.mode}{', with the palette of VOC' if format_.palette else ''}"
+    invalid = np.setdiff1d(pixels, format_.ids).tolist()
+    if invalid:
+        yield f"{path} contains invalid ids: {invalid}"
 
 
 def _write_zip(path: Path, files: Sequence[Path]) -> None:

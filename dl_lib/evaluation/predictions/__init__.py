@@ -1,1 +1,1 @@
-"""Predictions as files: label images, run lengths, the archives that servers take."""
+"""Files of predictions: label images and COCO run-length encoding."""

@@ -1,4 +1,4 @@
-"""Predictions as label images: PNGs with one id per pixel, in the form that a benchmark wants."""
+"""Label PNGs of predictions in the format of a benchmark."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _VOC_PALETTE = np.array(VOC_PALETTE, np.uint8).tobytes()
 
 
 class LabelPngWriter:
-    """A PNG for each image, `<image id>.png`: named so, the official script of Cityscapes finds them.
+    """Writer of one label PNG per image, `<image id>.png`, the name that the official Cityscapes script expects.
 
-    Several processes write beside each other into one folder, which they have to share.
+    All processes write into the same folder, which must be on a shared file system.
 
     Args:
-        folder: for the files; made where it does not exist.
-        benchmark: whose form they get: label ids for "cityscapes", indices into VOC's palette for "voc"; class indices
-            in grey for "", with 16 bits if 8 are not enough.
+        folder: Output folder, created if necessary.
+        benchmark: Pixel format: label ids for "cityscapes", palette indices for "voc", grayscale class indices for ""
+            (16 bit where 8 bit are not sufficient).
     """
 
     def __init__(self, folder: Path, *, benchmark: Benchmark) -> None:
@@ -41,57 +41,57 @@ class LabelPngWriter:
 
     def process(self, prediction: Prediction) -> None:
         path = label_path(self.folder, prediction.image_id)
-        path.parent.mkdir(parents=True, exist_ok=True)  # ids may have folders in them
+        path.parent.mkdir(parents=True, exist_ok=True)  # ids may contain folders
         path.write_bytes(encode_label(prediction.classes.cpu().numpy(), benchmark=self.benchmark))
 
     def close(self) -> None:
-        """Nothing is left to be done: each file is whole."""
+        """Do nothing, since every file is complete."""
 
 
 def label_path(folder: Path, image_id: str) -> Path:
-    """Where the label image of an image lies.
+    """Return the path of an image's label PNG.
 
     Raises:
-        InvalidSampleError: if the id leads out of the folder.
+        InvalidSampleError: If the path would be outside the folder.
     """
     relative = PurePosixPath(image_id)
     if relative.is_absolute() or not relative.name or ".." in relative.parts:
         raise InvalidSampleError(
-            f"an image's id becomes the name of its file in {folder}, and this one leads out of there; change the "
-            f"data set's ids. Received: image_id={image_id!r}"
+            f"image_id must be a relative path inside the output folder {folder}, as it becomes a file name; change "
+            f"the ids of the data set. Received: image_id={image_id!r}"
         )
     return folder / f"{relative}.png"
 
 
 def encode_label(classes: np.ndarray, *, benchmark: Benchmark) -> bytes:
-    """The bytes of a PNG file.
+    """Encode class indices as a PNG file.
 
     Args:
-        classes: (height, width) integers, class indices of the data set.
-        benchmark: whose form is wanted, see `LabelPngWriter`.
+        classes: Class indices of the data set, integers (H, W).
+        benchmark: Pixel format, see `LabelPngWriter`.
 
     Raises:
-        ValueError: if a class does not fit into 16 bits.
+        ValueError: If a class index exceeds 16 bit.
     """
     if benchmark == "voc":
-        picture = Image.fromarray(classes.astype(np.uint8))
-        picture.putpalette(_VOC_PALETTE)
+        image = Image.fromarray(classes.astype(np.uint8))
+        image.putpalette(_VOC_PALETTE)
         file = io.BytesIO()
-        picture.save(file, format="PNG")
+        image.save(file, format="PNG")
         return file.getvalue()
     if benchmark == "cityscapes":
         ids = _CITYSCAPES_IDS[classes]
     else:
-        _check_fits(classes)
+        _check_16_bit(classes)
         ids = classes if classes.dtype == np.uint8 else classes.astype(np.uint16)
     done, data = cv2.imencode(".png", ids)
     assert done, "opencv could not encode integers"
     return data.tobytes()
 
 
-def _check_fits(classes: np.ndarray) -> None:
+def _check_16_bit(classes: np.ndarray) -> None:
     if classes.max(initial=0) > np.iinfo(np.uint16).max:
         raise ValueError(
-            "a PNG has at most 16 bits for a class; save predictions with so many classes as coco_rle. "
+            "class indices of a label PNG must fit into 16 bit; save predictions with more classes as coco_rle. "
             f"Received: classes.max()={classes.max()}"
         )

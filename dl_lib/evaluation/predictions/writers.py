@@ -1,4 +1,4 @@
-"""What becomes of predictions on disk: `TEST.SAVE_PREDICTIONS`."""
+"""Writers of predictions (`TEST.SAVE_PREDICTIONS`)."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ CATEGORIES_NAME = "coco_categories.json"
 
 
 class PredictionWriter(Protocol):
-    """Writes the predictions of one data set, each process its own share of them."""
+    """Writer of the predictions of one data set; every process writes its own images."""
 
     def open(self) -> None:
-        """Every process calls it, before the first image."""
+        """Prepare the output; called by every process before the first image."""
 
     def process(self, prediction: Prediction) -> None:
-        """Writes one image."""
+        """Write one image."""
 
     def close(self) -> None:
-        """The main process calls it, when all processes have seen all of their images."""
+        """Finish the output; called by the main process after all processes have written all images."""
 
 
 class CocoRleWriter:
-    """One JSON array in COCO's format of results: an entry for each image and class predicted in it.
+    """Writer of COCO results: a JSON array with one entry per image and predicted class.
 
-    An entry holds `image_id` (a number if it looks like one, as COCO's own are), `category_id` (the index of the class
-    in the data set; coco_categories.json, beside it, has the names) and `segmentation`, compressed run lengths with
-    their counts as text (https://cocodataset.org/#format-results).
+    An entry holds `image_id` (an integer if the id is a decimal number, as in COCO), `category_id` (the class index,
+    named in coco_categories.json in the same folder) and `segmentation`, a compressed RLE with counts as text
+    (https://cocodataset.org/#format-results).
 
-    Each process appends to a part of its own, which the main process puts together at the end; neither ever holds more
-    than one image in memory. The processes have to share the folder.
+    Each process appends to a part file, and the main process concatenates the parts at the end. Memory use is
+    limited to one image. The folder must be on a shared file system.
 
     Args:
-        folder: for coco_rle.json and coco_categories.json; made where it does not exist.
-        class_names: of the data set.
+        folder: Output folder for coco_rle.json and coco_categories.json, created if necessary.
+        class_names: Class names of the data set.
     """
 
     def __init__(self, folder: Path, *, class_names: Sequence[str]) -> None:
@@ -66,14 +66,14 @@ class CocoRleWriter:
         missing = [part.name for part in parts if not part.exists()]
         if missing:
             raise MissingDataError(
-                f"the processes have to write into one folder that all of them see, and {self._path.parent} lacks "
-                f"parts; choose an OUTPUT_DIR on a disk that the machines share. Received: missing={missing}"
+                f"part files of other processes are missing in {self._path.parent}; OUTPUT_DIR must be on a file "
+                f"system shared by all machines. Received: missing={missing}"
             )
-        with open_atomically(self._path) as whole:
-            whole.write(b"[")
+        with open_atomically(self._path) as file:
+            file.write(b"[")
             for number, line in enumerate(_lines(parts)):
-                whole.write((b",\n" if number else b"\n") + line)
-            whole.write(b"\n]\n")
+                file.write((b",\n" if number else b"\n") + line)
+            file.write(b"\n]\n")
         categories = [{"id": index, "name": name} for index, name in enumerate(self._class_names)]
         write_atomically(self._path.with_name(CATEGORIES_NAME), json.dumps(categories, indent=1) + "\n")
         for part in parts:
@@ -92,7 +92,7 @@ def _entries(prediction: Prediction) -> Iterator[dict[str, Any]]:
 
 
 def _coco_id(image_id: str) -> int | str:
-    """As a number, where it is one written in digits without zeros before it."""
+    """Convert a decimal number without leading zeros to an integer."""
     is_number = image_id.isascii() and image_id.isdecimal() and str(int(image_id)) == image_id
     return int(image_id) if is_number else image_id
 

@@ -1,1 +1,1 @@
-"""What an evaluation tells people and programs: tables, records, pictures."""
+"""Reports of evaluation results: tables, records and files."""

@@ -1,7 +1,6 @@
-"""Results as tables for people, in the terminal and as Markdown.
+"""Tables of evaluation results for the terminal and Markdown.
 
-Scores are in percent with two decimals, as papers have them, GFLOPs with four (six where a network needs less than
-one).
+Scores are in percent with two decimals; costs are in GFLOPs with four decimals (six for networks below 1 GFLOP).
 """
 
 from __future__ import annotations
@@ -11,26 +10,27 @@ from collections.abc import Mapping, Sequence
 from tabulate import tabulate
 
 from dl_lib.evaluation.scores.budget import BudgetTarget
-from dl_lib.evaluation.scores.costs import Spread
 from dl_lib.evaluation.scores.metrics import SegmentationMetrics
 from dl_lib.evaluation.scores.result import EvaluationResult, OfficialScores
+from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 
-__all__ = ["COST_NAMES", "format_markdown", "format_text", "mean_scores"]
+__all__ = ["COST_LABELS", "format_markdown", "format_text", "mean_scores"]
 
-_ABSENT = "absent"  # in the place of a score
-COST_NAMES = {"expected": "expected", "real": "real", "real_complete": "real complete", "executed": "executed"}
+COST_LABELS = {"expected": "expected", "real": "real", "real_complete": "real complete", "executed": "executed"}
+_ABSENT = "absent"  # instead of a score
 _COST_LEGEND = (
-    "GFLOPs are 1e9 multiply-adds. Expected: cells and transitions, weighted by their gates; real: what has to run, as "
-    "the paper counts it; real complete: what has to run, everything counted; executed: what did run."
+    "GFLOPs: 1e9 multiply-adds. Expected: cells and transitions weighted by their gate values; real: modules that the "
+    "routing requires, counted as in the paper; real complete: all modules that the routing requires; executed: "
+    "modules that were observed to run."
 )
 
 
 def format_text(result: EvaluationResult, *, target: BudgetTarget | None = None) -> str:
-    """The tables of one data set, for a terminal.
+    """Format the tables of one data set for the terminal.
 
     Args:
-        result: what is reported.
-        target: what the budget asks for, if there is one.
+        result: Result to report.
+        target: Target of the budget, if there is one.
     """
     return "\n\n".join((_headline(result), *_tables(result, target=target, style="simple"), *_remarks(result, target)))
 
@@ -39,26 +39,26 @@ def format_markdown(
     results: Mapping[str, EvaluationResult],
     *,
     targets: Mapping[str, BudgetTarget | None],
-    pictures: Mapping[str, Mapping[str, str]],
+    figures: Mapping[str, Mapping[str, str]],
 ) -> str:
-    """The tables of all data sets as a Markdown document.
+    """Format the tables of all data sets as a Markdown document.
 
     Args:
-        results: by the data sets' names.
-        targets: what the budget asks for on each of them, if there is one.
-        pictures: file names of each data set's pictures, by what they show.
+        results: Data set name -> result.
+        targets: Data set name -> target of the budget, if there is one.
+        figures: Data set name -> {title: file name} of its figures.
     """
     parts = ["# Evaluation"]
     for name, result in results.items():
         target = targets.get(name)
         parts += [f"## {name}", _headline(result), *_tables(result, target=target, style="github")]
         parts += _remarks(result, target)
-        parts += [f"![{shown} on {name}]({file})" for shown, file in pictures[name].items()]
+        parts += [f"![{title} on {name}]({file})" for title, file in figures[name].items()]
     return "\n\n".join(parts) + "\n"
 
 
 def mean_scores(metrics: SegmentationMetrics) -> dict[str, float]:
-    """The means of a data set by their usual names, as shares."""
+    """Return the mean scores of a data set under their usual names, as ratios."""
     scores = {
         "mIoU": metrics.mean_iou,
         "fwIoU": metrics.frequency_weighted_iou,
@@ -72,31 +72,35 @@ def _headline(result: EvaluationResult) -> str:
     truth = f"{result.metrics.pixels:,} labelled pixels" if result.metrics else "no ground truth, costs only"
     return (
         f"{result.dataset_name}: {result.num_images} images, {truth}, "
-        f"{result.seconds_per_image:.4f} s per image (the model alone, median)"
+        f"{result.seconds_per_image:.4f} s per image (model only, median)"
     )
 
 
 def _tables(result: EvaluationResult, *, target: BudgetTarget | None, style: str) -> list[str]:
-    """Of scores, of costs and of the budget; every cell is text, so that tabulate changes no digit."""
-    decimals = _decimals(result)
-    costs = [[label, *_gflops(getattr(result.costs, kind), decimals)] for kind, label in COST_NAMES.items()]
+    """Format scores, costs and budget; all cells are text, so that tabulate does not reformat numbers."""
+    decimals = 4 if result.costs.maximum.real_complete >= MADDS_PER_GFLOP else 6
+    statistics = (result.costs.average, result.costs.maximum, result.costs.minimum)
+    costs = [
+        [label, *(_gflops(getattr(values, kind), decimals) for values in statistics)]
+        for kind, label in COST_LABELS.items()
+    ]
     tables = [] if result.metrics is None else _score_tables(result.metrics, official=result.official, style=style)
     tables.append(_table(costs, headers=["GFLOPs per image", "avg", "max", "min"], style=style))
     if target is not None:
         budget = {
-            "expected, on average": result.costs.expected.average,
-            "target": target.expected_gflops,
-            "whole lattice, all gates open": target.lattice_gflops,
+            "expected, average": result.costs.average.expected,
+            "target": target.expected_madds,
+            "full lattice, all gates open": target.lattice_madds,
         }
         rows = [
-            [name, f"{value:.{decimals}f}", f"{value / target.lattice_gflops:.3f}"] for name, value in budget.items()
+            [name, _gflops(madds, decimals), f"{madds / target.lattice_madds:.3f}"] for name, madds in budget.items()
         ]
-        tables.append(_table(rows, headers=["budget", "GFLOPs per image", "share of the lattice"], style=style))
+        tables.append(_table(rows, headers=["budget", "GFLOPs per image", "ratio to full lattice"], style=style))
     return tables
 
 
 def _score_tables(metrics: SegmentationMetrics, *, official: OfficialScores | None, style: str) -> list[str]:
-    """Of classes and of means; beside ours, what the official script says."""
+    """Format class scores, mean scores and official scores."""
     columns = {
         "class": [score.name for score in metrics.classes],
         "IoU (%)": [_percent(score.iou) for score in metrics.classes],
@@ -120,46 +124,45 @@ def _score_tables(metrics: SegmentationMetrics, *, official: OfficialScores | No
 
 
 def _remarks(result: EvaluationResult, target: BudgetTarget | None) -> list[str]:
-    """What the tables alone do not say."""
+    """Return the legend and notes below the tables."""
     remarks = [_COST_LEGEND]
     passes = max(len(image.input_sizes) for image in result.images)
     if passes > 1:
-        remarks.append(f"The network ran up to {passes} times for each image; costs are those of all passes together.")
+        remarks.append(f"Up to {passes} forward passes per image; costs are the sum over all passes.")
     if result.skipped:
         remarks.append(
-            f"{len(result.skipped)} samples could not be used and are in no figure (the log and results.json say why)."
+            f"Skipped {len(result.skipped)} unusable samples, which are not part of any score (reasons in the log and "
+            "results.json)."
         )
     if result.metrics is not None:
-        remarks += _remarks_on_absent(result.metrics)
+        remarks += _absent_class_remarks(result.metrics)
         if result.metrics.mean_boundary_iou is not None:
-            remarks.append("Boundary IoU (mBIoU: its mean) is that of arXiv 2103.16562, within 2 % of the diagonal.")
+            remarks.append("Boundary IoU (mean: mBIoU) as in arXiv 2103.16562, with 2 % of the image diagonal.")
     if result.official is not None:
         remarks.append(
-            f"Official: {result.official.source}, of the label PNGs that were written. It counts a class that is "
-            "predicted and not in the ground truth as IoU 0 (TEST.ABSENT_CLASSES: zero_if_predicted)."
+            f"Official: {result.official.source} on the label PNGs written. It gives a class that is predicted but not "
+            "in the ground truth an IoU of 0 (TEST.ABSENT_CLASSES: zero_if_predicted)."
         )
     if target is not None:
-        overrun = target.overrun(result.costs.expected.average)
-        if overrun is not None:
-            remarks.append(
-                f"Budget: the expected cost is {overrun:.3f} times its target ({100 * (overrun - 1):+.1f} %)."
-            )
+        ratio = target.ratio_to_target(result.costs.average.expected)
+        if ratio is not None:
+            remarks.append(f"Budget: the expected cost is {ratio:.3f} times its target ({100 * (ratio - 1):+.1f} %).")
     return remarks
 
 
-def _remarks_on_absent(metrics: SegmentationMetrics) -> list[str]:
+def _absent_class_remarks(metrics: SegmentationMetrics) -> list[str]:
     counts_as_zero = metrics.absent_rule == "zero_if_predicted"
-    left_out = [name for name in metrics.absent if not (counts_as_zero and name in metrics.predicted_absent)]
+    excluded = [name for name in metrics.absent if not (counts_as_zero and name in metrics.predicted_absent)]
     remarks = []
-    if left_out:
-        remarks.append(f"Not in the ground truth, and therefore in none of the means: {', '.join(left_out)}.")
+    if excluded:
+        remarks.append(f"Not in the ground truth, excluded from all means: {', '.join(excluded)}.")
     if metrics.predicted_absent:
         names = ", ".join(metrics.predicted_absent)
         remarks.append(
-            f"Predicted without being in the ground truth, and in the mIoU as 0: {names}."
+            f"Predicted but not in the ground truth, IoU of 0 in the mIoU: {names}."
             if counts_as_zero
-            else f"Of these, predicted all the same: {names}. TEST.ABSENT_CLASSES: zero_if_predicted would have them "
-            "in the mIoU as 0."
+            else f"Of these, predicted: {names}. With TEST.ABSENT_CLASSES: zero_if_predicted, their IoU would be 0 in "
+            "the mIoU."
         )
     return remarks
 
@@ -169,13 +172,9 @@ def _table(rows: Sequence[Sequence[str]], *, headers: Sequence[str], style: str)
     return tabulate(rows, headers=headers, tablefmt=style, colalign=align, disable_numparse=True)
 
 
-def _percent(share: float | None) -> str:
-    return _ABSENT if share is None else f"{100 * share:.2f}"
+def _percent(ratio: float | None) -> str:
+    return _ABSENT if ratio is None else f"{100 * ratio:.2f}"
 
 
-def _gflops(spread: Spread, decimals: int) -> list[str]:
-    return [f"{value:.{decimals}f}" for value in (spread.average, spread.maximum, spread.minimum)]
-
-
-def _decimals(result: EvaluationResult) -> int:
-    return 4 if result.costs.real_complete.maximum >= 1 else 6
+def _gflops(madds: float, decimals: int) -> str:
+    return f"{madds / MADDS_PER_GFLOP:.{decimals}f}"

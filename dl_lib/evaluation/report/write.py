@@ -68,7 +68,7 @@ def write_report(
             name: result_as_dict(result, target=targets.get(name), lattice=lattice) for name, result in results.items()
         },
     }
-    files[RESULTS_MARKDOWN_NAME] = format_markdown(results, targets=targets, pictures=pictures)
+    files[RESULTS_MARKDOWN_NAME] = format_markdown(results, targets=targets, figures=pictures)
     files[RESULTS_NAME] = json.dumps(data, indent=2, allow_nan=False) + "\n"
     for file, content in files.items():
         write_atomically(output_dir / file, content)

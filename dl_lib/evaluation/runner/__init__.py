@@ -1,1 +1,1 @@
-"""From images to predictions: running a model over data sets, in windows, at several scales."""
+"""Evaluation of models on data sets, with sliding windows and test-time augmentation."""

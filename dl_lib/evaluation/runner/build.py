@@ -1,4 +1,4 @@
-"""What `TEST` asks for: who scores the predictions on a data set, and who writes them down."""
+"""Construction of evaluators and prediction writers from the configuration (`TEST`)."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ _LABEL_PNG_FOLDER = "label_png"
 
 
 def predictions_folder(output_dir: Path, dataset_name: str) -> Path:
-    """Where the predictions on a data set go."""
+    """Return the folder for the predictions on a data set."""
     return output_dir / "predictions" / dataset_name
 
 
 def label_png_folder(folder: Path) -> Path:
-    """Where the label PNGs go, of what goes to the folder for a data set's predictions."""
+    """Return the folder for label PNGs in a predictions folder."""
     return folder / _LABEL_PNG_FOLDER
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, *, folder: Path) -> SemSegEvaluator:
-    """The evaluator of a data set; with official scores, where these are asked for and exist.
+    """Build the evaluator of a data set, with official scores if requested and available.
 
     Args:
-        cfg: TEST is read.
-        dataset_name: as registered.
-        folder: for its predictions.
+        cfg: Configuration, of which TEST is used.
+        dataset_name: Registered name of the data set.
+        folder: Predictions folder of the data set.
     """
     meta, test = DatasetCatalog.meta(dataset_name), cfg.TEST
-    if _is_scored_officially(cfg, meta):
+    if _has_official_scores(cfg, meta):
         return CityscapesEvaluator(
             dataset_name,
             folder=label_png_folder(folder),
@@ -54,22 +54,22 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, *, folder: Path) -> SemSegE
 
 
 def build_writers(cfg: CfgNode, dataset_name: str, *, folder: Path, submission: bool = False) -> list[PredictionWriter]:
-    """Those that `TEST.SAVE_PREDICTIONS` names, and label PNGs also where something is made of them afterwards.
+    """Build the writers in `TEST.SAVE_PREDICTIONS`, and label PNGs for official scores and submissions.
 
     Args:
-        cfg: TEST is read.
-        dataset_name: as registered.
-        folder: for its predictions.
-        submission: whether a submission is made of them.
+        cfg: Configuration, of which TEST is used.
+        dataset_name: Registered name of the data set.
+        folder: Predictions folder of the data set.
+        submission: Whether a submission archive will be written.
     """
-    meta, wanted = DatasetCatalog.meta(dataset_name), cfg.TEST.SAVE_PREDICTIONS
+    meta, formats = DatasetCatalog.meta(dataset_name), cfg.TEST.SAVE_PREDICTIONS
     writers: list[PredictionWriter] = []
-    if "label_png" in wanted or submission or _is_scored_officially(cfg, meta):
+    if "label_png" in formats or submission or _has_official_scores(cfg, meta):
         writers.append(LabelPngWriter(label_png_folder(folder), benchmark=meta.benchmark))
-    if "coco_rle" in wanted:
+    if "coco_rle" in formats:
         writers.append(CocoRleWriter(folder, class_names=meta.class_names))
     return writers
 
 
-def _is_scored_officially(cfg: CfgNode, meta: DatasetMeta) -> bool:
+def _has_official_scores(cfg: CfgNode, meta: DatasetMeta) -> bool:
     return cfg.TEST.OFFICIAL_SCORES and meta.benchmark == "cityscapes" and meta.labelled

@@ -1,8 +1,7 @@
-"""Several passes of the network over one image: in windows, at several scales, mirrored.
+"""Multi-pass inference: sliding windows, multi-scale and horizontal flip (test-time augmentation).
 
-Raw logits are added up at the size asked for, as in the published code, into one tensor that is never copied; what is
-beside it is a class or smaller. An image costs what its passes cost together; the published code reported the costs of
-the first pass only.
+Logits are accumulated at the requested size, as in the published code, in a single tensor; temporary tensors are at
+most one class large. The cost of an image is the sum over its passes; the published code reported the first pass only.
 """
 
 from __future__ import annotations
@@ -25,21 +24,21 @@ __all__ = ["MultiPassModel", "build_inference_model"]
 
 
 class CoarseModel(Protocol):
-    """A model that can be asked for its logits before they are resized."""
+    """Model that can return its logits at the output stride."""
 
     def predict_coarse(self, batched_inputs: Sequence[dict[str, Any]]) -> list[CoarsePrediction]: ...
 
 
 class MultiPassModel(nn.Module):
-    """A model's evaluation, with several passes for each image; called as the model itself.
+    """Model wrapper for inference with several forward passes per image; has the interface of the model.
 
     Args:
-        model: with `predict_coarse`, see `DynamicNet4Seg`.
-        scales: shares of the image's size that it is run at.
-        flip: run its mirror image, too.
-        window: (height, width) in pixels of the windows that all this is done in; None for none.
-        overlap: of neighbouring windows, at least, as a share of the window.
-        backend: how images are resized.
+        model: Model with `predict_coarse`, see `DynamicNet4Seg`.
+        scales: Scale factors of the image.
+        flip: Whether to run the horizontally flipped image as well.
+        window: Sliding window (height, width) in pixels, applied at every scale; None for the whole image.
+        overlap: Minimum overlap of adjacent windows, as a ratio of the window.
+        backend: Library that resizes images.
     """
 
     def __init__(
@@ -61,33 +60,33 @@ class MultiPassModel(nn.Module):
         self.backend = backend
 
     def forward(self, batched_inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Predictions, one image after the other.
+        """Predict one image at a time.
 
         Args:
-            batched_inputs: for each image `image` (3, H, W), uint8 if it is to be resized; `height`, `width`, if
-                another size than the image's is wanted.
+            batched_inputs: One dict per image with `image` (3, H, W), uint8 if it is resized, and optionally the
+                output size `height`, `width`.
 
         Returns:
-            For each image `sem_seg`: logits (classes, height, width), the mean over the passes (windows are averaged
-            first); `flops`: MFLOPs, the sum over the passes; `gates`: (E,) mean over the passes, where there are gates;
-            `input_sizes`: the (height, width) of each pass, without padding.
+            One dict per image. `sem_seg`: logits (classes, height, width), the mean over the passes (over windows
+            first). `flops`: MFLOPs, the sum over the passes. `gates`: mean over the passes (E,), if there are gates.
+            `input_sizes`: (height, width) of each pass, without padding.
         """
         return [self._predict(inputs) for inputs in batched_inputs]
 
     def _predict(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        account = _Account()
+        totals = _PassTotals()
         size, total, views = requested_size(inputs), None, 0
         for image, mirrored in self._views(inputs["image"]):
-            logits = self._run(image, account=account)
+            logits = self._run(image, totals=totals)
             total = logits.new_zeros(size) if total is None else total
             logits.add_to(total, flipped=mirrored)
             views += 1
         assert total is not None, "there is at least one scale"
         total /= views
-        return {"sem_seg": total, **account.as_output()}
+        return {"sem_seg": total, **totals.as_output()}
 
     def _views(self, image: Tensor) -> Iterator[tuple[Tensor, bool]]:
-        """Everything that is run, and whether it is mirrored."""
+        """Yield the input of each pass, and whether it is flipped."""
         for scale in self.scales:
             scaled = self._scaled(image, scale)
             yield scaled, False
@@ -98,17 +97,17 @@ class MultiPassModel(nn.Module):
         if scale == 1:
             return image
         if image.dtype != torch.uint8:
-            raise ValueError(f"images are resized as uint8, 0..255. Received: image.dtype={image.dtype}")
+            raise ValueError(f"image must be uint8 (0..255) to be resized. Received: image.dtype={image.dtype}")
         height, width = (max(1, round(side * scale)) for side in image.shape[-2:])
         pixels = image.permute(1, 2, 0).cpu().numpy()
         return torch.tensor(Resize(height, width, self.backend).apply_image(pixels)).permute(2, 0, 1)
 
-    def _run(self, image: Tensor, *, account: _Account) -> CoarseLogits:
-        model: CoarseModel = self.model  # type: ignore[assignment]  # what a module offers, mypy does not know
+    def _run(self, image: Tensor, *, totals: _PassTotals) -> CoarseLogits:
+        model: CoarseModel = self.model  # type: ignore[assignment]  # nn.Module does not declare predict_coarse
 
         def run(view: Tensor) -> CoarseLogits:
             (prediction,) = model.predict_coarse([{"image": view}])
-            account.add(prediction)
+            totals.add(prediction)
             return prediction.logits
 
         if self.window is None:
@@ -116,8 +115,8 @@ class MultiPassModel(nn.Module):
         return run_in_windows(image, run=run, window=self.window, overlap=self.overlap)
 
 
-class _Account:
-    """What the passes over one image cost together, and by which routes they went."""
+class _PassTotals:
+    """Costs, gates and input sizes of the passes over one image."""
 
     def __init__(self) -> None:
         self._costs: list[Costs[float]] = []
@@ -136,18 +135,18 @@ class _Account:
 
 
 def build_inference_model(cfg: CfgNode, model: nn.Module) -> nn.Module:
-    """The model as the configuration wants images run: itself, if once and as they are.
+    """Return the model, wrapped in `MultiPassModel` if the configuration requests several passes.
 
     Raises:
-        ConfigError: if several passes are asked for, and the model cannot do with them.
+        ConfigError: If several passes are requested and the model does not support them.
     """
     sliding, multi_scale = cfg.TEST.SLIDING, cfg.TEST.MULTI_SCALE
     if not sliding.WINDOW and list(multi_scale.SCALES) == [1.0] and not multi_scale.FLIP:
         return model
     if not hasattr(model, "predict_coarse"):
         raise ConfigError(
-            "this model cannot be run in windows, at several scales or mirrored: it has no predict_coarse (see "
-            f"DynamicNet4Seg); leave TEST.SLIDING and TEST.MULTI_SCALE as they are. Received: {type(model).__name__}"
+            "TEST.SLIDING and TEST.MULTI_SCALE need a model with predict_coarse (see DynamicNet4Seg); keep their "
+            f"defaults for this model. Received: model={type(model).__name__}"
         )
     return MultiPassModel(
         model,

@@ -1,4 +1,4 @@
-"""Running a model over data sets and writing down how it did."""
+"""Evaluation of a model on data sets."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _log = logging.getLogger(__name__)
 
 
 class SampleBatches(Protocol):
-    """Batches of samples, of one each as `build_test_loader` makes them, and how many there are.
+    """Sized iterable of batches, such as the result of `build_test_loader` (batches of one sample).
 
     Attributes:
-        skipped: the samples that could not be used, complete after a pass.
+        skipped: Samples that could not be used, complete after one iteration.
     """
 
     @property
@@ -51,24 +51,24 @@ class SampleBatches(Protocol):
 def evaluate_datasets(
     cfg: CfgNode, model: nn.Module, output_dir: Path, *, submission: bool = False
 ) -> dict[str, EvaluationResult]:
-    """Evaluates a model on every data set of `DATASETS.TEST`.
+    """Evaluate a model on every data set of `DATASETS.TEST`.
 
-    The main process logs the tables and writes results.json, results.md and what else `report.write_report` says;
-    every process has to call this, and gets the same results.
+    A collective: every process must call it and receives the same results. The main process logs the tables and
+    writes the files of `report.write.write_report`.
 
     Args:
-        cfg: the run's configuration.
-        model: in either mode, which it keeps.
-        output_dir: the run's folder; predictions go to predictions/<data set> there.
-        submission: also write the archive that the data set's benchmark takes, see `submission.write_submission`.
+        cfg: Configuration of the run.
+        model: Model in training or evaluation mode, which is preserved.
+        output_dir: Output folder; predictions are written to its subfolder predictions/<data set>.
+        submission: Whether to write a submission archive, see `official.submission.write_submission`.
 
     Returns:
-        A result under the name of each data set.
+        Data set name -> result.
 
     Raises:
-        DataError: if a data set or a prediction cannot be used.
-        ConfigError: if the model cannot run images as the configuration wants it.
-        ImportError: if a library is missing that what is asked for needs.
+        DataError: If a data set or a prediction is invalid.
+        ConfigError: If the model does not support the configured inference.
+        ImportError: If an optional library is required but not installed.
     """
     network = comm.unwrap(model)
     inference_model = build_inference_model(cfg, network)
@@ -88,10 +88,10 @@ def evaluate_datasets(
             if submission:
                 benchmark, labels = DatasetCatalog.meta(name).benchmark, label_png_folder(folder)
                 archive = write_submission(result, benchmark=benchmark, folder=labels, output_dir=output_dir)
-                _log.info("to be uploaded: %s", archive.absolute())
+                _log.info("Wrote submission archive %s", archive.absolute())
     if comm.is_main_process():
         _report(results, targets=targets, network=network, output_dir=output_dir)
-    comm.synchronize()  # nobody reads the files before they are there
+    comm.synchronize()  # other processes may read the files from here on
     return results
 
 
@@ -102,16 +102,16 @@ def inference_on_dataset(
     *,
     writers: Sequence[PredictionWriter] = (),
 ) -> EvaluationResult:
-    """Runs the model over all batches, scores its predictions and writes them down.
+    """Run the model on all batches, and score and write its predictions.
 
     Args:
-        model: in either mode, which it keeps; called with a list of samples, returns a list of outputs.
-        loader: this process's batches; larger ones score the same, but the progress bar takes each for an image.
-        evaluator: is reset first.
-        writers: of the predictions.
+        model: Model from a list of samples to a list of outputs; its training or evaluation mode is preserved.
+        loader: Batches of this process, of any size; the progress bar counts batches.
+        evaluator: Evaluator, which is reset first.
+        writers: Writers of the predictions.
 
     Returns:
-        The result over the images of all processes.
+        Result over the images of all processes.
     """
     evaluator.reset()
     for writer in writers:
@@ -125,8 +125,8 @@ def inference_on_dataset(
                 for writer in writers:
                     writer.process(prediction)
             bar.update()
-    evaluator.note_skipped(loader.skipped)
-    comm.synchronize()  # all predictions have been written
+    evaluator.set_skipped(loader.skipped)
+    comm.synchronize()  # until all processes have written their predictions
     if comm.is_main_process():
         for writer in writers:
             writer.close()
@@ -134,7 +134,7 @@ def inference_on_dataset(
 
 
 def _predict(model: nn.Module, inputs: Sequence[dict[str, Any]], *, num_classes: int) -> list[Prediction]:
-    """Takes the time, and lets go of the logits: those of the next batch need the memory."""
+    """Run and time the model; a function of its own, so that the logits are freed before the next batch."""
     device = next((values.device for values in model.parameters()), torch.device("cpu"))
     start = _now(device)
     outputs = model(inputs)
@@ -156,17 +156,17 @@ def _report(
         parameters=sum(parameter.numel() for parameter in network.parameters()),
     )
     names = ", ".join(path.name for path in paths)
-    _log.info("the tables and figures are in %s: %s", output_dir.absolute(), names)
+    _log.info("Wrote evaluation results to %s: %s", output_dir.absolute(), names)
 
 
 def _target(cfg: CfgNode, *, network: Any, result: EvaluationResult) -> BudgetTarget | None:
-    if not hasattr(network, "costs"):  # static networks have neither cost tables nor a budget
+    if not hasattr(network, "costs"):  # static networks have no cost tables and no budget
         return None
     return budget_target(cfg, costs=network.costs, images=result.images)
 
 
 def _now(device: torch.device) -> float:
-    """Seconds, when everything that was asked of the device is done."""
+    """Return the time in seconds after all queued work of the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -17,6 +17,7 @@ from dl_lib.evaluation.report.canvas import Picture
 from dl_lib.evaluation.report.route_picture import draw_route
 from dl_lib.evaluation.runner.passes import build_inference_model
 from dl_lib.evaluation.scores.prediction import Prediction, read_outputs
+from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.utils.modes import evaluation_mode
 
 __all__ = ["SampleFigures"]
@@ -70,7 +71,7 @@ class SampleFigures:
         return draw_contact_sheet(
             [list(columns.values())],
             titles=list(columns),
-            captions=[f"{prediction.image_id}, expected cost {prediction.costs.expected / 1000:.4g} GFLOPs"],
+            captions=[f"{prediction.image_id}, expected cost {prediction.costs.expected / MADDS_PER_GFLOP:.4g} GFLOPs"],
             cell_width=_CELL_WIDTH_PX,
             key=draw_key(self._meta, width=len(columns) * _CELL_WIDTH_PX),
         )

@@ -1,4 +1,4 @@
-"""The training's losses on data that is not trained on."""
+"""Validation loss."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ __all__ = ["mean_losses", "validation_losses"]
 
 
 def validation_losses(cfg: CfgNode, model: nn.Module) -> dict[str, float]:
-    """The losses of labels on every data set of `DATASETS.TEST`; every process has to call it, and gets the same.
+    """Compute the label losses on every data set of `DATASETS.TEST`; a collective with equal results everywhere.
 
-    Images and labels are resized as `INPUT` says for tests, and nothing else. That of the budget is none of them: it
-    grows as the training goes on, and losses are to be compared over the training.
+    Images and labels are only resized, as `INPUT` specifies for testing. The budget loss is excluded: its weight
+    grows during training, so that values of different iterations would not be comparable.
 
     Args:
-        cfg: the run's configuration.
-        model: in either mode, which it keeps.
+        cfg: Configuration of the run.
+        model: Model in training or evaluation mode, which is preserved.
 
     Returns:
-        By names such as `<data set>/val_loss_sem_seg`, their sum as `<data set>/val_total_loss`.
+        Losses under names such as `<data set>/val_loss_sem_seg`, and their sum `<data set>/val_total_loss`.
 
     Raises:
-        DataError: if a data set cannot be used.
-        ConfigError: if the model gives no such losses.
+        DataError: If a data set is invalid.
+        ConfigError: If the model has no label losses.
     """
     network = comm.unwrap(model)
     if not hasattr(network, "label_losses"):
         raise ConfigError(
-            "this model has no label_losses (see SegmentationModel) that could be computed in evaluation mode; leave "
-            f"TEST.VALIDATION_LOSS off. Received: {type(network).__name__}"
+            "TEST.VALIDATION_LOSS needs a model with label_losses (see SegmentationModel); set "
+            f"TEST.VALIDATION_LOSS=False. Received: model={type(network).__name__}"
         )
     return {
         f"{name}/val_{loss}": value
@@ -51,15 +51,15 @@ def validation_losses(cfg: CfgNode, model: nn.Module) -> dict[str, float]:
 
 
 def mean_losses(model: Any, loader: SampleBatches, *, description: str = "validation loss") -> dict[str, float]:
-    """The losses of each batch by itself, averaged over the images of all processes; every process has to call it.
+    """Compute the losses of every batch and average them over the images of all processes; a collective.
 
     Args:
-        model: with `label_losses`, see `SegmentationModel`; in either mode, which it keeps.
-        loader: this process's batches, with labels of the images' sizes; processes may have unequally many.
-        description: of the progress bar.
+        model: Model with `label_losses`, see `SegmentationModel`; its training or evaluation mode is preserved.
+        loader: Batches of this process, with labels of the images' sizes; processes may have different numbers.
+        description: Description of the progress bar.
 
     Returns:
-        Each loss, and `total_loss`; nothing where no image could be used.
+        Each loss and `total_loss`; empty if no image is usable.
     """
     images, sums = 0, dict[str, float]()
     bar = progress_bar(len(loader), description=description, unit="image")
@@ -70,7 +70,7 @@ def mean_losses(model: Any, loader: SampleBatches, *, description: str = "valida
                 sums[name] = sums.get(name, 0.0) + loss * len(inputs)
             images += len(inputs)
             bar.update()
-    shares = comm.all_gather((images, sums))
-    total = sum(images for images, _ in shares)
-    names = dict.fromkeys(name for _, sums in shares for name in sums)
-    return {name: sum(sums.get(name, 0.0) for _, sums in shares) / total for name in names}
+    gathered = comm.all_gather((images, sums))
+    total = sum(images for images, _ in gathered)
+    names = dict.fromkeys(name for _, sums in gathered for name in sums)
+    return {name: sum(sums.get(name, 0.0) for _, sums in gathered) / total for name in names}

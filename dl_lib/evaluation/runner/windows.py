@@ -1,8 +1,7 @@
-"""Running an image in overlapping windows: where they lie, and how what is said of them becomes one.
+"""Sliding-window inference.
 
-Windows begin at multiples of the logits' stride, such as 4 pixels, so that their logits lie on one grid. There they are
-averaged, at a fraction of the pixels; upsampling is linear, and away from the windows' edges it makes no difference
-whether one averages before or after it.
+Windows start at multiples of the output stride, e.g. 4 pixels, so that their logits share one grid, on which they are
+averaged. Since upsampling is linear, averaging before it is equivalent to averaging after it, except at window borders.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ __all__ = ["run_in_windows", "window_starts"]
 def run_in_windows(
     image: Tensor, *, run: Callable[[Tensor], CoarseLogits], window: tuple[int, int], overlap: float
 ) -> CoarseLogits:
-    """The mean logits of all windows; an image that fits into one is run as it is.
+    """Return the mean logits over all windows; an image that fits into one window is run directly.
 
     Args:
-        image: (3, H, W).
-        run: one pass of the network over an image.
+        image: Image (3, H, W).
+        run: Forward pass of the network.
         window: (height, width) in pixels.
-        overlap: of neighbouring windows, at least, as a share of the window.
+        overlap: Minimum overlap of adjacent windows, as a ratio of the window.
     """
     height, width = image.shape[-2:]
     logits = run(image[:, : window[0], : window[1]])
@@ -39,32 +38,32 @@ def run_in_windows(
     if not others:
         return logits
     total = logits.new_zeros((_cells(height, stride), _cells(width, stride)))
-    times = total.new_zeros(total.shape[1:])
-    _add_window(logits, total=total, times=times, corner=first)
+    counts = total.new_zeros(total.shape[1:])
+    _add_window(logits, total=total, counts=counts, corner=first)
     for top, left in others:
         logits = run(image[:, top : top + window[0], left : left + window[1]])
-        _add_window(logits, total=total, times=times, corner=(top, left))
-    return replace(logits, values=total / times, size=(height, width))
+        _add_window(logits, total=total, counts=counts, corner=(top, left))
+    return replace(logits, values=total / counts, size=(height, width))
 
 
 def window_starts(side: int, *, window: int, overlap: float, stride: int) -> tuple[int, ...]:
-    """Where windows begin along one side, in pixels: evenly spread multiples of the stride, from 0 as far as needed.
+    """Return the start positions of the windows along one side: evenly spaced multiples of the stride, from 0.
 
-    The last one ends at the image's edge or, where that is at no multiple, less than a stride beyond, and is cut off.
+    The last window ends at the image border or less than a stride beyond it, and is truncated there.
 
     Args:
-        side: of the image, in pixels.
-        window: its side, a multiple of the stride.
-        overlap: of neighbours, at least, as a share of the window.
-        stride: of the logits, in pixels.
+        side: Side of the image in pixels.
+        window: Side of the window in pixels, a multiple of the stride.
+        overlap: Minimum overlap of adjacent windows, as a ratio of the window.
+        stride: Output stride in pixels.
 
     Raises:
-        ValueError: if neighbours would lie less than a stride apart.
+        ValueError: If the overlap leaves a step below the stride.
     """
-    step = (window - math.ceil(overlap * window)) // stride  # in cells, as everything from here on
+    step = (window - math.ceil(overlap * window)) // stride  # in units of the stride, as all values below
     if step < 1:
         raise ValueError(
-            f"windows have to lie at least {stride} pixels apart; let them overlap less. "
+            f"the step between windows must be at least {stride} pixels; reduce the overlap. "
             f"Received: window={window}, overlap={overlap}"
         )
     last = math.ceil(max(0, side - window) / stride)
@@ -72,15 +71,15 @@ def window_starts(side: int, *, window: int, overlap: float, stride: int) -> tup
     return tuple(stride * (number * last // gaps) for number in range(gaps + 1)) if gaps else (0,)
 
 
-def _add_window(logits: CoarseLogits, *, total: Tensor, times: Tensor, corner: tuple[int, int]) -> None:
-    """Adds a window's logits to those of the whole image, without those of its padding, and counts where."""
+def _add_window(logits: CoarseLogits, *, total: Tensor, counts: Tensor, corner: tuple[int, int]) -> None:
+    """Add the logits of a window without padding to the total, and increment the counts."""
     rows, columns = (_cells(side, logits.stride) for side in logits.size)
     top, left = (start // logits.stride for start in corner)
-    place = (..., slice(top, top + rows), slice(left, left + columns))
-    total[place] += logits.values[:, :rows, :columns]
-    times[place] += 1
+    region = (..., slice(top, top + rows), slice(left, left + columns))
+    total[region] += logits.values[:, :rows, :columns]
+    counts[region] += 1
 
 
 def _cells(side: int, stride: int) -> int:
-    """Logits along a side of the image, the last of which may be for less than a stride."""
+    """Return the number of logits along a side; the last one may cover less than a stride."""
     return math.ceil(side / stride)

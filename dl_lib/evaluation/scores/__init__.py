@@ -1,1 +1,1 @@
-"""How good a segmentation is and what it cost: counts, scores from counts, sums over processes."""
+"""Scores and cost statistics of predictions."""

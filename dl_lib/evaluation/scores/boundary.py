@@ -1,12 +1,12 @@
-"""Boundary IoU: how well the contours of the classes agree. Cheng et al., arXiv 2103.16562, sections 4 and 5.
+"""Boundary IoU (Cheng et al., arXiv 2103.16562, sections 4 and 5).
 
-For the mask of a class in one image, the boundary region holds those of its pixels that lie within a distance d of its
-contour, with d = 2 % of the image's diagonal. Boundary IoU is intersection over union of the regions of prediction and
-ground truth; for semantic segmentation, both are summed over the data set before they are divided.
+The boundary region of a class mask contains its pixels within a distance d of its contour, with d = 2 % of the image
+diagonal. Boundary IoU is the intersection over union of the boundary regions of prediction and ground truth; for
+semantic segmentation, both areas are summed over the data set before the division.
 
-Distance is that of the authors' implementation (https://github.com/bowenc0221/boundary-iou-api): d erosions with a
-3 x 3 square, so the longer one of the two axes counts, and the image's frame is a contour. **Ignored pixels** belong to
-no class in the prediction either: none of them is counted, and where one begins, both masks have the same contour.
+The distance follows the authors' implementation (https://github.com/bowenc0221/boundary-iou-api): d erosions with a
+3 x 3 square, i.e. the Chebyshev distance, and the image border is a contour. **Ignored pixels** are excluded from the
+prediction and the ground truth: they are not counted, and their border is a contour of both masks.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from torch.nn.functional import pad
 
 __all__ = ["boundary_distance", "count_boundary"]
 
-_SHARE_OF_DIAGONAL = 0.02
-_NO_CLASS = -1  # ignored pixels, and what lies outside the image
+_RATIO_OF_DIAGONAL = 0.02
+_NO_CLASS = -1  # ignored pixels and padding
 
 
 def count_boundary(prediction: Tensor, *, label: Tensor, num_classes: int, ignore_value: int) -> Tensor:
-    """Counts the pixels in the intersection and in the union of the boundary regions of every class.
+    """Count the pixels in the intersection and the union of the boundary regions of every class.
 
     Args:
-        prediction: integers (H, W) in [0, num_classes); its device does the work.
-        label: integers (H, W), each a class or `ignore_value`.
-        num_classes: how many classes there are.
-        ignore_value: label of the pixels that are left out.
+        prediction: Class indices, integers (H, W) in [0, num_classes); determines the device.
+        label: Integers (H, W), each a class index or `ignore_value`.
+        num_classes: Number of classes.
+        ignore_value: Label of ignored pixels.
 
     Returns:
-        int64 (2, num_classes): intersections, unions.
+        Intersections and unions, int64 (2, num_classes).
     """
     distance = boundary_distance(*label.shape)
     label = label.to(prediction.device)
@@ -51,15 +51,15 @@ def count_boundary(prediction: Tensor, *, label: Tensor, num_classes: int, ignor
 
 
 def boundary_distance(height: int, width: int) -> int:
-    """The distance d in pixels, at least 1."""
-    return max(1, round(_SHARE_OF_DIAGONAL * math.hypot(height, width)))
+    """Return the distance d in pixels, at least 1."""
+    return max(1, round(_RATIO_OF_DIAGONAL * math.hypot(height, width)))
 
 
 def _is_near_contour(classes: Tensor, *, distance: int) -> Tensor:
-    """Bool (H, W): whether a pixel lies within `distance` of the contour of its class's mask, whichever that is.
+    """Return a bool mask (H, W) of the pixels within `distance` of the contour of their own class mask.
 
-    It does if the square of side 2 * distance + 1 round it holds a second class. So the classes need not be looked at
-    one by one: the smallest and the largest in the square differ.
+    These are the pixels whose surrounding square of side 2 * distance + 1 contains a second class. Comparing the
+    minimum and maximum in the square processes all classes at once.
     """
     padded = pad(classes, (distance,) * 4, value=_NO_CLASS)
     lowest, highest = (
@@ -70,7 +70,7 @@ def _is_near_contour(classes: Tensor, *, distance: int) -> Tensor:
 
 
 def _running(extreme: Callable[[Tensor, Tensor], Tensor], values: Tensor, *, length: int, dim: int) -> Tensor:
-    """The extreme of every `length` neighbours along a dimension; about 2 log2(length) operations for each."""
+    """Return the running minimum or maximum over `length` neighbours, with about 2 log2(length) operations."""
     covered = 1
     while covered < length:
         step = min(covered, length - covered)

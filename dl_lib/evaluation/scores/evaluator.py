@@ -1,6 +1,6 @@
-"""What is taken down of every image, summed over processes, and turned into one result.
+"""Distributed evaluator of semantic segmentation.
 
-A process keeps sums of counted pixels and gate values, and one small record per image. `evaluate` sends them around
+Each process accumulates pixel counts and gate values and keeps one small record per image; `evaluate` gathers them
 once.
 """
 
@@ -21,22 +21,22 @@ from dl_lib.evaluation.scores.confusion import ConfusionMatrix
 from dl_lib.evaluation.scores.metrics import ImageScores, image_scores
 from dl_lib.evaluation.scores.prediction import Prediction
 from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord
-from dl_lib.evaluation.scores.tally import Tally
+from dl_lib.evaluation.scores.state import EvaluationState
 from dl_lib.utils import comm
 
 __all__ = ["SemSegEvaluator"]
 
 
 class SemSegEvaluator:
-    """Scores semantic segmentation at the label's own resolution, and takes down what each image cost.
+    """Evaluator of semantic segmentation at the resolution of the labels, including the cost of each image.
 
     Args:
-        dataset_name: the data set's registered name.
-        class_names: one for each channel of the model's logits.
-        ignore_value: label of the pixels that are left out.
-        labelled: whether there is ground truth; without it, only costs are taken down.
-        absent_rule: what is done about classes that the ground truth does not hold, see `metrics`.
-        boundary_iou: score the classes' boundaries, too, see `boundary`.
+        dataset_name: Registered name of the data set.
+        class_names: Names of the classes, one per channel of the logits.
+        ignore_value: Label of ignored pixels.
+        labelled: Whether the data set has ground truth; without it, only costs are recorded.
+        absent_rule: Treatment of classes without ground truth pixels, see `metrics`.
+        boundary_iou: Whether to compute boundary IoU, see `boundary`.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class SemSegEvaluator:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets every image."""
+        """Reset the state."""
         self._confusion.reset()
         self._boundary = torch.zeros(2, len(self.class_names), dtype=torch.int64)
         self._gate_sums: Tensor | None = None
@@ -66,15 +66,15 @@ class SemSegEvaluator:
         self._skipped: tuple[SkippedSample, ...] = ()
 
     def process(self, sample: Mapping[str, Any], prediction: Prediction) -> None:
-        """Takes down one image.
+        """Update the state with one image.
 
         Args:
-            sample: with `sem_seg` integers (height, width), if there is ground truth.
-            prediction: of this sample.
+            sample: Sample with `sem_seg`, integers (H, W), if the data set has ground truth.
+            prediction: Prediction of this sample.
 
         Raises:
-            InvalidSampleError: if there should be ground truth and the sample has none.
-            ValueError: if the prediction does not fit the label, or that holds a value that is no class.
+            InvalidSampleError: If the sample of a labelled data set has no label.
+            ValueError: If the prediction and the label differ in shape, or a value is not a class.
         """
         scores = self._score(sample, prediction) if self.labelled else None
         if prediction.gates is not None:
@@ -85,17 +85,18 @@ class SemSegEvaluator:
                 file_name=prediction.file_name,
                 input_sizes=prediction.input_sizes,
                 costs=prediction.costs,
+                seconds=prediction.seconds,
                 scores=scores,
             )
         )
 
-    def note_skipped(self, skipped: Iterable[SkippedSample]) -> None:
-        """Takes down the samples that could not be used, all of this process at once."""
+    def set_skipped(self, skipped: Iterable[SkippedSample]) -> None:
+        """Record all samples of this process that could not be used."""
         self._skipped = tuple(skipped)
 
-    def tally(self) -> Tally:
-        """What this process has taken down so far."""
-        return Tally(
+    def state(self) -> EvaluationState:
+        """Return the current state of this process."""
+        return EvaluationState(
             counts=self._confusion.counts.cpu() if self.labelled else None,
             boundary=self._boundary.cpu() if self.labelled and self.boundary_iou else None,
             gate_sums=self._gate_sums,
@@ -104,16 +105,17 @@ class SemSegEvaluator:
         )
 
     def evaluate(self) -> EvaluationResult:
-        """The result over the images of all processes; every process has to call it, and gets the same."""
-        merged = reduce(Tally.merged, comm.all_gather(self.tally()))
-        return merged.result(dataset_name=self.dataset_name, class_names=self.class_names, absent_rule=self.absent_rule)
+        """Compute the result over the images of all processes; a collective that returns it on every process."""
+        merged = reduce(EvaluationState.merge, comm.all_gather(self.state()))
+        return merged.compute(
+            dataset_name=self.dataset_name, class_names=self.class_names, absent_rule=self.absent_rule
+        )
 
     def _score(self, sample: Mapping[str, Any], prediction: Prediction) -> ImageScores | None:
         if "sem_seg" not in sample:
             raise InvalidSampleError(
-                f"image {prediction.image_id!r} of {self.dataset_name!r} has no label, and the data set is said to "
-                "have ground truth; say labelled=False in its DatasetMeta if it has none. "
-                f"Received: sample={sorted(sample)}"
+                f"image {prediction.image_id!r} of {self.dataset_name!r} has no label, but its data set is registered "
+                f"with ground truth; set labelled=False in the DatasetMeta. Received: sample={sorted(sample)}"
             )
         label = sample["sem_seg"]
         try:

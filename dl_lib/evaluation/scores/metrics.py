@@ -1,14 +1,14 @@
-"""From counted pixels to scores: pure functions.
+"""Segmentation metrics from a confusion matrix.
 
-With t_c the pixels of class c, p_c the pixels (of any class) taken for c, and h_c those of c taken for c:
-IoU_c = h_c / (t_c + p_c - h_c) and accuracy_c = h_c / t_c. Definitions of the means: Long et al., "Fully
-Convolutional Networks for Semantic Segmentation" (arXiv 1411.4038), section 5.
+With t_c true pixels of class c, p_c pixels predicted as c, and h_c correctly predicted pixels of c:
+IoU_c = h_c / (t_c + p_c - h_c) and accuracy_c = h_c / t_c. The means are defined in Long et al., "Fully Convolutional
+Networks for Semantic Segmentation" (arXiv 1411.4038), section 5.
 
-**Absent classes.** A class without a single pixel in the ground truth has neither IoU nor accuracy. By the rule
-`exclude` it is in none of the means, and named in `absent`; pixels taken for it still count against the classes that
-they belong to. By `zero_if_predicted` one that is predicted all the same has IoU 0, which lowers the mIoU: so does the
-published evaluator, and so do the official scripts of Cityscapes. The rules agree where every class occurs, as in the
-validation sets of Cityscapes and VOC.
+**Absent classes** have no pixel in the ground truth, and therefore neither IoU nor accuracy. The rule `exclude` omits
+them from all means and lists them in `absent`; pixels predicted as such a class still count as errors of their true
+classes. The rule `zero_if_predicted` gives an absent class that is predicted an IoU of 0, which lowers the mIoU, as in
+the published evaluator and the official Cityscapes script. The rules agree if every class occurs, as in the validation
+sets of Cityscapes and VOC.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class; shares are in [0, 1], None where the ground truth does not hold the class.
+    """Scores of one class, as ratios in [0, 1]; None if the class is absent from the ground truth.
 
     Attributes:
-        name: of the class.
-        iou: 0 by the rule `zero_if_predicted`, where it applies.
-        accuracy: share of its pixels that were taken for it.
-        boundary_iou: as `iou`, near the contours; None also where that is not measured.
-        true_pixels: in the ground truth.
-        predicted_pixels: taken for it, of the labelled ones.
+        name: Class name.
+        iou: Intersection over union; 0 where the rule `zero_if_predicted` applies.
+        accuracy: Ratio of true pixels that are predicted correctly.
+        boundary_iou: Boundary IoU; also None if not requested.
+        true_pixels: Number of pixels in the ground truth.
+        predicted_pixels: Number of labelled pixels predicted as this class.
     """
 
     name: str
@@ -53,18 +53,18 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class SegmentationMetrics:
-    """Scores of a data set, as shares in [0, 1].
+    """Scores of a data set, as ratios in [0, 1].
 
     Attributes:
-        mean_iou: mIoU, over the classes that are present in the ground truth (and, by the rule `zero_if_predicted`,
-            over those that are predicted).
-        frequency_weighted_iou: fwIoU, weighted by the pixels that each class has in the ground truth.
-        mean_accuracy: mACC, over the classes that are present in the ground truth.
-        pixel_accuracy: pACC, share of the labelled pixels that are right.
-        mean_boundary_iou: over the same classes as `mean_iou`; None where it is not measured.
-        pixels: labelled pixels, that is without the ignored ones.
-        absent_rule: what is done about absent classes.
-        classes: the scores of each class, in the order of the data set.
+        mean_iou: mIoU, over the classes in the ground truth (with the rule `zero_if_predicted`, also over the
+            predicted classes).
+        frequency_weighted_iou: fwIoU, weighted by the number of ground truth pixels of each class.
+        mean_accuracy: mACC, over the classes in the ground truth.
+        pixel_accuracy: pACC, the ratio of labelled pixels that are predicted correctly.
+        mean_boundary_iou: mBIoU, over the same classes as `mean_iou`; None if not requested.
+        pixels: Number of labelled (not ignored) pixels.
+        absent_rule: Treatment of absent classes.
+        classes: Scores of each class, in the order of the data set.
     """
 
     mean_iou: float
@@ -78,22 +78,22 @@ class SegmentationMetrics:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Names of the classes that the ground truth does not hold."""
+        """Names of the classes without ground truth pixels."""
         return tuple(score.name for score in self.classes if not score.true_pixels)
 
     @property
     def predicted_absent(self) -> tuple[str, ...]:
-        """Those of the absent classes that were predicted all the same: the two rules differ by them."""
+        """Names of the absent classes that are predicted, for which the two rules differ."""
         return tuple(score.name for score in self.classes if not score.true_pixels and score.predicted_pixels)
 
 
 @dataclass(frozen=True)
 class ImageScores:
-    """Scores of one image, as shares in [0, 1].
+    """Scores of one image, as ratios in [0, 1].
 
     Attributes:
-        mean_iou: over the classes that are present in the ground truth of this image.
-        pixel_accuracy: share of its labelled pixels that are right.
+        mean_iou: Mean over the classes in the ground truth of this image.
+        pixel_accuracy: Ratio of labelled pixels that are predicted correctly.
     """
 
     mean_iou: float
@@ -107,30 +107,30 @@ def segmentation_metrics(
     absent_rule: AbsentRule = "exclude",
     boundary: Tensor | None = None,
 ) -> SegmentationMetrics:
-    """Computes all scores, in float64.
+    """Compute all scores in float64.
 
     Args:
-        counts: integers (classes, classes), [true, predicted], see `confusion.count_confusion`.
-        class_names: one for each class.
-        absent_rule: what is done about absent classes.
-        boundary: integers (2, classes), see `boundary.count_boundary`; None where these are not scored.
+        counts: Confusion matrix, integers (classes, classes), [true, predicted], see `confusion.count_confusion`.
+        class_names: Names of the classes.
+        absent_rule: Treatment of absent classes.
+        boundary: Boundary counts, integers (2, classes), see `boundary.count_boundary`; None if not requested.
 
     Raises:
-        ValueError: if the matrix does not fit the names.
-        DataError: if not a single pixel was labelled.
+        ValueError: If the shape of the matrix does not match the names.
+        DataError: If there is no labelled pixel.
     """
     expected = (len(class_names), len(class_names))
     if tuple(counts.shape) != expected:
         raise ValueError(
-            f"{len(class_names)} class names need a confusion matrix of shape {expected}. "
+            f"for {len(class_names)} class names, the confusion matrix must have shape {expected}. "
             f"Received: counts.shape={tuple(counts.shape)}"
         )
     hits, true, predicted = _marginals(counts)
     pixels = sum(true)
     if not pixels:
         raise DataError(
-            "there is nothing to score: every pixel of the ground truth carries the ignore value, or there was no "
-            f"image at all. Received: counts.sum()={pixels}"
+            "no labelled pixel to score: all ground truth pixels have the ignore value, or there is no image. "
+            f"Received: counts.sum()={pixels}"
         )
     is_scored = [bool(t or (p and absent_rule == "zero_if_predicted")) for t, p in zip(true, predicted, strict=True)]
     unions = [t + p - h for h, t, p in zip(hits, true, predicted, strict=True)]
@@ -152,10 +152,10 @@ def segmentation_metrics(
 
 
 def image_scores(counts: Tensor) -> ImageScores | None:
-    """Scores of a single image; None if not one of its pixels is labelled.
+    """Compute the scores of a single image; None without labelled pixels.
 
     Args:
-        counts: integers (classes, classes), [true, predicted], of this image.
+        counts: Confusion matrix of the image, integers (classes, classes), [true, predicted].
     """
     hits, true, predicted = _marginals(counts)
     if not any(true):
@@ -166,19 +166,19 @@ def image_scores(counts: Tensor) -> ImageScores | None:
 
 
 def _marginals(counts: Tensor) -> tuple[list[int], list[int], list[int]]:
-    """Of each class the pixels that are right, in the ground truth, and predicted."""
+    """Return the correct, true and predicted pixels of each class."""
     counts = counts.cpu()
     return counts.diagonal().tolist(), counts.sum(dim=1).tolist(), counts.sum(dim=0).tolist()
 
 
 def _ratios(parts: Sequence[int], wholes: Sequence[int], *, where: Sequence[bool]) -> list[float | None]:
-    return [part / whole if kept else None for part, whole, kept in zip(parts, wholes, where, strict=True)]
+    return [part / whole if defined else None for part, whole, defined in zip(parts, wholes, where, strict=True)]
 
 
 def _mean(values: Sequence[float | None]) -> float:
-    """Mean of those that are there."""
-    there = [value for value in values if value is not None]
+    """Return the mean of the values that are not None."""
+    defined = [value for value in values if value is not None]
     total = 0.0
-    for value in there:  # from left to right, as official scripts do it: equal scores, equal mean, to the last digit
+    for value in defined:  # left to right as in the official scripts, for bitwise equal means
         total += value
-    return total / len(there)
+    return total / len(defined)

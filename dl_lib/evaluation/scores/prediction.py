@@ -1,4 +1,4 @@
-"""What a model says about one image, in the form in which everything that looks at it gets it."""
+"""Prediction of one image, the common input of evaluators and writers."""
 
 from __future__ import annotations
 
@@ -9,73 +9,75 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dl_lib.evaluation.scores.costs import ImageCosts
+from dl_lib.modeling.costs.costs import Costs
 
 __all__ = ["Prediction", "read_outputs"]
 
-_CLASSES_OF_A_BYTE = 256
+_UINT8_CLASSES = 256
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """One image, as the model saw it; the logits have done their work.
+    """Predicted classes, costs and gates of one image, without logits.
 
     Attributes:
-        image_id: unique within the data set.
-        file_name: of the image.
-        classes: (height, width) the class of every pixel, at the size asked for, on the model's device; uint8 where
-            the classes fit into it, else int32.
-        input_sizes: (height, width) in pixels of the image in each pass of the network over it.
-        costs: of all passes together.
-        gates: float64 (edges,) on the CPU, mean over the passes; None for networks without gates.
+        image_id: Identifier, unique within the data set.
+        file_name: Image file.
+        classes: Class indices (H, W) at the requested size, on the model's device; uint8 if they fit, else int32.
+        input_sizes: Image size (height, width) in pixels in each pass.
+        costs: Multiply-adds, summed over all passes.
+        seconds: Wall time of the model, without loading and scoring.
+        gates: Gate values, float64 (edges,) on the CPU, mean over the passes; None without gates.
     """
 
     image_id: str
     file_name: str
     classes: Tensor
     input_sizes: tuple[tuple[int, int], ...]
-    costs: ImageCosts
+    costs: Costs[float]
+    seconds: float
     gates: Tensor | None
 
 
 def read_outputs(
     inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]], *, num_classes: int, seconds: float
 ) -> list[Prediction]:
-    """The predictions of one batch.
+    """Convert the outputs of a batch to predictions.
 
     Args:
-        inputs: samples with `image` (3, H, W), `image_id`, `file_name`.
-        outputs: for each of them `sem_seg` logits (classes, height, width), `flops`, and, where there are any, `gates`
-            (edges,); `input_sizes`, if the image was not run once and as it is.
-        num_classes: that the data set has.
-        seconds: wall time that the model took for the batch.
+        inputs: Samples with `image` (3, H, W), `image_id`, `file_name`.
+        outputs: One dict per sample with `sem_seg`, logits (classes, H, W), and `flops`; `gates` (edges,) if there
+            are gates; `input_sizes` unless the image was run once and unchanged.
+        num_classes: Number of classes of the data set.
+        seconds: Wall time of the model for the batch.
 
     Raises:
-        KeyError: if an output has no costs.
-        ValueError: if there is not one output for each input, or the classes are not as many as they should be.
+        KeyError: If an output has no costs.
+        ValueError: If the number of outputs or of classes is wrong.
     """
     if len(inputs) != len(outputs):
         raise ValueError(
-            "a model has to return one output for each input. "
+            "the model must return one output per input. "
             f"Received: len(inputs)={len(inputs)}, len(outputs)={len(outputs)}"
         )
     return [
         Prediction(
             image_id=sample["image_id"],
             file_name=sample["file_name"],
-            classes=_most_likely(output["sem_seg"], num_classes=num_classes),
+            classes=_argmax(output["sem_seg"], num_classes=num_classes),
             input_sizes=output.get("input_sizes", (tuple(sample["image"].shape[-2:]),)),
-            costs=ImageCosts.from_flops(output["flops"], seconds=seconds / len(inputs)),
+            costs=Costs.from_flops_dict(output["flops"]),
+            seconds=seconds / len(inputs),
             gates=output["gates"].double().cpu() if "gates" in output else None,
         )
         for sample, output in zip(inputs, outputs, strict=True)
     ]
 
 
-def _most_likely(logits: Tensor, *, num_classes: int) -> Tensor:
+def _argmax(logits: Tensor, *, num_classes: int) -> Tensor:
     if logits.ndim != 3 or len(logits) != num_classes:
         raise ValueError(
-            f"the data set has {num_classes} classes, so logits have to be ({num_classes}, height, width); see "
+            f"sem_seg must have shape ({num_classes}, height, width), as the data set has {num_classes} classes; check "
             f"MODEL.SEM_SEG_HEAD.NUM_CLASSES. Received: logits.shape={tuple(logits.shape)}"
         )
-    return logits.argmax(dim=0).to(torch.uint8 if num_classes <= _CLASSES_OF_A_BYTE else torch.int32)
+    return logits.argmax(dim=0).to(torch.uint8 if num_classes <= _UINT8_CLASSES else torch.int32)

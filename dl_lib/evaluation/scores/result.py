@@ -1,48 +1,52 @@
-"""What an evaluation comes to: a record of each image, and everything that is known of the data set."""
+"""Result of an evaluation: records of all images, metrics and cost statistics."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import median
 
 from torch import Tensor
 
 from dl_lib.data.sample_loader import SkippedSample
-from dl_lib.evaluation.scores.costs import CostStatistics, ImageCosts, median_seconds
+from dl_lib.evaluation.scores.costs import CostStatistics
 from dl_lib.evaluation.scores.metrics import ImageScores, SegmentationMetrics
+from dl_lib.modeling.costs.costs import Costs
 
 __all__ = ["EvaluationResult", "ImageRecord", "OfficialScores"]
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One image: what the model saw of it, what it cost, and how well it was segmented.
+    """Input sizes, costs and scores of one image.
 
     Attributes:
-        image_id: unique within the data set.
-        file_name: of the image.
-        input_sizes: (height, width) in pixels of the image in each pass of the network over it.
-        costs: of all passes together.
-        scores: None where not one pixel is labelled.
+        image_id: Identifier, unique within the data set.
+        file_name: Image file.
+        input_sizes: Image size (height, width) in pixels in each pass.
+        costs: Multiply-adds, summed over all passes.
+        seconds: Wall time of the model, without loading and scoring.
+        scores: Scores; None without labelled pixels.
     """
 
     image_id: str
     file_name: str
     input_sizes: tuple[tuple[int, int], ...]
-    costs: ImageCosts
+    costs: Costs[float]
+    seconds: float
     scores: ImageScores | None
 
 
 @dataclass(frozen=True)
 class OfficialScores:
-    """What a benchmark's own script says, as shares in [0, 1]; None where it has no score for a class.
+    """Scores of a benchmark's official script, as ratios in [0, 1]; None where the script gives no score.
 
     Attributes:
-        source: name and version of the script's package.
-        mean_class_iou: mean of `class_iou`.
-        mean_category_iou: mean of `category_iou`.
-        class_iou: by the names of the classes.
-        category_iou: by the names of the groups of classes.
+        source: Name and version of the script's package.
+        mean_class_iou: Mean of `class_iou`.
+        mean_category_iou: Mean of `category_iou`.
+        class_iou: Class name -> IoU.
+        category_iou: Category name -> IoU.
     """
 
     source: str
@@ -54,19 +58,19 @@ class OfficialScores:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What is known about a model after it has seen a data set.
+    """Result of a model on a data set.
 
     Attributes:
-        dataset_name: the data set's registered name.
-        class_names: of the data set.
-        metrics: scores, as shares; None for data sets without ground truth.
-        confusion: int64 (classes, classes), [true, predicted]; None for data sets without ground truth.
-        costs: GFLOPs per image.
-        mean_gates: mean over the images of every edge's gate value, in the order of the lattice's edges;
-            None for networks without gates.
-        images: a record of each image, in the order of the data set.
-        skipped: the samples that could not be used, and that no figure knows of.
-        official: scores by the benchmark's own script, where these were asked for.
+        dataset_name: Registered name of the data set.
+        class_names: Class names of the data set.
+        metrics: Scores; None without ground truth.
+        confusion: Confusion matrix, int64 (classes, classes), [true, predicted]; None without ground truth.
+        costs: Statistics of the cost per image.
+        mean_gates: Mean gate value of every edge over the images, in the order of the lattice's edges; None without
+            gates.
+        images: Record of each image, in the order of the data set.
+        skipped: Samples that could not be used; they are not part of any score.
+        official: Scores of the benchmark's official script, if requested.
     """
 
     dataset_name: str
@@ -85,5 +89,5 @@ class EvaluationResult:
 
     @property
     def seconds_per_image(self) -> float:
-        """The model's own wall time, without loading and scoring; the median over the images."""
-        return median_seconds([image.costs for image in self.images])
+        """Median wall time of the model per image; the mean would include the warmup of the first images."""
+        return median(image.seconds for image in self.images)

@@ -1,4 +1,4 @@
-"""Ours and the official script on the same predictions: equal, to the last digit."""
+"""Official Cityscapes scores: bitwise equal to those of SemSegEvaluator on the same predictions."""
 
 import sys
 from importlib import metadata
@@ -24,7 +24,7 @@ COSTS = dict.fromkeys(["expt_flops", "real_flops", "real_flops_complete", "execu
 
 
 class Guesser(nn.Module):
-    """Right on three pixels of four, and says `never` nowhere, and `always` on some pixels of each image."""
+    """Model that is correct on three of four pixels, never predicts `never`, and predicts `always` in every image."""
 
     def __init__(self, *, never=(), always=()):
         super().__init__()
@@ -36,8 +36,8 @@ class Guesser(nn.Module):
     def logits(self, label):
         generator = torch.Generator().manual_seed(int(label.long().sum()))
         guess = torch.randint(0, 19, label.shape, generator=generator)
-        is_right = (torch.rand(label.shape, generator=generator) < 0.75) & (label != 255)
-        guess[is_right] = label[is_right].long()
+        is_correct = (torch.rand(label.shape, generator=generator) < 0.75) & (label != 255)
+        guess[is_correct] = label[is_correct].long()
         for index in self.never:
             guess[guess == index] = (index + 1) % 19
         for index in self.always:
@@ -70,8 +70,8 @@ def evaluate(cfg, folder, *, name=NAME, **guesser):
 
 
 @pytest.mark.parametrize("guesser", [{}, {"never": [3, 7]}])
-def test_classes_and_their_mean_are_those_of_the_official_script(cfg, tmp_path, guesser):
-    """All classes occur in the tree, so that both rules for absent ones say the same."""
+def test_class_scores_equal_the_official_script(cfg, tmp_path, guesser):
+    """All classes occur, so that both rules for absent classes agree."""
     result = evaluate(cfg, tmp_path, **guesser)
     assert result.metrics.absent == ()
     assert {score.name: score.iou for score in result.metrics.classes} == dict(result.official.class_iou)
@@ -80,7 +80,7 @@ def test_classes_and_their_mean_are_those_of_the_official_script(cfg, tmp_path, 
     assert result.official.source == f"cityscapesScripts {metadata.version('cityscapesScripts')}"
 
 
-def test_categories_are_counted_from_our_own_matrix(cfg, tmp_path):
+def test_category_scores_follow_from_the_confusion_matrix(cfg, tmp_path):
     result = evaluate(cfg, tmp_path)
     groups = {
         "flat": [0, 1],
@@ -100,8 +100,8 @@ def test_categories_are_counted_from_our_own_matrix(cfg, tmp_path):
     assert result.official.mean_category_iou == pytest.approx(sum(expected.values()) / 7, rel=1e-12)
 
 
-def test_an_absent_class_that_is_predicted_is_zero_for_the_official_script(cfg, tmp_path, root, monkeypatch):
-    """Bus, 15, is taken out of the ground truth."""
+def test_official_script_counts_predicted_absent_classes_as_zero(cfg, tmp_path, root, monkeypatch):
+    """Class 15 (bus) is removed from the ground truth."""
     write_cityscapes(tmp_path / "other", images_per_city=1)
     monkeypatch.setenv("DL_DATASETS", str(tmp_path / "other"))
     for path in (tmp_path / "other").rglob("*_gtFine_labelIds.png"):
@@ -118,7 +118,7 @@ def test_an_absent_class_that_is_predicted_is_zero_for_the_official_script(cfg, 
     assert zero.metrics.mean_iou == zero.official.mean_class_iou
 
 
-def test_the_script_prints_nothing_and_its_settings_stay(cfg, tmp_path, capfd):
+def test_script_prints_nothing_and_keeps_its_settings(cfg, tmp_path, capfd):
     before = dict(vars(script.args))
     evaluate(cfg, tmp_path)
     assert capfd.readouterr().out == ""
@@ -127,8 +127,8 @@ def test_the_script_prints_nothing_and_its_settings_stay(cfg, tmp_path, capfd):
     assert not Path(script.args.exportFile).exists()
 
 
-def test_the_script_finds_the_files_by_their_names_as_well(cfg, tmp_path, root, monkeypatch):
-    """As a user does who calls it by hand, with CITYSCAPES_RESULTS."""
+def test_script_finds_the_files_by_name(cfg, tmp_path, root, monkeypatch):
+    """As in a manual run with CITYSCAPES_RESULTS."""
     result = evaluate(cfg, tmp_path)
     monkeypatch.setenv("CITYSCAPES_RESULTS", str(tmp_path))
     for image in result.images:
@@ -138,7 +138,7 @@ def test_the_script_finds_the_files_by_their_names_as_well(cfg, tmp_path, root, 
         assert script.getPrediction(finder, truth) == str(tmp_path / "label_png" / f"{image.image_id}.png")
 
 
-def test_the_ground_truth_lies_where_the_layout_has_it(cfg, root):
+def test_ground_truth_path_follows_the_layout(cfg, root):
     image = root / "cityscapes/leftImg8bit/val/frankfurt/frankfurt_000000_000019_leftImg8bit.png"
     fine = root / "cityscapes/gtFine/val/frankfurt/frankfurt_000000_000019_gtFine_labelIds.png"
     assert ground_truth_path(str(image)) == fine
@@ -147,17 +147,17 @@ def test_the_ground_truth_lies_where_the_layout_has_it(cfg, root):
     assert coarse.is_file() and coarse.name.endswith("_gtCoarse_labelIds.png")
 
 
-def test_without_ground_truth_of_label_ids_there_are_no_official_scores(tmp_path):
+def test_missing_label_id_files_are_an_error(tmp_path):
     write_cityscapes(tmp_path)
     image = next((tmp_path / "cityscapes/leftImg8bit/val").rglob("*.png"))
     ground_truth_path(str(image)).unlink()
-    with pytest.raises(MissingDataError, match=r"gtFine once more.*TEST.OFFICIAL_SCORES.*Received: image="):
+    with pytest.raises(MissingDataError, match=r"gtFine archive again.*TEST.OFFICIAL_SCORES.*Received: image="):
         ground_truth_path(str(image))
-    with pytest.raises(MissingDataError, match=r"lies elsewhere.*Received: image='a.png'$"):
+    with pytest.raises(MissingDataError, match=r"need images in the Cityscapes layout.*Received: image='a.png'$"):
         ground_truth_path("a.png")
 
 
-def test_what_the_script_says_before_it_ends_becomes_the_error(cfg, tmp_path):
+def test_error_contains_the_output_of_the_script(cfg, tmp_path):
     result = evaluate(cfg, tmp_path)
     folder = label_png_folder(tmp_path)
     path = folder / f"{result.images[0].image_id}.png"
@@ -166,7 +166,7 @@ def test_what_the_script_says_before_it_ends_becomes_the_error(cfg, tmp_path):
         official_scores(result.images, folder=folder)
 
 
-def test_the_script_is_an_extra(tmp_path, monkeypatch):
+def test_missing_script_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "cityscapesscripts.evaluation", None)
     with pytest.raises(ImportError, match=r"pip install -e \.\[cityscapes\]"):
         CityscapesEvaluator(NAME, folder=tmp_path)

@@ -1,4 +1,4 @@
-"""Archives as servers take them, and everything that they would refuse."""
+"""Submission archives and their validation."""
 
 import io
 import tarfile
@@ -26,7 +26,7 @@ SETS = {"cityscapes": "cityscapes_fine_sem_seg_test", "voc": "voc_2012_sem_seg_t
 
 
 class Painter(nn.Module):
-    """Classes by the columns of the image, at the size asked for."""
+    """Model that predicts classes by image column, at the requested size."""
 
     def __init__(self, num_classes):
         super().__init__()
@@ -51,7 +51,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(params=SETS)
 def predicted(request, root, tmp_path, monkeypatch):
-    """Benchmark, result and folder of predictions on its test split; images of VOC are resized, their output is not."""
+    """Benchmark, result and predictions folder of its test split; VOC images are resized, outputs are not."""
     monkeypatch.setenv("DL_DATASETS", str(root))
     name = SETS[request.param]
     num_classes = DatasetCatalog.meta(name).num_classes
@@ -73,7 +73,7 @@ def submit(predicted, output_dir):
 
 
 def read_archive(path):
-    """Names and bytes."""
+    """Return {name: content} of an archive."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             assert archive.testzip() is None
@@ -82,7 +82,7 @@ def read_archive(path):
         return {member.name: archive.extractfile(member).read() for member in archive if member.isfile()}
 
 
-def test_the_archive_holds_every_image_of_the_test_split_in_its_form(predicted, tmp_path, root):
+def test_archive_contains_every_image_in_the_required_format(predicted, tmp_path, root):
     path = submit(predicted, tmp_path)
     files = read_archive(path)
     if predicted[0] == "cityscapes":
@@ -116,7 +116,7 @@ def first_file(predicted):
 
 
 def read(path):
-    """Pixels and palette."""
+    """Return pixels and palette of a PNG."""
     with Image.open(path) as picture:
         return np.array(picture), picture.getpalette()
 
@@ -128,7 +128,7 @@ def save(path, pixels, *, palette=None):
     picture.save(path)
 
 
-def refused(predicted, tmp_path, message):
+def assert_rejected(predicted, tmp_path, message):
     with pytest.raises(InvalidSubmissionError, match=message) as caught:
         submit(predicted, tmp_path)
     assert str(caught.value).splitlines()[-1].startswith("Received: ")
@@ -138,70 +138,70 @@ def refused(predicted, tmp_path, message):
 
 def test_a_missing_file(predicted, tmp_path):
     first_file(predicted).unlink()
-    refused(predicted, tmp_path, r"png is missing\nReceived: 2 predictions, 1 problems$")
+    assert_rejected(predicted, tmp_path, r"png is missing\nReceived: 2 predictions, 1 problems$")
 
 
 @pytest.mark.parametrize("length", [0, 20, 100])
-def test_a_file_that_is_cut_off(predicted, tmp_path, length):
+def test_truncated_file(predicted, tmp_path, length):
     first_file(predicted).write_bytes(first_file(predicted).read_bytes()[:length])
-    refused(predicted, tmp_path, "png is no PNG, or damaged: ")
+    assert_rejected(predicted, tmp_path, "png is not a PNG, or damaged: ")
 
 
-def test_data_that_no_server_is_for(predicted, tmp_path):
+def test_data_set_without_server(predicted, tmp_path):
     _, result, folder = predicted
-    with pytest.raises(InvalidSubmissionError, match=r"only on data of cityscapes, voc\. Received: benchmark=''$"):
+    with pytest.raises(InvalidSubmissionError, match=r"data sets of cityscapes, voc, .*Received: benchmark=''$"):
         write_submission(result, benchmark="", folder=folder, output_dir=tmp_path)
 
 
-def test_a_file_of_no_image(predicted, tmp_path):
+def test_file_of_an_unknown_image(predicted, tmp_path):
     other = first_file(predicted).with_name("other.png")
     other.write_bytes(b"")
-    refused(predicted, tmp_path, r"other.png belongs to no image of the data set; take it away")
+    assert_rejected(predicted, tmp_path, r"other.png belongs to no image of the data set; remove it")
 
 
-def test_another_size(predicted, tmp_path):
+def test_wrong_size(predicted, tmp_path):
     path = first_file(predicted)
     pixels, palette = read(path)
     height, width = pixels.shape
     save(path, pixels[:-1], palette=palette)
-    refused(predicted, tmp_path, rf"has {width} x {height - 1} pixels, and its image {width} x {height}")
+    assert_rejected(predicted, tmp_path, rf"has {width} x {height - 1} pixels, but its image {width} x {height}")
 
 
-def test_ids_that_are_not_allowed(predicted, tmp_path):
+def test_invalid_ids(predicted, tmp_path):
     path = first_file(predicted)
     pixels, palette = read(path)
     pixels[0, :2] = 34, 255
     save(path, pixels, palette=palette)
-    refused(predicted, tmp_path, r"ids that are not allowed: \[34, 255\]")
+    assert_rejected(predicted, tmp_path, r"invalid ids: \[34, 255\]")
 
 
-def test_another_form(predicted, tmp_path):
+def test_wrong_format(predicted, tmp_path):
     path = first_file(predicted)
     pixels, _ = read(path)
     is_voc = predicted[0] == "voc"
     save(path, pixels, palette=None if is_voc else [0, 0, 0, 255, 255, 255])
-    refused(predicted, tmp_path, "must be a PNG of mode P, with the palette of VOC" if is_voc else "of mode L")
+    assert_rejected(predicted, tmp_path, "must be a PNG of mode P, with the palette of VOC" if is_voc else "of mode L")
     if is_voc:
         save(path, pixels, palette=list(range(256)) * 3)
-        refused(predicted, tmp_path, "with the palette of VOC")
+        assert_rejected(predicted, tmp_path, "with the palette of VOC")
 
 
-def test_names_that_are_not_the_benchmarks(predicted, tmp_path):
+def test_image_names_of_another_benchmark(predicted, tmp_path):
     benchmark, result, folder = predicted
     images = (replace(result.images[0], image_id="mine"), *result.images[1:])
     first_file(predicted).rename(folder / "mine.png")
-    refused((benchmark, replace(result, images=images), folder), tmp_path, r"'mine' is no name of an image")
+    assert_rejected((benchmark, replace(result, images=images), folder), tmp_path, r"'mine' is not an image name")
 
 
-def test_samples_that_were_skipped(predicted, tmp_path):
+def test_skipped_samples(predicted, tmp_path):
     benchmark, result, folder = predicted
     skipping = replace(result, skipped=(SkippedSample(4, "four.png is damaged"),))
-    refused((benchmark, skipping, folder), tmp_path, "sample 4 has no prediction: four.png is damaged")
+    assert_rejected((benchmark, skipping, folder), tmp_path, "sample 4 has no prediction: four.png is damaged")
 
 
-def test_many_problems_are_counted_and_some_are_shown(predicted, tmp_path):
+def test_many_problems_are_truncated(predicted, tmp_path):
     folder = first_file(predicted).parent
     for number in range(9):
         Path(folder, f"{number}.txt").write_text("")
-    message = refused(predicted, tmp_path, r"... and 4 more\nReceived: 2 predictions, 9 problems$")
+    message = assert_rejected(predicted, tmp_path, r"... and 4 more\nReceived: 2 predictions, 9 problems$")
     assert message.count("belongs to no image") == 5

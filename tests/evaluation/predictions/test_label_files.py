@@ -1,4 +1,4 @@
-"""Label images read back by other libraries than those that wrote them."""
+"""Label PNGs, read back by a library other than the writing one."""
 
 import io
 
@@ -20,7 +20,7 @@ def classes(count, dtype=np.uint8):
     return np.random.default_rng(0).integers(0, count, (37, 53)).astype(dtype)
 
 
-def test_cityscapes_gets_the_ids_of_its_labels():
+def test_cityscapes_pngs_contain_label_ids():
     train_ids = classes(19)
     picture = Image.open(io.BytesIO(encode_label(train_ids, benchmark="cityscapes")))
     id_of = {label.train_id: label.id for label in CITYSCAPES_LABELS if not label.ignore_in_eval}
@@ -28,30 +28,30 @@ def test_cityscapes_gets_the_ids_of_its_labels():
     assert np.array(picture).tolist() == [[id_of[value] for value in row] for row in train_ids.tolist()]
 
 
-def test_voc_gets_indices_into_its_palette():
+def test_voc_pngs_contain_palette_indices():
     ids = classes(21)
     data = encode_label(ids, benchmark="voc")
     picture = Image.open(io.BytesIO(data))
     assert picture.mode == "P" and (np.array(picture) == ids).all()
-    seen = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]  # opencv shows the colours
+    seen = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]  # opencv decodes to colors
     assert (seen == np.array(VOC_PALETTE, np.uint8)[ids]).all()
 
 
 @pytest.mark.parametrize(("count", "dtype", "bits"), [(256, np.uint8, 8), (257, np.int32, 16), (60000, np.int32, 16)])
-def test_others_get_class_indices(count, dtype, bits, tmp_path):
+def test_other_pngs_contain_class_indices(count, dtype, bits, tmp_path):
     ids = classes(count, dtype)
     path = tmp_path / "label.png"
     path.write_bytes(encode_label(ids, benchmark=""))
-    read = read_label(str(path))  # as our own data sets read labels
+    read = read_label(str(path))  # as data sets read labels
     assert read.dtype.itemsize == bits // 8 and (read == ids).all()
 
 
-def test_a_class_beyond_16_bits_is_not_wrapped():
+def test_class_index_beyond_16_bit_is_an_error():
     with pytest.raises(ValueError, match=r"coco_rle\. Received: classes.max\(\)=65536$"):
         encode_label(np.array([[1, 65536]], np.int32), benchmark="")
 
 
-def test_there_is_a_file_for_each_image_and_folders_in_ids_stay(tmp_path):
+def test_one_file_per_image_with_folders_from_ids(tmp_path):
     samples = make_samples(2)
     samples[1]["image_id"] = "city/image.one"
     writer = LabelPngWriter(tmp_path / "labels", benchmark="")
@@ -67,6 +67,6 @@ def test_there_is_a_file_for_each_image_and_folders_in_ids_stay(tmp_path):
 
 
 @pytest.mark.parametrize("image_id", ["../a", "/etc/a", "a/../../b", ""])
-def test_an_id_does_not_lead_out_of_the_folder(tmp_path, image_id):
-    with pytest.raises(InvalidSampleError, match=r"leads out of there.*Received: image_id="):
+def test_id_outside_the_folder_is_rejected(tmp_path, image_id):
+    with pytest.raises(InvalidSampleError, match=r"inside the output folder.*Received: image_id="):
         label_path(tmp_path, image_id)

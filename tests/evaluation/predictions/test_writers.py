@@ -1,4 +1,4 @@
-"""Run lengths as pycocotools reads them, put together from several processes, with memory for one image only."""
+"""COCO RLE writer: compatibility with pycocotools, several processes, memory use."""
 
 import io
 import json
@@ -29,7 +29,7 @@ def write(folder, predictions):
 
 
 def numbered(count):
-    """Predictions whose ids are numbers, as COCO's are."""
+    """Return predictions with decimal ids, as in COCO."""
     return [replace(one, image_id=str(100 + index)) for index, one in enumerate(predictions_of(make_samples(count)))]
 
 
@@ -38,7 +38,7 @@ def read(folder):
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in decode
-def test_the_masks_of_an_image_are_its_classes(tmp_path):
+def test_masks_of_an_image_equal_its_classes(tmp_path):
     predictions = numbered(3)
     write(tmp_path / "new", predictions)
     entries = read(tmp_path / "new")
@@ -54,7 +54,7 @@ def test_the_masks_of_an_image_are_its_classes(tmp_path):
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["coco_categories.json", "coco_rle.json"]
 
 
-def test_pycocotools_loads_them_as_results(tmp_path):
+def test_pycocotools_loads_the_results(tmp_path):
     predictions = numbered(2)
     write(tmp_path, predictions)
     truth = COCO()
@@ -63,7 +63,7 @@ def test_pycocotools_loads_them_as_results(tmp_path):
         "annotations": [],
         "categories": json.loads((tmp_path / "coco_categories.json").read_text()),
     }
-    with redirect_stdout(io.StringIO()):  # it prints
+    with redirect_stdout(io.StringIO()):  # pycocotools prints
         truth.createIndex()
         results = truth.loadRes(str(tmp_path / "coco_rle.json"))
     for image_id, prediction in zip((100, 101), predictions, strict=True):
@@ -73,26 +73,26 @@ def test_pycocotools_loads_them_as_results(tmp_path):
 
 
 @pytest.mark.parametrize("image_id", ["007", "2007_000032", "city/image", "0x1", "²", "-1"])
-def test_ids_that_are_no_plain_numbers_stay_text(tmp_path, image_id):
+def test_non_decimal_ids_remain_text(tmp_path, image_id):
     (prediction,) = predictions_of(make_samples(1))
     write(tmp_path, [replace(prediction, image_id=image_id)])
     assert {entry["image_id"] for entry in read(tmp_path)} == {image_id}
 
 
-def test_no_image_is_an_empty_array_and_an_older_file_is_replaced(tmp_path):
+def test_empty_result_replaces_an_older_file(tmp_path):
     write(tmp_path, numbered(2))
     write(tmp_path, [])
     assert read(tmp_path) == []
 
 
-def test_an_evaluation_that_ends_early_leaves_the_older_file(tmp_path):
+def test_interrupted_evaluation_keeps_the_older_file(tmp_path):
     write(tmp_path, numbered(2))
     before = read(tmp_path)
     writer = CocoRleWriter(tmp_path, class_names=NAMES)
     writer.open()
     writer.process(numbered(1)[0])
     assert read(tmp_path) == before
-    write(tmp_path, numbered(1))  # and the next one starts anew
+    write(tmp_path, numbered(1))  # the next evaluation discards the parts
     assert read(tmp_path) == [entry for entry in before if entry["image_id"] == 100]
 
 
@@ -100,7 +100,7 @@ def _write_shard(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=3)
     writer = CocoRleWriter(folder / "merged", class_names=NAMES)
     writer.open()
-    for prediction in numbered(4)[rank * 2 : rank * 2 + 2]:  # the third process has none
+    for prediction in numbered(4)[rank * 2 : rank * 2 + 2]:  # the third process has no image
         writer.process(prediction)
     comm.synchronize()
     if comm.is_main_process():
@@ -108,7 +108,7 @@ def _write_shard(rank, folder):
     dist.destroy_process_group()
 
 
-def test_parts_of_several_processes_become_the_file_of_one(tmp_path):
+def test_parts_of_several_processes_are_concatenated(tmp_path):
     mp.start_processes(_write_shard, args=(tmp_path,), nprocs=3, start_method="fork")
     write(tmp_path / "one", numbered(4))
     merged, one = ((tmp_path / name / "coco_rle.json").read_bytes() for name in ("merged", "one"))
@@ -116,7 +116,7 @@ def test_parts_of_several_processes_become_the_file_of_one(tmp_path):
     assert len(list((tmp_path / "merged").iterdir())) == 2
 
 
-def test_processes_that_do_not_share_the_folder_are_told(tmp_path, monkeypatch):
+def test_missing_parts_of_other_processes_are_an_error(tmp_path, monkeypatch):
     writer = CocoRleWriter(tmp_path, class_names=NAMES)
     writer.open()
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
@@ -124,7 +124,7 @@ def test_processes_that_do_not_share_the_folder_are_told(tmp_path, monkeypatch):
         writer.close()
 
 
-def test_memory_does_not_grow_with_the_images(tmp_path):
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     generator = np.random.default_rng(0)
     (one,) = numbered(1)
     predictions = [replace(one, classes=torch.from_numpy(generator.integers(0, 4, (50, 50), np.uint8)))] * 200

@@ -1,4 +1,4 @@
-"""What is written equals what was measured."""
+"""Report files: contents equal the result."""
 
 import csv
 import json
@@ -16,16 +16,17 @@ from dl_lib.evaluation.report.tables import format_text
 from dl_lib.evaluation.report.write import write_report
 from dl_lib.evaluation.runner.run import inference_on_dataset
 from dl_lib.evaluation.scores.budget import BudgetTarget
-from dl_lib.evaluation.scores.costs import CostStatistics, Spread
+from dl_lib.evaluation.scores.costs import CostStatistics
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
 from dl_lib.evaluation.scores.metrics import segmentation_metrics
 from dl_lib.evaluation.scores.result import OfficialScores
+from dl_lib.modeling.costs.costs import Costs
 from dl_lib.modeling.dynamic.lattice import Lattice
 from tests.helpers.evaluation import IGNORE, NAMES, FakeModel, batches_of, make_samples
 
 LATTICE = Lattice([2])
 FILES = ["confusion.csv", "confusion.png", "per_image.csv", "results.json", "results.md", "route.png"]
-TARGET = BudgetTarget(share=0.25, lattice_gflops=0.4)
+TARGET = BudgetTarget(ratio=0.25, lattice_madds=0.4e9)
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +53,12 @@ def folder(result, tmp_path):
 
 
 def markdown_rows(text):
-    """First cell -> other cells, of all tables of a Markdown document."""
+    """Return {first cell: other cells} of all tables of a Markdown document."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     return {row[0]: row[1:] for row in rows}
 
 
-def test_json_holds_every_figure_in_full(folder, result):
+def test_json_contains_all_values_in_full_precision(folder, result):
     content = json.loads((folder / "results.json").read_text())
     values, metrics = content["datasets"]["fakes"], result.metrics
     assert content["parameters"] == 1234
@@ -70,19 +71,19 @@ def test_json_holds_every_figure_in_full(folder, result):
     }
     assert values["absent_classes"] == ["never"] and values["classes"]["never"]["IoU"] is None
     assert list(values["costs_gflops"]) == ["expected", "real", "real_complete", "executed"]
-    for kind, spread in values["costs_gflops"].items():
-        measured = getattr(result.costs, kind)
-        assert spread == {"avg": measured.average, "max": measured.maximum, "min": measured.minimum}
+    statistics = {"avg": result.costs.average, "max": result.costs.maximum, "min": result.costs.minimum}
+    for kind, gflops in values["costs_gflops"].items():
+        assert gflops == {name: getattr(costs, kind) / 1e9 for name, costs in statistics.items()}
     assert values["images"] == 4 and values["seconds_per_image"] == result.seconds_per_image
     assert values["mean_gates"] == dict(zip(map(str, LATTICE.edges), result.mean_gates, strict=True))
     assert values["budget_gflops"] == {
         "target": 0.1,
         "whole_lattice": 0.4,
-        "expected_over_target": result.costs.expected.average / 0.1,
+        "expected_over_target": result.costs.average.expected / 0.1e9,
     }
 
 
-def test_markdown_cells_are_the_figures_rounded(folder, result):
+def test_markdown_tables_contain_the_rounded_values(folder, result):
     text = (folder / "results.md").read_text()
     rows = markdown_rows(text)
     for score in result.metrics.classes[:3]:
@@ -91,16 +92,16 @@ def test_markdown_cells_are_the_figures_rounded(folder, result):
             pytest.approx(100 * score.accuracy, abs=0.005),
         ]
     assert rows["never"] == ["absent", "absent"]
-    assert "in none of the means: never." in text
+    assert "excluded from all means: never." in text
     mean_row = rows[f"{100 * result.metrics.mean_iou:.2f}"]
     assert float(mean_row[2]) == pytest.approx(100 * result.metrics.pixel_accuracy, abs=0.005)
     labels = {"expected": "expected", "real": "real", "real complete": "real_complete", "executed": "executed"}
     for label, kind in labels.items():
-        spread = getattr(result.costs, kind)
-        expected = (spread.average, spread.maximum, spread.minimum)
+        statistics = (result.costs.average, result.costs.maximum, result.costs.minimum)
+        expected = [getattr(costs, kind) / 1e9 for costs in statistics]
         assert [float(cell) for cell in rows[label]] == pytest.approx(expected, abs=5e-7)
-    average = result.costs.expected.average
-    for label, gflops in {"expected, on average": average, "target": 0.1, "whole lattice, all gates open": 0.4}.items():
+    average = result.costs.average.expected / 1e9
+    for label, gflops in {"expected, average": average, "target": 0.1, "full lattice, all gates open": 0.4}.items():
         assert [float(cell) for cell in rows[label]] == [
             pytest.approx(gflops, abs=5e-7),
             pytest.approx(gflops / 0.4, abs=5e-4),
@@ -111,27 +112,27 @@ def test_markdown_cells_are_the_figures_rounded(folder, result):
 
 def test_large_networks_have_four_decimals(result):
     """The paper's Layer16, all gates open at 1024x2048: 119.4915 GFLOPs."""
-    spread = Spread(average=119.4915, maximum=121.0591, minimum=22.5)
-    text = format_text(replace(result, costs=CostStatistics(spread, spread, spread, spread)))
+    statistics = CostStatistics(*(Costs.uniform(gflops * 1e9) for gflops in (119.4915, 121.0591, 22.5)))
+    text = format_text(replace(result, costs=statistics))
     assert re.search(r"real complete +119\.4915 +121\.0591 +22\.5000\n", text)
 
 
-def test_the_terminal_shows_the_same_cells(folder, result):
+def test_text_tables_contain_the_same_cells(folder, result):
     text = format_text(result, target=TARGET)
     for name, cells in markdown_rows((folder / "results.md").read_text()).items():
         if not set(name) <= set(":-"):
             assert re.search(r"\s+".join(map(re.escape, [name, *filter(None, cells)])), text), name
 
 
-def test_the_budget_is_compared_with_what_was_measured(result):
-    overrun = result.costs.expected.average / 0.1
+def test_budget_remark_compares_expected_cost_and_target(result):
+    expected = result.costs.average.expected / 0.1e9
     remark = format_text(result, target=TARGET).splitlines()[-1]
     ratio, percent = re.fullmatch(r"Budget: .* is (\S+) times its target \((\S+) %\)\.", remark).groups()
-    assert float(ratio) == pytest.approx(overrun, abs=5e-4)
-    assert float(percent) == pytest.approx(100 * (overrun - 1), abs=0.05) and percent[0] in "+-"
+    assert float(ratio) == pytest.approx(expected, abs=5e-4)
+    assert float(percent) == pytest.approx(100 * (expected - 1), abs=0.05) and percent[0] in "+-"
     assert "udget" not in format_text(result)
-    nothing = format_text(result, target=BudgetTarget(share=0.0, lattice_gflops=0.4))
-    assert re.search(r"\ntarget +0\.000000 +0\.000\n", nothing) and "times its target" not in nothing
+    zero = format_text(result, target=BudgetTarget(ratio=0.0, lattice_madds=0.4e9))
+    assert re.search(r"\ntarget +0\.000000 +0\.000\n", zero) and "times its target" not in zero
 
 
 def test_the_pictures_lie_beside_the_tables(folder, result):
@@ -142,14 +143,14 @@ def test_the_pictures_lie_beside_the_tables(folder, result):
     assert sorted(path.name for path in folder.iterdir()) == FILES
 
 
-def test_the_confusion_matrix_can_be_read_back_with_its_names(folder, result):
+def test_confusion_csv_contains_counts_and_names(folder, result):
     with (folder / "confusion.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
     assert tuple(header[1:]) == tuple(row[0] for row in rows) == NAMES
     assert [[int(pixels) for pixels in row[1:]] for row in rows] == result.confusion.tolist()
 
 
-def test_every_image_has_a_line_with_its_scores_and_costs(folder, result):
+def test_per_image_csv_contains_scores_and_costs(folder, result):
     with (folder / "per_image.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == list(IMAGE_COLUMNS)
@@ -158,13 +159,13 @@ def test_every_image_has_a_line_with_its_scores_and_costs(folder, result):
         assert ((int(row["input_height"]), int(row["input_width"])),) == image.input_sizes and row["passes"] == "1"
         assert (float(row["mIoU"]), float(row["pACC"])) == (image.scores.mean_iou, image.scores.pixel_accuracy)
         for kind in ("expected", "real", "real_complete", "executed"):
-            assert float(row[f"{kind}_gflops"]) == getattr(image.costs, kind) / 1e3
-        assert float(row["seconds"]) == image.costs.seconds
+            assert float(row[f"{kind}_gflops"]) == getattr(image.costs, kind) / 1e9
+        assert float(row["seconds"]) == image.seconds
     average = sum(float(row["executed_gflops"]) for row in rows) / len(rows)
-    assert average == pytest.approx(result.costs.executed.average, rel=1e-12)
+    assert average == pytest.approx(result.costs.average.executed / 1e9, rel=1e-12)
 
 
-def test_an_image_without_labelled_pixels_has_empty_cells(result, tmp_path):
+def test_image_without_labelled_pixels_has_empty_cells(result, tmp_path):
     images = (replace(result.images[0], scores=None, image_id="with, comma"), *result.images[1:])
     write({"fakes": replace(result, images=images)}, tmp_path)
     with (tmp_path / "per_image.csv").open(newline="") as file:
@@ -173,8 +174,8 @@ def test_an_image_without_labelled_pixels_has_empty_cells(result, tmp_path):
     assert float(row["expected_gflops"]) > 0
 
 
-def test_what_is_only_there_when_asked_for(result, tmp_path):
-    """Boundaries, official scores, skipped samples, several passes."""
+def test_optional_contents(result, tmp_path):
+    """Boundary IoU, official scores, skipped samples, several passes."""
     classes = tuple(replace(score, boundary_iou=score.iou and score.iou / 2) for score in result.metrics.classes)
     official = OfficialScores(
         source="some script 1.2",
@@ -207,12 +208,12 @@ def test_what_is_only_there_when_asked_for(result, tmp_path):
     assert rows["class"] == ["IoU (%)", "accuracy (%)", "boundary IoU (%)", "official IoU (%)"]
     assert rows["disc"][2:] == [f"{100 * classes[1].boundary_iou:.2f}", "12.50"] and rows["never"] == ["absent"] * 4
     assert (rows["thing"], rows["mean of categories"], rows["mean of classes"]) == (["50.00"], ["75.00"], ["25.00"])
-    assert "1 samples could not be used" in text and "some script 1.2" in text and "ran up to 6 times" in text
+    assert "Skipped 1 unusable samples" in text and "some script 1.2" in text and "Up to 6 forward passes" in text
     plain = format_text(result)
-    assert not any(word in plain for word in ("boundary", "fficial", "could not be used", "passes"))
+    assert not any(word in plain for word in ("boundary", "fficial", "unusable", "passes"))
 
 
-def test_without_ground_truth_costs_are_reported_and_nothing_else(result, tmp_path):
+def test_without_ground_truth_only_costs_are_reported(result, tmp_path):
     costs_only = replace(result, metrics=None, confusion=None)
     write({"fakes": costs_only}, tmp_path)
     values = json.loads((tmp_path / "results.json").read_text())["datasets"]["fakes"]
@@ -228,22 +229,22 @@ def metrics_of(counts, *, rule):
     return segmentation_metrics(torch.tensor(counts), class_names="abcd", absent_rule=rule)
 
 
-def test_what_the_means_make_of_absent_classes_is_said_where_it_matters(result):
-    """Of the classes c and d, which do not occur, only c is predicted."""
+def test_remarks_on_absent_classes(result):
+    """Classes c and d are absent; only c is predicted."""
     counts = [[5, 1, 2, 0], [0, 8, 0, 0], [0] * 4, [0] * 4]
 
     def remarks(counts, rule):
         text = format_text(replace(result, metrics=metrics_of(counts, rule=rule)))
         return [line for line in text.splitlines() if "ground truth" in line or "zero_if_predicted" in line]
 
-    left_out, zero = (remarks(counts, rule) for rule in ("exclude", "zero_if_predicted"))
-    assert left_out == [
-        "Not in the ground truth, and therefore in none of the means: c, d.",
-        "Of these, predicted all the same: c. TEST.ABSENT_CLASSES: zero_if_predicted would have them in the mIoU as 0.",
+    excluded, zero = (remarks(counts, rule) for rule in ("exclude", "zero_if_predicted"))
+    assert excluded == [
+        "Not in the ground truth, excluded from all means: c, d.",
+        "Of these, predicted: c. With TEST.ABSENT_CLASSES: zero_if_predicted, their IoU would be 0 in the mIoU.",
     ]
     assert zero == [
-        "Not in the ground truth, and therefore in none of the means: d.",
-        "Predicted without being in the ground truth, and in the mIoU as 0: c.",
+        "Not in the ground truth, excluded from all means: d.",
+        "Predicted but not in the ground truth, IoU of 0 in the mIoU: c.",
     ]
     everywhere = torch.ones(4, 4, dtype=torch.int64).tolist()
     assert remarks(everywhere, "exclude") == remarks(everywhere, "zero_if_predicted") == []
@@ -260,7 +261,7 @@ def test_several_data_sets_share_the_files_and_have_a_picture_each(result, tmp_p
     assert data["one"] == data["two"] and "budget_gflops" not in data["one"]
 
 
-def test_a_failure_leaves_the_old_file_whole(folder, result, monkeypatch):
+def test_failed_write_keeps_the_old_file(folder, result, monkeypatch):
     before = (folder / "results.json").read_bytes()
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):

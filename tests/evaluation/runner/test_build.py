@@ -1,4 +1,4 @@
-"""Which evaluator and which writers a configuration asks for."""
+"""Evaluators and writers built from a configuration."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def config(*overrides):
     return cfg
 
 
-def test_only_labelled_data_of_cityscapes_is_scored_officially(tmp_path):
+def test_official_scores_need_labelled_cityscapes_data(tmp_path):
     official = config("TEST.OFFICIAL_SCORES", True)
     kinds = {name: type(build_evaluator(official, name, folder=tmp_path)) for name in (VAL, TEST, SCENES)}
     assert [name for name, kind in kinds.items() if kind is CityscapesEvaluator] == [VAL]
@@ -31,7 +31,7 @@ def test_only_labelled_data_of_cityscapes_is_scored_officially(tmp_path):
 
 @pytest.mark.parametrize("name", [VAL, TEST, SCENES])
 @pytest.mark.parametrize("official", [False, True])
-def test_the_evaluator_knows_the_data_set_and_the_rules(name, official, tmp_path):
+def test_evaluator_matches_data_set_and_config(name, official, tmp_path):
     cfg = config("TEST.OFFICIAL_SCORES", official, "TEST.ABSENT_CLASSES", "zero_if_predicted")
     cfg.TEST.BOUNDARY_IOU = True
     evaluator, meta = build_evaluator(cfg, name, folder=tmp_path), DatasetCatalog.meta(name)
@@ -53,7 +53,7 @@ def test_the_evaluator_knows_the_data_set_and_the_rules(name, official, tmp_path
         (VOC, [], False, True, [LabelPngWriter]),
     ],
 )
-def test_predictions_are_written_once_for_all_that_needs_them(name, wanted, official, submission, kinds, tmp_path):
+def test_each_prediction_format_is_written_once(name, wanted, official, submission, kinds, tmp_path):
     cfg = config("TEST.SAVE_PREDICTIONS", wanted, "TEST.OFFICIAL_SCORES", official)
     writers = build_writers(cfg, name, folder=tmp_path, submission=submission)
     assert [type(writer) for writer in writers] == kinds
@@ -62,5 +62,5 @@ def test_predictions_are_written_once_for_all_that_needs_them(name, wanted, offi
             assert (writer.folder, writer.benchmark) == (tmp_path / "label_png", DatasetCatalog.meta(name).benchmark)
 
 
-def test_each_data_set_has_a_folder_of_its_own(tmp_path):
+def test_each_data_set_has_its_own_folder(tmp_path):
     assert predictions_folder(tmp_path, VAL) == tmp_path / "predictions" / VAL

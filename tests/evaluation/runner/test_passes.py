@@ -1,4 +1,4 @@
-"""Several passes over an image: against the published code's figures, identities, and what they cost."""
+"""Multi-pass inference, compared with the published code, identities and costs."""
 
 import json
 
@@ -23,7 +23,7 @@ def model():
 @pytest.fixture(scope="module")
 def sample():
     (sample,) = batch_of(0)
-    return {"image": sample["image"].to(torch.uint8)}  # its values are whole numbers
+    return {"image": sample["image"].to(torch.uint8)}  # its values are integers
 
 
 def run(model, sample, **settings):
@@ -36,8 +36,8 @@ def assert_same(output, other):
     torch.testing.assert_close(output, other, rtol=1e-10, atol=1e-10)
 
 
-def test_multi_scale_with_flip_is_that_of_the_published_code(model, sample):
-    """Theirs was run in float32."""
+def test_multi_scale_with_flip_equals_the_published_code(model, sample):
+    """The reference values are in float32."""
     output = run(model, sample, scales=SCALES, flip=True, backend="pil")
     shapes = [(3, *size) for size in output["input_sizes"]]
     assert shapes == [tuple(shape) for shape in PUBLISHED["augmented_shapes_in_order"]]
@@ -51,8 +51,8 @@ def test_multi_scale_with_flip_is_that_of_the_published_code(model, sample):
     assert counts.tolist() == PUBLISHED["argmax_counts"]
 
 
-def test_the_published_costs_are_those_of_the_first_pass(model, sample):
-    """At the fixed size at which it booked every image; ours are the sum over all six."""
+def test_published_costs_are_those_of_the_first_pass(model, sample):
+    """The published code reports a fixed input size; this library sums over all six passes."""
     output = run(model, sample, scales=SCALES, flip=True, backend="pil")
     first = run(model, sample, scales=SCALES[:1], backend="pil")
     assert output["flops"]["expt_flops"] > 6 * first["flops"]["expt_flops"]
@@ -60,7 +60,7 @@ def test_the_published_costs_are_those_of_the_first_pass(model, sample):
     assert first["flops"]["expt_flops"] == pytest.approx(share * PUBLISHED["expt_flops"], rel=1e-6)
 
 
-def test_a_single_pass_is_the_model_itself(model, sample):
+def test_single_pass_equals_the_model(model, sample):
     request = sample | {"height": 77, "width": 140}
     with torch.inference_mode():
         (plain,) = model([request])
@@ -70,7 +70,7 @@ def test_a_single_pass_is_the_model_itself(model, sample):
     assert output["input_sizes"] == ((128, 256),)
 
 
-def test_logits_are_the_mean_costs_the_sum_and_gates_the_mean_of_all_passes(model, sample):
+def test_logits_and_gates_are_means_and_costs_are_sums_over_passes(model, sample):
     parts = [run(model, sample, scales=[scale]) for scale in (0.5, 1.0)]
     output = run(model, sample, scales=[0.5, 1.0])
     assert_same(output["sem_seg"], sum(part["sem_seg"] for part in parts) / 2)
@@ -81,7 +81,7 @@ def test_logits_are_the_mean_costs_the_sum_and_gates_the_mean_of_all_passes(mode
     assert output["input_sizes"] == ((64, 128), (128, 256))
 
 
-def test_with_flip_an_image_and_its_mirror_image_have_mirrored_results(model, sample):
+def test_with_flip_a_flipped_image_has_flipped_results(model, sample):
     mirrored = {"image": sample["image"].flip(-1)}
     for settings in ({}, {"window": (64, 96), "overlap": 0.5}):
         here, there = (run(model, x, scales=[1.0], flip=True, **settings) for x in (sample, mirrored))
@@ -89,14 +89,14 @@ def test_with_flip_an_image_and_its_mirror_image_have_mirrored_results(model, sa
     assert not torch.allclose(run(model, sample)["sem_seg"], run(model, mirrored)["sem_seg"].flip(-1), atol=1e-3)
 
 
-def test_a_window_that_holds_the_image_changes_nothing(model, sample):
+def test_window_larger_than_the_image_changes_nothing(model, sample):
     output = run(model, sample, window=(128, 256), overlap=0.5)
     assert torch.equal(output["sem_seg"], run(model, sample)["sem_seg"])
     assert output["input_sizes"] == ((128, 256),)
 
 
-def test_windows_that_do_not_overlap_are_run_one_by_one(model, sample):
-    """Away from the seam, where upsampling looks at both, each half is what the model says of it alone."""
+def test_windows_without_overlap_are_independent(model, sample):
+    """Each half equals the model's output for it alone, except at the seam, where upsampling interpolates."""
     output = run(model, sample, window=(128, 128), overlap=0.0)
     halves = [run(model, {"image": sample["image"][..., part]}) for part in (slice(0, 128), slice(128, 256))]
     assert_same(output["sem_seg"][..., :126], halves[0]["sem_seg"][..., :126])
@@ -106,7 +106,7 @@ def test_windows_that_do_not_overlap_are_run_one_by_one(model, sample):
         assert mflops == pytest.approx(sum(half["flops"][name] for half in halves), rel=1e-12)
 
 
-def test_several_images_are_several_results(model, sample):
+def test_several_images_give_several_results(model, sample):
     other = {"image": sample["image"][:, :96, :160]}
     settings = {"scales": (0.5, 1.0), "window": (64, 64), "overlap": 0.25}
     with torch.inference_mode():
@@ -115,17 +115,17 @@ def test_several_images_are_several_results(model, sample):
         assert torch.equal(output["sem_seg"], run(model, alone, **settings)["sem_seg"])
 
 
-def test_the_result_of_all_passes_exists_once(sample):
+def test_logits_of_all_passes_are_not_stored(sample):
     model = build_case("tiny__mix3", dtype=torch.float32).eval()
     settings = {"scales": (0.5, 1.0, 1.5), "flip": True, "window": (64, 128), "overlap": 0.25}
     request = sample | {"height": 512, "width": 1024}
-    run(model, sample, **settings)  # measures the costs, once per size
+    run(model, sample, **settings)  # measures the costs once per size
     with LiveMemory() as memory:
         result_bytes = run(model, request, **settings)["sem_seg"].nbytes
     assert result_bytes < memory.peak_bytes < 1.5 * result_bytes
 
 
-def test_only_bytes_are_resized(model, sample):
+def test_resizing_requires_uint8(model, sample):
     with pytest.raises(ValueError, match=r"uint8.*Received: image.dtype=torch.float64$"):
         run(model, {"image": sample["image"].double()}, scales=[0.5])
 
@@ -136,7 +136,7 @@ def config(*overrides):
     return cfg
 
 
-def test_the_model_is_only_wrapped_if_the_config_asks_for_it(model):
+def test_model_is_wrapped_only_if_configured(model):
     assert build_inference_model(config(), model) is model
     wrapped = build_inference_model(
         config(
@@ -151,8 +151,8 @@ def test_the_model_is_only_wrapped_if_the_config_asks_for_it(model):
     assert build_inference_model(config("TEST.MULTI_SCALE.FLIP", True), model).window is None
 
 
-def test_other_models_are_run_whole_or_not_at_all():
+def test_model_without_predict_coarse_is_rejected():
     other = nn.Identity()
     assert build_inference_model(config(), other) is other
-    with pytest.raises(ConfigError, match=r"no predict_coarse.*Received: Identity$"):
+    with pytest.raises(ConfigError, match=r"predict_coarse.*Received: model=Identity$"):
         build_inference_model(config("TEST.MULTI_SCALE.SCALES", [2.0]), other)

@@ -1,4 +1,4 @@
-"""From a config to the files of a run, over a data set and a model that are made up here."""
+"""Evaluation from a config to the output files, with a fake model and data set."""
 
 import json
 import logging
@@ -54,7 +54,7 @@ def test_every_data_set_is_evaluated_logged_and_written(cfg, tmp_path, caplog):
     assert {name: result.metrics.mean_iou for name, result in results.items()} == {
         name: values["mIoU"] for name, values in written.items()
     }
-    # Inputs of 32x64 and 64x64 in turn, a budget of half of 1 MFLOP per pixel.
+    # Alternating inputs of 32x64 and 64x64; the budget is half of 1 MFLOP per pixel.
     assert written["second_val"]["budget_gflops"]["target"] == pytest.approx(0.5 * (32 * 64 + 64 * 64) / 2 / 1e3)
     assert [name in caplog.text for name in ("first_val: 3 images", "second_val: 2 images")] == [True, True]
     files = [
@@ -62,36 +62,36 @@ def test_every_data_set_is_evaluated_logged_and_written(cfg, tmp_path, caplog):
         *("per_image_second_val.csv", "confusion_second_val.csv", "confusion_second_val.png", "route_second_val.png"),
         *("results.md", "results.json"),
     ]
-    assert f"in {tmp_path}: {', '.join(files)}\n" in caplog.text
+    assert f"results to {tmp_path}: {', '.join(files)}\n" in caplog.text
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
     assert (tmp_path / "route_first_val.png").stat().st_size > 1000
 
 
 class ModelOnGpu(FakeModel):
-    """Claims to lie on the second GPU."""
+    """Model whose parameters claim to be on the second GPU."""
 
     def parameters(self, recurse=True):
         yield SimpleNamespace(device=torch.device("cuda:1"))
 
 
-def test_the_clock_waits_for_the_models_device_before_and_after_each_call(monkeypatch):
-    waited_for = []
-    monkeypatch.setattr(torch.cuda, "synchronize", waited_for.append)
+def test_timing_synchronizes_the_device_before_and_after_each_call(monkeypatch):
+    synchronized = []
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronized.append)
     batches = batches_of(make_samples(3))
     evaluator = SemSegEvaluator("fakes", class_names=NAMES, ignore_value=IGNORE)
     inference_on_dataset(ModelOnGpu(), batches, evaluator)
-    assert waited_for == 6 * [torch.device("cuda:1")]
+    assert synchronized == 6 * [torch.device("cuda:1")]
     inference_on_dataset(FakeModel(), batches, evaluator)
-    assert len(waited_for) == 6
+    assert len(synchronized) == 6
 
 
-def test_networks_without_a_lattice_have_neither_route_nor_budget(cfg, tmp_path):
+def test_network_without_a_lattice_has_no_route_and_no_budget(cfg, tmp_path):
     evaluate_datasets(cfg, FakeModel(gates=False), tmp_path)
     assert not list(tmp_path.glob("route*")) and (tmp_path / "results.md").exists()
     assert "budget_gflops" not in json.loads((tmp_path / "results.json").read_text())["datasets"]["first_val"]
 
 
-def test_training_goes_on_after_an_evaluation(cfg, tmp_path):
+def test_model_can_be_trained_after_an_evaluation(cfg, tmp_path):
     model = RoutedModel()
     before = [module.training for module in model.modules()]
     evaluate_datasets(cfg, model, tmp_path)
@@ -101,57 +101,57 @@ def test_training_goes_on_after_an_evaluation(cfg, tmp_path):
     assert model.trained[0].weight.grad.isfinite().all()
 
 
-class Forgetful(FakeModel):
-    """Is only called again when nobody holds what it said before."""
+class LogitsReleased(FakeModel):
+    """Model that asserts that its previous logits have been freed."""
 
     def __init__(self):
         super().__init__()
-        self.given = []
+        self.previous = []
 
     def forward(self, batched_inputs):
-        assert all(logits() is None for logits in self.given), "the logits of the batch before are still there"
+        assert all(logits() is None for logits in self.previous), "the previous logits are still referenced"
         outputs = super().forward(batched_inputs)
-        self.given = [weakref.ref(output["sem_seg"]) for output in outputs]
+        self.previous = [weakref.ref(output["sem_seg"]) for output in outputs]
         return outputs
 
 
-def test_the_logits_of_a_batch_are_gone_before_the_next_one():
+def test_logits_of_a_batch_are_freed_before_the_next_one():
     evaluator = SemSegEvaluator("fakes", class_names=NAMES, ignore_value=IGNORE)
-    inference_on_dataset(Forgetful(), batches_of(make_samples(4), size=2), evaluator)
+    inference_on_dataset(LogitsReleased(), batches_of(make_samples(4), size=2), evaluator)
 
 
-class Witness:
-    """A writer that notes what happens to it."""
+class RecordingWriter:
+    """Writer that records its calls."""
 
     def __init__(self):
-        self.seen = []
+        self.calls = []
 
     def open(self):
-        self.seen.append("open")
+        self.calls.append("open")
 
     def process(self, prediction):
         assert prediction.classes.dtype == torch.uint8
-        self.seen.append(prediction.image_id)
+        self.calls.append(prediction.image_id)
 
     def close(self):
-        self.seen.append("close")
+        self.calls.append("close")
 
 
-def test_writers_get_what_is_scored():
-    writers = [Witness(), Witness()]
+def test_writers_receive_all_predictions():
+    writers = [RecordingWriter(), RecordingWriter()]
     evaluator = SemSegEvaluator("fakes", class_names=NAMES, ignore_value=IGNORE)
     result = inference_on_dataset(FakeModel(), batches_of(make_samples(3)), evaluator, writers=writers)
     expected = ["open", *(image.image_id for image in result.images), "close"]
-    assert [writer.seen for writer in writers] == [expected] * 2
+    assert [writer.calls for writer in writers] == [expected] * 2
 
 
-def test_several_passes_are_made_if_the_config_asks_for_them(cfg, tmp_path):
+def test_config_selects_several_passes(cfg, tmp_path):
     cfg.TEST.MULTI_SCALE.FLIP = True
-    with pytest.raises(ConfigError, match="no predict_coarse"):
+    with pytest.raises(ConfigError, match="predict_coarse"):
         evaluate_datasets(cfg, FakeModel(), tmp_path)
 
 
-def test_predictions_are_saved_as_the_config_asks_for(cfg, tmp_path):
+def test_config_selects_prediction_files(cfg, tmp_path):
     cfg.TEST.SAVE_PREDICTIONS = ["label_png", "coco_rle"]
     results = evaluate_datasets(cfg, FakeModel(), tmp_path)
     for name, result in results.items():
@@ -161,6 +161,6 @@ def test_predictions_are_saved_as_the_config_asks_for(cfg, tmp_path):
         assert written == names | {"coco_rle.json", "coco_categories.json"}
 
 
-def test_how_many_values_the_model_learns_is_written_down(cfg, tmp_path):
+def test_number_of_parameters_is_reported(cfg, tmp_path):
     evaluate_datasets(cfg, RoutedModel(), tmp_path)
-    assert json.loads((tmp_path / "results.json").read_text())["parameters"] == 12  # of two norms for 3 channels
+    assert json.loads((tmp_path / "results.json").read_text())["parameters"] == 12  # two norms of 3 channels

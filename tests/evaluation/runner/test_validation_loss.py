@@ -1,4 +1,4 @@
-"""Losses on data that is not trained on, against those computed by hand from the model's predictions."""
+"""Validation loss, compared with the loss computed from predictions."""
 
 import numpy as np
 import pytest
@@ -15,11 +15,11 @@ from dl_lib.utils import comm
 from tests.helpers.small_run import SET, assert_equal, make_trainer, metrics
 from tests.helpers.training import logging_as_before
 
-SIZE = 64  # of the shorter edge that images and labels are resized to
+SIZE = 64  # shorter edge after resizing, of images and labels
 
 
 def nearest(label, height, width):
-    """The pixels that hold the centres of the new ones."""
+    """Resize by nearest neighbour: the pixels that contain the new centers."""
     rows = ((np.arange(height) + 0.5) * label.shape[0] / height).astype(int)
     columns = ((np.arange(width) + 0.5) * label.shape[1] / width).astype(int)
     return torch.from_numpy(label[rows][:, columns].astype(np.int64))
@@ -39,7 +39,7 @@ def trained(tmp_path_factory):
     return trainer, folder
 
 
-def test_it_is_the_mean_over_the_images_of_the_loss_by_hand(trained):
+def test_equals_the_mean_of_explicit_losses(trained):
     trainer, folder = trained
     found, raw = metrics(folder)[-1], DatasetCatalog.get(SET)
     model, losses = trainer.evaluated_model.eval(), []
@@ -47,7 +47,7 @@ def test_it_is_the_mean_over_the_images_of_the_loss_by_hand(trained):
         logits = model([{"image": sample["image"]}])[0]["sem_seg"]
         label = nearest(raw[index]["sem_seg"], *logits.shape[-2:])
         losses.append(F.cross_entropy(logits[None], label[None], ignore_index=255).item())
-    assert sample["sem_seg"].shape != logits.shape[-2:]  # scores are taken at another size
+    assert sample["sem_seg"].shape != logits.shape[-2:]  # scores use another size
     assert found[f"{SET}/val_loss_sem_seg"] == pytest.approx(np.mean(losses), rel=1e-5)
     names = {name for name in found if "/val_" in name}
     assert names == {f"{SET}/val_{name}" for name in ("loss_sem_seg", "loss_dice", "total_loss")}
@@ -55,16 +55,16 @@ def test_it_is_the_mean_over_the_images_of_the_loss_by_hand(trained):
     assert found[f"{SET}/val_total_loss"] == pytest.approx(parts, rel=1e-9)
 
 
-def test_the_best_checkpoint_can_go_by_it(trained):
+def test_best_checkpoint_can_be_selected_by_it(trained):
     best = torch.load(trained[1] / "model_best.pth", weights_only=True)["best"]
     assert best["metric"] == f"{SET}/val_total_loss"
     assert best["value"] == metrics(trained[1])[-1][f"{SET}/val_total_loss"]
 
 
-def test_it_leaves_no_trace(trained):
+def test_model_is_unchanged(trained):
     trainer = trained[0]
     model = trainer.evaluated_model.train()
-    model.sem_seg_head.eval()  # each module keeps the mode that it is in
+    model.sem_seg_head.eval()  # each module keeps its mode
     modes = [module.training for module in model.modules()]
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     before = get_random_state()
@@ -75,13 +75,13 @@ def test_it_leaves_no_trace(trained):
     assert [module.training for module in model.modules()] == modes
 
 
-def test_a_model_without_such_losses_is_refused(trained):
-    with pytest.raises(ConfigError, match=r"no label_losses.*TEST\.VALIDATION_LOSS off\. Received: Linear"):
+def test_model_without_label_losses_is_rejected(trained):
+    with pytest.raises(ConfigError, match=r"label_losses.*TEST\.VALIDATION_LOSS=False\. Received: model=Linear"):
         validation_losses(trained[0].cfg, nn.Linear(1, 1))
 
 
 class HardPixels(nn.Module):
-    """Learns from hard pixels only, a loss that processes otherwise divide by what they have together."""
+    """Model with a loss on hard pixels, whose normalization is otherwise a collective."""
 
     loss = PixelCrossEntropy(255, hard_examples=HardExamples(0.5, 0.1))
 
@@ -91,12 +91,12 @@ class HardPixels(nn.Module):
 
 
 class Images(list):
-    """Batches of one image each."""
+    """Batches of one image."""
 
     skipped = ()
 
 
-def test_processes_with_unequally_many_images_find_the_mean_over_all_of_them(monkeypatch):
+def test_processes_with_different_numbers_of_images_average_over_all(monkeypatch):
     random = torch.Generator().manual_seed(0)
     batches = [
         [{"logits": torch.randn(3, 4, 4, generator=random), "label": torch.randint(3, (4, 4), generator=random)}]
@@ -106,12 +106,12 @@ def test_processes_with_unequally_many_images_find_the_mean_over_all_of_them(mon
     monkeypatch.setattr(comm.dist, "is_initialized", lambda: True)
     monkeypatch.setattr(comm.dist, "get_world_size", lambda: 2)
     monkeypatch.setattr(comm.dist, "get_rank", lambda: 0)
-    # One that talks in the middle would wait for ever: the other may have no image left.
+    # A collective inside the loop would hang: the other process may have no image left.
     monkeypatch.setattr(comm.dist, "all_reduce", lambda values: pytest.fail("it talks to the other process"))
     shares = []
     monkeypatch.setattr(comm, "all_gather", lambda share: shares.append(share) or shares)
     mean_losses(HardPixels(), Images(batches[:1]))
     assert mean_losses(HardPixels(), Images(batches[1:])) == pytest.approx(whole, rel=1e-6)
     assert [images for images, _ in shares] == [1, 2]
-    assert mean_losses(HardPixels(), Images()) == pytest.approx(whole, rel=1e-6)  # a third one, without an image
+    assert mean_losses(HardPixels(), Images()) == pytest.approx(whole, rel=1e-6)  # a third process without an image
     assert comm.get_world_size() == 2

@@ -1,4 +1,4 @@
-"""Windows cover an image, overlap as asked for, and average what is said of each place."""
+"""Sliding windows: coverage, overlap and averaging."""
 
 from itertools import pairwise
 
@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from dl_lib.evaluation.runner.windows import run_in_windows, window_starts
 from dl_lib.modeling.meta_arch.coarse import CoarseLogits
 
-EIGHTHS = st.integers(0, 7).map(lambda number: number / 8)  # without rounding
+EIGHTHS = st.integers(0, 7).map(lambda number: number / 8)  # exact in binary
 
 
 @given(st.integers(1, 3000), st.integers(2, 64).map(lambda cells: 32 * cells), EIGHTHS)
-def test_windows_cover_a_side_and_overlap_as_asked_for(side, window, overlap):
+def test_windows_cover_a_side_with_the_minimum_overlap(side, window, overlap):
     starts = window_starts(side, window=window, overlap=overlap, stride=4)
     assert starts[0] == 0 and all(start % 4 == 0 for start in starts)
     assert starts[-1] + window >= side and (len(starts) == 1 or side - starts[-1] > window - 4)
@@ -22,7 +22,7 @@ def test_windows_cover_a_side_and_overlap_as_asked_for(side, window, overlap):
     assert all(0 < gap <= window - overlap * window for gap in gaps)
     if gaps:
         assert max(gaps) - min(gaps) <= 4
-        # No fewer windows would do.
+        # The number of windows is minimal.
         most = (window - overlap * window) // 4 * 4
         assert (len(gaps) - 1) * most + window < side + 4
 
@@ -38,17 +38,17 @@ def test_windows_cover_a_side_and_overlap_as_asked_for(side, window, overlap):
         (5, 64, 0.5, (0,)),
     ],
 )
-def test_where_windows_begin(side, window, overlap, starts):
+def test_window_starts(side, window, overlap, starts):
     assert window_starts(side, window=window, overlap=overlap, stride=4) == starts
 
 
-def test_windows_have_to_move():
-    with pytest.raises(ValueError, match=r"4 pixels apart.*Received: window=64, overlap=0.95$"):
+def test_step_below_the_stride_is_rejected():
+    with pytest.raises(ValueError, match=r"at least 4 pixels.*Received: window=64, overlap=0.95$"):
         window_starts(200, window=64, overlap=0.95, stride=4)
 
 
 def logits_of(image, *, padding):
-    """A network that says of every cell the mean of its 4 x 4 pixels, and nonsense of padding."""
+    """Network that returns the mean of each 4 x 4 cell, and arbitrary values for padding."""
     rows, columns = (-(-side // 4) for side in image.shape[-2:])
     padded = torch.zeros(3, 4 * rows, 4 * columns, dtype=torch.float64)
     padded[:, : image.shape[1], : image.shape[2]] = image
@@ -63,7 +63,7 @@ def logits_of(image, *, padding):
     st.tuples(st.sampled_from([32, 64]), st.sampled_from([32, 96])),
     st.floats(0, 0.8),
 )
-def test_where_all_windows_agree_they_say_what_the_whole_image_does(size, window, overlap):
+def test_windows_equal_the_whole_image_for_a_local_network(size, window, overlap):
     image = torch.rand(3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     runs = []
 
@@ -77,12 +77,12 @@ def test_where_all_windows_agree_they_say_what_the_whole_image_does(size, window
     torch.testing.assert_close(
         logits.values[:, :rows, :columns], logits_of(image, padding=0).values, rtol=1e-12, atol=0
     )
-    # Only a window at the lower or right edge can be smaller, by up to 3 pixels, or if the image is.
+    # Only windows at the bottom or right border can be smaller, by up to 3 pixels, unless the image is smaller.
     assert all(min(w, s) - 4 < side <= w for view in runs for side, w, s in zip(view, window, size, strict=True))
 
 
-def test_where_windows_differ_their_mean_counts():
-    """Window number k says k: of 8 + 8 cells, windows of 8 with half in common begin at 0, 4 and 8."""
+def test_differing_windows_are_averaged():
+    """Window k returns k: on 16 cells, windows of 8 with half overlap start at 0, 4 and 8."""
     number = iter(range(3))
 
     def run(view):

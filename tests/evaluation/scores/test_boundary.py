@@ -1,4 +1,4 @@
-"""Boundary regions against erosion of each class's mask, as the paper's authors do it, and against plain distances."""
+"""Boundary IoU, compared with the authors' erosion of each class mask and with explicit distances."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ IGNORE = 255
 
 
 def region_by_erosion(mask, distance):
-    """The mask without what is left of it after erosion; outside the image there is nothing."""
+    """Return the mask minus its erosion, with zero padding."""
     padded = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=distance)
     return mask & (eroded[1:-1, 1:-1] == 0)
@@ -30,7 +30,7 @@ def count_by_erosion(prediction, label, num_classes):
 
 
 def blobs(generator, size, num_classes, cell):
-    """Classes in patches of some pixels, with ragged edges."""
+    """Return a class map of patches with ragged edges."""
     coarse = generator.integers(0, num_classes, [-(-side // cell) for side in size])
     y, x = np.mgrid[: size[0], : size[1]]
     shift = generator.integers(0, 3, size)
@@ -60,8 +60,8 @@ def test_equals_erosion_of_each_mask(seed, size, num_classes, cell, ignored):
     assert counts.tolist() == count_by_erosion(prediction, label, num_classes)
 
 
-def test_equals_distances_to_the_nearest_pixel_of_another_mask():
-    """By loops over all pairs of pixels: within d of a pixel outside the mask, along the longer of the two axes."""
+def test_equals_explicit_distances():
+    """Loop over all pairs of pixels: Chebyshev distance d to a pixel outside the mask."""
     generator = np.random.default_rng(0)
     label = blobs(generator, (40, 90), 3, 25)
     distance = boundary_distance(40, 90)
@@ -79,12 +79,12 @@ def test_equals_distances_to_the_nearest_pixel_of_another_mask():
 
 
 @pytest.mark.parametrize(("size", "distance"), [((1024, 2048), 46), ((375, 500), 12), ((3, 4), 1), ((1, 1), 1)])
-def test_the_distance_is_two_percent_of_the_diagonal(size, distance):
-    """2289.7 and 625 pixels across, of which 2 % are 45.8 and 12.5 (rounded to even)."""
+def test_distance_is_two_percent_of_the_diagonal(size, distance):
+    """Diagonals of 2289.7 and 625 pixels, of which 2 % are 45.8 and 12.5 (rounded to even)."""
     assert boundary_distance(*size) == distance
 
 
-def test_what_is_predicted_on_ignored_pixels_does_not_matter():
+def test_prediction_on_ignored_pixels_does_not_matter():
     generator = np.random.default_rng(1)
     label, prediction, other = (torch.from_numpy(blobs(generator, (60, 100), 4, 20)) for _ in range(3))
     is_ignored = torch.from_numpy(generator.random((60, 100)) < 0.2)
@@ -97,21 +97,21 @@ def test_what_is_predicted_on_ignored_pixels_does_not_matter():
     assert counts.sum() < 2 * 6000
 
 
-def test_a_thin_error_costs_more_than_in_the_plain_iou():
-    """A square of 200 x 200 pixels that is predicted one pixel too small on every side."""
+def test_thin_error_lowers_boundary_iou_more_than_iou():
+    """A 200 x 200 square predicted one pixel too small on every side."""
     label = torch.zeros(400, 600, dtype=torch.int64)
     label[100:300, 100:300] = 1
     prediction = torch.zeros(400, 600, dtype=torch.int64)
     prediction[101:299, 101:299] = 1
     intersection, union = count_boundary(prediction, label=label, num_classes=2, ignore_value=IGNORE)[:, 1].tolist()
-    # d = 14: a frame of 14 pixels in each, of which 13 are common.
+    # d = 14: each has a frame of 14 pixels, of which 13 overlap.
     assert intersection == 198**2 - 172**2
     assert union == 200**2 - 170**2
     assert intersection / union < 0.94 < 198**2 / 200**2
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_the_device_of_the_prediction_counts():
+def test_result_is_on_the_device_of_the_prediction():
     generator = np.random.default_rng(2)
     label, prediction = (blobs(generator, (60, 100), 4, 20) for _ in range(2))
     counts = count_boundary(

@@ -1,4 +1,4 @@
-"""Counts against plain loops over pixels."""
+"""Confusion matrix, compared with loops over pixels and scikit-learn."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def count_by_loops(prediction, label, num_classes, ignore_value):
 def images(draw):
     num_classes = draw(st.integers(1, 7))
     height, width = draw(st.integers(1, 6)), draw(st.integers(1, 6))
-    ignore_value = draw(st.sampled_from([IGNORE, -1, 0, num_classes]))  # 0: a class that is never scored
+    ignore_value = draw(st.sampled_from([IGNORE, -1, 0, num_classes]))  # 0: an ignored class
     labels = st.sampled_from([*range(num_classes), ignore_value])
     predictions = st.integers(0, num_classes - 1)
 
@@ -37,7 +37,7 @@ def images(draw):
 
 @settings(max_examples=150, deadline=None)
 @given(images())
-def test_equals_plain_loops(drawn):
+def test_equals_loops_over_pixels(drawn):
     num_classes, ignore_value, prediction, label = drawn
     counts = count_confusion(prediction, label=label, num_classes=num_classes, ignore_value=ignore_value)
     assert counts.dtype == torch.int64
@@ -45,7 +45,7 @@ def test_equals_plain_loops(drawn):
     assert counts.sum() == (label != ignore_value).sum()
 
 
-def test_equals_scikit_learn_and_takes_uint8():
+def test_equals_scikit_learn_with_uint8():
     generator = np.random.default_rng(0)
     label, prediction = generator.integers(0, 19, (2, 40, 50))
     expected = confusion_matrix(label.ravel(), prediction.ravel(), labels=range(19))
@@ -58,7 +58,7 @@ def test_equals_scikit_learn_and_takes_uint8():
 
 @settings(max_examples=30, deadline=None)
 @given(images(), st.randoms())
-def test_the_state_is_the_sum_over_images_in_any_order(drawn, random):
+def test_accumulation_is_independent_of_the_order(drawn, random):
     num_classes, ignore_value, prediction, label = drawn
     rows = list(zip(prediction, label, strict=True))
     random.shuffle(rows)
@@ -86,7 +86,7 @@ def test_counts_do_not_overflow_32_bits():
         ([list(range(100, 120))], "values 100.*, 109, ..."),
     ],
 )
-def test_a_label_that_is_no_class_is_named_and_nothing_is_counted(label, received):
+def test_invalid_label_is_an_error_and_not_counted(label, received):
     label = torch.tensor(label)
     matrix = ConfusionMatrix(3, ignore_value=IGNORE)
     with pytest.raises(ValueError, match=rf"0 to 2 or the ignore value 255.*Received: label with {received}$"):
@@ -94,13 +94,13 @@ def test_a_label_that_is_no_class_is_named_and_nothing_is_counted(label, receive
     assert not matrix.counts.any()
 
 
-def test_a_prediction_that_is_no_class_is_named():
+def test_invalid_prediction_is_an_error():
     label = torch.zeros(1, 2, dtype=torch.int64)
     with pytest.raises(ValueError, match=r"Expected 0 to 2; .*Received: prediction with values 3$"):
         count_confusion(torch.tensor([[0, 3]]), label=label, num_classes=3, ignore_value=IGNORE)
 
 
-def test_shapes_have_to_agree_even_where_they_could_be_broadcast():
+def test_broadcastable_shapes_are_rejected():
     with pytest.raises(ValueError, match=r"Received: prediction=\(4, 1\), label=\(4, 6\)$"):
         count_confusion(
             torch.zeros(4, 1, dtype=torch.int64),
@@ -110,14 +110,14 @@ def test_shapes_have_to_agree_even_where_they_could_be_broadcast():
         )
 
 
-def test_scores_are_not_taken_for_classes():
+def test_floating_point_logits_are_rejected():
     label = torch.zeros(2, 2, dtype=torch.int64)
     with pytest.raises(ValueError, match=r"argmax.*Received: prediction.dtype=torch.float32$"):
         count_confusion(torch.zeros(2, 2), label=label, num_classes=2, ignore_value=IGNORE)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_counts_stay_on_the_device_of_the_prediction():
+def test_counts_are_on_the_device_of_the_prediction():
     label = torch.randint(0, 5, (30, 40))
     prediction = torch.randint(0, 5, (30, 40))
     matrix = ConfusionMatrix(5, ignore_value=IGNORE)

@@ -1,4 +1,4 @@
-"""The evaluator over a fake model: what it sums up, how shards merge, what it refuses."""
+"""SemSegEvaluator on a fake model: accumulation, merging across processes, invalid input."""
 
 from dataclasses import replace
 from functools import reduce
@@ -16,7 +16,7 @@ from dl_lib.evaluation.runner.run import evaluation_mode, inference_on_dataset
 from dl_lib.evaluation.scores.boundary import count_boundary
 from dl_lib.evaluation.scores.confusion import count_confusion
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
-from dl_lib.evaluation.scores.tally import Tally
+from dl_lib.evaluation.scores.state import EvaluationState
 from tests.helpers.evaluation import IGNORE, NAMES, NUM_EDGES, FakeModel, batches_of, make_samples, predictions_of
 
 
@@ -34,12 +34,12 @@ def run(samples, *, size=1):
 
 
 def without_seconds(result):
-    """Everything but the clock, and in an order of its own."""
+    """Return everything but the timing, in a fixed order."""
     images = sorted((i.image_id, i.input_sizes, i.costs.executed, i.scores) for i in result.images)
     return result.metrics, result.costs, images
 
 
-def test_every_figure_is_that_of_its_images():
+def test_result_equals_direct_computation():
     samples = make_samples(7)
     result = run(samples)
     outputs = [FakeModel().output(sample) for sample in samples]
@@ -57,58 +57,60 @@ def test_every_figure_is_that_of_its_images():
     gates = torch.stack([output["gates"] for output in outputs]).double()
     assert result.mean_gates == pytest.approx(gates.mean(0).tolist(), rel=1e-12)
     assert len(result.mean_gates) == NUM_EDGES
-    executed = [output["flops"]["executed_flops"] / 1e3 for output in outputs]
-    assert result.costs.executed.average == pytest.approx(mean(executed), rel=1e-12)
-    assert (result.costs.executed.maximum, result.costs.executed.minimum) == (max(executed), min(executed))
+    executed = [output["flops"]["executed_flops"] * 1e6 for output in outputs]
+    assert result.costs.average.executed == pytest.approx(mean(executed), rel=1e-12)
+    assert (result.costs.maximum.executed, result.costs.minimum.executed) == (max(executed), min(executed))
     assert result.num_images == 7
     assert [image.input_sizes for image in result.images[:2]] == [((32, 64),), ((64, 64),)]
     assert 0 < result.seconds_per_image < 1
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 9])
-def test_merged_shards_are_the_whole_even_where_one_is_empty(shards):
+def test_merged_shards_equal_the_whole_even_with_empty_shards(shards):
     samples = make_samples(7)
     whole = run(samples)
-    tallies = []
+    states = []
     for shard in range(shards):
         evaluator = make_evaluator()
         process_all(evaluator, samples[shard::shards])
-        tallies.append(evaluator.tally())
-    merged = reduce(Tally.merged, tallies).result(dataset_name="fakes", class_names=NAMES, absent_rule="exclude")
+        states.append(evaluator.state())
+    merged = reduce(EvaluationState.merge, states).compute(
+        dataset_name="fakes", class_names=NAMES, absent_rule="exclude"
+    )
     assert without_seconds(merged) == without_seconds(whole)
     assert merged.mean_gates == pytest.approx(whole.mean_gates, rel=1e-12)
 
 
-def test_batches_change_nothing():
+def test_batch_size_does_not_matter():
     samples = make_samples(5)
     assert without_seconds(run(samples)) == without_seconds(run(samples, size=2))
 
 
-def test_reset_forgets_and_inference_resets():
+def test_inference_resets_the_evaluator():
     evaluator = make_evaluator()
     first = inference_on_dataset(FakeModel(), batches_of(make_samples(2)), evaluator)
-    assert evaluator.tally().counts.sum() == first.metrics.pixels
+    assert evaluator.state().counts.sum() == first.metrics.pixels
     again = inference_on_dataset(FakeModel(), batches_of(make_samples(2)), evaluator)
     assert without_seconds(again) == without_seconds(first)
     evaluator.reset()
-    assert evaluator.tally().images == () and not evaluator.tally().counts.any()
+    assert evaluator.state().images == () and not evaluator.state().counts.any()
 
 
 def _evaluate_shard(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    # Three images to two, and the second process's share is the shorter one.
+    # Three images on two processes: the second has fewer.
     torch.save(without_seconds(run(make_samples(3)[rank::2])), folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
-def test_two_processes_agree_with_one(tmp_path):
+def test_two_processes_equal_one(tmp_path):
     mp.start_processes(_evaluate_shard, args=(tmp_path,), nprocs=2, start_method="fork")
     expected = without_seconds(run(make_samples(3)))
     for rank in range(2):
         assert torch.load(tmp_path / f"{rank}.pt", weights_only=False) == expected
 
 
-def test_every_module_gets_its_own_mode_back_even_after_an_error():
+def test_evaluation_mode_restores_every_module_after_an_error():
     model = FakeModel()
     before = {name: module.training for name, module in model.named_modules()}
     assert before["trained.0"] and not before["frozen"]
@@ -118,12 +120,12 @@ def test_every_module_gets_its_own_mode_back_even_after_an_error():
     assert {name: module.training for name, module in model.named_modules()} == before
 
 
-def test_networks_without_gates_have_none():
+def test_network_without_gates_has_no_mean_gates():
     result = inference_on_dataset(FakeModel(gates=False), batches_of(make_samples(2)), make_evaluator())
     assert result.mean_gates is None
 
 
-def test_an_unknown_label_names_image_and_value():
+def test_invalid_label_error_names_image_and_value():
     samples = make_samples(2)
     (prediction,) = predictions_of(samples[1:])
     samples[1]["sem_seg"][0, 0] = 9
@@ -131,7 +133,7 @@ def test_an_unknown_label_names_image_and_value():
         make_evaluator().process(samples[1], prediction)
 
 
-def test_an_output_of_another_size_names_the_image():
+def test_size_mismatch_error_names_the_image():
     (sample,) = make_samples(1)
     (prediction,) = predictions_of([sample])
     smaller = replace(prediction, classes=prediction.classes[::2])
@@ -139,7 +141,7 @@ def test_an_output_of_another_size_names_the_image():
         make_evaluator().process(sample, smaller)
 
 
-def test_data_that_should_have_labels_and_lacks_them():
+def test_missing_label_is_an_error():
     (sample,) = make_samples(1)
     (prediction,) = predictions_of([sample])
     del sample["sem_seg"]
@@ -147,14 +149,14 @@ def test_data_that_should_have_labels_and_lacks_them():
         make_evaluator().process(sample, prediction)
 
 
-def test_without_a_single_image_there_is_nothing_to_report():
+def test_no_image_is_an_error():
     evaluator = make_evaluator()
-    evaluator.note_skipped([SkippedSample(0, "broken.png is damaged")])
-    with pytest.raises(MissingDataError, match=r"no image of fakes was evaluated.*Received: 1 samples"):
+    evaluator.set_skipped([SkippedSample(0, "broken.png is damaged")])
+    with pytest.raises(MissingDataError, match=r"no image of fakes was evaluated.*Received: 1 skipped samples"):
         evaluator.evaluate()
 
 
-def test_data_without_ground_truth_has_costs_only():
+def test_without_ground_truth_only_costs_are_computed():
     samples = make_samples(3)
     labelled = run(samples)
     model = FixedModel([FakeModel().output(sample) for sample in samples])
@@ -168,7 +170,7 @@ def test_data_without_ground_truth_has_costs_only():
 
 
 class FixedModel(nn.Module):
-    """Gives prepared outputs one after the other."""
+    """Model that returns prepared outputs in turn."""
 
     def __init__(self, outputs):
         super().__init__()
@@ -178,7 +180,7 @@ class FixedModel(nn.Module):
         return [self.outputs.pop(0) for _ in batched_inputs]
 
 
-def test_each_image_has_scores_of_its_own():
+def test_scores_per_image():
     samples = make_samples(4)
     samples[2]["sem_seg"][:] = IGNORE
     result = run(samples)
@@ -190,7 +192,7 @@ def test_each_image_has_scores_of_its_own():
     assert [image.file_name for image in result.images] == [f"images/image_{index}.png" for index in range(4)]
 
 
-def test_the_rule_for_absent_classes_and_boundaries_reach_the_metrics():
+def test_absent_rule_and_boundary_iou_are_applied():
     samples = make_samples(4)
     kinds = {
         rule: inference_on_dataset(
@@ -200,21 +202,21 @@ def test_the_rule_for_absent_classes_and_boundaries_reach_the_metrics():
         ).metrics
         for rule in ("exclude", "zero_if_predicted")
     }
-    left_out, as_zero = kinds["exclude"], kinds["zero_if_predicted"]
-    assert as_zero.mean_iou == pytest.approx(left_out.mean_iou * 3 / 4, rel=1e-12)
-    assert as_zero.mean_boundary_iou == pytest.approx(left_out.mean_boundary_iou * 3 / 4, rel=1e-12)
+    excluded, as_zero = kinds["exclude"], kinds["zero_if_predicted"]
+    assert as_zero.mean_iou == pytest.approx(excluded.mean_iou * 3 / 4, rel=1e-12)
+    assert as_zero.mean_boundary_iou == pytest.approx(excluded.mean_boundary_iou * 3 / 4, rel=1e-12)
     boundary = sum(
         count_boundary(prediction.classes, label=sample["sem_seg"], num_classes=4, ignore_value=IGNORE)
         for sample, prediction in zip(samples, predictions_of(samples), strict=True)
     )
     expected = (boundary[0] / boundary[1].double())[:3].tolist()
-    assert [score.boundary_iou for score in left_out.classes] == [*expected, None]
+    assert [score.boundary_iou for score in excluded.classes] == [*expected, None]
 
 
-def test_samples_that_were_skipped_are_noted_over_all_processes():
+def test_skipped_samples_of_all_processes_are_recorded():
     whole = run_skipping([3, 7])
     assert [sample.index for sample in whole.skipped] == [3, 7]
-    merged = reduce(Tally.merged, [tally_skipping([index]) for index in (3, 7)])
+    merged = reduce(EvaluationState.merge, [state_skipping([index]) for index in (3, 7)])
     assert merged.skipped == whole.skipped
     assert merged.images != ()
 
@@ -229,15 +231,15 @@ def run_skipping(indices):
     return inference_on_dataset(FakeModel(), skipping(indices), make_evaluator())
 
 
-def tally_skipping(indices):
+def state_skipping(indices):
     evaluator = make_evaluator()
     inference_on_dataset(FakeModel(), skipping(indices), evaluator)
-    return evaluator.tally()
+    return evaluator.state()
 
 
-def test_reset_forgets_what_was_skipped_and_counted_at_boundaries():
+def test_reset_clears_skipped_samples_and_boundary_counts():
     evaluator = SemSegEvaluator("fakes", class_names=NAMES, ignore_value=IGNORE, boundary_iou=True)
     inference_on_dataset(FakeModel(), skipping([1]), evaluator)
-    assert evaluator.tally().boundary.any() and evaluator.tally().skipped
+    assert evaluator.state().boundary.any() and evaluator.state().skipped
     evaluator.reset()
-    assert not evaluator.tally().boundary.any() and not evaluator.tally().skipped
+    assert not evaluator.state().boundary.any() and not evaluator.state().skipped

@@ -1,4 +1,4 @@
-"""Scores against the published evaluator's figures, closed forms and loops in exact fractions."""
+"""Segmentation metrics, compared with the published evaluator, closed forms and exact fractions."""
 
 import json
 import zlib
@@ -49,7 +49,7 @@ def reference_counts():
     return matrix.counts
 
 
-def test_counts_equal_those_of_the_published_evaluator(reference_counts):
+def test_counts_equal_the_published_evaluator(reference_counts):
     published = torch.tensor(REFERENCE["conf_matrix_rows_pred_cols_gt_last_is_ignore"])
     assert reference_counts.tolist() == published[:19, :19].T.tolist()
 
@@ -63,7 +63,7 @@ def test_all_but_the_mean_iou_equal_the_published_evaluator(reference_counts):
     assert [score.predicted_pixels for score in metrics.classes] == REFERENCE["per_class"]["pred"]
 
 
-def test_the_published_mean_iou_books_a_class_that_is_predicted_but_absent_as_zero(reference_counts):
+def test_published_mean_iou_counts_predicted_absent_classes_as_zero(reference_counts):
     metrics = segmentation_metrics(reference_counts, class_names=NAMES, absent_rule="zero_if_predicted")
     assert 100 * metrics.mean_iou == pytest.approx(REFERENCE["published"]["mIoU"], rel=1e-12)
     assert f"{100 * metrics.mean_iou:.2f}" == "43.76"
@@ -74,7 +74,7 @@ def test_the_published_mean_iou_books_a_class_that_is_predicted_but_absent_as_ze
         assert getattr(metrics, name) == getattr(left_out, name)
 
 
-def test_by_default_absent_classes_are_in_no_mean(reference_counts):
+def test_absent_classes_are_excluded_by_default(reference_counts):
     """Classes 7 and 11 do not occur; 7 is predicted on 133 pixels, 11 never."""
     metrics = segmentation_metrics(reference_counts, class_names=NAMES)
     assert metrics.absent == ("class_7", "class_11")
@@ -84,7 +84,7 @@ def test_by_default_absent_classes_are_in_no_mean(reference_counts):
 
 
 def scores_by_loops(counts):
-    """All scores as exact fractions."""
+    """Return all scores as exact fractions."""
     classes = range(len(counts))
     pixels = sum(map(sum, counts))
     iou, accuracy, weights = [], [], []
@@ -132,7 +132,7 @@ def test_equals_exact_fractions(counts):
     assert metrics.pixels == sum(map(sum, counts))
 
 
-def test_false_positives_of_an_absent_class_count_against_the_classes_they_belong_to():
+def test_pixels_predicted_as_an_absent_class_are_errors_of_their_true_class():
     right = segmentation_metrics(torch.tensor([[8, 0, 0], [0, 8, 0], [0, 0, 0]]), class_names="abc")
     wrong = segmentation_metrics(torch.tensor([[4, 0, 4], [0, 8, 0], [0, 0, 0]]), class_names="abc")
     assert (right.mean_iou, right.absent) == (1.0, ("c",))
@@ -140,7 +140,7 @@ def test_false_positives_of_an_absent_class_count_against_the_classes_they_belon
     assert wrong.classes[2].iou is None and wrong.classes[2].predicted_pixels == 4
 
 
-def test_boundaries_are_scored_by_their_own_counts_over_the_same_classes():
+def test_boundary_iou_is_averaged_over_the_same_classes():
     counts = torch.tensor([[8, 0, 2], [0, 8, 0], [0, 0, 0]])
     boundary = torch.tensor([[1, 3, 0], [4, 4, 2]])
     left_out, zero = (
@@ -157,7 +157,7 @@ def test_boundaries_are_scored_by_their_own_counts_over_the_same_classes():
 
 @settings(max_examples=50, deadline=None)
 @given(count_matrices)
-def test_the_scores_of_an_image_are_those_of_a_data_set_of_one(counts):
+def test_image_scores_equal_those_of_a_data_set_of_one_image(counts):
     counts = torch.tensor(counts)
     metrics = segmentation_metrics(counts, class_names=[str(c) for c in range(len(counts))])
     assert image_scores(counts) == ImageScores(metrics.mean_iou, metrics.pixel_accuracy)
@@ -167,11 +167,11 @@ def test_an_image_without_labelled_pixels_has_no_scores():
     assert image_scores(torch.zeros(3, 3, dtype=torch.int64)) is None
 
 
-def test_nothing_to_score_is_an_error():
+def test_no_labelled_pixel_is_an_error():
     with pytest.raises(ValueError, match=r"ignore value.*Received: counts.sum\(\)=0$"):
         segmentation_metrics(torch.zeros(2, 2, dtype=torch.int64), class_names="ab")
 
 
-def test_names_have_to_fit_the_matrix():
+def test_shape_must_match_the_class_names():
     with pytest.raises(ValueError, match=r"shape \(3, 3\)\. Received: counts.shape=\(2, 2\)$"):
         segmentation_metrics(torch.eye(2, dtype=torch.int64), class_names="abc")

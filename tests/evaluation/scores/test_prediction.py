@@ -1,5 +1,3 @@
-"""Outputs of a model as everything else gets them."""
-
 import re
 
 import pytest
@@ -19,7 +17,7 @@ def outputs_of(samples):
     return [FakeModel().output(sample) for sample in samples]
 
 
-def test_the_class_of_a_pixel_is_that_with_the_highest_logit():
+def test_classes_are_the_argmax_of_the_logits():
     samples = make_samples(2)
     outputs = outputs_of(samples)
     for output in outputs:
@@ -30,7 +28,7 @@ def test_the_class_of_a_pixel_is_that_with_the_highest_logit():
 
 
 @pytest.mark.parametrize(("num_classes", "dtype"), [(256, torch.uint8), (257, torch.int32)])
-def test_many_classes_need_more_than_a_byte(num_classes, dtype):
+def test_dtype_depends_on_the_number_of_classes(num_classes, dtype):
     (sample,) = make_samples(1)
     logits = torch.zeros(num_classes, 2, 2)
     logits[-1] = 1
@@ -40,7 +38,7 @@ def test_many_classes_need_more_than_a_byte(num_classes, dtype):
     assert (prediction.classes == num_classes - 1).all()
 
 
-def test_what_is_known_of_the_image_goes_with_it():
+def test_fields_are_taken_from_sample_and_output():
     samples = make_samples(2)
     outputs = outputs_of(samples)
     outputs[1]["input_sizes"] = ((8, 8), (16, 16))
@@ -48,12 +46,12 @@ def test_what_is_known_of_the_image_goes_with_it():
     first, second = read(samples, outputs, seconds=3.0)
     assert (first.image_id, first.file_name) == ("image_0", "images/image_0.png")
     assert (first.input_sizes, second.input_sizes) == (((32, 64),), ((8, 8), (16, 16)))
-    assert (first.costs.seconds, second.costs.seconds) == (1.5, 1.5)
-    assert second.costs.executed == outputs[1]["flops"]["executed_flops"]
+    assert (first.seconds, second.seconds) == (1.5, 1.5)
+    assert second.costs.executed == outputs[1]["flops"]["executed_flops"] * 1e6
     assert first.gates is None and second.gates.dtype == torch.float64
 
 
-def test_outputs_that_do_not_fit():
+def test_invalid_outputs_are_rejected():
     (sample,) = make_samples(1)
     with pytest.raises(ValueError, match=re.escape("Received: len(inputs)=1, len(outputs)=0")):
         read([sample], [])
