@@ -1,3 +1,5 @@
+"""Layers: convolutions with norm and activation, norms, drop path, and convolutions with conditional kernels."""
+
 from dl_lib.layers.aws_conv import ConvAWS2d
 from dl_lib.layers.cond_conv import CondConv2d, ExpertRouting
 from dl_lib.layers.conv import conv2d, conv_norm_act, separable_conv

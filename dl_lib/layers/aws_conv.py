@@ -1,6 +1,6 @@
-"""Convolution with weight standardisation whose scale and shift come from the plain kernel that it was (ConvAWS).
+"""ConvAWS: convolution with adaptive weight standardization (DetectoRS, arXiv 2006.02334).
 
-Source: weight standardisation is of arXiv 1903.10520; in this form it is part of DetectoRS, arXiv 2006.02334.
+Weight standardization (arXiv 1903.10520) with scale and shift that preserve a pretrained kernel.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dl_lib.layers.geometry import ConvGeometry, PaddingMode, Size, check_maps, make_geometry
+from dl_lib.layers.geometry import ConvGeometry, PaddingMode, Size, check_input, make_geometry
 
 __all__ = ["ConvAWS2d", "StandardizedConv2d", "scale_and_shift"]
 
@@ -22,22 +22,22 @@ EPSILON = 1e-5
 
 
 class StandardizedConv2d(nn.Module, ABC):
-    """Holds a kernel W and what standardises it: gamma * (W - mean) / sqrt(var + 1e-5) + beta, filter by filter.
+    """Convolution kernel W, standardized per filter: gamma * (W - mean) / sqrt(var + 1e-5) + beta.
 
-    The variance is the unbiased one. gamma and beta are buffers, set where a plain kernel comes in, at construction or
-    from a file, so that the standardised kernel is that kernel; what training changes is its direction.
+    The variance is the unbiased one. gamma and beta are buffers, computed from the kernel at initialization or from a
+    loaded plain kernel, so that the standardized kernel equals that kernel; training changes its direction only.
 
-    State dict: `weight`, `bias`, `weight_gamma` and `weight_beta` (O, 1, 1, 1), as mmcv's. A file that holds `weight`
-    without the two is one of a plain convolution: they are computed from it.
+    State dict: `weight`, `bias`, `weight_gamma` and `weight_beta` (O, 1, 1, 1), as in mmcv. A `weight` without the
+    two is the kernel of a plain convolution, from which they are computed.
 
     Args:
-        geometry: of the convolution.
-        bias: whether a bias is added.
-        device: of parameters and buffers.
-        dtype: of parameters and buffers.
+        geometry: Hyperparameters of the convolution.
+        bias: Whether a bias is added.
+        device: Device of parameters and buffers.
+        dtype: Dtype of parameters and buffers.
 
     Raises:
-        ValueError: for filters of a single weight, which has no variance.
+        ValueError: If a filter has a single weight, which has no variance.
     """
 
     weight_gamma: Tensor
@@ -53,7 +53,7 @@ class StandardizedConv2d(nn.Module, ABC):
     ) -> None:
         super().__init__()
         if math.prod(geometry.kernel_shape[1:]) < 2:
-            raise ValueError(f"a filter of a single weight cannot be standardised. Received: {geometry}")
+            raise ValueError(f"a filter with a single weight cannot be standardized. Received: {geometry}")
         self.geometry = geometry
         out_channels = geometry.out_channels
         self.weight = nn.Parameter(torch.empty(geometry.kernel_shape, device=device, dtype=dtype))
@@ -62,7 +62,7 @@ class StandardizedConv2d(nn.Module, ABC):
             self.register_buffer(name, torch.empty(out_channels, 1, 1, 1, device=device, dtype=dtype))
 
     def reset_parameters(self) -> None:
-        """Draws kernel and bias as `nn.Conv2d` does."""
+        """Reinitialize kernel and bias like `nn.Conv2d`, and gamma and beta to match."""
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
             bound = 1 / math.sqrt(math.prod(self.weight.shape[1:]))
@@ -72,17 +72,17 @@ class StandardizedConv2d(nn.Module, ABC):
         self.weight_beta.copy_(beta)
 
     def standardized_weight(self) -> Tensor:
-        """The kernel that is convolved with, in the type of `weight`; computed in float32 at least."""
-        # A group norm with each filter for a group does all of it at once, but divides by n where we divide by n - 1.
-        numbers = math.prod(self.weight.shape[1:])
-        share = (numbers - 1) / numbers
-        dtype = _precise(self.weight.dtype)
+        """Return the standardized kernel in the dtype of `weight`, computed in float32 or higher."""
+        # A group norm with one group per filter is a single fused operation, but divides by n instead of n - 1.
+        size = math.prod(self.weight.shape[1:])
+        ratio = (size - 1) / size
+        dtype = _at_least_float32(self.weight.dtype)
         standardized = F.group_norm(
             self.weight.to(dtype).flatten(1).unsqueeze(0),
             num_groups=self.weight.shape[0],
-            weight=self.weight_gamma.to(dtype).flatten() * math.sqrt(share),
+            weight=self.weight_gamma.to(dtype).flatten() * math.sqrt(ratio),
             bias=self.weight_beta.to(dtype).flatten(),
-            eps=EPSILON * share,
+            eps=EPSILON * ratio,
         )
         return standardized.view(self.weight.shape).to(self.weight.dtype)
 
@@ -100,20 +100,20 @@ class StandardizedConv2d(nn.Module, ABC):
 
 
 def scale_and_shift(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The gamma and beta that give a kernel back, in float32 at least."""
-    variance, mean = torch.var_mean(weight.to(_precise(weight.dtype)), dim=(1, 2, 3), keepdim=True)
+    """Return the gamma and beta with which standardization preserves a kernel, in float32 or higher."""
+    variance, mean = torch.var_mean(weight.to(_at_least_float32(weight.dtype)), dim=(1, 2, 3), keepdim=True)
     return torch.sqrt(variance + EPSILON), mean
 
 
-def _precise(dtype: torch.dtype) -> torch.dtype:
+def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
 class ConvAWS2d(StandardizedConv2d):
-    """Takes the place of `nn.Conv2d`, starts as one, and loads the weights of one without a change of the output.
+    """Drop-in replacement of `nn.Conv2d` with its initialization, which loads its weights with unchanged output.
 
     Args:
-        in_channels, …, dtype: as of `nn.Conv2d`.
+        in_channels: See `nn.Conv2d`, like all arguments.
     """
 
     def __init__(
@@ -139,6 +139,6 @@ class ConvAWS2d(StandardizedConv2d):
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, O, H', W') of maps (B, C, H, W)."""
-        check_maps(x, channels=self.geometry.in_channels)
+        """Return feature maps (B, O, H', W') for feature maps (B, C, H, W)."""
+        check_input(x, channels=self.geometry.in_channels)
         return self.geometry.conv(x, self.standardized_weight(), self.bias)

@@ -1,6 +1,6 @@
-"""CondConv: a convolution whose kernel is a sum of experts, weighted image by image.
+"""CondConv: conditionally parameterized convolution (arXiv 1904.04971, section 3).
 
-Source: arXiv 1904.04971, section 3. What the mixture is convolved by: see `kernel_mixing`.
+The kernel is a per-image weighted sum of expert kernels; `kernel_mixing` computes the convolution.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ __all__ = ["CondConv2d", "ExpertRouting"]
 
 
 class ExpertRouting(nn.Module):
-    """sigmoid(R mean(x) + r0): a weight in (0, 1) for each image and expert; those of an image have no fixed sum.
+    """Routing function sigmoid(R mean(x) + r0): a weight in (0, 1) for each image and expert, not normalized.
 
-    Computed in the type of its parameters, under autocast too. Starts from Glorot's uniform initialisation (as the
-    paper's TensorFlow code) and r0 = 0: near 0.5 for every expert.
+    It is computed in the dtype of its parameters, even under autocast. Initialization is Glorot uniform, as in the
+    paper's TensorFlow code, and r0 = 0, so that the weights start near 0.5.
 
     Args:
-        in_channels: channels of the maps.
-        num_experts: K.
-        device: of the parameters.
-        dtype: of the parameters.
+        in_channels: Channels of the feature maps.
+        num_experts: Number of experts K.
+        device: Device of the parameters.
+        dtype: Dtype of the parameters.
     """
 
     def __init__(
@@ -45,30 +45,31 @@ class ExpertRouting(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Reinitialize the parameters."""
         nn.init.xavier_uniform_(self.fc.weight)
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weights (B, K) for maps (B, C, H, W)."""
+        """Return weights (B, K) for feature maps (B, C, H, W)."""
         with without_autocast(x):
             return torch.sigmoid(self.fc(global_mean(x, dtype=self.fc.weight.dtype)))
 
 
 class CondConv2d(MixedConv2d):
-    """Takes the place of `nn.Conv2d`; each expert starts as one of those would.
+    """Drop-in replacement of `nn.Conv2d` with K experts, each initialized like `nn.Conv2d`.
 
-    Experts' biases are mixed with the same weights as their kernels. At the start the mixed kernel has K / 4 times the
-    variance of an expert's: where K is not 4, a norm should follow.
+    The experts' biases are mixed with the same weights as their kernels. At initialization the mixed kernel has K / 4
+    times the variance of an expert's kernel; unless K is 4, a norm should follow.
 
-    State dict: `weight`, `bias`, `_routing_fn.fc.weight` (K, C) and `_routing_fn.fc.bias` (K,), the names that PyTorch
-    versions of this layer use. timm's layer does not route itself: it is read with `own_routing=False`, its `weight`
-    (K, -1) as it is; `routing_fn.{weight,bias}` of timm's blocks are `fc.{weight,bias}` of an `ExpertRouting`.
+    State dict: `weight`, `bias`, `_routing_fn.fc.weight` (K, C) and `_routing_fn.fc.bias` (K,), as in public PyTorch
+    implementations of this layer. timm's layer has no routing function: load it with `own_routing=False`, with `weight`
+    (K, -1) unchanged; `routing_fn.{weight,bias}` of timm's blocks are `fc.{weight,bias}` of an `ExpertRouting`.
 
     Args:
-        in_channels, …, dtype: as of `nn.Conv2d`.
-        num_experts: K.
-        own_routing: whether the layer can route; otherwise it takes weights from outside with each call.
-        implementation: see `kernel_mixing.mixed_conv2d`.
+        in_channels: See `nn.Conv2d`, like all positional arguments.
+        num_experts: Number of experts K.
+        own_routing: Whether the layer computes its routing weights; otherwise pass them with each call.
+        implementation: See `kernel_mixing.mixed_conv2d`.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class CondConv2d(MixedConv2d):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Reinitialize experts and routing."""
         self._reset_kernels(slope=math.sqrt(5))
         if self.bias is not None:
             bound = 1 / math.sqrt(math.prod(self.geometry.kernel_shape[1:]))
@@ -109,13 +111,13 @@ class CondConv2d(MixedConv2d):
             self._routing_fn.reset_parameters()
 
     def forward(self, x: Tensor, routing: Tensor | None = None) -> Tensor:
-        """Maps (B, O, H', W').
+        """Return feature maps (B, O, H', W').
 
         Args:
-            x: (B, C, H, W).
-            routing: (B, K) weights of the experts; None has the layer decide.
+            x: Feature maps (B, C, H, W).
+            routing: Weights (B, K) of the experts; None uses the layer's own routing function.
 
         Raises:
-            ValueError: without a routing from anywhere, or if shapes do not fit.
+            ValueError: If there are no routing weights, or if shapes do not match.
         """
         return self._mixed_conv(x, routing, weigh=self._routing_fn)

@@ -1,6 +1,6 @@
-"""Convolutions with norm and activation as named sequences: `conv`, `norm`, `act`.
+"""Convolutions with norm and activation, as sequences of the named modules `conv`, `norm` and `act`.
 
-All are bias-free before a norm and start from He's normal initialisation by fan-in (arXiv 1502.01852).
+Convolutions have no bias unless requested and use He normal initialization by fan-in (arXiv 1502.01852).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def conv2d(
     groups: int = 1,
     bias: bool = False,
 ) -> nn.Conv2d:
-    """A convolution that keeps the size at stride 1, unless another `padding` is given."""
+    """Build a convolution; the default padding preserves the size at stride 1."""
     make = nn.Conv2d if dilation == 1 else DilatedConv2d
     conv = make(
         in_channels,
@@ -54,7 +54,7 @@ def conv_norm_act(
     padding: int | None = None,
     act: bool = True,
 ) -> nn.Sequential:
-    """Convolution, norm and (unless `act` is false) ReLU."""
+    """Build convolution, norm and, if `act`, ReLU."""
     parts: OrderedDict[str, nn.Module] = OrderedDict(
         conv=conv2d(in_channels, out_channels, kernel_size, stride=stride, padding=padding),
         norm=make_norm(norm, out_channels),
@@ -74,7 +74,7 @@ def separable_conv(
     dilation: int = 1,
     act: bool = True,
 ) -> nn.Sequential:
-    """Depthwise, then pointwise convolution, norm after the pointwise one and (unless `act` is false) ReLU."""
+    """Build a depthwise and a pointwise convolution, followed by norm and, if `act`, ReLU."""
     parts: OrderedDict[str, nn.Module] = OrderedDict(
         depthwise=conv2d(in_channels, in_channels, kernel_size, stride=stride, dilation=dilation, groups=in_channels),
         pointwise=conv2d(in_channels, out_channels),

@@ -1,12 +1,12 @@
-"""Depthwise convolution, at stride 1, as CPUs are fast at it.
+"""Depthwise convolution with fast gradients on CPUs (stride 1).
 
-Its gradients are convolutions, too: that of the maps is one of the output's gradient with the kernel turned round;
-that of the kernel is one of the maps with the output's gradient for a kernel, in steps as wide as the dilation. Where
-there is a dilation, torch's own take five times as long as the forward pass, or more (docs/log.md). In channels-last
-order, and where steps are too wide, pixels that see one another are put together, so that there is no dilation.
+Both gradients are themselves convolutions. The gradient of the input is the output gradient convolved with the flipped
+kernel; the gradient of the kernel is the input convolved with the output gradient as kernel and the dilation as stride.
+For dilated convolutions, torch's own gradients take five times as long as the forward pass, or more (docs/log.md). For
+channels-last input and for large strides, pixels that interact are regrouped so that no dilation remains.
 
-So little is done with each number that CPUs wait for memory: in training, maps that exceed the cores' caches go through
-in parts of some channels. Each channel has a kernel of its own, so that those of all images may lie side by side.
+Depthwise convolution is memory-bound on CPUs: in training, feature maps that exceed the CPU caches are processed in
+chunks of channels. Channels are independent, so those of all images can be stacked in one image.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from torch.nn.grad import conv2d_weight
 
 from dl_lib.layers.feature_maps import is_channels_last, without_autocast
 
-__all__ = ["DilatedConv2d", "conv2d_fast_depthwise", "reach"]
+__all__ = ["DilatedConv2d", "conv2d_fast_depthwise", "kernel_extent"]
 
-BYTES_PER_THREAD = 2 * 2**20  # of maps that go through at a time; docs/log.md has what other sizes take
-CHANNELS_IN_BLOCK = 16  # that CPUs calculate at once
-FAST_STEP = 3  # the widest of a convolution along the rows; beyond it takes eight times as long
-MOST_FILLED = 4  # times as many pixels, zeros included: beyond, putting them together gains nothing
-FAST_DTYPES = {torch.float32, torch.bfloat16}  # oneDNN's: with others the gradients' convolutions are slow
+BYTES_PER_THREAD = 2 * 2**20  # size of a chunk of feature maps; docs/log.md has timings of other sizes
+CHANNELS_IN_BLOCK = 16  # channels that CPU kernels compute together
+MAX_FAST_STRIDE = 3  # along the rows; convolutions with larger strides take eight times as long
+MAX_FILL_RATIO = 4  # pixels after regrouping, zeros included, to pixels before; no gain beyond this
+FAST_DTYPES = {torch.float32, torch.bfloat16}  # supported by oneDNN; the gradient convolutions of others are slow
 
 Pair = tuple[int, int]
 
@@ -43,25 +43,26 @@ def conv2d_fast_depthwise(
     dilation: Pair,
     groups: int,
 ) -> Tensor:
-    """`torch.nn.functional.conv2d`, where each channel is alone with faster gradients on CPUs.
+    """`torch.nn.functional.conv2d` with faster gradients of depthwise convolutions on CPUs.
 
-    Of these there is no forward mode and no `vmap`, and so no gradients in batches (`is_grads_batched`).
+    The fast path supports neither forward-mode differentiation nor `vmap`, and hence no `is_grads_batched`. All pairs
+    are (rows, columns).
 
     Args:
-        x: (B, C, H, W).
-        weight: (O, C / groups, rows, columns).
-        bias: (O,).
-        stride: steps of the kernel, as all pairs of (rows, columns).
-        padding: zeros at either side.
-        dilation: distance of neighbouring taps.
-        groups: of channels that do not see one another.
+        x: Input (B, C, H, W).
+        weight: Kernels (O, C / groups, rows, columns).
+        bias: Bias (O,).
+        stride: Stride of the kernel.
+        padding: Zeros added on both sides.
+        dilation: Spacing of the kernel taps.
+        groups: Number of groups.
     """
-    furthest = reach(weight.shape[2:], dilation)
-    casts = torch.is_autocast_enabled("cpu")
-    learns = x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
-    can_be_own = (
+    extent = kernel_extent(weight.shape[2:], dilation)
+    autocast = torch.is_autocast_enabled("cpu")
+    requires_grad = x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    has_fast_gradient = (
         torch.is_grad_enabled()
-        and learns
+        and requires_grad
         and not torch.compiler.is_compiling()  # torch 2.6 cannot compile it for images of several sizes
         and x.device.type == "cpu"
         and x.ndim == 4
@@ -69,60 +70,60 @@ def conv2d_fast_depthwise(
         and groups == x.shape[1] == weight.shape[0]
         and (bias is None or bias.shape == (groups,))
         and {x.dtype, weight.dtype} <= FAST_DTYPES
-        and (x.dtype == weight.dtype or casts)
+        and (x.dtype == weight.dtype or autocast)
         and stride == (1, 1)
-        and all(pixels <= most for pixels, most in zip(padding, furthest, strict=True))
+        and all(pixels <= limit for pixels, limit in zip(padding, extent, strict=True))
     )
-    in_parts = can_be_own and any(furthest) and _exceeds_caches(x)
-    if not (in_parts or (can_be_own and max(dilation) > 1)):
+    in_chunks = has_fast_gradient and any(extent) and _exceeds_caches(x)
+    if not (in_chunks or (has_fast_gradient and max(dilation) > 1)):
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-    if casts:
+    if autocast:
         dtype = torch.get_autocast_dtype("cpu")
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-    if not in_parts:
+    if not in_chunks:
         return _Depthwise.apply(x, weight, bias, padding, dilation)
-    images = x.shape[0]
-    maps, kernels = x.reshape(1, -1, *x.shape[2:]), weight.repeat(images, 1, 1, 1)
-    y: Tensor = _Depthwise.apply(maps, kernels, None if bias is None else bias.repeat(images), padding, dilation)
-    return y.unflatten(1, (images, groups)).squeeze(0)
+    num_images = x.shape[0]
+    stacked, kernels = x.reshape(1, -1, *x.shape[2:]), weight.repeat(num_images, 1, 1, 1)
+    y: Tensor = _Depthwise.apply(stacked, kernels, None if bias is None else bias.repeat(num_images), padding, dilation)
+    return y.unflatten(1, (num_images, groups)).squeeze(0)
 
 
-def reach(kernel_size: Sequence[int], dilation: Pair) -> Pair:
-    """Pixels from the first to the last tap of a kernel, on both axes."""
+def kernel_extent(kernel_size: Sequence[int], dilation: Pair) -> Pair:
+    """Return the distance from the first to the last tap of a kernel in pixels, dilation * (kernel_size - 1)."""
     rows, columns = (rate * (side - 1) for rate, side in zip(dilation, kernel_size, strict=True))
     return rows, columns
 
 
 def _exceeds_caches(x: Tensor) -> bool:
-    # In channels-last order a part would have to be copied together, number by number.
+    # A chunk of channels of a channels-last tensor would have to be gathered element by element.
     return x.nbytes > torch.get_num_threads() * BYTES_PER_THREAD and not is_channels_last(x)
 
 
-def _parts(x: Tensor) -> list[slice]:
-    """Channels of maps (B, C, H, W) that go through together: all of them, but for large maps of one image."""
-    images, channels = x.shape[:2]
-    if images > 1 or not _exceeds_caches(x):
+def _channel_chunks(x: Tensor) -> list[slice]:
+    """Return the channels of (B, C, H, W) to process together: all of them, except for large single images."""
+    num_images, channels = x.shape[:2]
+    if num_images > 1 or not _exceeds_caches(x):
         return [slice(0, channels)]
     blocks = torch.get_num_threads() * BYTES_PER_THREAD // (CHANNELS_IN_BLOCK * x[0, 0].nbytes)
-    at_once = CHANNELS_IN_BLOCK * max(1, blocks)
-    return [slice(first, first + at_once) for first in range(0, channels, at_once)]
+    size = CHANNELS_IN_BLOCK * max(1, blocks)
+    return [slice(first, first + size) for first in range(0, channels, size)]
 
 
 class _Depthwise(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Pair, dilation: Pair) -> Tensor:
-        def conv(part: slice) -> Tensor:
-            biases = None if bias is None else bias[part]
-            return F.conv2d(x[:, part], weight[part], biases, 1, padding, dilation, len(weight[part]))
+        def conv(chunk: slice) -> Tensor:
+            chunk_bias = None if bias is None else bias[chunk]
+            return F.conv2d(x[:, chunk], weight[chunk], chunk_bias, 1, padding, dilation, len(weight[chunk]))
 
-        parts = _parts(x)
-        if len(parts) == 1:
-            return conv(parts[0])
-        lost = reach(weight.shape[2:], dilation)
-        sizes = [side + 2 * pixels - less for side, pixels, less in zip(x.shape[2:], padding, lost, strict=True)]
+        chunks = _channel_chunks(x)
+        if len(chunks) == 1:
+            return conv(chunks[0])
+        extent = kernel_extent(weight.shape[2:], dilation)
+        sizes = [side + 2 * pixels - lost for side, pixels, lost in zip(x.shape[2:], padding, extent, strict=True)]
         y = x.new_empty(*x.shape[:2], *sizes)
-        for part in parts:
-            y[:, part] = conv(part)
+        for chunk in chunks:
+            y[:, chunk] = conv(chunk)
         return y
 
     @staticmethod
@@ -132,63 +133,65 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        with without_autocast(grad):  # as torch's own gradients, wherever they are asked for
+        with without_autocast(grad):  # like torch's own backward formulas
             return _gradients(ctx, grad)
 
 
 def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
     needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-    furthest = reach(weight.shape[2:], ctx.dilation)
-    margins = [most - pixels for most, pixels in zip(furthest, ctx.padding, strict=True)]
+    extent = kernel_extent(weight.shape[2:], ctx.dilation)
+    input_padding = [full - pixels for full, pixels in zip(extent, ctx.padding, strict=True)]
 
-    def of_maps(part: slice) -> Tensor:
-        kernels = weight[part].flip(2, 3)
-        return F.conv2d(grad[:, part], kernels, None, 1, margins, ctx.dilation, len(kernels))
+    def input_gradient(chunk: slice) -> Tensor:
+        kernels = weight[chunk].flip(2, 3)
+        return F.conv2d(grad[:, chunk], kernels, None, 1, input_padding, ctx.dilation, len(kernels))
 
-    def of_kernels(part: slice) -> Tensor:
-        return _gradient_of_kernels(x[:, part], grad[:, part], weight[part], ctx.padding, ctx.dilation)
+    def weight_gradient(chunk: slice) -> Tensor:
+        return _weight_gradient(x[:, chunk], grad[:, chunk], weight[chunk], ctx.padding, ctx.dilation)
 
-    parts = _parts(x)
-    if len(parts) == 1:
-        grad_x = of_maps(parts[0]) if needs_x else None
-        grad_weight = of_kernels(parts[0]) if needs_weight else None
+    chunks = _channel_chunks(x)
+    if len(chunks) == 1:
+        grad_x = input_gradient(chunks[0]) if needs_x else None
+        grad_weight = weight_gradient(chunks[0]) if needs_weight else None
     else:
         grad_x = torch.empty_like(x) if needs_x else None
         grad_weight = torch.empty_like(weight) if needs_weight else None
-        for part in parts:  # both of one part, while it is in the caches
+        for chunk in chunks:  # both gradients of a chunk while it is in the caches
             if grad_x is not None:
-                grad_x[:, part] = of_maps(part)
+                grad_x[:, chunk] = input_gradient(chunk)
             if grad_weight is not None:
-                grad_weight[part] = of_kernels(part)
+                grad_weight[chunk] = weight_gradient(chunk)
     return grad_x, grad_weight, grad.sum(dim=(0, 2, 3)) if needs_bias else None, None, None
 
 
-def _gradient_of_kernels(x: Tensor, grad: Tensor, weight: Tensor, padding: Pair, dilation: Pair) -> Tensor:
+def _weight_gradient(x: Tensor, grad: Tensor, weight: Tensor, padding: Pair, dilation: Pair) -> Tensor:
     channels = x.shape[1]
-    if not is_channels_last(x) and dilation[1] <= FAST_STEP:
-        maps, kernels = x.reshape(1, -1, *x.shape[2:]), grad.reshape(-1, 1, *grad.shape[2:])
-        taps = F.conv2d(maps, kernels, None, dilation, padding, 1, len(kernels))
+    if not is_channels_last(x) and dilation[1] <= MAX_FAST_STRIDE:
+        stacked, kernels = x.reshape(1, -1, *x.shape[2:]), grad.reshape(-1, 1, *grad.shape[2:])
+        taps = F.conv2d(stacked, kernels, None, dilation, padding, 1, len(kernels))
         return taps.view(len(x), *weight.shape).sum(dim=0)
     sizes = [math.ceil(side / rate) for side, rate in zip(grad.shape[2:], dilation, strict=True)]
-    seen = [size + side - 1 for size, side in zip(sizes, weight.shape[2:], strict=True)]
-    if math.prod(seen) * math.prod(dilation) > MOST_FILLED * math.prod(x.shape[2:]):
+    input_sizes = [size + side - 1 for size, side in zip(sizes, weight.shape[2:], strict=True)]
+    if math.prod(input_sizes) * math.prod(dilation) > MAX_FILL_RATIO * math.prod(x.shape[2:]):
         return conv2d_weight(x, weight.shape, grad, 1, padding, dilation, channels)
-    maps, slopes = _phases(x, padding, dilation, seen), _phases(grad, (0, 0), dilation, sizes)
-    return conv2d_weight(maps, weight.shape, slopes, groups=channels)
+    x_phases, grad_phases = _phases(x, padding, dilation, input_sizes), _phases(grad, (0, 0), dilation, sizes)
+    return conv2d_weight(x_phases, weight.shape, grad_phases, groups=channels)
 
 
 def _phases(x: Tensor, margins: Pair, steps: Pair, sizes: Sequence[int]) -> Tensor:
-    """Pixels of maps (B, C, H, W) that are whole steps apart, as maps of their own, in channels-last order.
+    """Split feature maps (B, C, H, W) into their polyphase components, in channels-last order.
+
+    A component holds the pixels that are whole steps apart.
 
     Args:
-        x: copied fast where it is in channels-last order.
-        margins: zeros above and on the left.
-        steps: a, b.
-        sizes: h, w, which the maps are filled up to with zeros.
+        x: Feature maps; copied fast if in channels-last order.
+        margins: Zeros added at the top and left.
+        steps: Steps (a, b).
+        sizes: Size (h, w) of the components, zero-padded.
 
     Returns:
-        (B * a * b, C, h, w).
+        Components (B * a * b, C, h, w).
     """
     ends = [s * size - m - side for s, size, m, side in zip(steps, sizes, margins, x.shape[2:], strict=True)]
     x_BHWC = F.pad(x, (margins[1], ends[1], margins[0], ends[0])).permute(0, 2, 3, 1)
@@ -197,7 +200,7 @@ def _phases(x: Tensor, margins: Pair, steps: Pair, sizes: Sequence[int]) -> Tens
 
 
 class DilatedConv2d(nn.Conv2d):
-    """`nn.Conv2d` with zeros for margins, by `conv2d_fast_depthwise`."""
+    """`nn.Conv2d` with zero padding, computed by `conv2d_fast_depthwise`."""
 
     def forward(self, x: Tensor) -> Tensor:
         assert self.padding_mode == "zeros" and not isinstance(self.padding, str)

@@ -1,6 +1,6 @@
-"""Dynamic convolution: a convolution whose kernel is a mean of K kernels, weighted by attention image by image.
+"""Dynamic convolution: attention over convolution kernels, with temperature annealing (arXiv 1912.03458).
 
-Source: arXiv 1912.03458, temperature and its schedule included. What the mixture is convolved by: see `kernel_mixing`.
+The kernel is a per-image weighted mean of K kernels; `kernel_mixing` computes the convolution.
 """
 
 from __future__ import annotations
@@ -23,41 +23,45 @@ REDUCTION = 4
 
 
 def annealed_temperature(step_rate: float, *, anneal_rate: float, initial: float = INITIAL_TEMPERATURE) -> float:
-    """The softmax's temperature, which falls linearly to 1.
+    """Return the softmax temperature, which falls linearly to 1.
 
     Args:
-        step_rate: share of the training that is done, in [0, 1].
-        anneal_rate: share of it after which the temperature is 1, in (0, 1]; the paper's 10 epochs are 0.03 to 0.1.
-        initial: temperature at the start, at least 1.
+        step_rate: Training progress in [0, 1].
+        anneal_rate: Fraction of training after which the temperature is 1, in (0, 1]; the paper's 10 epochs are 0.03
+            to 0.1.
+        initial: Initial temperature, at least 1.
 
     Raises:
-        ValueError: for an `anneal_rate` that is not in (0, 1].
+        ValueError: If `anneal_rate` is not in (0, 1].
     """
     if not 0 < anneal_rate <= 1:
-        raise ValueError(f"the temperature falls during a share of the training. Received: anneal_rate={anneal_rate}")
+        raise ValueError(f"anneal_rate must be in (0, 1]. Received: anneal_rate={anneal_rate}")
     return FINAL_TEMPERATURE + max(0.0, (initial - FINAL_TEMPERATURE) * (anneal_rate - step_rate) / anneal_rate)
 
 
 class KernelAttention(nn.Module):
-    """softmax(fc2 relu(fc1 mean(x)) / temperature): weights of the kernels that sum up to 1 for each image.
+    """Kernel attention softmax(fc2(relu(fc1(mean(x)))) / temperature), whose weights sum to 1 for each image.
 
-    Computed in the type of its parameters, under autocast too. The temperature is a buffer in the state dict, so that a
-    network evaluates as it was trained; `anneal` is to be called in training.
+    It is computed in the dtype of its parameters, even under autocast. The temperature is a buffer in the state dict,
+    so that a checkpoint evaluates as it was trained; training must call `anneal`.
 
-    Released attentions are read by the names of two PyTorch versions: `fc1`, `fc2` with weights of shape (., ., 1, 1),
-    made with `hidden_channels=int(0.25 * C) + 1` (K where C is 3) and no `hidden_bias`; and `to_scores.0`,
-    `to_scores.2` with `hidden_channels=max(1, C // 4)` and `hidden_bias`. Neither holds the temperature: it is then
-    taken for 1, where both schedules end.
+    Weights of two public PyTorch implementations load: `fc1` and `fc2` with weights of shape (., ., 1, 1), into
+    `hidden_channels=int(0.25 * C) + 1` (K if C is 3) without `hidden_bias`; and `to_scores.0` and `to_scores.2`, into
+    `hidden_channels=max(1, C // 4)` with `hidden_bias`. Neither contains the temperature, which becomes 1, the final
+    value of both schedules.
 
     Args:
-        in_channels: C.
-        num_kernels: K.
+        in_channels: Input channels C.
+        num_kernels: Number of kernels K.
         reduction: `fc1` has max(1, C // reduction) outputs.
-        hidden_channels: outputs of `fc1`, whatever the reduction is.
-        hidden_bias: whether `fc1` has a bias.
-        temperature: at the start of the training.
-        device: of the parameters.
-        dtype: of the parameters.
+        hidden_channels: Outputs of `fc1`; overrides `reduction`.
+        hidden_bias: Whether `fc1` has a bias.
+        temperature: Initial temperature.
+        device: Device of the parameters.
+        dtype: Dtype of the parameters.
+
+    Raises:
+        ValueError: If `reduction` or `temperature` is below 1.
     """
 
     temperature: Tensor
@@ -76,9 +80,9 @@ class KernelAttention(nn.Module):
     ) -> None:
         super().__init__()
         if reduction < 1:
-            raise ValueError(f"reduction is a whole number from 1. Received: reduction={reduction}")
+            raise ValueError(f"reduction must be at least 1. Received: reduction={reduction}")
         if temperature < FINAL_TEMPERATURE:
-            raise ValueError(f"a temperature falls to 1 from at least 1. Received: temperature={temperature}")
+            raise ValueError(f"temperature must be at least 1, its final value. Received: temperature={temperature}")
         hidden = max(1, in_channels // reduction) if hidden_channels is None else hidden_channels
         self.initial_temperature = temperature
         self.fc1 = nn.Linear(in_channels, hidden, bias=hidden_bias, device=device, dtype=dtype)
@@ -87,6 +91,7 @@ class KernelAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Reinitialize the parameters and the temperature."""
         for layer in (self.fc1, self.fc2):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
             if layer.bias is not None:
@@ -94,12 +99,12 @@ class KernelAttention(nn.Module):
         self.temperature.fill_(self.initial_temperature)
 
     def anneal(self, step_rate: float, *, anneal_rate: float) -> None:
-        """Sets the temperature of this moment of the training; see `annealed_temperature`."""
-        tau = annealed_temperature(step_rate, anneal_rate=anneal_rate, initial=self.initial_temperature)
-        self.temperature.fill_(tau)
+        """Set the temperature for this training progress; see `annealed_temperature`."""
+        temperature = annealed_temperature(step_rate, anneal_rate=anneal_rate, initial=self.initial_temperature)
+        self.temperature.fill_(temperature)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weights (B, K) for maps (B, C, H, W)."""
+        """Return weights (B, K) for feature maps (B, C, H, W)."""
         with without_autocast(x):
             hidden = torch.relu(self.fc1(global_mean(x, dtype=self.fc1.weight.dtype)))
             return torch.softmax(self.fc2(hidden) / self.temperature, dim=1)
@@ -107,10 +112,10 @@ class KernelAttention(nn.Module):
     def _load_from_state_dict(
         self, state_dict: MutableMapping[str, Any], prefix: str, *arguments: Any, **options: Any
     ) -> None:
-        for theirs, ours in (("to_scores.0", "fc1"), ("to_scores.2", "fc2")):
+        for published, own in (("to_scores.0", "fc1"), ("to_scores.2", "fc2")):
             for kind in ("weight", "bias"):
-                if f"{prefix}{theirs}.{kind}" in state_dict:
-                    state_dict[f"{prefix}{ours}.{kind}"] = state_dict.pop(f"{prefix}{theirs}.{kind}")
+                if f"{prefix}{published}.{kind}" in state_dict:
+                    state_dict[f"{prefix}{own}.{kind}"] = state_dict.pop(f"{prefix}{published}.{kind}")
         for name in (f"{prefix}fc1.weight", f"{prefix}fc2.weight"):
             if name in state_dict and state_dict[name].shape[2:] == (1, 1):
                 state_dict[name] = state_dict[name].flatten(1)
@@ -121,22 +126,22 @@ class KernelAttention(nn.Module):
 
 
 class DynamicConv2d(MixedConv2d):
-    """Takes the place of `nn.Conv2d`; kernels start from He's uniform initialisation by fan-in, biases from 0.
+    """Drop-in replacement of `nn.Conv2d` with K kernels, He uniform initialization by fan-in, and zero biases.
 
-    Kernels' biases are mixed with the same weights. While the attention is flat, the mixed kernel has 1 / K of a
-    kernel's variance: a norm should follow.
+    The kernels' biases are mixed with the same weights. While the attention is uniform, the mixed kernel has 1 / K of a
+    kernel's variance; a norm should follow.
 
-    State dict: `weight`, `bias` and `attention.*`; `kernels_weights` and `kernels_bias` are read as the first two. For
-    released weights put an attention of their shape in the place of the layer's own, as `KernelAttention` says:
+    State dict: `weight`, `bias` and `attention.*`; `kernels_weights` and `kernels_bias` load as the first two. To load
+    released weights, replace the layer's attention by one of their shape (see `KernelAttention`):
     `layer.attention = KernelAttention(64, 4, hidden_channels=17)`.
 
     Args:
-        in_channels, …, dtype: as of `nn.Conv2d`.
-        num_kernels: K.
-        reduction: of the channels inside the attention.
-        temperature: of its softmax, at the start of the training.
-        own_attention: whether the layer can attend; otherwise it takes weights from outside with each call.
-        implementation: see `kernel_mixing.mixed_conv2d`.
+        in_channels: See `nn.Conv2d`, like all positional arguments.
+        num_kernels: Number of kernels K.
+        reduction: Channel reduction inside the attention.
+        temperature: Initial temperature of the attention's softmax.
+        own_attention: Whether the layer computes its attention; otherwise pass the weights with each call.
+        implementation: See `kernel_mixing.mixed_conv2d`.
     """
 
     def __init__(
@@ -177,6 +182,7 @@ class DynamicConv2d(MixedConv2d):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Reinitialize kernels and attention."""
         self._reset_kernels(slope=0.0)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
@@ -184,21 +190,21 @@ class DynamicConv2d(MixedConv2d):
             self.attention.reset_parameters()
 
     def forward(self, x: Tensor, attention: Tensor | None = None) -> Tensor:
-        """Maps (B, O, H', W').
+        """Return feature maps (B, O, H', W').
 
         Args:
-            x: (B, C, H, W).
-            attention: (B, K) weights of the kernels; None has the layer decide.
+            x: Feature maps (B, C, H, W).
+            attention: Weights (B, K) of the kernels; None uses the layer's own attention.
 
         Raises:
-            ValueError: without an attention from anywhere, or if shapes do not fit.
+            ValueError: If there are no weights, or if shapes do not match.
         """
         return self._mixed_conv(x, attention, weigh=self.attention)
 
     def _load_from_state_dict(
         self, state_dict: MutableMapping[str, Any], prefix: str, *arguments: Any, **options: Any
     ) -> None:
-        for theirs, ours in (("kernels_weights", "weight"), ("kernels_bias", "bias")):
-            if f"{prefix}{theirs}" in state_dict:
-                state_dict[f"{prefix}{ours}"] = state_dict.pop(f"{prefix}{theirs}")
+        for published, own in (("kernels_weights", "weight"), ("kernels_bias", "bias")):
+            if f"{prefix}{published}" in state_dict:
+                state_dict[f"{prefix}{own}"] = state_dict.pop(f"{prefix}{published}")
         super()._load_from_state_dict(state_dict, prefix, *arguments, **options)

@@ -1,4 +1,4 @@
-"""Where a convolution looks: the arguments of `nn.Conv2d` that do not depend on its weights, checked once."""
+"""Validated hyperparameters of `nn.Conv2d`, shared by the convolution layers of this package."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dl_lib.layers.depthwise import conv2d_fast_depthwise, reach
+from dl_lib.layers.depthwise import conv2d_fast_depthwise, kernel_extent
 from dl_lib.layers.feature_maps import is_channels_last
 from dl_lib.utils.names import nearest_names
 
-__all__ = ["ConvGeometry", "PaddingMode", "Size", "check_maps", "make_geometry"]
+__all__ = ["ConvGeometry", "PaddingMode", "Size", "check_input", "make_geometry"]
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
-Size = int | tuple[int, int]  # one number for both axes, or (of the height, of the width)
+Size = int | tuple[int, int]  # one value for both axes, or (height, width)
 
 _PADDING_MODES: tuple[PaddingMode, ...] = get_args(PaddingMode)
 
 
 @dataclass(frozen=True)
 class ConvGeometry:
-    """Kernel, steps and margins of a two-dimensional convolution; pairs are (of the height, of the width).
+    """Hyperparameters of a two-dimensional convolution; pairs are (height, width).
 
     Attributes:
-        in_channels: of the maps that it takes.
-        out_channels: of the maps that it gives.
-        kernel_size: rows and columns of the kernel.
-        stride: steps of the kernel.
-        padding: pixels added at the left, right, top and bottom, in the order of `torch.nn.functional.pad`.
-        dilation: distance of neighbouring taps.
-        groups: of channels that do not see one another.
-        padding_mode: what the added pixels hold.
+        in_channels: Input channels.
+        out_channels: Output channels.
+        kernel_size: Rows and columns of the kernel.
+        stride: Stride of the kernel.
+        padding: Pixels added at the left, right, top and bottom, in the order of `torch.nn.functional.pad`.
+        dilation: Spacing of the kernel taps.
+        groups: Number of groups.
+        padding_mode: Values of the added pixels.
     """
 
     in_channels: int
@@ -48,59 +48,58 @@ class ConvGeometry:
 
     @property
     def kernel_shape(self) -> tuple[int, int, int, int]:
-        """Shape of the weights: (out_channels, in_channels / groups, rows, columns)."""
+        """Shape of the weight: (out_channels, in_channels / groups, rows, columns)."""
         return (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
 
     @property
     def is_pointwise(self) -> bool:
-        """Whether each output pixel comes from one pixel of all channels, and there is one for each step."""
+        """True for an ungrouped 1×1 convolution without padding."""
         return self.kernel_size == (1, 1) and self.groups == 1 and not any(self.padding)
 
-    def require_kept_size(self) -> None:
-        """Raises ValueError unless the output has the size of the input, divided by the stride and rounded up."""
+    def require_same_size(self) -> None:
+        """Raise ValueError unless the output has the input size, divided by the stride and rounded up."""
         left, right, top, bottom = self.padding
-        if (top + bottom, left + right) != reach(self.kernel_size, self.dilation):
+        if (top + bottom, left + right) != kernel_extent(self.kernel_size, self.dilation):
             raise ValueError(
-                "the parts of this layer give maps of one size only where 2 * padding = dilation * (kernel_size - 1). "
-                f"Received: {self}"
+                "padding must preserve the size at stride 1, 2 * padding = dilation * (kernel_size - 1), because the "
+                f"branches of this layer are added. Received: {self}"
             )
 
     def pad(self, x: Tensor, *, rate: int = 1) -> tuple[Tensor, tuple[int, int]]:
-        """Adds the margins that `conv2d` cannot add itself.
+        """Add the padding that `conv2d` does not support itself.
 
-        Maps that are smaller than their margins, which torch refuses to reflect or to go round, are reflected, or gone
-        round, as often as it takes.
+        torch refuses reflect and circular padding wider than the input; here they wrap repeatedly.
 
         Args:
-            x: (B, C, H, W).
-            rate: factor of the margins.
+            x: Feature maps (B, C, H, W).
+            rate: Factor of the padding.
 
         Returns:
-            The maps with margins, and what is left to do for the `padding` of `conv2d`.
+            The padded feature maps, and the remaining `padding` argument of `conv2d`.
         """
         left, right, top, bottom = (rate * pixels for pixels in self.padding)
         if self.padding_mode == "zeros" and left == right and top == bottom:
             return x, (top, left)
-        wide = max(top, bottom) >= x.shape[2] or max(left, right) >= x.shape[3]
-        if wide and self.padding_mode in ("reflect", "circular"):
-            rows = _repeated(x.shape[2], top, bottom, mode=self.padding_mode, device=x.device)
-            columns = _repeated(x.shape[3], left, right, mode=self.padding_mode, device=x.device)
+        exceeds_input = max(top, bottom) >= x.shape[2] or max(left, right) >= x.shape[3]
+        if exceeds_input and self.padding_mode in ("reflect", "circular"):
+            rows = _padded_positions(x.shape[2], top, bottom, mode=self.padding_mode, device=x.device)
+            columns = _padded_positions(x.shape[3], left, right, mode=self.padding_mode, device=x.device)
             padded = x.index_select(2, rows).index_select(3, columns)
         else:
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
             padded = F.pad(x, (left, right, top, bottom), mode=mode)
-        order = torch.channels_last if is_channels_last(x) else torch.contiguous_format  # not every mode keeps it
+        order = torch.channels_last if is_channels_last(x) else torch.contiguous_format  # not every mode preserves it
         return padded.contiguous(memory_format=order), (0, 0)
 
     def conv(self, x: Tensor, weight: Tensor, bias: Tensor | None, *, rate: int = 1, images: int = 1) -> Tensor:
-        """The convolution of maps (B, C, H, W) with one kernel.
+        """Convolve feature maps (B, C, H, W).
 
         Args:
-            x: the maps.
-            weight: of `kernel_shape`.
-            bias: (out_channels,) or None.
-            rate: factor of margins and dilation.
-            images: factor of all channels and of the groups, for images side by side.
+            x: Feature maps.
+            weight: Kernel of shape `kernel_shape`.
+            bias: Bias (out_channels,) or None.
+            rate: Factor of padding and dilation.
+            images: Number of images stacked along the channels, a factor of channels and groups.
         """
         x, padding = self.pad(x, rate=rate)
         dilation = (rate * self.dilation[0], rate * self.dilation[1])
@@ -109,23 +108,23 @@ class ConvGeometry:
         )
 
     def __str__(self) -> str:
-        words = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
+        fields = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
         if any(self.padding):
-            words.append(f"padding={self.padding}")
+            fields.append(f"padding={self.padding}")
         if self.dilation != (1, 1):
-            words.append(f"dilation={self.dilation}")
+            fields.append(f"dilation={self.dilation}")
         if self.groups != 1:
-            words.append(f"groups={self.groups}")
+            fields.append(f"groups={self.groups}")
         if self.padding_mode != "zeros":
-            words.append(f"padding_mode={self.padding_mode!r}")
-        return ", ".join(words)
+            fields.append(f"padding_mode={self.padding_mode!r}")
+        return ", ".join(fields)
 
 
-def check_maps(x: Tensor, *, channels: int) -> None:
-    """Raises ValueError unless `x` is (B, channels, H, W)."""
+def check_input(x: Tensor, *, channels: int) -> None:
+    """Raise ValueError unless `x` has shape (B, channels, H, W)."""
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(
-            f"the layer takes maps of shape (images, {channels}, height, width). Received: x.shape={tuple(x.shape)}"
+            f"input must have shape (images, {channels}, height, width). Received: x.shape={tuple(x.shape)}"
         )
 
 
@@ -139,39 +138,39 @@ def make_geometry(
     groups: int,
     padding_mode: PaddingMode,
 ) -> ConvGeometry:
-    """Checks the arguments of `nn.Conv2d` and writes them out.
+    """Validate and normalize the arguments of `nn.Conv2d`.
 
     Raises:
-        ValueError: for numbers below 1 (padding: below 0), groups that do not divide the channels, "same" with a
-            stride, and unknown names.
+        ValueError: If a value is below 1 (padding: below 0), `groups` does not divide the channels, padding is "same"
+            with a stride, or a name does not exist.
     """
     for name, value in {"in_channels": in_channels, "out_channels": out_channels, "groups": groups}.items():
         if value < 1:
-            raise ValueError(f"{name} is a whole number from 1. Received: {name}={value!r}")
+            raise ValueError(f"{name} must be a positive integer. Received: {name}={value!r}")
     for name, value in {"in_channels": in_channels, "out_channels": out_channels}.items():
         if value % groups:
-            raise ValueError(f"groups must divide {name}. Received: {name}={value}, groups={groups}")
+            raise ValueError(f"{name} must be divisible by groups. Received: {name}={value}, groups={groups}")
     if padding_mode not in _PADDING_MODES:
         raise ValueError(
-            f"no padding mode has this name; {nearest_names(padding_mode, _PADDING_MODES)}. "
+            f"padding_mode must be one of torch's; {nearest_names(padding_mode, _PADDING_MODES)}. "
             f"Received: padding_mode={padding_mode!r}"
         )
-    kernel, steps = _pair(kernel_size, name="kernel_size"), _pair(stride, name="stride")
-    rates = _pair(dilation, name="dilation")
+    kernel, strides = _pair(kernel_size, name="kernel_size"), _pair(stride, name="stride")
+    dilations = _pair(dilation, name="dilation")
     return ConvGeometry(
         in_channels=in_channels,
         out_channels=out_channels,
         kernel_size=kernel,
-        stride=steps,
-        padding=_margins(padding, kernel=kernel, stride=steps, dilation=rates),
-        dilation=rates,
+        stride=strides,
+        padding=_padding_sides(padding, kernel=kernel, stride=strides, dilation=dilations),
+        dilation=dilations,
         groups=groups,
         padding_mode=padding_mode,
     )
 
 
-def _repeated(side: int, before: int, after: int, *, mode: PaddingMode, device: torch.device) -> Tensor:
-    """Which of `side` pixels stands at each position of a padded axis, margins of any width."""
+def _padded_positions(side: int, before: int, after: int, *, mode: PaddingMode, device: torch.device) -> Tensor:
+    """Return the source index in 0..side - 1 of each position of a padded axis, for padding of any width."""
     positions = torch.arange(-before, side + after, device=device)
     if mode == "circular":
         return positions % side
@@ -179,29 +178,32 @@ def _repeated(side: int, before: int, after: int, *, mode: PaddingMode, device: 
     return torch.minimum(positions % period, period - positions % period)
 
 
-def _pair(value: Size, *, name: str, least: int = 1) -> tuple[int, int]:
+def _pair(value: Size, *, name: str, minimum: int = 1) -> tuple[int, int]:
     pair = tuple(value) if isinstance(value, Iterable) else (value, value)
-    if len(pair) != 2 or not all(isinstance(number, int) and number >= least for number in pair):
-        raise ValueError(f"{name} is one whole number from {least}, or two. Received: {name}={value!r}")
+    if len(pair) != 2 or not all(isinstance(number, int) and number >= minimum for number in pair):
+        raise ValueError(f"{name} must be an integer of at least {minimum}, or a pair. Received: {name}={value!r}")
     return pair
 
 
-def _margins(
+def _padding_sides(
     padding: Size | Literal["same", "valid"],
     *,
     kernel: tuple[int, int],
     stride: tuple[int, int],
     dilation: tuple[int, int],
 ) -> tuple[int, int, int, int]:
-    """Left, right, top, bottom; of an odd margin "same" puts the larger half at the right and the bottom, as torch."""
+    """Return the padding at the left, right, top and bottom.
+
+    Like torch, "same" adds the odd pixel at the right and bottom.
+    """
     if padding == "valid":
         return (0, 0, 0, 0)
     if padding == "same":
         if stride != (1, 1):
-            raise ValueError(f'padding "same" keeps the size only at stride 1. Received: stride={stride}')
-        rows, columns = reach(kernel, dilation)
+            raise ValueError(f'padding="same" requires stride 1. Received: stride={stride}')
+        rows, columns = kernel_extent(kernel, dilation)
         return (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
     if isinstance(padding, str):
-        raise ValueError(f'padding is "same", "valid" or pixels. Received: padding={padding!r}')
-    rows, columns = _pair(padding, name="padding", least=0)
+        raise ValueError(f'padding must be "same", "valid" or a number of pixels. Received: padding={padding!r}')
+    rows, columns = _pair(padding, name="padding", minimum=0)
     return (columns, columns, rows, rows)

@@ -1,4 +1,4 @@
-"""What CondConv and dynamic convolution have in common: K kernels, of which each image takes its own mixture."""
+"""Base class of convolutions with a per-image mixture of K kernels (CondConv, dynamic convolution)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dl_lib.layers.geometry import ConvGeometry, check_maps
+from dl_lib.layers.geometry import ConvGeometry, check_input
 from dl_lib.layers.kernel_mixing import IMPLEMENTATIONS, Implementation, KernelBank, mixed_conv2d
 from dl_lib.utils.names import nearest_names
 
@@ -18,21 +18,21 @@ __all__ = ["MixedConv2d"]
 
 
 class MixedConv2d(nn.Module, ABC):
-    """Holds the kernels and biases; a subclass says how they start and what they are multiplied by.
+    """Convolution with K kernels and biases; subclasses define their initialization and the mixing coefficients.
 
-    State dict: `weight` (K, O, C / groups, rows, columns), also read from (K, -1) as timm writes it, and `bias` (K, O).
+    State dict: `weight` (K, O, C / groups, rows, columns), also loaded from timm's shape (K, -1), and `bias` (K, O).
 
     Args:
-        geometry: of all kernels.
-        num_kernels: K.
-        bias: whether each kernel has one.
-        implementation: see `kernel_mixing.mixed_conv2d`.
-        device: of the parameters.
-        dtype: of the parameters.
+        geometry: Hyperparameters of all kernels.
+        num_kernels: Number of kernels K.
+        bias: Whether each kernel has a bias.
+        implementation: See `kernel_mixing.mixed_conv2d`.
+        device: Device of the parameters.
+        dtype: Dtype of the parameters.
 
     Raises:
-        ValueError: without a kernel.
-        KeyError: for an implementation that does not exist.
+        ValueError: If there is no kernel.
+        KeyError: If the implementation does not exist.
     """
 
     bias: nn.Parameter | None
@@ -49,10 +49,10 @@ class MixedConv2d(nn.Module, ABC):
     ) -> None:
         super().__init__()
         if num_kernels < 1:
-            raise ValueError(f"there is at least one kernel to mix. Received: number of kernels={num_kernels}")
+            raise ValueError(f"the number of kernels must be at least 1. Received: num_kernels={num_kernels}")
         if implementation not in IMPLEMENTATIONS:
             raise KeyError(
-                f"no implementation has this name; {nearest_names(implementation, IMPLEMENTATIONS)}. "
+                f"unknown implementation; {nearest_names(implementation, IMPLEMENTATIONS)}. "
                 f"Received: implementation={implementation!r}"
             )
         self.geometry, self.num_kernels, self.implementation = geometry, num_kernels, implementation
@@ -62,7 +62,7 @@ class MixedConv2d(nn.Module, ABC):
         )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MixedConv2d:
-        # `to(memory_format=torch.channels_last)` fails at tensors of five dimensions.
+        # `to(memory_format=torch.channels_last)` fails for five-dimensional tensors.
         def apply(tensor: Tensor) -> Tensor:
             return fn(tensor.flatten(1)).unflatten(1, tensor.shape[1:]) if tensor.ndim == 5 else fn(tensor)
 
@@ -70,18 +70,18 @@ class MixedConv2d(nn.Module, ABC):
 
     @torch.no_grad()
     def _reset_kernels(self, *, slope: float) -> None:
-        """He's uniform initialisation by fan-in, for a leaky ReLU of this slope."""
-        for kernel in self.weight:  # not all at once: the fan-in of five dimensions is not that of a kernel
+        """Initialize each kernel by He uniform initialization by fan-in, for a leaky ReLU of this slope."""
+        for kernel in self.weight:  # one by one, because the fan-in of the five-dimensional tensor is wrong
             nn.init.kaiming_uniform_(kernel, a=slope)
 
     def _mixed_conv(self, x: Tensor, coefficients_BK: Tensor | None, *, weigh: nn.Module | None) -> Tensor:
-        """Convolves with the mixtures under given coefficients, or under those that `weigh` makes of the maps."""
-        check_maps(x, channels=self.geometry.in_channels)
+        """Convolve with the mixtures under these coefficients; None computes them from `x` by `weigh`."""
+        check_input(x, channels=self.geometry.in_channels)
         if coefficients_BK is None:
             if weigh is None:
                 raise ValueError(
-                    f"a {type(self).__name__} made to take its kernels' weights from outside needs them with each "
-                    "call. Received: None"
+                    f"this {type(self).__name__} does not compute its mixing weights; pass them with each call. "
+                    "Received: None"
                 )
             coefficients_BK = weigh(x)
         bank = KernelBank(self.weight, self.bias, self.geometry)

@@ -1,4 +1,4 @@
-"""Normalisation layers by the names that configs use."""
+"""Registry of normalization layers for `NORM` config keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _group_norm(channels: int) -> nn.GroupNorm:
 NORMS = {
     "BN": nn.BatchNorm2d,
     "SyncBN": SyncBatchNorm2d,
-    "nnSyncBN": SyncBatchNorm2d,  # the published configs' name of it
+    "nnSyncBN": SyncBatchNorm2d,  # name in the published configs
     "FrozenBN": FrozenBatchNorm2d,
     "GN": _group_norm,
 }
@@ -29,15 +29,15 @@ BATCH_NORMS = ("BN", *SYNCHRONIZED_NORMS)  # normalize over the batch; their sta
 
 
 def make_norm(name: str, channels: int) -> nn.Module:
-    """Builds a normalisation layer for maps (B, channels, H, W).
+    """Build a normalization layer for feature maps (B, channels, H, W).
 
     Args:
-        name: a key of `NORMS`. GN has 32 groups, or fewer where 32 does not divide the channels.
-        channels: number of channels.
+        name: Key of `NORMS`. GN uses gcd(32, channels) groups.
+        channels: Number of channels.
 
     Raises:
-        KeyError: for a name that does not exist.
+        KeyError: If the name does not exist.
     """
     if name not in NORMS:
-        raise KeyError(f"no norm has this name; {nearest_names(name, NORMS)}. Received: name={name!r}")
+        raise KeyError(f"unknown norm; {nearest_names(name, NORMS)}. Received: name={name!r}")
     return NORMS[name](channels)

@@ -1,7 +1,7 @@
-"""Switchable atrous convolution: a kernel at two dilations, and a switch that weighs them pixel by pixel.
+"""SAC: switchable atrous convolution (DetectoRS, arXiv 2006.02334, section 4).
 
-Source: DetectoRS, arXiv 2006.02334, section 4. Fast form: averaging and the switch's projection to one channel are
-linear and commute, so that one channel is averaged instead of all.
+The same kernel at two dilations, blended per pixel by a switch. Local averaging and the switch's projection to one
+channel are linear and commute, so that only one channel is averaged.
 """
 
 from __future__ import annotations
@@ -16,31 +16,33 @@ from torchvision.ops import deform_conv2d
 
 from dl_lib.layers.aws_conv import StandardizedConv2d
 from dl_lib.layers.feature_maps import global_mean, is_channels_last
-from dl_lib.layers.geometry import PaddingMode, Size, check_maps, make_geometry
+from dl_lib.layers.geometry import PaddingMode, Size, check_input, make_geometry
 
 __all__ = ["LARGE_RATE", "SWITCH_WINDOW", "SAConv2d"]
 
-SWITCH_WINDOW = 5  # side of the window whose mean the switch looks at
-LARGE_RATE = 3  # the larger dilation, in multiples of the smaller
+SWITCH_WINDOW = 5  # side of the window whose mean is the switch's input
+LARGE_RATE = 3  # ratio of the larger to the smaller dilation
 
 
 class SAConv2d(StandardizedConv2d):
-    """S * conv(x, W) + (1 - S) * conv(x, W + dW at three times the dilation), between two global contexts.
+    """Drop-in replacement of `nn.Conv2d` that blends two dilations of one kernel between two global contexts.
 
-    W is standardised (see `StandardizedConv2d`). Before, x gains a 1×1 convolution of its mean, and afterwards the
-    output one of its own mean. At the start S = 1 and dW and both contexts are 0: the layer is a plain convolution.
-    The bias is added to both convolutions: as the weights sum up to 1, once to the mixture.
+    It computes S * conv(x, W) + (1 - S) * conv(x, W + dW, three times the dilation), with W standardized (see
+    `StandardizedConv2d`) and the switch S per pixel. The pre-context adds a 1×1 convolution of the global mean to the
+    input, the post-context to the output. At initialization S = 1 and dW and both contexts are 0, so that the layer is
+    a plain convolution. The bias is added to both convolutions, whose weights sum to 1.
 
-    State dict: the names of mmcv's, whose `bias`, where it has one, is unused: its files are read with `bias=False` and
-    without that key. Those of a plain convolution are read with `strict=False`.
+    State dict: as in mmcv, whose `bias`, if it has one, is unused: load its files with `bias=False` and without that
+    key. Load weights of a plain convolution with `strict=False`.
 
     Args:
-        in_channels, …, dtype: as of `nn.Conv2d`; the margins must keep the size at stride 1, on both axes:
-            2 * padding = dilation * (kernel_size - 1).
-        use_deform: both convolutions are deformable (arXiv 1703.06211), their offsets a convolution of the local mean.
+        in_channels: See `nn.Conv2d`, like all positional arguments. The padding must preserve the size at stride 1 on
+            both axes: 2 * padding = dilation * (kernel_size - 1).
+        use_deform: Make both convolutions deformable (arXiv 1703.06211), with offsets from a convolution of the local
+            mean.
 
     Raises:
-        ValueError: for margins that do not keep the size.
+        ValueError: If the padding does not preserve the size.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class SAConv2d(StandardizedConv2d):
             device=device,
             dtype=dtype,
         )
-        self.geometry.require_kept_size()
+        self.geometry.require_same_size()
         self.weight_diff = nn.Parameter(torch.empty_like(self.weight))
         self.switch = nn.Conv2d(in_channels, 1, 1, device=device, dtype=dtype)
         self.pre_context = nn.Conv2d(in_channels, in_channels, 1, device=device, dtype=dtype)
@@ -75,7 +77,7 @@ class SAConv2d(StandardizedConv2d):
         self.reset_parameters()
 
     def _offset_conv(self, *, device: torch.device | str | None, dtype: torch.dtype | None) -> nn.Conv2d:
-        """Two numbers (dy, dx) for each tap of the kernel."""
+        """Build the convolution that predicts an offset (dy, dx) for each kernel tap."""
         geometry = self.geometry
         channels = 2 * math.prod(geometry.kernel_size)
         return nn.Conv2d(
@@ -83,6 +85,7 @@ class SAConv2d(StandardizedConv2d):
         )
 
     def reset_parameters(self) -> None:
+        """Reinitialize the layer as a plain convolution."""
         super().reset_parameters()
         nn.init.zeros_(self.weight_diff)
         for child in self.children():
@@ -91,10 +94,10 @@ class SAConv2d(StandardizedConv2d):
             nn.init.constant_(child.bias, 1.0 if child is self.switch else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, O, H', W') of maps (B, C, H, W)."""
-        check_maps(x, channels=self.geometry.in_channels)
-        x = x + self.pre_context(_mean_map(x))
-        # Of one channel, both memory orders are one, and pooling is slow in what it takes for channels-last.
+        """Return feature maps (B, O, H', W') for feature maps (B, C, H, W)."""
+        check_input(x, channels=self.geometry.in_channels)
+        x = x + self.pre_context(_global_mean_map(x))
+        # One-channel tensors match both memory formats, and pooling uses the slow channels-last path for some of them.
         one_channel = self.switch(x).flatten(0, 1).unsqueeze(1)
         switch = _local_mean(one_channel, stride=self.geometry.stride)
         weight = self.standardized_weight()
@@ -102,7 +105,7 @@ class SAConv2d(StandardizedConv2d):
         small = self._conv(x, weight, rate=1, offset=self.offset_s, local_mean=local_mean)
         large = self._conv(x, weight + self.weight_diff, rate=LARGE_RATE, offset=self.offset_l, local_mean=local_mean)
         y = torch.lerp(large, small, switch.to(small.dtype))
-        return y + self.post_context(_mean_map(y))
+        return y + self.post_context(_global_mean_map(y))
 
     def _conv(
         self, x: Tensor, weight: Tensor, *, rate: int, offset: nn.Conv2d | None, local_mean: Tensor | None
@@ -111,27 +114,27 @@ class SAConv2d(StandardizedConv2d):
             return self.geometry.conv(x, weight, self.bias, rate=rate)
         geometry, channels_last = self.geometry, is_channels_last(x)
         rows, columns = geometry.dilation
-        shifts = offset(local_mean)
+        offsets = offset(local_mean)
         x, padding = geometry.pad(x, rate=rate)
-        y = deform_conv2d(  # knows neither autocast nor other memory orders on every device
+        y = deform_conv2d(  # supports neither autocast nor channels-last on every device
             x.to(weight.dtype),
-            shifts.to(weight.dtype),
+            offsets.to(weight.dtype),
             weight,
             self.bias,
             stride=geometry.stride,
             padding=padding,
             dilation=(rate * rows, rate * columns),
-        ).to(shifts.dtype)
+        ).to(offsets.dtype)
         return y.contiguous(memory_format=torch.channels_last) if channels_last else y
 
 
-def _mean_map(x: Tensor) -> Tensor:
-    """Means over the pixels, as maps (B, C, 1, 1)."""
+def _global_mean_map(x: Tensor) -> Tensor:
+    """Return the global mean as feature maps (B, C, 1, 1)."""
     return global_mean(x, dtype=x.dtype)[:, :, None, None]
 
 
 def _local_mean(x: Tensor, *, stride: tuple[int, int]) -> Tensor:
-    """Mean over a window around each pixel; beyond the edge the map is reflected or, if too small, repeated."""
-    margin = SWITCH_WINDOW // 2
-    mode = "reflect" if min(x.shape[2:]) > margin else "replicate"
-    return F.avg_pool2d(F.pad(x, [margin] * 4, mode=mode), SWITCH_WINDOW, stride)
+    """Return the mean over a window around each pixel, with reflect padding, or replicate if the input is too small."""
+    padding = SWITCH_WINDOW // 2
+    mode = "reflect" if min(x.shape[2:]) > padding else "replicate"
+    return F.avg_pool2d(F.pad(x, [padding] * 4, mode=mode), SWITCH_WINDOW, stride)

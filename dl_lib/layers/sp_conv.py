@@ -1,6 +1,6 @@
-"""SPConv: a full kernel for some of the channels, a 1×1 kernel for the others, and a weighing of the two results.
+"""SPConv: split-based convolution ("Split to Be Slim", arXiv 2006.12085).
 
-Source: Split to Be Slim, arXiv 2006.12085.
+Some channels pass a full convolution, the others a 1×1 convolution; the two results are blended per channel.
 """
 
 from __future__ import annotations
@@ -12,33 +12,33 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dl_lib.layers.feature_maps import global_mean
-from dl_lib.layers.geometry import PaddingMode, Size, check_maps, make_geometry
+from dl_lib.layers.geometry import PaddingMode, Size, check_input, make_geometry
 from dl_lib.layers.norm import make_norm
 
 __all__ = ["SPConv2d"]
 
 
 class SPConv2d(nn.Module):
-    """w * a + (1 - w) * b, with a and b as follows, and w by a softmax over their means, channel by channel.
+    """Drop-in replacement of `nn.Conv2d` with two branches a and b, blended as w * a + (1 - w) * b.
 
-    The first channels, the *representative* ones, go through a convolution in `groups` groups and a 1×1 convolution,
-    whose sum is normalised to a; the *redundant* rest goes through a 1×1 convolution, normalised to b. At a stride both
-    1×1 convolutions look at means of blocks; at the right and lower edges of maps that the stride does not divide,
-    blocks are smaller. There are int(alpha * C) representative channels, rounded down to a multiple of `groups`, but
-    `groups` of them at least.
+    The *representative* channels come first: branch a is the norm of the sum of their grouped convolution and their 1×1
+    convolution. Branch b is the norm of a 1×1 convolution of the remaining, *redundant* channels. w is the softmax over
+    the global means of a and b, per channel. With a stride, the input of both 1×1 convolutions is average-pooled; the
+    last window is smaller if the stride does not divide the size. The number of representative channels is
+    int(alpha * C), rounded down to a multiple of `groups`, and at least `groups`.
 
-    State dict: `gwc`, `pwc`, `conv1x1`, `bn1` and `bn2`, the names of the public PyTorch version, whose files are read
-    with `bias=True`: it has a bias in `conv1x1`, in front of a norm that takes it away again.
+    State dict: `gwc`, `pwc`, `conv1x1`, `bn1` and `bn2`, as in the public PyTorch implementation. Load its files with
+    `bias=True`: its `conv1x1` has a bias, which the following norm cancels.
 
     Args:
-        in_channels, …, dtype: as of `nn.Conv2d`, except that `groups` is of the representative channels only, and 2 as
-            in the paper; the margins must keep the size at stride 1, on both axes:
-            2 * padding = dilation * (kernel_size - 1).
-        alpha: share of representative channels, between 0 and 1.
-        norm: name of the norm, see `layers.norm`.
+        in_channels: See `nn.Conv2d`, like all positional arguments, except that `groups` applies to the representative
+            channels only and is 2 by default, as in the paper. The padding must preserve the size at stride 1 on both
+            axes: 2 * padding = dilation * (kernel_size - 1).
+        alpha: Fraction of representative channels, between 0 and 1.
+        norm: Name of the norm, see `make_norm`.
 
     Raises:
-        ValueError: for margins that do not keep the size, and where no channel is left for one of the parts.
+        ValueError: If the padding does not preserve the size, or if a branch would have no channels.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class SPConv2d(nn.Module):
         super().__init__()
         if not 0 < alpha < 1 or not 0 < groups < in_channels:
             raise ValueError(
-                "alpha is between 0 and 1, and there are more channels than groups, of which each has one at least. "
+                "alpha must be between 0 and 1, and groups between 1 and in_channels - 1. "
                 f"Received: alpha={alpha}, in_channels={in_channels}, groups={groups}"
             )
         representative = max(groups, int(alpha * in_channels) // groups * groups)
         geometry = make_geometry(
             representative, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode
         )
-        geometry.require_kept_size()
+        geometry.require_same_size()
         self.geometry = geometry
         self.gwc = nn.Conv2d(
             representative,
@@ -89,15 +89,15 @@ class SPConv2d(nn.Module):
         self.bn2 = make_norm(norm, out_channels).to(device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, O, ceil(H / stride), ceil(W / stride)) of maps (B, C, H, W)."""
-        parts = (self.gwc.in_channels, self.conv1x1.in_channels)
-        check_maps(x, channels=sum(parts))
-        representative = x[:, : parts[0]]
+        """Return feature maps (B, O, ceil(H / stride), ceil(W / stride)) for feature maps (B, C, H, W)."""
+        splits = (self.gwc.in_channels, self.conv1x1.in_channels)
+        check_input(x, channels=sum(splits))
+        representative = x[:, : splits[0]]
         stride = self.geometry.stride
-        blocks = x if stride == (1, 1) else F.avg_pool2d(x, stride, ceil_mode=True)
-        pooled, redundant = blocks.split(parts, dim=1)
+        pooled_x = x if stride == (1, 1) else F.avg_pool2d(x, stride, ceil_mode=True)
+        pooled, redundant = pooled_x.split(splits, dim=1)
         a = self.bn1(self.geometry.conv(representative, self.gwc.weight, None) + self.pwc(pooled))
         b = self.bn2(self.conv1x1(redundant))
         dtype = torch.promote_types(a.dtype, torch.float32)
-        w = torch.sigmoid(global_mean(a, dtype=dtype) - global_mean(b, dtype=dtype))  # the softmax of two numbers
+        w = torch.sigmoid(global_mean(a, dtype=dtype) - global_mean(b, dtype=dtype))  # softmax over two values
         return torch.lerp(b, a, w[:, :, None, None].to(a.dtype))

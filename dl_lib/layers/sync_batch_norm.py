@@ -1,8 +1,8 @@
-"""Batch norm whose statistics are those of all processes' images together, on GPUs and on CPUs.
+"""Synchronized batch norm over all processes, on GPUs and CPUs.
 
-Sources: "Batch Normalization" (arXiv 1502.03167), section 3, for the gradients; Chan, Golub and LeVeque, "Algorithms
-for computing the sample variance" (The American Statistician 37, 1983), equation 2.1 for several parts at once, for
-putting the parts' variances together.
+Gradients: "Batch Normalization" (arXiv 1502.03167), section 3. Combination of the processes' variances: Chan, Golub and
+LeVeque, "Algorithms for computing the sample variance" (The American Statistician 37, 1983), equation 2.1, generalized
+to several samples at once.
 
 Shape suffixes: B images, C channels, H rows, W columns, P processes.
 """
@@ -22,21 +22,22 @@ from dl_lib.utils import comm
 
 __all__ = ["SyncBatchNorm2d"]
 
-_OVER_VALUES = (0, 2, 3)  # of a map (B, C, H, W), all that a channel's statistics are of
+_REDUCED_DIMS = (0, 2, 3)  # of (B, C, H, W)
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm over the images of all processes, weighed by how many values each of them has.
+    """Batch norm over the batches of all processes, weighted by the number of values of each process.
 
-    The processes' shares may differ, and may be empty. Parameters, buffers and state dict are those of a batch norm; in
-    evaluation, and in a run of one process, it is one. In training every process has to run it, forward and backward,
-    in the same order as the others. The gradient is that of the sum of the processes' losses.
+    Batch sizes may differ between processes and may be zero. Parameters, buffers and state dict are those of
+    `nn.BatchNorm2d`; in evaluation mode, and with a single process, so is the computation. In training mode forward and
+    backward are collectives: every process must run them in the same order. The gradient is that of the sum of the
+    processes' losses.
 
-    On GPUs torch's own reduction does the work. torch's module around it is not used: it, and whoever derives from it,
-    is refused on CPUs by DistributedDataParallel.
+    On GPUs it uses torch's own reduction, but not `nn.SyncBatchNorm`, because DistributedDataParallel rejects that
+    class and its subclasses on CPUs.
 
     Args:
-        num_features: channels.
+        num_features: Number of channels.
     """
 
     weight: nn.Parameter
@@ -60,13 +61,13 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             return GpuReduction.apply(input, self.weight, self.bias, *statistics, group, processes)
         with torch.no_grad():
             mean_C, variance_C, count = _statistics(input)
-            _follow(self.running_mean, mean_C, momentum=self.momentum)
-            _follow(self.running_var, variance_C * (count / (count - 1)), momentum=self.momentum)
-        return _Normalisation.apply(input, self.weight, self.bias, mean_C, variance_C, count, self.eps)
+            _update_running(self.running_mean, mean_C, momentum=self.momentum)
+            _update_running(self.running_var, variance_C * (count / (count - 1)), momentum=self.momentum)
+        return _Normalization.apply(input, self.weight, self.bias, mean_C, variance_C, count, self.eps)
 
 
-class _Normalisation(torch.autograd.Function):
-    """Normalises with statistics that depend on the input, here and in the other processes."""
+class _Normalization(torch.autograd.Function):
+    """Normalization with statistics that depend on the inputs of all processes."""
 
     @staticmethod
     def forward(
@@ -89,48 +90,57 @@ class _Normalisation(torch.autograd.Function):
         x, weight_C, mean_C, scale_C = ctx.saved_tensors
         gradient = gradients[0].to(mean_C.dtype)
         centred = x.to(mean_C.dtype) - _per_channel(mean_C)
-        sum_C = gradient.sum(_OVER_VALUES)
-        product_C = (gradient * centred).sum(_OVER_VALUES)
-        # Those of the parameters stay this process's own: whoever trains averages them with all the others.
-        of_weight_C, of_bias_C = product_C * scale_C, sum_C
+        sum_C = gradient.sum(_REDUCED_DIMS)
+        product_C = (gradient * centred).sum(_REDUCED_DIMS)
+        # Parameter gradients remain local: DistributedDataParallel averages them like all others.
+        grad_weight_C, grad_bias_C = product_C * scale_C, sum_C
         both_2C = torch.cat([sum_C, product_C])
         dist.all_reduce(both_2C)
         mean_gradient_C, mean_product_C = (both_2C / ctx.count).chunk(2)
         centred *= _per_channel(mean_product_C * scale_C.square())
-        of_x = (gradient - _per_channel(mean_gradient_C)).sub_(centred).mul_(_per_channel(weight_C * scale_C))
-        return of_x.to(x.dtype), of_weight_C.to(weight_C.dtype), of_bias_C.to(weight_C.dtype), None, None, None, None
+        grad_x = (gradient - _per_channel(mean_gradient_C)).sub_(centred).mul_(_per_channel(weight_C * scale_C))
+        return (
+            grad_x.to(x.dtype),
+            grad_weight_C.to(weight_C.dtype),
+            grad_bias_C.to(weight_C.dtype),
+            None,
+            None,
+            None,
+            None,
+        )
 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Mean and biased variance (C,) over the values of all processes, and how many those are for each channel.
+    """Return mean and biased variance (C,) over all processes, and the number of values per channel.
 
-    First each process's own, about its own mean, then the whole's from them: no difference of large squares anywhere.
+    Each process computes the variance about its own mean before they are combined, which avoids the cancellation of
+    E[x²] - E[x]².
 
     Raises:
-        ValueError: if there are fewer than two values.
+        ValueError: If there are fewer than two values per channel.
     """
     x = x.to(torch.promote_types(x.dtype, torch.float32))
-    own_count = x.numel() // x.shape[1]
-    own_mean_C = x.sum(_OVER_VALUES) / max(1, own_count)
-    own_variance_C = (x - _per_channel(own_mean_C)).square_().sum(_OVER_VALUES) / max(1, own_count)
-    mine = torch.cat([own_mean_C, own_variance_C, x.new_tensor([own_count])])
-    parts = [torch.empty_like(mine) for _ in range(comm.get_world_size())]
-    dist.all_gather(parts, mine)
-    mean_PC, variance_PC, count_P1 = torch.stack(parts).split([x.shape[1], x.shape[1], 1], dim=1)
+    local_count = x.numel() // x.shape[1]
+    local_mean_C = x.sum(_REDUCED_DIMS) / max(1, local_count)
+    local_variance_C = (x - _per_channel(local_mean_C)).square_().sum(_REDUCED_DIMS) / max(1, local_count)
+    local = torch.cat([local_mean_C, local_variance_C, x.new_tensor([local_count])])
+    gathered = [torch.empty_like(local) for _ in range(comm.get_world_size())]
+    dist.all_gather(gathered, local)
+    mean_PC, variance_PC, count_P1 = torch.stack(gathered).split([x.shape[1], x.shape[1], 1], dim=1)
     count = count_P1.sum().item()
     if count < 2:
         raise ValueError(
-            "a batch norm in training needs two values for each channel, over all processes: more or larger images. "
-            f"Received: input of shape {tuple(x.shape)} here, {count:.0f} values altogether"
+            "batch norm in training mode needs at least two values per channel over all processes; use more or larger "
+            f"images. Received: input.shape={tuple(x.shape)} on this process, values per channel={count:.0f}"
         )
-    share_P1 = count_P1 / count
-    mean_C = (mean_PC * share_P1).sum(0)
-    variance_C = ((variance_PC + (mean_PC - mean_C).square()) * share_P1).sum(0)
+    fraction_P1 = count_P1 / count
+    mean_C = (mean_PC * fraction_P1).sum(0)
+    variance_C = ((variance_PC + (mean_PC - mean_C).square()) * fraction_P1).sum(0)
     return mean_C, variance_C, count
 
 
-def _follow(running_C: Tensor, present_C: Tensor, *, momentum: float) -> None:
-    running_C.lerp_(present_C.to(running_C.dtype), momentum)
+def _update_running(running_C: Tensor, batch_C: Tensor, *, momentum: float) -> None:
+    running_C.lerp_(batch_C.to(running_C.dtype), momentum)
 
 
 def _per_channel(values_C: Tensor) -> Tensor:

@@ -106,5 +106,5 @@ def test_a_kernel_of_another_shape_is_torchs_to_refuse():
 
 @pytest.mark.parametrize("make", LAYERS)
 def test_a_single_weight_has_no_variance(make):
-    with pytest.raises(ValueError, match=r"single weight cannot be standardised.*Received: 4, 4, kernel_size=\(1, 1\)"):
+    with pytest.raises(ValueError, match=r"single weight cannot be standardized.*Received: 4, 4, kernel_size=\(1, 1\)"):
         make(4, 4, 1, groups=4)

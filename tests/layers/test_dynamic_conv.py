@@ -132,7 +132,7 @@ def test_attention_from_outside():
     layer = DynamicConv2d(8, 4, 3, own_attention=False)
     expected = [F.conv2d(x[i : i + 1], layer.weight[k], layer.bias[k]) for i, k in ((0, 0), (1, 2))]
     torch.testing.assert_close(layer(x, attention), torch.cat(expected))
-    with pytest.raises(ValueError, match=r"DynamicConv2d made to take its kernels' weights from outside"):
+    with pytest.raises(ValueError, match=r"DynamicConv2d does not compute its mixing weights"):
         layer(x)
 
 

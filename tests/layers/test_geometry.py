@@ -76,17 +76,17 @@ def test_every_convolution_that_keeps_the_size(options, half, size, images):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"in_channels": 0}, r"in_channels is a whole number from 1. Received: in_channels=0"),
+        ({"in_channels": 0}, r"in_channels must be a positive integer. Received: in_channels=0"),
         ({"groups": 0}, r"Received: groups=0"),
-        ({"groups": 3}, r"groups must divide in_channels. Received: in_channels=4, groups=3"),
-        ({"groups": 4}, r"groups must divide out_channels. Received: out_channels=6, groups=4"),
-        ({"kernel_size": 0}, r"kernel_size is one whole number from 1, or two. Received: kernel_size=0"),
+        ({"groups": 3}, r"in_channels must be divisible by groups. Received: in_channels=4, groups=3"),
+        ({"groups": 4}, r"out_channels must be divisible by groups. Received: out_channels=6, groups=4"),
+        ({"kernel_size": 0}, r"kernel_size must be an integer of at least 1, or a pair. Received: kernel_size=0"),
         ({"kernel_size": 3.0}, r"Received: kernel_size=3.0"),
         ({"stride": (1, 2, 1)}, r"Received: stride=\(1, 2, 1\)"),
         ({"dilation": (1, 0)}, r"Received: dilation=\(1, 0\)"),
-        ({"padding": -1}, r"padding is one whole number from 0, or two. Received: padding=-1"),
+        ({"padding": -1}, r"padding must be an integer of at least 0, or a pair. Received: padding=-1"),
         ({"padding": "full"}, r"Received: padding='full'"),
-        ({"padding": "same", "stride": 2}, r"only at stride 1. Received: stride=\(2, 2\)"),
+        ({"padding": "same", "stride": 2}, r"requires stride 1. Received: stride=\(2, 2\)"),
         ({"padding_mode": "reflected"}, r"nearest: reflect, replicate. Received: padding_mode='reflected'"),
     ],
 )

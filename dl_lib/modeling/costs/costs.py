@@ -71,7 +71,7 @@ class Costs(Generic[Value]):
 
     def of_image(self, index: int) -> Costs[float]:
         """Return the costs of one image of a batch."""
-        return Costs(**{field: float(getattr(self, field)[index]) for field in FLOPS_KEYS})
+        return Costs(**{field: getattr(self, field)[index].item() for field in FLOPS_KEYS})
 
     def __add__(self, other: Costs[Value]) -> Costs[Value]:
         return Costs(**{field: getattr(self, field) + getattr(other, field) for field in FLOPS_KEYS})
