@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -24,8 +25,9 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from dl_lib.utils.files import write_atomically
 
@@ -51,7 +53,9 @@ __all__ = [
 
 # Okabe and Ito (https://jfly.uni-koeln.de/color/), without the two colours that are too light on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-RAMP = "viridis_r"  # perceptually uniform and monotonic in luminance: readable in greyscale print
+RAMP = ListedColormap(  # luminance falls monotonically: readable with any colour vision and in greyscale print
+    matplotlib.colormaps["Blues"](np.linspace(0.15, 1, 256)), name="ramp"
+)
 TEXT_COLOR, FAINT_COLOR, _GRID_COLOR = "#2c3440", "#9aa3b0", "#e3e6eb"
 TITLE_SIZE, LABEL_SIZE, CAPTION_SIZE = 11.0, 9.0, 8.0
 
@@ -72,7 +76,6 @@ _STYLE: dict[Any, Any] = {
     "grid.color": _GRID_COLOR,
     "legend.frameon": False,
     "text.parse_math": False,  # class and run names may contain "$"
-    "agg.path.chunksize": 10_000,  # Agg cannot render noisy lines of many points in one piece
     "svg.hashsalt": "dl_lib",  # otherwise element ids differ from run to run
 }
 _FALLBACK_FONTS = (  # used where installed, for characters that DejaVu Sans, which matplotlib ships, does not have
@@ -97,19 +100,21 @@ def figure_function(draw: Callable[P, Figure]) -> Callable[P, Figure]:
         with _style():
             figure = draw(*args, **kwargs)
             figure.draw_without_rendering()  # tick labels are created in the first draw, with the rcParams of then
+            figure.set_layout_engine("none")  # keeps the positions of the first draw
         return figure
 
     return draw_in_style
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float, *, dpi: int = _DPI) -> Figure:
     """Return an empty figure on the Agg canvas.
 
     Args:
         width: Inches.
         height: Inches.
+        dpi: Pixels per inch of the rendered image.
     """
-    figure = Figure((width, height), dpi=_DPI)
+    figure = Figure((width, height), dpi=dpi)
     FigureCanvasAgg(figure)
     return figure
 
@@ -122,9 +127,9 @@ def add_axes(figure: Figure, *, left: float, top: float, width: float, height: f
 
 
 def plain_numbers(axis: Axis) -> None:
-    """Write the tick labels of an axis without offsets and mathtext: 0.05, 12000, 1e-05."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    """Write the tick labels of an axis without offsets and mathtext: 0.05, 12000, 1e-5."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: re.sub(r"e([+-])0*", r"e\1", f"{value:g}")))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
