@@ -5,17 +5,29 @@ from __future__ import annotations
 import argparse
 import math
 import re
+from pathlib import Path
+
+from dl_lib.visualization import FIGURE_SUFFIXES
 
 __all__ = [
     "at_least_ten",
     "comma_separated",
     "comma_separated_ints",
     "comma_separated_sizes",
+    "figure_path",
     "non_negative_int",
     "positive_float",
     "positive_int",
     "ratio",
 ]
+
+
+def figure_path(text: str) -> Path:
+    """Return the path of a figure file."""
+    path = Path(text)
+    if path.suffix.lower() not in FIGURE_SUFFIXES:
+        raise argparse.ArgumentTypeError(f"must end in one of {', '.join(FIGURE_SUFFIXES)}. Received: {text}")
+    return path
 
 
 def positive_int(text: str) -> int:

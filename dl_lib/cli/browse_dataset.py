@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dl_lib.cli.arg_types import positive_int
+from dl_lib.cli.arg_types import figure_path, positive_int
 from dl_lib.cli.arguments import parse_arguments
 from dl_lib.cli.dataset_arguments import dataset_parser, read_dataset_config
 from dl_lib.cli.errors import user_errors
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.figure import Figure
 
     from dl_lib.config import CfgNode
     from dl_lib.data.catalog import DatasetMeta
@@ -28,31 +29,31 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib browse-datase
         description="Write a contact sheet of a data set: images, labels over them, and what the augmentation that the "
         "configuration asks for (INPUT) makes of both.",
     )
-    parser.add_argument("--output", type=Path, metavar="PNG", help="(default: output/browse_NAME.png)")
+    parser.add_argument(
+        "--output", type=figure_path, metavar="FILE", help=".png, .svg or .pdf (default: output/browse_NAME.png)"
+    )
     parser.add_argument("--count", type=positive_int, default=6, metavar="N", help="images, evenly spread (default: 6)")
     parser.add_argument(
         "--variants", type=positive_int, default=3, metavar="N", help="augmentations of each (default: 3)"
     )
     parser.add_argument(
-        "--cell-width", type=positive_int, default=320, metavar="PX", help="of each picture (default: 320)"
+        "--cell-width", type=positive_int, default=320, metavar="PX", help="of each image (default: 320)"
     )
     arguments = parse_arguments(parser, argv)
     path = arguments.output or Path("output", f"browse_{arguments.name}.png")
     with user_errors(prog):
-        from dl_lib.evaluation.report.canvas import encode_png
-        from dl_lib.utils.files import write_atomically
+        from dl_lib.visualization.figure import save_figure
 
-        sheet = _draw(arguments)
-        write_atomically(path, encode_png(sheet))
-    print(f"{sheet.shape[1]} x {sheet.shape[0]} pixels (width x height): {path.absolute()}")
+        save_figure(_draw(arguments), path)
+    print(f"figure: {path.absolute()}")
 
 
-def _draw(arguments: argparse.Namespace) -> np.ndarray:
+def _draw(arguments: argparse.Namespace) -> Figure:
     import numpy as np
 
     from dl_lib.data import DatasetCatalog
-    from dl_lib.data.contact_sheet import draw_contact_sheet, draw_key
     from dl_lib.utils.progress import progress_bar
+    from dl_lib.visualization.overlay import class_legend, draw_image_grid
 
     cfg, meta = read_dataset_config(arguments)
     dataset = DatasetCatalog.get(arguments.name)
@@ -66,16 +67,21 @@ def _draw(arguments: argparse.Namespace) -> np.ndarray:
             rows.append(_row(sample, cfg=cfg, meta=meta, index=index, variants=variants))
             captions.append(f"{index}: {sample['image_id']}, {sample['image'].shape[1]} x {sample['image'].shape[0]}")
             bar.update()
-    key = draw_key(meta, width=len(titles) * arguments.cell_width)
-    return draw_contact_sheet(rows, titles=titles, captions=captions, cell_width=arguments.cell_width, key=key)
+    return draw_image_grid(
+        rows,
+        column_titles=titles,
+        row_titles=captions,
+        cell_width=arguments.cell_width,
+        legend=class_legend(meta),
+    )
 
 
 def _row(sample: Any, *, cfg: CfgNode, meta: DatasetMeta, index: int, variants: int) -> list[np.ndarray]:
     import numpy as np
 
     from dl_lib.data.build import build_train_augmentations
-    from dl_lib.data.contact_sheet import overlay_label
     from dl_lib.data.mapper import DatasetMapper
+    from dl_lib.visualization.overlay import overlay_labels
 
     if not meta.labelled:
         return [sample["image"]]
@@ -86,9 +92,9 @@ def _row(sample: Any, *, cfg: CfgNode, meta: DatasetMeta, index: int, variants: 
         ignore_value=meta.ignore_value,
         transform_label=True,
     )
-    pictures = [sample["image"], overlay_label(sample["image"], sample["sem_seg"], meta=meta)]
+    images = [sample["image"], overlay_labels(sample["image"], sample["sem_seg"], meta=meta)]
     for epoch in range(variants):
         mapped = mapper(sample, rng=np.random.default_rng([max(0, cfg.SEED), epoch, index]))  # as in training
         image, label = mapped["image"].permute(1, 2, 0).numpy(), mapped["sem_seg"].numpy()
-        pictures.append(overlay_label(image, label, meta=meta))
-    return pictures
+        images.append(overlay_labels(image, label, meta=meta))
+    return images

@@ -134,14 +134,21 @@ def _step_of(cfg: CfgNode) -> Callable[[float], float]:
 
 
 def _write(result: LRFinderResult, *, folder: Path, name: str) -> None:
-    from dl_lib.evaluation.report.canvas import encode_png
-    from dl_lib.plots.range_test import draw_range_test
     from dl_lib.utils.files import write_atomically
+    from dl_lib.visualization.figure import save_figure
+    from dl_lib.visualization.lr_finder import draw_lr_finder
 
     rows = zip(result.rates, result.losses, result.smoothed, strict=True)
     lines = ["learning_rate,loss,smoothed_loss", *(",".join(map(repr, row)) for row in rows)]
     write_atomically(folder / f"{LR_FINDER_STEM}.csv", "\n".join(lines) + "\n")
-    write_atomically(folder / f"{LR_FINDER_STEM}.png", encode_png(draw_range_test(result, name=name)))
+    figure = draw_lr_finder(
+        result.rates,
+        result.losses,
+        result.smoothed,
+        suggestion=result.suggestion,
+        title=f"Learning rate range test: {name}",
+    )
+    save_figure(figure, folder / f"{LR_FINDER_STEM}.png")
 
 
 def _summary(result: LRFinderResult) -> str:

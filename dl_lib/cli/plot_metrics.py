@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dl_lib.cli.arg_types import comma_separated, ratio
+from dl_lib.cli.arg_types import comma_separated, figure_path, ratio
 from dl_lib.cli.errors import user_errors
 from dl_lib.config import ConfigError
 from dl_lib.utils.names import nearest_names
@@ -24,7 +24,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib plot-metrics"
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
     default = Path("output", "metrics.png")
-    parser.add_argument("--output", type=Path, default=default, metavar="PNG", help="(default: %(default)s)")
+    parser.add_argument(
+        "--output", type=figure_path, default=default, metavar="FILE", help=".png, .svg or .pdf (default: %(default)s)"
+    )
     parser.add_argument(
         "--smoothing",
         type=ratio,
@@ -45,10 +47,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib plot-metrics"
 
 
 def _plot(arguments: argparse.Namespace) -> None:
-    from dl_lib.evaluation.report.canvas import encode_png
-    from dl_lib.plots.metrics import read_metrics
-    from dl_lib.plots.runs import COLORS, chosen_scalars, draw_runs
-    from dl_lib.utils.files import write_atomically
+    from dl_lib.utils.metrics_file import read_metrics
+    from dl_lib.visualization.curves import draw_curves, select_scalars
+    from dl_lib.visualization.figure import COLORS, save_figure
 
     if len(arguments.runs) > len(COLORS):
         raise ConfigError(
@@ -59,14 +60,13 @@ def _plot(arguments: argparse.Namespace) -> None:
     runs = {_name(folder, among=arguments.runs): read_metrics(folder) for folder in arguments.runs}
     known = list(dict.fromkeys(name for scalars in runs.values() for name in scalars))
     for pattern in arguments.metrics:
-        if not chosen_scalars(known, [pattern]):
+        if not select_scalars(known, [pattern]):
             raise ConfigError(f"no metric is called like this; {nearest_names(pattern, known)}. Received: {pattern}")
-    chosen = chosen_scalars(known, arguments.metrics) or known
-    picture = draw_runs(runs, scalars=chosen, smoothing=arguments.smoothing)
-    write_atomically(arguments.output, encode_png(picture))
+    chosen = select_scalars(known, arguments.metrics) or known
+    save_figure(draw_curves(runs, scalars=chosen, smoothing=arguments.smoothing), arguments.output)
     if left_out := [name for name in known if name not in chosen]:
         print(f"not drawn (--metrics draws them): {', '.join(left_out)}")
-    print(f"{picture.shape[1]} x {picture.shape[0]} pixels (width x height): {arguments.output.absolute()}")
+    print(f"figure: {arguments.output.absolute()}")
 
 
 def _name(folder: Path, *, among: Sequence[Path]) -> str:

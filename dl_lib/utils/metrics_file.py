@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["METRICS_NAME", "MetricsFileError", "Series", "read_metrics"]
+from dl_lib.utils.run_files import METRICS_NAME
 
-METRICS_NAME = "metrics.json"
+__all__ = ["MetricsFileError", "Series", "read_metrics"]
+
 _ITERATION = "iteration"
 
 

@@ -35,7 +35,7 @@ _GRID_SIDE = 6.8  # the figure then has about the width of a README
 _BAR_WIDTH, _BAR_SPACE = 0.14, 0.85
 _LONGEST_NAME = 36  # characters
 _LEAST_WIDTH = 4.0
-_SMALLEST_RATIO = 0.005  # rounds to 0 %: neither coloured nor numbered
+_SMALLEST_RATIO = 0.005  # rounds to 0 %: neither colored nor numbered
 
 
 @figure_function
@@ -44,7 +44,7 @@ def draw_confusion_matrix(counts: npt.ArrayLike, *, class_names: Sequence[str], 
 
     Cells carry their percentage for up to about 45 classes, rows and columns their class name for up to about 150,
     beyond that class indices at intervals. Ratios below 0.5 % are white; rows of classes that are absent from the
-    ground truth are grey. A name without glyphs in the installed fonts is escaped, after the class index.
+    ground truth are gray. A name without glyphs in the installed fonts is escaped, after the class index.
 
     Args:
         counts: Pixel counts of shape (classes, classes), [true class, predicted class].
@@ -100,7 +100,7 @@ def _label(index: int, name: str) -> str:
 
 def _caption(has_absent: bool) -> str:
     text = "Percentage of the pixels of each true class (rows sum to 100 %); white: below 0.5 %"
-    return f"{text}; grey: class absent from the ground truth" if has_absent else text
+    return f"{text}; gray: class absent from the ground truth" if has_absent else text
 
 
 def _style_axes(axes: Axes) -> None:

@@ -96,9 +96,9 @@ def draw_curves(runs: Mapping[str, Mapping[str, Series]], *, scalars: Sequence[s
     """Draw scalars of one or several runs over the iteration.
 
     Args:
-        runs: Scalars of each run, by the run's name; at most one run per colour in `COLORS`.
+        runs: Scalars of each run, by the run's name; at most one run per color in `COLORS`.
         scalars: Scalars to draw, each logged by at least one run.
-        smoothing: Weight of the past in the EMA, in [0, 1). The logged values stay visible behind the EMA.
+        smoothing: Decay of the EMA in [0, 1), see `smoothed`; 0 disables it. The logged values stay visible behind the EMA.
             Evaluations and noise-free scalars such as the learning rate are never smoothed.
     """
     ordered = sorted(scalars, key=_panel_index)  # scalars of one panel type keep their order
@@ -157,7 +157,7 @@ def _draw_panel(
         curve = values
         if smoothing and not panel.is_eval and not panel.is_smooth:
             axes.plot(steps, values, color=colors[run], alpha=0.3, linewidth=0.7)
-            curve = smoothed(values, share=smoothing)
+            curve = smoothed(values, decay=smoothing)
         marker = "o" if len(values) == 1 or (panel.is_eval and len(values) <= _MOST_MARKERS) else ""
         axes.plot(steps, curve, color=colors[run], linewidth=1.4, marker=marker, markersize=3.5)
         drawn += (*values, *curve)

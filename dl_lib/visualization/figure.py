@@ -30,6 +30,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from dl_lib.utils.files import write_atomically
+from dl_lib.visualization import FIGURE_SUFFIXES
 
 __all__ = [
     "CAPTION_SIZE",
@@ -51,9 +52,9 @@ __all__ = [
     "to_image",
 ]
 
-# Okabe and Ito (https://jfly.uni-koeln.de/color/), without the two colours that are too light on white.
+# Okabe and Ito (https://jfly.uni-koeln.de/color/), without the two colors that are too light on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-RAMP = ListedColormap(  # luminance falls monotonically: readable with any colour vision and in greyscale print
+RAMP = ListedColormap(  # luminance falls monotonically: readable with any color vision and in grayscale print
     matplotlib.colormaps["Blues"](np.linspace(0.15, 1, 256)), name="ramp"
 )
 TEXT_COLOR, FAINT_COLOR, _GRID_COLOR = "#2c3440", "#9aa3b0", "#e3e6eb"
@@ -140,13 +141,11 @@ def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
         path: File to write; its suffix selects the format. Missing parent folders are created.
 
     Raises:
-        ValueError: If the suffix is none of `.png`, `.svg` and `.pdf`.
+        ValueError: If the suffix is not one of `FIGURE_SUFFIXES`.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in _METADATA:
-        raise ValueError(
-            f"figures are written as {', '.join(_METADATA)}; choose one of these suffixes. Received: {str(path)!r}"
-        )
+    if suffix not in FIGURE_SUFFIXES:
+        raise ValueError(f"path must end in one of {', '.join(FIGURE_SUFFIXES)}. Received: path={str(path)!r}")
     file = io.BytesIO()
     with _style():
         figure.savefig(file, format=suffix[1:], metadata=_METADATA[suffix])

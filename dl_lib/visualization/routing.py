@@ -30,7 +30,7 @@ from dl_lib.visualization.figure import (
 
 __all__ = ["draw_routing"]
 
-_MARGIN, _LEFT, _RIGHT, _BOTTOM = 0.12, 0.85, 0.95, 0.85  # around the lattice: ticks, colour bar, axis label, legend
+_MARGIN, _LEFT, _RIGHT, _BOTTOM = 0.12, 0.85, 0.95, 0.85  # around the lattice: ticks, color bar, axis label, legend
 _LATTICE_WIDTH = 7.0  # the figure then has the width of a README
 _NARROWEST_STEP, _WIDEST_STEP, _SCALE_STEP = 0.22, 0.85, 0.58  # between layers, between layers, between scales
 _LEGEND_WIDTH = 5.6
@@ -40,7 +40,7 @@ _LEGEND_WIDTH = 5.6
 def draw_routing(lattice: Lattice, *, gates: Sequence[float], title: str = "") -> Figure:
     """Draw the gate value of every edge of a lattice.
 
-    Edges get darker and thicker with their gate value; closed edges are not drawn. A cell has the colour of its
+    Edges get darker and thicker with their gate value; closed edges are not drawn. A cell has the color of its
     largest outgoing gate and is white if all are closed. Squares are the outputs of the lattice.
 
     Args:

@@ -2,6 +2,7 @@
 
 from itertools import combinations
 
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
@@ -19,9 +20,15 @@ def visible_texts(figure: Figure) -> list[Text]:
         for axis in (axes.xaxis, axes.yaxis)
         for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())
         for label in (tick.label1, tick.label2)
-        if not min(axis.get_view_interval()) - 1e-9 <= tick.get_loc() <= max(axis.get_view_interval()) + 1e-9
+        if not _is_in_view(axis, tick.get_loc())
     }
     return [text for text in texts if id(text) not in outside]
+
+
+def _is_in_view(axis: Axis, location: float) -> bool:
+    place, *ends = axis.get_transform().transform([location, *axis.get_view_interval()])
+    margin = 1e-6 * abs(ends[1] - ends[0])
+    return min(ends) - margin <= place <= max(ends) + margin
 
 
 def assert_text_fits(figure: Figure) -> None:

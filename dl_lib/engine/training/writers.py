@@ -10,9 +10,9 @@ from dl_lib.utils.events import EventStorage
 from dl_lib.utils.files import write_atomically
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch.utils.tensorboard import SummaryWriter
-
-    from dl_lib.evaluation.report.canvas import Picture
 
 __all__ = ["JSONWriter", "TensorBoardWriter", "Writer"]
 
@@ -37,8 +37,8 @@ class Writer:
         """Write the scalars recorded after iteration `since`, each at its own iteration."""
         raise NotImplementedError
 
-    def write_image(self, name: str, image: Picture, *, iteration: int) -> None:
-        """Write an image, if the writer supports images."""
+    def write_image(self, name: str, image: npt.NDArray[np.uint8], *, iteration: int) -> None:
+        """Write an RGB image (H, W, 3), if the writer supports images."""
 
     def close(self) -> None:
         """Release resources; also called after an error, and without `open`."""
@@ -95,7 +95,7 @@ class TensorBoardWriter(Writer):
                 self._writer.add_scalar(name, value, iteration)
         self._writer.flush()  # a checkpoint saved next states that these scalars are written
 
-    def write_image(self, name: str, image: Picture, *, iteration: int) -> None:
+    def write_image(self, name: str, image: npt.NDArray[np.uint8], *, iteration: int) -> None:
         assert self._writer is not None, "opened before writing"
         self._writer.add_image(name, image, iteration, dataformats="HWC")
 

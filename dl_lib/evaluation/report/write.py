@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dl_lib.evaluation.report.canvas import Picture, encode_png
-from dl_lib.evaluation.report.confusion_picture import draw_confusion
 from dl_lib.evaluation.report.records import UNITS, confusion_as_csv, images_as_csv, result_as_dict
-from dl_lib.evaluation.report.route_picture import draw_route
 from dl_lib.evaluation.report.tables import format_markdown
 from dl_lib.evaluation.scores.budget import BudgetTarget
 from dl_lib.evaluation.scores.result import EvaluationResult
@@ -23,10 +21,12 @@ from dl_lib.utils.run_files import (
     ROUTE_STEM,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 __all__ = ["write_report"]
 
-_ROUTE, _CONFUSION = "Mean route", "Confusion matrix"
-_PICTURES = {_ROUTE: ROUTE_STEM, _CONFUSION: CONFUSION_STEM}  # beginnings of their files' names
+_FIGURE_STEMS = {"Mean routing": ROUTE_STEM, "Confusion matrix": CONFUSION_STEM}  # by title
 
 
 def write_report(
@@ -37,30 +37,33 @@ def write_report(
     lattice: Lattice | None,
     parameters: int,
 ) -> tuple[Path, ...]:
-    """Writes results.json and results.md, and files for each data set.
+    """Write results.json, results.md, and the tables and figures of each data set.
 
-    These are per_image.csv; confusion.csv and confusion.png, if there is ground truth; and, for networks with gates,
-    the mean route as route.png. Where there are several data sets, their names have that of the data set at the end,
-    as route_<data set>.png. A file is either the old one or the whole new one, never a part.
+    Each data set gets per_image.csv; with ground truth also confusion.csv and confusion.png; and for networks with
+    gates route.png, the mean routing. With several data sets, the name of the data set is appended, as in
+    route_<data set>.png. Each file is written atomically.
 
     Args:
-        results: by the data sets' names.
-        output_dir: the run's folder; made where it does not exist.
-        targets: what the budget asks for on each data set, if there is one.
-        lattice: whose edges the gates belong to; None for networks without gates.
-        parameters: how many values the model learns.
+        results: Results by data set name.
+        output_dir: Run folder; created if missing.
+        targets: Budget target of each data set, if there is one.
+        lattice: Lattice that the gates belong to; None for networks without gates.
+        parameters: Number of learnable parameters.
 
     Returns:
-        The files that were written.
+        The written files.
     """
-    files: dict[str, str | bytes] = {}
-    pictures: dict[str, dict[str, str]] = {}
+    from dl_lib.visualization.figure import save_figure  # loads matplotlib
+
+    files: dict[str, str] = {}
+    figures: dict[str, Figure] = {}
+    figure_names: dict[str, dict[str, str]] = {}
     for name, result in results.items():
         suffix = "" if len(results) == 1 else f"_{name}"
         files |= _tables_of_numbers(result, suffix=suffix)
         drawn = _draw(result, lattice=lattice)
-        pictures[name] = {shown: f"{_PICTURES[shown]}{suffix}.png" for shown in drawn}
-        files |= {pictures[name][shown]: encode_png(picture) for shown, picture in drawn.items()}
+        figure_names[name] = {title: f"{_FIGURE_STEMS[title]}{suffix}.png" for title in drawn}
+        figures |= {figure_names[name][title]: figure for title, figure in drawn.items()}
     data = {
         "units": UNITS,
         "parameters": parameters,
@@ -68,11 +71,13 @@ def write_report(
             name: result_as_dict(result, target=targets.get(name), lattice=lattice) for name, result in results.items()
         },
     }
-    files[RESULTS_MARKDOWN_NAME] = format_markdown(results, targets=targets, figures=pictures)
+    files[RESULTS_MARKDOWN_NAME] = format_markdown(results, targets=targets, figures=figure_names)
     files[RESULTS_NAME] = json.dumps(data, indent=2, allow_nan=False) + "\n"
+    for name, figure in figures.items():
+        save_figure(figure, output_dir / name)
     for file, content in files.items():
         write_atomically(output_dir / file, content)
-    return tuple(output_dir / file for file in files)
+    return tuple(output_dir / file for file in (*figures, *files))
 
 
 def _tables_of_numbers(result: EvaluationResult, *, suffix: str) -> dict[str, str]:
@@ -82,13 +87,20 @@ def _tables_of_numbers(result: EvaluationResult, *, suffix: str) -> dict[str, st
     return files
 
 
-def _draw(result: EvaluationResult, *, lattice: Lattice | None) -> dict[str, Picture]:
-    """Pictures by what they show."""
-    pictures = {}
+def _draw(result: EvaluationResult, *, lattice: Lattice | None) -> dict[str, Figure]:
+    """Return the figures of a result by title."""
+    from dl_lib.visualization.confusion_matrix import draw_confusion_matrix
+    from dl_lib.visualization.routing import draw_routing
+
+    figures = {}
     if result.confusion is not None:
-        title = f"{_CONFUSION} on {result.dataset_name}"
-        pictures[_CONFUSION] = draw_confusion(result.confusion, class_names=result.class_names, title=title)
+        title = "Confusion matrix"
+        figures[title] = draw_confusion_matrix(
+            result.confusion.cpu().numpy(),
+            class_names=result.class_names,
+            title=f"{title} on {result.dataset_name}",
+        )
     if result.mean_gates is not None and lattice is not None:
-        title = f"{_ROUTE} on {result.dataset_name}"
-        pictures[_ROUTE] = draw_route(lattice, gates=result.mean_gates, title=title)
-    return pictures
+        title = "Mean routing"
+        figures[title] = draw_routing(lattice, gates=result.mean_gates, title=f"{title} on {result.dataset_name}")
+    return figures

@@ -1,8 +1,8 @@
-"""What a model makes of one image, as pictures."""
+"""Figures of a model's prediction and routing on the first sample of a data set."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from fvcore.common.config import CfgNode
@@ -10,15 +10,15 @@ from torch import nn
 
 from dl_lib.data import DatasetCatalog
 from dl_lib.data.build import build_test_dataset
-from dl_lib.data.contact_sheet import draw_contact_sheet, draw_key, overlay_label
 from dl_lib.data.samplers import SampleKey
 from dl_lib.data.transforms.resize import Resize
-from dl_lib.evaluation.report.canvas import Picture
-from dl_lib.evaluation.report.route_picture import draw_route
 from dl_lib.evaluation.runner.passes import build_inference_model
 from dl_lib.evaluation.scores.prediction import Prediction, read_outputs
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.utils.modes import evaluation_mode
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["SampleFigures"]
 
@@ -26,14 +26,14 @@ _CELL_WIDTH_PX = 320
 
 
 class SampleFigures:
-    """The first sample of a data set, with what models make of it.
+    """Figures of the first sample of a data set and of what a model predicts for it.
 
     Args:
-        cfg: the run's configuration.
-        dataset_name: as registered.
+        cfg: Config of the run.
+        dataset_name: Registered name of the data set.
 
     Raises:
-        DataError: if the data set or the sample cannot be used.
+        DataError: If the data set or the sample cannot be read.
     """
 
     def __init__(self, cfg: CfgNode, dataset_name: str) -> None:
@@ -45,33 +45,40 @@ class SampleFigures:
         size = (self._sample["height"], self._sample["width"])  # of the label and the prediction
         self._image = Resize(*size, "cv2").apply_image(dataset.dataset[0]["image"])
 
-    def draw(self, model: nn.Module) -> dict[str, Picture]:
-        """Draws what a model, in either mode, which it keeps, makes of the sample in evaluation.
+    def draw(self, model: nn.Module) -> dict[str, Figure]:
+        """Evaluate the sample and draw the result; the model keeps its mode.
+
+        Args:
+            model: Model in training or evaluation mode.
 
         Returns:
-            `<data set>/sample`: image, label, prediction; `<data set>/route`: how open the lattice is for this image,
-            for networks with gates.
+            `<data set>/sample` with image, label and prediction; for networks with gates also `<data set>/route` with
+            the gate values of this image.
         """
         network: Any = model
         with evaluation_mode(model), torch.inference_mode():
             outputs = build_inference_model(self._cfg, model)([self._sample])
         (prediction,) = read_outputs([self._sample], outputs, num_classes=self._meta.num_classes, seconds=0.0)
-        pictures = {f"{self._name}/sample": self._draw_sheet(prediction)}
+        figures = {f"{self._name}/sample": self._draw_sample(prediction)}
         if prediction.gates is not None:
-            title = f"Route of {prediction.image_id} of {self._name}"
-            gates = prediction.gates.tolist()
-            pictures[f"{self._name}/route"] = draw_route(network.backbone.lattice, gates=gates, title=title)
-        return pictures
+            from dl_lib.visualization.routing import draw_routing
 
-    def _draw_sheet(self, prediction: Prediction) -> Picture:
-        columns = {"image": self._image}
+            title = f"Routing of {prediction.image_id} of {self._name}"
+            gates = prediction.gates.tolist()
+            figures[f"{self._name}/route"] = draw_routing(network.backbone.lattice, gates=gates, title=title)
+        return figures
+
+    def _draw_sample(self, prediction: Prediction) -> Figure:
+        from dl_lib.visualization.overlay import class_legend, draw_image_grid, overlay_labels
+
+        images = {"image": self._image}
         if "sem_seg" in self._sample:
-            columns["label"] = overlay_label(self._image, self._sample["sem_seg"].numpy(), meta=self._meta)
-        columns["prediction"] = overlay_label(self._image, prediction.classes.cpu().numpy(), meta=self._meta)
-        return draw_contact_sheet(
-            [list(columns.values())],
-            titles=list(columns),
-            captions=[f"{prediction.image_id}, expected cost {prediction.costs.expected / MADDS_PER_GFLOP:.4g} GFLOPs"],
+            images["label"] = overlay_labels(self._image, self._sample["sem_seg"].numpy(), meta=self._meta)
+        images["prediction"] = overlay_labels(self._image, prediction.classes.cpu().numpy(), meta=self._meta)
+        return draw_image_grid(
+            [list(images.values())],
+            column_titles=list(images),
+            row_titles=[f"{prediction.image_id}, expected cost {prediction.costs.expected / MADDS_PER_GFLOP:.4g} GFLOPs"],
             cell_width=_CELL_WIDTH_PX,
-            key=draw_key(self._meta, width=len(columns) * _CELL_WIDTH_PX),
+            legend=class_legend(self._meta),
         )

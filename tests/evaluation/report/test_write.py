@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from dl_lib.data.sample_loader import SkippedSample
-from dl_lib.evaluation.report.confusion_picture import draw_confusion
 from dl_lib.evaluation.report.records import IMAGE_COLUMNS
 from dl_lib.evaluation.report.tables import format_text
 from dl_lib.evaluation.report.write import write_report
@@ -22,6 +21,8 @@ from dl_lib.evaluation.scores.metrics import segmentation_metrics
 from dl_lib.evaluation.scores.result import OfficialScores
 from dl_lib.modeling.costs.costs import Costs
 from dl_lib.modeling.dynamic.lattice import Lattice
+from dl_lib.visualization.confusion_matrix import draw_confusion_matrix
+from dl_lib.visualization.figure import to_image
 from tests.helpers.evaluation import IGNORE, NAMES, FakeModel, batches_of, make_samples
 
 LATTICE = Lattice([2])
@@ -106,7 +107,7 @@ def test_markdown_tables_contain_the_rounded_values(folder, result):
             pytest.approx(gflops, abs=5e-7),
             pytest.approx(gflops / 0.4, abs=5e-4),
         ]
-    assert "![Mean route on fakes](route.png)" in text
+    assert "![Mean routing on fakes](route.png)" in text
     assert "![Confusion matrix on fakes](confusion.png)" in text
 
 
@@ -135,11 +136,12 @@ def test_budget_remark_compares_expected_cost_and_target(result):
     assert re.search(r"\ntarget +0\.000000 +0\.000\n", zero) and "times its target" not in zero
 
 
-def test_the_pictures_lie_beside_the_tables(folder, result):
+def test_figures_are_written_next_to_the_tables(folder, result):
     route, confusion = (cv2.imread(str(folder / name))[..., ::-1] for name in ("route.png", "confusion.png"))
     assert route.shape[1] > route.shape[0] > 100
     title = "Confusion matrix on fakes"
-    assert (confusion == draw_confusion(result.confusion, class_names=NAMES, title=title)).all()
+    figure = draw_confusion_matrix(result.confusion, class_names=NAMES, title=title)
+    assert (confusion == to_image(figure)).all()
     assert sorted(path.name for path in folder.iterdir()) == FILES
 
 
@@ -250,7 +252,7 @@ def test_remarks_on_absent_classes(result):
     assert remarks(everywhere, "exclude") == remarks(everywhere, "zero_if_predicted") == []
 
 
-def test_several_data_sets_share_the_files_and_have_a_picture_each(result, tmp_path):
+def test_several_data_sets_share_the_files_and_have_figures_each(result, tmp_path):
     results = {"one": result, "two": result}
     paths = write(results, tmp_path)
     assert {path.name for path in paths} == {

@@ -1,0 +1,99 @@
+"""Routing figures: placement and color of edges and cells, labels of large lattices."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.collections import LineCollection, PathCollection
+
+from dl_lib.modeling.dynamic.lattice import Lattice, Node
+from dl_lib.visualization.figure import RAMP
+from dl_lib.visualization.routing import draw_routing
+from tests.helpers.figures import assert_text_fits
+
+LATTICE = Lattice([2, 3, 4, 4])
+WHITE = (1, 1, 1, 1)
+
+
+def parts(figure):
+    """Return the lines of the edges, and the cells and outputs of a routing figure."""
+    axes = figure.axes[0]
+    (lines,) = (item for item in axes.collections if isinstance(item, LineCollection))
+    cells, outputs = (item for item in axes.collections if isinstance(item, PathCollection))
+    return lines, cells, outputs
+
+
+def gates_of(values, lattice=LATTICE):
+    return [values.get(edge, 0.0) for edge in lattice.edges]
+
+
+def position(node):
+    return node.layer, node.scale
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.dictionaries(st.sampled_from(LATTICE.edges), st.floats(0.01, 1)))
+def test_open_edges_have_their_gate_as_color_and_width_and_closed_ones_are_not_drawn(values):
+    lines, _, _ = parts(draw_routing(LATTICE, gates=gates_of(values)))
+    drawn = (
+        {
+            (tuple(start), tuple(end)): (gate, width)
+            for (start, end), gate, width in zip(
+                lines.get_segments(), lines.get_array(), lines.get_linewidths(), strict=True
+            )
+        }
+        if values
+        else {}
+    )
+    assert {ends: gate for ends, (gate, _) in drawn.items()} == {
+        (position(edge.source), position(edge.target)): gate for edge, gate in values.items()
+    }
+    by_gate = [width for _, width in sorted(drawn.values())]
+    assert by_gate == sorted(by_gate)
+    assert lines.get_clim() == (0, 1) and lines.get_cmap().name == RAMP.name
+
+
+def test_a_cell_has_the_color_of_its_largest_outgoing_gate():
+    node = Node(2, 1)
+    values = dict(zip(LATTICE.edges_from(node), (0.2, 0.8, 0.5), strict=True))
+    _, cells, outputs = parts(draw_routing(LATTICE, gates=gates_of(values)))
+    assert [tuple(offset) for offset in cells.get_offsets()] == [position(place) for place in LATTICE.nodes]
+    for place, color in zip(LATTICE.nodes, cells.get_facecolors(), strict=True):
+        assert tuple(color) == pytest.approx(RAMP(0.8) if place == node else WHITE)
+    assert (outputs.get_facecolors() == WHITE).all()
+
+
+def test_an_output_has_the_color_of_its_incoming_gate():
+    keep = next(edge for edge in LATTICE.edges if edge.target == LATTICE.outputs[2])
+    _, _, outputs = parts(draw_routing(LATTICE, gates=gates_of({keep: 0.6})))
+    expected = np.array([WHITE, WHITE, RAMP(0.6), WHITE])
+    np.testing.assert_allclose(outputs.get_facecolors(), expected)
+    assert [tuple(offset) for offset in outputs.get_offsets()] == [(5, scale) for scale in range(4)]
+
+
+def test_layers_run_to_the_right_and_scales_downwards():
+    axes = draw_routing(LATTICE, gates=[1.0] * len(LATTICE.edges), title="Mean routing").axes[0]
+    assert not axes.xaxis.get_inverted() and axes.yaxis.get_inverted()
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1", "2", "3", "4", "out"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [f"stride {4 * 2**scale}" for scale in range(4)]
+
+
+@pytest.mark.parametrize("cells", [[1], [2], [2, 3, 4, 4], [2, 3] + [4] * 14, [2, 3] + [4] * 31, [2, 3, 4, 5, 6, 7]])
+def test_text_does_not_overlap(cells):
+    lattice = Lattice(cells)
+    title = "Mean routing on a_data_set_with_a_long_name 道路 $x$ " * 3
+    figure = draw_routing(lattice, gates=[1.0] * len(lattice.edges), title=title)
+    assert_text_fits(figure)
+    assert figure.get_figwidth() <= 9.6, "must be legible at the width of a README"
+
+
+def test_gates_must_fit_the_lattice():
+    with pytest.raises(ValueError, match=rf"gates .* \({len(LATTICE.edges)}\). Received: len\(gates\)=1$"):
+        draw_routing(LATTICE, gates=[0.5])
+    invalid = [0.5] * len(LATTICE.edges)
+    invalid[0] = float("nan")
+    invalid[2] = 1.5
+    with pytest.raises(
+        ValueError, match=r"Received: gates=\{'layer0_stride4.keep': nan, 'layer1_stride4.keep': 1.5\}$"
+    ):
+        draw_routing(LATTICE, gates=invalid)
