@@ -98,8 +98,8 @@ def draw_curves(runs: Mapping[str, Mapping[str, Series]], *, scalars: Sequence[s
     Args:
         runs: Scalars of each run, by the run's name; at most one run per color in `COLORS`.
         scalars: Scalars to draw, each logged by at least one run.
-        smoothing: Decay of the EMA in [0, 1), see `smoothed`; 0 disables it. The logged values stay visible behind the EMA.
-            Evaluations and noise-free scalars such as the learning rate are never smoothed.
+        smoothing: Decay of the EMA in [0, 1), see `smoothed`; 0 disables it. The logged values stay visible behind the
+            EMA. Evaluations and noise-free scalars such as the learning rate are never smoothed.
     """
     ordered = sorted(scalars, key=_panel_index)  # scalars of one panel type keep their order
     columns = min(_COLUMNS, len(ordered))

@@ -20,6 +20,7 @@ from dl_lib.visualization.figure import (
 __all__ = ["draw_lr_finder"]
 
 _WIDTH, _HEIGHT = 7.2, 4.2
+_MARGIN_FACTOR = 1.5  # of the learning rate axis, at both ends
 
 
 @figure_function
@@ -44,10 +45,11 @@ def draw_lr_finder(
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
     axes.plot(rates, losses, color=COLORS[0], alpha=0.35, linewidth=0.9, label="loss of each step")
-    axes.plot(rates, smoothed, color=COLORS[0], linewidth=1.8, label="EMA")
+    axes.plot(rates, smoothed, color=COLORS[0], linewidth=1.8, marker="o" if len(rates) == 1 else "", label="EMA")
     if suggestion is not None:
         axes.axvline(suggestion, color=COLORS[1], linestyle="--", label=f"steepest descent: {suggestion:.2g}")
     axes.set_xscale("log")
+    axes.set_xlim(rates[0] / _MARGIN_FACTOR, rates[-1] * _MARGIN_FACTOR)
     plain_numbers(axes.xaxis)
     set_value_axis(axes, [*losses, *smoothed], may_be_log=True)
     axes.set_xlabel("learning rate (SOLVER.OPTIMIZER.BASE_LR)")
