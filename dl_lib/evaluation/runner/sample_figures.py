@@ -75,10 +75,11 @@ class SampleFigures:
         if "sem_seg" in self._sample:
             images["label"] = overlay_labels(self._image, self._sample["sem_seg"].numpy(), meta=self._meta)
         images["prediction"] = overlay_labels(self._image, prediction.classes.cpu().numpy(), meta=self._meta)
+        gflops = prediction.costs.expected / MADDS_PER_GFLOP
         return draw_image_grid(
             [list(images.values())],
             column_titles=list(images),
-            row_titles=[f"{prediction.image_id}, expected cost {prediction.costs.expected / MADDS_PER_GFLOP:.4g} GFLOPs"],
+            row_titles=[f"{prediction.image_id}, expected cost {gflops:.4g} GFLOPs"],
             cell_width=_CELL_WIDTH_PX,
             legend=class_legend(self._meta),
         )
