@@ -1,4 +1,4 @@
-"""Batch norms folded into the convolutions before them, for inference."""
+"""Batch-norm folding for inference: a batch norm and the convolution before it become one convolution."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from dl_lib.modeling.meta_arch.semantic_segmentor import SemanticSegmentor
 
 __all__ = ["fold_batch_norms"]
 
-SEQUENCES = (nn.Sequential, SqueezeExcitation, BasicBlock, Bottleneck)  # a norm takes what the convolution before gives
+# Modules that call their children in order, so that a norm normalizes the output of the convolution before it.
+SEQUENCES = (nn.Sequential, SqueezeExcitation, BasicBlock, Bottleneck)
 
 Model = TypeVar("Model", DynamicNet4Seg, SemanticSegmentor)
 
 
 def fold_batch_norms(model: Model) -> Model:
-    """A copy for inference: wherever a batch norm follows a convolution, one convolution with a bias does both.
+    """Return a copy for inference, in which each batch norm after a convolution is folded into that convolution.
 
-    Equal outputs within rounding. What no longer runs costs nothing: the copy's costs are measured anew, and are lower
-    by 2 multiply-adds for each output of a norm. Other norms than batch norms stay.
+    Outputs are equal up to rounding. The costs of the copy are measured again and are lower by 2 multiply-adds per
+    output element of a folded norm. Other norms remain.
 
     Args:
-        model: is not changed.
+        model: Model to copy; it is not changed.
 
     Returns:
-        The copy, in evaluation mode, with identities in the places of the norms; training it would not be the same.
+        The copy, in evaluation mode, with `nn.Identity` instead of the folded norms. It is not equivalent in training.
     """
     folded = copy.deepcopy(model).eval()
     for module in list(folded.modules()):

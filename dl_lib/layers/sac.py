@@ -97,7 +97,8 @@ class SAConv2d(StandardizedConv2d):
         """Return feature maps (B, O, H', W') for feature maps (B, C, H, W)."""
         check_input(x, channels=self.geometry.in_channels)
         x = x + self.pre_context(_global_mean_map(x))
-        # One-channel tensors match both memory formats, and pooling uses the slow channels-last path for some of them.
+        # Flattening restores contiguous strides: those of a one-channel tensor fit both memory formats, and pooling is
+        # slow for what it takes for channels-last.
         one_channel = self.switch(x).flatten(0, 1).unsqueeze(1)
         switch = _local_mean(one_channel, stride=self.geometry.stride)
         weight = self.standardized_weight()

@@ -128,7 +128,7 @@ def test_depthwise_maps_that_exceed_the_caches(monkeypatch, bias, order):
 def test_the_form_that_is_taken(monkeypatch, images, options, form):
     taken = []
     forms = {name: lambda *_, name=name: taken.append(name) for name in kernel_mixing.IMPLEMENTATIONS}
-    monkeypatch.setattr(kernel_mixing, "_FORMS", forms)
+    monkeypatch.setattr(kernel_mixing, "_FUNCTIONS", forms)
     mixed_conv2d(torch.zeros(images, 4, 5, 5).double(), torch.zeros(images, 3).double(), bank=bank_of(**options))
     assert taken == [form]
 
