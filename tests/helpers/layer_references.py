@@ -1,8 +1,8 @@
-"""Figures of the public implementations of conditional convolutions, and what they were made with.
+"""Reference values of public implementations of conditional convolutions, and the inputs that produced them.
 
-In tests/reference/ops: outputs and gradients, in float64 on a CPU, of timm 1.0.31 (condconv), mmcv 2.2.0 (sac, dcn),
-kaijieshi7/Dynamic-convolution-Pytorch 4befa50 (dynconv) and qiulinzhang/SPConv.pytorch 78c734f (spconv), with torch
-2.13.0 and numpy 2.4.6. Weights and inputs follow from their names and shapes; gradients are those of
+tests/reference/ops contains outputs and gradients, computed in float64 on a CPU, of timm 1.0.31 (condconv), mmcv 2.2.0
+(sac, dcn), kaijieshi7/Dynamic-convolution-Pytorch 4befa50 (dynconv) and qiulinzhang/SPConv.pytorch 78c734f (spconv),
+with torch 2.13.0 and numpy 2.4.6. Weights and inputs are functions of their names and shapes; gradients are those of
 (output * input_of("grad_out")).sum().
 """
 
@@ -17,7 +17,7 @@ OPS = Path(__file__).parents[1] / "reference" / "ops"
 
 
 def cases(folder):
-    """Geometry, shapes and costs of the cases by their names."""
+    """Return geometry, shapes and costs of the cases, by name."""
     return json.loads((OPS / folder / "cases.json").read_text())
 
 
@@ -27,13 +27,13 @@ def figures(folder, case):
 
 
 def geometry_of(case):
-    """The arguments of `nn.Conv2d` up to `groups`."""
+    """Return the arguments of `nn.Conv2d` up to `groups`."""
     channels = ("in_channels", "out_channels") if "in_channels" in case else ("in_planes", "out_planes")
     return [case[name] for name in (*channels, "kernel", "stride", "padding", "dilation", "groups")]
 
 
 def fill(name, shape):
-    """The values, float32 for all that is not a counter, of the tensor with this name."""
+    """Return the values of the tensor with this name, float32 except for counters."""
     if name.endswith("num_batches_tracked"):
         return torch.zeros(tuple(shape), dtype=torch.int64)
     noise = np.random.default_rng(zlib.crc32(name.encode()))
@@ -47,7 +47,9 @@ def fill(name, shape):
     elif len(shape) <= 1:
         values = 1 + 0.1 * noise.standard_normal(size)
     else:
-        fan_in = int(np.prod(shape[2:] if len(shape) == 5 else shape[1:]))  # five: (kernels, out, in, rows, columns)
+        fan_in = int(
+            np.prod(shape[2:] if len(shape) == 5 else shape[1:])
+        )  # five dimensions: (kernels, out, in, rows, columns)
         values = np.sqrt(2 / fan_in) * noise.standard_normal(size)
     return torch.from_numpy(values.reshape(tuple(shape)).astype(np.float32))
 
@@ -58,14 +60,14 @@ def input_of(case, shape):
 
 
 def fill_layer(layer, prefix, *, names=None):
-    """Loads the values of the tensors with these names behind the prefix: `names` of ours, or else our own."""
+    """Load the values of the tensors named prefix + key; `names` maps own keys to reference keys where they differ."""
     names = names or {}
     state = {key: fill(f"{prefix}{names.get(key, key)}", value.shape) for key, value in layer.state_dict().items()}
     layer.load_state_dict(state)
 
 
 def run(layer, x, *, dtype):
-    """Output and gradients of the layer, in this type: `out`, `grad_x` and `grad_` + name."""
+    """Return output and gradients of the layer in this dtype: `out`, `grad_x` and `grad_` + name."""
     layer, x = layer.to(dtype), x.to(dtype).requires_grad_()
     out = layer(x)
     (out * input_of("grad_out", out.shape).to(dtype)).sum().backward()
@@ -74,8 +76,8 @@ def run(layer, x, *, dtype):
 
 
 def check(computed, expected, *, dtype):
-    """Compares all that is expected, by name, at a tolerance that is due to the type alone."""
+    """Compare all expected values by name, with the tolerance of the dtype."""
     tolerance = 1e-10 if dtype == torch.float64 else 1e-4
     for name, values in expected.items():
-        mine = computed[name].to(torch.float64).view(values.shape)
-        torch.testing.assert_close(mine, values, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+        actual = computed[name].to(torch.float64).view(values.shape)
+        torch.testing.assert_close(actual, values, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")

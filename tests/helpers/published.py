@@ -1,6 +1,6 @@
-"""The published code's figures, and what they were made with.
+"""Reference values of the published DynamicRouting code, and the inputs that produced them.
 
-State dicts as it lists them, filled by a formula that only needs names and shapes; images and labels by formula too.
+Weights, images and labels are computed by formulas; those of the weights need only names and shapes.
 """
 
 import functools
@@ -41,7 +41,7 @@ def read_listing(name):
 
 
 def hollow_weights(name):
-    """Names, shapes and dtypes only: every tensor is one stored value, so files stay small."""
+    """Return tensors with the published names, shapes and dtypes, each an expanded scalar, so that files stay small."""
     return {
         key: torch.ones((), dtype=torch.int64 if key.endswith("num_batches_tracked") else torch.float32).expand(shape)
         for key, shape in read_listing(name)["keys"]
@@ -49,7 +49,7 @@ def hollow_weights(name):
 
 
 def published_weights(name, *, gates=None):
-    """The values that the reference figures of this network were made with, in one of their variants of the gates."""
+    """Return the weights that produced the reference values of a network, for one variant of the gates."""
     listing = read_listing(name)
     gates = gates or listing["gates"]
     return {key: torch.from_numpy(_value(key, tuple(shape), gates)) for key, shape in listing["keys"]}
@@ -95,7 +95,7 @@ SIZES |= {7: (256, 256), 8: (96, 112)}
 
 
 def image(k):
-    """The formula's image k, (3, H, W) float32, channels as the model sees them."""
+    """Return image k (3, H, W), float32, in the model's channel order."""
     height, width = SIZES[k]
     y, x = np.mgrid[:height, :width]
     c = np.arange(3)[:, None, None]
@@ -105,7 +105,7 @@ def image(k):
 
 
 def label(k):
-    """The formula's label k, (H, W) int64."""
+    """Return label map k (H, W), int64."""
     y, x = np.mgrid[: SIZES[k][0], : SIZES[k][1]]
     v = (x // 16 + 3 * (y // 12) + 5 * k) % 20
     return torch.from_numpy(np.where(v == 19, 255, v))
@@ -117,16 +117,16 @@ def batch_of(*ks, dtype=torch.float64):
 
 @functools.cache
 def read_case(case):
-    """Figures of the published code for one model and variant of gates, `model__gates`."""
+    """Return the reference values of a model and a variant of the gates, `model__gates`."""
     with gzip.open(REFERENCE / "numeric" / f"{case}.json.gz", "rt") as file:
         return json.load(file)
 
 
-LISTING_OF = {"tiny_bn": "tiny", "tiny_small": "tiny", "tiny_sdp": "tiny"}  # the same names and shapes
+LISTING_OF = {"tiny_bn": "tiny", "tiny_small": "tiny", "tiny_sdp": "tiny"}  # models with equal names and shapes
 
 
 def build_case(case, *, dtype=torch.float64, overrides=()):
-    """Our model of a reference case, its weights by the formula, loaded as a released file's are."""
+    """Build the model of a reference case with the published weights, converted like a released file."""
     reference = read_case(case)
     cfg = get_cfg()
     cfg.merge_from_list([x for pair in reference["overrides"].items() for x in pair])
@@ -142,7 +142,7 @@ def our_name(published_key, cell_types):
 
 
 def released_as_ours(weights, *, cell_types):
-    """Published weights under our names, every key of them."""
+    """Return published weights under dl_lib's names, after checking that every key was converted."""
     translation = translate_released(weights, cell_types=cell_types)
     assert not translation.untranslated
     return dict(translation.weights)

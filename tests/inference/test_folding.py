@@ -1,4 +1,4 @@
-"""Folded batch norms: the same outputs from fewer operations."""
+"""Batch-norm folding: equal outputs at lower cost."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ NODE = Node(2, 1)  # 32 channels at stride 8
 
 
 def model_with_statistics(*overrides):
-    """A tiny model in double precision whose norms are far from the identity; some of its cells are closed."""
+    """Build a tiny float64 model with norms far from the identity and some closed cells."""
     torch.manual_seed(0)
     model = build("tiny", device="cpu", overrides=["MODEL.GATE.GATE_INIT_BIAS", 0.2, *overrides]).double().eval()
     for module in model.modules():
@@ -37,7 +37,7 @@ def outputs_of(model, images):
 
 @pytest.mark.parametrize("norm", ["BN", "SyncBN", "FrozenBN"])
 @pytest.mark.parametrize("cell_type", ["sep_conv_3x3", "MBConv_3x3"])
-def test_equal_outputs_and_routes_without_norms(norm, cell_type):
+def test_folding_preserves_outputs_and_gates(norm, cell_type):
     model = model_with_statistics(
         *("MODEL.BACKBONE.NORM", norm, "MODEL.SEM_SEG_HEAD.NORM", norm),
         *("MODEL.BACKBONE.CELL_TYPE", [cell_type, "skip_connect"]),
@@ -54,7 +54,7 @@ def test_equal_outputs_and_routes_without_norms(norm, cell_type):
     assert not folded.training
 
 
-def test_costs_are_those_of_what_is_left():
+def test_costs_exclude_folded_norms():
     model = model_with_statistics()
     before = model.costs.table(128, 256)
     folded = fold_batch_norms(model)
@@ -68,13 +68,13 @@ def test_costs_are_those_of_what_is_left():
         assert (flops["executed_flops"] == flops["real_flops_complete"]) == execution_is_sparse
 
 
-def test_group_norms_stay():
+def test_group_norms_are_not_folded():
     model = model_with_statistics("MODEL.BACKBONE.NORM", "GN", "MODEL.SEM_SEG_HEAD.NORM", "GN")
     images = batch_of(1)
     folded = fold_batch_norms(model)
     assert outputs_of(folded, images)[0]["sem_seg"].equal(outputs_of(model, images)[0]["sem_seg"])
 
 
-def test_memory_order_is_kept():
+def test_memory_format_is_preserved():
     folded = fold_batch_norms(model_with_statistics("MODEL.CHANNELS_LAST", True).to(memory_format=torch.channels_last))
     assert folded.backbone.stem.conv1.conv.weight.is_contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Weight-standardised convolution against mmcv's figures, its formula, and the plain convolution that it came from."""
+"""ConvAWS against mmcv's reference values, its formula, and the plain convolution whose weights it loads."""
 
 import math
 from collections import OrderedDict
@@ -21,7 +21,7 @@ def standardized_by_hand(filter_, gamma, beta):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_published_figures(dtype):
+def test_reference_values(dtype):
     layer = ConvAWS2d(8, 12, 3, padding=1)
     assert list(layer.state_dict()) == ["weight", "bias", "weight_gamma", "weight_beta"]
     fill_layer(layer, "aws.")
@@ -29,7 +29,7 @@ def test_published_figures(dtype):
     check({"out": out, "w": layer.standardized_weight().detach()}, figures("sac", "aws_bias"), dtype=dtype)
 
 
-def test_the_formula():
+def test_formula():
     layer = ConvAWS2d(6, 4, (3, 2), groups=2).double()
     for tensor in (layer.weight, layer.weight_gamma, layer.weight_beta):
         nn.init.normal_(tensor)
@@ -37,19 +37,19 @@ def test_the_formula():
     torch.testing.assert_close(layer.standardized_weight(), torch.stack(list(by_hand)), rtol=1e-10, atol=1e-10)
 
 
-def test_scale_and_shift_of_the_kernel_do_not_matter_in_training():
+def test_standardized_weight_is_invariant_to_scale_and_shift():
     layer = ConvAWS2d(8, 4, 3).double()
     nn.init.normal_(layer.weight)
     before = layer.standardized_weight()
     with torch.no_grad():
         layer.weight.mul_(7).add_(3)
-    torch.testing.assert_close(layer.standardized_weight(), before, rtol=1e-4, atol=1e-4)  # but for 1e-5 in the root
+    torch.testing.assert_close(layer.standardized_weight(), before, rtol=1e-4, atol=1e-4)  # up to the epsilon of 1e-5
 
 
 @pytest.mark.parametrize("groups", [1, 2, 8])
-def test_it_starts_as_a_plain_convolution(groups):
+def test_initialization_is_a_plain_convolution(groups):
     layer = ConvAWS2d(8, 16, 3, padding=1, groups=groups).double()
-    layer.reset_parameters()  # in float64
+    layer.reset_parameters()  # recompute gamma and beta in float64
     torch.testing.assert_close(layer.standardized_weight(), layer.weight, rtol=1e-13, atol=1e-13)
     bound = 1 / math.sqrt(8 // groups * 9)
     assert 0.9 * bound < layer.weight.abs().max().item() <= bound
@@ -58,13 +58,13 @@ def test_it_starts_as_a_plain_convolution(groups):
 
 @pytest.mark.parametrize("assign", [False, True])
 @pytest.mark.parametrize("make", LAYERS)
-def test_weights_of_a_plain_convolution_load_exactly(make, assign):
+def test_plain_weights_load_exactly(make, assign):
     plain = nn.Conv2d(8, 12, 3, padding=1).double()
     nn.init.normal_(plain.weight, mean=0.3, std=2.0)
     layer = make(8, 12, 3, padding=1).double()
     state = plain.state_dict()
     missing, unexpected = layer.load_state_dict(state, strict=make is ConvAWS2d, assign=assign)
-    assert list(state) == ["weight", "bias"], "the caller's dict stays as it was"
+    assert list(state) == ["weight", "bias"], "the caller's dict is not modified"
     assert unexpected == []
     assert not {"weight", "bias", "weight_gamma", "weight_beta"}.intersection(missing)
     x = torch.randn(2, 8, 6, 5, dtype=torch.float64)
@@ -72,7 +72,7 @@ def test_weights_of_a_plain_convolution_load_exactly(make, assign):
 
 
 @pytest.mark.parametrize("make", LAYERS)
-def test_loading_a_part_leaves_the_rest_alone(make):
+def test_partial_loading_leaves_other_layers_unchanged(make):
     model = nn.Sequential(OrderedDict(first=make(4, 4, 3, padding=1), second=make(4, 4, 3, padding=1)))
     for layer in model:
         nn.init.normal_(layer.weight_gamma)
@@ -83,7 +83,7 @@ def test_loading_a_part_leaves_the_rest_alone(make):
 
 
 @pytest.mark.parametrize("kept", [["weight_gamma"], ["weight_beta"], ["weight_gamma", "weight_beta"]])
-def test_a_file_of_its_own_keeps_its_scale(kept):
+def test_own_state_dict_keeps_gamma_and_beta(kept):
     layer = ConvAWS2d(4, 4, 3)
     before = {key: value.clone() for key, value in layer.state_dict().items()}
     state = {"weight": torch.randn(4, 4, 3, 3), **{name: torch.full((4, 1, 1, 1), 5.0) for name in kept}}
@@ -92,19 +92,19 @@ def test_a_file_of_its_own_keeps_its_scale(kept):
         assert getattr(layer, name).equal(state.get(name, before[name]))
 
 
-def test_a_file_in_half_precision_loads_exactly():
+def test_half_precision_weights_load_exactly():
     plain = nn.Conv2d(8, 4, 3).bfloat16()
     layer = ConvAWS2d(8, 4, 3)
     layer.load_state_dict(plain.state_dict())
     torch.testing.assert_close(layer.standardized_weight(), plain.weight.float(), rtol=1e-6, atol=1e-6)
 
 
-def test_a_kernel_of_another_shape_is_torchs_to_refuse():
+def test_kernel_of_another_shape_is_a_size_mismatch():
     with pytest.raises(RuntimeError, match="size mismatch for weight"):
         ConvAWS2d(8, 4, 3).load_state_dict({"weight": torch.zeros(4, 8)}, strict=False)
 
 
 @pytest.mark.parametrize("make", LAYERS)
-def test_a_single_weight_has_no_variance(make):
+def test_filters_with_a_single_weight_are_rejected(make):
     with pytest.raises(ValueError, match=r"single weight cannot be standardized.*Received: 4, 4, kernel_size=\(1, 1\)"):
         make(4, 4, 1, groups=4)

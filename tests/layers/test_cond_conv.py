@@ -1,4 +1,4 @@
-"""CondConv against the figures of timm, timm itself, and its definition."""
+"""CondConv against reference values of timm, timm itself, and its definition."""
 
 import math
 
@@ -20,18 +20,18 @@ def layer_of(case):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("name", ["base", "depthwise", "groups2", "nobias", "stride2"])
-def test_published_figures(name, dtype):
+def test_reference_values(name, dtype):
     layer = layer_of(CASES[name])
     fill_layer(layer, f"condconv.{name}.", names=ROUTING)
     x = input_of(f"condconv.{name}", CASES[name]["input"])
     computed = run(layer, x, dtype=dtype)
     computed["routing"] = layer._routing_fn(x.to(dtype)).detach()
-    computed |= {f"grad_{theirs.replace('.', '_')}": computed[f"grad_{ours}"] for ours, theirs in ROUTING.items()}
+    computed |= {f"grad_{reference.replace('.', '_')}": computed[f"grad_{own}"] for own, reference in ROUTING.items()}
     check(computed, figures("condconv", name), dtype=dtype)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_sizes_of_published_layers(case):
+def test_shapes_of_reference_layers(case):
     layer = layer_of(case)
     assert sum(p.numel() for p in layer.parameters()) == case["params"]
     assert list(layer(torch.zeros(case["input"])).shape) == case["out"]
@@ -39,7 +39,7 @@ def test_sizes_of_published_layers(case):
 
 @pytest.mark.parametrize("padding", [1, "same", "valid"])
 @pytest.mark.parametrize("groups", [1, 2, 8])
-def test_timm_agrees_and_its_weights_load_by_name(padding, groups):
+def test_timm_weights_load_and_outputs_match(padding, groups):
     theirs = TimmCondConv2d(8, 16, 3, padding=padding if padding != "valid" else 0, groups=groups, bias=True).double()
     assert theirs.weight.ndim == 2
     ours = CondConv2d(8, 16, 3, padding=padding, groups=groups, own_routing=False).double()
@@ -48,7 +48,7 @@ def test_timm_agrees_and_its_weights_load_by_name(padding, groups):
     torch.testing.assert_close(ours(x, routing), theirs(x, routing), rtol=1e-12, atol=1e-12)
 
 
-def test_the_definition_by_hand():
+def test_definition():
     layer = CondConv2d(6, 4, 3, padding=1, num_experts=3).double()
     nn.init.normal_(layer._routing_fn.fc.bias)
     x = torch.randn(2, 6, 5, 4, dtype=torch.float64)
@@ -60,22 +60,22 @@ def test_the_definition_by_hand():
         torch.testing.assert_close(result, nn.functional.conv2d(image, kernel, bias, padding=1))
 
 
-def test_one_routing_serves_several_layers():
+def test_layers_can_share_routing_weights():
     x = torch.randn(2, 8, 5, 6)
     routing = ExpertRouting(8, 4)(x)
     one, other = CondConv2d(8, 8, 3, padding=1), CondConv2d(8, 4, 1, own_routing=False)
-    nn.init.zeros_(one._routing_fn.fc.weight)  # so that it would route otherwise
+    nn.init.zeros_(one._routing_fn.fc.weight)  # so that its own routing would differ
     assert not torch.allclose(one(x, routing), one(x))
     assert other(one(x, routing), routing).shape == (2, 4, 5, 6)
     assert [name for name, _ in other.named_parameters()] == ["weight", "bias"]
 
 
-def test_a_layer_without_routing_asks_for_one():
+def test_missing_routing_weights_are_rejected():
     with pytest.raises(ValueError, match=r"does not compute its mixing weights.*Received: None"):
         CondConv2d(4, 4, 1, own_routing=False)(torch.zeros(2, 4, 3, 3))
 
 
-def test_each_expert_starts_as_a_convolution_of_its_own():
+def test_each_expert_is_initialized_like_conv2d():
     torch.manual_seed(0)
     layer = CondConv2d(64, 128, 3, groups=2, num_experts=8)
     plain = nn.Conv2d(64, 128, 3, groups=2)
@@ -90,12 +90,12 @@ def test_each_expert_starts_as_a_convolution_of_its_own():
     assert not routing.bias.any()
 
 
-def test_a_listing_of_the_layer_names_what_it_is():
+def test_repr():
     text = repr(CondConv2d(4, 8, (3, 5), stride=2, padding=(1, 2), dilation=(1, 1), groups=2, num_experts=3))
     assert "4, 8, kernel_size=(3, 5), stride=(2, 2), padding=(2, 2, 1, 1), groups=2, num_kernels=3, bias=True" in text
 
 
-def test_mistakes_are_answered_in_words():
+def test_invalid_arguments():
     with pytest.raises(KeyError, match=r"nearest: grouped. Received: implementation='group'"):
         CondConv2d(4, 4, 3, implementation="group")
     with pytest.raises(ValueError, match=r"Received: num_kernels=0"):

@@ -1,4 +1,4 @@
-"""Depthwise convolutions with gradients of their own, and in parts, are those of torch."""
+"""Fast gradients and channel chunks of depthwise convolutions against torch."""
 
 import math
 from unittest import mock
@@ -19,11 +19,11 @@ CHANNELS = 4
 
 @pytest.fixture(autouse=True)
 def fast_in_float64(monkeypatch):
-    """As if it were: figures of other types are too coarse to compare."""
+    """Enable the fast path in float64, whose precision the comparisons need."""
     monkeypatch.setattr(depthwise, "FAST_DTYPES", {torch.float64, *depthwise.FAST_DTYPES})
 
 
-def is_own(y):
+def is_fast(y):
     return "_Depthwise" in type(y.grad_fn).__name__
 
 
@@ -47,13 +47,13 @@ def arguments(images=2, *, size=(6, 7), kernel=(3, 3), bias=True, multiplier=1, 
     channels_last=st.booleans(),
 )
 def test_outputs_and_gradients(images, size, kernel, padding, dilation, bias, channels_last):
-    reach = [rate * (side - 1) for rate, side in zip(dilation, kernel, strict=True)]
-    if any(side + 2 * p <= r for side, p, r in zip(size, padding, reach, strict=True)):
-        return  # no output
+    extent = [rate * (side - 1) for rate, side in zip(dilation, kernel, strict=True)]
+    if any(side + 2 * p <= r for side, p, r in zip(size, padding, extent, strict=True)):
+        return  # the output would be empty
     x, weight, b = arguments(images, size=size, kernel=kernel, bias=bias)
     maps = x.contiguous(memory_format=torch.channels_last) if channels_last else x
     y = conv2d_fast_depthwise(maps, weight, b, stride=(1, 1), padding=padding, dilation=dilation, groups=CHANNELS)
-    assert is_own(y) == (max(dilation) > 1 and all(p <= r for p, r in zip(padding, reach, strict=True)))
+    assert is_fast(y) == (max(dilation) > 1 and all(p <= r for p, r in zip(padding, extent, strict=True)))
     expected = F.conv2d(x, weight, b, 1, padding, dilation, CHANNELS)
     torch.testing.assert_close(y, expected)
     slope = torch.randn_like(y)
@@ -63,45 +63,51 @@ def test_outputs_and_gradients(images, size, kernel, padding, dilation, bias, ch
 
 
 @pytest.mark.parametrize(
-    ("channels_last", "dilation", "size", "given_to_torch"),
+    ("channels_last", "dilation", "size", "torch_shape"),
     [
-        (False, (5, 3), (3, 4), None),  # a convolution, however far its steps are apart from row to row
-        (False, (1, 4), (3, 8), (8, 2, 5, 4)),  # phases
-        (False, (1, 5), (3, 2), (2, 2, 3, 2)),  # the maps as they are: mostly zeros, sorted by phase
+        (False, (5, 3), (3, 4), None),  # one convolution, whatever its stride between rows
+        (False, (1, 4), (3, 8), (8, 2, 5, 4)),  # polyphase components
+        (False, (1, 5), (3, 2), (2, 2, 3, 2)),  # unchanged: its components would be mostly zeros
         (True, (2, 3), (6, 9), (12, 2, 5, 5)),
         (True, (2, 3), (3, 2), (2, 2, 3, 2)),
     ],
 )
-def test_ways_to_the_gradient_of_the_kernel(channels_last, dilation, size, given_to_torch):
+def test_methods_of_the_weight_gradient(channels_last, dilation, size, torch_shape):
     def run(x, weight, bias):
         x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
         return conv2d_fast_depthwise(x, weight, bias, stride=(1, 1), padding=dilation, dilation=dilation, groups=2)
 
     learnt = arguments(size=size, channels=2)
-    with mock.patch.object(depthwise, "conv2d_weight", side_effect=conv2d_weight) as own_of_torch:
+    with mock.patch.object(depthwise, "conv2d_weight", side_effect=conv2d_weight) as torch_weight_gradient:
         run(*learnt).sum().backward()
-    assert [call.args[0].shape for call in own_of_torch.call_args_list] == ([given_to_torch] if given_to_torch else [])
+    assert [call.args[0].shape for call in torch_weight_gradient.call_args_list] == (
+        [torch_shape] if torch_shape else []
+    )
     assert torch.autograd.gradcheck(run, learnt)
     assert torch.autograd.gradgradcheck(run, learnt)
 
 
 def cache_for(monkeypatch, channels, *, x):
-    """As if no more channels fitted, of all threads together."""
+    """Let this many channels fit into the caches of all threads."""
     room = channels * x[0, 0].nbytes
     monkeypatch.setattr(depthwise, "BYTES_PER_THREAD", math.ceil(room / torch.get_num_threads()))
 
 
-@pytest.mark.parametrize(("channels_in_cache", "parts"), [(1, 4), (40, 2), (60, 1)])  # of 60: multiples of 16
+@pytest.mark.parametrize(
+    ("channels_in_cache", "num_chunks"), [(1, 4), (40, 2), (60, 1)]
+)  # chunks are multiples of 16 channels
 @pytest.mark.parametrize(("images", "channels"), [(1, 60), (5, 12)])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("dilation", [(1, 1), (2, 3)])
-def test_large_maps_go_in_parts(monkeypatch, dilation, bias, images, channels, channels_in_cache, parts):
+def test_large_inputs_are_processed_in_chunks(
+    monkeypatch, dilation, bias, images, channels, channels_in_cache, num_chunks
+):
     x, weight, b = arguments(images, channels=channels, bias=bias)
     cache_for(monkeypatch, channels_in_cache, x=x)
     options = {"stride": (1, 1), "padding": (1, 0), "dilation": dilation, "groups": channels}
     with mock.patch.object(F, "conv2d", side_effect=F.conv2d) as conv:
         y = conv2d_fast_depthwise(x, weight, b, **options)
-        assert conv.call_count == parts
+        assert conv.call_count == num_chunks
     assert y.is_contiguous()
     expected = F.conv2d(x, weight, b, **options)
     torch.testing.assert_close(y, expected)
@@ -111,7 +117,7 @@ def test_large_maps_go_in_parts(monkeypatch, dilation, bias, images, channels, c
     torch.testing.assert_close(gradients, references)
 
 
-def test_what_does_not_go_in_parts(monkeypatch):
+def test_inputs_that_are_not_chunked(monkeypatch):
     x, weight, bias = arguments(1, channels=60)
     cache_for(monkeypatch, 1, x=x)
     options = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 60}
@@ -124,7 +130,7 @@ def test_what_does_not_go_in_parts(monkeypatch):
     assert y.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_gradients_of_gradients_in_parts(monkeypatch):
+def test_second_gradients_in_chunks(monkeypatch):
     def run(x, weight, bias):
         return conv2d_fast_depthwise(x, weight, bias, stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=20)
 
@@ -135,7 +141,7 @@ def test_gradients_of_gradients_in_parts(monkeypatch):
 
 
 @pytest.mark.parametrize("in_cache", [1, 100])
-def test_only_what_learns_has_a_gradient(monkeypatch, in_cache):
+def test_gradients_of_required_inputs_only(monkeypatch, in_cache):
     x, weight, bias = arguments(channels=20)
     cache_for(monkeypatch, in_cache, x=x)
     options = {"stride": (1, 1), "padding": (2, 2), "dilation": (2, 2), "groups": 20}
@@ -153,17 +159,17 @@ def test_only_what_learns_has_a_gradient(monkeypatch, in_cache):
         ({"kernel": (1, 3)}, {"padding": (1, 2)}),
     ],
 )
-def test_what_is_left_to_torch(given, options):
+def test_inputs_without_fast_gradient(given, options):
     x, weight, bias = arguments(**given)
     options = {"stride": (1, 1), "padding": (2, 2), "dilation": (2, 2), "groups": CHANNELS, **options}
     y = conv2d_fast_depthwise(x, weight, bias, **options)
-    assert not is_own(y)
+    assert not is_fast(y)
     torch.testing.assert_close(y, F.conv2d(x, weight, bias, **options))
 
 
 @pytest.mark.parametrize("in_cache", [1, 1000])
 @pytest.mark.parametrize("dilation", [(1, 1), (2, 2)])
-def test_under_autocast_it_is_the_convolution_of_what_autocast_would_take(monkeypatch, dilation, in_cache):
+def test_autocast_casts_all_arguments(monkeypatch, dilation, in_cache):
     learnt = arguments(dtype=torch.float32, channels=20)
     cache_for(monkeypatch, in_cache, x=learnt[0])
     options = {"stride": (1, 1), "padding": dilation, "dilation": dilation, "groups": 20}
@@ -177,7 +183,7 @@ def test_under_autocast_it_is_the_convolution_of_what_autocast_would_take(monkey
         torch.testing.assert_close(gradient, reference, rtol=0.02, atol=0.02 * reference.abs().max().item())
 
 
-def test_gradients_do_not_follow_autocast():
+def test_gradients_ignore_autocast():
     learnt = arguments(dtype=torch.float32)
     options = {"stride": (1, 1), "padding": (2, 2), "dilation": (2, 2), "groups": CHANNELS}
     y, expected = conv2d_fast_depthwise(*learnt, **options), F.conv2d(*learnt, **options)
@@ -187,14 +193,14 @@ def test_gradients_do_not_follow_autocast():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex64, torch.float16])
-def test_types_that_are_slow_are_left_to_torch(monkeypatch, dtype):
+def test_slow_dtypes_use_torch(monkeypatch, dtype):
     monkeypatch.undo()
     x, weight, _ = arguments(dtype=dtype, bias=False)
     options = {"stride": (1, 1), "padding": (2, 2), "dilation": (2, 2), "groups": CHANNELS}
-    assert not is_own(conv2d_fast_depthwise(x, weight, **options))
+    assert not is_fast(conv2d_fast_depthwise(x, weight, **options))
 
 
-def test_mistakes_and_single_maps_are_left_to_torch():
+def test_errors_and_unbatched_input_are_those_of_torch():
     x, weight, _ = arguments(dtype=torch.float32)
     options = {"stride": (1, 1), "padding": (2, 2), "dilation": (2, 2), "groups": CHANNELS}
     with pytest.raises(RuntimeError, match="expected bias to be 1-dimensional with 4 elements"):
@@ -205,7 +211,7 @@ def test_mistakes_and_single_maps_are_left_to_torch():
     layer(torch.randn(CHANNELS, CHANNELS, 6)).sum().backward()
 
 
-def test_compilation_without_a_break_and_export_for_any_batch():
+def test_compiles_without_graph_break_and_exports_with_dynamic_batch():
     layer = SAConv2d(CHANNELS, CHANNELS, 3, padding=1, groups=CHANNELS).double()
     compiled = torch.compile(layer, fullgraph=True, backend="eager")
     gradients = []
@@ -219,13 +225,13 @@ def test_compilation_without_a_break_and_export_for_any_batch():
     torch.testing.assert_close(program.module()(x), layer(x))
 
 
-def test_the_module_is_a_convolution_of_torchs():
+def test_module_equals_conv2d():
     options = {"padding": 2, "dilation": 2, "groups": CHANNELS}
     layer, plain = DilatedConv2d(CHANNELS, CHANNELS, 3, **options), nn.Conv2d(CHANNELS, CHANNELS, 3, **options)
     plain.load_state_dict(layer.state_dict())
     x = torch.randn(2, CHANNELS, 5, 6)
     assert torch.equal(layer(x), plain(x))
-    assert is_own(layer(x))
+    assert is_fast(layer(x))
 
 
 def test_vmap_without_gradients():

@@ -1,4 +1,4 @@
-"""Dynamic convolution against the figures of a public implementation, its definition and its schedule."""
+"""Dynamic convolution against reference values of a public implementation, its definition and its schedule."""
 
 import json
 
@@ -25,7 +25,7 @@ def load_published(layer, name):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("name", ["base", "groups2", "stride2"])
-def test_published_figures(name, dtype):
+def test_reference_values(name, dtype):
     layer, expected = layer_of(CASES[name]), figures("dynconv", name)
     load_published(layer, name)
     assert layer.attention.temperature == 1
@@ -42,13 +42,13 @@ def test_published_figures(name, dtype):
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_sizes_of_published_layers(case):
+def test_shapes_of_reference_layers(case):
     layer = layer_of(case)
     assert sum(p.numel() for p in layer.parameters()) == case["params"]
     assert list(layer(torch.zeros(case["input"])).shape) == case["out"]
 
 
-def test_the_other_public_version_loads():
+def test_weights_of_the_other_implementation_load():
     layer = DynamicConv2d(8, 12, 3, padding=1).double()
     layer.attention = KernelAttention(8, 4, hidden_channels=2, hidden_bias=True).double()
     shapes = {
@@ -58,7 +58,7 @@ def test_the_other_public_version_loads():
     }
     state = {key: fill(f"dynconv_ta.{key}", shape).double() for key, shape in shapes.items()}
     layer.load_state_dict(state)
-    assert list(state) == list(shapes), "the caller's dict stays as it was"
+    assert list(state) == list(shapes), "the caller's dict is not modified"
     x = input_of("dynconv.base", (3, 8, 11, 9)).double()
     hidden = torch.relu(
         F.linear(x.mean(dim=(2, 3)), *(state[f"attention.to_scores.0.{k}"] for k in ("weight", "bias")))
@@ -72,14 +72,14 @@ def test_the_other_public_version_loads():
 
 
 @pytest.mark.parametrize("temperature", [1e12, float("inf")])
-def test_at_infinite_temperature_all_kernels_weigh_the_same(temperature):
+def test_infinite_temperature_gives_uniform_attention(temperature):
     layer = DynamicConv2d(6, 4, 3, padding=1, temperature=temperature).double()
     x = torch.randn(3, 6, 5, 7, dtype=torch.float64)
     expected = F.conv2d(x, layer.weight.mean(dim=0), layer.bias.mean(dim=0), padding=1)
     torch.testing.assert_close(layer(x), expected, rtol=1e-9, atol=1e-9)
 
 
-def test_the_schedules_of_the_paper_and_of_a_public_version():
+def test_temperature_schedules_of_paper_and_public_implementation():
     for share, tau in SCHEDULES["paper_linear_per_iteration"]["fraction_of_T"].items():
         assert annealed_temperature(0.05 * float(share), anneal_rate=0.05) == pytest.approx(tau)
     for epoch, tau in enumerate(SCHEDULES["tardelean_per_epoch"]["values"]):
@@ -87,12 +87,12 @@ def test_the_schedules_of_the_paper_and_of_a_public_version():
 
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, 1.1])
-def test_the_temperature_falls_during_a_share_of_the_training(rate):
+def test_anneal_rate_must_be_a_fraction(rate):
     with pytest.raises(ValueError, match=f"Received: anneal_rate={rate}"):
         annealed_temperature(0.5, anneal_rate=rate)
 
 
-def test_a_reloaded_layer_attends_as_it_did():
+def test_state_dict_round_trip_preserves_attention():
     torch.manual_seed(0)
     trained = DynamicConv2d(8, 4, 1, temperature=10.0)
     trained.attention.anneal(0.04, anneal_rate=0.05)
@@ -103,10 +103,10 @@ def test_a_reloaded_layer_attends_as_it_did():
     x = torch.randn(2, 8, 3, 3)
     assert torch.equal(reloaded(x), trained(x))
     reloaded.load_state_dict({"bias": torch.ones(4, 4)}, strict=False)
-    assert reloaded.attention.temperature.item() == pytest.approx(2.8), "a file of other parts leaves it alone"
+    assert reloaded.attention.temperature.item() == pytest.approx(2.8), "unchanged by a state dict without attention"
 
 
-def test_loading_by_assignment_brings_the_final_temperature():
+def test_loading_with_assign_sets_the_final_temperature():
     with torch.device("meta"):
         layer = layer_of(CASES["base"])
     state = {key: fill(key, shape) for key, shape in CASES["base"]["keys"].items()}
@@ -114,20 +114,20 @@ def test_loading_by_assignment_brings_the_final_temperature():
     assert layer.attention.temperature.item() == 1
 
 
-def test_one_kernel_is_a_convolution():
+def test_one_kernel_equals_conv2d():
     layer = DynamicConv2d(6, 4, 3, padding=1, num_kernels=1)
     x = torch.randn(3, 6, 5, 7)
     torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight[0], layer.bias[0], padding=1))
 
 
-def test_mistakes_are_answered_in_words():
+def test_invalid_arguments():
     with pytest.raises(ValueError, match=r"Received: reduction=0"):
         DynamicConv2d(4, 4, 3, reduction=0)
     with pytest.raises(ValueError, match=r"Received: temperature=0.5"):
         DynamicConv2d(4, 4, 3, temperature=0.5)
 
 
-def test_attention_from_outside():
+def test_external_attention():
     x, attention = torch.randn(2, 8, 5, 6), torch.tensor([[1.0, 0, 0, 0], [0, 0, 1.0, 0]])
     layer = DynamicConv2d(8, 4, 3, own_attention=False)
     expected = [F.conv2d(x[i : i + 1], layer.weight[k], layer.bias[k]) for i, k in ((0, 0), (1, 2))]
@@ -137,13 +137,13 @@ def test_attention_from_outside():
 
 
 @pytest.mark.parametrize(("channels", "reduction", "hidden"), [(64, 4, 16), (64, 16, 4), (3, 4, 1)])
-def test_width_of_the_attention(channels, reduction, hidden):
+def test_hidden_channels_of_the_attention(channels, reduction, hidden):
     attention = DynamicConv2d(channels, 8, 1, reduction=reduction).attention
     assert attention.fc1.weight.shape == (hidden, channels)
     assert (attention.fc1.bias is None, attention.fc2.bias.shape) == (True, (4,))
 
 
-def test_what_a_layer_starts_from():
+def test_initialization():
     torch.manual_seed(0)
     layer = DynamicConv2d(64, 128, 3, num_kernels=3)
     for kernel in layer.weight:

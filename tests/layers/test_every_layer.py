@@ -1,4 +1,4 @@
-"""What holds for each of the convolutions: memory order, types, sizes, batches, export, gradients."""
+"""Properties of every conditional convolution: memory format, dtypes, sizes, batches, export, gradients."""
 
 import copy
 import io
@@ -24,7 +24,7 @@ strides = pytest.mark.parametrize("stride", [1, 2])
 
 
 def make(name, **options):
-    """A layer in evaluation mode, all of whose parameters are drawn anew so that no part of it is silent."""
+    """Build a layer in evaluation mode with random values for all parameters, so that no branch is zero."""
     torch.manual_seed(0)
     layer = MAKERS[name](**options).eval()
     for parameter in layer.parameters():
@@ -38,7 +38,7 @@ def maps(images, height=7, width=6, **options):
 
 @every_layer
 @strides
-def test_memory_order_stays_and_does_not_matter(name, stride):
+def test_memory_format_is_preserved_and_does_not_change_values(name, stride):
     layer = make(name, stride=stride).double()
     x = maps(3, dtype=torch.float64)
     y = layer(x)
@@ -49,7 +49,7 @@ def test_memory_order_stays_and_does_not_matter(name, stride):
 
 
 @every_layer
-def test_a_layer_can_be_asked_for_a_memory_order(name):
+def test_layer_converts_to_a_memory_format(name):
     layer, x = make(name), maps(3)
     weights, expected = copy.deepcopy(layer.state_dict()), layer(x)
     layer.to(memory_format=torch.channels_last)
@@ -61,7 +61,7 @@ def test_a_layer_can_be_asked_for_a_memory_order(name):
 @pytest.mark.parametrize("make_layer", [CondConv2d, ConvAWS2d, DynamicConv2d, SAConv2d, SPConv2d])
 @pytest.mark.parametrize("padding_mode", ["zeros", "reflect", "replicate", "circular"])
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 3)])
-def test_maps_smaller_than_the_margins(make_layer, padding_mode, size):
+def test_inputs_smaller_than_the_padding(make_layer, padding_mode, size):
     layer = make_layer(8, 12, 5, padding=2, padding_mode=padding_mode).eval()
     y = layer(maps(2, *size))
     assert y.shape == (2, 12, *size)
@@ -70,7 +70,7 @@ def test_maps_smaller_than_the_margins(make_layer, padding_mode, size):
 
 @every_layer
 @strides
-def test_a_batch_is_its_images_one_by_one(name, stride):
+def test_batch_equals_single_images(name, stride):
     layer = make(name, stride=stride).double()
     x = maps(4, dtype=torch.float64)
     one_by_one = torch.cat([layer(image) for image in x.split(1)])
@@ -79,7 +79,7 @@ def test_a_batch_is_its_images_one_by_one(name, stride):
 
 @every_layer
 @strides
-def test_no_image(name, stride):
+def test_empty_batch(name, stride):
     layer = make(name, stride=stride)
     x = maps(0).requires_grad_()
     y = layer(x)
@@ -92,7 +92,7 @@ def test_no_image(name, stride):
 @every_layer
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 5), (3, 3)])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_small_maps(name, size, stride):
+def test_small_inputs(name, size, stride):
     layer = make(name, stride=stride)
     y = layer(maps(2, *size))
     assert y.shape == (2, 12, *(-(-side // stride) for side in size))
@@ -131,7 +131,7 @@ def test_autocast(name):
     ("name", "part"),
     [("cond", lambda layer, x: layer._routing_fn(x)), ("dynamic", lambda layer, x: layer.attention(x))],
 )
-def test_autocast_leaves_weights_of_kernels_alone(name, part):
+def test_mixing_weights_ignore_autocast(name, part):
     layer, x = make(name), maps(3)
     with torch.autocast("cpu", torch.bfloat16):
         weights = part(layer, x)
@@ -140,7 +140,7 @@ def test_autocast_leaves_weights_of_kernels_alone(name, part):
 
 
 @pytest.mark.parametrize("name", ["aws", "sac"])
-def test_autocast_leaves_standardised_kernels_alone(name):
+def test_standardized_kernels_ignore_autocast(name):
     layer = make(name)
     with torch.autocast("cpu", torch.bfloat16):
         weight = layer.standardized_weight()
@@ -149,7 +149,7 @@ def test_autocast_leaves_standardised_kernels_alone(name):
 
 @every_layer
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_export_for_any_batch(name, channels_last):
+def test_export_with_dynamic_batch(name, channels_last):
     layer = make(name)
     order = torch.channels_last if channels_last else torch.contiguous_format
     x = maps(3).contiguous(memory_format=order)
@@ -159,7 +159,7 @@ def test_export_for_any_batch(name, channels_last):
 
 
 @every_layer
-def test_compilation_without_a_break(name):
+def test_compiles_without_graph_break(name):
     layer, x = make(name), maps(3)
     compiled = torch.compile(layer, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(x), layer(x))
@@ -169,7 +169,7 @@ def test_compilation_without_a_break(name):
 
 
 @every_layer
-def test_copies_files_and_the_meta_device(name):
+def test_copy_state_dict_and_meta_device(name):
     layer, x = make(name), maps(2)
     file = io.BytesIO()
     torch.save(layer.state_dict(), file)
@@ -182,7 +182,7 @@ def test_copies_files_and_the_meta_device(name):
 
 
 @every_layer
-def test_types_as_of_torch(name):
+def test_dtypes_match_conv2d(name):
     layer = MAKERS[name](dtype=torch.float64)
     assert {tensor.dtype for tensor in layer.state_dict().values()} <= {torch.float64, torch.int64}
     assert layer(maps(2, dtype=torch.float64)).dtype == torch.float64
@@ -190,6 +190,6 @@ def test_types_as_of_torch(name):
 
 @every_layer
 @pytest.mark.parametrize("shape", [(8, 5, 5), (2, 7, 5, 5), (2, 8, 5, 5, 5)])
-def test_maps_of_another_shape(name, shape):
+def test_input_shape_is_checked(name, shape):
     with pytest.raises(ValueError, match=r"\(images, 8, height, width\). Received: x.shape="):
         MAKERS[name]()(torch.zeros(shape))

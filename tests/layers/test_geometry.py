@@ -1,4 +1,4 @@
-"""Places and margins against `nn.Conv2d`, over all its arguments."""
+"""Convolution hyperparameters against `nn.Conv2d`, over all its arguments."""
 
 import pytest
 import torch
@@ -29,15 +29,15 @@ def arguments(draw):
     }
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")  # torch's own, about a copy
+@pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")  # torch warns of a copy
 @settings(max_examples=80, deadline=None)
 @given(options=arguments(), size=st.tuples(st.integers(1, 9), st.integers(1, 9)), images=st.integers(0, 3))
-def test_every_convolution_of_torch(options, size, images):
+def test_all_conv2d_arguments(options, size, images):
     x = torch.randn(images, options["in_channels"], *size, dtype=torch.float64)
     plain = nn.Conv2d(**options, dtype=torch.float64)
     try:
         expected = plain(x)
-    except RuntimeError:  # the kernel, or a margin of reflected pixels, is larger than the map
+    except RuntimeError:  # the kernel, or reflect padding, exceeds the input
         assume(False)
     geometry = make_geometry(**options)
     assert geometry.kernel_shape == tuple(plain.weight.shape)
@@ -54,18 +54,18 @@ def test_every_convolution_of_torch(options, size, images):
 
 @settings(max_examples=60, deadline=None)
 @given(options=arguments(), half=PAIRS, size=st.tuples(st.integers(4, 9), st.integers(4, 9)), images=st.integers(0, 2))
-def test_every_convolution_that_keeps_the_size(options, half, size, images):
+def test_all_size_preserving_arguments(options, half, size, images):
     dilation = options["dilation"]
     rates = (dilation, dilation) if isinstance(dilation, int) else dilation
     kernel = tuple(2 * number - 1 for number in half)
     padding = tuple(rate * (number - 1) for rate, number in zip(rates, half, strict=True))
     options |= {"kernel_size": kernel, "padding": padding}
-    options["in_channels"] += options["groups"]  # at least two weights a filter, and a redundant channel
+    options["in_channels"] += options["groups"]  # at least two weights per filter, and one redundant channel
     x = torch.randn(images, options["in_channels"], *size).double()
     plain = nn.Conv2d(**options).double()
     try:
         expected = plain(x)
-    except RuntimeError:  # a margin of reflected pixels is larger than the map
+    except RuntimeError:  # reflect padding exceeds the input
         assume(False)
     layer = SAConv2d(**options).double()
     layer.load_state_dict(plain.state_dict(), strict=False)
@@ -90,7 +90,7 @@ def test_every_convolution_that_keeps_the_size(options, half, size, images):
         ({"padding_mode": "reflected"}, r"nearest: reflect, replicate. Received: padding_mode='reflected'"),
     ],
 )
-def test_mistakes_are_answered_in_words(options, message):
-    sound = {"in_channels": 4, "out_channels": 6, "kernel_size": 3}
+def test_invalid_arguments(options, message):
+    valid = {"in_channels": 4, "out_channels": 6, "kernel_size": 3}
     with pytest.raises(ValueError, match=message):
-        ConvAWS2d(**{**sound, **options})
+        ConvAWS2d(**{**valid, **options})

@@ -1,4 +1,4 @@
-"""All forms of a mixture give one result, and it is that of the definition."""
+"""All implementations of the kernel mixture agree with each other and with the definition."""
 
 import itertools
 
@@ -16,15 +16,15 @@ FORMS = ["loop", "experts", "grouped", "auto"]
 
 
 def bank_of(*, kernels=3, bias=True, dtype=torch.float64, **options):
-    sound = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros", **options}
-    geometry = make_geometry(4, 6, **sound)
+    valid = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros", **options}
+    geometry = make_geometry(4, 6, **valid)
     weight = torch.randn(kernels, *geometry.kernel_shape, dtype=dtype, requires_grad=True)
     biases = torch.randn(kernels, 6, dtype=dtype, requires_grad=True) if bias else None
     return KernelBank(weight, biases, geometry)
 
 
 def results(x, coefficients, bank, *, implementation):
-    """Output and gradients."""
+    """Return output and gradients."""
     x, coefficients = x.detach().requires_grad_(), coefficients.detach().requires_grad_()
     out = mixed_conv2d(x, coefficients, bank=bank, implementation=implementation)
     weights = [tensor for tensor in (x, coefficients, bank.weight, bank.bias) if tensor is not None]
@@ -44,7 +44,7 @@ def results(x, coefficients, bank, *, implementation):
     bias=st.booleans(),
     channels_last=st.booleans(),
 )
-def test_all_forms_agree(images, channels_last, kernel, **options):
+def test_all_implementations_agree(images, channels_last, kernel, **options):
     bank = bank_of(kernel_size=kernel, **options)
     x = torch.randn(images, 4, 6, 7, dtype=torch.float64)
     x = x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
@@ -57,7 +57,7 @@ def test_all_forms_agree(images, channels_last, kernel, **options):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("bias", [False, True])
-def test_under_autocast_every_form_gives_its_type(form, bias):
+def test_autocast_dtype_of_every_implementation(form, bias):
     bank = bank_of(kernel_size=3, bias=bias, dtype=torch.float32)
     x, coefficients = torch.randn(2, 4, 5, 6), torch.rand(2, 3)
     expected = mixed_conv2d(x, coefficients, bank=bank, implementation=form)
@@ -68,7 +68,7 @@ def test_under_autocast_every_form_gives_its_type(form, bias):
 
 
 @pytest.mark.parametrize("form", ["loop", "grouped", "auto"])
-def test_the_definition_by_sums(form):
+def test_definition(form):
     bank = bank_of(kernel_size=(2, 3), padding=(0, 1), bias=True)
     x, coefficients = torch.randn(2, 4, 3, 3, dtype=torch.float64), torch.rand(2, 3, dtype=torch.float64)
     y = mixed_conv2d(x, coefficients, bank=bank, implementation=form)
@@ -83,10 +83,10 @@ def test_the_definition_by_sums(form):
         assert y[b, o, i, j].item() == pytest.approx(expected, rel=1e-10, abs=1e-10)
 
 
-@pytest.mark.parametrize("size", [(9, 8), (2, 2)])  # maps that are larger than the kernels, and smaller
+@pytest.mark.parametrize("size", [(9, 8), (2, 2)])  # inputs larger and smaller than the kernels
 @pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("form", ["grouped", "auto"])
-def test_memory_order_stays_and_does_not_matter(form, kernel, size):
+def test_memory_format_is_preserved_and_does_not_change_values(form, kernel, size):
     bank = bank_of(kernel_size=kernel, padding=kernel // 2, stride=(1, 2))
     x, coefficients = torch.randn(3, 4, *size, dtype=torch.float64), torch.rand(3, 3, dtype=torch.float64)
     expected = mixed_conv2d(x, coefficients, bank=bank, implementation="loop")
@@ -98,7 +98,7 @@ def test_memory_order_stays_and_does_not_matter(form, kernel, size):
 
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("bias", [False, True])
-def test_depthwise_maps_that_exceed_the_caches(monkeypatch, bias, order):
+def test_depthwise_inputs_that_exceed_the_caches(monkeypatch, bias, order):
     monkeypatch.setattr(depthwise, "BYTES_PER_THREAD", 1)
     monkeypatch.setattr(depthwise, "FAST_DTYPES", {torch.float64})
     geometry = make_geometry(12, 12, 3, stride=1, padding=2, dilation=2, groups=12, padding_mode="zeros")
@@ -109,8 +109,8 @@ def test_depthwise_maps_that_exceed_the_caches(monkeypatch, bias, order):
     coefficients = torch.rand(5, 3, dtype=torch.float64)
     y, *gradients = results(x, coefficients, bank, implementation="grouped")
     assert y.is_contiguous(memory_format=order)
-    for mine, expected in zip([y, *gradients], results(x, coefficients, bank, implementation="experts"), strict=True):
-        torch.testing.assert_close(mine, expected, rtol=1e-11, atol=1e-11)
+    for actual, expected in zip([y, *gradients], results(x, coefficients, bank, implementation="experts"), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize(
@@ -125,26 +125,26 @@ def test_depthwise_maps_that_exceed_the_caches(monkeypatch, bias, order):
         (2, {"kernel_size": 3}, "grouped"),
     ],
 )
-def test_the_form_that_is_taken(monkeypatch, images, options, form):
-    taken = []
-    forms = {name: lambda *_, name=name: taken.append(name) for name in kernel_mixing.IMPLEMENTATIONS}
+def test_auto_choice(monkeypatch, images, options, form):
+    chosen = []
+    forms = {name: lambda *_, name=name: chosen.append(name) for name in kernel_mixing.IMPLEMENTATIONS}
     monkeypatch.setattr(kernel_mixing, "_FUNCTIONS", forms)
     mixed_conv2d(torch.zeros(images, 4, 5, 5).double(), torch.zeros(images, 3).double(), bank=bank_of(**options))
-    assert taken == [form]
+    assert chosen == [form]
 
 
 @pytest.mark.parametrize("images", [0, 1, 3])
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_one_kernel_at_weight_1_is_a_convolution(images, kernel):
+def test_one_kernel_with_coefficient_1_equals_conv2d(images, kernel):
     bank = bank_of(kernels=1, kernel_size=kernel, stride=2)
     x = torch.randn(images, 4, 6, 5, dtype=torch.float64)
-    y = mixed_conv2d(x, torch.ones(images, 1), bank=bank)  # whatever the type of the coefficients is
+    y = mixed_conv2d(x, torch.ones(images, 1), bank=bank)  # coefficients of another dtype
     expected = nn.functional.conv2d(x, bank.weight[0], bank.bias[0], stride=2)
     torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_no_image_gives_gradients_of_0(form):
+def test_empty_batch_has_zero_gradients(form):
     bank = bank_of(kernel_size=3)
     for gradient in results(torch.zeros(0, 4, 5, 5).double(), torch.zeros(0, 3).double(), bank, implementation=form):
         assert not gradient.any()
@@ -162,7 +162,7 @@ def test_no_image_gives_gradients_of_0(form):
         ),
     ],
 )
-def test_forms_that_cannot_do_it(form, kernel, images, message):
+def test_unsupported_implementations(form, kernel, images, message):
     with pytest.raises(ValueError, match=message):
         mixed_conv2d(
             torch.zeros(images, 4, 5, 5).double(),
@@ -173,6 +173,6 @@ def test_forms_that_cannot_do_it(form, kernel, images, message):
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (1, 3), (2, 3, 1), (6,)])
-def test_each_image_needs_a_coefficient_for_each_kernel(shape):
+def test_coefficient_shape_is_checked(shape):
     with pytest.raises(ValueError, match=r"\(images, kernels\) = \(2, 3\). Received: shape="):
         mixed_conv2d(torch.zeros(2, 4, 5, 5).double(), torch.zeros(shape), bank=bank_of(kernel_size=3))

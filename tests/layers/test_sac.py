@@ -1,4 +1,4 @@
-"""Switchable atrous convolution against mmcv's figures, its definition, and the plain convolution that it starts as."""
+"""SAC against mmcv's reference values, its definition, and the plain convolution of its initialization."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def layer_of(case):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("name", ["base", "depthwise", "groups2", "map3", "stride2_even"])
-def test_published_figures(name, dtype):
+def test_reference_values(name, dtype):
     layer = layer_of(CASES[name])
     fill_layer(layer, f"sac.{name}.")
     computed = run(layer, input_of(f"sac.{name}", CASES[name]["input"]), dtype=dtype)
@@ -27,14 +27,14 @@ def test_published_figures(name, dtype):
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_names_and_sizes_of_published_layers(case):
+def test_names_and_shapes_of_reference_layers(case):
     layer = layer_of(case)
     assert {key: list(value.shape) for key, value in layer.state_dict().items()} == case["keys"]
     assert sum(p.numel() for p in layer.parameters()) == case["params"]
     assert list(layer(torch.zeros(case["input"])).shape) == case["out"]
 
 
-def test_a_plain_kernel_gives_the_published_output():
+def test_plain_weights_give_the_reference_output():
     layer, expected = SAConv2d(8, 12, 3, padding=1, bias=False).double(), figures("sac", "load_plain_conv")
     layer.load_state_dict({"weight": fill("sac.load.weight", (12, 8, 3, 3)).double()}, strict=False)
     computed = {**layer.state_dict(), "out": layer(input_of("sac.base", (3, 8, 11, 9)).double()).detach()}
@@ -42,7 +42,7 @@ def test_a_plain_kernel_gives_the_published_output():
 
 
 def deform_by_hand(x, offset, weight, *, stride, padding, dilation, groups):
-    """Deformable convolution by one bilinear look-up for each tap: offsets are (dy, dx), tap after tap in rows."""
+    """Deformable convolution by one `grid_sample` per tap; offsets are (dy, dx), taps in row-major order."""
     rows, columns = weight.shape[2:]
     top, left = torch.meshgrid(
         torch.arange(offset.shape[2]) * stride - padding,
@@ -56,12 +56,12 @@ def deform_by_hand(x, offset, weight, *, stride, padding, dilation, groups):
         height, width = x.shape[2:]
         grid = torch.stack([2 * x_ / (width - 1) - 1, 2 * y / (height - 1) - 1], dim=-1)
         taps.append(F.grid_sample(x, grid, align_corners=True))
-    looked_up = torch.stack(taps, dim=2)  # images, channels, taps, rows, columns
-    parts = zip(looked_up.chunk(groups, dim=1), weight.flatten(2).chunk(groups), strict=True)
+    sampled = torch.stack(taps, dim=2)  # images, channels, taps, rows, columns
+    parts = zip(sampled.chunk(groups, dim=1), weight.flatten(2).chunk(groups), strict=True)
     return torch.cat([torch.einsum("bctyx,oct->boyx", values, kernel) for values, kernel in parts], dim=1)
 
 
-def test_deformable_convolution_by_hand_is_the_published_one():
+def test_deform_by_hand_against_reference_values():
     case = cases("dcn")["base"]
     x = input_of("dcn.base.x", case["input"]).double().requires_grad_()
     offset = (1.5 * input_of("dcn.base.offset", (2, 18, 9, 8)).double()).requires_grad_()
@@ -72,15 +72,15 @@ def test_deformable_convolution_by_hand_is_the_published_one():
     check(computed, figures("dcn", "base"), dtype=torch.float64)
 
 
-def padded(x, margin, *, mode):
-    """As numpy pads: it reflects and goes round as often as it takes."""
+def padded(x, width, *, mode):
+    """Pad by numpy, which reflects and wraps repeatedly."""
     names = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-    return torch.from_numpy(np.pad(x.numpy(), [(0, 0), (0, 0), (margin, margin), (margin, margin)], mode=names[mode]))
+    return torch.from_numpy(np.pad(x.numpy(), [(0, 0), (0, 0), (width, width), (width, width)], mode=names[mode]))
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 1), (4, 3), (8, 9)])
-def test_every_padding_mode_on_maps_however_small(size, mode):
+def test_padding_modes_on_small_inputs(size, mode):
     layer = SAConv2d(2, 3, 3, padding=1, padding_mode=mode).double().requires_grad_(False)
     for parameter in layer.parameters():
         nn.init.normal_(parameter, std=0.3)
@@ -95,7 +95,7 @@ def test_every_padding_mode_on_maps_however_small(size, mode):
 
 
 def by_definition(layer, x, *, stride, padding, dilation, groups, conv=None):
-    """The layer as the paper has it: all channels are averaged, and the switch looks at their means."""
+    """Compute the layer as in the paper, where the switch is computed from the local mean of all channels."""
     x = x + F.conv2d(x.mean(dim=(2, 3), keepdim=True), layer.pre_context.weight, layer.pre_context.bias)
     mode = "reflect" if min(x.shape[2:]) >= 3 else "replicate"
     means = F.avg_pool2d(F.pad(x, (2, 2, 2, 2), mode=mode), 5, stride=1)
@@ -108,10 +108,12 @@ def by_definition(layer, x, *, stride, padding, dilation, groups, conv=None):
         small = F.conv2d(x, weight, padding=padding, dilation=dilation, **common)
         large = F.conv2d(x, weight + layer.weight_diff, padding=3 * padding, dilation=3 * dilation, **common)
     else:
-        shifts = [F.conv2d(means, o.weight, o.bias, stride=stride, padding=1) for o in (layer.offset_s, layer.offset_l)]
-        small = deform_by_hand(x, shifts[0], weight, padding=padding, dilation=dilation, **common)
+        offsets = [
+            F.conv2d(means, o.weight, o.bias, stride=stride, padding=1) for o in (layer.offset_s, layer.offset_l)
+        ]
+        small = deform_by_hand(x, offsets[0], weight, padding=padding, dilation=dilation, **common)
         large = deform_by_hand(
-            x, shifts[1], weight + layer.weight_diff, padding=3 * padding, dilation=3 * dilation, **common
+            x, offsets[1], weight + layer.weight_diff, padding=3 * padding, dilation=3 * dilation, **common
         )
     y = switch * small + (1 - switch) * large
     if layer.bias is not None:
@@ -131,7 +133,7 @@ def by_definition(layer, x, *, stride, padding, dilation, groups, conv=None):
         ((2, 9), 1, {"stride": 2, "padding": 0, "dilation": 1, "groups": 1}),
     ],
 )
-def test_the_definition(size, kernel, options, use_deform):
+def test_definition(size, kernel, options, use_deform):
     torch.manual_seed(0)
     layer = SAConv2d(4, 8, kernel, **options, use_deform=use_deform).double()
     for parameter in layer.parameters():
@@ -142,19 +144,19 @@ def test_the_definition(size, kernel, options, use_deform):
 
 @pytest.mark.parametrize("use_deform", [False, True])
 @pytest.mark.parametrize("groups", [1, 8])
-def test_it_starts_as_the_standardised_convolution(groups, use_deform):
+def test_initialization_is_the_standardized_convolution(groups, use_deform):
     options = {"padding": 1, "groups": groups}
     layer = SAConv2d(8, 8, 3, **options, use_deform=use_deform)
     standardised = ConvAWS2d(8, 8, 3, **options)
     standardised.load_state_dict({key: layer.state_dict()[key] for key in standardised.state_dict()})
     x = torch.randn(2, 8, 7, 6)
-    if use_deform:  # another kernel of torch's, with another order of summation
+    if use_deform:  # another torch kernel, with another order of summation
         torch.testing.assert_close(layer(x), standardised(x))
     else:
         assert torch.equal(layer(x), standardised(x))
 
 
-def test_at_the_start_the_switch_learns_and_the_difference_waits():
+def test_gradients_at_initialization():
     layer = SAConv2d(4, 4, 3, padding=1)
     layer(torch.randn(2, 4, 6, 6)).square().sum().backward()
     assert not layer.weight_diff.grad.any()
@@ -164,16 +166,16 @@ def test_at_the_start_the_switch_learns_and_the_difference_waits():
 @pytest.mark.parametrize(
     ("kernel", "options"), [(3, {}), (3, {"padding": "valid"}), (4, {"padding": 1}), ((3, 1), {"padding": 1})]
 )
-def test_two_dilations_need_fitting_margins(kernel, options):
+def test_padding_that_does_not_preserve_the_size_is_rejected(kernel, options):
     with pytest.raises(
         ValueError, match=r"2 \* padding = dilation \* \(kernel_size - 1\).*Received: 4, 4, kernel_size"
     ):
         SAConv2d(4, 4, kernel, **options)
 
 
-FITTING = [((3, 1), {"padding": (1, 0)}), (2, {"padding": 1, "dilation": 2}), (3, {"padding": "same"})]
+SIZE_PRESERVING = [((3, 1), {"padding": (1, 0)}), (2, {"padding": 1, "dilation": 2}), (3, {"padding": "same"})]
 
 
-@pytest.mark.parametrize(("kernel", "options"), FITTING)
-def test_margins_that_fit(kernel, options):
+@pytest.mark.parametrize(("kernel", "options"), SIZE_PRESERVING)
+def test_size_preserving_padding(kernel, options):
     assert SAConv2d(4, 6, kernel, **options)(torch.zeros(1, 4, 5, 7)).shape == (1, 6, 5, 7)

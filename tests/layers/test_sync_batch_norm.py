@@ -1,6 +1,6 @@
-"""Two processes on the CPU against one that has all images: with synchronised norms they are the same.
+"""Synchronized batch norm: two CPU processes against one process with all images.
 
-In float64, so that nothing but the order of sums is left between them.
+In float64, so that only the order of summation differs.
 """
 
 import pytest
@@ -16,7 +16,7 @@ from dl_lib.utils import comm
 
 CLASSES, SIDE, CHANNELS = 5, 32, 6
 NORMS = ("SyncBN", "nnSyncBN", "FrozenBN", "GN", "BN")
-SHARES = {"equal": (2, 2), "1 + 3": (1, 3), "none + 4": (0, 4)}
+BATCH_SIZES = {"equal": (2, 2), "1 + 3": (1, 3), "none + 4": (0, 4)}
 TINY = [
     *("MODEL.BACKBONE.LAYER_NUM", 2, "MODEL.BACKBONE.CELL_NUM_LIST", [2, 3], "MODEL.BACKBONE.MAX_STRIDE", 16),
     *("MODEL.SEM_SEG_HEAD.IN_FEATURES", ["layer_0", "layer_1", "layer_2"], "MODEL.SEM_SEG_HEAD.NUM_CLASSES", CLASSES),
@@ -27,7 +27,7 @@ TINY = [
 
 
 def four_samples():
-    """Of the labels, each image has others; of the third only a few pixels are labelled."""
+    """Return samples with different labels; only few pixels of the third are labelled."""
     generator = torch.Generator().manual_seed(0)
     samples = []
     for ignored in (0.0, 0.5, 0.95, 0.2):
@@ -37,24 +37,24 @@ def four_samples():
     return samples
 
 
-def mine(items, shares=(2, 2)):
-    """This process's share of them; all if there is only one process."""
+def local(items, sizes=(2, 2)):
+    """Return the items of this process; all of them if there is only one process."""
     if comm.get_world_size() == 1:
         return items
-    start = sum(shares[: comm.get_rank()])
-    return items[start : start + shares[comm.get_rank()]]
+    start = sum(sizes[: comm.get_rank()])
+    return items[start : start + sizes[comm.get_rank()]]
 
 
 def train_step(norm):
-    """Losses, gradients and buffers of the routed network after one step; its gradients are those of the mean loss."""
+    """Return losses, gradients (of the mean loss) and buffers of the routed network after one step."""
     cfg = get_cfg()
     cfg.merge_from_list([*TINY, "MODEL.BACKBONE.NORM", norm, "MODEL.SEM_SEG_HEAD.NORM", norm])
-    # Of two equal norms one is computed twice where there are two processes, which changes nothing.
+    # nnSyncBN is SyncBN under another name: with two processes, also test it with activation checkpointing.
     cfg.MODEL.ACTIVATION_CHECKPOINTING = norm == "nnSyncBN" and comm.get_world_size() > 1
     torch.manual_seed(1)
     model = build_model(cfg).double().train()
     wrapped = model if comm.get_world_size() == 1 else nn.parallel.DistributedDataParallel(model)
-    losses, _ = wrapped(mine(four_samples()), step_rate=0.5)
+    losses, _ = wrapped(local(four_samples()), step_rate=0.5)
     sum(losses.values()).backward()
     return {
         "losses": {name: comm.average(loss.detach()) for name, loss in losses.items()},
@@ -63,17 +63,17 @@ def train_step(norm):
     }
 
 
-def layer_step(shares):
-    """What a norm gives and gets, for maps that are shared out unequally; gradients are those of the sum."""
+def layer_step(sizes):
+    """Return outputs, gradients (of the sum) and buffers of a norm, for unequal batch sizes."""
     generator = torch.Generator().manual_seed(2)
-    maps, towards = (torch.randn(4, CHANNELS, 3, 5, generator=generator, dtype=torch.float64) for _ in range(2))
+    maps, weights = (torch.randn(4, CHANNELS, 3, 5, generator=generator, dtype=torch.float64) for _ in range(2))
     norm = make_norm("SyncBN", CHANNELS).double()
     with torch.no_grad():
         norm.weight.copy_(torch.linspace(-1, 2, CHANNELS))
-    x = (mine(maps, shares) * 3 + 1000).requires_grad_()
-    for _ in range(2):  # running statistics are an average over steps
+    x = (local(maps, sizes) * 3 + 1000).requires_grad_()
+    for _ in range(2):  # running statistics average over steps
         output = norm(x)
-    (output * mine(towards, shares)).sum().backward()
+    (output * local(weights, sizes)).sum().backward()
     parameters = [comm.average(p.grad) * comm.get_world_size() for p in norm.parameters()]
     return {
         "each": [torch.cat(comm.all_gather(values)) for values in (output.detach(), x.grad)],
@@ -81,28 +81,28 @@ def layer_step(shares):
     }
 
 
-def everything():
+def all_results():
     return {
         "models": {norm: train_step(norm) for norm in NORMS},
-        "layers": {name: layer_step(shares) for name, shares in SHARES.items()},
+        "layers": {name: layer_step(sizes) for name, sizes in BATCH_SIZES.items()},
     }
 
 
-def save_everything(folder):
+def save_all_results(folder):
     torch.set_num_threads(1)
-    torch.save(everything(), folder / f"{comm.get_rank()}.pth")
+    torch.save(all_results(), folder / f"{comm.get_rank()}.pth")
 
 
 @pytest.fixture(scope="module")
 def one():
-    return everything()
+    return all_results()
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """What each of two processes has come to."""
+    """Results of each of two processes."""
     folder = tmp_path_factory.mktemp("two")
-    launch(save_everything, ProcessRequest(2), device="cpu", args=(folder,))
+    launch(save_all_results, ProcessRequest(2), device="cpu", args=(folder,))
     return [torch.load(folder / f"{rank}.pth", weights_only=True) for rank in range(2)]
 
 
@@ -114,16 +114,16 @@ def assert_equal(found, expected, *, names=None):
 
 
 @pytest.mark.parametrize("norm", ["SyncBN", "nnSyncBN", "FrozenBN", "GN"])
-def test_two_processes_with_two_images_are_one_with_four(one, two, norm):
+def test_two_processes_with_two_images_equal_one_with_four(one, two, norm):
     expected = one["models"][norm]
     assert {"loss_sem_seg", "loss_budget"} <= expected["losses"].keys()
     for process in two:
-        for what in ("losses", "gradients", "buffers"):
-            assert_equal(process["models"][norm][what], expected[what])
+        for kind in ("losses", "gradients", "buffers"):
+            assert_equal(process["models"][norm][kind], expected[kind])
 
 
-def test_norms_that_are_not_synchronised_see_their_own_images(one, two):
-    """Of the first norm of the network, which follows a convolution of the images, the means average to the whole's."""
+def test_plain_batch_norm_uses_local_statistics(one, two):
+    """The local means of the network's first norm, which depends on the images only, average to the global mean."""
     buffers = one["models"]["BN"]["buffers"]
     first = next(name for name in buffers if name.startswith("backbone.stem") and name.endswith("running_mean"))
     statistics = [process["models"]["BN"]["buffers"][first] for process in two]
@@ -131,22 +131,24 @@ def test_norms_that_are_not_synchronised_see_their_own_images(one, two):
     torch.testing.assert_close(sum(statistics) / 2, buffers[first], rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("shares", SHARES)
-def test_unequal_shares_are_weighed_by_how_much_they_hold(one, two, shares):
+@pytest.mark.parametrize("sizes", BATCH_SIZES)
+def test_unequal_batch_sizes_are_weighted(one, two, sizes):
     for process in two:
-        for what in ("each", "all"):
-            for found, expected in zip(process["layers"][shares][what], one["layers"][shares][what], strict=True):
+        for kind in ("each", "all"):
+            for found, expected in zip(process["layers"][sizes][kind], one["layers"][sizes][kind], strict=True):
                 torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_in_one_process_it_is_a_batch_norm():
+def test_single_process_equals_batch_norm():
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(2, CHANNELS, 3, 4, generator=generator)
-    synchronised, plain = make_norm("SyncBN", CHANNELS), nn.BatchNorm2d(CHANNELS)
+    synchronized, plain = make_norm("SyncBN", CHANNELS), nn.BatchNorm2d(CHANNELS)
     for _ in range(2):
-        assert torch.equal(synchronised(x), plain(x))
-        assert all(torch.equal(*pair) for pair in zip(synchronised.buffers(), plain.buffers(), strict=True))
-        synchronised.eval()
+        assert torch.equal(synchronized(x), plain(x))
+        assert all(torch.equal(*pair) for pair in zip(synchronized.buffers(), plain.buffers(), strict=True))
+        synchronized.eval()
         plain.eval()
-    assert synchronised.state_dict().keys() == plain.state_dict().keys()
-    assert isinstance(synchronised, nn.BatchNorm2d)  # what folding, costs and precise statistics look for
+    assert synchronized.state_dict().keys() == plain.state_dict().keys()
+    assert isinstance(
+        synchronized, nn.BatchNorm2d
+    )  # folding, cost counters and precise batch norm check for this class
