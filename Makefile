@@ -10,7 +10,7 @@ TEST_PROCESSES ?= 2
 quickstart: $(VENV)/.installed
 	$(BIN)/dl_lib train --config-file Quickstart
 
-test: lint types unit
+test: lint types unit docs
 
 test-extras: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m extras tests/extras
@@ -27,7 +27,7 @@ unit: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES)
 
 docs: $(VENV)/.installed
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(VENV)/.installed: setup.py pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

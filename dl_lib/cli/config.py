@@ -4,22 +4,50 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from dl_lib.cli.errors import user_errors
+
+if TYPE_CHECKING:
+    from dl_lib.config import CfgNode
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib config") -> None:
-    """Print config keys or shipped experiments; see `dl_lib config --help`."""
+    """Print config keys, shipped experiments or the difference of two configs; see `dl_lib config --help`."""
     parser = argparse.ArgumentParser(
-        prog=prog, description="Print config keys with their default values.", allow_abbrev=False
+        prog=prog,
+        description="Describe config keys: default, documentation and accepted values. Or list the shipped experiments,"
+        " or compare two configs.",
+        allow_abbrev=False,
     )
-    parser.add_argument("key", nargs="?", default="", metavar="KEY", help="key or prefix (default: all keys)")
-    parser.add_argument("--list", action="store_true", help="list the shipped experiments instead")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "key",
+        nargs="?",
+        default="",
+        metavar="KEY",
+        help="key or section, such as MODEL.DEVICE or SOLVER (default: all keys)",
+    )
+    what.add_argument("--list", action="store_true", help="list the shipped experiments, for --config-file and --diff")
+    what.add_argument(
+        "--diff",
+        nargs=2,
+        metavar=("A", "B"),
+        help="list the keys whose values differ between two config files, folders or shipped experiments, after "
+        "resolving _BASE_",
+    )
     arguments = parser.parse_args(argv)
     with user_errors(prog):
-        print(_list_experiments() if arguments.list else _describe(arguments.key))
+        if arguments.list:
+            text = _list_experiments()
+        elif arguments.diff:
+            text = _compare(*arguments.diff)
+        else:
+            text = _describe(arguments.key)
+    if text:
+        print(text)
 
 
 def _list_experiments() -> str:
@@ -28,13 +56,22 @@ def _list_experiments() -> str:
     return "\n".join(shipped_experiments())
 
 
-def _describe(key: str) -> str:
-    from dl_lib.config import ConfigError, get_cfg
-    from dl_lib.utils.names import nearest_names
+def _compare(a: str, b: str) -> str:
+    from dl_lib.config.reference import config_diff
 
-    known = get_cfg().flat()
-    prefix = key.rstrip(".")
-    chosen = {name: value for name, value in known.items() if f"{name}.".startswith(f"{prefix}." if prefix else "")}
-    if not chosen:
-        raise ConfigError(f"unknown config key; {nearest_names(prefix, known)}. Received: KEY={key}")
-    return "\n".join(f"{name}: {value!r}" for name, value in chosen.items())
+    return config_diff(_load(a), _load(b))
+
+
+def _load(config_file: str) -> CfgNode:
+    from dl_lib.cli.config_file import find_config_file
+    from dl_lib.config import get_cfg
+
+    cfg = get_cfg()
+    cfg.merge_from_file(find_config_file(config_file))
+    return cfg
+
+
+def _describe(key: str) -> str:
+    from dl_lib.config.reference import describe_keys
+
+    return describe_keys(key)
