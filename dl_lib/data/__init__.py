@@ -1,6 +1,6 @@
-"""Data: from names in the catalog to batches of mapped samples."""
+"""Datasets: catalog, transforms and data loaders."""
 
-from dl_lib.data import datasets as _datasets  # noqa: F401  (fills the catalog)
+from dl_lib.data import datasets as _datasets  # noqa: F401  (registers the built-in datasets)
 from dl_lib.data.build import build_test_loader, build_train_loader
 from dl_lib.data.catalog import DatasetCatalog, DatasetMeta
 from dl_lib.data.datasets.coco import register_coco_sem_seg

@@ -47,8 +47,8 @@ def test_every_defect_is_reported(root, capsys):
     printed = capsys.readouterr().out
     assert "1 x image without a label:\n  aachen_000000_000019\n" in printed
     assert "1 x label or listed name without an image:\n  aachen_000001_000019\n" in printed
-    assert f"1 x unreadable file:\n  {images[2]} is damaged or cut off" in printed
-    assert f"1 x label with unknown class ids:\n  {labels[3]} holds ids that Cityscapes does not have" in printed
+    assert f"1 x unreadable file:\n  {images[2]} is damaged or truncated" in printed
+    assert f"1 x label with unknown class ids:\n  {labels[3]} contains ids that Cityscapes does not define" in printed
     assert "1 x label size differs from image size:\n  bochum_000004_000019" in printed
     assert printed.endswith("usable for training: no\n")
 
@@ -61,7 +61,7 @@ def test_long_lists_are_truncated_without_all(root, capsys):
     assert "12 x label" in (printed := capsys.readouterr().out)
     assert "... and 2 more (--all lists them)" in printed
     assert run(check_dataset, NAME, "--workers", "0", "--all") == 1
-    assert capsys.readouterr().out.count("holds ids that Cityscapes") == 12
+    assert capsys.readouterr().out.count("contains ids that Cityscapes") == 12
 
 
 def test_an_unlabelled_dataset_is_not_usable_for_training(root, capsys):

@@ -22,9 +22,9 @@ def digest(sample) -> str:
 def test_sample_depends_on_seed_split_and_index_only(scenes):
     reference = digest(scenes[3])
     assert digest(scenes[7]) != reference
-    assert digest(scenes[3]) == reference  # not on what was made before
-    assert digest(DigitScenes("train", length=4)[3]) == reference  # nor on the length
-    assert digest(pickle.loads(pickle.dumps(scenes))[3]) == reference  # nor on the process
+    assert digest(scenes[3]) == reference  # independent of previous samples
+    assert digest(DigitScenes("train", length=4)[3]) == reference  # independent of the length
+    assert digest(pickle.loads(pickle.dumps(scenes))[3]) == reference  # independent of the process
     assert digest(DigitScenes("train", length=4, seed=1)[3]) != reference
     assert digest(DigitScenes("val", length=4)[3]) != reference
 
@@ -53,7 +53,7 @@ def test_splits_use_disjoint_digits_with_all_classes_in_both():
         assert {digit.digit for digit in placed} == set(range(10))
 
 
-def test_scales_of_every_size_from_2_to_10(scenes):
+def test_scales_cover_2_to_10(scenes):
     scales = np.sort([digit.scale for index in range(200) for digit in scenes.layout(index)])
     assert 2 <= scales[0] < 2.1
     assert 9.8 < scales[-1] <= 10
@@ -62,7 +62,7 @@ def test_scales_of_every_size_from_2_to_10(scenes):
     assert fifths[0] == fifths.max(), "small digits are the most frequent"
 
 
-def test_every_digit_lies_inside_and_large_ones_are_painted_first(scenes):
+def test_digits_are_inside_and_sorted_from_large_to_small(scenes):
     for index in range(200):
         placed = scenes.layout(index)
         assert 2 <= len(placed) <= 6
@@ -73,8 +73,8 @@ def test_every_digit_lies_inside_and_large_ones_are_painted_first(scenes):
             assert abs(digit.tilt_degrees) <= 5
 
 
-def paint_labels_by_hand(placed, inks, size):
-    """Pixel by pixel, from the front: the first digit that has the pixel, or a neighbour of it, decides."""
+def brute_force_labels(placed, inks, size):
+    """Label each pixel by the topmost digit that contains the pixel or one of its neighbors."""
     labels = np.zeros(size, np.uint8)
     for row in range(size[0]):
         for column in range(size[1]):
@@ -89,7 +89,7 @@ def paint_labels_by_hand(placed, inks, size):
     return labels
 
 
-def test_paint_order_and_ignored_border_by_brute_force():
+def test_label_rendering_matches_brute_force():
     rng = np.random.default_rng(0)
     size = (26, 28)
     for _ in range(5):
@@ -97,19 +97,19 @@ def test_paint_order_and_ignored_border_by_brute_force():
             PlacedDigit(0, digit, scale, 0.0, *rng.integers(0, 6, 2).tolist()) for digit, scale in ((9, 2.0), (3, 1.5))
         ]
         inks = [np.pad((rng.uniform(0, 1, (digit.side_px - 2,) * 2) > 0.85).astype(np.float32), 1) for digit in placed]
-        np.testing.assert_array_equal(render_labels(placed, inks, size=size), paint_labels_by_hand(placed, inks, size))
+        np.testing.assert_array_equal(render_labels(placed, inks, size=size), brute_force_labels(placed, inks, size))
 
 
-def test_the_border_separates_classes_everywhere(scenes):
-    """Neighbouring pixels have the same label, or one of them is ignored: also where one digit covers another."""
+def test_ignored_border_separates_classes(scenes):
+    """Adjacent pixels have equal labels or one is ignored, also where digits overlap."""
     for index in range(30):
         label = scenes[index]["sem_seg"].astype(int)
         for a, b in ((label[1:], label[:-1]), (label[:, 1:], label[:, :-1]), (label[1:, 1:], label[:-1, :-1])):
             assert ((a == b) | (a == 255) | (b == 255)).all()
 
 
-def test_digits_can_be_told_from_what_surrounds_them(scenes):
-    """The last digit of each scene is covered by nothing: its mean colour must stand out from its surroundings."""
+def test_digits_contrast_with_their_surroundings(scenes):
+    """The last digit of a scene is not covered; its mean color must differ from its surroundings."""
     differences = []
     for index in range(100):
         sample, digit = scenes[index], scenes.layout(index)[-1]
@@ -121,12 +121,12 @@ def test_digits_can_be_told_from_what_surrounds_them(scenes):
 
 def test_class_frequencies(scenes):
     counts = sum(np.bincount(scenes[index]["sem_seg"].ravel(), minlength=256) for index in range(200))
-    shares = counts / counts.sum()
-    assert 0.65 < shares[0] < 0.85
-    assert 0.03 < shares[255] < 0.08
-    assert shares[1:11].min() > 0.008
-    assert shares[1:11].max() < 0.035
-    assert shares[[*range(11), 255]].sum() == pytest.approx(1)
+    ratios = counts / counts.sum()
+    assert 0.65 < ratios[0] < 0.85
+    assert 0.03 < ratios[255] < 0.08
+    assert ratios[1:11].min() > 0.008
+    assert ratios[1:11].max() < 0.035
+    assert ratios[[*range(11), 255]].sum() == pytest.approx(1)
 
 
 def test_registered_lengths():
@@ -139,22 +139,22 @@ def test_registered_lengths():
     [
         ("test", {"length": 1}, "one of train, val. Received: split='test'$"),
         ("val", {"length": 0}, "Received: length=0$"),
-        ("val", {"length": 1, "size": (128, 40)}, r"at least 48 pixels. Received: size=\(128, 40\)$"),
+        ("val", {"length": 1, "size": (128, 40)}, r"at least 48 x 48 pixels. Received: size=\(128, 40\)$"),
     ],
 )
-def test_bad_arguments_are_refused(split, arguments, complaint):
+def test_invalid_arguments_raise(split, arguments, complaint):
     with pytest.raises(ValueError, match=complaint):
         DigitScenes(split, **arguments)
 
 
-def test_index_beyond_the_end_ends_iteration():
+def test_index_out_of_range_raises():
     scenes = DigitScenes("val", length=2)
     assert len(list(scenes)) == 2
     with pytest.raises(IndexError, match=r"0..1. Received: index=2$"):
         scenes.layout(2)
 
 
-def test_missing_scikit_learn_says_how_to_install_it(monkeypatch):
+def test_missing_scikit_learn_raises_with_the_extra(monkeypatch):
     real_import = builtins.__import__
 
     def no_sklearn(name, *args, **kwargs):

@@ -65,7 +65,7 @@ def test_unpaired_files_are_counted_and_what_fits_can_still_be_used(tmp_path):
         build_file_dataset(found, location="my folder")
     message = str(caught.value)
     assert "images and labels in my folder" in message
-    assert "5 names without a label (1, 2, 3, ...) and 1 without an image (9)." in message
+    assert "without a label: 5 (1, 2, 3, ...); without an image: 1 (9)." in message
     assert message.endswith("Received: without_label=5, without_image=1")
     assert caught.value.paired == found
     assert len(caught.value.usable) == 1

@@ -1,4 +1,4 @@
-"""The data sets that come with the library; importing this package names them in the catalog and reads nothing."""
+"""Built-in datasets. Importing this package registers them in the catalog without reading any file."""
 
 from dl_lib.data.catalog import DatasetCatalog
 from dl_lib.data.datasets.cityscapes import register_cityscapes

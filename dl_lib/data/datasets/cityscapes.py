@@ -1,10 +1,10 @@
-"""Cityscapes, as its archives unpack; https://www.cityscapes-dataset.com (Cordts et al., CVPR 2016, arXiv 1604.01685).
+"""Cityscapes (Cordts et al., CVPR 2016, arXiv 1604.01685; https://www.cityscapes-dataset.com).
 
-Layout below the data sets' root, for image `aachen_000000_000019`::
+Layout below the datasets' root, as in the extracted archives, for image `aachen_000000_000019`::
 
     cityscapes/leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png
     cityscapes/gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png
-    cityscapes/gtCoarse/train_extra/...                          the same with gtCoarse in the name
+    cityscapes/gtCoarse/train_extra/...                          likewise, with gtCoarse in the name
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from dl_lib.data.reading import read_label
 __all__ = ["CITYSCAPES_META", "load_cityscapes", "read_cityscapes_label", "register_cityscapes"]
 
 _LAYOUT = (
-    "cityscapes/leftImg8bit/{split}/CITY/*_leftImg8bit.png and, where there are labels, "
+    "cityscapes/leftImg8bit/{split}/CITY/*_leftImg8bit.png and, for labelled splits, "
     "cityscapes/{kind}/{split}/CITY/*_{kind}_labelIds.png (or ..._labelTrainIds.png)"
 )
 _TRAIN_IDS_ENDING = "_labelTrainIds.png"
-_UNKNOWN = 254  # neither a train id nor the one that is ignored
+_UNKNOWN = 254  # table entry of undefined ids; neither a train id nor the ignore index
 _SCORED = tuple(label for label in CITYSCAPES_LABELS if not label.ignore_in_eval)
 
 CITYSCAPES_META = DatasetMeta(
@@ -41,16 +41,16 @@ CITYSCAPES_META = DatasetMeta(
 
 
 def load_cityscapes(split: str, *, kind: str, labelled: bool) -> FileDataset:
-    """One split, listed anew; labels are train ids.
+    """List the files of a split. Labels are train ids.
 
     Args:
-        split: the folder in which its images lie.
-        kind: of annotation, "gtFine" or "gtCoarse".
-        labelled: whether its labels are to be read; those published for the test split are dummies.
+        split: Name of the split and of its folders.
+        kind: Annotation type, "gtFine" or "gtCoarse".
+        labelled: Whether to read the labels; the published labels of the test split are dummies.
 
     Raises:
-        MissingDataError: if a folder is not there or empty.
-        UnpairedFilesError: if images and labels do not go together.
+        MissingDataError: If a folder is missing or empty.
+        UnpairedFilesError: If an image has no label or a label no image.
     """
     root = datasets_root() / "cityscapes"
     layout = _LAYOUT.format(split=split, kind=kind)
@@ -70,24 +70,28 @@ def load_cityscapes(split: str, *, kind: str, labelled: bool) -> FileDataset:
 
 
 def read_cityscapes_label(path: str) -> np.ndarray:
-    """Train ids, (H, W) uint8, from a file of ids; from one of train ids, as they are.
+    """Read a label file as train ids, (H, W) uint8. Files of ids are converted, files of train ids returned unchanged.
 
     Raises:
-        UnreadableFileError: if the file cannot be read.
-        InvalidSampleError: if it has more than 8 bits; UnknownLabelError: if it holds an id that Cityscapes lacks.
+        UnreadableFileError: If the file cannot be decoded.
+        InvalidSampleError: If a file of ids has more than 8 bits.
+        UnknownLabelError: If it contains an id that Cityscapes does not define.
     """
     label = read_label(path)
     if path.endswith(_TRAIN_IDS_ENDING):
         return label
     if label.dtype != np.uint8:
-        raise InvalidSampleError(f"{path} must have 8 bits, as all label files of Cityscapes. Received: {label.dtype}")
+        raise InvalidSampleError(
+            f"{path} must have 8 bits per pixel, like all Cityscapes labels. Received: dtype={label.dtype}"
+        )
     train_ids = cv2.LUT(label, _TRAIN_IDS)
     is_unknown = train_ids == _UNKNOWN
     if is_unknown.any():
         raise UnknownLabelError(
-            f"{path} holds ids that Cityscapes does not have; its label files hold 0..33. If these are "
-            f"train ids already, its name has to end in {_TRAIN_IDS_ENDING}. Received: "
-            f"ids={np.unique(label[is_unknown]).tolist()}, at {np.count_nonzero(is_unknown)} of {label.size} pixels"
+            f"{path} contains ids that Cityscapes does not define. Expected ids 0..33; if the file contains train ids, "
+            f"rename it to *{_TRAIN_IDS_ENDING}. "
+            f"Received: ids={np.unique(label[is_unknown]).tolist()} in {np.count_nonzero(is_unknown)} of {label.size} "
+            "pixels"
         )
     return train_ids
 
@@ -105,7 +109,7 @@ def register_cityscapes(catalog: Catalog) -> None:
 
 
 def _train_id_table() -> np.ndarray:
-    """(256,) uint8: the train id of each id."""
+    """Return a (256,) uint8 lookup table from id to train id."""
     table = np.full(256, _UNKNOWN, np.uint8)
     for label in CITYSCAPES_LABELS:
         if label.id >= 0:

@@ -1,7 +1,7 @@
-"""The label ids of Cityscapes: facts of the data set, as its own scripts list them.
+"""Cityscapes label definitions.
 
-Source: https://github.com/mcordts/cityscapesScripts, cityscapesscripts/helpers/labels.py; a test compares. Label files
-hold ids. Networks learn train ids, 0..18, with 255 for whatever is not scored.
+Source: https://github.com/mcordts/cityscapesScripts, cityscapesscripts/helpers/labels.py; a test compares the two.
+Label files contain ids. Networks predict train ids, 0..18; 255 is the ignore index.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ CITYSCAPES_IGNORE = 255
 
 @dataclass(frozen=True)
 class CityscapesLabel:
-    """One of the labels.
+    """Label definition.
 
     Args:
-        id: in label files; -1 never gets into one.
-        name: as annotators chose it.
-        train_id: what a network learns; 255 and -1 are ignored.
-        category: which the label belongs to.
-        category_id: 0 for void, 1..7.
-        has_instances: whether single objects are told apart.
-        ignore_in_eval: whether pixels of this label are left out of the score.
+        id: Id in label files; -1 does not occur in label files.
+        name: Name of the label.
+        train_id: Class id for training; 255 and -1 are ignored.
+        category: Category of the label.
+        category_id: Id of the category: 0 for void, 1..7 for the others.
+        has_instances: Whether single objects are annotated as instances.
+        ignore_in_eval: Whether pixels with this label are excluded from the score.
         color: (red, green, blue), 0..255.
     """
 

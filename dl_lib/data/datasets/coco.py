@@ -1,4 +1,4 @@
-"""Data sets annotated in COCO's format, instances or stuff, as label maps."""
+"""Semantic segmentation datasets from COCO annotations, instances or stuff."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from dl_lib.data.serialized_list import SerializedList
 
 __all__ = ["CocoSemSeg", "CocoSource", "register_coco_sem_seg"]
 
-_LAYOUT = "an annotation file in COCO's format, and a folder with the images that it names"
+_LAYOUT = "a COCO annotation file and a folder with its images"
 
 
 class CocoSemSeg:
-    """A map-style data set whose labels are painted from annotations when they are asked for.
+    """Map-style dataset that rasterizes the annotations of an image into a label map on access.
 
     Args:
-        images: in the order of the samples.
-        folder: in which the images lie.
-        unlabelled: the label of pixels without annotation.
-        label_type: of the labels.
+        images: Images of the samples.
+        folder: Folder of the image files.
+        unlabelled: Label of pixels without annotation.
+        label_type: Dtype of the labels.
     """
 
     def __init__(self, images: Iterable[CocoImage], *, folder: Path, unlabelled: int, label_type: np.dtype) -> None:
@@ -49,8 +49,8 @@ class CocoSemSeg:
         image = read_image(path)
         if image.shape[:2] != (record.height, record.width):
             raise InvalidSampleError(
-                f"image {record.image_id!r} ({path}) must have the {record.height} x {record.width} pixels (height x "
-                f"width) that its annotation file gives. Received: {image.shape[0]} x {image.shape[1]} pixels"
+                f"image {record.image_id!r} ({path}) must have the size in its annotation file, {record.height} x "
+                f"{record.width} (height x width). Received: {image.shape[0]} x {image.shape[1]} pixels"
             )
         label = np.full(image.shape[:2], self._unlabelled, self._label_type)
         try:
@@ -60,24 +60,24 @@ class CocoSemSeg:
         return {"image": image, "sem_seg": label, "image_id": record.image_id, "file_name": path}
 
     def file_name(self, index: int) -> str:
-        """See `dl_lib.data.raw_dataset.HasFileName`."""
+        """Return the image file of a sample, see `dl_lib.data.raw_dataset.HasFileName`."""
         return str(self._folder / _image(self._records[index]).file_name)
 
     def fingerprint(self) -> str:
-        """See `dl_lib.data.raw_dataset.HasFingerprint`."""
+        """Return a digest of files and annotations, see `dl_lib.data.raw_dataset.HasFingerprint`."""
         paths = (self.file_name(index) for index in range(len(self)))
         return fingerprint_files(paths, extra=f"{self._records.digest()} {self._unlabelled} {self._label_type}")
 
 
 @dataclass(frozen=True)
 class CocoSource:
-    """Where annotations and images lie, and what becomes of them; called, it reads the annotation file.
+    """Annotation file and image folder of a dataset; calling it reads the file and returns the dataset.
 
     Args:
-        annotations: file; a relative path is one below the data sets' root.
-        images: folder, likewise.
-        background: name of class 0, of the pixels without annotation; None ignores them.
-        ignore_value: the label of crowds and of what else is ignored, 0..65535.
+        annotations: Annotation file; a relative path is relative to the datasets' root.
+        images: Image folder, likewise.
+        background: Name of class 0 for pixels without annotation; None ignores these pixels.
+        ignore_value: Ignore index, 0..65535, also the label of crowds.
     """
 
     annotations: str
@@ -86,12 +86,12 @@ class CocoSource:
     ignore_value: int
 
     def __call__(self) -> CocoSemSeg:
-        """The data set.
+        """Read the annotation file and return the dataset.
 
         Raises:
-            MissingDataError: if the file or the folder is not there, or there are no images.
-            UnreadableFileError: if the file is not in COCO's format.
-            DataError: if what it says contradicts itself.
+            MissingDataError: If the file or the folder is missing, or the file lists no images.
+            UnreadableFileError: If the file is not in COCO format.
+            DataError: If the annotations are inconsistent.
         """
         folder = ensure_exists(resolve_path(self.images), layout=_LAYOUT)
         content = self._read()
@@ -105,7 +105,7 @@ class CocoSource:
         )
 
     def meta(self) -> DatasetMeta:
-        """The classes: the background, where it is one, and then the categories; raises as a call does."""
+        """Read the metadata: the background class, if any, and the categories. Raises the errors of a call."""
         return self._meta(self._read())
 
     def _read(self) -> CocoFile:
@@ -117,7 +117,7 @@ class CocoSource:
         try:
             return DatasetMeta(names, voc_colormap(len(names)), ignore_value=self.ignore_value)
         except ValueError as error:
-            raise DataError(f"the categories of {self.annotations} cannot be the classes: {error}") from error
+            raise DataError(f"the categories of {self.annotations} are invalid as classes: {error}") from error
 
 
 def register_coco_sem_seg(
@@ -129,32 +129,32 @@ def register_coco_sem_seg(
     ignore_value: int = 255,
     catalog: Catalog = DatasetCatalog,
 ) -> None:
-    """Register images with annotations in COCO's format as a data set for semantic segmentation.
+    """Register images with COCO annotations as a semantic segmentation dataset.
 
-    Categories become classes in the order of their ids, from 1 on, or from 0 on without a background. Where regions
-    overlap, the one with fewer pixels is seen. Crowds are ignored, except where something is annotated by itself.
+    Categories become classes in the order of their ids, starting at 1, or at 0 without a background class. Where
+    regions overlap, the smallest one is visible. Crowds are ignored, except where an object is annotated individually.
 
-    The annotation file is read when the data set is made, and once more when its classes are asked for.
+    The annotation file is read when the dataset is constructed, and again when its metadata are requested.
 
     Args:
-        name: for `DATASETS.TRAIN` and `DATASETS.TEST`.
-        json: the annotation file; a relative path is one below the data sets' root.
-        images: the folder that its file names are relative to, likewise.
-        background: name of class 0, of the pixels without annotation; None ignores them.
-        ignore_value: the label of what is ignored.
-        catalog: where to register it.
+        name: Name for `DATASETS.TRAIN` and `DATASETS.TEST`.
+        json: Annotation file; a relative path is relative to the datasets' root.
+        images: Folder of the image files, likewise.
+        background: Name of class 0 for pixels without annotation; None ignores these pixels.
+        ignore_value: Ignore index, 0..65535.
+        catalog: Catalog to register the dataset in.
 
     Raises:
-        ValueError: if another data set has the name, or the ignore value fits no label map.
+        ValueError: If another dataset is registered under the name, or the ignore index is out of range.
     """
     if not 0 <= ignore_value < 2**16:
-        raise ValueError(f"the ignore value must be in 0..65535. Received: ignore_value={ignore_value}")
+        raise ValueError(f"ignore_value must be in 0..65535. Received: ignore_value={ignore_value}")
     source = CocoSource(os.fspath(json), os.fspath(images), background=background, ignore_value=ignore_value)
     catalog.register(name, source, source.meta)
 
 
 def _record(image: CocoImage) -> list[object]:
-    regions = [[one.annotation_id, one.value, one.is_crowd, one.segmentation] for one in image.regions]
+    regions = [[region.annotation_id, region.value, region.is_crowd, region.segmentation] for region in image.regions]
     return [image.image_id, image.file_name, image.height, image.width, regions]
 
 

@@ -1,4 +1,4 @@
-"""Annotation files in COCO's format: what they hold of each image; https://cocodataset.org/#format-data."""
+"""COCO annotation files (https://cocodataset.org/#format-data)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from dl_lib.data.errors import DataError, UnreadableFileError
 __all__ = ["CocoFile", "CocoImage", "read_coco"]
 
 _PARTS = ("images", "annotations", "categories")
-_SHOWN = 3  # of those that an error is about
+_MAX_SHOWN = 3  # entries per error message
 
 
 @dataclass(frozen=True)
 class CocoImage:
-    """One image and what is annotated in it.
+    """Image and its annotations.
 
     Args:
-        image_id: as in the file.
-        file_name: relative to the folder of images.
-        height: in pixels.
-        width: in pixels.
-        regions: in the order of the file.
+        image_id: Id of the image.
+        file_name: Path relative to the image folder.
+        height: Height in pixels.
+        width: Width in pixels.
+        regions: Annotated regions, in the order of the file.
     """
 
     image_id: str
@@ -39,11 +39,11 @@ class CocoImage:
 
 @dataclass(frozen=True)
 class CocoFile:
-    """What an annotation file says, in the order of the ids.
+    """Content of an annotation file, sorted by id.
 
     Args:
-        category_names: of all categories, also of those that do not occur.
-        images: also those without annotation.
+        category_names: Names of all categories, including those without annotations.
+        images: All images, including those without annotations.
     """
 
     category_names: tuple[str, ...]
@@ -54,18 +54,18 @@ def read_coco(path: Path, *, first_label: int, crowd_label: int) -> CocoFile:
     """Read an annotation file.
 
     Args:
-        path: of a file that exists.
-        first_label: the label of the category with the lowest id; the others follow.
-        crowd_label: the label of crowds.
+        path: Existing file.
+        first_label: Label of the category with the lowest id; the others are numbered consecutively.
+        crowd_label: Label of crowds.
 
     Raises:
-        UnreadableFileError: if it is no JSON, or not in COCO's format.
-        DataError: if an id occurs twice, or an annotation is of an image or a category that is not listed.
+        UnreadableFileError: If the file is not JSON or not in COCO format.
+        DataError: If an id occurs twice, or an annotation refers to an unknown image or category.
     """
     content = _load(path)
     try:
         categories = sorted(content["categories"], key=lambda category: category["id"])
-        labels = {category["id"]: first_label + place for place, category in enumerate(categories)}
+        labels = {category["id"]: first_label + position for position, category in enumerate(categories)}
         images = sorted(content["images"], key=lambda image: image["id"])
         _check_ids(content, path)
         regions = _regions(content["annotations"], labels=labels, crowd_label=crowd_label)
@@ -84,7 +84,8 @@ def read_coco(path: Path, *, first_label: int, crowd_label: int) -> CocoFile:
         )
     except (KeyError, TypeError) as error:
         raise UnreadableFileError(
-            f"{path}: an entry lacks what it has in COCO's format. Received: {type(error).__name__}: {error}"
+            f"{path} is not in COCO format: an entry has a missing key or a wrong type. "
+            f"Received: {type(error).__name__}: {error}"
         ) from error
 
 
@@ -92,35 +93,35 @@ def _load(path: Path) -> dict[str, list[Any]]:
     try:
         content = loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise UnreadableFileError(f"{path} is no JSON, or damaged. Received: {error}") from error
+        raise UnreadableFileError(f"{path} is damaged or not a JSON file. Received: {error}") from error
     if isinstance(content, dict) and all(isinstance(content.get(part), list) for part in _PARTS):
         return content
     received = sorted(content) if isinstance(content, dict) else type(content).__name__
     raise UnreadableFileError(
-        f"{path} is not in COCO's format: expected lists of {', '.join(_PARTS)}. Received: {received}"
+        f"{path} is not in COCO format. Expected an object with the lists {', '.join(_PARTS)}. Received: {received}"
     )
 
 
 def _check_ids(content: Mapping[str, list[Any]], path: Path) -> None:
     ids = {part: [entry["id"] for entry in content[part]] for part in _PARTS}
     for part, given in ids.items():
-        repeated = [one for one, times in Counter(given).items() if times > 1]
+        repeated = [entry_id for entry_id, times in Counter(given).items() if times > 1]
         if repeated:
-            raise DataError(f"{path}: ids of {part} occur more than once. Received: ids={repeated[:_SHOWN]}")
+            raise DataError(f"{path}: ids of {part} must be unique. Received: repeated ids={repeated[:_MAX_SHOWN]}")
     known = {"image_id": set(ids["images"]), "category_id": set(ids["categories"])}
     for key, listed in known.items():
-        strangers = [entry for entry in content["annotations"] if entry[key] not in listed]
-        if strangers:
-            shown = ", ".join(f"annotation {entry['id']} with {key}={entry[key]}" for entry in strangers[:_SHOWN])
+        unknown = [entry for entry in content["annotations"] if entry[key] not in listed]
+        if unknown:
+            shown = ", ".join(f"annotation {entry['id']} with {key}={entry[key]}" for entry in unknown[:_MAX_SHOWN])
             raise DataError(
-                f"{path}: {len(strangers)} annotations have a {key} that the file does not list. Received: {shown}"
+                f"{path}: {len(unknown)} annotations have a {key} that is not defined in the file. Received: {shown}"
             )
 
 
 def _regions(
     annotations: Iterable[Mapping[str, Any]], *, labels: Mapping[int, int], crowd_label: int
 ) -> dict[int, list[Region]]:
-    """By image id."""
+    """Return the regions by image id."""
     regions: dict[int, list[Region]] = defaultdict(list)
     for annotation in annotations:
         is_crowd = bool(annotation.get("iscrowd", 0))

@@ -1,8 +1,8 @@
-"""Digit scenes: handwritten digits of many sizes in cluttered pictures, made from what scikit-learn ships.
+"""Digit scenes: synthetic dataset of handwritten digits at many scales in cluttered images.
 
-The digits are the 1,797 images (8 x 8 pixels) of `sklearn.datasets.load_digits`, the test part of the UCI set
-"Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, 1998). The range of their sizes, 2x to 10x, is
-the point: it is what routes through a network of several scales can differ by.
+The digits are the 1,797 images (8 x 8 pixels) of `sklearn.datasets.load_digits`, the test set of the UCI dataset
+"Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, 1998). They are scaled by 2x to 10x, so that dynamic
+routing can choose different scales of the network for different images.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ import cv2
 import numpy as np
 
 from dl_lib.data.catalog import Catalog, DatasetMeta
-from dl_lib.data.datasets.scene_rendering import add_clutter, blend, draw_background, draw_ink_color
+from dl_lib.data.datasets.scene_rendering import add_clutter, blend, render_background, sample_ink_color
 from dl_lib.data.raw_dataset import RawSample
 
 __all__ = ["DIGIT_SCENES_META", "DigitScenes", "PlacedDigit", "register_digit_scenes", "render_labels"]
 
-GLYPH_PX = 8  # side of the images in load_digits
-SPAN_PX = 8.25  # what a glyph's ink can span: interpolation carries it a little beyond the outermost pixels
+GLYPH_PX = 8  # side length of the images in load_digits
+SPAN_PX = 8.25  # side length of a glyph's ink, which interpolation extends beyond the outermost pixels
 SCALE_RANGE = (2.0, 10.0)
-SMALL_BIAS = 2.0  # 1: every scale as often on a logarithmic axis; above: small digits more often than large ones
+SMALL_BIAS = 2.0  # exponent of the scale distribution: 1 is log-uniform, higher values favor small digits
 MAX_TILT_DEGREES = 5.0
-MIN_DIGITS = 2  # in a scene
-MAX_COVERED = 0.1  # share of a further digit's square that may lie over others: overlaps, but no heaps
-PLACES_TRIED = 40
-MIN_SIDE_PX = 48  # a scene must hold a digit at 4x, or there is no range of scales
-INK_THRESHOLD = 0.45  # share of ink from which on a pixel belongs to the digit
+MIN_DIGITS = 2  # per scene
+MAX_OVERLAP = 0.1  # maximum fraction of a digit's bounding square that overlaps other digits
+NUM_POSITIONS = 40  # random positions per digit, of which the one with the smallest overlap is used
+MIN_SIDE_PX = 48  # fits a digit at 4x; smaller scenes would have hardly any range of scales
+INK_THRESHOLD = 0.45  # minimum ink of a pixel that belongs to the digit
 SPLITS = ("train", "val")
-VAL_EVERY = 5  # digit images 4, 9, 14, ... of load_digits are for validation, all others for training
+VAL_EVERY = 5  # images 4, 9, 14, ... of load_digits are used for validation, all others for training
 IGNORE_VALUE = 255
 
 DIGIT_SCENES_META = DatasetMeta(
@@ -56,15 +56,15 @@ DIGIT_SCENES_META = DatasetMeta(
 
 @dataclass(frozen=True)
 class PlacedDigit:
-    """Where and how one digit stands in a scene.
+    """Digit and its geometry in a scene.
 
     Args:
-        glyph: its position in load_digits.
-        digit: 0..9, what it shows; its label is one more.
-        scale: pixels of the scene for one pixel of the glyph.
-        tilt_degrees: rotation, counter-clockwise.
-        top: first row of the square that holds it.
-        left: first column of this square.
+        glyph: Index of the image in load_digits.
+        digit: Digit, 0..9; its label is digit + 1.
+        scale: Scene pixels per glyph pixel.
+        tilt_degrees: Rotation, counter-clockwise.
+        top: First row of the bounding square.
+        left: First column of the bounding square.
     """
 
     glyph: int
@@ -76,38 +76,39 @@ class PlacedDigit:
 
     @property
     def side_px(self) -> int:
-        """Side of the square that holds the glyph as it is rotated, with a pixel round it for the border."""
+        """Side length of the bounding square of the rotated glyph, including a border of one pixel."""
         return _side_px(self.scale, self.tilt_degrees)
 
     @property
     def window(self) -> tuple[slice, slice]:
+        """Rows and columns of the bounding square."""
         return slice(self.top, self.top + self.side_px), slice(self.left, self.left + self.side_px)
 
 
 class DigitScenes:
-    """A map-style data set of generated scenes; a sample depends on (seed, split, index) and nothing else.
+    """Map-style dataset of generated scenes. A sample only depends on (seed, split, index).
 
-    Labels are 0 for background and 1..10 for the digits 0..9. Digits are painted from large to small, each over
-    what was there before; one pixel round each is labelled 255. Training and validation use different digit images.
+    Labels are 0 for background and 1..10 for the digits 0..9. Digits are rendered from large to small, later ones on
+    top, with an ignored border (255) of one pixel. Training and validation use different digit images.
 
     Args:
         split: "train" or "val".
-        length: number of scenes.
-        size: (height, width) in pixels, each at least 48. Scales reach 10x from a side of 94 on.
-        seed: of all scenes.
+        length: Number of scenes.
+        size: (height, width) in pixels, each at least 48. The maximum scale of 10x requires at least 94.
+        seed: Seed of all scenes.
 
     Raises:
-        ValueError: if an argument is out of its range.
-        ImportError: if scikit-learn is not installed.
+        ValueError: If an argument is out of range.
+        ImportError: If scikit-learn is not installed.
     """
 
     def __init__(self, split: str, *, length: int, size: tuple[int, int] = (96, 96), seed: int = 0) -> None:
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: split={split!r}")
         if length < 1:
-            raise ValueError(f"a data set needs at least one scene. Received: length={length}")
+            raise ValueError(f"length must be positive. Received: length={length}")
         if min(size) < MIN_SIDE_PX:
-            raise ValueError(f"both sides of a scene must have at least {MIN_SIDE_PX} pixels. Received: size={size}")
+            raise ValueError(f"size must be at least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels. Received: size={size}")
         self.split = split
         self.size = size
         self.seed = seed
@@ -125,28 +126,28 @@ class DigitScenes:
         inks = [self._render(digit) for digit in placed]
         image_id = self.file_name(index)
         return {
-            "image": self._paint_image(rng, placed, inks),
+            "image": self._render_image(rng, placed, inks),
             "sem_seg": render_labels(placed, inks, size=self.size),
             "image_id": image_id,
             "file_name": image_id,
         }
 
     def file_name(self, index: int) -> str:
-        """See `dl_lib.data.raw_dataset.HasFileName`; scenes have none, and repeat their image_id."""
+        """Return the image id of a scene in place of a file name, see `dl_lib.data.raw_dataset.HasFileName`."""
         return f"{self.split}_{index:06d}"
 
     def layout(self, index: int) -> tuple[PlacedDigit, ...]:
-        """The digits of a scene in the order in which they are painted."""
+        """Return the digits of a scene in rendering order."""
         return self._place(self._generator(index))
 
     def fingerprint(self) -> str:
-        """See `dl_lib.data.raw_dataset.HasFingerprint`: numpy draws the scenes, opencv paints them."""
+        """Return all parameters and the versions of NumPy and OpenCV, see `dl_lib.data.raw_dataset.HasFingerprint`."""
         versions = f"numpy {np.__version__}, opencv {cv2.__version__}"
         return f"digit scenes: {self.split}, {len(self)}, {self.size}, seed {self.seed}, {versions}"
 
     def _generator(self, index: int) -> np.random.Generator:
         if not 0 <= index < self._length:
-            raise IndexError(f"the data set has scenes 0..{self._length - 1}. Received: index={index}")
+            raise IndexError(f"index must be in 0..{self._length - 1}. Received: index={index}")
         return np.random.default_rng([self.seed, SPLITS.index(self.split), index])
 
     def _place(self, rng: np.random.Generator) -> tuple[PlacedDigit, ...]:
@@ -155,33 +156,33 @@ class DigitScenes:
         high = min(high, (min(self.size) - 3) / (SPAN_PX * _spread(MAX_TILT_DEGREES)))
         scales = low * (high / low) ** (rng.uniform(0, 1, count) ** SMALL_BIAS)
         placed: list[PlacedDigit] = []
-        for scale in sorted(scales.tolist(), reverse=True):  # large first, or small ones would vanish
+        for scale in sorted(scales.tolist(), reverse=True):  # large digits first, so that they do not cover small ones
             glyph = int(rng.choice(self.glyphs))
             tilt_degrees = rng.uniform(-MAX_TILT_DEGREES, MAX_TILT_DEGREES)
-            top, left, covered = _freest_place(rng, placed, side=_side_px(scale, tilt_degrees), size=self.size)
-            if len(placed) < MIN_DIGITS or covered <= MAX_COVERED:
+            top, left, overlap = _best_position(rng, placed, side=_side_px(scale, tilt_degrees), size=self.size)
+            if len(placed) < MIN_DIGITS or overlap <= MAX_OVERLAP:
                 placed.append(PlacedDigit(glyph, int(self._digits[glyph]), scale, tilt_degrees, top, left))
         return tuple(placed)
 
     def _render(self, placed: PlacedDigit) -> np.ndarray:
-        """(side, side) float32: share of ink of each pixel, 0..1 apart from the overshoot of cubic interpolation."""
+        """Return the ink of a digit, (side, side) float32 in 0..1 except for the overshoot of cubic interpolation."""
         side = placed.side_px
         affine = cv2.getRotationMatrix2D(((GLYPH_PX - 1) / 2,) * 2, placed.tilt_degrees, placed.scale)
         affine[:, 2] += (side - GLYPH_PX) / 2
         return cv2.warpAffine(self._ink[placed.glyph], affine, (side, side), flags=cv2.INTER_CUBIC)
 
-    def _paint_image(
+    def _render_image(
         self, rng: np.random.Generator, placed: Sequence[PlacedDigit], inks: Sequence[np.ndarray]
     ) -> np.ndarray:
-        canvas = draw_background(rng, size=self.size)
+        canvas = render_background(rng, size=self.size)
         add_clutter(rng, canvas, count=round(rng.integers(2, 8) * math.prod(self.size) / 128**2))
         for digit, ink in zip(placed, inks, strict=True):
             rows, columns = digit.window
             window = canvas[:, rows, columns]
-            color = draw_ink_color(rng)
+            color = sample_ink_color(rng)
             shade = rng.normal(0, 10, (3, 1, 1)) * np.linspace(-1, 1, digit.side_px)[:, None]
             paint = color + shade.astype(np.float32)
-            alpha = np.clip((ink - INK_THRESHOLD) * digit.scale + 0.5, 0, 1)  # an edge of about one pixel at any scale
+            alpha = np.clip((ink - INK_THRESHOLD) * digit.scale + 0.5, 0, 1)  # edge of about one pixel at any scale
             blend(window, paint=paint, alpha=alpha)
         canvas += rng.standard_normal(self.size, dtype=np.float32) * np.float32(rng.uniform(1, 9))
         pixels = np.rint(canvas).clip(0, 255).astype(np.uint8)
@@ -189,11 +190,11 @@ class DigitScenes:
 
 
 def render_labels(placed: Sequence[PlacedDigit], inks: Sequence[np.ndarray], *, size: tuple[int, int]) -> np.ndarray:
-    """Labels of a scene: later digits over earlier ones, each with an ignored border of one pixel.
+    """Render the label of a scene: later digits on top of earlier ones, each with an ignored border of one pixel.
 
     Args:
-        placed: the digits in paint order.
-        inks: (side, side) share of ink for each of them, none in the outermost pixels: the border needs them.
+        placed: Digits in rendering order.
+        inks: Ink of each digit, (side, side), with zeros in the outermost pixels to leave space for the border.
         size: (height, width) of the scene.
 
     Returns:
@@ -215,12 +216,12 @@ def register_digit_scenes(catalog: Catalog) -> None:
 
 
 def _load_glyphs() -> tuple[np.ndarray, np.ndarray]:
-    """(N, 8, 8) float32 share of ink, and (N,) the digits shown."""
+    """Return the ink of all glyphs, (N, 8, 8) float32 in 0..1, and their digits, (N,)."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise ImportError(
-            "digit scenes are made from the digits that ship with scikit-learn, which is not installed. "
+            "digit scenes use the digit images of scikit-learn, which is not installed. "
             "Install it with: pip install -e .[quickstart]"
         ) from error
     bundle = load_digits()
@@ -228,7 +229,7 @@ def _load_glyphs() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _spread(tilt_degrees: float) -> float:
-    """Side of the upright square round a tilted one, as a multiple of its side."""
+    """Return the side length of the bounding square of a rotated unit square."""
     tilt = math.radians(tilt_degrees)
     return abs(math.cos(tilt)) + abs(math.sin(tilt))
 
@@ -237,16 +238,16 @@ def _side_px(scale: float, tilt_degrees: float) -> int:
     return math.ceil(SPAN_PX * scale * _spread(tilt_degrees)) + 2
 
 
-def _freest_place(
+def _best_position(
     rng: np.random.Generator, placed: Sequence[PlacedDigit], *, side: int, size: tuple[int, int]
 ) -> tuple[int, int, float]:
-    """Of the places (top, left) drawn for a square, that which covers least of what is there, and the share covered."""
-    tops = rng.integers(0, size[0] - side + 1, PLACES_TRIED)
-    lefts = rng.integers(0, size[1] - side + 1, PLACES_TRIED)
-    covered = np.zeros(PLACES_TRIED)
+    """Return (top, left) with the smallest overlap among random positions of a square, and the overlapping fraction."""
+    tops = rng.integers(0, size[0] - side + 1, NUM_POSITIONS)
+    lefts = rng.integers(0, size[1] - side + 1, NUM_POSITIONS)
+    overlap = np.zeros(NUM_POSITIONS)
     for other in placed:
         rows = np.minimum(tops + side, other.top + other.side_px) - np.maximum(tops, other.top)
         columns = np.minimum(lefts + side, other.left + other.side_px) - np.maximum(lefts, other.left)
-        covered += np.maximum(rows, 0) * np.maximum(columns, 0)
-    best = int(np.argmin(covered))
-    return int(tops[best]), int(lefts[best]), float(covered[best]) / side**2
+        overlap += np.maximum(rows, 0) * np.maximum(columns, 0)
+    best = int(np.argmin(overlap))
+    return int(tops[best]), int(lefts[best]), float(overlap[best]) / side**2

@@ -76,8 +76,8 @@ def build_file_dataset(
     if num_unlabelled or num_imageless:
         raise UnpairedFilesError(
             f"images and labels in {location} must form pairs. Expected a label for each image and an image for each "
-            f"label; found {len(dataset)} pairs, {num_unlabelled} names without a label"
-            f"{_listed(paired.without_label)} and {num_imageless} without an image{_listed(paired.without_image)}. "
+            f"label; found {len(dataset)} pairs; without a label: {_listed(paired.without_label)}; without an image: "
+            f"{_listed(paired.without_image)}. "
             "Add the missing files or remove the others; `dl_lib check-dataset --all` lists all of them. "
             f"Received: without_label={num_unlabelled}, without_image={num_imageless}",
             paired=paired,
@@ -90,4 +90,4 @@ def build_file_dataset(
 
 def _listed(names: tuple[str, ...]) -> str:
     shown = ", ".join(names[:_MAX_SHOWN]) + (", ..." if len(names) > _MAX_SHOWN else "")
-    return f" ({shown})" if names else ""
+    return f"{len(names)} ({shown})" if names else "none"

@@ -1,4 +1,4 @@
-"""Data sets of one's own: a folder of images, and a folder of labels with the same names."""
+"""Custom dataset from a folder of images and a folder of labels."""
 
 from __future__ import annotations
 
@@ -6,33 +6,31 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dl_lib.data.catalog import Catalog, DatasetCatalog, DatasetMeta, voc_colormap
+from dl_lib.data.catalog import Catalog, Color, DatasetCatalog, DatasetMeta, voc_colormap
 from dl_lib.data.datasets.file_dataset import FileDataset, build_file_dataset
 from dl_lib.data.files import ensure_exists, find_files, pair_files, resolve_path
 
 __all__ = ["FolderSource", "register_folder_sem_seg"]
 
-Color = tuple[int, int, int]
-
 _IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 _LABEL_ENDING = ".png"
-_LAYOUT = "a folder of images and, where there are labels, one of PNGs with the same names, in the same subfolders"
+_LAYOUT = "a folder of images and, if labelled, a folder of PNGs with the same names in the same subfolders"
 
 
 @dataclass(frozen=True)
 class FolderSource:
-    """Where the images and labels of a data set lie; called, it lists them.
+    """Folders and metadata of a dataset; calling it lists the folders and returns the dataset.
 
     Args:
-        images: folder; a relative path is one below the data sets' root.
-        labels: folder of PNGs whose values are the ids, likewise; None for a data set without ground truth.
-        classes: names of the ids 0, 1, ...
-        colors: (red, green, blue) of each class, 0..255; None makes them up.
-        ignore_value: the one other id that may occur.
-        label_suffix: what a label's name has behind that of its image, such as `_mask`.
+        images: Image folder; a relative path is relative to the datasets' root.
+        labels: Folder of PNGs that contain the class ids, likewise; None for a dataset without ground truth.
+        classes: Names of the class ids 0, 1, ...
+        colors: (red, green, blue) of each class, 0..255; None uses the PASCAL VOC colormap.
+        ignore_value: Ignore index.
+        label_suffix: Suffix of label names, such as `_mask` if `a.jpg` has the label `a_mask.png`.
 
     Raises:
-        ValueError: if classes, colours and ignore value contradict each other.
+        ValueError: If classes, colors and ignore index are inconsistent.
     """
 
     images: str
@@ -43,11 +41,11 @@ class FolderSource:
     label_suffix: str = ""
 
     def __post_init__(self) -> None:
-        _ = self.meta  # which checks itself
+        _ = self.meta  # validates the arguments
 
     @property
     def meta(self) -> DatasetMeta:
-        """What is known without listing."""
+        """Metadata of the dataset."""
         return DatasetMeta(
             class_names=self.classes,
             class_colors=voc_colormap(len(self.classes)) if self.colors is None else self.colors,
@@ -56,11 +54,11 @@ class FolderSource:
         )
 
     def __call__(self) -> FileDataset:
-        """The data set, listed anew.
+        """List the folders and return the dataset.
 
         Raises:
-            MissingDataError: if a folder is not there, or there are no images.
-            UnpairedFilesError: if images and labels do not go together.
+            MissingDataError: If a folder is missing or contains no images.
+            UnpairedFilesError: If an image has no label or a label no image.
         """
         image_folder = ensure_exists(resolve_path(self.images), layout=_LAYOUT)
         images = find_files(image_folder, endings=_IMAGE_ENDINGS)
@@ -69,9 +67,8 @@ class FolderSource:
             label_folder = ensure_exists(resolve_path(self.labels), layout=_LAYOUT)
             labels = find_files(label_folder, endings=[self.label_suffix + _LABEL_ENDING])
             location += f" and {label_folder}"
-        return build_file_dataset(
-            pair_files(images.keys() | (labels or {}), images=images, labels=labels), location=location
-        )
+        paired = pair_files(images.keys() | (labels or {}), images=images, labels=labels)
+        return build_file_dataset(paired, location=location)
 
 
 def register_folder_sem_seg(
@@ -85,23 +82,23 @@ def register_folder_sem_seg(
     label_suffix: str = "",
     catalog: Catalog = DatasetCatalog,
 ) -> None:
-    """Register a pair of folders as a data set; they are listed when it is needed.
+    """Register a folder of images and a folder of labels as a dataset; they are listed when the dataset is used.
 
-    An image and a label belong together if their paths within the two folders are the same but for the endings (and
-    the suffix). Images may be of any common type, labels are PNGs: grey ones of 8 or 16 bits, or with a palette.
+    Images and labels are paired by their path within their folder, without file extension and label suffix. Images can
+    have any common format. Labels are PNGs: grayscale with 8 or 16 bits, or with a palette.
 
     Args:
-        name: for `DATASETS.TRAIN` and `DATASETS.TEST`.
-        images: see FolderSource, as for all that follow.
-        classes: names of the ids 0, 1, ...
-        labels: None for a data set without ground truth.
-        colors: one for each class.
-        ignore_value: the one other id that may occur.
-        label_suffix: such as `_mask`.
-        catalog: where to register it.
+        name: Name for `DATASETS.TRAIN` and `DATASETS.TEST`.
+        images: Image folder; a relative path is relative to the datasets' root.
+        classes: Names of the class ids 0, 1, ...
+        labels: Folder of PNGs that contain the class ids, likewise; None for a dataset without ground truth.
+        colors: (red, green, blue) of each class, 0..255; None uses the PASCAL VOC colormap.
+        ignore_value: Ignore index.
+        label_suffix: Suffix of label names, such as `_mask` if `a.jpg` has the label `a_mask.png`.
+        catalog: Catalog to register the dataset in.
 
     Raises:
-        ValueError: if another data set has the name, or the arguments contradict each other.
+        ValueError: If another dataset is registered under the name, or the arguments are inconsistent.
     """
     source = FolderSource(
         images=os.fspath(images),

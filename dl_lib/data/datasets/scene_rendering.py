@@ -1,6 +1,7 @@
-"""Backgrounds, clutter and blending for generated scenes. Canvases are (3, H, W) float32, RGB, 0..255.
+"""Backgrounds, clutter and blending of synthetic scenes. Canvases are (3, H, W) float32, RGB, 0..255.
 
-Planes first, because a value per pixel is laid over all of them often, and numpy is slow where the last axis has 3.
+Channels come first because many operations broadcast one value per pixel, and NumPy is slow if the last axis has size
+3.
 """
 
 from __future__ import annotations
@@ -8,14 +9,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-__all__ = ["add_clutter", "blend", "draw_background", "draw_ink_color"]
+__all__ = ["add_clutter", "blend", "render_background", "sample_ink_color"]
 
 
-def draw_background(rng: np.random.Generator, *, size: tuple[int, int]) -> np.ndarray:
-    """A ramp between two colours with smooth blotches and fine stripes, each of its own strength.
+def render_background(rng: np.random.Generator, *, size: tuple[int, int]) -> np.ndarray:
+    """Render a random background: a linear color gradient with smooth blotches and fine stripes.
 
     Args:
-        rng: where every draw comes from.
+        rng: Random generator.
         size: (height, width) in pixels.
 
     Returns:
@@ -24,7 +25,7 @@ def draw_background(rng: np.random.Generator, *, size: tuple[int, int]) -> np.nd
     height, width = size
     cells = int(rng.integers(3, 14))
     blotches = [cv2.resize(_normals(rng, (cells, cells)), (width, height)) for _ in range(3)]
-    canvas = np.stack(blotches) * np.float32(rng.uniform(4, 22)) + _color(rng, low=20, high=130)
+    canvas = np.stack(blotches) * np.float32(rng.uniform(4, 22)) + _sample_color(rng, low=20, high=130)
     canvas += _unit_ramp(rng, size=size) * (25 * _normals(rng, (3, 1, 1)))
     radians = _unit_ramp(rng, size=size) * np.float32(np.pi * max(size) / rng.uniform(5, 30))  # a period of 5 to 30 px
     canvas += np.sin(radians) * np.float32(rng.uniform(0, 10))
@@ -32,7 +33,7 @@ def draw_background(rng: np.random.Generator, *, size: tuple[int, int]) -> np.nd
 
 
 def add_clutter(rng: np.random.Generator, canvas: np.ndarray, *, count: int) -> None:
-    """Paint things that are no digits onto the canvas, in place: lines, blobs, noise and gradient patches."""
+    """Render random lines, ellipses, noise patches and gradient patches onto a canvas in place."""
     size = canvas.shape[1:]
     for _ in range(count):
         kind = rng.integers(4)
@@ -40,14 +41,14 @@ def add_clutter(rng: np.random.Generator, canvas: np.ndarray, *, count: int) -> 
         if kind == 0:
             mask = _line(rng, size=size)
         elif kind == 1:
-            mask = _blob(rng, size=size)
+            mask = _ellipse(rng, size=size)
         else:
             mask = _patch(rng, size=size)
         left, top, box_width, box_height = cv2.boundingRect(mask)
         if box_width == 0:
-            continue  # drawn outside the canvas
+            continue  # outside of the canvas
         rows, columns = slice(top, top + box_height), slice(left, left + box_width)
-        paint = _color(rng, low=0, high=200)
+        paint = _sample_color(rng, low=0, high=200)
         if kind == 2:
             paint = paint + 30 * _normals(rng, (box_height, box_width))
         elif kind == 3:
@@ -57,24 +58,24 @@ def add_clutter(rng: np.random.Generator, canvas: np.ndarray, *, count: int) -> 
 
 
 def blend(canvas: np.ndarray, *, paint: np.ndarray, alpha: np.ndarray) -> None:
-    """Lay paint over a canvas (or a window of one), in place.
+    """Alpha-blend paint onto a canvas in place.
 
     Args:
-        canvas: (3, H, W) float32.
+        canvas: (3, H, W) float32, or a window of it.
         paint: float32, broadcastable to the canvas.
-        alpha: (H, W) float32, 0 (the canvas stays) to 1 (the paint hides it).
+        alpha: (H, W) float32, from 0 (transparent) to 1 (opaque).
     """
     difference = paint - canvas
     difference *= alpha
     canvas += difference
 
 
-def draw_ink_color(rng: np.random.Generator) -> np.ndarray:
-    """A light colour, (3, 1, 1) float32: digits are chalk on what is darker."""
-    return _color(rng, low=170, high=255)
+def sample_ink_color(rng: np.random.Generator) -> np.ndarray:
+    """Sample a light color for a digit, (3, 1, 1) float32; backgrounds are darker."""
+    return _sample_color(rng, low=170, high=255)
 
 
-def _color(rng: np.random.Generator, *, low: float, high: float) -> np.ndarray:
+def _sample_color(rng: np.random.Generator, *, low: float, high: float) -> np.ndarray:
     return rng.uniform(low, high, (3, 1, 1)).astype(np.float32)
 
 
@@ -83,7 +84,7 @@ def _normals(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _unit_ramp(rng: np.random.Generator, *, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) float32 rising in a drawn direction, by 2 where this is along the rows or the columns."""
+    """Return a linear ramp in a random direction, (H, W) float32, from -1 to 1 if the direction is along an axis."""
     angle = rng.uniform(0, 2 * np.pi)
     rows = np.linspace(-1, 1, size[0], dtype=np.float32) * np.float32(np.sin(angle))
     columns = np.linspace(-1, 1, size[1], dtype=np.float32) * np.float32(np.cos(angle))
@@ -96,7 +97,7 @@ def _line(rng: np.random.Generator, *, size: tuple[int, int]) -> np.ndarray:
     return cv2.line(mask, start, end, 255, thickness=int(rng.integers(1, 6)), lineType=cv2.LINE_AA)
 
 
-def _blob(rng: np.random.Generator, *, size: tuple[int, int]) -> np.ndarray:
+def _ellipse(rng: np.random.Generator, *, size: tuple[int, int]) -> np.ndarray:
     mask = np.zeros(size, np.uint8)
     center = tuple(int(v) for v in rng.uniform(0, 1, 2) * size[::-1])
     axes = tuple(int(v) for v in np.exp(rng.uniform(np.log(3), np.log(24), 2)))

@@ -1,13 +1,13 @@
-"""PASCAL VOC 2012, as its archive unpacks; http://host.robots.ox.ac.uk/pascal/VOC/voc2012/.
+"""PASCAL VOC 2012 (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/).
 
-Layout below the data sets' root, for image `2007_000032`::
+Layout below the datasets' root, as in the extracted archive, for image `2007_000032`::
 
     VOCdevkit/VOC2012/JPEGImages/2007_000032.jpg
     VOCdevkit/VOC2012/SegmentationClass/2007_000032.png
     VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt           and val.txt, trainval.txt, test.txt
 
-Label files are PNGs with a palette, whose indices are the ids: 0 background, 1..20 objects in alphabetical order, 255 a
-border of some pixels round each object.
+Label files are palette PNGs whose indices are the class ids: 0 for background, 1..20 for the objects in alphabetical
+order, and the ignore index 255 for a border of some pixels around each object.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
     "voc_names",
 ]
 
-VOC_PALETTE = voc_colormap(256)  # of the label files, by id; the border's 255 included
+VOC_PALETTE = voc_colormap(256)  # palette of the label files, including the ignore index 255
 
 _CLASS_NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -48,65 +48,77 @@ VOC_META = DatasetMeta(
 )
 
 _LAYOUT = (
-    "VOCdevkit/VOC2012 with JPEGImages/*.jpg, ImageSets/Segmentation/*.txt and, where there are labels, "
+    "VOCdevkit/VOC2012 with JPEGImages/*.jpg, ImageSets/Segmentation/*.txt and, for labelled splits, "
     "SegmentationClass/*.png"
 )
 
 
 def load_voc(split: str, *, labelled: bool) -> FileDataset:
-    """One split, listed anew.
+    """List the files of a split.
 
     Args:
-        split: the list that names its images.
-        labelled: whether it has labels; those of the test split are not published.
+        split: Name of the split list.
+        labelled: Whether the split has labels; those of the test split are not published.
 
     Raises:
-        MissingDataError: if the list or a folder is not there.
-        UnpairedFilesError: if a name of the list lacks its image or its label.
+        MissingDataError: If the split list or a folder is missing.
+        UnpairedFilesError: If a listed name has no image or no label.
     """
     paired = pair_files(voc_names(split), images=voc_images(), labels=voc_labels() if labelled else None)
     return build_file_dataset(paired, location=f"{_folder()} ({split})")
 
 
 def voc_names(split: str) -> list[str]:
-    """The names in the list of a split, in its order; MissingDataError if there is no such list."""
+    """Return the image names of a split, in the order of its list.
+
+    Raises:
+        MissingDataError: If the list is missing.
+    """
     return read_names(ensure_exists(voc_list(split), layout=_LAYOUT))
 
 
 def voc_list(split: str) -> Path:
-    """The file that names the images of a split; it need not exist."""
+    """Return the path of a split list, which need not exist."""
     return _folder() / "ImageSets" / "Segmentation" / f"{split}.txt"
 
 
 def voc_images() -> dict[str, str]:
-    """Paths of all images by name; MissingDataError if there is no folder of them."""
+    """Return the paths of all images by name.
+
+    Raises:
+        MissingDataError: If the image folder is missing.
+    """
     return find_files(ensure_exists(_folder() / "JPEGImages", layout=_LAYOUT), endings=[".jpg"])
 
 
 def voc_labels() -> dict[str, str]:
-    """Paths of all labels by name; MissingDataError if there is no folder of them."""
+    """Return the paths of all labels by name.
+
+    Raises:
+        MissingDataError: If the label folder is missing.
+    """
     return find_files(ensure_exists(_folder() / "SegmentationClass", layout=_LAYOUT), endings=[".png"])
 
 
 def read_names(path: Path) -> list[str]:
-    """The names in a list file, one a line.
+    """Read a split list with one name per line.
 
     Raises:
-        UnreadableFileError: if it is no text.
-        DataError: if a name stands there twice.
+        UnreadableFileError: If the file is not UTF-8 text.
+        DataError: If a name occurs twice.
     """
     try:
         names = path.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableFileError(f"{path} must be a text file with one name a line. Received: {error}") from error
+        raise UnreadableFileError(f"{path} must be a text file with one name per line. Received: {error}") from error
     repeated = [name for name, times in Counter(names).items() if times > 1]
     if repeated:
-        raise DataError(f"{path} must name each image once. Received: repeated={repeated[:3]}")
+        raise DataError(f"{path} must not list a name twice; remove the duplicates. Received: repeated={repeated[:3]}")
     return names
 
 
 def register_voc(catalog: Catalog) -> None:
-    """Register the splits of 2012, of which `test` is unlabelled."""
+    """Register the splits of VOC 2012, of which `test` is unlabelled."""
     for split in ("train", "val", "trainval", "test"):
         labelled = split != "test"
         loader = partial(load_voc, split, labelled=labelled)

@@ -1,4 +1,4 @@
-"""Cityscapes: the table against the official one, the mapping against brute force, listing on a miniature tree."""
+"""Cityscapes: label table against cityscapesScripts, id conversion, and listing of a miniature dataset."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ COARSE = "cityscapes_coarse_sem_seg_train_extra"
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """Read only."""
+    """Read-only dataset."""
     root = tmp_path_factory.mktemp("datasets")
     write_cityscapes(root, images_per_city=2, coarse=True)
     return root
@@ -32,13 +32,13 @@ def root(tree, monkeypatch):
 
 @pytest.fixture
 def own_root(tmp_path, monkeypatch):
-    """A tree that a test may change."""
+    """Dataset that a test may modify."""
     monkeypatch.setenv("DL_DATASETS", str(tmp_path))
     write_cityscapes(tmp_path, train_ids=True)
     return tmp_path
 
 
-def test_labels_are_the_official_ones():
+def test_labels_match_cityscapesscripts():
     fields = (
         *("id", "name", "trainId", "category", "categoryId", "hasInstances", "ignoreInEval", "color"),
         *("id", "name", "train_id", "category", "category_id", "has_instances", "ignore_in_eval", "color"),
@@ -48,7 +48,7 @@ def test_labels_are_the_official_ones():
         assert [getattr(theirs, name) for name in fields[:8]] == [getattr(ours, name) for name in fields[8:]]
 
 
-def test_classes_are_what_is_scored_in_the_order_of_the_train_ids():
+def test_classes_are_the_evaluated_labels_sorted_by_train_id():
     scored = {label.trainId: label for label in official_labels if 0 <= label.trainId < 255}
     assert sorted(scored) == list(range(19))
     assert CITYSCAPES_META.class_names == tuple(scored[train_id].name for train_id in range(19))
@@ -57,7 +57,7 @@ def test_classes_are_what_is_scored_in_the_order_of_the_train_ids():
     assert (CITYSCAPES_META.ignore_value, CITYSCAPES_META.benchmark) == (255, "cityscapes")
 
 
-def test_each_id_becomes_its_official_train_id(tmp_path):
+def test_ids_are_converted_to_official_train_ids(tmp_path):
     ids = np.arange(34, dtype=np.uint8).repeat(3).reshape(6, 17)
     path = tmp_path / "a_gtFine_labelIds.png"
     save_png(path, ids)
@@ -67,22 +67,22 @@ def test_each_id_becomes_its_official_train_id(tmp_path):
     )
 
 
-@pytest.mark.parametrize("wrong", [34, 100, 254, 255])
-def test_an_id_that_cityscapes_does_not_have_is_named(tmp_path, wrong):
+@pytest.mark.parametrize("unknown", [34, 100, 254, 255])
+def test_unknown_id_raises(tmp_path, unknown):
     ids = np.full((4, 5), 7, np.uint8)
-    ids[1, 2:4] = wrong
+    ids[1, 2:4] = unknown
     path = tmp_path / "a_gtFine_labelIds.png"
     save_png(path, ids)
     with pytest.raises(InvalidSampleError) as caught:
         read_cityscapes_label(str(path))
-    assert str(caught.value).startswith(f"{path} holds ids that Cityscapes does not have")
-    assert str(caught.value).endswith(f"Received: ids=[{wrong}], at 2 of 20 pixels")
+    assert str(caught.value).startswith(f"{path} contains ids that Cityscapes does not define")
+    assert str(caught.value).endswith(f"Received: ids=[{unknown}] in 2 of 20 pixels")
 
 
-def test_labels_of_16_bits_are_refused(tmp_path):
+def test_label_with_16_bits_raises(tmp_path):
     path = tmp_path / "a_gtFine_labelIds.png"
     save_png(path, np.full((4, 5), 7, np.uint16))
-    with pytest.raises(InvalidSampleError, match=r"8 bits.*Received: uint16"):
+    with pytest.raises(InvalidSampleError, match=r"8 bits.*Received: dtype=uint16"):
         read_cityscapes_label(str(path))
 
 
@@ -99,7 +99,7 @@ def test_labelled_splits(root, name):
         path = root / "cityscapes" / "leftImg8bit" / split / city / f"{sample['image_id']}_leftImg8bit.png"
         assert sample["file_name"] == str(path)
         np.testing.assert_array_equal(sample["image"], np.asarray(Image.open(path)))
-        assert set(np.unique(sample["sem_seg"]).tolist()) == {*range(19), 255}  # all 34 ids are in the tree
+        assert set(np.unique(sample["sem_seg"]).tolist()) == {*range(19), 255}  # the dataset contains all 34 ids
         assert sample["sem_seg"].dtype == np.uint8
     assert DatasetCatalog.meta(name) == CITYSCAPES_META
 
@@ -112,7 +112,7 @@ def test_the_test_split_is_unlabelled(root):
     assert (meta.labelled, meta.num_classes, meta.benchmark) == (False, 19, "cityscapes")
 
 
-def test_files_of_train_ids_go_before_files_of_ids(own_root):
+def test_train_id_files_take_precedence_over_id_files(own_root):
     labels = own_root / "cityscapes" / "gtFine" / "train"
     before = [DatasetCatalog.get(f"{FINE}train")[index]["sem_seg"] for index in range(2)]
     for city in CITIES["train"]:
@@ -121,21 +121,21 @@ def test_files_of_train_ids_go_before_files_of_ids(own_root):
     (labels / "bochum" / train_ids.name).unlink()
     dataset = DatasetCatalog.get(f"{FINE}train")
     np.testing.assert_array_equal(dataset[0]["sem_seg"], np.full((64, 128), 18))
-    np.testing.assert_array_equal(dataset[1]["sem_seg"], before[1])  # from the ids: they say the same
+    np.testing.assert_array_equal(dataset[1]["sem_seg"], before[1])  # converted from the id file
 
 
-def test_what_lacks_its_partner_is_told(own_root):
+def test_unpaired_files_raise(own_root):
     for path in (own_root / "cityscapes" / "gtFine" / "val" / "munster").glob("*_label*.png"):
         path.unlink()
     with pytest.raises(
-        UnpairedFilesError, match=r"1 names without a label \(munster_000001_000019\) and 0 without an image"
+        UnpairedFilesError, match=r"without a label: 1 \(munster_000001_000019\); without an image: none"
     ) as caught:
         DatasetCatalog.get(f"{FINE}val")
     assert [caught.value.usable[0]["image_id"]] == ["frankfurt_000000_000019"]
 
 
 @pytest.mark.parametrize(("gone", "name"), [("leftImg8bit/val", "val"), ("gtFine", "train"), ("leftImg8bit", "test")])
-def test_a_missing_folder_is_named_with_the_layout(own_root, gone, name):
+def test_missing_folder_raises_with_the_layout(own_root, gone, name):
     (own_root / "cityscapes" / gone).rename(own_root / "elsewhere")
     with pytest.raises(MissingDataError) as caught:
         DatasetCatalog.get(FINE + name)

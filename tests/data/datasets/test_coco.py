@@ -1,4 +1,4 @@
-"""COCO's format: labels against pycocotools on a miniature tree, and files that contradict themselves."""
+"""COCO datasets: labels against pycocotools on a miniature dataset, and invalid files."""
 
 import json
 
@@ -37,23 +37,23 @@ def edit(root, change):
     path.write_text(json.dumps(content))
 
 
-def painted_with_pycocotools(root, image_id, *, unlabelled, first_label):
+def label_from_pycocotools(root, image_id, *, unlabelled, first_label):
     coco = COCO(str(root / "coco" / "annotations.json"))
     image = coco.imgs[image_id]
     label = np.full((image["height"], image["width"]), unlabelled)
-    drawn = [(annotation, coco.annToMask(annotation) > 0) for annotation in coco.imgToAnns[image_id]]
-    for annotation, mask in drawn:
+    masks = [(annotation, coco.annToMask(annotation) > 0) for annotation in coco.imgToAnns[image_id]]
+    for annotation, mask in masks:
         if annotation.get("iscrowd"):
             label[mask] = 255
     order = sorted(coco.getCatIds())
-    for annotation, mask in sorted(drawn, key=lambda pair: -pair[1].sum()):
+    for annotation, mask in sorted(masks, key=lambda pair: -pair[1].sum()):
         if not annotation.get("iscrowd"):
             label[mask] = first_label + order.index(annotation["category_id"])
     return label
 
 
 @pytest.mark.parametrize("background", ["background", "nothing", None])
-def test_labels_are_what_pycocotools_draws(root, background, capsys):
+def test_labels_match_pycocotools(root, background, capsys):
     catalog = registered(background=background)
     dataset = catalog.get("mine")
     first_label = 0 if background is None else 1
@@ -62,9 +62,7 @@ def test_labels_are_what_pycocotools_draws(root, background, capsys):
     assert capsys.readouterr().out == ""
     assert [sample["image_id"] for sample in samples] == ["98", "99", "100"]
     for sample in samples:
-        expected = painted_with_pycocotools(
-            root, int(sample["image_id"]), unlabelled=unlabelled, first_label=first_label
-        )
+        expected = label_from_pycocotools(root, int(sample["image_id"]), unlabelled=unlabelled, first_label=first_label)
         np.testing.assert_array_equal(sample["sem_seg"], expected)
         assert sample["sem_seg"].dtype == np.uint8
         assert sample["file_name"] == str(root / "coco" / "images" / f"{int(sample['image_id']):012d}.jpg")
@@ -76,14 +74,14 @@ def test_labels_are_what_pycocotools_draws(root, background, capsys):
     assert catalog.meta("mine").class_names == tuple([background] * first_label + names)
 
 
-def test_classes_are_read_once_and_nothing_before_it_is_asked_for(root):
+def test_metadata_are_read_once_and_on_demand(root):
     path = root / "coco" / "annotations.json"
     content = path.read_text()
     path.unlink()
     catalog = registered()
-    for ask in (catalog.get, catalog.meta):
-        with pytest.raises(MissingDataError, match=r"Expected an annotation file.*annotations\.json'$"):
-            ask("mine")
+    for read in (catalog.get, catalog.meta):
+        with pytest.raises(MissingDataError, match=r"Expected a COCO annotation file.*annotations\.json'$"):
+            read("mine")
     path.write_text(content)
     meta = catalog.meta("mine")
     path.unlink()
@@ -91,13 +89,13 @@ def test_classes_are_read_once_and_nothing_before_it_is_asked_for(root):
     assert meta.num_classes == 11
 
 
-def test_more_classes_than_a_byte_holds(root):
+def test_more_than_256_classes(root):
     def add_categories(content):
         content["categories"] += [{"id": number, "name": str(number)} for number in range(100, 400)]
         content["annotations"][0]["category_id"] = 399
 
     edit(root, add_categories)
-    with pytest.raises(DataError, match=r"cannot be the classes: ignore_value must not .* 0\.\.310"):
+    with pytest.raises(DataError, match=r"are invalid as classes: ignore_value must not .* 0\.\.310"):
         registered().get("mine")
     catalog = registered(ignore_value=65535)
     label = catalog.get("mine")[2]["sem_seg"]
@@ -107,7 +105,7 @@ def test_more_classes_than_a_byte_holds(root):
 
 
 @pytest.mark.parametrize("ignore_value", [-1, 65536])
-def test_an_ignore_value_that_fits_no_label_is_refused(ignore_value):
+def test_ignore_value_out_of_range_raises(ignore_value):
     with pytest.raises(ValueError, match=rf"0\.\.65535\. Received: ignore_value={ignore_value}$"):
         registered(ignore_value=ignore_value)
 
@@ -117,38 +115,41 @@ def test_an_ignore_value_that_fits_no_label_is_refused(ignore_value):
     [
         (lambda c: c["annotations"][1].update(image_id=7), r"1 annotations .*annotation 2 with image_id=7$"),
         (lambda c: c["annotations"][0].update(category_id=91), r"annotation 1 with category_id=91$"),
-        (lambda c: c["images"][0].update(id=99), r"ids of images occur more than once\. Received: ids=\[99\]$"),
-        (lambda c: c["annotations"][0].update(id=2), r"ids of annotations occur more than once\. Received: ids=\[2\]$"),
+        (lambda c: c["images"][0].update(id=99), r"ids of images must be unique\. Received: repeated ids=\[99\]$"),
+        (
+            lambda c: c["annotations"][0].update(id=2),
+            r"ids of annotations must be .* repeated ids=\[2\]$",
+        ),
         (lambda c: c["categories"][0].update(id=1), r"ids of categories .*ids=\[1\]$"),
-        (lambda c: c["categories"][0].update(name="background"), "cannot be the classes: class_names must be unique"),
-        (lambda c: c["images"][0].pop("height"), "an entry lacks what .*KeyError: 'height'"),
+        (lambda c: c["categories"][0].update(name="background"), "are invalid as classes: class_names must be unique"),
+        (lambda c: c["images"][0].pop("height"), "missing key .*KeyError: 'height'"),
         (lambda c: c["annotations"][0].pop("segmentation"), "KeyError: 'segmentation'"),
-        (lambda c: c.update(images=[1]), "an entry lacks what it has in COCO's format. Received: TypeError"),
+        (lambda c: c.update(images=[1]), "a wrong type. Received: TypeError"),
         (lambda c: c.update(images=[], annotations=[]), "lists no images"),
-        (lambda c: c.pop("categories"), r"expected lists of .*Received: \['annotations', 'images'\]"),
-        (lambda c: c.update(images={}), "expected lists of images, annotations, categories"),
+        (lambda c: c.pop("categories"), r"Expected an object with the lists .*Received: \['annotations', 'images'\]"),
+        (lambda c: c.update(images={}), "lists images, annotations, categories"),
     ],
 )
-def test_a_file_that_contradicts_itself_is_named(root, change, complaint):
+def test_inconsistent_file_raises(root, change, complaint):
     edit(root, change)
     with pytest.raises(DataError, match=rf"coco/annotations\.json.*{complaint}"):
         registered().get("mine")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", "\ufffe"])
-def test_a_file_that_is_no_annotation_file_is_named(root, text):
+def test_invalid_file_raises(root, text):
     (root / "coco" / "annotations.json").write_bytes(text.encode("utf-16"))
-    with pytest.raises(UnreadableFileError, match=r"annotations\.json is (no JSON|not in COCO's format)"):
+    with pytest.raises(UnreadableFileError, match=r"\.json is (damaged or not a JSON file|not in COCO format)"):
         registered().get("mine")
 
 
-def test_an_image_of_another_size_is_named(root):
+def test_image_size_mismatch_raises(root):
     edit(root, lambda content: content["images"][2].update(height=96, width=64))
-    with pytest.raises(InvalidSampleError, match=r"image '98' \(.*\.jpg\) must have the 96 x 64 .*: 64 x 96 pixels$"):
+    with pytest.raises(InvalidSampleError, match=r"image '98' \(.*\.jpg\) must have .* 96 x 64 .*: 64 x 96 pixels$"):
         registered().get("mine")[0]
 
 
-def test_a_region_that_cannot_be_drawn_is_named_with_its_image(root):
+def test_invalid_region_raises_with_its_image(root):
     edit(root, lambda content: content["annotations"][0].update(segmentation={"size": [4, 4], "counts": [16]}))
     dataset = registered().get("mine")
     assert dataset[1]["sem_seg"].any()
@@ -156,7 +157,7 @@ def test_a_region_that_cannot_be_drawn_is_named_with_its_image(root):
         dataset[2]
 
 
-def test_a_missing_image_is_named_when_it_is_read(root):
+def test_missing_image_raises_on_access(root):
     (root / "coco" / "images" / "000000000099.jpg").unlink()
     with pytest.raises(MissingDataError, match=r"0099\.jpg"):
         registered().get("mine")[1]
@@ -165,7 +166,7 @@ def test_a_missing_image_is_named_when_it_is_read(root):
         registered().get("mine")
 
 
-def test_classes_that_cannot_be_read_are_one_problem_of_the_config(root, monkeypatch):
+def test_unreadable_metadata_are_a_config_problem(root, monkeypatch):
     monkeypatch.setattr(DatasetCatalog, "_entries", dict(DatasetCatalog._entries))
     name = "coco_test_set"
     register_coco_sem_seg(name, json="coco/absent.json", images="coco/images")

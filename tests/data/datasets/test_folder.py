@@ -1,4 +1,4 @@
-"""A user's own folders, registered in code and from a config."""
+"""Custom datasets from folders, registered in code and in a config."""
 
 import copy
 
@@ -20,22 +20,22 @@ LABEL = np.eye(4, 5, dtype=np.uint8)
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A data sets' root with images of several types and labels of several types for them."""
+    """Datasets' root with images and labels in several formats."""
     monkeypatch.setenv("DL_DATASETS", str(tmp_path))
     for name in ("a/1.png", "a/2.JPG", "b/1.tif", "3.bmp"):
         save(tmp_path / "mine" / "images" / name, Image.fromarray(IMAGE))
     palette = Image.fromarray(LABEL)
     palette.putpalette(bytes(range(6)))
-    for name, picture in (("a/1", palette), ("a/2", Image.fromarray(LABEL.astype(np.uint16))), ("b/1", palette)):
-        save(tmp_path / "mine" / "labels" / f"{name}_mask.png", picture)
+    for name, label_image in (("a/1", palette), ("a/2", Image.fromarray(LABEL.astype(np.uint16))), ("b/1", palette)):
+        save(tmp_path / "mine" / "labels" / f"{name}_mask.png", label_image)
     save(tmp_path / "mine" / "labels" / "3_mask.png", Image.fromarray(LABEL))
     (tmp_path / "mine" / "labels" / "notes.txt").touch()
     return tmp_path
 
 
-def save(path, picture):
+def save(path, image):
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    image.save(path)
 
 
 def registered(**changes):
@@ -51,7 +51,7 @@ def registered(**changes):
     return catalog
 
 
-def test_images_and_labels_of_the_same_names_are_samples(root):
+def test_images_and_labels_are_paired_by_name(root):
     catalog = registered()
     dataset = catalog.get("mine")
     assert [dataset[index]["image_id"] for index in range(len(dataset))] == ["3", "a/1", "a/2", "b/1"]
@@ -64,20 +64,20 @@ def test_images_and_labels_of_the_same_names_are_samples(root):
     assert len(set(meta.class_colors)) == 2
 
 
-def test_an_absolute_path_is_taken_as_it_is(root, monkeypatch):
+def test_absolute_paths_ignore_the_datasets_root(root, monkeypatch):
     monkeypatch.setenv("DL_DATASETS", str(root / "absent"))
     catalog = registered(images=root / "mine" / "images", labels=root / "mine" / "labels")
     assert len(catalog.get("mine")) == 4
 
 
-def test_nothing_is_read_before_it_is_asked_for(root):
+def test_registration_reads_no_files(root):
     catalog = registered(images="absent")
     assert catalog.meta("mine").num_classes == 2
     with pytest.raises(MissingDataError, match=r"Expected a folder of images.*/absent'$"):
         catalog.get("mine")
 
 
-def test_labels_may_be_missing_altogether(root):
+def test_dataset_without_labels(root):
     catalog = registered(labels=None, ignore_value=7, colors=[(1, 2, 3), (4, 5, 6)])
     dataset = catalog.get("mine")
     assert len(dataset) == 4
@@ -86,20 +86,18 @@ def test_labels_may_be_missing_altogether(root):
     assert (meta.labelled, meta.ignore_value, meta.class_colors) == (False, 7, ((1, 2, 3), (4, 5, 6)))
 
 
-def test_a_part_of_the_labels_may_not(root):
+def test_unpaired_files_raise(root):
     (root / "mine" / "labels" / "3_mask.png").rename(root / "mine" / "labels" / "4_mask.png")
-    with pytest.raises(
-        UnpairedFilesError, match=r"1 names without a label \(3\) and 1 without an image \(4\)"
-    ) as caught:
+    with pytest.raises(UnpairedFilesError, match=r"without a label: 1 \(3\); without an image: 1 \(4\)") as caught:
         registered().get("mine")
     assert len(caught.value.usable) == 3
     with pytest.raises(
-        UnpairedFilesError, match=r"4 names without a label \(3, a/1, a/2, \.\.\.\) and 4 without an image \(4_mask, "
+        UnpairedFilesError, match=r"without a label: 4 \(3, a/1, a/2, \.\.\.\); without an image: 4 \(4_mask, "
     ):
         registered(label_suffix="").get("mine")
 
 
-def test_two_images_of_one_name_are_refused(root):
+def test_duplicate_image_name_raises(root):
     save(root / "mine" / "images" / "3.png", Image.fromarray(IMAGE))
     with pytest.raises(DataError, match="name '3'"):
         registered().get("mine")
@@ -113,7 +111,7 @@ def test_two_images_of_one_name_are_refused(root):
         ({"ignore_value": 1}, "must not be one of the class ids"),
     ],
 )
-def test_contradictions_are_noticed_at_once(change, complaint):
+def test_inconsistent_arguments_raise_at_registration(change, complaint):
     with pytest.raises(ValueError, match=complaint):
         registered(**change)
 
@@ -129,7 +127,7 @@ ENTRY = {
 }
 
 
-def test_a_config_entry_says_the_same_as_the_call(root):
+def test_config_entry_is_equivalent_to_the_function(root):
     catalog = Catalog()
     register_folders([ENTRY], catalog=catalog)
     assert len(catalog.get("folder_test_set")) == 4
@@ -140,7 +138,7 @@ def test_a_config_entry_says_the_same_as_the_call(root):
     assert catalog.meta("unlabelled") == registered(labels=None).meta("mine")
 
 
-def test_the_same_entry_once_more_changes_nothing_and_another_one_is_refused():
+def test_equal_entry_has_no_effect_and_different_entry_is_a_problem():
     catalog = Catalog()
     register_folders([ENTRY], catalog=catalog)
     register_folders([copy.deepcopy(ENTRY)], catalog=catalog)
@@ -148,7 +146,7 @@ def test_the_same_entry_once_more_changes_nothing_and_another_one_is_refused():
     for change in ({"IMAGES": "elsewhere"}, {"CLASSES": ["road", "bus"]}, {"LABEL_SUFFIX": ""}):
         (problem,) = parse_folders([{**ENTRY, **change}], catalog=catalog).problems
         assert problem == (
-            "DATASETS.FOLDERS[0]: another data set is registered under this name. "
+            "DATASETS.FOLDERS[0].NAME is registered with other settings. "
             "Received: DATASETS.FOLDERS[0].NAME='folder_test_set'"
         )
         register_folders([{**ENTRY, **change}], catalog=catalog)
@@ -186,7 +184,7 @@ def without(key):
         ([{**ENTRY, "NAME": "digit_scenes_val"}], r"\[0\]\.NAME must not be the name of another registered dataset"),
     ],
 )
-def test_each_mistake_in_an_entry_is_one_line_of_the_config_problems(entries, problem):
+def test_invalid_entry_is_a_config_problem(entries, problem):
     cfg = get_cfg()
     cfg.merge_from_list(["MODEL.SEM_SEG_HEAD.NUM_CLASSES=11", "DATASETS.TRAIN=[digit_scenes_train]"])
     cfg.DATASETS.FOLDERS = entries
@@ -194,7 +192,7 @@ def test_each_mistake_in_an_entry_is_one_line_of_the_config_problems(entries, pr
         validate_config(cfg)
 
 
-def test_a_config_is_checked_against_its_own_folders_before_they_are_registered():
+def test_validation_uses_folders_before_they_are_registered():
     cfg = get_cfg()
     cfg.merge_from_other_cfg({"DATASETS": {"FOLDERS": [ENTRY], "TRAIN": ["folder_test_set"]}})
     cfg.merge_from_list(["MODEL.SEM_SEG_HEAD.NUM_CLASSES=2", "MODEL.SEM_SEG_HEAD.IGNORE_VALUE=254"])

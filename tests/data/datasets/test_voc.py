@@ -1,4 +1,4 @@
-"""PASCAL VOC and its extension by SBD on miniature trees."""
+"""PASCAL VOC and its SBD augmentation, on miniature datasets."""
 
 import sys
 
@@ -19,7 +19,7 @@ AUGMENTED = "voc_2012_aug_sem_seg_train"
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """Read only."""
+    """Read-only dataset."""
     root = tmp_path_factory.mktemp("datasets")
     write_voc(root)
     write_sbd(root)
@@ -34,14 +34,14 @@ def root(tree, monkeypatch):
 
 @pytest.fixture
 def own_root(tmp_path, monkeypatch):
-    """A tree that a test may change."""
+    """Dataset that a test may modify."""
     monkeypatch.setenv("DL_DATASETS", str(tmp_path))
     write_voc(tmp_path)
     write_sbd(tmp_path)
     return tmp_path
 
 
-def test_the_palette_is_that_of_the_development_kit():
+def test_palette_matches_the_development_kit():
     known = {
         **{0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 4: (0, 0, 128), 7: (128, 128, 128)},
         **{8: (64, 0, 0), 9: (192, 0, 0), 15: (192, 128, 128), 16: (0, 64, 0), 20: (0, 64, 128), 255: (224, 224, 192)},
@@ -78,14 +78,14 @@ def test_labelled_splits(root, split):
     assert DatasetCatalog.meta(f"voc_2012_sem_seg_{split}") == VOC_META
 
 
-def test_the_test_split_is_unlabelled(root):
+def test_test_split_is_unlabelled(root):
     dataset = DatasetCatalog.get("voc_2012_sem_seg_test")
     assert [dataset[index]["image_id"] for index in range(len(dataset))] == VOC_NAMES["test"]
     assert all("sem_seg" not in dataset[index] for index in range(len(dataset)))
     assert not DatasetCatalog.meta("voc_2012_sem_seg_test").labelled
 
 
-def test_sbd_extends_the_training_split_without_touching_the_validation_split(root):
+def test_augmented_split_excludes_the_validation_split(root):
     assert augmented_names() == AUGMENTED_NAMES
     listed = {*SBD_NAMES["train"], *SBD_NAMES["val"], *VOC_NAMES["train"]}
     assert set(AUGMENTED_NAMES) == listed - set(VOC_NAMES["val"])
@@ -93,7 +93,7 @@ def test_sbd_extends_the_training_split_without_touching_the_validation_split(ro
     samples = {dataset[index]["image_id"]: dataset[index] for index in range(len(dataset))}
     assert list(samples) == AUGMENTED_NAMES
     voc = DatasetCatalog.get("voc_2012_sem_seg_train")
-    for index, name in enumerate(VOC_NAMES["train"]):  # also where SBD has a label of its own
+    for index, name in enumerate(VOC_NAMES["train"]):  # also for images that SBD annotates, too
         np.testing.assert_array_equal(samples[name]["sem_seg"], voc[index]["sem_seg"])
         assert samples[name]["file_name"] == voc[index]["file_name"]
     for name in set(AUGMENTED_NAMES) - set(VOC_NAMES["train"]):
@@ -105,21 +105,21 @@ def test_sbd_extends_the_training_split_without_touching_the_validation_split(ro
         assert samples[name]["sem_seg"].shape == samples[name]["image"].shape[:2]
 
 
-def test_sbd_labels_are_read_as_they_were_written(tmp_path):
+def test_sbd_label_round_trip(tmp_path):
     label = np.arange(35, dtype=np.uint8).reshape(5, 7) % 21
     save_sbd_label(tmp_path / "a.mat", label)
     np.testing.assert_array_equal(read_sbd_label(str(tmp_path / "a.mat")), label)
 
 
-def test_what_lacks_its_partner_is_told(own_root):
+def test_unpaired_files_raise(own_root):
     folder = own_root / "VOCdevkit" / "VOC2012"
     (folder / "JPEGImages" / "2007_000032.jpg").unlink()
     (folder / "SegmentationClass" / "2007_000063.png").unlink()
-    message = r"found 2 pairs, 1 names without a label \(2007_000063\) and 1 without an image \(2007_000032\)"
+    message = r"found 2 pairs; without a label: 1 \(2007_000063\); without an image: 1 \(2007_000032\)"
     with pytest.raises(UnpairedFilesError, match=message):
         DatasetCatalog.get("voc_2012_sem_seg_train")
     with pytest.raises(UnpairedFilesError, match=message.replace("found 2", "found 5")) as caught:
-        DatasetCatalog.get(AUGMENTED)  # SBD has a label for 2007_000063, but VOC's own is wanted
+        DatasetCatalog.get(AUGMENTED)  # SBD has a label for 2007_000063, but VOC's takes precedence
     assert len(caught.value.usable) == 5
 
 
@@ -134,17 +134,17 @@ def test_what_lacks_its_partner_is_told(own_root):
         ("sbd/cls", AUGMENTED),
     ],
 )
-def test_a_missing_part_is_named_with_the_layout(own_root, gone, name):
+def test_missing_path_raises_with_the_layout(own_root, gone, name):
     (own_root / gone).rename(own_root / "elsewhere")
     with pytest.raises(MissingDataError, match=r"Expected .*VOCdevkit/VOC2012.*README") as caught:
         DatasetCatalog.get(name)
     assert str(caught.value).endswith(f"path='{own_root}/{gone}'")
 
 
-def test_lists_that_make_no_sense_are_refused(own_root):
+def test_invalid_split_list_raises(own_root):
     path = own_root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / "val.txt"
     path.write_text("2007_000033\n2007_000042\n2007_000033\n")
-    with pytest.raises(DataError, match=r"each image once\. Received: repeated=\['2007_000033'\]$"):
+    with pytest.raises(DataError, match=r"must not list a name twice.*Received: repeated=\['2007_000033'\]$"):
         DatasetCatalog.get("voc_2012_sem_seg_val")
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UnreadableFileError, match=r"val\.txt must be a text file"):
@@ -164,7 +164,7 @@ def test_lists_that_make_no_sense_are_refused(own_root):
         ({"GTcls": {"Segmentation": "text"}}, "<U4"),
     ],
 )
-def test_other_matlab_files_are_refused_by_name(tmp_path, content, received):
+def test_matlab_file_with_other_content_raises(tmp_path, content, received):
     path = tmp_path / "label.mat"
     savemat(path, content)
     with pytest.raises(UnreadableFileError) as caught:
@@ -173,7 +173,7 @@ def test_other_matlab_files_are_refused_by_name(tmp_path, content, received):
     assert received in str(caught.value).partition("Received: ")[2]
 
 
-def test_damaged_and_missing_matlab_files_are_refused_by_name(tmp_path):
+def test_damaged_or_missing_matlab_file_raises(tmp_path):
     path = tmp_path / "label.mat"
     with pytest.raises(MissingDataError, match=r"label\.mat"):
         read_sbd_label(str(path))
@@ -181,11 +181,11 @@ def test_damaged_and_missing_matlab_files_are_refused_by_name(tmp_path):
     whole = path.read_bytes()
     for data in (b"", b"text", whole[:100], whole[:150], whole[: len(whole) // 2], whole[:-8]):
         path.write_bytes(data)
-        with pytest.raises(UnreadableFileError, match=r"label\.mat is no label of SBD's, or damaged"):
+        with pytest.raises(UnreadableFileError, match=r"label\.mat is damaged or not an SBD label"):
             read_sbd_label(str(path))
 
 
-def test_without_scipy_it_is_said_what_to_install(root, monkeypatch):
+def test_missing_scipy_raises_with_the_extra(root, monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.io", None)
     with pytest.raises(ImportError, match=r"pip install -e \.\[voc\]$"):
         DatasetCatalog.get(AUGMENTED)
