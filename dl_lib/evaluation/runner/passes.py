@@ -76,10 +76,10 @@ class MultiPassModel(nn.Module):
     def _predict(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         totals = _PassTotals()
         size, total, views = requested_size(inputs), None, 0
-        for image, mirrored in self._views(inputs["image"]):
+        for image, flipped in self._views(inputs["image"]):
             logits = self._run(image, totals=totals)
             total = logits.new_zeros(size) if total is None else total
-            logits.add_to(total, flipped=mirrored)
+            logits.add_to(total, flipped=flipped)
             views += 1
         assert total is not None, "there is at least one scale"
         total /= views

@@ -23,7 +23,7 @@ NAME = "cityscapes_fine_sem_seg_val"
 COSTS = dict.fromkeys(["expt_flops", "real_flops", "real_flops_complete", "executed_flops"], 1.0)
 
 
-class Guesser(nn.Module):
+class NoisyModel(nn.Module):
     """Model that is correct on three of four pixels, never predicts `never`, and predicts `always` in every image."""
 
     def __init__(self, *, never=(), always=()):
@@ -60,23 +60,23 @@ def cfg(root, monkeypatch):
     return cfg
 
 
-def evaluate(cfg, folder, *, name=NAME, **guesser):
+def evaluate(cfg, folder, *, name=NAME, **settings):
     return inference_on_dataset(
-        Guesser(**guesser),
+        NoisyModel(**settings),
         build_test_loader(cfg, name),
         build_evaluator(cfg, name, folder=folder),
         writers=build_writers(cfg, name, folder=folder),
     )
 
 
-@pytest.mark.parametrize("guesser", [{}, {"never": [3, 7]}])
-def test_class_scores_equal_the_official_script(cfg, tmp_path, guesser):
+@pytest.mark.parametrize("settings", [{}, {"never": [3, 7]}])
+def test_class_scores_equal_the_official_script(cfg, tmp_path, settings):
     """All classes occur, so that both rules for absent classes agree."""
-    result = evaluate(cfg, tmp_path, **guesser)
+    result = evaluate(cfg, tmp_path, **settings)
     assert result.metrics.absent == ()
     assert {score.name: score.iou for score in result.metrics.classes} == dict(result.official.class_iou)
     assert result.metrics.mean_iou == result.official.mean_class_iou
-    assert (result.metrics.mean_iou < 0.99) and (result.metrics.classes[3].iou == 0) == bool(guesser)
+    assert (result.metrics.mean_iou < 0.99) and (result.metrics.classes[3].iou == 0) == bool(settings)
     assert result.official.source == f"cityscapesScripts {metadata.version('cityscapesScripts')}"
 
 

@@ -25,7 +25,7 @@ COSTS = dict.fromkeys(["expt_flops", "real_flops", "real_flops_complete", "execu
 SETS = {"cityscapes": "cityscapes_fine_sem_seg_test", "voc": "voc_2012_sem_seg_test"}
 
 
-class Painter(nn.Module):
+class ColumnModel(nn.Module):
     """Model that predicts classes by image column, at the requested size."""
 
     def __init__(self, num_classes):
@@ -59,7 +59,7 @@ def predicted(request, root, tmp_path, monkeypatch):
     cfg.merge_from_list(["DATALOADER.NUM_WORKERS", 0, "INPUT.MIN_SIZE_TEST", 64])
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = num_classes
     result = inference_on_dataset(
-        Painter(num_classes),
+        ColumnModel(num_classes),
         build_test_loader(cfg, name),
         build_evaluator(cfg, name, folder=tmp_path),
         writers=build_writers(cfg, name, folder=tmp_path, submission=True),
@@ -102,12 +102,12 @@ def test_archive_contains_every_image_in_the_required_format(predicted, tmp_path
         ids, mode = set(range(21)), "P"
     assert set(files) == set(originals)
     for name, data in files.items():
-        picture = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data))
         with Image.open(originals[name]) as original:
-            assert (picture.size, picture.mode) == (original.size, mode)
-        assert set(np.unique(np.array(picture)).tolist()) == ids
+            assert (image.size, image.mode) == (original.size, mode)
+        assert set(np.unique(np.array(image)).tolist()) == ids
         if mode == "P":
-            assert picture.getpalette() == np.array(VOC_PALETTE).ravel().tolist()
+            assert image.getpalette() == np.array(VOC_PALETTE).ravel().tolist()
 
 
 def first_file(predicted):
@@ -117,15 +117,15 @@ def first_file(predicted):
 
 def read(path):
     """Return pixels and palette of a PNG."""
-    with Image.open(path) as picture:
-        return np.array(picture), picture.getpalette()
+    with Image.open(path) as image:
+        return np.array(image), image.getpalette()
 
 
 def save(path, pixels, *, palette=None):
-    picture = Image.fromarray(pixels)
+    image = Image.fromarray(pixels)
     if palette is not None:
-        picture.putpalette(palette)
-    picture.save(path)
+        image.putpalette(palette)
+    image.save(path)
 
 
 def assert_rejected(predicted, tmp_path, message):

@@ -22,17 +22,17 @@ def classes(count, dtype=np.uint8):
 
 def test_cityscapes_pngs_contain_label_ids():
     train_ids = classes(19)
-    picture = Image.open(io.BytesIO(encode_label(train_ids, benchmark="cityscapes")))
+    image = Image.open(io.BytesIO(encode_label(train_ids, benchmark="cityscapes")))
     id_of = {label.train_id: label.id for label in CITYSCAPES_LABELS if not label.ignore_in_eval}
-    assert picture.mode == "L"
-    assert np.array(picture).tolist() == [[id_of[value] for value in row] for row in train_ids.tolist()]
+    assert image.mode == "L"
+    assert np.array(image).tolist() == [[id_of[value] for value in row] for row in train_ids.tolist()]
 
 
 def test_voc_pngs_contain_palette_indices():
     ids = classes(21)
     data = encode_label(ids, benchmark="voc")
-    picture = Image.open(io.BytesIO(data))
-    assert picture.mode == "P" and (np.array(picture) == ids).all()
+    image = Image.open(io.BytesIO(data))
+    assert image.mode == "P" and (np.array(image) == ids).all()
     seen = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]  # opencv decodes to colors
     assert (seen == np.array(VOC_PALETTE, np.uint8)[ids]).all()
 
