@@ -1,4 +1,4 @@
-"""Let the C library keep the memory that tensors on the CPU leave behind, instead of giving it back at once."""
+"""Settings of glibc's allocator for CPU tensors."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _NEVER_TRIM_BYTES = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Makes glibc serve large blocks from a heap that does not shrink; elsewhere it does nothing.
+    """Make glibc reuse freed memory for large blocks instead of returning it to the kernel; elsewhere do nothing.
 
-    By default glibc maps and unmaps blocks over 32 MB at every allocation and hands the end of the heap back, and each
-    time the pages are faulted in anew. The price is that the process holds on to the most memory that it ever needed.
+    By default, glibc maps and unmaps blocks over 32 MB on every allocation and trims the top of the heap, which causes
+    new page faults each time. In exchange, the process keeps its peak memory until it exits.
 
     Returns:
-        Whether anything was set.
+        Whether the settings were applied.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

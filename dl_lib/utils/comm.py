@@ -1,6 +1,7 @@
-"""Talking between the processes of a run; all of it also works, and costs nothing, where there is only one.
+"""Communication between the processes of a run; every function also works, at no cost, with a single process.
 
-Thin over torch.distributed. Calls that every process has to make say so: one that stays away leaves the others waiting.
+A thin layer over torch.distributed. Collectives are documented as such: if one process does not call them, the others
+wait until the timeout.
 """
 
 from __future__ import annotations
@@ -27,22 +28,25 @@ __all__ = [
 
 Data = TypeVar("Data")
 
-_is_single_process = False  # see `single_process`
+_is_single_process = False  # set by `single_process`
 
 
 def get_rank() -> int:
-    """This process's number over all machines; 0 is the main process."""
+    """Return the rank of this process over all machines; 0 is the main process."""
     return dist.get_rank() if _is_distributed() else 0
 
 
 def get_world_size() -> int:
-    """How many processes the run has, over all machines."""
+    """Return the number of processes over all machines."""
     return dist.get_world_size() if _is_distributed() and not _is_single_process else 1
 
 
 @contextmanager
 def single_process() -> Iterator[None]:
-    """Inside, this process exchanges nothing with the others, for what not all of them do equally often."""
+    """Context manager in which the world size is 1 and nothing is communicated.
+
+    For code that the processes run a different number of times, where collectives would not match.
+    """
     global _is_single_process
     before, _is_single_process = _is_single_process, True
     try:
@@ -52,21 +56,21 @@ def single_process() -> Iterator[None]:
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that writes files and talks to the terminal."""
+    """Return whether this process writes files and logs to the terminal."""
     return get_rank() == 0
 
 
 def synchronize() -> None:
-    """Waits until every process has come here; every process has to call it."""
+    """Wait until every process reaches this barrier; collective."""
     if get_world_size() > 1:
         dist.barrier()
 
 
 def all_gather(data: Data) -> list[Data]:
-    """Everyone's data, in the order of the ranks; every process has to call it.
+    """Return the data of all processes, ordered by rank; collective.
 
     Args:
-        data: anything that can be pickled.
+        data: Picklable object.
     """
     if get_world_size() == 1:
         return [data]
@@ -76,23 +80,23 @@ def all_gather(data: Data) -> list[Data]:
 
 
 def broadcast(data: Data) -> Data:
-    """The main process's data; every process has to call it.
+    """Return the main process's data; collective.
 
     Args:
-        data: anything that can be pickled.
+        data: Picklable object; ignored on other processes.
     """
     if get_world_size() == 1:
         return data
-    holder = [data]
-    dist.broadcast_object_list(holder, src=0)
-    return holder[0]
+    objects = [data]
+    dist.broadcast_object_list(objects, src=0)
+    return objects[0]
 
 
 def average(values: Tensor) -> Tensor:
-    """Mean over the processes, element by element; every process has to call it.
+    """Return the element-wise mean over the processes; collective.
 
     Args:
-        values: floating point, of equal shape and device type everywhere; is not changed.
+        values: Floating-point tensor with the same shape and device type on every process; not modified.
     """
     if get_world_size() == 1:
         return values
@@ -102,7 +106,7 @@ def average(values: Tensor) -> Tensor:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The model itself, whether it is wrapped for several processes or not."""
+    """Return the model without its DistributedDataParallel wrapper, if it has one."""
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 

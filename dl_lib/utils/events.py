@@ -1,7 +1,7 @@
-"""What a run knows about itself, as scalars over iterations.
+"""Storage of the scalars of a run, by name and iteration.
 
-The storage is handed to those who write into it or read from it; there is no current one to be looked up.
-Iteration n means: n optimizer steps are done. The first step's losses therefore stand at iteration 1.
+The storage is passed explicitly to its users; there is no current one. Iteration n means that n optimizer steps are
+done, so the losses of the first step are recorded at iteration 1.
 """
 
 from __future__ import annotations
@@ -15,84 +15,85 @@ from dl_lib.utils.names import nearest_names
 
 __all__ = ["EventStorage"]
 
-_HISTORY_LENGTH = 1000  # values kept of each scalar: far more than any window that is looked at
-_SAVED_LENGTH = 100  # of these, in a checkpoint
+_HISTORY_LENGTH = 1000  # values kept per scalar; more than any median window or evaluation period uses
+_SAVED_LENGTH = 100  # values per scalar in a checkpoint
 
 
 class EventStorage:
-    """Scalars by name, each with its history.
+    """Histories of scalars.
 
     Args:
-        iteration: optimizer steps done before this run began.
+        iteration: Optimizer steps done before this run.
 
     Attributes:
-        iteration: optimizer steps done; whoever runs the loop moves it on.
+        iteration: Optimizer steps done; advanced by the training loop.
     """
 
     def __init__(self, *, iteration: int = 0) -> None:
         self.iteration = iteration
         self._histories: dict[str, HistoryBuffer] = {}
-        self._rare: set[str] = set()
+        self._eval_names: set[str] = set()
 
     def put(self, scalars: Mapping[str, float], *, is_eval: bool = False) -> None:
-        """Takes down values of the present iteration.
+        """Record scalars at the current iteration.
 
         Args:
-            scalars: by name; a unit belongs in the name ("data_seconds").
-            is_eval: each of these counts, as of an evaluation; of the others, writers may take the newest only.
+            scalars: Values by name; a name includes its unit, such as `data_seconds`.
+            is_eval: Whether these are evaluation metrics, of which writers write every value. Of other scalars, they
+                write only the latest value.
         """
-        self._rare.update(scalars if is_eval else ())
+        self._eval_names.update(scalars if is_eval else ())
         for name, value in scalars.items():
             self._histories.setdefault(name, HistoryBuffer(_HISTORY_LENGTH)).update(float(value), self.iteration)
 
     def names(self) -> tuple[str, ...]:
-        """Names of all scalars, in the order in which they first came."""
+        """Return the names of all scalars in the order of their first values."""
         return tuple(self._histories)
 
     def current_eval_metrics(self) -> dict[str, float]:
-        """The rare scalars that came in at the present iteration, such as an evaluation's."""
-        newest = {name: history.values()[-1] for name, history in self._histories.items() if name in self._rare}
-        return {name: value for name, (value, at) in newest.items() if at == self.iteration}
+        """Return the evaluation metrics recorded at the current iteration."""
+        latest = {name: history.values()[-1] for name, history in self._histories.items() if name in self._eval_names}
+        return {name: value for name, (value, iteration) in latest.items() if iteration == self.iteration}
 
     def latest(self, name: str) -> float:
-        """The newest value.
+        """Return the latest value of a scalar.
 
         Raises:
-            KeyError: for a name that nothing was taken down under.
+            KeyError: If no scalar has this name.
         """
         return self._history(name).latest()
 
     def median(self, name: str, *, window: int) -> float:
-        """Median of the newest `window` values.
+        """Return the median of the latest `window` values of a scalar.
 
         Raises:
-            KeyError: for a name that nothing was taken down under.
+            KeyError: If no scalar has this name.
         """
         return float(self._history(name).median(window))
 
     def since(self, iteration: int) -> dict[int, dict[str, float]]:
-        """What came in after an iteration: of each scalar the newest value, of a rare one all of them.
+        """Return the scalars recorded after an iteration: all values of evaluation metrics, else the latest value.
 
         Returns:
-            Values by name, under the iteration that they are from, in the order of the iterations.
+            Values by name, grouped by their iteration in ascending order.
         """
-        found: dict[int, dict[str, float]] = {}
+        scalars: dict[int, dict[str, float]] = {}
         for name, history in self._histories.items():
-            for value, at in history.values() if name in self._rare else history.values()[-1:]:
-                if at > iteration:
-                    found.setdefault(int(at), {})[name] = value
-        return dict(sorted(found.items()))
+            for value, recorded_at in history.values() if name in self._eval_names else history.values()[-1:]:
+                if recorded_at > iteration:
+                    scalars.setdefault(int(recorded_at), {})[name] = value
+        return dict(sorted(scalars.items()))
 
     def state_dict(self) -> dict[str, Any]:
-        """The newest values, so that a resumed run writes down what had not been, and goes on with the same medians."""
+        """Return the latest values, so that a resumed run writes those not yet written and has the same medians."""
         return {
-            "rare": sorted(self._rare),
+            "eval_names": sorted(self._eval_names),
             "histories": {name: history.values()[-_SAVED_LENGTH:] for name, history in self._histories.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state_dict` gave; the iteration stays as it is."""
-        self._rare = set(state["rare"])
+        """Load a state returned by `state_dict`; `iteration` is unchanged."""
+        self._eval_names = set(state["eval_names"])
         self._histories = {}
         for name, values in state["histories"].items():
             self._histories[name] = HistoryBuffer(_HISTORY_LENGTH)
@@ -102,5 +103,5 @@ class EventStorage:
     def _history(self, name: str) -> HistoryBuffer:
         if name not in self._histories:
             near = nearest_names(name, self._histories)
-            raise KeyError(f"no scalar of this name was taken down; {near}. Received: name={name!r}")
+            raise KeyError(f"name must be a recorded scalar; {near}. Received: name={name!r}")
         return self._histories[name]

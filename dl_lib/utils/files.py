@@ -1,4 +1,4 @@
-"""The files of a run's folder: names that several parts of the library know, and writing without halves."""
+"""Atomic and durable file operations."""
 
 from __future__ import annotations
 
@@ -8,25 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-__all__ = [
-    "PARTIAL_SUFFIX",
-    "flush_to_disk",
-    "open_atomically",
-    "remove_durably",
-    "write_atomically",
-]
+__all__ = ["PARTIAL_SUFFIX", "flush_to_disk", "open_atomically", "remove_durably", "write_atomically"]
 
 PARTIAL_SUFFIX = ".partial"  # appended while a file is written; fixed, so that a retry replaces an aborted write
 
 
 @contextlib.contextmanager
 def open_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file to write that gets its name when it is whole: what bears the name is the old file or the new one.
+    """Context manager that opens a file for an atomic write: `path` is always the complete old or new file.
 
-    It is written beside its place, flushed to the disk and renamed. After an error nothing is left of it.
+    The content is written to a partial file in the same folder, flushed to disk with fsync and renamed. After an error,
+    the partial file is deleted.
 
     Args:
-        path: of a local file, in a folder that exists.
+        path: Local file in an existing folder.
     """
     partial = os.fspath(path) + PARTIAL_SUFFIX
     try:
@@ -42,11 +37,11 @@ def open_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write a whole file with `open_atomically`; its folder is made where it does not exist.
+    """Write a complete file with `open_atomically`; create its folder if it does not exist.
 
     Args:
-        path: of a local file.
-        content: text is written as UTF-8.
+        path: Local file.
+        content: Content; text is encoded as UTF-8.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open_atomically(path) as file:
@@ -54,20 +49,20 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
 
 
 def flush_to_disk(file: IO[bytes]) -> None:
-    """Makes what was written so far last through a power cut."""
+    """Flush a file with fsync, so that its content survives a power failure."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def remove_durably(path: str | os.PathLike[str]) -> None:
-    """Removes a file, if there is one, and makes that last through a power cut."""
+    """Remove a file if it exists, so that the removal survives a power failure."""
     with contextlib.suppress(FileNotFoundError):
         os.remove(path)
         _sync_folder(os.path.dirname(path) or os.curdir)
 
 
 def _sync_folder(folder: str) -> None:
-    """Makes renames and removals last through a power cut; where a file system cannot, only that is lost."""
+    """Make renames and removals survive a power failure; file systems without fsync of folders are ignored."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Logging with the standard library: to the terminal for people, to a file in the run's folder for later."""
+"""Logging to the terminal and to a file in the run folder, with the standard library."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from dl_lib.utils.run_files import log_name
 
 __all__ = ["FILE_ONLY", "REPEATS_BAR", "errors_logged", "setup_logger"]
 
-REPEATS_BAR = {"repeats_bar": True}  # `extra` of a record that says what the progress bar shows anyway
-FILE_ONLY = {"file_only": True}  # `extra` of a record that the terminal shows in another way, as an error that ends it
+REPEATS_BAR = {"repeats_bar": True}  # `extra` of a record whose content the progress bar shows as well
+FILE_ONLY = {"file_only": True}  # `extra` of a record that the terminal shows otherwise, such as a fatal error
 
-_LOGGER_NAMES = ("dl_lib", "fvcore")  # fvcore speaks when it loads, saves and recomputes statistics
+_LOGGER_NAMES = ("dl_lib", "fvcore")  # fvcore logs loading, saving and precise batch norm
 _COLORS = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
 
 
 def setup_logger(output_dir: str | Path | None = None, *, rank: int = 0) -> logging.Logger:
-    """Sends what the library says to the terminal and to a file; a second call replaces what the first set up.
+    """Log the library's messages to the terminal and to a file; a second call replaces the handlers of the first.
 
-    The main process writes to standard output and log.txt; process N of several only to log_rankN.txt.
-    Files are added to, so that a resumed run goes on in the same one.
+    The main process logs to standard output and log.txt, rank N only to log_rankN.txt. Files are appended to, so a
+    resumed run continues its log.
 
     Args:
-        output_dir: the run's folder; made where it does not exist. None logs to the terminal only.
-        rank: number of this process.
+        output_dir: Run folder, created if it does not exist; None logs only to the terminal.
+        rank: Rank of this process.
 
     Returns:
         The library's logger.
@@ -46,21 +46,21 @@ def setup_logger(output_dir: str | Path | None = None, *, rank: int = 0) -> logg
 
 
 @contextmanager
-def errors_logged(doing: str) -> Iterator[None]:
-    """Writes an error that ends a run into the log file, with its traceback, and lets it through.
+def errors_logged(task: str) -> Iterator[None]:
+    """Context manager that logs an exception with its traceback to the log file and re-raises it.
 
     Args:
-        doing: what is being done, such as "evaluating".
+        task: Task for the message, such as "evaluating".
     """
     try:
         yield
     except Exception:
-        logging.getLogger(_LOGGER_NAMES[0]).exception("stopped by an error while %s", doing, extra=FILE_ONLY)
+        logging.getLogger(_LOGGER_NAMES[0]).exception("Stopped by an error while %s", task, extra=FILE_ONLY)
         raise
 
 
 class _TerminalHandler(logging.Handler):
-    """Writes above a progress bar instead of through it."""
+    """Handler that prints lines above an active progress bar."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class _TerminalHandler(logging.Handler):
 
 
 class _TerminalFormatter(logging.Formatter):
-    """Time and message; level only where it matters."""
+    """Formatter with time and message, and the level of warnings and errors."""
 
     def __init__(self, *, color: bool) -> None:
         super().__init__("%(message)s", datefmt="%H:%M:%S")
@@ -94,7 +94,7 @@ def _terminal_handler(stream: TextIO) -> logging.Handler:
     handler = _TerminalHandler(stream)
     handler.setFormatter(_TerminalFormatter(color=stream.isatty()))
     handler.addFilter(lambda record: not getattr(record, "file_only", False))
-    # Piped into a file or another program, the lines are all there is, bar or no bar.
+    # Redirected output has no bar, so it keeps the lines.
     handler.addFilter(
         lambda record: not (getattr(record, "repeats_bar", False) and stream.isatty() and progress_bar_enabled())
     )
@@ -110,10 +110,10 @@ def _file_handler(path: Path) -> logging.Handler:
 
 def _replace_handlers(logger: logging.Logger, *, handlers: list[logging.Handler]) -> None:
     for old in tuple(logger.handlers):
-        if isinstance(old, (_TerminalHandler, logging.FileHandler)):  # a program's own handlers of other kinds stay
+        if isinstance(old, (_TerminalHandler, logging.FileHandler)):  # other handlers belong to the application
             logger.removeHandler(old)
             old.close()
     for handler in handlers:
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    logger.propagate = False  # handlers of the root logger would print every line a second time
+    logger.propagate = False  # handlers of the root logger would repeat every line

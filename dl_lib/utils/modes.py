@@ -1,4 +1,4 @@
-"""Training and evaluation mode of a model, for a while."""
+"""Context managers for the training mode and the state of a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["evaluation_mode", "no_side_effects", "preserve_training_mode"]
 
 @contextmanager
 def preserve_training_mode(model: nn.Module) -> Iterator[None]:
-    """Afterwards each module of the model is in the mode that it is in now."""
+    """Context manager that restores each module's training mode on exit."""
     modes = {module: module.training for module in model.modules()}
     try:
         yield
@@ -24,7 +24,7 @@ def preserve_training_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Switches the whole model to evaluation; afterwards each of its modules is in the mode that it was in."""
+    """Context manager that sets the model to evaluation mode and restores each module's training mode on exit."""
     with preserve_training_mode(model):
         model.eval()
         yield
@@ -32,10 +32,10 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def no_side_effects(model: nn.Module) -> Iterator[None]:
-    """What runs inside leaves no trace: no gradients, buffers as they were, and random numbers that come again.
+    """Context manager without gradients that restores buffers and torch's random state on exit.
 
     Args:
-        model: whose buffers, running statistics among them, are kept.
+        model: Model whose buffers, including running statistics, are restored.
     """
     before = [(buffer, buffer.clone()) for buffer in model.buffers()]
     devices = sorted({parameter.device.index for parameter in model.parameters() if parameter.device.type == "cuda"})

@@ -1,4 +1,4 @@
-"""The one progress bar, and whether anyone would see it."""
+"""Progress bar on standard error."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from dl_lib.utils import comm
 __all__ = ["progress_bar", "progress_bar_enabled"]
 
 _BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, ETA {remaining}, {rate_fmt}{postfix}"
-_COLUMNS, _ROWS = 120, 24  # where the terminal says 0, as some pseudo terminals do, and tqdm would draw nothing
+_COLUMNS, _ROWS = 120, 24  # for pseudo-terminals that report size 0, where tqdm would draw nothing
 
 
 def progress_bar_enabled() -> bool:
-    """Whether progress bars are drawn: on the main process, when its standard error is a terminal."""
+    """Return whether progress bars are drawn: on the main process if its standard error is a terminal."""
     return comm.is_main_process() and sys.stderr.isatty()
 
 
 def progress_bar(total: int, *, description: str, unit: str, done: int = 0) -> tqdm:
-    """A bar on standard error, with the time left; nothing at all where it would only fill a file with copies.
+    """Return a progress bar with the remaining time, disabled unless `progress_bar_enabled`.
 
     Args:
-        total: how much there is to do.
-        description: what is being done.
-        unit: what is counted, in the singular.
-        done: how much was done before.
+        total: Number of units.
+        description: Task, such as "training".
+        unit: Name of one unit, in the singular.
+        done: Units completed before.
     """
     has_size = _terminal_columns() > 0
     return tqdm(
@@ -47,5 +47,5 @@ def progress_bar(total: int, *, description: str, unit: str, done: int = 0) -> t
 def _terminal_columns() -> int:
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns
-    except (OSError, ValueError, AttributeError):  # no terminal, or something that only looks like one
+    except (OSError, ValueError, AttributeError):  # standard error is replaced or is not a terminal
         return 0

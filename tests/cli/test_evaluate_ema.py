@@ -13,14 +13,14 @@ from dl_lib.config import get_cfg
 from dl_lib.data import DatasetCatalog
 from dl_lib.engine.training.ema import ModelEMA
 from dl_lib.modeling import build_model
-from tests.helpers.training import logging_as_before
+from tests.helpers.training import restore_logging
 
-SET = "two_digit_scenes"
+DATASET = "two_digit_scenes"
 SMALL = [
     *("MODEL.BACKBONE.LAYER_NUM=1", "MODEL.BACKBONE.CELL_NUM_LIST=[2]", "MODEL.BACKBONE.MAX_STRIDE=8"),
     *("MODEL.SEM_SEG_HEAD.IN_FEATURES=[layer_0,layer_1]", "MODEL.SEM_SEG_HEAD.NUM_CLASSES=11"),
     *("MODEL.BACKBONE.INIT_CHANNEL=8", "MODEL.DEVICE=cpu", "DATALOADER.NUM_WORKERS=0", "INPUT.MIN_SIZE_TEST=0"),
-    *(f"DATASETS.TEST=[{SET}]", "SOLVER.EMA.DECAY=0.9"),
+    *(f"DATASETS.TEST=[{DATASET}]", "SOLVER.EMA.DECAY=0.9"),
 ]
 RAW, EMA = 5, 3  # class that each of them predicts everywhere
 
@@ -37,7 +37,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(DatasetCatalog, "_entries", dict(DatasetCatalog._entries))
     scenes = DatasetCatalog.get("digit_scenes_val")
-    DatasetCatalog.register(SET, lambda: Subset(scenes, range(2)), DatasetCatalog.meta("digit_scenes_val"))
+    DatasetCatalog.register(DATASET, lambda: Subset(scenes, range(2)), DatasetCatalog.meta("digit_scenes_val"))
     Path("config.yaml").touch()
     cfg = get_cfg()
     cfg.merge_from_list(SMALL)
@@ -51,7 +51,7 @@ def folder(tmp_path, monkeypatch):
 
 def predicted_by(folder, *words):
     """Evaluate; return the predicted classes."""
-    with logging_as_before():
+    with restore_logging():
         evaluate.main([*SMALL, f"OUTPUT_DIR={folder}", *words])
     with (folder / "confusion.csv").open(newline="") as file:
         rows = list(csv.reader(file))

@@ -7,14 +7,14 @@ import pytest
 
 from dl_lib.cli.find_lr import main
 from tests.helpers.small_run import SMALL, register
-from tests.helpers.training import logging_as_before
+from tests.helpers.training import restore_logging
 
 
 def find_lr(tmp_path, *words):
     register()
     (tmp_path / "config.yaml").write_text("{}\n")
     small = [str(word) for word in SMALL]
-    with logging_as_before():
+    with restore_logging():
         main(["--config-file", str(tmp_path), *words, *small, "OUTPUT_DIR", str(tmp_path / "run")])
 
 

@@ -19,7 +19,7 @@ from dl_lib.engine.hooks import LRScheduler
 from dl_lib.engine.setup import seed_everything
 from dl_lib.validation import validate_config
 from tests.helpers.small_run import TIMES
-from tests.helpers.training import At, logging_as_before
+from tests.helpers.training import At, restore_logging
 
 TWO_SCENES = "two_digit_scenes"
 
@@ -33,7 +33,7 @@ def two_scenes():
 
 @pytest.fixture(autouse=True)
 def handlers_as_before():
-    with logging_as_before():
+    with restore_logging():
         yield
 
 

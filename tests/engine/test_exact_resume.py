@@ -13,7 +13,7 @@ import pytest
 
 from dl_lib.launch import ProcessRequest
 from dl_lib.launch.launch import launch
-from tests.helpers.small_run import assert_same_run, final_state, metrics, train, train_and_die
+from tests.helpers.small_run import assert_same_run, final_state, metrics, train, train_and_kill
 
 # A server that has imported everything forks each process: they start at once, and share no locks with the tests.
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -52,7 +52,7 @@ def undisturbed(tmp_path_factory):
     ],
 )
 def test_wherever_it_died(tmp_path, undisturbed, after, iteration):
-    assert run(train_and_die, tmp_path, after, iteration) == -signal.SIGKILL
+    assert run(train_and_kill, tmp_path, after, iteration) == -signal.SIGKILL
     assert run(train, tmp_path) == 0
     assert_same_run(tmp_path, undisturbed)
 
@@ -64,7 +64,7 @@ def test_no_line_is_missing_or_there_twice(undisturbed):
 
 def test_loaders_in_other_processes_change_nothing(tmp_path, undisturbed):
     workers = ["DATALOADER.NUM_WORKERS", 2]
-    assert run(train_and_die, tmp_path, "PeriodicCheckpointer", 4, workers) == -signal.SIGKILL
+    assert run(train_and_kill, tmp_path, "PeriodicCheckpointer", 4, workers) == -signal.SIGKILL
     assert run(train, tmp_path, workers) == 0
     assert_same_run(tmp_path, undisturbed)
 

@@ -19,9 +19,9 @@ from dl_lib.engine.training.writers import JSONWriter
 from dl_lib.launch import ProcessRequest
 from dl_lib.launch.launch import launch
 from dl_lib.utils import comm
-from tests.helpers.small_run import SET, make_trainer, metrics
+from tests.helpers.small_run import DATASET, make_trainer, metrics
 from tests.helpers.small_run import train as train_small_run
-from tests.helpers.training import DIMENSIONS, At, LeastSquares, always, batches_from, logging_as_before, make_batch
+from tests.helpers.training import DIMENSIONS, At, LeastSquares, batches_from, make_batch, repeat_batch, restore_logging
 
 
 def train(folder):
@@ -30,7 +30,7 @@ def train(folder):
     model = wrap_distributed(LeastSquares())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     writer = PeriodicWriter([JSONWriter(folder / f"metrics{rank}.json")], period=1)
-    batches = always(make_batch(3, size=8)[rank::world_size])
+    batches = repeat_batch(make_batch(3, size=8)[rank::world_size])
     trainer = Trainer(model, batches, optimizer, max_iter=2, hooks=[writer], clip=GradientClip(0.7))
     trainer.train()
     result = {
@@ -49,7 +49,7 @@ def train_until_ctrl_c(folder):
     rank = comm.get_rank()
     model = wrap_distributed(LeastSquares())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    trainer = Trainer(model, always(make_batch(rank)), optimizer, max_iter=5)
+    trainer = Trainer(model, repeat_batch(make_batch(rank)), optimizer, max_iter=5)
     trainer.hooks = [At(1, lambda t: os.kill(os.getpid(), signal.SIGINT))] if rank == 1 else []
     try:
         trainer.train()
@@ -181,8 +181,8 @@ def test_what_is_evaluated_is_what_is_saved(tmp_path):
     launch(train_unsynchronised, ProcessRequest(2), device="cpu", args=(tmp_path,))
     for of_average in (False, True):
         folder = tmp_path / str(of_average)
-        with logging_as_before():
+        with restore_logging():
             again = make_trainer(folder, [*UNSYNCHRONISED, "SOLVER.EMA.EVALUATE", of_average]).evaluate()
-        assert f"{SET}/val_total_loss" in again
+        assert f"{DATASET}/val_total_loss" in again
         found = {name: metrics(folder)[-1][name] for name in again}
         assert found == pytest.approx(again, rel=1e-9)

@@ -1,4 +1,4 @@
-"""A model small enough to be computed by hand, and batches that depend on nothing but their number."""
+"""Least-squares model with a closed-form solution, deterministic batches, and trainers of it."""
 
 import logging
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ DIMENSIONS = 3
 
 
 class LeastSquares(nn.Module):
-    """Mean squared error of a linear map and an offset; takes what the routed networks take."""
+    """Mean squared error of a linear map with an offset; same interface as the routed networks."""
 
     def __init__(self):
         super().__init__()
@@ -40,19 +40,19 @@ def make_batch(number, *, size=4):
 
 
 def batches_from(start):
-    """The endless batches from a number on."""
+    """Yield batches endlessly, beginning with a batch number."""
     while True:
         yield make_batch(start)
         start += 1
 
 
-def always(batch):
+def repeat_batch(batch):
     while True:
         yield batch
 
 
 class At(Hook):
-    """Does something when so many steps are done."""
+    """Hook that calls a function after a given step."""
 
     def __init__(self, iteration, action):
         self.iteration = iteration
@@ -72,7 +72,7 @@ def plain_trainer(*, max_iter, loader=None, lr=0.1, model=None, hooks=(), **sett
 
 
 def resumable_trainer(folder, *, max_iter, hooks=(), period=0):
-    """SGD with momentum, warm-up and polynomial decay, saving to a folder; goes on where the folder's run was."""
+    """Trainer with momentum, warmup and polynomial decay; resumes from the last checkpoint in the folder, if any."""
     model = LeastSquares()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
 
@@ -91,8 +91,8 @@ def resumable_trainer(folder, *, max_iter, hooks=(), period=0):
 
 
 @contextmanager
-def listening_to(module):
-    """What the logger of a module of the engine says meanwhile."""
+def captured_log(module):
+    """Collect the messages of the logger of a module of the engine."""
     messages = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())
@@ -106,8 +106,8 @@ def listening_to(module):
 
 
 @contextmanager
-def logging_as_before():
-    """Takes back what setting up the logger does, which later tests would find otherwise."""
+def restore_logging():
+    """Undo changes of `setup_logger` to the loggers."""
     loggers = [logging.getLogger(name) for name in ("dl_lib", "fvcore")]
     before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     yield

@@ -1,4 +1,4 @@
-"""Page faults of a process that allocates again and again, with and without `keep_freed_memory`."""
+"""Page faults of a process that allocates repeatedly, with and without `keep_freed_memory`."""
 
 import platform
 import subprocess
@@ -12,8 +12,8 @@ import torch
 from dl_lib.utils.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
-for _ in range(30):  # the heap finds its size in a few rounds
-    torch.ones(12 * 2**20)  # 48 MB: beyond what glibc keeps by default
+for _ in range(30):  # the heap reaches its final size in a few rounds
+    torch.ones(12 * 2**20)  # 48 MB: glibc unmaps blocks of this size by default
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
     torch.ones(12 * 2**20)
@@ -21,8 +21,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="these are settings of glibc")
-def test_large_blocks_are_not_faulted_in_anew():
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="requires glibc")
+def test_large_blocks_cause_no_new_page_faults():
     def page_faults(mode):
         run = subprocess.run([sys.executable, "-c", ALLOCATE, mode], check=True, capture_output=True, text=True)
         return int(run.stdout)

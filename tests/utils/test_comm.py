@@ -1,11 +1,11 @@
-"""With one process everything is what it is; tests/engine/test_two_processes.py does it with two."""
+"""Communication with one process; tests/engine/test_two_processes.py tests it with two."""
 
 import torch
 
 from dl_lib.utils import comm
 
 
-def test_alone():
+def test_single_process():
     comm.synchronize()
     assert (comm.get_rank(), comm.get_world_size(), comm.is_main_process()) == (0, 1, True)
     assert comm.all_gather({"a": 1}) == [{"a": 1}]

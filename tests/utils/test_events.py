@@ -1,4 +1,4 @@
-"""The storage against a plain list of everything that was put into it."""
+"""Event storage compared with a plain list of all recorded values."""
 
 import statistics
 
@@ -12,7 +12,7 @@ PUTS = st.lists(st.tuples(st.sampled_from("abc"), st.floats(-1e6, 1e6), st.integ
 
 
 @given(PUTS, st.integers(1, 10))
-def test_equals_a_plain_list(puts, window):
+def test_storage_equals_a_plain_list(puts, window):
     events, written = EventStorage(iteration=5), []
     for name, value, steps in puts:
         events.iteration += steps
@@ -31,7 +31,7 @@ def test_equals_a_plain_list(puts, window):
         assert list(found) == sorted(found)
 
 
-def test_only_rare_scalars_of_this_very_iteration_are_rare_now():
+def test_current_eval_metrics_are_those_of_the_current_iteration():
     events = EventStorage()
     events.iteration = 3
     events.put({"loss": 1.0, "mIoU": 0.0})
@@ -45,7 +45,7 @@ def test_only_rare_scalars_of_this_very_iteration_are_rare_now():
     assert events.current_eval_metrics() == {"mIoU": 0.6}
 
 
-def test_of_rare_scalars_each_value_is_given_with_its_iteration():
+def test_all_values_of_eval_metrics_are_returned_with_their_iterations():
     events = EventStorage()
     for iteration in range(1, 6):
         events.iteration = iteration
@@ -56,7 +56,7 @@ def test_of_rare_scalars_each_value_is_given_with_its_iteration():
     assert events.since(4) == {5: {"loss": 5.0}}
 
 
-def test_unknown_name_gives_the_nearest():
+def test_unknown_name_lists_the_nearest():
     events = EventStorage()
     events.put({"total_loss": 1.0, "learning_rate": 0.1})
     with pytest.raises(KeyError, match=r"total_loss.*Received: name='totl_loss'"):

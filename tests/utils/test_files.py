@@ -1,4 +1,4 @@
-"""A file is the old one or the new one, and nothing is left over."""
+"""Atomic writes: the file is the old or the new one, and no partial file remains."""
 
 import os
 
@@ -7,7 +7,7 @@ import pytest
 from dl_lib.utils.files import open_atomically, write_atomically
 
 
-def test_text_and_bytes_are_written_and_folders_made(tmp_path):
+def test_text_and_bytes_are_written_and_folders_created(tmp_path):
     path = tmp_path / "new" / "a.txt"
     write_atomically(path, "grün")
     assert path.read_bytes() == "grün".encode()
@@ -16,7 +16,7 @@ def test_text_and_bytes_are_written_and_folders_made(tmp_path):
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError])
-def test_what_fails_leaves_the_old_file(tmp_path, failure):
+def test_failed_write_keeps_the_old_file(tmp_path, failure):
     path = tmp_path / "a.txt"
     path.write_text("old")
     with pytest.raises(failure), open_atomically(path) as file:
@@ -26,7 +26,7 @@ def test_what_fails_leaves_the_old_file(tmp_path, failure):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_the_name_appears_with_the_whole_content(tmp_path):
+def test_file_appears_with_its_complete_content(tmp_path):
     with open_atomically(tmp_path / "a.txt") as file:
         file.write(b"half")
         file.flush()

@@ -1,4 +1,4 @@
-"""Where lines go, and how often."""
+"""Destinations of log lines, each written once."""
 
 import io
 import logging
@@ -7,12 +7,12 @@ import sys
 import pytest
 
 from dl_lib.utils.logger import REPEATS_BAR, setup_logger
-from tests.helpers.training import logging_as_before
+from tests.helpers.training import restore_logging
 
 
 @pytest.fixture(autouse=True)
-def handlers_as_before():
-    with logging_as_before():
+def _restore_logging():
+    with restore_logging():
         yield
 
 
@@ -21,7 +21,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_each_line_comes_once_however_often_it_is_set_up(tmp_path, capsys):
+def test_repeated_setup_logs_each_line_once(tmp_path, capsys):
     for _ in range(3):
         setup_logger(tmp_path)
     logging.getLogger("dl_lib.some.module").info("hello")
@@ -35,27 +35,27 @@ def test_each_line_comes_once_however_often_it_is_set_up(tmp_path, capsys):
     ]
 
 
-def test_a_second_run_in_the_same_process_has_its_own_file(tmp_path):
+def test_second_run_in_a_process_logs_to_its_own_file(tmp_path):
     setup_logger(tmp_path / "first").info("one")
     setup_logger(tmp_path / "second").info("two")
     assert "two" not in (tmp_path / "first" / "log.txt").read_text()
     assert "one" not in (tmp_path / "second" / "log.txt").read_text()
 
 
-def test_a_resumed_run_adds_to_its_file(tmp_path):
+def test_resumed_run_appends_to_its_log(tmp_path):
     setup_logger(tmp_path).info("one")
     setup_logger(tmp_path).info("two")
     assert [line[-3:] for line in (tmp_path / "log.txt").read_text().splitlines()] == ["one", "two"]
 
 
-def test_other_processes_keep_off_the_terminal(tmp_path, capsys):
-    setup_logger(tmp_path, rank=3).info("from the third")
+def test_other_ranks_do_not_log_to_the_terminal(tmp_path, capsys):
+    setup_logger(tmp_path, rank=3).info("from rank 3")
     assert capsys.readouterr() == ("", "")
-    assert "from the third" in (tmp_path / "log_rank3.txt").read_text()
+    assert "from rank 3" in (tmp_path / "log_rank3.txt").read_text()
     assert not (tmp_path / "log.txt").exists()
 
 
-def test_a_programs_own_handlers_stay(tmp_path):
+def test_handlers_of_the_application_are_kept(tmp_path):
     logger, own = logging.getLogger("dl_lib"), logging.NullHandler()
     logger.addHandler(own)
     setup_logger(tmp_path)
@@ -63,7 +63,7 @@ def test_a_programs_own_handlers_stay(tmp_path):
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_what_the_bar_shows_is_not_said_twice_in_a_terminal(tmp_path, monkeypatch, is_terminal):
+def test_terminal_does_not_repeat_what_the_bar_shows(tmp_path, monkeypatch, is_terminal):
     stream = Terminal() if is_terminal else io.StringIO()
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "stderr", Terminal())
@@ -72,5 +72,5 @@ def test_what_the_bar_shows_is_not_said_twice_in_a_terminal(tmp_path, monkeypatc
     logger.error("stop")
     assert ("loss 1.0" in stream.getvalue()) is not is_terminal
     assert "loss 1.0" in (tmp_path / "log.txt").read_text()
-    assert ("\x1b[" in stream.getvalue()) is is_terminal  # colours in a terminal only
+    assert ("\x1b[" in stream.getvalue()) is is_terminal  # colors in a terminal only
     assert "\x1b[" not in (tmp_path / "log.txt").read_text()

@@ -22,7 +22,7 @@ from dl_lib.engine.hooks import (
     recompute_norm_statistics,
 )
 from dl_lib.utils.events import EventStorage
-from tests.helpers.training import At, LeastSquares, batches_from, listening_to, plain_trainer, resumable_trainer
+from tests.helpers.training import At, LeastSquares, batches_from, captured_log, plain_trainer, resumable_trainer
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -173,7 +173,7 @@ def test_timer_counts_the_step_and_not_the_hooks():
             time.sleep(0.2)
 
     trainer = plain_trainer(max_iter=3, model=SlowModel(), hooks=[IterationTimer(), SlowHook()])
-    with listening_to("hooks.timer") as messages:
+    with captured_log("hooks.timer") as messages:
         trainer.train()
     assert 0.02 <= trainer.events.median("iteration_seconds", window=3) < 0.2
     (message,) = messages
@@ -201,7 +201,7 @@ def test_timer_reads_the_memory_that_the_model_is_in(monkeypatch):
 
 def test_log_lines_give_units_and_medians(tmp_path):
     trainer = resumable_trainer(tmp_path, max_iter=8, hooks=[IterationTimer(), MetricLogger(period=4)])
-    with listening_to("hooks.metric_logger") as messages:
+    with captured_log("hooks.metric_logger") as messages:
         trainer.train()
     first, last = messages
     assert re.fullmatch(

@@ -13,8 +13,8 @@ from dl_lib.engine.hooks import PeriodicVisualizer, PeriodicWriter
 from dl_lib.engine.training.interrupt import TrainingInterrupted
 from dl_lib.engine.training.writers import JSONWriter, TensorBoardWriter
 from dl_lib.evaluation.runner.sample_figures import SampleFigures
-from tests.helpers.small_run import SET, assert_equal, final_state, make_trainer, metrics
-from tests.helpers.training import At, logging_as_before, plain_trainer
+from tests.helpers.small_run import DATASET, assert_equal, final_state, make_trainer, metrics
+from tests.helpers.training import At, plain_trainer, restore_logging
 
 SHORT = [
     *("SOLVER.LR_SCHEDULER.MAX_ITER", 5, "SOLVER.ACCUMULATION_STEPS", 1, "SOLVER.IMS_PER_BATCH", 2),
@@ -37,19 +37,19 @@ def interrupt(trainer):
 
 
 def test_they_come_at_their_iterations_and_change_nothing_in_a_run_that_is_resumed_either(tmp_path):
-    with logging_as_before():
+    with restore_logging():
         make_trainer(tmp_path / "without", SHORT).train()
         stopped = make_trainer(tmp_path / "with", [*SHORT, "VIS_PERIOD", 2])
         stopped.hooks.append(At(4, interrupt))
         with pytest.raises(TrainingInterrupted):
             stopped.train()
         make_trainer(tmp_path / "with", [*SHORT, "VIS_PERIOD", 2]).train()
-    assert images_in(tmp_path / "with") == {f"{SET}/sample": [2, 4, 5], f"{SET}/route": [2, 4, 5]}
+    assert images_in(tmp_path / "with") == {f"{DATASET}/sample": [2, 4, 5], f"{DATASET}/route": [2, 4, 5]}
     assert images_in(tmp_path / "without") == {}
     found, expected = final_state(tmp_path / "with"), final_state(tmp_path / "without")
     for part in ("model", "ema", "optimizer"):
-        assert_equal(found[part], expected[part], place=part)
-    assert_equal(found["trainer"]["random_states"], expected["trainer"]["random_states"], place="random_states")
+        assert_equal(found[part], expected[part], path=part)
+    assert_equal(found["trainer"]["random_states"], expected["trainer"]["random_states"], path="random_states")
     assert metrics(tmp_path / "with") == metrics(tmp_path / "without")
 
 
@@ -84,14 +84,14 @@ def test_random_numbers_come_as_if_nothing_had_been_drawn(tmp_path):
     ids=["routed", "mirrored", "static"],
 )
 def test_what_is_drawn(tmp_path, overrides, names):
-    with logging_as_before():
+    with restore_logging():
         trainer = make_trainer(tmp_path, overrides)
     model = trainer.evaluated_model.train()
-    figures = SampleFigures(trainer.cfg, SET).draw(model)
-    assert figures.keys() == {f"{SET}/{name}" for name in names}
+    figures = SampleFigures(trainer.cfg, DATASET).draw(model)
+    assert figures.keys() == {f"{DATASET}/{name}" for name in names}
     assert all(module.training for module in model.modules())
-    images = [axes.images[0].get_array() for axes in figures[f"{SET}/sample"].axes]
-    raw = DatasetCatalog.get(SET)[0]["image"]
+    images = [axes.images[0].get_array() for axes in figures[f"{DATASET}/sample"].axes]
+    raw = DatasetCatalog.get(DATASET)[0]["image"]
     assert [image.shape for image in images] == [raw.shape] * 3, "image, label, prediction"
     np.testing.assert_array_equal(images[0], raw)
     assert not np.array_equal(images[1], raw)

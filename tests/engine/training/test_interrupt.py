@@ -12,7 +12,7 @@ import torch
 
 from dl_lib.engine.hooks import EvalHook, Hook
 from dl_lib.engine.training.interrupt import InterruptGuard, TrainingInterrupted
-from tests.helpers.training import At, LeastSquares, listening_to, plain_trainer, resumable_trainer
+from tests.helpers.training import At, LeastSquares, captured_log, plain_trainer, resumable_trainer
 
 
 def press_ctrl_c(*_):
@@ -65,7 +65,7 @@ def test_second_ctrl_c_ends_at_once_and_saves_nothing():
 def test_second_ctrl_c_saves_nothing_beside_a_step_either():
     saved = Saved()
     trainer = plain_trainer(max_iter=10, hooks=[At(3, press_ctrl_c), At(3, press_ctrl_c), saved])
-    with listening_to("training.trainer") as messages, pytest.raises(TrainingInterrupted):
+    with captured_log("training.trainer") as messages, pytest.raises(TrainingInterrupted):
         trainer.train()
     assert saved.at == []
     assert messages == ["Exiting without saving at iteration 3/10"]

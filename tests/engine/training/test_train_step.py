@@ -8,7 +8,7 @@ from dl_lib.engine.training.non_finite import NonFiniteLossError, NonFinitePolic
 from dl_lib.engine.training.precision import Precision
 from dl_lib.engine.training.train_step import GradientClip, TrainStep
 from dl_lib.engine.training.trainer import Trainer
-from tests.helpers.training import LeastSquares, always, make_batch, plain_trainer
+from tests.helpers.training import LeastSquares, make_batch, plain_trainer, repeat_batch
 
 CPU = torch.device("cpu")
 
@@ -138,7 +138,7 @@ def test_gradients_that_overflow_in_float16_skip_the_step_and_halve_the_scale():
     model, precision = LossInFloat32(), Precision("fp16", device=CPU)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     before, scale = model.weight.detach().clone(), precision.scaler.get_scale()
-    Trainer(model, always(SINGLE), optimizer, max_iter=1, precision=precision).train()
+    Trainer(model, repeat_batch(SINGLE), optimizer, max_iter=1, precision=precision).train()
     assert torch.equal(model.weight, before)
     assert precision.scaler.get_scale() == scale / 2
     restored = Precision("fp16", device=CPU)

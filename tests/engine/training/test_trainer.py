@@ -13,10 +13,10 @@ from dl_lib.utils.logger import setup_logger
 from tests.helpers.training import (
     At,
     LeastSquares,
-    always,
-    logging_as_before,
     make_batch,
     plain_trainer,
+    repeat_batch,
+    restore_logging,
     resumable_trainer,
 )
 
@@ -33,7 +33,7 @@ def parameters_of(model):
 
 def test_equals_gradient_descent_by_hand_and_reaches_the_least_squares_solution():
     batch = make_batch(0, size=20)
-    trainer = plain_trainer(max_iter=400, loader=always(batch), lr=0.2)
+    trainer = plain_trainer(max_iter=400, loader=repeat_batch(batch), lr=0.2)
     x, y = as_arrays(batch)
     by_hand, losses = np.zeros(4), []
     for _ in range(400):
@@ -53,7 +53,7 @@ def test_gradients_are_clipped_by_the_norm_of_all_of_them(limit):
     gradient = 2 / len(y) * x.T @ (x @ np.zeros(4) - y)
     norm = np.linalg.norm(gradient)
     assert norm > 0.5
-    trainer = plain_trainer(max_iter=1, loader=always(batch), lr=1.0, clip=GradientClip(limit))
+    trainer = plain_trainer(max_iter=1, loader=repeat_batch(batch), lr=1.0, clip=GradientClip(limit))
     trainer.train()
     scale = min(1.0, limit / norm) if limit else 1.0
     np.testing.assert_allclose(parameters_of(trainer.model), -scale * gradient, rtol=1e-5)  # torch adds 1e-6 to norms
@@ -191,7 +191,7 @@ def test_an_error_is_in_the_log_file_with_its_iteration_and_once_in_the_terminal
     def fail(trainer):
         raise RuntimeError("my own hook")
 
-    with logging_as_before():
+    with restore_logging():
         setup_logger(tmp_path)
         with pytest.raises(RuntimeError, match="my own hook"):
             plain_trainer(max_iter=5, hooks=[At(3, fail)]).train()

@@ -12,8 +12,8 @@ from dl_lib.engine.training.random_state import get_random_state
 from dl_lib.evaluation.runner.validation_loss import mean_losses, validation_losses
 from dl_lib.modeling.losses.cross_entropy import HardExamples, PixelCrossEntropy
 from dl_lib.utils import comm
-from tests.helpers.small_run import SET, assert_equal, make_trainer, metrics
-from tests.helpers.training import logging_as_before
+from tests.helpers.small_run import DATASET, assert_equal, make_trainer, metrics
+from tests.helpers.training import restore_logging
 
 SIZE = 64  # shorter edge after resizing, of images and labels
 
@@ -30,10 +30,10 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     overrides = [
         *("TEST.VALIDATION_LOSS", True, "INPUT.MIN_SIZE_TEST", SIZE, "SOLVER.LR_SCHEDULER.MAX_ITER", 2),
-        *("TEST.EVAL_PERIOD", 0, "SOLVER.BEST_METRIC", f"{SET}/val_total_loss", "SOLVER.BEST_METRIC_MODE", "min"),
+        *("TEST.EVAL_PERIOD", 0, "SOLVER.BEST_METRIC", f"{DATASET}/val_total_loss", "SOLVER.BEST_METRIC_MODE", "min"),
         *("SOLVER.ACCUMULATION_STEPS", 1, "SOLVER.EMA.DECAY", 0.0, "MODEL.LOSS.DICE_WEIGHT", 0.5),
     ]
-    with logging_as_before():
+    with restore_logging():
         trainer = make_trainer(folder, overrides)
         trainer.train()
     return trainer, folder
@@ -41,24 +41,24 @@ def trained(tmp_path_factory):
 
 def test_equals_the_mean_of_explicit_losses(trained):
     trainer, folder = trained
-    found, raw = metrics(folder)[-1], DatasetCatalog.get(SET)
+    found, raw = metrics(folder)[-1], DatasetCatalog.get(DATASET)
     model, losses = trainer.evaluated_model.eval(), []
-    for index, (sample,) in enumerate(build_test_loader(trainer.cfg, SET)):
+    for index, (sample,) in enumerate(build_test_loader(trainer.cfg, DATASET)):
         logits = model([{"image": sample["image"]}])[0]["sem_seg"]
         label = nearest(raw[index]["sem_seg"], *logits.shape[-2:])
         losses.append(F.cross_entropy(logits[None], label[None], ignore_index=255).item())
     assert sample["sem_seg"].shape != logits.shape[-2:]  # scores use another size
-    assert found[f"{SET}/val_loss_sem_seg"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert found[f"{DATASET}/val_loss_sem_seg"] == pytest.approx(np.mean(losses), rel=1e-5)
     names = {name for name in found if "/val_" in name}
-    assert names == {f"{SET}/val_{name}" for name in ("loss_sem_seg", "loss_dice", "total_loss")}
-    parts = found[f"{SET}/val_loss_sem_seg"] + found[f"{SET}/val_loss_dice"]
-    assert found[f"{SET}/val_total_loss"] == pytest.approx(parts, rel=1e-9)
+    assert names == {f"{DATASET}/val_{name}" for name in ("loss_sem_seg", "loss_dice", "total_loss")}
+    parts = found[f"{DATASET}/val_loss_sem_seg"] + found[f"{DATASET}/val_loss_dice"]
+    assert found[f"{DATASET}/val_total_loss"] == pytest.approx(parts, rel=1e-9)
 
 
 def test_best_checkpoint_can_be_selected_by_it(trained):
     best = torch.load(trained[1] / "model_best.pth", weights_only=True)["best"]
-    assert best["metric"] == f"{SET}/val_total_loss"
-    assert best["value"] == metrics(trained[1])[-1][f"{SET}/val_total_loss"]
+    assert best["metric"] == f"{DATASET}/val_total_loss"
+    assert best["value"] == metrics(trained[1])[-1][f"{DATASET}/val_total_loss"]
 
 
 def test_model_is_unchanged(trained):
@@ -70,8 +70,8 @@ def test_model_is_unchanged(trained):
     before = get_random_state()
     first = validation_losses(trainer.cfg, model)
     assert validation_losses(trainer.cfg, model) == first
-    assert_equal(get_random_state(), before, place="random_state")
-    assert_equal(dict(model.state_dict()), weights, place="model")
+    assert_equal(get_random_state(), before, path="random_state")
+    assert_equal(dict(model.state_dict()), weights, path="model")
     assert [module.training for module in model.modules()] == modes
 
 
