@@ -111,7 +111,7 @@ def test_datasets_of_the_config_are_registered_in_each_process(folder, monkeypat
 
 def test_a_dataset_of_the_config_with_a_registered_name_is_rejected(folder):
     (folder / "config.yaml").write_text(FOLDERS.replace("experiment_folder_set", "digit_scenes_val"))
-    with pytest.raises(ConfigError, match=r"another data set is registered under this name"):
+    with pytest.raises(ConfigError, match=r"the name of another registered dataset"):
         load_experiment(None, [])
 
 

@@ -146,7 +146,7 @@ def test_equal_entry_has_no_effect_and_different_entry_is_a_problem():
     for change in ({"IMAGES": "elsewhere"}, {"CLASSES": ["road", "bus"]}, {"LABEL_SUFFIX": ""}):
         (problem,) = parse_folders([{**ENTRY, **change}], catalog=catalog).problems
         assert problem == (
-            "DATASETS.FOLDERS[0].NAME is registered with other settings. "
+            "DATASETS.FOLDERS[0].NAME must not be the name of another registered dataset. "
             "Received: DATASETS.FOLDERS[0].NAME='folder_test_set'"
         )
         register_folders([{**ENTRY, **change}], catalog=catalog)
