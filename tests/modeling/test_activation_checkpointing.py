@@ -1,4 +1,4 @@
-"""Layers that are computed twice, and layers that are compiled, learn what the others do."""
+"""Activation checkpointing and compilation do not change training."""
 
 import functools
 
@@ -32,7 +32,7 @@ def batch_of(seed, *, side=64):
 
 
 def two_steps(model):
-    """Losses, costs, state and logits after two steps; drop path draws from the same numbers each time."""
+    """Return losses, costs, state and logits of two steps, with seeded drop path."""
     seen = []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for step in range(2):
@@ -43,15 +43,15 @@ def two_steps(model):
         optimizer.step()
         seen.append({**losses, **flops})
     with torch.no_grad():
-        outputs = model.eval()(batch_of(2))  # sparse, which neither of them touches
+        outputs = model.eval()(batch_of(2))  # sparse execution, which neither option changes
     return seen, model.state_dict(), [output["sem_seg"] for output in outputs]
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch asks for it itself
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # triggered inside torch
 @pytest.mark.parametrize("key", ["MODEL.ACTIVATION_CHECKPOINTING", "MODEL.COMPILE"])
-def test_a_training_is_the_same(key, monkeypatch):
+def test_training_is_unchanged(key, monkeypatch):
     expected_seen, expected_state, expected_logits = two_steps(model_of())
-    # Without a break in the graph; what inductor makes of it is torch's business.
+    # Test for graph breaks only; inductor is tested by torch.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager", fullgraph=True))
     seen, state, logits = two_steps(model_of(key, True))
     torch.testing.assert_close(seen, expected_seen, rtol=1e-9, atol=1e-12)
@@ -59,7 +59,7 @@ def test_a_training_is_the_same(key, monkeypatch):
     torch.testing.assert_close(logits, expected_logits, rtol=1e-6, atol=1e-8)
 
 
-def test_recomputing_saves_memory():
+def test_activation_checkpointing_saves_memory():
     def peak(*overrides):
         model = model_of("MODEL.BACKBONE.DROP_PROB", 0.0, *overrides)
         with LiveMemory() as memory:

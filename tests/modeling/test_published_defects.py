@@ -1,10 +1,10 @@
-"""Where the published code is wrong and we are not, one test for each defect that no other test names.
+"""Defects of the published code that dl_lib does not have, one test per defect without a test elsewhere.
 
-Those named elsewhere: labels padded as class 0 (`test_published_training`), the head's height taken for its width, BN
-counted as if it had no scale, images too small for the small gate (`test_published_evaluation`), MBConv that could not
-be built, gates and cells that are not counted, the stem's missing padding (`test_cost`), cells dropped for a whole
-batch, closed paths that ran all the same (`test_execution`), costs booked at a fixed size (`test_dynamic4seg`), classes
-that are predicted but absent (`evaluation/test_metrics`).
+Tested elsewhere: labels padded as class 0 (`test_published_training`), the head's height used as its width, BN
+counted as if not affine, images too small for the small gate (`test_published_evaluation`), MBConv that cannot be
+built, gates and cells that are not counted, the stem's missing padding (`costs/test_table`), cells dropped for a whole
+batch, closed edges that ran (`test_execution`), costs counted at a fixed size (`test_dynamic4seg`), classes
+that are predicted but absent (`evaluation/scores`).
 """
 
 import pytest
@@ -34,13 +34,15 @@ def with_gates_at(model, bias):
     return model
 
 
-def test_all_cells_closed_is_a_route_like_any_other():
-    """There, evaluation took the mean of a plain number and ended with a TypeError."""
+def test_all_cells_closed():
+    """Published code: evaluation averaged a Python number and raised TypeError."""
     model = with_gates_at(build_case("tiny__mix3"), -20.0).eval()
     with torch.no_grad():
         (output,) = model(batch_of(0))
     table = model.costs.table(128, 256)
-    evaluated = sum(table.gates[node] for node in model.backbone.lattice.nodes if node.scale == 0)  # it is passed on
+    evaluated = sum(
+        table.gates[node] for node in model.backbone.lattice.nodes if node.scale == 0
+    )  # closed cells pass their input on
     assert output["sem_seg"].isfinite().all()
     assert output["flops"]["expt_flops"] == 0
     assert output["flops"]["executed_flops"] == (table.stem + table.head + evaluated) / 1e6
@@ -48,8 +50,8 @@ def test_all_cells_closed_is_a_route_like_any_other():
     assert output["flops"]["real_flops"] == (table.stem + table.head + booked) / 1e6
 
 
-def test_an_output_that_nothing_reaches_is_zeros():
-    """There, the coarsest feature was the number 0.0, and the head's convolution failed on it."""
+def test_unreached_outputs_are_zeros():
+    """Published code: the coarsest feature was the number 0.0, on which the head's convolution failed."""
     model = build_case("tiny__mix3").eval()
     model.load_state_dict(
         released_as_ours(published_weights("tiny", gates="mix"), cell_types=model.backbone.cell_types)
@@ -58,13 +60,13 @@ def test_an_output_that_nothing_reaches_is_zeros():
         (output,) = model(batch_of(0))
     gate = dict(zip(model.backbone.lattice.edges, output["gates"].tolist(), strict=True))
     into_coarsest = [edge for edge in model.backbone.lattice.edges if edge.target == Node(4, 3)]
-    assert not any(gate[edge] for edge in into_coarsest), "this is the case that failed"
+    assert not any(gate[edge] for edge in into_coarsest), "this case failed"
     assert output["sem_seg"].isfinite().all()
 
 
 @pytest.mark.parametrize("cell_type", [["skip_connect"], ["none"], ["skip_connect", "none"]])
-def test_cells_may_consist_of_operations_without_a_cost(cell_type):
-    """There, adding up their costs gave a plain number and ended with an AttributeError."""
+def test_cells_with_free_operations(cell_type):
+    """Published code: the sum of their costs was a Python number, which raised AttributeError."""
     model = model_of("MODEL.BACKBONE.CELL_TYPE", cell_type).eval()
     with torch.no_grad():
         (output,) = model(batch_of(0, dtype=torch.float32))
@@ -75,8 +77,8 @@ def test_cells_may_consist_of_operations_without_a_cost(cell_type):
 @pytest.mark.parametrize(
     ("cells", "features"), [([1, 1], ["layer_0"]), ([2, 2, 3], ["layer_0", "layer_1", "layer_2"]), ([2, 3, 4, 5], None)]
 )
-def test_any_number_of_scales_works(cells, features):
-    """There, topology and head were written for [2, 3, 4, 4, ...] and exactly four features."""
+def test_any_number_of_scales(cells, features):
+    """Published code: topology and head supported only [2, 3, 4, 4, ...] and four features."""
     features = features or [f"layer_{scale}" for scale in range(cells[-1])]
     model = model_of(
         *("MODEL.BACKBONE.LAYER_NUM", len(cells), "MODEL.BACKBONE.CELL_NUM_LIST", cells),
@@ -86,16 +88,16 @@ def test_any_number_of_scales_works(cells, features):
         assert model(batch_of(0, dtype=torch.float32))[0]["sem_seg"].shape == (19, 128, 256)
 
 
-def test_layers_and_their_list_of_cells_have_to_agree():
-    """There, a LAYER_NUM beyond the list was not noticed: the last layer kept ways out that led nowhere."""
+def test_layer_num_must_match_cell_num_list():
+    """Published code: with a larger LAYER_NUM the last layer kept edges without a target."""
     cfg = get_cfg()
     cfg.merge_from_list([*TINY, "MODEL.BACKBONE.LAYER_NUM", 5])
     with pytest.raises(ConfigError, match=r"LAYER_NUM must equal .*CELL_NUM_LIST; set it to 4"):
         validate_config(cfg)
 
 
-def test_closed_gates_learn_nothing():
-    """A rule of the method rather than a defect: max(0, tanh) has no slope where it is closed."""
+def test_closed_gates_receive_no_gradient():
+    """A property of the method rather than a defect: max(0, tanh) has zero gradient where it is closed."""
     model = with_gates_at(model_of(), -3.0).train()
     losses, _ = model(batch_of(4, 5, dtype=torch.float32), step_rate=0.5)
     losses["loss_sem_seg"].backward()
@@ -104,7 +106,7 @@ def test_closed_gates_learn_nothing():
 
 
 def test_drop_path_is_for_training_only():
-    """There, operations were dropped in evaluation too, harmlessly only because the progress was 0 by default."""
+    """Published code: operations were also dropped in evaluation, except at the default progress of 0."""
     model = model_of("MODEL.BACKBONE.DROP_PROB", 0.9).eval()
     for sparse in (True, False):
         model.backbone.sparse = sparse
@@ -113,8 +115,8 @@ def test_drop_path_is_for_training_only():
         assert torch.equal(once, again)
 
 
-def test_one_experiments_settings_leave_the_next_ones_alone():
-    """There, importing one configuration changed lists inside the defaults of the next one."""
+def test_configs_do_not_share_defaults():
+    """Published code: importing one config changed lists in the defaults of the next."""
     first = get_cfg()
     first.INPUT.MIN_SIZE_TRAIN.append(7)
     first.merge_from_list(["INPUT.CROP_SIZE", [64, 64]])

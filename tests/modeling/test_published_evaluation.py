@@ -1,4 +1,4 @@
-"""Evaluation against the published code: float64 figures to 1e-9, float32 arrays loosely."""
+"""Evaluation against reference values of the published code: float64 to 1e-9, float32 at lower precision."""
 
 import numpy as np
 import pytest
@@ -10,11 +10,11 @@ from tests.helpers.published import REFERENCE, batch_of, build_case, read_case
 
 CASES = sorted(path.name.removesuffix(".json.gz") for path in (REFERENCE / "numeric").glob("*.json.gz"))
 RUNS = {"im0": [0], "im1": [1], "im2_resized": [2], "im3": [3], "batch_im0_im1": [0, 1]}
-FIGURE_SIZE = (1024, 2048)  # the published code books costs at this size, whatever the image
+FIGURE_SIZE = (1024, 2048)  # the published code counts costs at this size, whatever the image size
 
 
 def run_evaluation(model, run):
-    """Outputs, routing and the logits of all gates for the images of a run."""
+    """Return outputs, routing and all gate logits for the images of a run."""
     batch = batch_of(*RUNS[run], dtype=model.pixel_mean.dtype)
     if run == "im2_resized":
         batch[0] |= {"height": 200, "width": 310}
@@ -46,11 +46,11 @@ def case(request):
 
 @pytest.mark.parametrize("execution", ["sparse", "dense"])
 @pytest.mark.parametrize("run", RUNS)
-def test_evaluation_is_that_of_the_published_code(case, run, execution):
+def test_evaluation_matches_the_published_code(case, run, execution):
     name, model = case
     reference = read_case(name)["eval_float64"][run]
     model.backbone.sparse = execution == "sparse"
-    if "error" in reference:  # image 1 is too small for the small gate: an error there, a better one here
+    if "error" in reference:  # image 1 is too small for the small gate, an error in both
         with pytest.raises(ValueError, match="smallest valid size is 128x128"):
             run_evaluation(model, run)
         return
@@ -72,7 +72,7 @@ def check_cells(cells, model, routing, gate_logits, *, sparse):
     for published_name, expected in cells.items():
         column = model.backbone.lattice.nodes.index(node_of(published_name))
         reached, opened = routing.reached_BN[:, column], routing.open_BN[:, column]
-        # The published states are those of a whole batch: it runs a cell if any image does.
+        # Published states are per batch: a cell runs if it is open for any image.
         state = "run" if opened.any() else "closed" if reached.any() else "no_input"
         assert state == expected["state"], published_name
         if "gate_logits" in expected:
@@ -87,13 +87,13 @@ def check_cells(cells, model, routing, gate_logits, *, sparse):
 
 def check_costs(name, reference, model, routing):
     table = model.costs.table(*FIGURE_SIZE)
-    if name.startswith("tiny_bn"):  # counted as if BN were not affine there (it is): 1 operation instead of 2
+    if name.startswith("tiny_bn"):  # the published code counts BN as not affine, 1 operation instead of 2
         assert table.expected(routing).mean() / 1e6 > reference["expt_flops"]
         return
     assert table.expected(routing).mean() / 1e6 == pytest.approx(reference["expt_flops"], rel=1e-9)
-    square_head = model.costs.table(FIGURE_SIZE[0], FIGURE_SIZE[0]).head  # its head took the height for the width
+    square_head = model.costs.table(FIGURE_SIZE[0], FIGURE_SIZE[0]).head  # its head used the height as the width
     real = table.real(routing).mean() - table.head + square_head
-    assert real / 1e6 == pytest.approx(reference["real_flops"], rel=1e-7)  # float32 there
+    assert real / 1e6 == pytest.approx(reference["real_flops"], rel=1e-7)  # float32 in the published code
 
 
 @pytest.mark.parametrize("name", ["tiny__mix3", "tiny_small__mix3"])

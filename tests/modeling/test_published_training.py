@@ -1,4 +1,4 @@
-"""Losses, gradients and running statistics in training against the published code (float64 to 1e-9)."""
+"""Losses, gradients and running statistics against reference values of the published code (float64 to 1e-9)."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from dl_lib.modeling.dynamic import ops
 from tests.helpers.published import REFERENCE, SIZES, batch_of, build_case, our_name, read_case
 
 CASES = sorted(path.name.removesuffix(".json.gz") for path in (REFERENCE / "numeric").glob("*.json.gz"))
-FIGURE_AREA = 768 * 768  # the published training figures book costs at this size
+FIGURE_AREA = 768 * 768  # the published code counts training costs at this size
 
 
 def area_ratio(case):
@@ -17,7 +17,7 @@ def area_ratio(case):
 
 
 def train_step(case, setting, step_rate, *, dtype=torch.float64):
-    """One forward and backward pass under a setting; the budget's denominator scaled to the size of the images."""
+    """Run a forward and backward pass, with the budget's dense cost scaled to the image size."""
     reference = read_case(case)["train"]
     model = build_case(case, dtype=dtype).train()
     budget = reference["settings"][setting]["budget"]
@@ -39,7 +39,7 @@ def steps(precision):
         for setting, figures in read_case(case)["train"]["settings"].items():
             for step_rate, expected in figures["step_rates"].items():
                 if case.startswith("tiny_sdp") and step_rate == "0.0":
-                    continue  # the reference masked images there although the probability is zero
+                    continue  # the reference masked images although the probability is zero
                 if precision in expected:
                     yield pytest.param(
                         case, setting, float(step_rate), expected[precision], id=f"{case}-{setting}-{step_rate}"
@@ -48,7 +48,7 @@ def steps(precision):
 
 @pytest.fixture
 def masks_of_the_reference(monkeypatch):
-    """In place of random drop path: the k-th mask of a forward pass keeps image s if (7k + 3s) % 10 < 7."""
+    """Replace random drop path: the k-th mask of a forward pass keeps image s if (7k + 3s) % 10 < 7."""
     count = iter(range(1000))
 
     def masked(x, drop_prob):
@@ -64,7 +64,7 @@ def test_losses_and_gradients(case, setting, step_rate, expected, masks_of_the_r
     model, losses, flops = train_step(case, setting, step_rate)
     assert set(losses) == {name for name in expected if name.startswith("loss")}
     assert losses["loss_sem_seg"].item() == pytest.approx(expected["loss_sem_seg"], rel=1e-9)
-    # Costs scale with the area; BN was counted at half its price there (not affine), which it never was.
+    # Costs scale with the area; the published code counts BN as not affine, at half its cost.
     counted_alike = not case.startswith("tiny_bn")
     if counted_alike:
         assert flops["expt_flops"].item() / area_ratio(case) == pytest.approx(expected["expt_flops"], rel=1e-9)
@@ -88,8 +88,8 @@ def check_gradients(case, model, expected_norms):
 @pytest.mark.parametrize(
     ("case", "setting", "step_rate", "expected"), [p for p in steps("f32") if "tiny__mix3" in p.id]
 )
-def test_when_the_budget_sets_in(case, setting, step_rate, expected):
-    """Absent below UNUPDATE_RATE, zero at it, growing inside the warm-up, constant after it."""
+def test_budget_warm_up(case, setting, step_rate, expected):
+    """The loss is absent below UNUPDATE_RATE, zero at it, rises during warm-up, and is constant after it."""
     _, losses, _ = train_step(case, setting, step_rate, dtype=torch.float32)
     assert set(losses) == {name for name in expected if name.startswith("loss")}
     for name, loss in losses.items():
@@ -109,7 +109,7 @@ def test_running_statistics(case):
 
 
 def test_label_padding_is_ignored():
-    """The published code padded labels of unequal images with class 0; ours is its figure for padding with 255."""
+    """The published code pads labels with class 0; the reference value is its result with padding 255."""
     figures = read_case("tiny__mix3")["train"]["label_padding"]
     model = build_case("tiny__mix3", dtype=torch.float32).train()
     losses, _ = model(batch_of(4, 8, dtype=torch.float32))

@@ -16,13 +16,13 @@ from dl_lib.modeling import BACKBONE_REGISTRY
 from dl_lib.modeling.backbones.conv_replacement import CONV_TYPES
 from dl_lib.modeling.costs.counters import MaddsObserver
 
-EVERY_KERNEL = ["larger", "1x1", "squeeze"]
-CHOICES = [["larger"], ["1x1"], ["squeeze"], EVERY_KERNEL]
+ALL_KERNELS = ["larger", "1x1", "squeeze"]
+CHOICES = [["larger"], ["1x1"], ["squeeze"], ALL_KERNELS]
 NAMES = ["resnet18", "mobilenet_v3_small"]
 RELEASED = {name: torchvision.models.get_model(name, weights=None).double().eval() for name in NAMES}
 
 
-class Holder(nn.Module):
+class BackboneHolder(nn.Module):
     def __init__(self, name, conv_type, stages, *overrides):
         super().__init__()
         cfg = get_cfg()
@@ -31,36 +31,36 @@ class Holder(nn.Module):
         self.backbone = BACKBONE_REGISTRY.get(name)(cfg)
 
 
-def kernel_of(name, conv):
-    return "squeeze" if re.search(r"\.squeeze\.|\.fc[12]$", name) else EVERY_KERNEL[conv.kernel_size == (1, 1)]
+def kernel_kind(name, conv):
+    return "squeeze" if re.search(r"\.squeeze\.|\.fc[12]$", name) else ALL_KERNELS[conv.kernel_size == (1, 1)]
 
 
 @pytest.mark.parametrize(("conv_type", "kernels"), [*product(CONV_TYPES, CHOICES)])
 @pytest.mark.parametrize(
     ("name", "stages"), [("resnet18", ["c1", "c4"]), ("rexnet", ["c3"]), ("mobilenet_v3_small", ["c2", "c4"])]
 )
-def test_the_kernels_of_a_stage_that_are_named_are_replaced_and_no_others(name, stages, conv_type, kernels):
+def test_selected_kernels_of_the_stages_are_replaced(name, stages, conv_type, kernels):
     options = ["MODEL.CONV.KERNELS", kernels]
     if name == "resnet18" and "larger" not in kernels:
         with pytest.raises(ConfigError, match=r"stage c1; .*\['larger'\], or .*Received: MODEL.CONV.KERNELS=\["):
-            Holder(name, conv_type, stages, *options)
+            BackboneHolder(name, conv_type, stages, *options)
         stages = stages[1:]
         if kernels == ["squeeze"]:
             return
     if conv_type == "SPConv" and name != "resnet18" and "larger" in kernels:
         with pytest.raises(ConfigError, match=r"SPConv cannot replace grouped.*Received: .*groups=\d"):
-            Holder(name, conv_type, stages, *options)
+            BackboneHolder(name, conv_type, stages, *options)
         return
     if (name, conv_type) == ("rexnet", "SPConv"):
         with pytest.raises(ConfigError, match=r"SPConv cannot replace .*: .*divisible by groups.*Received: "):
-            Holder(name, conv_type, stages, *options)
+            BackboneHolder(name, conv_type, stages, *options)
         return
     with torch.device("meta"):
-        plain = Holder(name, "", []).backbone
-        model = Holder(name, conv_type, stages, *options).backbone.eval()
+        plain = BackboneHolder(name, "", []).backbone
+        model = BackboneHolder(name, conv_type, stages, *options).backbone.eval()
     for stage, _ in plain.output_shapes.items():
         for key, module in plain.stage(stage):
-            replaced = isinstance(module, nn.Conv2d) and stage in stages and kernel_of(key, module) in kernels
+            replaced = isinstance(module, nn.Conv2d) and stage in stages and kernel_kind(key, module) in kernels
             expected = CONV_TYPES[conv_type] if replaced else type(module)
             assert type(model.get_submodule(key)) is expected, key
     with MaddsObserver(2) as observer:
@@ -77,12 +77,12 @@ def test_the_kernels_of_a_stage_that_are_named_are_replaced_and_no_others(name, 
         ("resnet18", ["larger"]),
         ("resnet18", ["1x1"]),
         ("mobilenet_v3_small", ["squeeze"]),
-        *product(NAMES, [EVERY_KERNEL]),
+        *product(NAMES, [ALL_KERNELS]),
     ],
 )
-def test_plain_weights_become_those_of_the_layer(name, kernels, conv_type):
-    """Exactly; CondConv where its routing is that of the start, 0.5 for every expert."""
-    model = Holder(name, conv_type, ["c4", "c5"], "MODEL.CONV.KERNELS", kernels).double().eval()
+def test_plain_weights_load_with_unchanged_outputs(name, kernels, conv_type):
+    """For CondConv, with its routing as initialized: 0.5 for every expert."""
+    model = BackboneHolder(name, conv_type, ["c4", "c5"], "MODEL.CONV.KERNELS", kernels).double().eval()
     released = RELEASED[name]
     load_weights(model, released.state_dict(), path=name, allow_unexpected_keys=["fc", "classifier"])
     for module in model.modules():
@@ -97,8 +97,8 @@ def test_plain_weights_become_those_of_the_layer(name, kernels, conv_type):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("conv_type", ["ConvAWS", "SAC"])
-def test_plain_weights_in_half_precision_stay_what_they_are(conv_type, dtype):
-    holder = Holder("resnet18", conv_type, ["c2"])
+def test_half_precision_plain_weights_load_exactly(conv_type, dtype):
+    holder = BackboneHolder("resnet18", conv_type, ["c2"])
     weights = {key: value.to(dtype) for key, value in RELEASED["resnet18"].state_dict().items()}
     load_weights(holder, weights, path="resnet18", allow_unexpected_keys=["fc"])
     layers = {
@@ -112,7 +112,7 @@ def test_plain_weights_in_half_precision_stay_what_they_are(conv_type, dtype):
 
 @pytest.mark.parametrize("conv_type", CONV_TYPES)
 def test_replaced_layers_of_frozen_stages_are_frozen(conv_type):
-    backbone = Holder("resnet18", conv_type, ["c2", "c3"], "MODEL.BACKBONE.FROZEN_STAGES", ["c2"]).backbone
+    backbone = BackboneHolder("resnet18", conv_type, ["c2", "c3"], "MODEL.BACKBONE.FROZEN_STAGES", ["c2"]).backbone
     for stage, learns in (("c2", False), ("c3", True)):
         modules = [module for _, module in backbone.stage(stage)]
         assert any(isinstance(module, CONV_TYPES[conv_type]) for module in modules)
@@ -120,10 +120,10 @@ def test_replaced_layers_of_frozen_stages_are_frozen(conv_type):
         assert any(isinstance(module, nn.BatchNorm2d) for module in modules) is learns
 
 
-def test_its_own_weights_come_back_as_they_were():
+def test_state_dict_round_trip():
     for conv_type in CONV_TYPES:
         with torch.device("meta"):
-            model, other = (Holder("resnet18", conv_type, ["c2"]) for _ in range(2))
+            model, other = (BackboneHolder("resnet18", conv_type, ["c2"]) for _ in range(2))
         for holder in (model, other):
             holder.backbone.truncate(["c2"])
             holder.to_empty(device="cpu")
@@ -135,18 +135,21 @@ def test_its_own_weights_come_back_as_they_were():
         torch.testing.assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
 
 
-def test_a_standardised_kernel_is_no_plain_one():
-    standardised = Holder("resnet18", "ConvAWS", ["c2"]).state_dict()
+def test_plain_layers_reject_standardized_kernels():
+    standardized = BackboneHolder("resnet18", "ConvAWS", ["c2"]).state_dict()
     with pytest.raises(
         CheckpointError, match=r"layer1\.0\.conv1\.weight +\(a kernel to be standardized, of ConvAWS or"
     ):
         load_weights(
-            Holder("resnet18", "", []), standardised, path="own", allow_unexpected_keys=["weight_gamma", "weight_beta"]
+            BackboneHolder("resnet18", "", []),
+            standardized,
+            path="own",
+            allow_unexpected_keys=["weight_gamma", "weight_beta"],
         )
 
 
-def test_sp_conv_says_that_it_cannot_start_from_a_plain_kernel():
-    model, weights = Holder("resnet18", "SPConv", ["c2"]), RELEASED["resnet18"].state_dict()
+def test_sp_conv_rejects_plain_kernels():
+    model, weights = BackboneHolder("resnet18", "SPConv", ["c2"]), RELEASED["resnet18"].state_dict()
     with pytest.raises(
         CheckpointError, match=r"layer1\.0\.conv1\.weight +\(a plain kernel, which SPConv cannot load"
     ) as e:
@@ -164,8 +167,8 @@ def test_sp_conv_says_that_it_cannot_start_from_a_plain_kernel():
 
 
 @pytest.mark.parametrize("kernels", CHOICES)
-def test_replaced_layers_learn(kernels):
+def test_replaced_layers_receive_gradients(kernels):
     options = ["MODEL.BACKBONE.WIDTH_FACTOR", 0.25, "MODEL.CONV.KERNELS", kernels]
-    model = Holder("rexnet", "DynamicConv", ["c4"], *options).backbone.train()
+    model = BackboneHolder("rexnet", "DynamicConv", ["c4"], *options).backbone.train()
     model(torch.randn(2, 3, 64, 64))["c5"].square().mean().backward()
     assert all(p.grad is not None for p in model.parameters())

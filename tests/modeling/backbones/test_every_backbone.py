@@ -1,4 +1,4 @@
-"""What every static backbone promises, for each that is registered."""
+"""Contract of `Backbone`, for every registered static backbone."""
 
 import pytest
 import torch
@@ -27,12 +27,12 @@ def make(name, *overrides, device="meta"):
         return BACKBONE_REGISTRY.get(name)(cfg).eval()
 
 
-def test_every_registered_backbone_is_looked_at():
+def test_all_registered_backbones_are_tested():
     assert {name for name, _ in BACKBONE_REGISTRY} - {"DynamicNetwork"} == {name for name, _ in CASES}
 
 
 @pytest.mark.parametrize(("name", "output_stride"), CASES)
-def test_shapes_are_what_is_said_and_costs_are_counted(name, output_stride):
+def test_output_shapes_and_costs(name, output_stride):
     backbone = make(name, "MODEL.BACKBONE.OUTPUT_STRIDE", output_stride)
     assert tuple(backbone.output_shapes) == FEATURES
     assert [shape.stride for shape in backbone.output_shapes.values()] == [
@@ -48,19 +48,19 @@ def test_shapes_are_what_is_said_and_costs_are_counted(name, output_stride):
 
 
 @pytest.mark.parametrize("name", ["rexnet", "resnet18", "mobilenet_v3_small"])
-def test_stages_hold_every_part_once_and_freeze(name):
+def test_stages_partition_the_modules_and_freeze(name):
     backbone = make(name)
-    parts = [key for stage in FEATURES for key, _ in backbone.stage(stage)]
-    assert len(parts) == len(set(parts))
+    modules = [key for stage in FEATURES for key, _ in backbone.stage(stage)]
+    assert len(modules) == len(set(modules))
     owners = {key.rpartition(".")[0] for key, _ in backbone.named_parameters()}
-    assert owners <= set(parts)
+    assert owners <= set(modules)
     frozen = make(name, "MODEL.BACKBONE.FROZEN_STAGES", ["c1", "c3"])
     for stage in FEATURES:
-        learns = stage not in ("c1", "c3")
-        modules = [module for _, module in frozen.stage(stage)]
-        assert all(p.requires_grad is learns for module in modules for p in module.parameters())
-        assert any(isinstance(m, nn.BatchNorm2d) for m in modules) is learns
-        assert any(isinstance(m, FrozenBatchNorm2d) for m in modules) is not learns
+        is_trainable = stage not in ("c1", "c3")
+        stage_modules = [module for _, module in frozen.stage(stage)]
+        assert all(p.requires_grad is is_trainable for module in stage_modules for p in module.parameters())
+        assert any(isinstance(m, nn.BatchNorm2d) for m in stage_modules) is is_trainable
+        assert any(isinstance(m, FrozenBatchNorm2d) for m in stage_modules) is not is_trainable
     counters = {key for key in backbone.state_dict() if key.endswith("num_batches_tracked")}
     assert backbone.state_dict().keys() - counters == frozen.state_dict().keys() - counters
     with pytest.raises(ConfigError, match=r"existing: c1, .*Received: stage='c0'"):
@@ -68,14 +68,14 @@ def test_stages_hold_every_part_once_and_freeze(name):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
-def test_torchvisions_weights_load_by_their_names_and_give_its_features(name):
-    theirs = torchvision.models.get_model(name, weights=None).double().eval()
+def test_torchvision_weights_load_and_features_match(name):
+    reference = torchvision.models.get_model(name, weights=None).double().eval()
     holder = nn.Module()
     holder.backbone = make(name, device="cpu").double()
     head = "fc" if name == "resnet18" else "classifier"
-    load_weights(holder, theirs.state_dict(), path="torchvision", allow_unexpected_keys=[head])
+    load_weights(holder, reference.state_dict(), path="torchvision", allow_unexpected_keys=[head])
     x = torch.randn(1, 3, 64, 96, dtype=torch.float64)
     with torch.no_grad():
         last = holder.backbone(x)["c5"].mean(dim=(2, 3))
-        logits = theirs.fc(last) if name == "resnet18" else theirs.classifier(last)
-        torch.testing.assert_close(logits, theirs(x))
+        logits = reference.fc(last) if name == "resnet18" else reference.classifier(last)
+        torch.testing.assert_close(logits, reference(x))

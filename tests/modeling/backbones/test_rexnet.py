@@ -1,4 +1,4 @@
-"""ReXNet against figures of the public implementation (github.com/clovaai/rexnet 61debcc) and against timm.
+"""ReXNet against reference values of the public implementation (github.com/clovaai/rexnet 61debcc) and against timm.
 
 Figures: float64 on a CPU, torch 2.13.0; weights and inputs by formula, see tests/helpers/layer_references.py.
 """
@@ -34,7 +34,7 @@ def filled(kind, **options):
 
 
 def convolution_madds(module, *shape):
-    """Of convolutions alone, which the figures are of."""
+    """Return the multiply-adds of convolutions only, as in the reference values."""
     total = 0
 
     def count(conv, x, y):
@@ -49,7 +49,7 @@ def convolution_madds(module, *shape):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_shapes_parameters_and_multiply_adds_of_every_width(name):
+def test_shapes_parameters_and_costs_of_every_width(name):
     expected, (kind, width) = CONFIGS[name], name.split("_")
     options = {"width": float(width), "lite": kind == "lite"}
     plan = plan_rexnet(**options)
@@ -69,7 +69,7 @@ def test_shapes_parameters_and_multiply_adds_of_every_width(name):
     assert convolution_madds(model.backbone, 1, 3, 224, 224) == expected["backbone_macs224_no_pen"]
 
 
-def test_features_and_logits_are_the_published_ones():
+def test_features_and_logits_match_reference_values():
     model, expected = filled("v1").eval(), figures("rexnet", "eval_v1_w1.0_64x96")
     with torch.no_grad():
         x = input_of("rexnet64x96", (1, 3, 64, 96)).double()
@@ -80,7 +80,7 @@ def test_features_and_logits_are_the_published_ones():
 
 
 @pytest.mark.parametrize("kind", ["v1", "lite"])
-def test_a_training_step_is_the_published_one(kind):
+def test_training_step_matches_reference_values(kind):
     expected = json.loads((OPS / "rexnet" / "train_w1.0.json").read_text())[kind]
     ours = {theirs: key for key, theirs in translate_classifier(published_weights(kind)).original_names.items()}
     model = filled(kind, dropout=0.0).train()
@@ -96,8 +96,8 @@ def test_a_training_step_is_the_published_one(kind):
         assert state[ours[key]].double().norm().item() == pytest.approx(norm, rel=1e-9), key
 
 
-def ours_and_timms(width):
-    """With equal weights, in double precision, without dropout."""
+def own_and_timm(width):
+    """Return own and timm model with equal weights, in float64, without dropout."""
     theirs = timm.create_model(f"rexnet_{width}", drop_rate=0.0).double()
     with torch.device("meta"):
         model = ReXNetClassifier(width=width / 100, dropout=0.0)
@@ -107,16 +107,16 @@ def ours_and_timms(width):
 
 
 @pytest.mark.parametrize("width", [100, 130, 150, 200, 300])
-def test_timms_weights_load_and_give_its_logits(width):
-    model, theirs = ours_and_timms(width)
+def test_timm_weights_load_and_logits_match(width):
+    model, theirs = own_and_timm(width)
     x = torch.randn(1, 3, 65, 33, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(x), theirs.eval()(x), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("width", [100, 150])
-def test_a_training_step_is_timms(width):
-    model, theirs = ours_and_timms(width)
+def test_training_step_matches_timm(width):
+    model, theirs = own_and_timm(width)
     x = torch.randn(2, 3, 33, 31, dtype=torch.float64)
     losses = [one.train()(x).square().mean() for one in (model, theirs)]
     torch.testing.assert_close(*losses, rtol=1e-9, atol=0.0)
@@ -129,7 +129,7 @@ def test_a_training_step_is_timms(width):
 
 
 @pytest.mark.parametrize(("output_stride", "gmacs"), [(32, 0.398), (16, 0.636), (8, 2.020)])
-def test_multiply_adds_of_every_output_stride(output_stride, gmacs):
+def test_costs_of_every_output_stride(output_stride, gmacs):
     with torch.device("meta"):
         model = ReXNetClassifier()
         plan = plan_rexnet(output_stride=output_stride)
@@ -138,7 +138,7 @@ def test_multiply_adds_of_every_output_stride(output_stride, gmacs):
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
-def test_dilated_features_are_timms(output_stride):
+def test_dilated_features_match_timm(output_stride):
     theirs = timm.create_model("rexnet_100", features_only=True, output_stride=output_stride).double().eval()
     model = ReXNet(plan_rexnet(output_stride=output_stride), output_stride=output_stride).double().eval()
     names = {key.replace("features_", "features."): value for key, value in theirs.state_dict().items()}
@@ -151,14 +151,14 @@ def test_dilated_features_are_timms(output_stride):
             torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-10)
 
 
-def test_depth_multiplies_the_blocks_of_every_stage():
+def test_depth_multiplier():
     plan = plan_rexnet(depth=1.5)
     assert len(plan.blocks) == 2 + 3 + 3 + 5 + 5 + 8
     assert plan.last_blocks == {"c1": 1, "c2": 4, "c3": 7, "c4": 17, "c5": 25}
     assert [block.expanded == block.in_channels for block in plan.blocks[:3]] == [True, True, False]
 
 
-def test_drop_path_grows_with_depth_and_keeps_what_is_added():
+def test_drop_path_rises_with_depth_and_preserves_the_shortcut():
     model = ReXNet(plan_rexnet(width=0.25), drop_prob=0.999999)
     assert [block.drop_prob for block in model.blocks] == pytest.approx([0.999999 * i / 15 for i in range(16)])
     block = model.blocks[-1].train()

@@ -1,4 +1,4 @@
-"""What conditional convolutions cost, against the figures of their public versions and those of whole cells."""
+"""Costs of conditional convolutions, against reference values of public implementations and of whole cells."""
 
 import json
 
@@ -16,7 +16,7 @@ SCALES = range(4)
 
 
 def observed(module, *shape):
-    """Multiply-adds of each image, the same for all."""
+    """Return the multiply-adds per image after checking that they are equal for all images."""
     with MaddsObserver(shape[0]) as observer:
         module.to("meta").eval()(torch.empty(shape, device="meta"))
     assert len(set(observer.madds)) == 1
@@ -38,20 +38,20 @@ def test_dynamic_conv(case):
 
 @pytest.mark.parametrize("case", cases("sac").values(), ids=cases("sac"))
 def test_switchable_conv(case):
-    """All as published but the switch, which looks at every pixel before one channel is averaged, not all."""
+    """As in the reference, except that the switch projects to one channel before averaging."""
     macs, (_, channels, height, width) = case["macs_per_sample"], case["input"]
     outputs = case["out"][2] * case["out"][3]
     parts = ["conv_small", "conv_large", "pre_context", "post_context", "offsets"]
     expected = sum(macs[part] for part in parts)
     expected += channels * height * width + 25 * outputs  # the switch
-    expected += channels * height * width + case["out"][1] * outputs  # the means of the contexts
+    expected += channels * height * width + case["out"][1] * outputs  # global means of the contexts
     if case["use_deform"]:
-        expected += macs["avgpool5x5_adds"]  # of all channels, for the offsets
+        expected += macs["avgpool5x5_adds"]  # local mean of all channels, for the offsets
     layer = SAConv2d(*geometry_of(case), use_deform=case["use_deform"])
     assert observed(layer, *case["input"]) == expected
 
 
-def test_routing_from_outside_is_not_counted_again():
+def test_external_routing_is_not_counted():
     x, routing = torch.zeros(2, 8, 5, 6), torch.zeros(2, 4)
     layer = CondConv2d(8, 12, 3, bias=False)
     with MaddsObserver(2) as observer:
@@ -62,7 +62,7 @@ def test_routing_from_outside_is_not_counted_again():
     assert observer.madds == [8 * 5 * 6 + 8 * 4] * 2
 
 
-def test_standardising_costs_nothing_and_a_linear_layer_its_weights():
+def test_standardization_is_free_and_linear_layers_cost_their_weights():
     assert observed(ConvAWS2d(8, 12, 3, groups=2), 3, 8, 7, 6) == observed(nn.Conv2d(8, 12, 3, groups=2), 3, 8, 7, 6)
     assert count_madds(nn.Linear(5, 3), torch.zeros(2, 5), torch.zeros(2, 3)) == 2 * 5 * 3
 
@@ -89,7 +89,7 @@ def test_cells_of_mixed_kernels(scale):
     assert observed(with_norm, *shape_of(cell)) == cell["conv_macs"] + cell["other"]
     cell = CELLS["dyn_conv_3x3"][scale]
     with_norm = nn.Sequential(DynamicConv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
-    biases = 4  # of the attention: counted there, left out here
+    biases = 4  # of the attention, which the reference counts
     assert observed(with_norm, *shape_of(cell)) == cell["conv_macs"] + cell["other"] - biases
     assert sum(p.numel() for p in with_norm.parameters()) == cell["params"]
 
@@ -99,9 +99,9 @@ def test_cell_of_split_convolution(scale):
     cell = CELLS["spconv_3x3"][scale]
     channels = cell["C"]
     elements = channels * cell["h"] * cell["w"]
-    added_and_weighed = 4 * elements  # counted there, left out here: gwc + pwc, w_a * a, w_b * b, and their sum
+    additions_and_blending = 4 * elements  # counted by the reference only: gwc + pwc, w_a * a, w_b * b, and their sum
     layer = SPConv2d(channels, channels, 3, padding=1)
-    assert observed(layer, *shape_of(cell)) == cell["conv_macs"] + cell["other"] - added_and_weighed
+    assert observed(layer, *shape_of(cell)) == cell["conv_macs"] + cell["other"] - additions_and_blending
     assert sum(p.numel() for p in layer.parameters()) == cell["params"]
 
 
@@ -110,21 +110,21 @@ def test_cell_of_switchable_convolution(scale):
     cell = CELLS["sac_3x3"][scale]
     channels, pixels = cell["C"], cell["h"] * cell["w"]
     convolutions = 2 * 9 * channels**2 * pixels
-    switch = channels * pixels + 25 * pixels  # one channel is averaged, where the published layer averages all
+    switch = channels * pixels + 25 * pixels  # one channel is averaged; the reference averages all
     contexts = 2 * channels * pixels + 2 * channels**2
     norm = 2 * channels * pixels
     layer = nn.Sequential(SAConv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
     assert observed(layer, *shape_of(cell)) == convolutions + switch + contexts + norm
     assert sum(p.numel() for p in layer.parameters()) == cell["params"]
-    added_and_weighed = 5 * channels * pixels  # counted there, left out here, as are biases
+    additions_and_blending = 5 * channels * pixels  # counted by the reference only, like biases
     averaged = 25 * channels * pixels
-    assert cell["other"] == norm + averaged + contexts + added_and_weighed + 2 * channels
+    assert cell["other"] == norm + averaged + contexts + additions_and_blending + 2 * channels
     assert cell["conv_macs"] == convolutions + channels * pixels + pixels
 
 
-# What is counted otherwise here: no biases, additions and multiplications of maps; SAC averages one channel, not all;
-# norm and activations on maps of one pixel inside squeeze-and-excitation are counted.
-FURTHER_CELLS = {
+# Differences from the reference: biases, additions and multiplications of feature maps are free; SAC averages one
+# channel instead of all; norm and activations on 1×1 feature maps inside squeeze-and-excitation are counted.
+OTHER_CELLS = {
     "cond_sep_conv_3x3": lambda c, pixels: 0,
     "dyn_sep_conv_3x3": lambda c, pixels: -4,
     "sac_sep_3x3": lambda c, pixels: -(5 + 25) * c * pixels - 2 * c + 24 * pixels,
@@ -133,12 +133,12 @@ FURTHER_CELLS = {
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("name", FURTHER_CELLS)
-def test_further_cell_operations(name, scale):
+@pytest.mark.parametrize("name", OTHER_CELLS)
+def test_other_cell_operations(name, scale):
     cell = CELLS[name][scale]
     channels, pixels = cell["C"], cell["h"] * cell["w"]
     with torch.device("meta"):
         operation = CELL_OPERATIONS.get(name)(channels, norm="BN")
     assert sum(p.numel() for p in operation.parameters()) == cell["params"]
-    difference = FURTHER_CELLS[name](channels, pixels)
+    difference = OTHER_CELLS[name](channels, pixels)
     assert observed(operation, *shape_of(cell)) == cell["conv_macs"] + cell["other"] + difference

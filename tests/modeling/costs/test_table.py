@@ -1,4 +1,4 @@
-"""Costs against the paper's figures, closed forms and torch's own counter."""
+"""Cost tables against the paper's figures, closed forms and torch's `FlopCounterMode`."""
 
 import gzip
 import json
@@ -43,22 +43,24 @@ def all_open(model, height, width):
         (L16, (768, 768), 33_607.0, 34_047.9),
     ],
 )
-def test_figures_of_the_paper(model, size, published, complete):
-    # The figures are sums of float32 values of the published code: hence a tolerance of 0.1 MFLOPs.
+def test_costs_of_the_paper(model, size, published, complete):
+    # The published code summed float32 values, hence a tolerance of 0.1 MFLOPs.
     assert all_open(model, *size) == (pytest.approx(published, abs=0.1), pytest.approx(complete, abs=0.1))
 
 
 @pytest.mark.parametrize(("model", "expected"), [(L16, 26_891.69), (L16_SMALL_GATE, 26_891.69), (L33, 57_195.79)])
-def test_denominator_of_the_budget(model, expected):
+def test_expected_cost_with_all_gates_open(model, expected):
     assert model.costs.table(768, 768).expected_all_open / 1e6 == pytest.approx(expected, rel=2e-6)
 
 
-def test_every_part_is_the_published_one():
+def test_costs_of_every_part_match_the_published_code():
     published = json.loads((REFERENCE / "costs_Seg.Layer16.json").read_text())
     for size, figures in published.items():
         height, width = map(int, size.split("x"))
         table = L16.costs.table(height, width)
-        square_head = L16.costs.table(height, height).head  # the published head took the height for the width
+        square_head = L16.costs.table(
+            height, height
+        ).head  # the published code used the height as the width of the head
         assert (table.stem / 1e6, square_head / 1e6) == pytest.approx((figures["stem"], figures["head"]), rel=1e-12)
         for layer, cells in enumerate([[figures["init_layer"]], *figures["cells"]]):
             for scale, cell in enumerate(cells):
@@ -82,12 +84,12 @@ def observed(module, *shape):
 @pytest.mark.parametrize(
     "row", json.loads((REFERENCE / "candidate_operations.json").read_text()), ids=lambda r: r["op"]
 )
-def test_cell_operations_cost_what_is_published(row):
+def test_costs_of_cell_operations_match_the_published_code(row):
     with torch.device("meta"):
         operation = CELL_OPERATIONS.get(row["op"])(row["C_in"], norm="BN").eval()
     madds = observed(operation, 1, row["C_in"], *row["input_hw"])
     parameters = sum(p.numel() for p in operation.parameters())
-    if row["error"]:  # MBConv could not be built there: the closed form of an inverted residual's three convolutions
+    if row["error"]:  # the published MBConv cannot be built: closed form of an inverted residual's three convolutions
         c, inner, window = row["C_in"], MBCONV_EXPANSION * row["C_in"], int(row["op"][-1]) ** 2
         weights = c * inner + window * inner + inner * c
         assert parameters == weights + 2 * (inner + inner + c)
@@ -97,7 +99,7 @@ def test_cell_operations_cost_what_is_published(row):
         assert parameters == row["params"]
 
 
-def test_registry_holds_the_published_names():
+def test_registry_contains_the_published_names():
     rows = json.loads((REFERENCE / "candidate_operations.json").read_text())
     assert {row["op"] for row in rows} <= set(dict(CELL_OPERATIONS))
 
@@ -112,13 +114,13 @@ def test_counters_agree_with_the_published_counting_functions():
     for row in published_rows():
         kind, (height, width, *args), options = row["fn"], row["args"], row["kwargs"]
         if options.get("is_bias") or options.get("is_affine") is False or kind == "count_Linear_flop":
-            continue  # biases are left out and norms are affine; nothing here is linear
+            continue  # biases are free, norms are affine, and the network has no linear layer
         if kind in ("count_Conv_flop", "count_ConvBNReLU_flop"):
             c_in, c_out, kernel_size = args
             stride = options.get("stride", 1)
             groups, padding = options.get("groups", 1), [k // 2 for k in kernel_size]
             if c_in % groups or any(side % stride for side in (height, width)):
-                continue  # the formula rounds sizes down, or has arguments that no convolution can have
+                continue  # the formula rounds sizes down, or the arguments are invalid
             parts = [nn.Conv2d(c_in, c_out, kernel_size, stride, padding, groups=groups, bias=False)]
             if kind == "count_ConvBNReLU_flop":
                 parts += [nn.BatchNorm2d(c_out), nn.ReLU()]
@@ -140,8 +142,8 @@ def test_counters_agree_with_the_published_counting_functions():
     assert checked > 80
 
 
-def test_convolutions_against_torchs_own_counter():
-    """FlopCounterMode counts 2 for each multiply-add of convolutions, and nothing else in this network."""
+def test_convolutions_against_flop_counter_mode():
+    """FlopCounterMode counts 2 per multiply-add of convolutions, and nothing else in this network."""
     size = (1, 3, 256, 512)
     convolutions = 0
 
@@ -159,8 +161,8 @@ def test_convolutions_against_torchs_own_counter():
     assert convolutions == counter.get_total_flops() / 2
 
 
-def test_the_stem_is_booked_on_the_full_grid():
-    """The unpadded convolution leaves out one row and column of the grid that the paper books; by how much."""
+def test_stem_is_counted_on_the_full_grid():
+    """The paper also counts the row and column that the unpadded first convolution omits."""
     stem, height, width = L16.backbone.stem, 256, 512
     inside = 0
 
@@ -176,12 +178,12 @@ def test_the_stem_is_booked_on_the_full_grid():
     assert booked - inside == (height // 2 + width // 2 - 1) * per_position
 
 
-def test_a_size_in_between_costs_what_it_is_padded_to():
+def test_costs_are_those_of_the_padded_size():
     assert L16.costs.table(1000, 1500) is L16.costs.table(1024, 1504)
 
 
 def test_expected_cost_by_hand():
-    """Strongest gate × operation + Σ gate × transition; the source and the last layer's way out do not count."""
+    """Σ strongest gate × operation + Σ gate × transition, without the source's operation and the last transitions."""
     table = L16.costs.table(64, 64)
     lattice = table.lattice
     generator = torch.Generator().manual_seed(0)
@@ -196,12 +198,12 @@ def test_expected_cost_by_hand():
         assert table.expected(routing)[image].item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_unknown_modules_are_not_free():
+def test_unknown_module_types_are_rejected():
     with pytest.raises(TypeError, match=r"Received: module=torch\.nn\.modules\.pooling\.LPPool2d"):
         observed(nn.LPPool2d(2, 2), 1, 3, 8, 8)
 
 
-def test_operations_named_twice_count_twice():
+def test_repeated_operations_count_twice():
     operation = (
         CellOperation(8, cell_types=["sep_conv_3x3", "skip_connect", "sep_conv_3x3"], norm="BN").to("meta").eval()
     )

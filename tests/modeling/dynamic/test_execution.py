@@ -1,4 +1,4 @@
-"""Sparse execution is dense execution without the work, for any routes, image by image."""
+"""Sparse execution equals dense execution for any routing, at the cost that the routing predicts."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def make_model(*, overrides=()):
     cfg.merge_from_list(["MODEL.BACKBONE.INIT_CHANNEL", 8, "MODEL.BACKBONE.MAX_STRIDE", 16])
     cfg.merge_from_list(["MODEL.SEM_SEG_HEAD.IN_FEATURES", ["layer_0", "layer_1", "layer_2"], *overrides])
     model = build_model(cfg).double().eval()
-    for module in model.modules():  # statistics and shifts that let zeros become something
+    for module in model.modules():  # running statistics and biases that map zeros to nonzero values
         if isinstance(module, nn.modules.batchnorm._NormBase):
             nn.init.normal_(module.bias, std=0.3)
             nn.init.uniform_(module.running_var, 0.5, 2)
@@ -38,7 +38,7 @@ LATTICE = MODEL.backbone.lattice
 
 
 def run(model, images, gates_BE, *, sparse):
-    """Runs the backbone with gates given for each image; returns features, routing, observed multiply-adds."""
+    """Run the backbone with given gate values; return features, routing and observed multiply-adds."""
     model.backbone.sparse = sparse
     columns = torch.tensor(gates_BE, dtype=torch.float64).split(
         [len(LATTICE.edges_from(n)) for n in LATTICE.nodes], dim=1
@@ -64,7 +64,7 @@ routes = st.lists(
 
 
 @pytest.mark.parametrize(("model", "examples"), [(MODEL, 40), (CONDITIONAL_MODEL, 4)], ids=["plain", "conditional"])
-def test_sparse_equals_dense_and_costs_what_it_says(model, examples):
+def test_sparse_equals_dense_at_the_predicted_cost(model, examples):
     check = given(gates_BE=routes, policy=st.sampled_from(["skip", "run", "published"]))(check_sparse_equals_dense)
     settings(max_examples=examples, deadline=None)(check)(model=model)
 
@@ -85,7 +85,7 @@ def check_sparse_equals_dense(model, gates_BE, policy):
 
 @settings(max_examples=20, deadline=None)
 @given(gates_BE=routes)
-def test_a_batch_is_its_images_one_by_one(gates_BE):
+def test_batch_equals_single_images(gates_BE):
     images = torch.randn(len(gates_BE), 3, 32, 32, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     together, routing, madds = run(MODEL, images, gates_BE, sparse=True)
     for i, gates_E in enumerate(gates_BE):
@@ -98,8 +98,8 @@ def test_a_batch_is_its_images_one_by_one(gates_BE):
 
 @given(gates_E=st.lists(gate_values, min_size=len(LATTICE.edges), max_size=len(LATTICE.edges)))
 @settings(max_examples=30, deadline=None)
-def test_what_is_reached(gates_E):
-    """Against a walk through the lattice by the definition: what carries something leads on."""
+def test_reached_cells(gates_E):
+    """Against a traversal of the lattice by the definition."""
     MODEL.backbone.unreached = Unreached("skip")
     _, routing, _ = run(MODEL, torch.zeros(1, 3, 32, 32, dtype=torch.float64), [gates_E], sparse=True)
     gate = dict(zip(LATTICE.edges, gates_E, strict=True))
@@ -113,7 +113,7 @@ def test_what_is_reached(gates_E):
     assert routing.reached_BN[0].tolist() == [node in reached for node in LATTICE.nodes]
 
 
-def test_closed_source_passes_the_stem_on():
+def test_closed_source_passes_its_input_on():
     gates = [[0.0] * len(LATTICE.edges)]
     MODEL.backbone.unreached = Unreached("skip")
     images = torch.randn(1, 3, 32, 32, dtype=torch.float64)
@@ -138,14 +138,14 @@ def test_fixed_routing_runs_everything_without_gates():
     assert not any(model.costs.table(32, 32).gates.values())
 
 
-def test_unreached_cells_are_silent_in_training_as_in_evaluation():
-    """skip: no gradient reaches a cell that nothing is delivered to; published: it does."""
+def test_unreached_cells_receive_no_gradient_with_skip():
+    """Unreached cells receive gradients with `published` only."""
     for policy, moves in (("skip", False), ("published", True)):
         model = make_model(overrides=["MODEL.GATE.UNREACHED", policy]).train()
         gate = model.backbone.cell(LATTICE.source).gate
         nn.init.zeros_(gate.predict.weight)
         with torch.no_grad():
-            gate.predict.bias.copy_(torch.tensor([1.0, -1.0]))  # nothing goes down from the source
+            gate.predict.bias.copy_(torch.tensor([1.0, -1.0]))  # the source delivers along keep only
         features, routing = model.backbone(torch.randn(2, 3, 64, 64, dtype=torch.float64))
         sum(feature.sum() for feature in features.values()).backward()
         cell = model.backbone.cell(LATTICE.layers[1][1])
@@ -154,13 +154,13 @@ def test_unreached_cells_are_silent_in_training_as_in_evaluation():
         assert bool(routing.reached_BN[:, 2].any()) is moves
 
 
-def test_sparse_execution_refuses_training():
+def test_sparse_execution_requires_evaluation_mode():
     model = make_model().train()
     with pytest.raises(ValueError, match="Received: training=True"):
         execution.run_sparse(model.backbone, torch.zeros(1, 8, 8, 8).double(), observer=MaddsObserver(1))
 
 
-def test_one_wait_for_the_device_per_layer(monkeypatch):
+def test_one_device_synchronization_per_layer(monkeypatch):
     waits = []
     to_cpu = execution._to_cpu
     monkeypatch.setattr(execution, "_to_cpu", lambda values: waits.append(len(values)) or to_cpu(values))

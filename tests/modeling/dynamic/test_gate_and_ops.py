@@ -11,13 +11,13 @@ OPERATIONS = sorted(dict(CELL_OPERATIONS))
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 4), (8, 12), (5, 6), (7, 11), (16, 9)])
-def test_the_small_gate_looks_at_the_bilinear_resize(height, width):
+def test_small_gate_resizes_bilinearly(height, width):
     x = torch.randn(2, 3, height, width, dtype=torch.float64)
     expected = interpolate(x, scale_factor=0.25, mode="bilinear", align_corners=False)
     torch.testing.assert_close(gate_module._shrink(x), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_gate_values_by_hand():
+def test_gate_values():
     gate = SoftGate(4, 3, norm="BN", init_bias=1.5).double().eval()
     x = torch.randn(2, 4, 5, 6, dtype=torch.float64)
     weight = gate.reduce.conv.weight[:, :, 0, 0]
@@ -26,19 +26,19 @@ def test_gate_values_by_hand():
     torch.testing.assert_close(gate(x), logits.tanh().clamp(min=0))
 
 
-def test_gates_start_from_he_and_the_given_bias():
+def test_gate_initialization():
     gate = SoftGate(512, 2, norm="BN", init_bias=1.5)
     assert gate.predict.bias.tolist() == [1.5, 1.5]
     assert gate.reduce.conv.weight.std().item() == pytest.approx((2 / 512) ** 0.5, rel=0.02)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_operations_keep_the_shape_and_learn(name):
+def test_operations_preserve_the_shape_and_receive_gradients(name):
     operation = CELL_OPERATIONS.get(name)(8, norm="BN")
     x = torch.randn(2, 8, 9, 7, requires_grad=True)
     y = operation(x)
     assert y.shape == x.shape
-    assert not isinstance(list(operation.modules())[-1], nn.ReLU), "the transitions begin with a ReLU"
+    assert not isinstance(list(operation.modules())[-1], nn.ReLU), "the transitions start with a ReLU"
     if name != "none":
         y.square().sum().backward()
         assert x.grad.any()
@@ -46,8 +46,8 @@ def test_operations_keep_the_shape_and_learn(name):
 
 
 @pytest.mark.parametrize("name", ["cond_sep_conv_3x3", "dyn_sep_conv_3x3"])
-def test_one_decision_mixes_the_kernels_of_both_blocks(name):
-    """A decision for the first kernel alone makes a plain operation of it: that of the first kernels."""
+def test_both_blocks_share_the_mixing_weights(name):
+    """One-hot mixing weights give the plain operation with the selected kernels."""
     operation = CELL_OPERATIONS.get(name)(8, norm="BN").double().eval()
     x = torch.randn(2, 8, 6, 5, dtype=torch.float64)
     operation.weigh.register_forward_hook(lambda module, x, y: torch.eye(4, dtype=y.dtype)[[0, 0]])
@@ -58,20 +58,20 @@ def test_one_decision_mixes_the_kernels_of_both_blocks(name):
     torch.testing.assert_close(operation(x), expected)
 
 
-def test_operations_sum_up():
+def test_operations_are_summed():
     operation = CellOperation(8, cell_types=OPERATIONS, norm="BN").double().eval()
     x = torch.randn(1, 8, 6, 6, dtype=torch.float64)
     torch.testing.assert_close(operation(x), sum(part(x) for part in operation.values()))
 
 
-def test_the_sum_is_never_the_input_itself():
+def test_output_never_aliases_the_input():
     x = torch.randn(1, 8, 4, 4)
     y = CellOperation(8, cell_types=["skip_connect"], norm="BN")(x)
     assert torch.equal(x, y)
     assert x.data_ptr() != y.data_ptr()
 
 
-def test_drop_path_leaves_out_operations_by_image_and_keeps_the_mean():
+def test_drop_path_drops_operations_per_image_and_preserves_the_mean():
     operation = CellOperation(8, cell_types=["avg_pool_3x3", "skip_connect"], norm="BN")
     x = torch.ones(4000, 8, 1, 1)
     torch.manual_seed(0)

@@ -21,7 +21,7 @@ def lattices(draw):
 
 
 @given(lattices())
-def test_an_edge_joins_neighbouring_layers_at_most_one_scale_apart(lattice):
+def test_edges_join_neighbouring_layers_at_most_one_scale_apart(lattice):
     inner = {(edge.source, edge.target) for edge in lattice.edges if edge.target not in lattice.outputs}
     assert inner == {
         (a, b)
@@ -33,7 +33,7 @@ def test_an_edge_joins_neighbouring_layers_at_most_one_scale_apart(lattice):
 
 
 @given(lattices())
-def test_every_node_and_output_is_reached_and_edges_are_in_the_order_of_their_nodes(lattice):
+def test_all_nodes_and_outputs_have_incoming_edges_and_edges_are_ordered_by_node(lattice):
     assert len(set(lattice.edges)) == len(lattice.edges)
     assert {edge.target for edge in lattice.edges} == {*lattice.nodes[1:], *lattice.outputs}
     for node, columns in zip(lattice.nodes, lattice.edge_columns, strict=True):
@@ -41,7 +41,7 @@ def test_every_node_and_output_is_reached_and_edges_are_in_the_order_of_their_no
 
 
 @pytest.mark.parametrize(("lattice", "name"), [(L16, "Seg.Layer16"), (L33, "Seg.Layer33.ImageNet")])
-def test_topology_is_the_published_one(lattice, name):
+def test_topology_matches_the_published_network(lattice, name):
     published = PUBLISHED[name]
     assert len(lattice.nodes) == published["cells_with_init_layer"]
     assert len(lattice.edges) == published["gates_with_init_layer"]
@@ -61,6 +61,6 @@ def test_gates_are_ordered_keep_up_down():
 
 
 @pytest.mark.parametrize("counts", [[], [3], [2, 4], [2, 1], [0], [2, 3, 4, 4, 6]])
-def test_lattices_with_cells_cut_off_are_refused(counts):
+def test_lattices_with_unreachable_cells_are_rejected(counts):
     with pytest.raises(ValueError, match="Received: cells_per_layer="):
         Lattice(counts)

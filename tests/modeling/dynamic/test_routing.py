@@ -1,4 +1,4 @@
-"""How open the gates of a scale are: by hand, and as a training logs it."""
+"""Mean gate values per scale."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.modeling.dynamic.routing import gate_openness
 
 
-def test_mean_over_images_and_ways_out_of_each_scale():
+def test_mean_over_images_and_outgoing_edges_of_each_scale():
     lattice = Lattice([2, 3])
     strides = [edge.source.stride for edge in lattice.edges]
     gates_BE = torch.tensor([[1 / stride for stride in strides], [0.0] * len(strides)], requires_grad=True)
@@ -17,7 +17,7 @@ def test_mean_over_images_and_ways_out_of_each_scale():
     assert not any(value.requires_grad for value in openness.values())
 
 
-def test_the_scales_together_give_the_mean_of_all_gates():
+def test_weighted_scale_means_give_the_mean_of_all_gates():
     lattice = Lattice([2, 3, 4, 4])
     gates_BE = torch.rand(3, len(lattice.edges), dtype=torch.float64)
     numbers = {}

@@ -1,4 +1,4 @@
-"""Heads on features of static backbones: costs against figures, and what they compute against torch's own pieces."""
+"""Segmentation heads against reference costs and torchvision modules."""
 
 import pytest
 import torch
@@ -28,8 +28,8 @@ def maps_of(shapes, height, width, **options):
 
 
 @pytest.mark.parametrize(("channels", "madds"), [(64, 16_297_492_480), (128, 63_699_943_424)])
-def test_the_pyramid_costs_what_was_counted_elsewhere(channels, madds):
-    """On the features of ReXNet 1.0."""
+def test_cost_of_the_fpn_head(channels, madds):
+    """With the feature shapes of ReXNet 1.0."""
     shapes = shapes_of((38, 61, 128, 185))
     with torch.device("meta"):
         head = SemanticFPNHead(shapes, num_classes=19, channels=channels, norm="BN")
@@ -40,7 +40,7 @@ def test_the_pyramid_costs_what_was_counted_elsewhere(channels, madds):
 
 @pytest.mark.parametrize("strides", [(4, 8, 16, 32), (4, 8, 8, 8)])
 @pytest.mark.parametrize("name", HEADS)
-def test_logits_are_at_the_heads_stride_and_everything_learns(name, strides):
+def test_logits_have_the_head_stride_and_all_parameters_receive_gradients(name, strides):
     shapes = shapes_of((6, 8, 10, 12), strides)
     head = HEADS[name](shapes)
     logits = head(maps_of(shapes, 64, 96))
@@ -51,8 +51,8 @@ def test_logits_are_at_the_heads_stride_and_everything_learns(name, strides):
     assert all(p.grad is not None for p in head.parameters())
 
 
-def test_the_pyramid_is_torchvisions():
-    """Its own levels, with torchvision's pyramid before them."""
+def test_fpn_head_matches_torchvision():
+    """torchvision's feature pyramid, followed by the head's own levels."""
     shapes = shapes_of((6, 8, 10, 12))
     head = HEADS["fpn"](shapes).double().eval()
     peer = torchvision.ops.FeaturePyramidNetwork([6, 8, 10, 12], 8).double()
@@ -66,7 +66,7 @@ def test_the_pyramid_is_torchvisions():
 
 
 @pytest.mark.parametrize(("stride", "rates"), [(8, (12, 24, 36)), (16, (6, 12, 18))])
-def test_aspp_is_torchvisions(stride, rates):
+def test_aspp_head_matches_torchvision(stride, rates):
     head = ASPPHead(ShapeSpec(6, stride), in_feature="c5", num_classes=5, channels=256, norm="BN").double().eval()
     peer = torchvision.models.segmentation.deeplabv3.ASPP(6, rates).double().eval()
     peer.load_state_dict(dict(zip(peer.state_dict(), list(head.state_dict().values())[:-2], strict=True)))

@@ -18,7 +18,7 @@ def test_closed_form(step_rate, warm):
     assert expected.grad.item() == pytest.approx(0.5 * warm * 2 * (0.7 - 0.2) / 100)
 
 
-def test_sets_in_at_its_share_of_the_training():
+def test_is_active_from_start_rate():
     assert not BUDGET.is_active(0.3999)
     assert BUDGET.is_active(0.4)
 

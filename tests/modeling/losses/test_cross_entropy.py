@@ -1,4 +1,4 @@
-"""Against torch's own mean, and a loop over pixels."""
+"""Pixel cross-entropy against torch, and hard example mining against a loop over pixels."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def random_batch(seed, *, images=2, ignored=0.3):
     weights=st.sampled_from([(), (1.0, 2.0, 0.5, 0.0), (0.3, 0.3, 0.3, 0.3)]),
     smoothing=st.sampled_from([0.0, 0.1]),
 )
-def test_is_torchs_weighted_mean(seed, weights, smoothing):
+def test_equals_torch_cross_entropy(seed, weights, smoothing):
     logits, target = random_batch(seed)
     expected = cross_entropy(
         logits,
@@ -39,21 +39,23 @@ def test_is_torchs_weighted_mean(seed, weights, smoothing):
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 999), threshold=st.sampled_from([0.0, 0.2, 0.7, 1.0]), share=st.sampled_from([0, 0.25, 1]))
-def test_hard_pixels_by_a_loop(seed, threshold, share):
+@given(
+    seed=st.integers(0, 999), threshold=st.sampled_from([0.0, 0.2, 0.7, 1.0]), min_ratio=st.sampled_from([0, 0.25, 1])
+)
+def test_hard_examples_against_a_loop(seed, threshold, min_ratio):
     logits, target = random_batch(seed)
     losses = []
     for image, label in zip(logits, target, strict=True):
         probability = image.softmax(dim=0)
         pixels = [(probability[c, y, x], y, x) for y in range(5) for x in range(6) if (c := label[y, x]) != IGNORE]
         pixels.sort(key=lambda pixel: pixel[0])
-        kept = max(round(share * len(pixels)), sum(p <= threshold for p, _, _ in pixels))
+        kept = max(round(min_ratio * len(pixels)), sum(p <= threshold for p, _, _ in pixels))
         losses += [-p.log() for p, _, _ in pixels[:kept]]
-    loss = PixelCrossEntropy(IGNORE, hard_examples=HardExamples(threshold, share))(logits, target)
+    loss = PixelCrossEntropy(IGNORE, hard_examples=HardExamples(threshold, min_ratio))(logits, target)
     torch.testing.assert_close(loss, torch.stack(losses).mean() if losses else torch.zeros((), dtype=torch.float64))
 
 
-def test_easy_pixels_teach_nothing():
+def test_easy_pixels_have_no_gradient():
     logits, target = random_batch(1, ignored=0)
     logits.requires_grad_()
     PixelCrossEntropy(IGNORE, hard_examples=HardExamples(0.3, 0.1))(logits, target).backward()
@@ -63,7 +65,7 @@ def test_easy_pixels_teach_nothing():
 
 
 @pytest.mark.parametrize("hard", [None, HardExamples(0.7, 0.1)])
-def test_nothing_labelled_is_no_loss_and_no_gradient(hard):
+def test_unlabelled_batch_has_zero_loss_and_gradient(hard):
     logits, target = random_batch(0)
     logits.requires_grad_()
     loss = PixelCrossEntropy(IGNORE, hard_examples=hard)(logits, torch.full_like(target, IGNORE))

@@ -1,4 +1,4 @@
-"""Against the definitions: sets for Lovász, sums for dice."""
+"""Overlap losses against their definitions: sets for Lovász-softmax, sums for dice."""
 
 import itertools
 
@@ -22,7 +22,7 @@ def random_batch(seed, *, classes=3):
 
 
 def mean_over_present_classes(logits, target, of_class):
-    """What both losses are, by a function of (probabilities, truth as a list of bools) of one class."""
+    """Average a per-class loss of (probabilities, truth as a list of bools) as both losses do."""
     images = []
     for image, label in zip(logits, target, strict=True):
         labelled = (label != IGNORE).flatten().nonzero().flatten().tolist()
@@ -41,7 +41,7 @@ def dice(p, truth):
 
 
 def lovasz(p, truth):
-    """The integral over thresholds of 1 - IoU of the pixels whose error exceeds them: Lovász's definition."""
+    """Integrate 1 - IoU over error thresholds, the definition of the Lovász extension."""
     errors = [1 - a if t else a for a, t in zip(p, truth, strict=True)]
     levels = sorted({0.0, *errors})
     total = 0.0
@@ -55,14 +55,14 @@ def lovasz(p, truth):
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 999))
 @pytest.mark.parametrize(("loss", "of_class"), [(dice_loss, dice), (lovasz_softmax_loss, lovasz)])
-def test_by_definition(loss, of_class, seed):
+def test_definition(loss, of_class, seed):
     logits, target = random_batch(seed)
     expected = mean_over_present_classes(logits, target, of_class)
     assert loss(logits, target, ignore_value=IGNORE).item() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_certain_and_right_is_zero_certain_and_wrong_is_one(loss):
+def test_confident_predictions_give_zero_or_one(loss):
     _, target = random_batch(3)
     certain = (
         100 * torch.nn.functional.one_hot(target.where(target != IGNORE, 0), num_classes=3).movedim(-1, 1).double()

@@ -1,4 +1,4 @@
-"""Coarse logits brought to a size: equal to interpolating all classes at once, with far less beside the result."""
+"""Class-wise resizing of coarse logits: equal to resizing all classes at once, with much less memory."""
 
 import pytest
 import torch
@@ -19,35 +19,35 @@ def random_logits(classes, rows, columns, *, size, memory_format=torch.contiguou
     return CoarseLogits(values.to(memory_format=memory_format)[0], size, stride=4, upsample=upsample)
 
 
-def finished_at_once(logits, size):
-    """All classes together: x 4, without the padding, to the size asked for."""
+def resized_at_once(logits, size):
+    """Resize all classes together: ×4, without padding, to the requested size."""
     image = upsample(logits.values[None])[..., : logits.size[0], : logits.size[1]]
     return interpolate(image, size=size, mode="bilinear", align_corners=False)[0] if size != logits.size else image[0]
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(50, 70), (100, 140), (33, 71), (1, 1)])
-def test_class_by_class_is_all_at_once(size, memory_format):
+def test_class_wise_equals_all_classes_at_once(size, memory_format):
     logits = random_logits(7, 16, 24, size=(50, 70), memory_format=memory_format)
     total = logits.new_zeros(size)
     assert total.dtype == torch.float64 and total.shape == (7, *size)
     logits.add_to(total)
-    torch.testing.assert_close(total, finished_at_once(logits, size), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(total, resized_at_once(logits, size), rtol=1e-12, atol=1e-12)
     logits.add_to(total)
-    torch.testing.assert_close(total, 2 * finished_at_once(logits, size), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(total, 2 * resized_at_once(logits, size), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("size", [(50, 70), (33, 71)])
-def test_what_was_mirrored_is_turned_back(size):
+def test_flipped_logits_are_flipped_back(size):
     logits = random_logits(3, 16, 24, size=(50, 70))
     total = logits.new_zeros(size)
     logits.add_to(total, flipped=True)
-    torch.testing.assert_close(total, finished_at_once(logits, size).flip(-1), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(total, resized_at_once(logits, size).flip(-1), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("size", [(256, 512), (300, 600)])
-def test_the_result_exists_once_and_beside_it_two_classes_at_most(size):
-    """At the image's size one class; at another one, this class at both sizes."""
+def test_peak_memory_is_the_result_and_at_most_two_classes(size):
+    """One class at the image size; if another size is requested, this class at both sizes."""
     logits = random_logits(19, 64, 128, size=(256, 512))
     with LiveMemory() as memory:
         total = logits.new_zeros(size)
@@ -55,16 +55,16 @@ def test_the_result_exists_once_and_beside_it_two_classes_at_most(size):
     one_class = size[0] * size[1] * total.element_size()
     assert 19 * one_class < memory.peak_bytes < 21.5 * one_class
     with LiveMemory() as at_once:
-        total += finished_at_once(logits, size)
-    assert at_once.peak_bytes + total.nbytes >= 2 * 19 * one_class  # what the measure would have seen
+        total += resized_at_once(logits, size)
+    assert at_once.peak_bytes + total.nbytes >= 2 * 19 * one_class  # the measurement detects a second copy
 
 
-def test_the_whole_model_never_holds_its_result_twice():
-    """Measured over everything that a forward pass allocates; all classes at once would be 2.5 results and more."""
+def test_forward_pass_holds_one_copy_of_the_result():
+    """Over all allocations of a forward pass; resizing all classes at once would take 2.5 times the result or more."""
     model = build_case("tiny__mix3", dtype=torch.float32).eval()
     (sample,) = batch_of(0, dtype=torch.float32)
     with torch.inference_mode():
-        model([sample])  # measures the costs, once per size
+        model([sample])  # measures the cost table of this size
         with LiveMemory() as memory:
             (output,) = model([sample | {"height": 512, "width": 1024}])
     assert output["sem_seg"].shape == (19, 512, 1024)
@@ -72,7 +72,7 @@ def test_the_whole_model_never_holds_its_result_twice():
     assert result_bytes < memory.peak_bytes < 1.5 * result_bytes
 
 
-def test_the_size_asked_for_is_the_images_unless_given():
+def test_requested_size_defaults_to_the_image_size():
     image = torch.zeros(3, 5, 7)
     assert requested_size({"image": image}) == (5, 7)
     assert requested_size({"image": image, "height": 2}) == (2, 7)

@@ -1,4 +1,4 @@
-"""What users of the model rely on: inputs of any size, outputs at the size asked for, costs per image."""
+"""Public interface of `DynamicNet4Seg`: inputs of any size, outputs at the requested size, costs per image."""
 
 import json
 import math
@@ -57,7 +57,7 @@ def test_parameter_counts_by_part(name):
     assert counts == {part: published[f"params_{part}"] for part in counts}
 
 
-def test_outputs_come_at_the_size_asked_for():
+def test_outputs_have_the_requested_size():
     model = model_of().eval()
     inputs = [random_image(100, 150), random_image(33, 64) | {"height": 40, "width": 90}]
     with torch.no_grad():
@@ -69,7 +69,7 @@ def test_outputs_come_at_the_size_asked_for():
         assert output["gates"].shape == (len(model.backbone.lattice.edges),)
 
 
-def test_executed_is_real_complete_to_the_last_digit():
+def test_executed_cost_equals_real_complete_exactly():
     model = build_case("tiny__mix3").eval()
     with torch.no_grad():
         (output,) = model(batch_of(0))
@@ -81,7 +81,7 @@ def test_executed_is_real_complete_to_the_last_digit():
     assert dense["flops"]["real_flops_complete"] == output["flops"]["real_flops_complete"]
 
 
-def test_costs_are_those_of_the_input_size():
+def test_costs_depend_on_the_input_size():
     model = model_of("MODEL.GATE.GATE_ON", False).eval()
     with torch.no_grad():
         small, large = (model([random_image(side, side)])[0]["flops"]["expt_flops"] for side in (64, 128))
@@ -103,7 +103,7 @@ def test_training_returns_losses_and_mean_costs():
     assert not any("sem_seg_head" in key for key in moved)
 
 
-def test_the_denominator_of_the_budget_is_measured_at_the_crop():
+def test_dense_cost_of_the_budget_is_measured_at_the_crop():
     crop = ["INPUT.CROP_SIZE", [128, 256], "MODEL.BUDGET.CONSTRAIN", True]
     model = model_of(*crop)
     assert model.budget.dense_madds == model.costs.table(128, 256).expected_all_open
@@ -112,7 +112,7 @@ def test_the_denominator_of_the_budget_is_measured_at_the_crop():
         model_of(*crop, "INPUT.CROP_SIZE", [])
 
 
-def test_ignored_pixels_leave_no_trace():
+def test_ignored_pixels_do_not_contribute():
     model = model_of().train()
     label = torch.randint(0, 19, (64, 64))
     label[:, 32:] = 255
@@ -124,7 +124,7 @@ def test_ignored_pixels_leave_no_trace():
     assert 0.2 * logits_loss < losses[0] < 5 * logits_loss
 
 
-def test_training_goes_on_after_an_evaluation_of_the_same_size():
+def test_training_continues_after_an_evaluation_of_the_same_size():
     model = model_of().eval()
     with torch.inference_mode():
         model([random_image(64, 64)])
@@ -134,8 +134,8 @@ def test_training_goes_on_after_an_evaluation_of_the_same_size():
     (losses["loss_sem_seg"] + flops["expt_flops"]).backward()
 
 
-class MadeFromNumbers(TorchDispatchMode):
-    """Shapes of the tensors that are made from numbers of Python's: to a GPU each is a copy, which waits for it."""
+class TensorsFromNumbers(TorchDispatchMode):
+    """Mode that records tensors created from Python numbers, each of which would synchronize with a GPU."""
 
     def __init__(self):
         super().__init__()
@@ -147,13 +147,13 @@ class MadeFromNumbers(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_tables_are_made_in_the_first_step_only():
+def test_constant_tensors_are_created_in_the_first_step_only():
     model = model_of("MODEL.BACKBONE.DROP_PROB", 0.2, "MODEL.LOSS.CLASS_WEIGHTS", [0.5] * 19).train()
     batch = [random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)]
     model(batch, step_rate=0.5, step_means=model.step_means([batch], step_rate=0.5))
-    with MadeFromNumbers() as made:
+    with TensorsFromNumbers() as made:
         model(batch, step_rate=0.6, step_means=model.step_means([batch], step_rate=0.6))
-    assert made.shapes == [(2,)], "what was executed, which stays on the host"
+    assert made.shapes == [(2,)], "only the executed costs, which stay on the host"
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_tables_are_made_in_the_first_step_only():
         (["MODEL.GATE.SMALL_GATE", True], True, (128, 128), "128x256, or 128x128 with a batch of two or more"),
     ],
 )
-def test_sizes_that_cannot_work(overrides, training, size, message):
+def test_invalid_sizes(overrides, training, size, message):
     model = model_of(*overrides).train(training)
     with pytest.raises(ValueError, match=message):
         model([random_image(*size, sem_seg=torch.zeros(size, dtype=torch.long))])
@@ -176,19 +176,19 @@ def test_small_images_are_padded(size):
         assert model_of().eval()([random_image(*size)])[0]["sem_seg"].shape == (19, *size)
 
 
-def test_the_backbone_names_the_smallest_input():
+def test_size_error_of_the_backbone():
     with pytest.raises(ValueError, match=r"multiples of 32\b.*32x32 or more"):
         model_of().backbone(torch.zeros(1, 3, 30, 64))
 
 
-def test_a_gpu_that_is_not_there(monkeypatch):
+def test_unavailable_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r"use cpu, or auto .*MODEL\.DEVICE=cuda"):
         model_of("MODEL.DEVICE", "cuda")
     assert model_of("MODEL.DEVICE", "auto").device.type == "cpu"
 
 
-def test_parts_can_be_built_by_hand():
+def test_construction_without_config():
     built = model_of()
     model = DynamicNet4Seg(
         built.backbone, sem_seg_head=built.sem_seg_head, loss=built.loss, pixel_mean=[0, 0, 0], pixel_std=[1, 1, 1]
@@ -197,7 +197,7 @@ def test_parts_can_be_built_by_hand():
         assert model([random_image(32, 32)])[0]["sem_seg"].shape == (19, 32, 32)
 
 
-def test_losses_of_the_config_are_added_up():
+def test_configured_losses():
     overrides = ["MODEL.LOSS.DICE_WEIGHT", 0.5, "MODEL.LOSS.LOVASZ_WEIGHT", 2.0]
     model = model_of(*overrides, "MODEL.AUXILIARY_HEADS.IN_FEATURES", ["layer_2"]).train()
     batch = [random_image(64, 64, sem_seg=torch.randint(0, 19, (64, 64))) for _ in range(2)]
@@ -211,8 +211,8 @@ def test_losses_of_the_config_are_added_up():
 
 
 @pytest.mark.parametrize("weights", [[], [1.0 + c for c in range(19)]])
-def test_parts_of_a_step_give_the_gradients_of_the_whole(weights):
-    """Cross-entropy, auxiliary head and budget over unequally labelled parts; norms aside, which see their part."""
+def test_accumulated_gradients_equal_those_of_the_whole_batch(weights):
+    """Cross-entropy, auxiliary head and budget on unequally labelled batches, with GN."""
     model = model_of(
         *(
             "MODEL.BACKBONE.NORM",
@@ -250,7 +250,7 @@ def test_parts_of_a_step_give_the_gradients_of_the_whole(weights):
         torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-12)
 
 
-def test_looking_ahead_leaves_no_trace():
+def test_step_means_have_no_side_effects():
     overrides = ["MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.LOSS_WEIGHT", 0.5, "MODEL.BUDGET.UNUPDATE_RATE", 0.3]
     model = model_of(*overrides, "MODEL.BACKBONE.DROP_PROB", 0.5).train()
     batch = [random_image(64, 64, sem_seg=torch.randint(0, 19, (64, 64))) for _ in range(2)]
@@ -260,10 +260,12 @@ def test_looking_ahead_leaves_no_trace():
     assert torch.equal(torch.get_rng_state(), random_state)
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     seen = [model(batch, step_rate=1.0, step_means=means)[1]["expt_flops"] for _ in range(2)]
-    assert means.expected_madds.item() / 1e6 == pytest.approx(sum(seen).item() / 2), "the drop path falls the same way"
+    assert means.expected_madds.item() / 1e6 == pytest.approx(sum(seen).item() / 2), (
+        "drop path draws the same random numbers"
+    )
 
 
-def test_the_temperature_of_dynamic_convolutions_falls_in_training_and_stays_in_a_file():
+def test_temperature_anneals_in_training_and_is_in_the_state_dict():
     cell = ["MODEL.BACKBONE.CELL_TYPE", ["dyn_conv_3x3", "dyn_sep_conv_3x3"], "MODEL.TEMP_ANNEAL_RATE", 0.5]
     model = model_of(*cell)
     inputs = [random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)]
@@ -282,7 +284,7 @@ def test_the_temperature_of_dynamic_convolutions_falls_in_training_and_stays_in_
     assert temperatures(model) == temperatures(reloaded) == {15.5}
 
 
-def test_an_average_of_the_weights_has_the_present_temperature():
+def test_ema_has_the_current_temperature():
     model = model_of("MODEL.BACKBONE.CELL_TYPE", ["dyn_conv_3x3"], "MODEL.TEMP_ANNEAL_RATE", 0.5)
     inputs = [random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)]
     ema = ModelEMA(model, decay=0.9)
@@ -292,7 +294,7 @@ def test_an_average_of_the_weights_has_the_present_temperature():
     assert {m.temperature.item() for m in ema.model.modules() if isinstance(m, KernelAttention)} == {1.0}
 
 
-def test_what_is_known_of_a_step_beforehand_is_known_at_its_temperature():
+def test_step_means_use_the_temperature_of_the_step():
     cell = ["MODEL.BACKBONE.CELL_TYPE", ["dyn_conv_3x3"], "MODEL.TEMP_ANNEAL_RATE", 0.5]
     model = model_of(*cell, "MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.UNUPDATE_RATE", 0.1).double().train()
     parts = [[random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)]]
@@ -302,7 +304,7 @@ def test_what_is_known_of_a_step_beforehand_is_known_at_its_temperature():
         assert means.expected_madds.item() / 1e6 == pytest.approx(logged["expt_flops"].item(), rel=1e-12)
 
 
-def test_the_lattices_initialisation_leaves_conditional_layers_as_they_start():
+def test_conditional_layers_keep_their_initialization():
     model = model_of("MODEL.BACKBONE.CELL_TYPE", ["sac_3x3", "cond_conv_3x3", "dyn_conv_3x3"])
     seen = set()
     for module in model.backbone.modules():
@@ -314,7 +316,7 @@ def test_the_lattices_initialisation_leaves_conditional_layers_as_they_start():
             torch.testing.assert_close(module.standardized_weight(), module.weight)
         elif isinstance(module, CondConv2d | DynamicConv2d):
             fan_in, slope = math.prod(module.weight.shape[2:]), 5**0.5 if isinstance(module, CondConv2d) else 0
-            bound = (6 / ((1 + slope**2) * fan_in)) ** 0.5  # He's uniform initialisation
+            bound = (6 / ((1 + slope**2) * fan_in)) ** 0.5  # He uniform initialization
             for kernel in module.weight:
                 assert 0.8 * bound < kernel.abs().max() <= bound
         else:
@@ -323,7 +325,7 @@ def test_the_lattices_initialisation_leaves_conditional_layers_as_they_start():
     assert seen == {SAConv2d, CondConv2d, DynamicConv2d}
 
 
-def test_every_conditional_operation_runs_in_channels_last_order():
+def test_conditional_operations_run_in_channels_last_format():
     names = [f"{name}_3x3" for name in conditional_ops.__all__]
     plain, model = (
         model_of("MODEL.BACKBONE.CELL_TYPE", names, "MODEL.CHANNELS_LAST", on).double().eval() for on in (False, True)
@@ -334,9 +336,9 @@ def test_every_conditional_operation_runs_in_channels_last_order():
         torch.testing.assert_close(model(inputs)[0]["sem_seg"], plain(inputs)[0]["sem_seg"], rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(("precision", "similarity"), [("bf16", 0.9), ("fp16", 0.99)])  # which keep 8 and 11 bits
-def test_in_half_precision_gates_costs_losses_and_states_are_in_float32(precision, similarity):
-    """And near those of a run in float32, down to the gradients."""
+@pytest.mark.parametrize(("precision", "similarity"), [("bf16", 0.9), ("fp16", 0.99)])  # 8 and 11 bits of precision
+def test_mixed_precision_keeps_gates_costs_losses_and_states_in_float32(precision, similarity):
+    """Losses and gradients are close to those in float32."""
     budget = ["MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.LOSS_WEIGHT", 0.5, "MODEL.BUDGET.UNUPDATE_RATE", 0.0]
     more = ["MODEL.LOSS.DICE_WEIGHT", 0.5, "MODEL.AUXILIARY_HEADS.IN_FEATURES", ["layer_2"]]
     half, single = (model_of(*budget, *more).train() for _ in range(2))
@@ -362,8 +364,8 @@ def test_in_half_precision_gates_costs_losses_and_states_are_in_float32(precisio
     assert torch.cosine_similarity(*gradients, dim=0) > similarity
 
 
-def test_in_channels_last_order_gradients_have_the_strides_of_their_parameters():
-    """Or torch warns of it in trainings of several processes, also where a side is one and its stride means nothing."""
+def test_channels_last_gradients_have_the_strides_of_their_parameters():
+    """DistributedDataParallel warns otherwise, even if strides differ only in dimensions of size 1."""
     model = model_of("MODEL.CHANNELS_LAST", True).train()
     losses, _ = model([random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)])
     losses["loss_sem_seg"].backward()

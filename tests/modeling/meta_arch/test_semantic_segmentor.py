@@ -1,4 +1,4 @@
-"""Static networks stand beside routed ones: they learn, predict and report their cost in the same way."""
+"""Static networks train, predict and report costs through the interface of routed networks."""
 
 import pytest
 import torch
@@ -50,7 +50,7 @@ def random_image(rows, columns, **more):
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_it_learns_and_predicts_with_every_head(head):
+def test_training_and_prediction_with_every_head(head):
     validate_config(config_of(*HEADS[head]))
     model = model_of(*HEADS[head], "MODEL.AUXILIARY_HEADS.IN_FEATURES", ["c4"])
     labels = torch.randint(0, 11, (64, 64), dtype=torch.uint8)
@@ -68,25 +68,25 @@ def test_it_learns_and_predicts_with_every_head(head):
 @pytest.mark.parametrize("features", [["c2", "c3", "c4", "c5"], ["c1", "c3"], ["c4"]], ids="-".join)
 @pytest.mark.parametrize("head", ["SemSegDecoderHead", "SemanticFPNHead", "ASPPHead"])
 @pytest.mark.parametrize("backbone", ["rexnet", "resnet18", "mobilenet_v3_small"])
-def test_every_parameter_has_a_gradient_whatever_the_head_looks_at(backbone, head, features):
-    """Processes wait for the gradients of all parameters; nothing is built, run or paid for that has none."""
-    looked_at = features[-1:] if head == "ASPPHead" else features
-    keys = {"BACKBONE.NAME": backbone, "SEM_SEG_HEAD.NAME": head, "SEM_SEG_HEAD.IN_FEATURES": looked_at}
+def test_all_parameters_receive_gradients_for_any_input_features(backbone, head, features):
+    """DistributedDataParallel waits for all gradients, so unused stages must not be built."""
+    used = features[-1:] if head == "ASPPHead" else features
+    keys = {"BACKBONE.NAME": backbone, "SEM_SEG_HEAD.NAME": head, "SEM_SEG_HEAD.IN_FEATURES": used}
     keys |= {} if backbone == "rexnet" else {"BACKBONE.WIDTH_FACTOR": 1.0}
     overrides = [word for key, value in keys.items() for word in (f"MODEL.{key}", value)]
     validate_config(config_of(*overrides))
-    model = model_of(*overrides, "MODEL.AUXILIARY_HEADS.IN_FEATURES", looked_at[:1]).train()
+    model = model_of(*overrides, "MODEL.AUXILIARY_HEADS.IN_FEATURES", used[:1]).train()
     output = model.run(torch.randn(2, 3, 64, 64), step_rate=0.0)
-    auxiliary = model.auxiliary_heads[looked_at[0]](output.features[looked_at[0]])
+    auxiliary = model.auxiliary_heads[used[0]](output.features[used[0]])
     (output.logits.sum() + auxiliary.sum()).backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
-    assert list(output.features) == list(FEATURES[: 1 + FEATURES.index(looked_at[-1])])
+    assert list(output.features) == list(FEATURES[: 1 + FEATURES.index(used[-1])])
     assert model.size_divisor == 2 ** len(output.features)
-    assert output.logits.shape[-1] == 64 // 2 ** (1 + FEATURES.index(looked_at[0]))
+    assert output.logits.shape[-1] == 64 // 2 ** (1 + FEATURES.index(used[0]))
 
 
-def test_what_nothing_looks_at_costs_nothing():
-    """A network that ends earlier costs what the whole one does up to there, at the size that it pads images to."""
+def test_unused_stages_cost_nothing():
+    """A truncated network costs as much as the same stages of the full one, at the size that it pads images to."""
     image = random_image(64, 72)
     (short,) = model_of("MODEL.SEM_SEG_HEAD.IN_FEATURES", ["c2"]).eval()([image])
     model = model_of("MODEL.SEM_SEG_HEAD.IN_FEATURES", ["c2"], "MODEL.AUXILIARY_HEADS.IN_FEATURES", ["c3"]).eval()
@@ -101,7 +101,7 @@ def test_what_nothing_looks_at_costs_nothing():
 
 
 @pytest.mark.parametrize(("overrides", "stride"), [([], 4), (FINE, 8), (ASPP, 32)])
-def test_overlaps_that_an_evaluation_could_not_have_are_refused_before_it(overrides, stride):
+def test_invalid_window_overlaps_fail_validation(overrides, stride):
     for overlap in (0.5, 0.66, 0.67, 0.75, 0.91, 0.92, 0.95, 0.96):
         cfg = config_of(*overrides, "TEST.SLIDING.WINDOW", [128, 96], "TEST.SLIDING.OVERLAP", overlap)
         try:
@@ -114,8 +114,8 @@ def test_overlaps_that_an_evaluation_could_not_have_are_refused_before_it(overri
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_windows_lie_on_the_grid_of_the_heads_stride(head):
-    """A window as large as the image changes nothing; the halves of an image begin at multiples of the stride."""
+def test_windows_are_aligned_with_the_head_stride(head):
+    """A window of the image size changes nothing; smaller windows start at multiples of the stride."""
     model = model_of(*HEADS[head]).eval()
     image = random_image(64, 96)
     stride = model.sem_seg_head.stride
@@ -129,10 +129,10 @@ def test_windows_lie_on_the_grid_of_the_heads_stride(head):
     assert halves["flops"]["executed_flops"] == pytest.approx(whole["flops"]["executed_flops"] * 4 / 3, rel=0.05)
 
 
-def test_published_weights_of_a_classifier_go_into_the_backbone(caplog):
+def test_classifier_weights_load_into_the_backbone(caplog):
     classifier = ReXNetClassifier(num_classes=7, width=0.25)
     published = {}
-    for key, value in classifier.state_dict().items():  # by timm's names
+    for key, value in classifier.state_dict().items():  # renamed as in timm
         name = key.replace("backbone.", "").replace("blocks.", "features.").replace("head.classifier", "head.fc")
         name = name.replace("head.expand.conv", "features.16.conv").replace("head.expand.norm", "features.16.bn")
         for ours, theirs in (("expand", "conv_exp"), ("depthwise", "conv_dw"), ("project", "conv_pwl")):
@@ -239,14 +239,14 @@ def test_published_weights_of_a_classifier_go_into_the_backbone(caplog):
         ),
     ],
 )
-def test_what_static_networks_cannot_be_asked_for(overrides, messages):
+def test_invalid_configs_of_static_networks(overrides, messages):
     with pytest.raises(ConfigError) as caught:
         validate_config(config_of(*overrides))
     for message in messages:
         assert message in str(caught.value)
 
 
-def test_what_small_gates_cannot_do_is_none_of_their_business():
+def test_small_gate_limits_do_not_apply_to_static_networks():
     small = ["MODEL.GATE.SMALL_GATE", True, "TEST.SLIDING.WINDOW", [64, 64], "INPUT.CROP_SIZE", [64, 64]]
     validate_config(config_of(*small))
     routed = ["MODEL.META_ARCHITECTURE", "DynamicNet4Seg", "MODEL.BACKBONE.NAME", "DynamicNetwork"]
@@ -270,7 +270,7 @@ def test_a_frozen_stage_keeps_its_temperature():
         for stage in ("c2", "c3")
     }
     for attention in attentions["c2"]:
-        attention.temperature.fill_(1)  # as after a training
+        attention.temperature.fill_(1)  # as after training
     model([random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)], step_rate=0.25)
     assert {stage: {a.temperature.item() for a in found} for stage, found in attentions.items()} == {
         "c2": {1.0},

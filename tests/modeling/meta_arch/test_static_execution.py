@@ -1,4 +1,4 @@
-"""Static networks that are compiled, that compute blocks twice, and that have their batch norms folded."""
+"""Static networks under compilation, activation checkpointing and batch-norm folding."""
 
 import functools
 
@@ -20,23 +20,23 @@ BACKBONES = {
 
 
 def network(backbone, *overrides):
-    """The first half, which has every kind of block."""
+    """Build the first stages, which contain every kind of block."""
     features = ["MODEL.SEM_SEG_HEAD.IN_FEATURES", ["c2", "c3"], "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 19]
     return model_of("MODEL.BACKBONE.NAME", backbone, *BACKBONES[backbone], *features, *overrides).double()
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("switch", [CHECKPOINTING, COMPILE], ids=["checkpointing", "compiled"])
-def test_a_training_is_the_same(backbone, switch, monkeypatch):
+def test_training_is_unchanged(backbone, switch, monkeypatch):
     validate_config(config_of(*switch))
     expected = two_steps(network(backbone).train())
-    # Without a break in the graph; what inductor makes of it is torch's business.
+    # Test for graph breaks only; inductor is tested by torch.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager", fullgraph=True))
     torch.testing.assert_close(two_steps(network(backbone, *switch).train()), expected, rtol=1e-7, atol=1e-10)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_computing_blocks_twice_saves_memory(backbone):
+def test_activation_checkpointing_saves_memory(backbone):
     def peak(*overrides):
         model = network(backbone, *overrides).train()
         with LiveMemory() as memory:
@@ -49,7 +49,7 @@ def test_computing_blocks_twice_saves_memory(backbone):
 
 @pytest.mark.parametrize("norm", ["BN", "FrozenBN"])
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_folded_norms_change_nothing_but_the_cost(backbone, norm):
+def test_folding_changes_the_cost_only(backbone, norm):
     model = network(backbone, "MODEL.BACKBONE.NORM", norm).eval()
     for module in model.modules():
         if hasattr(module, "running_var"):
