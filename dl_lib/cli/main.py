@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import sys
 from collections.abc import Sequence
 
@@ -44,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif name in ("-h", "--help"):
         print(_overview())
     elif name == "--version":
-        print(f"dl_lib {importlib.metadata.version('dl_lib')}")
+        from importlib.metadata import version
+
+        print(f"dl_lib {version('dl_lib')}")
     else:
         from dl_lib.utils.names import nearest_names
 
