@@ -1,4 +1,4 @@
-"""`dl_lib browse-dataset NAME`: images with their labels over them, before and after augmentation, as one picture."""
+"""Subcommand `dl_lib browse-dataset`: figure of samples with labels, before and after augmentation."""
 
 from __future__ import annotations
 
@@ -23,21 +23,25 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib browse-dataset") -> None:
-    """Write a contact sheet; see `dl_lib browse-dataset --help`."""
+    """Draw samples of a dataset; see `dl_lib browse-dataset --help`."""
     parser = dataset_parser(
         prog=prog,
-        description="Write a contact sheet of a data set: images, labels over them, and what the augmentation that the "
-        "configuration asks for (INPUT) makes of both.",
+        description="Draw evenly spaced samples of a dataset: the image, the image with labels, and both after the "
+        "training augmentation of the config (INPUT).",
     )
     parser.add_argument(
         "--output", type=figure_path, metavar="FILE", help=".png, .svg or .pdf (default: output/browse_NAME.png)"
     )
-    parser.add_argument("--count", type=positive_int, default=6, metavar="N", help="images, evenly spread (default: 6)")
+    parser.add_argument("--count", type=positive_int, default=6, metavar="N", help="number of samples (default: 6)")
     parser.add_argument(
-        "--variants", type=positive_int, default=3, metavar="N", help="augmentations of each (default: 3)"
+        "--variants", type=positive_int, default=3, metavar="N", help="augmented variants of each sample (default: 3)"
     )
     parser.add_argument(
-        "--cell-width", type=positive_int, default=320, metavar="PX", help="of each image (default: 320)"
+        "--cell-width",
+        type=positive_int,
+        default=320,
+        metavar="PX",
+        help="width of each image in pixels (default: 320)",
     )
     arguments = parse_arguments(parser, argv)
     path = arguments.output or Path("output", f"browse_{arguments.name}.png")
@@ -45,7 +49,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib browse-datase
         from dl_lib.visualization.figure import save_figure
 
         save_figure(_draw(arguments), path)
-    print(f"figure: {path.absolute()}")
+    print(f"Wrote {path.absolute()}")
 
 
 def _draw(arguments: argparse.Namespace) -> Figure:

@@ -1,4 +1,4 @@
-"""`dl_lib plot-metrics RUN...`: the metrics of runs as curves in one picture."""
+"""Subcommand `dl_lib plot-metrics`: figure of the logged metrics of several runs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib plot-metrics") -> None:
-    """Write a PNG with a chart for each scalar and a curve for each run; see `dl_lib plot-metrics --help`."""
+    """Draw one plot per metric with one curve per run; see `dl_lib plot-metrics --help`."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Draw what trainings have written into metrics.json: losses, learning rate, costs, gradient norm, "
-        "scores, seconds; a chart for each, with a curve for each run. Runs may be going on.",
+        description="Draw the metrics in metrics.json of training runs, finished or not: losses, learning rate, costs, "
+        "gradient norm, scores, times. One plot per metric, one curve per run.",
         allow_abbrev=False,
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
     default = Path("output", "metrics.png")
     parser.add_argument(
         "--output", type=figure_path, default=default, metavar="FILE", help=".png, .svg or .pdf (default: %(default)s)"
@@ -31,15 +31,15 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib plot-metrics"
         "--smoothing",
         type=ratio,
         default=0.0,
-        metavar="SHARE",
-        help="of a moving average, in [0, 1), such as 0.9; the values as they are stay behind it (default: 0)",
+        metavar="RATIO",
+        help="decay of an EMA in [0, 1), such as 0.9; the logged values stay visible (default: 0)",
     )
     parser.add_argument(
         "--metrics",
         type=comma_separated,
         default=[],
         metavar="PATTERNS",
-        help="only those that match, such as 'loss_*,*/mIoU'; '*' draws all (default: all but some costs)",
+        help="shell patterns, such as 'loss_*,*/mIoU'; '*' selects all (default: all except derived costs)",
     )
     arguments = parser.parse_args(argv)
     with user_errors(prog):
@@ -53,23 +53,23 @@ def _plot(arguments: argparse.Namespace) -> None:
 
     if len(arguments.runs) > len(COLORS):
         raise ConfigError(
-            f"there are colours for up to {len(COLORS)} runs; draw some of them. Received: {len(arguments.runs)} runs"
+            f"RUN: at most {len(COLORS)} runs can be drawn in different colors. Received: {len(arguments.runs)} runs"
         )
     if len({folder.resolve() for folder in arguments.runs}) < len(arguments.runs):
-        raise ConfigError(f"a run stands there twice. Received: {' '.join(map(str, arguments.runs))}")
+        raise ConfigError(f"RUN: each run must be given once. Received: {' '.join(map(str, arguments.runs))}")
     runs = {_name(folder, among=arguments.runs): read_metrics(folder) for folder in arguments.runs}
     known = list(dict.fromkeys(name for scalars in runs.values() for name in scalars))
     for pattern in arguments.metrics:
         if not select_scalars(known, [pattern]):
-            raise ConfigError(f"no metric is called like this; {nearest_names(pattern, known)}. Received: {pattern}")
+            raise ConfigError(f"--metrics: no such metric; {nearest_names(pattern, known)}. Received: {pattern}")
     chosen = select_scalars(known, arguments.metrics) or known
     save_figure(draw_curves(runs, scalars=chosen, smoothing=arguments.smoothing), arguments.output)
-    if left_out := [name for name in known if name not in chosen]:
-        print(f"not drawn (--metrics draws them): {', '.join(left_out)}")
-    print(f"figure: {arguments.output.absolute()}")
+    if omitted := [name for name in known if name not in chosen]:
+        print(f"Omitted (select them with --metrics): {', '.join(omitted)}")
+    print(f"Wrote {arguments.output.absolute()}")
 
 
 def _name(folder: Path, *, among: Sequence[Path]) -> str:
-    """A run's name: its folder's, or the whole path where others are called the same."""
+    """Return the name of a run's folder, or its path if several folders have the same name."""
     own_name = folder.resolve().name
     return own_name if sum(other.resolve().name == own_name for other in among) == 1 else str(folder)

@@ -78,7 +78,7 @@ def test_folders_from_the_command_line(root, capsys):
     check_dataset.main(["own_on_the_line", "--workers", "0", f"DATASETS.FOLDERS=[{entry}]"])
     assert "own_on_the_line: 2 samples read" in capsys.readouterr().out
     assert run(check_dataset, "other", "DATASETS.FOLDERS=[{NAME: other, IMAGES: images}]") == 2
-    assert "CLASSES" in capsys.readouterr().err
+    assert "must have the key CLASSES" in capsys.readouterr().err
 
 
 def test_an_unknown_name_is_answered_with_similar_ones(root, capsys):
@@ -93,7 +93,7 @@ def test_a_contact_sheet_shows_images_labels_and_variants(root, capsys):
     sheet = cv2.imread(str(root / "sheet.png"))[..., ::-1]
     assert str(root / "sheet.png") in capsys.readouterr().out
     image = cv2.imread(str(next((root / "cityscapes/leftImg8bit/train/aachen").glob("*.png"))))[..., ::-1]
-    assert (cv2.matchTemplate(sheet, image, cv2.TM_SQDIFF) == 0).sum() == 1, "the image stands there as it is"
+    assert (cv2.matchTemplate(sheet, image, cv2.TM_SQDIFF) == 0).sum() == 1, "the unchanged image"
 
 
 def test_unlabelled_images_are_shown_alone(root):

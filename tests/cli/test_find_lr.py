@@ -1,4 +1,4 @@
-"""`dl_lib find-lr` on a small network: files, a suggestion, and what is refused."""
+"""Command `dl_lib find-lr` on a small network: files, suggestion, errors."""
 
 import csv
 
@@ -18,7 +18,7 @@ def find_lr(tmp_path, *words):
         main(["--config-file", str(tmp_path), *words, *small, "OUTPUT_DIR", str(tmp_path / "run")])
 
 
-def test_the_loss_over_the_rates_is_written_and_nothing_else(tmp_path, capsys):
+def test_table_figure_and_suggestion(tmp_path, capsys):
     find_lr(tmp_path, "--low", "1e-4", "--high", "10", "--iterations", "11")
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["find_lr.csv", "find_lr.png"]
     rows = list(csv.DictReader((tmp_path / "run" / "find_lr.csv").read_text().splitlines()))
@@ -26,13 +26,13 @@ def test_the_loss_over_the_rates_is_written_and_nothing_else(tmp_path, capsys):
     assert rates == pytest.approx([1e-4 * 10 ** (i / 2) for i in range(len(rates))])
     assert float(rows[0]["loss"]) == float(rows[0]["smoothed_loss"]) > 0
     assert cv2.imread(str(tmp_path / "run" / "find_lr.png")).shape[2] == 3
-    assert "suggestion" in capsys.readouterr().out
+    assert "Suggestion" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--low", "1", "--high", "0.1"], "the test goes upwards, from --low to --high. Received: --low 1 --high 0.1"),
+        (["--low", "1", "--high", "0.1"], "--low must be less than --high. Received: --low=1, --high=0.1"),
         (["--iterations", "9"], "must be an integer of at least 10. Received: 9"),
         (["--low", "0"], "must be a finite number greater than 0. Received: 0"),
         (["--high", "inf"], "must be a finite number greater than 0. Received: inf"),
@@ -40,7 +40,7 @@ def test_the_loss_over_the_rates_is_written_and_nothing_else(tmp_path, capsys):
         (["MODEL.WEIGHTS=nothing.pth"], "no such checkpoint"),
     ],
 )
-def test_what_cannot_be_tested_is_refused(tmp_path, capsys, words, message):
+def test_errors(tmp_path, capsys, words, message):
     with pytest.raises(SystemExit) as ended:
         find_lr(tmp_path, *words)
     assert ended.value.code == 2
