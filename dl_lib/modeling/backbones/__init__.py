@@ -1,0 +1,1 @@
+"""Static backbones: ReXNet and torchvision's networks."""

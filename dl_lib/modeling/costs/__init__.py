@@ -1,0 +1,1 @@
+"""Costs in multiply-adds: counters per module type, static costs, and cost tables of routed networks."""

@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from dl_lib.modeling.costs.costs import Costs
 from dl_lib.modeling.costs.counters import count_madds, measure_madds, meta_copy
 from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Node
-from dl_lib.modeling.dynamic.network import DynamicNetwork
+from dl_lib.modeling.dynamic.network import STEM_CHANNELS, DynamicNetwork, DynamicStem
 from dl_lib.modeling.dynamic.ops import Zero
 from dl_lib.modeling.dynamic.routing import Routing
-from dl_lib.modeling.dynamic.stem import STEM_CHANNELS, DynamicStem
 from dl_lib.utils.cached_tensors import cached_tensor
 
 __all__ = ["CostTable", "NetworkCosts"]

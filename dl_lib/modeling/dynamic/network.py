@@ -10,16 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from dl_lib.config import CfgNode, ConfigError, configurable
-from dl_lib.layers import ShapeSpec
+from dl_lib.layers import ShapeSpec, conv_norm_act, separable_conv
 from dl_lib.modeling.build import BACKBONE_REGISTRY
 from dl_lib.modeling.dynamic.cell import Cell
 from dl_lib.modeling.dynamic.execution import ImageObserver, run_dense, run_sparse
 from dl_lib.modeling.dynamic.gate import SMALL_GATE_SHRINK, SoftGate
 from dl_lib.modeling.dynamic.lattice import Lattice, Node
 from dl_lib.modeling.dynamic.routing import Routing, Unreached
-from dl_lib.modeling.dynamic.stem import DynamicStem
 
-__all__ = ["DynamicNetwork", "check_layer_num"]
+__all__ = ["STEM_CHANNELS", "DynamicNetwork", "DynamicStem", "check_layer_num"]
+
+STEM_CHANNELS = 64  # between the stem's convolutions, whatever the base channels of the lattice
 
 
 def check_layer_num(backbone: CfgNode) -> None:
@@ -34,6 +35,27 @@ def check_layer_num(backbone: CfgNode) -> None:
             f"MODEL.BACKBONE.LAYER_NUM must equal the number of entries of CELL_NUM_LIST; set it to {layers} or give "
             f"one entry per layer. Received: MODEL.BACKBONE.LAYER_NUM={backbone.LAYER_NUM}"
         )
+
+
+class DynamicStem(nn.Module):
+    """Three 3×3 convolutions with strides 2, 1, 2, each with norm and ReLU; the first has no padding.
+
+    Args:
+        out_channels: Channels at stride 4.
+        norm: Name of the norm.
+        separable: Make the second and third convolution depthwise-separable (`SEPT_STEM`).
+    """
+
+    def __init__(self, out_channels: int, *, norm: str, separable: bool = True) -> None:
+        super().__init__()
+        convolution = separable_conv if separable else conv_norm_act
+        self.conv1 = conv_norm_act(3, STEM_CHANNELS, 3, stride=2, padding=0, norm=norm)
+        self.conv2 = convolution(STEM_CHANNELS, STEM_CHANNELS, 3, norm=norm)
+        self.conv3 = convolution(STEM_CHANNELS, out_channels, 3, stride=2, norm=norm)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return feature maps (B, out_channels, H / 4, W / 4) of images (B, 3, H, W) with sides divisible by 4."""
+        return self.conv3(self.conv2(self.conv1(image)))
 
 
 @BACKBONE_REGISTRY.register()

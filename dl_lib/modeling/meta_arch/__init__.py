@@ -1,0 +1,1 @@
+"""Meta-architectures: complete segmentation models of backbone, head and losses."""
