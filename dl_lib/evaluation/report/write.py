@@ -37,24 +37,22 @@ def write_report(
     lattice: Lattice | None,
     parameters: int,
 ) -> tuple[Path, ...]:
-    """Write results.json, results.md, and the tables and figures of each data set.
+    """Write results.json, results.md, and the tables and figures of each dataset.
 
-    Each data set gets per_image.csv; with ground truth also confusion.csv and confusion.png; and for networks with
-    gates route.png, the mean routing. With several data sets, the name of the data set is appended, as in
-    route_<data set>.png. Each file is written atomically.
+    Each dataset gets per_image.csv; with ground truth also confusion.csv and confusion.png; and for networks with
+    gates route.png, the mean routing. With several datasets, the name of the dataset is appended, as in
+    route_<dataset>.png. Each file is written atomically.
 
     Args:
-        results: Results by data set name.
+        results: Results by dataset name.
         output_dir: Run folder; created if missing.
-        targets: Budget target of each data set, if there is one.
+        targets: Budget target of each dataset, if there is one.
         lattice: Lattice that the gates belong to; None for networks without gates.
         parameters: Number of learnable parameters.
 
     Returns:
         The written files.
     """
-    from dl_lib.visualization.figure import save_figure  # loads matplotlib
-
     files: dict[str, str] = {}
     figures: dict[str, Figure] = {}
     figure_names: dict[str, dict[str, str]] = {}
@@ -74,6 +72,8 @@ def write_report(
     files[RESULTS_MARKDOWN_NAME] = format_markdown(results, targets=targets, figures=figure_names)
     files[RESULTS_NAME] = json.dumps(data, indent=2, allow_nan=False) + "\n"
     for name, figure in figures.items():
+        from dl_lib.visualization.figure import save_figure
+
         save_figure(figure, output_dir / name)
     for file, content in files.items():
         write_atomically(output_dir / file, content)
@@ -88,12 +88,11 @@ def _tables_of_numbers(result: EvaluationResult, *, suffix: str) -> dict[str, st
 
 
 def _draw(result: EvaluationResult, *, lattice: Lattice | None) -> dict[str, Figure]:
-    """Return the figures of a result by title."""
-    from dl_lib.visualization.confusion_matrix import draw_confusion_matrix
-    from dl_lib.visualization.routing import draw_routing
-
+    """Return the figures of a result by title; matplotlib is loaded only if there are any."""
     figures = {}
     if result.confusion is not None:
+        from dl_lib.visualization.confusion_matrix import draw_confusion_matrix
+
         title = "Confusion matrix"
         figures[title] = draw_confusion_matrix(
             result.confusion.cpu().numpy(),
@@ -101,6 +100,8 @@ def _draw(result: EvaluationResult, *, lattice: Lattice | None) -> dict[str, Fig
             title=f"{title} on {result.dataset_name}",
         )
     if result.mean_gates is not None and lattice is not None:
+        from dl_lib.visualization.routing import draw_routing
+
         title = "Mean routing"
         figures[title] = draw_routing(lattice, gates=result.mean_gates, title=f"{title} on {result.dataset_name}")
     return figures

@@ -1,4 +1,4 @@
-"""Figures of a model's prediction and routing on the first sample of a data set."""
+"""Figures of a model's prediction and routing on the first sample of a dataset."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _CELL_WIDTH_PX = 320
 
 
 class SampleFigures:
-    """Figures of the first sample of a data set and of what a model predicts for it.
+    """Figures of the first sample of a dataset and of what a model predicts for it.
 
     Args:
         cfg: Config of the run.
-        dataset_name: Registered name of the data set.
+        dataset_name: Registered name of the dataset.
 
     Raises:
-        DataError: If the data set or the sample cannot be read.
+        DataError: If the dataset or the sample cannot be read.
     """
 
     def __init__(self, cfg: CfgNode, dataset_name: str) -> None:
@@ -52,7 +52,7 @@ class SampleFigures:
             model: Model in training or evaluation mode.
 
         Returns:
-            `<data set>/sample` with image, label and prediction; for networks with gates also `<data set>/route` with
+            `<dataset>/sample` with image, label and prediction; for networks with gates also `<dataset>/route` with
             the gate values of this image.
         """
         network: Any = model

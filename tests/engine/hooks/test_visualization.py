@@ -1,6 +1,8 @@
 """Figures in TensorBoard during training, which they do not change."""
 
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -72,6 +74,17 @@ def test_random_numbers_come_as_if_nothing_had_been_drawn(tmp_path):
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     assert after == numbers()
     assert images_in(tmp_path) == {"noise": [2, 3]}
+
+
+def test_training_without_figures_does_not_load_matplotlib(tmp_path):
+    code = f"""
+import pathlib, sys
+from tests.helpers.small_run import make_trainer
+make_trainer(pathlib.Path({str(tmp_path)!r}), {[*SHORT, "DATASETS.TEST", [], "TEST.VALIDATION_LOSS", False]}).train()
+assert not any(name.partition(".")[0] == "matplotlib" for name in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert (tmp_path / "model_final.pth").exists()
 
 
 @pytest.mark.parametrize(
