@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from dl_lib.data import DatasetCatalog, DatasetMeta
 from dl_lib.data.build import local_batch_size
 from dl_lib.data.errors import DataError
+from dl_lib.evaluation.runner.windows import window_starts
 from dl_lib.validation.model import coarsest_stride, has_small_gates, logits_stride
 from dl_lib.validation.report import Report
 from dl_lib.validation.solver import check_solver
@@ -110,9 +111,14 @@ def _check_windows(report: Report) -> None:
 def _check_overlap(report: Report, side: int) -> None:
     """Check that windows with this shorter side start at different positions of the logits."""
     key, stride = "TEST.SLIDING.OVERLAP", logits_stride(report)
-    if stride and report.accepts(key) and side - math.ceil(report.value(key) * side) < stride:
+    if not stride or not report.accepts(key):
+        return
+    try:
+        window_starts(side, window=side, overlap=report.value(key), stride=stride)
+    except ValueError:
+        highest = math.floor(100 * (1 - stride / side)) / 100
         report.add(
             key,
-            f"must be at most {math.floor(100 * (1 - stride / side)) / 100:g}: windows of "
-            f"{report.value('TEST.SLIDING.WINDOW')} must start at least {stride} pixels apart (stride of the logits)",
+            f"must be at most {highest:g}: windows of {report.value('TEST.SLIDING.WINDOW')} must start at least {stride} "
+            "pixels apart (stride of the logits)",
         )

@@ -183,7 +183,7 @@ def test_a_configuration_s_groups_reach_the_optimizer():
     settings = {name: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for name in g["param_names"]}
     assert settings["conv.weight"] == (0.1, 0.25)
     assert settings["conv.bias"] == (0.2, 0.0)
-    with pytest.raises(ConfigError, match=r"PARAMS: expected a regular expression.*PARAMS='\('"):
+    with pytest.raises(ConfigError, match=r"PARAMS must be a regular expression.*PARAMS='\('"):
         configured("SOLVER.OPTIMIZER.GROUPS=[{PARAMS: '(', LR_MULTI: 1}]")
 
 

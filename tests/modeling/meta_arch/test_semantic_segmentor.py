@@ -107,7 +107,7 @@ def test_invalid_window_overlaps_fail_validation(overrides, stride):
         try:
             window_starts(500, window=96, overlap=overlap, stride=stride)
         except ValueError:
-            with pytest.raises(ConfigError, match=f"would lie less than {stride} pixels apart.*Expected at most 0"):
+            with pytest.raises(ConfigError, match=f"OVERLAP must be at most 0.*at least {stride} pixels apart"):
                 validate_config(cfg)
         else:
             validate_config(cfg)
