@@ -119,6 +119,6 @@ def _check_overlap(report: Report, side: int) -> None:
         highest = math.floor(100 * (1 - stride / side)) / 100
         report.add(
             key,
-            f"must be at most {highest:g}: windows of {report.value('TEST.SLIDING.WINDOW')} must start at least {stride} "
-            "pixels apart (stride of the logits)",
+            f"must be at most {highest:g}: windows of {report.value('TEST.SLIDING.WINDOW')} must start at least "
+            f"{stride} pixels apart (stride of the logits)",
         )
