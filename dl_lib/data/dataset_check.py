@@ -98,7 +98,7 @@ class DatasetReport:
 
     @property
     def usable_for_training(self) -> bool:
-        """Whether there are no issues and at least one labelled pixel."""
+        """True if there are no issues and at least one labelled pixel."""
         return not self.issues and any(self.pixels)
 
 

@@ -1,4 +1,4 @@
-"""Archives that are checked and unpacked, and what must not come out of one."""
+"""Dataset archives: download, verification and safe extraction."""
 
 import dataclasses
 import hashlib
@@ -18,7 +18,7 @@ PATH_MAP = {"release/dataset/img/": "set/img/", "release/dataset/list.txt": "set
 
 
 def write_tar(path, members, *, mode="w"):
-    """Members are contents by name, or TarInfo without content."""
+    """Write a tar file; members are contents by name, or a TarInfo without content."""
     with tarfile.open(path, mode) as tar:
         for name, content in members.items():
             if isinstance(content, tarfile.TarInfo):
@@ -40,15 +40,15 @@ def files_below(folder):
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_what_belongs_to_the_data_set_is_unpacked_to_its_place(tmp_path, mode):
+def test_mapped_members_are_extracted(tmp_path, mode):
     path = write_tar(tmp_path / "set.tar", CONTENT, mode=mode)
     check_archive(path, archive_of(path))
-    for _ in range(2):  # over what is there
+    for _ in range(2):  # the second time over existing files
         unpack_archive(path, archive_of(path), folder=tmp_path / "root" / "datasets")
         assert files_below(tmp_path / "root") == {"datasets/set/img/1.jpg": b"image", "datasets/set/list.txt": b"1\n"}
 
 
-def test_another_file_is_refused(tmp_path):
+def test_wrong_checksum_and_missing_file_raise(tmp_path):
     path = write_tar(tmp_path / "set.tar", CONTENT)
     archive = archive_of(path)
     path.write_bytes(path.read_bytes() + b"\0")
@@ -74,7 +74,7 @@ def link(name, target, kind):
         {"": link("release/dataset/img/a", "", tarfile.CHRTYPE)},
     ],
 )
-def test_nothing_gets_outside_of_the_folder(tmp_path, members):
+def test_members_outside_of_the_folder_raise(tmp_path, members):
     path = write_tar(tmp_path / "set.tar", members)
     with pytest.raises(UnreadableFileError, match=r"set\.tar could not be extracted.*Received: \w+Error: "):
         unpack_archive(path, archive_of(path), folder=tmp_path / "root" / "datasets")
@@ -82,7 +82,7 @@ def test_nothing_gets_outside_of_the_folder(tmp_path, members):
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_an_archive_that_was_cut_off_is_refused(tmp_path, mode):
+def test_truncated_archive_raises(tmp_path, mode):
     path = write_tar(tmp_path / "set.tar", {**CONTENT, "release/dataset/img/2.jpg": bytes(range(256)) * 99}, mode=mode)
     whole = path.read_bytes()
     for content in (b"", b"text", whole[: len(whole) // 3], whole[: len(whole) // 2]):
@@ -97,8 +97,8 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def address(tmp_path):
-    """Where the test's own folder is served from."""
+def server_url(tmp_path):
+    """URL of an HTTP server for the test's temporary folder."""
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=tmp_path)) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
@@ -107,16 +107,16 @@ def address(tmp_path):
         thread.join()
 
 
-def test_an_archive_is_fetched_unless_it_is_there(tmp_path, address):
+def test_existing_archive_is_not_downloaded(tmp_path, server_url):
     path = write_tar(tmp_path / "there.tar", CONTENT)
-    archive = dataclasses.replace(archive_of(path), url=f"{address}/there.tar")
+    archive = dataclasses.replace(archive_of(path), url=f"{server_url}/there.tar")
     fetched = fetch_archive(archive, tmp_path / "root")
     assert fetched == tmp_path / "root" / "set.tar"
     assert fetched.read_bytes() == path.read_bytes()
     path.write_bytes(b"something else")
     assert fetch_archive(archive, tmp_path / "root") == fetched
     fetched.unlink()
-    for _ in range(2):  # another file is there, or none at all
+    for _ in range(2):  # the server has a file with another checksum, then none
         with pytest.raises(MissingDataError, match=rf"set\.tar could not be downloaded: .*url='{archive.url}'$"):
             fetch_archive(archive, tmp_path / "root")
         path.unlink(missing_ok=True)

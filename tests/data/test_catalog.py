@@ -7,29 +7,29 @@ from dl_lib.data.errors import UnknownDatasetError
 META = DatasetMeta(class_names=("a", "b"), class_colors=((0, 0, 0), (255, 255, 255)))
 
 
-def test_loader_runs_at_get_and_not_before():
+def test_loader_runs_at_get_only():
     calls = []
     catalog = Catalog()
-    catalog.register("mine", lambda: calls.append(1) or "the data set", META)
+    catalog.register("mine", lambda: calls.append(1) or "the dataset", META)
     assert catalog.meta("mine") is META
     assert catalog.names() == ("mine",)
     assert calls == []
-    assert catalog.get("mine") == "the data set"
+    assert catalog.get("mine") == "the dataset"
     assert calls == [1]
 
 
-def test_classes_in_a_file_are_read_once_when_they_are_asked_for():
+def test_metadata_function_runs_once_and_on_demand():
     calls = []
     catalog = Catalog()
-    catalog.register("mine", lambda: "the data set", lambda: calls.append(1) or META)
+    catalog.register("mine", lambda: "the dataset", lambda: calls.append(1) or META)
     assert calls == []
     assert catalog.meta("mine") is catalog.meta("mine") is META
     assert calls == [1]
 
 
-def test_the_same_data_set_once_more_changes_nothing():
+def test_registering_an_equal_entry_has_no_effect():
     def make():
-        return "the data set"
+        return "the dataset"
 
     catalog = Catalog()
     catalog.register("mine", make, META)
@@ -41,7 +41,7 @@ def test_the_same_data_set_once_more_changes_nothing():
         catalog.register("mine", make, other)
 
 
-def test_second_registration_is_refused_and_changes_nothing():
+def test_registering_another_dataset_under_a_name_raises():
     catalog = Catalog()
     catalog.register("mine", lambda: "first", META)
     with pytest.raises(ValueError, match=r"another dataset is registered.*Received: name='mine'$"):
@@ -49,17 +49,17 @@ def test_second_registration_is_refused_and_changes_nothing():
     assert catalog.get("mine") == "first"
 
 
-@pytest.mark.parametrize("ask", ["get", "meta"])
-def test_unknown_name_lists_the_nearest(ask):
+@pytest.mark.parametrize("method", ["get", "meta"])
+def test_unknown_name_raises_with_the_nearest_names(method):
     with pytest.raises(UnknownDatasetError) as caught:
-        getattr(DatasetCatalog, ask)("digit_scene_train")
+        getattr(DatasetCatalog, method)("digit_scene_train")
     assert isinstance(caught.value, KeyError)
     message = str(caught.value)
     assert "digit_scenes_train, digit_scenes_val" in message
     assert message.endswith("Received: name='digit_scene_train'")
 
 
-def test_unknown_name_that_is_near_nothing_lists_all():
+def test_unknown_name_without_near_names_raises_with_all_names():
     catalog = Catalog()
     catalog.register("mine", lambda: "first", META)
     with pytest.raises(UnknownDatasetError, match="existing: mine"):
@@ -76,12 +76,12 @@ def test_unknown_name_that_is_near_nothing_lists_all():
         ({"ignore_value": 1}, "class ids 0..1"),
     ],
 )
-def test_meta_that_contradicts_itself_is_refused(change, complaint):
+def test_inconsistent_metadata_raise(change, complaint):
     with pytest.raises(ValueError, match=complaint):
         DatasetMeta(**{"class_names": META.class_names, "class_colors": META.class_colors, **change})
 
 
-def test_digit_scenes_are_registered_with_eleven_well_separated_colors():
+def test_digit_scenes_have_eleven_distinct_colors():
     assert {"digit_scenes_train", "digit_scenes_val"} <= set(DatasetCatalog.names())
     meta = DatasetCatalog.meta("digit_scenes_val")
     assert meta is DIGIT_SCENES_META

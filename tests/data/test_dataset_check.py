@@ -1,4 +1,4 @@
-"""Every defect that can be put into a data set is found, and the counts are those of a loop."""
+"""Dataset check: all kinds of issues, and pixel counts and class weights."""
 
 import re
 
@@ -15,7 +15,7 @@ META = DatasetMeta(("road", "car", "sky", "moon"), ((0, 0, 0), (1, 1, 1), (2, 2,
 
 
 class Samples:
-    """Samples with these labels; an exception in the place of a label is raised."""
+    """Dataset with the given labels; an exception given instead of a label is raised."""
 
     def __init__(self, *labels, image_size=(2, 3)):
         self.labels, self.image_size = labels, image_size
@@ -40,30 +40,30 @@ class Samples:
             r"i0 \(f.png\): ids \[9\] in 17 % of the pixels, expected 0\.\.3 or",
         ),
         ([[0, 1], [2, 2]], IssueKind.SIZES, r"image \(2, 3\), label \(2, 2\)"),
-        (UnreadableFileError("cut off"), IssueKind.UNREADABLE, "cut off"),
+        (UnreadableFileError("truncated"), IssueKind.UNREADABLE, "truncated"),
         (UnknownLabelError("id 77"), IssueKind.UNKNOWN_ID, "id 77"),
         (InvalidSampleError("no polygon"), IssueKind.INVALID, "no polygon"),
     ],
 )
-def test_what_is_wrong_with_a_sample(label, kind, message):
+def test_sample_with_one_issue(label, kind, message):
     (issue,) = check_sample(Samples(label), 0, meta=META).issues
     assert issue.kind is kind
     assert re.search(message, issue.message)
     assert not summarize([check_sample(Samples(label), 0, meta=META)], meta=META).usable_for_training
 
 
-def test_two_things_may_be_wrong_with_one():
+def test_sample_with_two_issues():
     kinds = [issue.kind for issue in check_sample(Samples([[9]]), 0, meta=META).issues]
     assert kinds == [IssueKind.SIZES, IssueKind.UNKNOWN_ID]
 
 
-def test_errors_of_other_kinds_are_defects():
+def test_other_errors_are_raised():
     with pytest.raises(ZeroDivisionError):
         check_sample(Samples(ZeroDivisionError()), 0, meta=META)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_counts_by_hand(workers):
+def test_pixel_and_image_counts(workers):
     samples = Samples([[0, 0, 1], [1, 255, 255]], [[0, 0, 0], [0, 0, 2]])
     report = summarize(check_samples(samples, meta=META, workers=workers), meta=META)
     assert report.num_samples == 2
@@ -73,11 +73,11 @@ def test_counts_by_hand(workers):
     assert report.absent_classes == ("moon",)
     frequencies = [7 / 10, 2 / 4, 1 / 6]
     assert report.weights == pytest.approx((*(0.5 / f for f in frequencies), 0.0))
-    assert report.usable_for_training, "a class that never occurs is no reason not to train"
+    assert report.usable_for_training
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=9))
-def test_balanced_classes_weigh_one_and_the_median_is_one(pixels):
+def test_class_weights_are_zero_for_absent_classes_and_have_median_one(pixels):
     weights = class_weights(pixels, labelled_where_present=[sum(pixels)] * len(pixels))
     present = [weight for weight, count in zip(weights, pixels, strict=True) if count]
     assert all((weight == 0) == (count == 0) for weight, count in zip(weights, pixels, strict=True))
@@ -87,6 +87,6 @@ def test_balanced_classes_weigh_one_and_the_median_is_one(pixels):
         assert present == pytest.approx([1] * len(present))
 
 
-def test_without_labels_there_is_nothing_to_train_on():
+def test_dataset_without_labelled_pixels_is_not_usable_for_training():
     assert not summarize([check_sample(Samples(None), 0, meta=META)], meta=META).usable_for_training
     assert not summarize([check_sample(Samples([[255] * 3] * 2), 0, meta=META)], meta=META).usable_for_training

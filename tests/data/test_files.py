@@ -1,6 +1,7 @@
-"""Which files are found, what belongs together, and what a sample is."""
+"""Dataset files: root folder, listing, image-label pairs, and the dataset of the pairs."""
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,16 @@ from PIL import Image
 
 from dl_lib.data.datasets.file_dataset import FileDataset, build_file_dataset
 from dl_lib.data.errors import DataError, MissingDataError, UnreadableFileError
-from dl_lib.data.files import FileRecord, PairedFiles, UnpairedFilesError, find_files, pair_files
+from dl_lib.data.files import (
+    FileRecord,
+    PairedFiles,
+    UnpairedFilesError,
+    datasets_root,
+    ensure_exists,
+    find_files,
+    pair_files,
+    resolve_path,
+)
 
 
 def touch(folder, *names):
@@ -17,7 +27,7 @@ def touch(folder, *names):
         (folder / name).touch()
 
 
-def test_files_are_found_by_their_endings_at_any_depth(tmp_path):
+def test_find_files_matches_endings_at_any_depth(tmp_path):
     touch(tmp_path, "b/x_img.png", "a/y_img.PNG", "z_img.png", "a/y_other.png", "a/._y_img.png", "a/b/img.png")
     names = {"b/x": "b/x_img.png", "a/y": "a/y_img.PNG", "z": "z_img.png"}
     assert find_files(tmp_path, endings=["_img.png"]) == {name: str(tmp_path / file) for name, file in names.items()}
@@ -25,19 +35,19 @@ def test_files_are_found_by_their_endings_at_any_depth(tmp_path):
     assert find_files(tmp_path, endings=[".jpg"]) == {}
 
 
-def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path):
+def test_unreadable_folder_raises(tmp_path):
     with pytest.raises(UnreadableFileError, match=r"absent cannot be listed.*Received: No such file or directory$"):
         find_files(tmp_path / "absent", endings=[".png"])
 
 
-def test_links_are_followed(tmp_path):
+def test_symbolic_links_are_followed(tmp_path):
     touch(tmp_path, "disk/1.png")
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "city").symlink_to(tmp_path / "disk")
     assert set(find_files(tmp_path / "here", endings=[".png"])) == {"city/1"}
 
 
-def test_two_files_of_one_name_are_refused(tmp_path):
+def test_duplicate_name_raises(tmp_path):
     touch(tmp_path, "a/1.png", "a/1.jpg", "b/2.png", "c/2.png")
     with pytest.raises(DataError, match=r"the name 'a/1'.*Received: files=\['.*a/1\.jpg', '.*a/1\.png'\]$"):
         find_files(tmp_path, endings=[".png", ".jpg"])
@@ -46,7 +56,7 @@ def test_two_files_of_one_name_are_refused(tmp_path):
         find_files(tmp_path, endings=[".png"], flat=True)
 
 
-def test_pairs_come_in_the_order_of_their_names_and_the_rest_is_told():
+def test_pairs_are_sorted_and_unpaired_names_are_listed():
     images = {"c": "c.jpg", "a": "a.jpg", "b": "b.jpg"}
     labels = {"b": "b.png", "c": "c.png", "d": "d.png"}
     assert pair_files(["d", "c", "e", "b", "a"], images=images, labels=labels) == PairedFiles(
@@ -57,7 +67,7 @@ def test_pairs_come_in_the_order_of_their_names_and_the_rest_is_told():
     assert pair_files(["c", "e"], images=images) == PairedFiles((FileRecord("c", "c.jpg"),), without_image=("e",))
 
 
-def test_unpaired_files_are_counted_and_what_fits_can_still_be_used(tmp_path):
+def test_unpaired_files_raise_with_the_dataset_of_the_pairs(tmp_path):
     Image.fromarray(np.full((4, 5), 7, np.uint8)).save(tmp_path / "0.png")
     images = {str(number): str(tmp_path / f"{number}.png") for number in range(6)}
     found = pair_files([*images, "9"], images=images, labels={"0": images["0"], "9": "9.png"})
@@ -72,12 +82,12 @@ def test_unpaired_files_are_counted_and_what_fits_can_still_be_used(tmp_path):
     np.testing.assert_array_equal(caught.value.usable[0]["sem_seg"], np.full((4, 5), 7))
 
 
-def test_nothing_at_all_is_an_error():
+def test_no_images_raise():
     with pytest.raises(MissingDataError, match="my folder contains no images"):
         build_file_dataset(pair_files([], images={}, labels={}), location="my folder")
 
 
-def test_a_sample_is_read_when_it_is_asked_for(tmp_path):
+def test_samples_are_read_on_access(tmp_path):
     image, label = np.arange(60, dtype=np.uint8).reshape(4, 5, 3), np.eye(4, 5, dtype=np.uint8)
     Image.fromarray(image).save(tmp_path / "image.png")
     Image.fromarray(label).save(tmp_path / "label.png")
@@ -94,3 +104,32 @@ def test_a_sample_is_read_when_it_is_asked_for(tmp_path):
         dataset[2]
     with pytest.raises(IndexError):
         dataset[3]
+
+
+def test_datasets_root_is_set_by_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("DL_DATASETS", str(tmp_path))
+    assert datasets_root() == tmp_path
+    assert resolve_path("mine/images") == tmp_path / "mine" / "images"
+    assert resolve_path(tmp_path / "elsewhere") == tmp_path / "elsewhere"
+    monkeypatch.setenv("HOME", "/home/me")
+    assert resolve_path("~/images") == Path("/home/me/images")
+    monkeypatch.setenv("DL_DATASETS", "~/data")
+    assert datasets_root() == Path("/home/me/data")
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_default_datasets_root_is_in_the_working_directory(monkeypatch, value):
+    monkeypatch.delenv("DL_DATASETS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("DL_DATASETS", value)
+    assert datasets_root() == Path("datasets")
+
+
+def test_missing_path_raises_with_the_expected_layout(monkeypatch, tmp_path):
+    monkeypatch.setenv("DL_DATASETS", str(tmp_path))
+    assert ensure_exists(tmp_path, layout="anything") == tmp_path
+    with pytest.raises(MissingDataError) as caught:
+        ensure_exists(tmp_path / "absent", layout="a folder called absent")
+    message = str(caught.value)
+    assert "Expected a folder called absent; datasets/README.md" in message
+    assert message.endswith(f"Received: DL_DATASETS={str(tmp_path)!r}, path={str(tmp_path / 'absent')!r}")

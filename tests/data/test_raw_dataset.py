@@ -1,4 +1,4 @@
-"""The name that a data set gives a sample is the one that stands in the sample, whatever it is wrapped in."""
+"""Sample names without reading the samples."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from dl_lib.data.raw_dataset import sample_name
 from tests.helpers.dataset_files import write_coco
 
 
-class Nameless:
-    """Its samples are made, and have no files."""
+class WithoutFileNames:
+    """Dataset without a file_name method."""
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def datasets(tmp_path, monkeypatch):
     monkeypatch.setenv("DL_DATASETS", str(tmp_path))
     write_coco(tmp_path)
     folder = FolderSource("coco/images", None, classes=("a", "b"))()
-    (tmp_path / "coco" / "images" / "000000000099.jpg").write_bytes(b"torn")
+    (tmp_path / "coco" / "images" / "000000000099.jpg").write_bytes(b"damaged")
     return {
         "folder": folder,
         "coco": CocoSource("coco/annotations.json", "coco/images", background=None, ignore_value=255)(),
@@ -31,7 +31,7 @@ def datasets(tmp_path, monkeypatch):
     }
 
 
-def test_names_are_those_in_the_samples(datasets):
+def test_sample_name_is_the_file_name_of_the_sample(datasets):
     seen = set()
     for dataset in datasets.values():
         for index in (0, len(dataset) - 1):
@@ -42,12 +42,12 @@ def test_names_are_those_in_the_samples(datasets):
     assert seen == {"000000000098.jpg", "000000000100.jpg", "val_000000", "val_000001"}
 
 
-def test_a_sample_that_the_cache_lacks_is_named_as_its_data_set_does(datasets):
+def test_sample_missing_in_the_cache_is_named_by_its_dataset(datasets):
     assert sample_name(datasets["cached"], 1) == sample_name(datasets["folder"], 1)
     assert sample_name(datasets["cached"], 1).endswith("099.jpg")
 
 
-def test_parts_and_sums_of_data_sets_are_looked_through(datasets):
+def test_subset_and_concatenation_are_resolved(datasets):
     scenes, folder = datasets["scenes"], datasets["folder"]
     both = ConcatDataset([scenes, Subset(ConcatDataset([folder, scenes]), [4, 0])])
     assert [sample_name(both, index) for index in range(4)] == [
@@ -56,5 +56,5 @@ def test_parts_and_sums_of_data_sets_are_looked_through(datasets):
     ]
 
 
-def test_without_a_name_a_sample_has_its_number():
-    assert sample_name(Subset(Nameless(), [7, 9]), 1) == "index 9 of Nameless"
+def test_dataset_without_file_names_falls_back_to_the_index():
+    assert sample_name(Subset(WithoutFileNames(), [7, 9]), 1) == "index 9 of WithoutFileNames"

@@ -1,4 +1,4 @@
-"""Workers that die, truly: the error names the sample that they were at, wherever the main process was meanwhile."""
+"""Dead workers: the error names the sample that was being loaded, and is raised only while waiting for a batch."""
 
 import multiprocessing
 import os
@@ -19,12 +19,12 @@ from dl_lib.data.errors import DataError
 
 META = DatasetMeta(class_names=("a", "b"), class_colors=((0, 0, 0), (255, 255, 255)))
 SIZE = 12
-SECONDS = 20  # to wait for what takes milliseconds
-OTHERS = []  # processes that tests before the present one have left
+TIMEOUT_SECONDS = 20  # for conditions that take milliseconds
+OTHERS = []  # child processes that existed before the test
 
 
 @pytest.fixture(autouse=True)
-def others_are_known(monkeypatch):
+def record_other_processes(monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "OTHERS", multiprocessing.active_children())
 
 
@@ -32,23 +32,23 @@ def workers():
     return [process for process in multiprocessing.active_children() if process not in OTHERS]
 
 
-def kill_this():
+def kill_self():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Deadly:
-    """Twelve images, each of its own grey; whoever loads one of some has its process ended."""
+class WorkerKiller:
+    """Dataset of twelve images with distinct gray values; loading certain indices ends the worker process."""
 
-    def __init__(self, deadly=(), end=kill_this):
-        self.deadly, self.end = deadly, end
-        self.begun = torch.zeros(SIZE).share_memory_()
+    def __init__(self, fatal=(), end=kill_self):
+        self.fatal, self.end = fatal, end
+        self.started = torch.zeros(SIZE).share_memory_()
 
     def __len__(self):
         return SIZE
 
     def __getitem__(self, index):
-        self.begun[index] = 1
-        if index in self.deadly and get_worker_info() is not None:
+        self.started[index] = 1
+        if index in self.fatal and get_worker_info() is not None:
             self.end()
         image = np.full((6, 8, 3), index, np.uint8)
         return {
@@ -78,8 +78,8 @@ def register(name, dataset):
     return name
 
 
-def message_of(batches):
-    """Of the error that ends them, and the workers that are left with them."""
+def error_message(batches):
+    """Consume batches until an error is raised; return its message after checking that no worker is left."""
     with pytest.raises(DataError) as caught:
         list(islice(batches, 100))
     assert workers() == []
@@ -87,49 +87,51 @@ def message_of(batches):
 
 
 def wait_until(condition):
-    """In bytecode, where a handler of signals would come in."""
-    end = time.monotonic() + SECONDS
+    """Poll in Python code, where a signal handler could run."""
+    end = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_evaluation_names_the_file_that_killed_a_worker(cfg, number):
+def test_evaluation_reports_the_sample_that_killed_a_worker(cfg, number):
     cfg.DATALOADER.NUM_WORKERS = number
-    batches = iter(build_test_loader(cfg, register("deadly", Deadly([5]))))
-    message = message_of(batches)
+    batches = iter(build_test_loader(cfg, register("fatal", WorkerKiller([5]))))
+    message = error_message(batches)
     assert message.startswith("a data loader worker died at sample 5 (img/05.png). If it was killed")
     assert message.endswith(": SIGKILL")
 
 
 @pytest.mark.parametrize("policy", ["raise", "skip"])
-def test_training_names_the_file_behind_the_sum_of_its_data_sets(cfg, policy):
-    cfg.DATALOADER.ON_ERROR = policy  # a process that is gone has skipped nothing
-    cfg.DATASETS.TRAIN = [register("whole", Deadly()), register("deadly", Deadly([3]))]
-    assert "worker died at sample 15 (img/03.png). " in message_of(iter(build_train_loader(cfg)))
+def test_training_reports_the_file_in_concatenated_datasets(cfg, policy):
+    cfg.DATALOADER.ON_ERROR = policy  # a dead worker is not an invalid sample
+    cfg.DATASETS.TRAIN = [register("whole", WorkerKiller()), register("fatal", WorkerKiller([3]))]
+    assert "worker died at sample 15 (img/03.png). " in error_message(iter(build_train_loader(cfg)))
 
 
-def test_checks_of_a_data_set_name_the_file_too():
-    assert "worker died at sample 5 (img/05.png). " in message_of(check_samples(Deadly([5]), meta=META, workers=2))
+def test_dataset_check_reports_the_file():
+    assert "worker died at sample 5 (img/05.png). " in error_message(
+        check_samples(WorkerKiller([5]), meta=META, workers=2)
+    )
 
 
-def test_a_worker_may_end_by_itself_and_all_may(cfg):
-    dataset = Deadly(range(SIZE), end=lambda: os._exit(3))
-    message = message_of(iter(build_test_loader(cfg, register("deadly", dataset))))
+def test_worker_exit_is_reported(cfg):
+    dataset = WorkerKiller(range(SIZE), end=lambda: os._exit(3))
+    message = error_message(iter(build_test_loader(cfg, register("fatal", dataset))))
     assert "sample 0 (img/00.png)" in message or "sample 1 (img/01.png)" in message
     assert ": exit status 3" in message
 
 
-def test_a_worker_that_dies_while_nobody_waits_disturbs_nobody(cfg):
-    dataset = Deadly()
+def test_death_of_an_idle_worker_is_reported_at_the_next_wait(cfg):
+    dataset = WorkerKiller()
     loader = build_test_loader(cfg, register("idle", dataset))
     batches = iter(loader)
     next(batches)
-    wait_until(lambda: dataset.begun.sum() == 5)  # one is fetched, and two for each worker come next
+    wait_until(lambda: dataset.started.sum() == 5)  # one batch is consumed and two per worker are prefetched
     wait_until(lambda: (loader.loader.progress._indices == -1).all())
     os.kill(workers()[0].pid, signal.SIGKILL)
-    wait_until(lambda: len(workers()) == 1)  # and no error comes
-    message = message_of(batches)
+    wait_until(lambda: len(workers()) == 1)  # without an error
+    message = error_message(batches)
     assert "worker died between two samples. " in message
     assert message.endswith(": SIGKILL")

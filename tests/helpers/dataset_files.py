@@ -1,6 +1,6 @@
-"""Miniature data sets in their true layouts on disk, made from digit scenes: a few small images each.
+"""Miniature datasets in their original layouts on disk, with a few small images made from digit scenes.
 
-What is written follows from the arguments alone.
+The files are determined by the arguments.
 """
 
 import json
@@ -23,34 +23,34 @@ CITIES = {
     "train_extra": ("augsburg", "konstanz"),
 }
 CITYSCAPES_IDS = [label for label in CITYSCAPES_LABELS if label.id >= 0]
-ID_OF_SCENE = (7, 26, 24, 11, 23, 21, 8, 20, 17, 33, 28)  # Cityscapes' id of each label of a digit scene
+ID_OF_SCENE = (7, 26, 24, 11, 23, 21, 8, 20, 17, 33, 28)  # Cityscapes id of each label of a digit scene
 
 VOC_NAMES = {
     "train": ["2007_000032", "2007_000039", "2007_000063", "2007_000068"],
     "val": ["2007_000033", "2007_000042", "2007_000061"],
     "test": ["2008_000006", "2008_000011"],
 }
-# SBD has its own splits, over some of VOC's images and many more.
+# SBD has its own splits, which contain some images of VOC and many others.
 SBD_NAMES = {
     "train": ["2007_000032", "2007_000033", "2008_000002", "2008_000008"],
     "val": ["2007_000042", "2007_000063", "2008_000015"],
 }
-AUGMENTED_NAMES = [*VOC_NAMES["train"], "2008_000002", "2008_000008", "2008_000015"]  # as by hand
+AUGMENTED_NAMES = [*VOC_NAMES["train"], "2008_000002", "2008_000008", "2008_000015"]  # written by hand
 
-COCO_CATEGORY_IDS = [90, 3, 17, 5, 62, 44, 1, 28, 11, 70]  # of the digits 0..9
+COCO_CATEGORY_IDS = [90, 3, 17, 5, 62, 44, 1, 28, 11, 70]  # category ids of the digits 0..9
 
 
 def write_cityscapes(root, *, size=(64, 128), images_per_city=1, train_ids=False, coarse=False):
-    """Two cities in each of train, val and test; the labels of test are dummies, as the published ones are.
+    """Write Cityscapes with two cities in each of train, val and test; labels of test are dummies, as published.
 
-    All other labels hold all 34 ids: those of background and digits, and each of them in a strip at the lower edge.
+    All other labels contain all 34 ids: those of background and digits, and a strip of all ids at the bottom.
 
     Args:
-        root: the data sets' root.
-        size: (height, width), at least 48 and 128.
-        images_per_city: how many.
-        train_ids: whether *_labelTrainIds.png lie beside *_labelIds.png.
-        coarse: whether there are train_extra and gtCoarse, too.
+        root: Datasets' root.
+        size: (height, width), at least (48, 128).
+        images_per_city: Number of images per city.
+        train_ids: Whether to write *_labelTrainIds.png in addition to *_labelIds.png.
+        coarse: Whether to write train_extra with gtCoarse as well.
     """
     for seed, (split, cities) in enumerate(CITIES.items()):
         if split == "train_extra" and not coarse:
@@ -69,7 +69,7 @@ def write_cityscapes(root, *, size=(64, 128), images_per_city=1, train_ids=False
 
 
 def _cityscapes_scene(scene):
-    """Image and ids of a digit scene with a strip of all ids, in their colours."""
+    """Return the image and ids of a digit scene with a strip of all ids in their colors."""
     image, ids = scene["image"].copy(), np.zeros(scene["sem_seg"].shape, np.uint8)
     for label, cityscapes_id in enumerate(ID_OF_SCENE):
         ids[scene["sem_seg"] == label] = cityscapes_id
@@ -95,7 +95,7 @@ def _write_cityscapes_labels(stem, ids, *, train_ids):
 
 
 def write_voc(root):
-    """VOC 2012 with JPEGs of odd and differing sizes, and palette PNGs in which 255 surrounds each object."""
+    """Write VOC 2012 with JPEGs of odd and different sizes, and palette PNGs with a border of 255 around objects."""
     folder = Path(root, "VOCdevkit", "VOC2012")
     for split, names in VOC_NAMES.items():
         for name in names:
@@ -108,7 +108,7 @@ def write_voc(root):
 
 
 def write_sbd(root):
-    """SBD beside a VOC; its labels know no border, also where VOC has the same image."""
+    """Write SBD; its labels have no border, even for images that VOC annotates as well."""
     folder = Path(root, "sbd")
     for name in (*SBD_NAMES["train"], *SBD_NAMES["val"]):
         image, label = _voc_scene(name)
@@ -118,7 +118,7 @@ def write_sbd(root):
 
 
 def _voc_scene(name):
-    """Image and label that follow from the name; digits stand for the classes 1..10, or 11..20."""
+    """Return the image and label of a name; the digits represent the classes 1..10 or 11..20."""
     number = int(name.replace("_", ""))
     size = 49 + 2 * (number % 13), 63 + 2 * (number % 17)
     scene = DigitScenes("train", length=1, size=size, seed=number)[0]
@@ -127,10 +127,10 @@ def _voc_scene(name):
 
 
 def write_coco(root):
-    """Three images with digits as instances in `coco`, the last without annotation; `annotations.json` lists all.
+    """Write a COCO dataset of three images with digits as instances; the last image has no annotations.
 
-    In the others regions are polygons, run lengths and run lengths as text in turn, a frame lies below the digits, and
-    a crowd below a part of both.
+    In the others, regions are polygons, run lengths and compressed run lengths in turn. A rectangle is below the
+    digits, and a crowd below a part of both.
     """
     folder = Path(root, "coco")
     scenes = DigitScenes("train", length=3, size=(64, 96))
@@ -150,8 +150,8 @@ def write_coco(root):
 
 def _coco_regions(label):
     forms = (as_polygons, as_counts, as_text)
-    for place, value in enumerate(value for value in range(1, 11) if (label == value).any()):
-        yield {"category_id": COCO_CATEGORY_IDS[value - 1], "segmentation": forms[place % 3](label == value)}
+    for position, value in enumerate(value for value in range(1, 11) if (label == value).any()):
+        yield {"category_id": COCO_CATEGORY_IDS[value - 1], "segmentation": forms[position % 3](label == value)}
     yield {"category_id": COCO_CATEGORY_IDS[0], "segmentation": [[8.0, 8.0, 88.0, 8.0, 88.0, 56.0, 8.0, 56.0]]}
     crowd = np.zeros(label.shape, bool)
     crowd[:, :20] = True
@@ -159,35 +159,35 @@ def _coco_regions(label):
 
 
 def as_polygons(mask):
-    """The outlines of a mask, without its holes."""
+    """Return the outlines of a mask as polygons, ignoring holes."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return [contour.ravel().tolist() for contour in contours if len(contour) > 2]
 
 
 def as_counts(mask):
-    """Run lengths down the columns, the first of pixels outside."""
+    """Return the run lengths of a mask in column-major order, starting outside of the mask."""
     changes = np.flatnonzero(np.diff(mask.T.ravel(), prepend=False, append=~mask.T.ravel()[-1]))
     return {"size": list(mask.shape), "counts": np.diff(changes, prepend=0).tolist()}
 
 
 def as_text(mask):
-    """Run lengths in pycocotools' text form."""
+    """Return the compressed run lengths of pycocotools."""
     rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     return {"size": list(mask.shape), "counts": rle["counts"].decode()}
 
 
 def save_png(path, pixels):
-    """Ids (H, W) of 8 or 16 bits, or an RGB image."""
+    """Write ids, (H, W) with 8 or 16 bits, or an RGB image."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
 
 
 def save_palette_png(path, label):
-    """Ids (H, W) uint8 as indices into VOC's palette."""
+    """Write ids, (H, W) uint8, as indices into the VOC palette."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(label)
-    picture.putpalette(np.array(VOC_PALETTE, np.uint8).tobytes())
-    picture.save(path)
+    image = Image.fromarray(label)
+    image.putpalette(np.array(VOC_PALETTE, np.uint8).tobytes())
+    image.save(path)
 
 
 def save_jpeg(path, image):
