@@ -1,4 +1,4 @@
-"""From a config to an optimizer and its learning rates."""
+"""Optimizer and learning rate scheduler of a config."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 from dl_lib.config import CfgNode
 from dl_lib.modeling.dynamic.gate import SoftGate
 from dl_lib.solver.group_rules import read_group_rules
-from dl_lib.solver.groups import group_parameters
+from dl_lib.solver.parameter_groups import group_parameters
 from dl_lib.solver.schedule import Shape, multi_step_factor, one_cycle_factor, scheduled_factor
 from dl_lib.utils.names import nearest_names
 
@@ -24,17 +24,17 @@ LR_SCHEDULERS = ("PolyLR", "CosineLR", "MultiStepLR", "OneCycleLR")
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer that `SOLVER.OPTIMIZER` names, with the groups of `group_parameters`.
+    """Build the optimizer `SOLVER.OPTIMIZER` with the groups of `group_parameters`.
 
-    A group keeps its `name`, and its parameters' names under `param_names`. A saved state whose groups hold other
-    parameters is refused (ValueError): states go by position, and would be taken for those of others.
+    Each group keeps its `name` and the names of its parameters in `param_names`. Loading a state with other parameters
+    in its groups raises ValueError: torch matches states by position and would assign them to the wrong parameters.
 
     Raises:
-        KeyError: for an optimizer that does not exist.
-        ConfigError: if an entry of `SOLVER.OPTIMIZER.GROUPS` cannot be used, or fits no parameter.
+        KeyError: If the optimizer does not exist.
+        ConfigError: If an entry of `SOLVER.OPTIMIZER.GROUPS` is invalid or matches no parameter.
     """
     settings = cfg.SOLVER.OPTIMIZER
-    _check_name(settings.NAME, key="SOLVER.OPTIMIZER.NAME", known=OPTIMIZERS)
+    _check_name(settings.NAME, key="SOLVER.OPTIMIZER.NAME", names=OPTIMIZERS)
     groups = group_parameters(
         model,
         base_lr=settings.BASE_LR,
@@ -51,18 +51,18 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         optimizer = torch.optim.AdamW(groups, lr=settings.BASE_LR, betas=(first, second), eps=settings.EPS)
     else:
         optimizer = torch.optim.SGD(groups, lr=settings.BASE_LR, momentum=settings.MOMENTUM)
-    optimizer.register_load_state_dict_pre_hook(_refuse_other_groups)
+    optimizer.register_load_state_dict_pre_hook(_check_same_groups)
     return optimizer
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LambdaLR:
-    """The schedule that `SOLVER.LR_SCHEDULER` names, with its warm-up; to be stepped after each optimizer step.
+    """Build the scheduler `SOLVER.LR_SCHEDULER` with warmup; call its `step` after each optimizer step.
 
     Raises:
-        KeyError: for a schedule that does not exist.
+        KeyError: If the scheduler does not exist.
     """
     settings = cfg.SOLVER.LR_SCHEDULER
-    # A partial, not an object: LambdaLR would restore an object's old settings over the present ones on resume.
+    # A partial, not a callable object: LambdaLR saves an object's attributes and would restore old settings on resume.
     factor = partial(
         scheduled_factor,
         shape=_shape(settings),
@@ -74,7 +74,7 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.
 
 
 def _shape(settings: CfgNode) -> Shape:
-    _check_name(settings.NAME, key="SOLVER.LR_SCHEDULER.NAME", known=LR_SCHEDULERS)
+    _check_name(settings.NAME, key="SOLVER.LR_SCHEDULER.NAME", names=LR_SCHEDULERS)
     shapes: dict[str, Shape] = {
         "PolyLR": PolynomialDecayParamScheduler(1.0, settings.POLY_POWER),
         "CosineLR": CosineParamScheduler(1.0, settings.END_FACTOR),
@@ -91,17 +91,16 @@ def _shape(settings: CfgNode) -> Shape:
     return shapes[settings.NAME]
 
 
-def _check_name(name: str, *, key: str, known: Sequence[str]) -> None:
-    if name not in known:
-        raise KeyError(f"{key} is not one of those that exist; {nearest_names(name, known)}. Received: {key}={name!r}")
+def _check_name(name: str, *, key: str, names: Sequence[str]) -> None:
+    if name not in names:
+        raise KeyError(f"{key} must be an existing name; {nearest_names(name, names)}. Received: {key}={name!r}")
 
 
-def _refuse_other_groups(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    saved, present = state["param_groups"], optimizer.param_groups
-    if [group.get("param_names") for group in saved] != [group["param_names"] for group in present]:
+def _check_same_groups(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    saved, current = state["param_groups"], optimizer.param_groups
+    if [group.get("param_names") for group in saved] != [group["param_names"] for group in current]:
         raise ValueError(
-            "the saved optimizer has its parameters in other groups, as after a change of SOLVER.OPTIMIZER.GROUPS; "
-            "leave the expressions as they were (the figures beside them may change), or start from the weights alone "
-            f"with MODEL.WEIGHTS. Received: saved={[group.get('name') for group in saved]}, "
-            f"present={[group['name'] for group in present]}"
+            "SOLVER.OPTIMIZER.GROUPS gives other parameter groups than the saved optimizer; restore the PARAMS "
+            "expressions (LR_MULTI and WEIGHT_DECAY may change), or start from the weights with MODEL.WEIGHTS. "
+            f"Received: saved={[group.get('name') for group in saved]}, current={[group['name'] for group in current]}"
         )

@@ -1,4 +1,4 @@
-"""Parameters by the patterns of their names that `SOLVER.OPTIMIZER.GROUPS` gives settings of their own."""
+"""Rules of `SOLVER.OPTIMIZER.GROUPS`: learning rate and weight decay for parameters matched by name."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from dl_lib.config.entries import EntryKey, entry_problems
 from dl_lib.config.errors import ConfigError, numbered
 from dl_lib.utils.names import nearest_names
 
-__all__ = ["GroupRule", "first_match", "group_rule_problems", "read_group_rules", "refuse_idle_rules"]
+__all__ = ["GroupRule", "check_rules_match", "first_match", "group_rule_problems", "read_group_rules"]
 
 _KEY = "SOLVER.OPTIMIZER.GROUPS"
 
 
 @dataclass(frozen=True)
 class GroupRule:
-    """What holds for the parameters that a regular expression is found in the names of.
+    """Settings of the parameters whose names match a regular expression.
 
     Attributes:
-        params: the expression, found anywhere in a name unless it is anchored.
-        lr_multi: learning rate as a multiple of the base learning rate; None leaves it as it would be.
-        weight_decay: None leaves it as it would be.
+        params: Regular expression, searched anywhere in the name unless it is anchored.
+        lr_multi: Learning rate as a multiple of the base learning rate; None keeps the default.
+        weight_decay: Weight decay; None keeps the default.
     """
 
     params: str
@@ -33,13 +33,13 @@ class GroupRule:
 
 
 def read_group_rules(entries: Sequence[Any]) -> tuple[GroupRule, ...]:
-    """The rules of `SOLVER.OPTIMIZER.GROUPS`, in their order.
+    """Return the rules of `SOLVER.OPTIMIZER.GROUPS`, in order.
 
     Raises:
-        ConfigError: if an entry cannot be used; lists everything that is wrong.
+        ConfigError: If entries are invalid; the message lists all problems.
     """
     if problems := group_rule_problems(entries):
-        raise ConfigError(numbered("these groups of parameters cannot be used", problems))
+        raise ConfigError(numbered(f"{_KEY} is invalid", problems))
     return tuple(
         GroupRule(entry["PARAMS"], lr_multi=entry.get("LR_MULTI"), weight_decay=entry.get("WEIGHT_DECAY"))
         for entry in entries
@@ -47,54 +47,54 @@ def read_group_rules(entries: Sequence[Any]) -> tuple[GroupRule, ...]:
 
 
 def group_rule_problems(entries: Sequence[Any]) -> list[str]:
-    """What is wrong with the entries, as far as it can be known without a model; a line for each thing."""
+    """Return the problems of the entries that can be found without a model, one line each."""
     problems: list[str] = []
-    known: set[str] = set()
+    expressions: set[str] = set()
     for number, entry in enumerate(entries):
-        place = f"{_KEY}[{number}]"
-        wrong = entry_problems(entry, name=place, keys=_KEYS)
-        if not wrong and entry.keys() == {"PARAMS"}:
-            wrong = [f"{place}: it changes nothing. Expected LR_MULTI, WEIGHT_DECAY or both. Received: {place}={entry}"]
-        if not wrong and entry["PARAMS"] in known:
-            wrong = [f"{place}: an earlier entry has the same names. Received: {place}.PARAMS={entry['PARAMS']!r}"]
-        if not wrong:
-            known.add(entry["PARAMS"])
-        problems += wrong
+        name = f"{_KEY}[{number}]"
+        found = entry_problems(entry, name=name, keys=_KEYS)
+        if not found and entry.keys() == {"PARAMS"}:
+            found = [f"{name} must set LR_MULTI, WEIGHT_DECAY or both. Received: {name}={entry}"]
+        if not found and entry["PARAMS"] in expressions:
+            found = [f"{name}.PARAMS repeats an earlier entry. Received: {name}.PARAMS={entry['PARAMS']!r}"]
+        if not found:
+            expressions.add(entry["PARAMS"])
+        problems += found
     return problems
 
 
 def first_match(name: str, *, rules: Sequence[GroupRule]) -> int | None:
-    """Position of the first rule whose expression is found in a parameter's name."""
+    """Return the index of the first rule that matches a parameter name, or None."""
     return next((index for index, rule in enumerate(rules) if re.search(rule.params, name)), None)
 
 
-def refuse_idle_rules(rules: Sequence[GroupRule], *, names: Iterable[str], used: Iterable[int]) -> None:
-    """Make sure that every rule holds for a parameter.
+def check_rules_match(rules: Sequence[GroupRule], *, names: Iterable[str], used: Iterable[int]) -> None:
+    """Check that every rule applies to at least one parameter.
 
     Args:
-        rules: all of them.
-        names: of all trainable parameters.
-        used: positions of the rules that hold for one.
+        rules: All rules.
+        names: Names of all trainable parameters.
+        used: Indices of the rules that apply to a parameter.
 
     Raises:
-        ConfigError: naming those that do not, and what exists that is called like it.
+        ConfigError: If a rule applies to none; the message lists similar names.
     """
-    idle = [index for index in range(len(rules)) if index not in set(used)]
-    if idle:
-        problems = [_idle(rules[index].params, place=f"{_KEY}[{index}]", names=list(names)) for index in idle]
+    unused = [index for index in range(len(rules)) if index not in set(used)]
+    if unused:
+        problems = [_unused(rules[index].params, key=f"{_KEY}[{index}].PARAMS", names=list(names)) for index in unused]
         raise ConfigError(numbered("the optimizer cannot be built", problems))
 
 
-def _idle(params: str, *, place: str, names: Sequence[str]) -> str:
-    received = f"Received: {place}.PARAMS={params!r}"
-    if taken := [name for name in names if re.search(params, name)]:
+def _unused(params: str, *, key: str, names: Sequence[str]) -> str:
+    received = f"Received: {key}={params!r}"
+    if matched := [name for name in names if re.search(params, name)]:
         return (
-            f"{place}: all {len(taken)} parameters with such names, {taken[0]} among them, belong to earlier entries; "
-            f"the first one that fits counts. {received}"
+            f"{key} has no effect: earlier entries match all {len(matched)} of its parameters, such as {matched[0]}, "
+            f"and the first match applies; move this entry up. {received}"
         )
-    parts = {name.rsplit(".", depth)[0] for name in names for depth in range(name.count(".") + 1)}
-    near = nearest_names(re.sub(r"[\\^$]", "", params).rstrip("."), parts)
-    return f"{place}: no trainable parameter has such a name; {near}. {received}"
+    prefixes = {name.rsplit(".", depth)[0] for name in names for depth in range(name.count(".") + 1)}
+    near = nearest_names(re.sub(r"[\\^$]", "", params).rstrip("."), prefixes)
+    return f"{key} must match the name of a trainable parameter; {near}. {received}"
 
 
 def _is_expression(value: Any) -> bool:
@@ -107,12 +107,12 @@ def _is_expression(value: Any) -> bool:
     return True
 
 
-def _is_share(value: Any) -> bool:
+def _is_non_negative(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
 
 
 _KEYS = {
     "PARAMS": EntryKey(_is_expression, "a regular expression to search for in parameter names", required=True),
-    "LR_MULTI": EntryKey(_is_share, "a number >= 0"),
-    "WEIGHT_DECAY": EntryKey(_is_share, "a number >= 0"),
+    "LR_MULTI": EntryKey(_is_non_negative, "a number >= 0"),
+    "WEIGHT_DECAY": EntryKey(_is_non_negative, "a number >= 0"),
 }

@@ -1,4 +1,4 @@
-"""Which learning rates a training bears: the range test of arXiv 1506.01186, section 3.3, on a logarithmic scale."""
+"""Learning rate range test (arXiv 1506.01186, section 3.3) with exponentially increasing rates."""
 
 from __future__ import annotations
 
@@ -12,60 +12,59 @@ from dl_lib.utils.smoothing import ExponentialMovingAverage
 
 __all__ = ["LRFinderResult", "exponential_rates", "run_lr_finder"]
 
-_DIVERGED_FACTOR = 4.0  # smoothed loss as a multiple of the lowest one so far, from which on it is beyond hope
-_LINE_SHARE = 0.1  # of all rates that are to be tested: those that a slope is measured over
-_LINE_POINTS = 5  # at least
+_DIVERGED_FACTOR = 4.0  # smoothed loss, as a multiple of its minimum, above which training has diverged
+_WINDOW_FRACTION = 0.1  # of all rates: points of the regression window
+_MIN_WINDOW = 5
 
 
 @dataclass(frozen=True)
 class LRFinderResult:
-    """Losses of a training whose learning rate grows from step to step.
+    """Losses over an increasing learning rate.
 
     Attributes:
-        rates: ascending; those that were reached.
-        losses: finite, of the step with each rate, before it changes the weights.
-        smoothed: moving average of the losses.
-        line_points: how many neighbouring points a slope is measured over.
-        diverged: whether the test ended because the loss did.
+        rates: Learning rates reached, ascending.
+        losses: Loss at each rate, before the step changes the weights; finite.
+        smoothed: Exponential moving average of the losses.
+        window: Consecutive points of each regression line that a slope is computed from.
+        diverged: Whether the test ended because the loss diverged.
     """
 
     rates: tuple[float, ...]
     losses: tuple[float, ...]
     smoothed: tuple[float, ...]
-    line_points: int
+    window: int
     diverged: bool
 
     @property
     def suggestion(self) -> float | None:
-        """The rate at which the loss falls most steeply over the logarithm of the rate; None if it falls nowhere.
+        """Learning rate at the steepest decrease of the loss over log(rate), or None if it never decreases.
 
-        Slopes are those of least-squares lines through `line_points` losses, not of the moving average, which lags
-        behind by a large part of a decade. Only what comes before the lowest moving average counts.
+        Slopes are least-squares fits to `window` raw losses, because the moving average lags by a large part of a
+        decade. Only points up to the minimum of the moving average are used.
         """
         end = int(np.argmin(self.smoothed)) + 1 if self.smoothed else 0
         logs, losses = np.log10(self.rates[:end]), np.array(self.losses[:end])
-        starts = range(end - self.line_points + 1)
-        lines = [slice(start, start + self.line_points) for start in starts]
-        slopes = [float(np.polyfit(logs[line], losses[line], 1)[0]) for line in lines]
+        windows = [slice(start, start + self.window) for start in range(end - self.window + 1)]
+        slopes = [float(np.polyfit(logs[window], losses[window], 1)[0]) for window in windows]
         if not slopes or min(slopes) >= 0:
             return None
-        return float(10 ** logs[lines[int(np.argmin(slopes))]].mean())
+        return float(10 ** logs[windows[int(np.argmin(slopes))]].mean())
 
 
 def exponential_rates(low: float, high: float, *, count: int) -> list[float]:
-    """So many rates from `low` to `high`, each the same multiple of the one before; two at least."""
+    """Return at least two learning rates from `low` to `high` with a constant ratio."""
     return [low * (high / low) ** (number / (count - 1)) for number in range(count)]
 
 
 def run_lr_finder(step: Callable[[float], float], *, rates: Sequence[float], smoothing: float) -> LRFinderResult:
-    """Makes a step with each rate until the loss diverges.
+    """Run one step per learning rate until the loss diverges.
 
-    It does so when it is not finite, or when its moving average is four times the lowest one so far.
+    The loss diverges when it is not finite, or when its moving average exceeds four times the minimum so far.
 
     Args:
-        step: makes a step with this learning rate, and returns the loss from before it.
-        rates: ascending.
-        smoothing: share of the moving average, see `ExponentialMovingAverage`.
+        step: Function that trains one step with a learning rate and returns the loss before the step.
+        rates: Learning rates, ascending.
+        smoothing: Decay of the moving average; see `ExponentialMovingAverage`.
     """
     average = ExponentialMovingAverage(decay=smoothing)
     losses: list[float] = []
@@ -79,5 +78,5 @@ def run_lr_finder(step: Callable[[float], float], *, rates: Sequence[float], smo
         smoothed.append(average.add(loss))
         if diverged := smoothed[-1] > _DIVERGED_FACTOR * min(smoothed):
             break
-    line_points = max(_LINE_POINTS, round(_LINE_SHARE * len(rates)))
-    return LRFinderResult(tuple(rates[: len(losses)]), tuple(losses), tuple(smoothed), line_points, diverged)
+    window = max(_MIN_WINDOW, round(_WINDOW_FRACTION * len(rates)))
+    return LRFinderResult(tuple(rates[: len(losses)]), tuple(losses), tuple(smoothed), window, diverged)

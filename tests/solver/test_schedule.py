@@ -1,4 +1,4 @@
-"""Learning rates against those of the published code, those of torch, and what defines them."""
+"""Learning rate schedules compared with the published code, torch and closed forms."""
 
 import json
 import math
@@ -19,8 +19,8 @@ from dl_lib.solver import (
 )
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "solver" / "solver.json").read_text())["experiments"]
-WITH_RATES = {name: values for name, values in REFERENCE.items() if "learning_rates" in values}
-NO_WARM_UP = {"WARMUP_ITERS": 0}
+PUBLISHED = {name: values for name, values in REFERENCE.items() if "learning_rates" in values}
+NO_WARMUP = {"WARMUP_ITERS": 0}
 
 
 def settings_of(published):
@@ -33,7 +33,7 @@ def settings_of(published):
 
 
 def scheduled(*, rates=(1.0,), **settings):
-    """An optimizer with a group for each rate, and its schedule."""
+    """Return an optimizer with one group per rate, and its scheduler."""
     cfg = get_cfg()
     cfg.merge_from_list([item for key, value in settings.items() for item in (f"SOLVER.LR_SCHEDULER.{key}", value)])
     optimizer = torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in rates])
@@ -41,13 +41,13 @@ def scheduled(*, rates=(1.0,), **settings):
 
 
 def factors(iterations, **settings):
-    """Shares of the base learning rate, by the function that the schedule is made of."""
+    """Return factors of the base learning rate from the scheduler's lambda."""
     _, scheduler = scheduled(**settings)
     return [scheduler.lr_lambdas[0](iteration) for iteration in iterations]
 
 
 def stepped(optimizer, scheduler, *, num_steps):
-    """The learning rates that so many steps are made with, and the one after them."""
+    """Return the learning rates of the given number of steps, and the one after them."""
     rates = []
     for _ in range(num_steps):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -56,9 +56,9 @@ def stepped(optimizer, scheduler, *, num_steps):
     return [*rates, optimizer.param_groups[0]["lr"]]
 
 
-@pytest.mark.parametrize("name", WITH_RATES)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_published_learning_rates(name):
-    published = WITH_RATES[name]
+    published = PUBLISHED[name]
     iterations = [row[0] for row in published["learning_rates"]]
     for (_, *rates), factor in zip(
         published["learning_rates"], factors(iterations, **settings_of(published)), strict=True
@@ -79,7 +79,7 @@ def test_scheduler_sets_the_published_rates_step_by_step():
 
 
 def one_cycle_of_torch(optimizer, max_iter, *, peak_at, start, end):
-    """Torch's comes to its peak and its end a step early: one step more, and the peak moved, put both in place."""
+    """Return torch's scheduler with one more step and a shifted peak; it reaches peak and end one step early."""
     return torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         max_lr=1.0,
@@ -109,8 +109,8 @@ def one_cycle_of_torch(optimizer, max_iter, *, peak_at, start, end):
         ),
     ],
 )
-def test_each_step_has_the_learning_rate_that_torch_gives_it(settings, theirs, max_iter):
-    mine = stepped(*scheduled(MAX_ITER=max_iter, **settings, **NO_WARM_UP), num_steps=max_iter)
+def test_learning_rates_equal_torch(settings, theirs, max_iter):
+    mine = stepped(*scheduled(MAX_ITER=max_iter, **settings, **NO_WARMUP), num_steps=max_iter)
     other = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     assert mine == pytest.approx(stepped(other, theirs(other, max_iter), num_steps=max_iter), rel=1e-9, abs=1e-12)
 
@@ -131,7 +131,7 @@ def test_factor_starts_at_the_warmup_and_ends_at_zero(warmup_iters, start, power
     assert all(0 <= factor(iteration) <= 1 for iteration in range(0, max_iter, max(1, max_iter // 50)))
 
 
-def test_every_shape_is_multiplied_with_the_warmup():
+def test_every_shape_is_multiplied_by_the_warmup():
     shapes = [
         {"NAME": "PolyLR"},
         {"NAME": "CosineLR"},
@@ -140,20 +140,20 @@ def test_every_shape_is_multiplied_with_the_warmup():
     ]
     for shape in shapes:
         warm = factors(range(12), MAX_ITER=10, WARMUP_ITERS=5, WARMUP_FACTOR=0.2, **shape)
-        plain = factors(range(12), MAX_ITER=10, **shape, **NO_WARM_UP)
+        plain = factors(range(12), MAX_ITER=10, **shape, **NO_WARMUP)
         ramp = [min(1.0, 0.2 + 0.8 * iteration / 5) for iteration in range(12)]
-        assert warm == pytest.approx([factor * share for factor, share in zip(plain, ramp, strict=True)], rel=1e-12)
-        assert warm[10] == warm[11], "beyond the end it stays"
+        assert warm == pytest.approx([factor * warmup for factor, warmup in zip(plain, ramp, strict=True)], rel=1e-12)
+        assert warm[10] == warm[11], "constant after the end"
 
 
-def test_warmup_is_a_straight_line():
+def test_warmup_is_linear():
     values = [warmup_factor(i, num_iterations=10, start=0.1) for i in range(12)]
     assert values == pytest.approx([0.1 + 0.09 * i for i in range(10)] + [1.0, 1.0], rel=1e-14)
-    assert warmup_factor(0, num_iterations=0, start=0.1) == 1  # no warm-up at all
+    assert warmup_factor(0, num_iterations=0, start=0.1) == 1  # no warmup
 
 
 @given(st.floats(0.01, 0.99), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
-def test_one_cycle_has_its_values_at_start_peak_end_and_half_way(peak_at, start, end, other):
+def test_one_cycle_at_start_peak_end_and_midpoints(peak_at, start, end, other):
     def factor(progress):
         return one_cycle_factor(progress, peak_at=peak_at, start=start, end=end)
 
@@ -164,18 +164,18 @@ def test_one_cycle_has_its_values_at_start_peak_end_and_half_way(peak_at, start,
 
 
 @pytest.mark.parametrize("max_iter", [4, 190_000, 10**7])
-def test_steps_come_at_their_iteration_also_in_long_trainings(max_iter):
+def test_steps_are_exact_for_long_training_runs(max_iter):
     steps = [max_iter // 4, max_iter // 2, max_iter - 1]
     expected = {0: 1.0, **{at: 0.5 ** (i + 1) for i, at in enumerate(steps)}}
     before = {at - 1: 0.5**i for i, at in enumerate(steps) if at - 1 not in expected}
     for iteration, factor in {**expected, **before}.items():
-        shares = [step / max_iter for step in steps]
-        assert multi_step_factor(iteration / max_iter, steps=shares, gamma=0.5) == factor
+        fractions = [step / max_iter for step in steps]
+        assert multi_step_factor(iteration / max_iter, steps=fractions, gamma=0.5) == factor
 
 
-def test_resume_takes_the_present_schedule():
-    """A saved scheduler restores how far it was, not the settings that it had: a run can be prolonged or changed."""
-    optimizer, scheduler = scheduled(MAX_ITER=10, **NO_WARM_UP)
+def test_resume_uses_the_current_schedule():
+    """A saved scheduler restores its iteration but not its settings, so a run can be extended or changed."""
+    optimizer, scheduler = scheduled(MAX_ITER=10, **NO_WARMUP)
     stepped(optimizer, scheduler, num_steps=5)
     for settings, expected in (
         ({"NAME": "PolyLR", "MAX_ITER": 100}, (1 - 6 / 100) ** 0.9),
@@ -183,7 +183,7 @@ def test_resume_takes_the_present_schedule():
         ({"NAME": "MultiStepLR", "MAX_ITER": 12, "STEPS": [6]}, 0.1),
         ({"NAME": "OneCycleLR", "MAX_ITER": 12, "ONE_CYCLE.PEAK_AT": 0.5}, 1.0),
     ):
-        longer_optimizer, longer = scheduled(**settings, **NO_WARM_UP)
+        longer_optimizer, longer = scheduled(**settings, **NO_WARMUP)
         longer.load_state_dict(scheduler.state_dict())
         longer_optimizer.step()
         longer.step()
@@ -191,6 +191,6 @@ def test_resume_takes_the_present_schedule():
         assert math.isclose(rate, expected, rel_tol=1e-12)
 
 
-def test_unknown_schedule_names_the_known():
+def test_unknown_schedule_lists_the_nearest():
     with pytest.raises(KeyError, match=r"PolyLR.*Received: SOLVER.LR_SCHEDULER.NAME='PolyLr'"):
         scheduled(NAME="PolyLr")

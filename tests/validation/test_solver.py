@@ -61,10 +61,10 @@ def test_valid_configs_pass(overrides):
         ([f"{GROUPS}=[{{PARAMS: a, LR_MULTI: -1}}]"], ["LR_MULTI must be a number >= 0"]),
         ([f"{GROUPS}=[{{PARAMS: a, WEIGHT_DECAY: .nan}}]"], ["WEIGHT_DECAY must be a number >= 0"]),
         ([f"{GROUPS}=[{{PARAMS: a, WEIGHT_DECAY: True}}]"], ["WEIGHT_DECAY must be a number >= 0"]),
-        ([f"{GROUPS}=[{{PARAMS: a}}]"], [f"{GROUPS}[0]: it changes nothing. Expected LR_MULTI, WEIGHT_DECAY or both"]),
+        ([f"{GROUPS}=[{{PARAMS: a}}]"], [f"{GROUPS}[0] must set LR_MULTI, WEIGHT_DECAY or both"]),
         (
             [f"{GROUPS}=[{{PARAMS: a, LR_MULTI: 1}}, {{PARAMS: a, LR_MULTI: 2}}]"],
-            [f"{GROUPS}[1]: an earlier entry has the same names"],
+            [f"{GROUPS}[1].PARAMS repeats an earlier entry"],
         ),
         (
             ["SOLVER.LR_SCHEDULER.NAME=CosinLR"],

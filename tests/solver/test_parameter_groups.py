@@ -1,4 +1,4 @@
-"""Which parameter learns at which rate: toy networks by hand, the published networks by their counts."""
+"""Parameter groups of a small network and of the published networks."""
 
 import json
 from pathlib import Path
@@ -34,15 +34,15 @@ class Network(nn.Module):
 
 
 def grouped(**settings):
-    """By name, the rate, the decay and the names of the parameters of each group."""
+    """Return learning rate, weight decay and parameter names of each group, by group name."""
     settings = {"base_lr": 0.1, "weight_decay": 0.01, "weight_decay_norm": 0.0, "gate_types": (Gate,), **settings}
     groups = group_parameters(Network(), **settings)
-    found = {g["name"]: (g["lr"], g["weight_decay"], [name for name, _ in g["params"]]) for g in groups}
-    assert len(found) == len(groups)
-    return found
+    result = {g["name"]: (g["lr"], g["weight_decay"], [name for name, _ in g["params"]]) for g in groups}
+    assert len(result) == len(groups)
+    return result
 
 
-def test_toy_network_by_hand():
+def test_groups_of_a_small_network():
     assert grouped(gate_lr_multiplier=2.5, weight_decay_bias=0.02) == {
         "weights": (0.1, 0.01, ["scale", "conv.weight"]),
         "biases": (0.1, 0.02, ["conv.bias"]),
@@ -51,10 +51,10 @@ def test_toy_network_by_hand():
         "gate biases": (0.25, 0.02, ["gate.predict.bias"]),
         "gate norms": (0.25, 0.0, ["gate.norm.weight", "gate.norm.bias"]),
     }
-    assert grouped()["biases"][:2] == (0.1, 0.01), "as of the weights, if nothing else is said"
+    assert grouped()["biases"][:2] == (0.1, 0.01), "default: the weight decay of weights"
 
 
-def test_a_rule_holds_for_the_names_it_is_found_in_and_the_first_one_counts():
+def test_first_matching_rule_applies():
     rules = [
         GroupRule("predict", lr_multi=0.5),
         GroupRule(r"^gate\.", weight_decay=0.3),
@@ -73,7 +73,7 @@ def test_a_rule_holds_for_the_names_it_is_found_in_and_the_first_one_counts():
     }
 
 
-def test_the_base_learning_rate_comes_first():
+def test_groups_without_a_rule_come_first():
     assert next(iter(grouped(rules=[GroupRule("scale|conv.weight", lr_multi=0.0)]))) == "biases"
 
 
@@ -89,20 +89,20 @@ def test_groups_do_not_depend_on_the_settings():
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        (["conv", "gates\\."], r"GROUPS\[1\]: no trainable .* nearest: gate.*PARAMS='gates\\\\\.'"),
+        (["conv", "gates\\."], r"GROUPS\[1\]\.PARAMS must match .* nearest: gate.*PARAMS='gates\\\\\.'"),
         (["gate.predikt.weight"], r"nearest: gate\.predict\.weight"),
-        (["frozen"], r"no trainable parameter has such a name"),
-        (["conv", "conv.bias"], r"GROUPS\[1\]: all 1 parameters with such names, conv\.bias among them, belong to ear"),
+        (["frozen"], r"must match the name of a trainable parameter"),
+        (["conv", "conv.bias"], r"GROUPS\[1\]\.PARAMS has no effect: earlier entries match all 1 .*such as conv\.bias"),
         (["a", "conv", "xyz"], r"the optimizer cannot be built: .*GROUPS\[2\]"),
         (["xyz", "conv", "zyx"], r"2 problems\n  1\. .*GROUPS\[0\].*\n  2\. .*GROUPS\[2\]"),
     ],
 )
-def test_a_rule_that_fits_nothing_is_refused_with_what_is_called_like_it(rules, message):
+def test_rule_without_a_match_is_rejected_with_similar_names(rules, message):
     with pytest.raises(ConfigError, match=message):
         grouped(rules=[GroupRule(params, lr_multi=0.1) for params in rules])
 
 
-def test_shared_parameter_moves_once_in_each_step():
+def test_shared_parameter_is_updated_once_per_step():
     network = Network()
     optimizer = torch.optim.SGD(group_parameters(network, base_lr=1.0, weight_decay=0.0, weight_decay_norm=0.0))
     before = network.conv.bias.detach().clone()
@@ -111,12 +111,12 @@ def test_shared_parameter_moves_once_in_each_step():
     torch.testing.assert_close(network.conv.bias.detach(), before - 2.0)
 
 
-def test_nothing_to_train_is_an_error():
-    with pytest.raises(ValueError, match=r"no trainable parameter.*Received: model=ReLU"):
+def test_model_without_trainable_parameters_is_rejected():
+    with pytest.raises(ValueError, match=r"trainable parameter.*Received: model=ReLU"):
         group_parameters(nn.ReLU(), base_lr=1.0, weight_decay=0.0, weight_decay_norm=0.0)
 
 
-def test_unknown_optimizer_names_the_known():
+def test_unknown_optimizer_lists_the_nearest():
     cfg = get_cfg()
     cfg.SOLVER.OPTIMIZER.NAME = "SGDD"
     with pytest.raises(KeyError, match=r"SGD.*Received: SOLVER.OPTIMIZER.NAME='SGDD'"):
@@ -132,11 +132,11 @@ def test_published_networks_have_the_published_groups(name, layers, base_lr, gat
     cfg.MODEL.DEVICE = "meta"
     cfg.MODEL.BACKBONE.LAYER_NUM, cfg.MODEL.BACKBONE.CELL_NUM_LIST = layers, [2, 3] + [4] * (layers - 2)
     cfg.SOLVER.OPTIMIZER.BASE_LR, cfg.SOLVER.OPTIMIZER.GATE_LR_MULTI = base_lr, gate_lr_multiplier
-    with torch.device("meta"):  # nothing but shapes is looked at
+    with torch.device("meta"):  # only shapes are needed
         model = build_model(cfg)
     optimizer = build_optimizer(cfg, model)
     groups = {}
-    for group in optimizer.param_groups:  # the published code's groups are as many as there are settings
+    for group in optimizer.param_groups:  # the published code has one group per setting
         setting = (group["lr"], group["weight_decay"])
         tensors, elements = groups.get(setting, (0, 0))
         groups[setting] = (tensors + len(group["params"]), elements + sum(p.numel() for p in group["params"]))
@@ -152,7 +152,7 @@ def test_published_networks_have_the_published_groups(name, layers, base_lr, gat
 
 
 def test_first_step_of_adamw_in_closed_form():
-    """Adam's first step is the sign of the gradient times the learning rate; AdamW's decay is taken off apart."""
+    """Adam's first step is the sign of the gradient times the learning rate; AdamW decays weights separately."""
     cfg = get_cfg()
     settings = cfg.SOLVER.OPTIMIZER
     settings.NAME, settings.BASE_LR, settings.WEIGHT_DECAY = "AdamW", 0.01, 0.1
@@ -170,7 +170,7 @@ def configured(*overrides):
     return build_optimizer(cfg, Network())
 
 
-def test_a_configuration_s_groups_reach_the_optimizer():
+def test_config_groups_are_applied():
     optimizer = configured(
         "SOLVER.OPTIMIZER.NAME=AdamW",
         "SOLVER.OPTIMIZER.BETAS=[0.8,0.99]",
@@ -187,10 +187,10 @@ def test_a_configuration_s_groups_reach_the_optimizer():
         configured("SOLVER.OPTIMIZER.GROUPS=[{PARAMS: '(', LR_MULTI: 1}]")
 
 
-def test_the_table_counts_and_names_every_group():
+def test_table_of_groups():
     settings = {"base_lr": 0.05, "weight_decay": 1e-4, "weight_decay_norm": 0.0, "gate_lr_multiplier": 2.0}
     optimizer = torch.optim.SGD(group_parameters(Network(), gate_types=(Gate,), **settings))
-    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda iteration: 0.001)  # what warms up, or is resumed
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda iteration: 0.001)
     rows = [line.split() for line in format_groups(optimizer).splitlines()[2:]]
     assert rows == [
         ["weights", "2", "109", "0.05", "0.0001"],
@@ -202,12 +202,14 @@ def test_the_table_counts_and_names_every_group():
     ]
 
 
-def test_a_saved_state_goes_on_with_other_figures_but_not_with_other_parameters():
+def test_saved_state_loads_with_other_values_but_not_with_other_groups():
     def rule(params, multiplier):
         return f"SOLVER.OPTIMIZER.GROUPS=[{{PARAMS: {params}, LR_MULTI: {multiplier}}}]"
 
     saved = configured(rule("norm.weight", 0.1)).state_dict()
     configured(rule("norm.weight", 0.5)).load_state_dict(saved)
-    # As many parameters of the same shapes: their states would be taken for each other's without a word.
-    with pytest.raises(ValueError, match=r"in other groups.*saved=\[.*'norm\.weight: norms'.*present=.*'norm\.bias: "):
+    # Equally many parameters of the same shapes: torch would silently exchange their states.
+    with pytest.raises(
+        ValueError, match=r"other parameter groups.*saved=\[.*'norm\.weight: norms'.*current=.*'norm\.bias: "
+    ):
         configured(rule("norm.bias", 0.1)).load_state_dict(saved)
