@@ -43,7 +43,7 @@ def conv2d_fast_depthwise(
     dilation: Pair,
     groups: int,
 ) -> Tensor:
-    """`torch.nn.functional.conv2d` with faster gradients of depthwise convolutions on CPUs.
+    """Compute `torch.nn.functional.conv2d`, with faster gradients of depthwise convolutions on CPUs.
 
     The fast path supports neither forward-mode differentiation nor `vmap`, and hence no `is_grads_batched`. All pairs
     are (rows, columns).

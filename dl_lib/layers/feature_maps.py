@@ -35,10 +35,10 @@ def global_mean(x: Tensor, *, dtype: torch.dtype) -> Tensor:
 
 
 def drop_path(x: Tensor, drop_prob: Tensor | float) -> Tensor:
-    """Drop path (stochastic depth, arXiv 1603.09382): zero some images of a batch and rescale the others.
+    """Zero random images of a batch (drop path, also stochastic depth, arXiv 1603.09382).
 
-    The others are divided by 1 - drop_prob, which preserves the mean. Unlike torchvision's `stochastic_depth`, the
-    probability may be a tensor, so that a compiled graph is not recompiled when it changes.
+    The other images are divided by 1 - drop_prob, which preserves the mean. Unlike torchvision's `stochastic_depth`,
+    it accepts the probability as a tensor, so that a compiled graph is not recompiled when it changes.
 
     Args:
         x: Feature maps (B, ...).
