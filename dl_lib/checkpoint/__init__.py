@@ -1,16 +1,20 @@
 from dl_lib.checkpoint.checkpointer import Checkpointer
+from dl_lib.checkpoint.conversion import CONVERTER_REGISTRY, Converter, Translation
 from dl_lib.checkpoint.conversion.convert_file import Conversion, convert_file
 from dl_lib.checkpoint.conversion.released import is_released
 from dl_lib.checkpoint.errors import CheckpointError, NoSpaceError
 from dl_lib.checkpoint.matching import CheckpointMismatchError, Mismatch
 
 __all__ = [
+    "CONVERTER_REGISTRY",
     "CheckpointError",
     "CheckpointMismatchError",
     "Checkpointer",
     "Conversion",
+    "Converter",
     "Mismatch",
     "NoSpaceError",
+    "Translation",
     "convert_file",
     "is_released",
 ]

@@ -54,16 +54,13 @@ def result_as_dict(
     values: dict[str, Any] = {} if result.metrics is None else _scores(result.metrics)
     if result.official is not None:
         values["official"] = _official(result.official)
-    averages, maxima, minima = result.costs.average, result.costs.maximum, result.costs.minimum
+    statistics = {"avg": result.costs.average, "max": result.costs.maximum, "min": result.costs.minimum}
     values |= {
         "images": result.num_images,
         "skipped": [{"sample": sample.index, "reason": sample.reason} for sample in result.skipped],
         "seconds_per_image": result.seconds_per_image,
         "costs_gflops": {
-            kind: {
-                name: getattr(costs, kind) / MADDS_PER_GFLOP
-                for name, costs in {"avg": averages, "max": maxima, "min": minima}.items()
-            }
+            kind: {name: getattr(costs, kind) / MADDS_PER_GFLOP for name, costs in statistics.items()}
             for kind in COST_LABELS
         },
     }
@@ -71,7 +68,7 @@ def result_as_dict(
         values["budget_gflops"] = {
             "target": target.expected_madds / MADDS_PER_GFLOP,
             "whole_lattice": target.lattice_madds / MADDS_PER_GFLOP,
-            "expected_over_target": target.ratio_to_target(averages.expected),
+            "expected_over_target": target.ratio_to_target(result.costs.average.expected),
         }
     if result.mean_gates is not None and lattice is not None:
         values["mean_gates"] = dict(zip(map(str, lattice.edges), result.mean_gates, strict=True))

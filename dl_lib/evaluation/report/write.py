@@ -1,4 +1,4 @@
-"""The files that an evaluation leaves in the run's folder."""
+"""Output files of an evaluation."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def write_report(
     figure_names: dict[str, dict[str, str]] = {}
     for name, result in results.items():
         suffix = "" if len(results) == 1 else f"_{name}"
-        files |= _tables_of_numbers(result, suffix=suffix)
+        files |= _csv_files(result, suffix=suffix)
         drawn = _draw(result, lattice=lattice)
         figure_names[name] = {title: f"{_FIGURE_STEMS[title]}{suffix}.png" for title in drawn}
         figures |= {figure_names[name][title]: figure for title, figure in drawn.items()}
@@ -80,7 +80,7 @@ def write_report(
     return tuple(output_dir / file for file in (*figures, *files))
 
 
-def _tables_of_numbers(result: EvaluationResult, *, suffix: str) -> dict[str, str]:
+def _csv_files(result: EvaluationResult, *, suffix: str) -> dict[str, str]:
     files = {f"{PER_IMAGE_STEM}{suffix}.csv": images_as_csv(result.images)}
     if result.confusion is not None:
         files[f"{CONFUSION_STEM}{suffix}.csv"] = confusion_as_csv(result.confusion, class_names=result.class_names)

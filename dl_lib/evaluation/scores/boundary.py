@@ -74,7 +74,7 @@ def _running(extreme: Callable[[Tensor, Tensor], Tensor], values: Tensor, *, len
     covered = 1
     while covered < length:
         step = min(covered, length - covered)
-        kept = values.shape[dim] - step
-        values = extreme(values.narrow(dim, 0, kept), values.narrow(dim, step, kept))
+        length_out = values.shape[dim] - step
+        values = extreme(values.narrow(dim, 0, length_out), values.narrow(dim, step, length_out))
         covered += step
     return values

@@ -136,8 +136,9 @@ def segmentation_metrics(
     unions = [t + p - h for h, t, p in zip(hits, true, predicted, strict=True)]
     iou = _ratios(hits, unions, where=is_scored)
     accuracy = _ratios(hits, true, where=[t > 0 for t in true])
-    nothing: list[float | None] = [None] * len(true)
-    boundary_iou = nothing if boundary is None else _ratios(*boundary.tolist(), where=is_scored)
+    boundary_iou: list[float | None] = [None] * len(true)
+    if boundary is not None:
+        boundary_iou = _ratios(*boundary.tolist(), where=is_scored)
     weighted = [value * t for value, t in zip(iou, true, strict=True) if value is not None]
     return SegmentationMetrics(
         mean_iou=_mean(iou),
@@ -171,8 +172,9 @@ def _marginals(counts: Tensor) -> tuple[list[int], list[int], list[int]]:
     return counts.diagonal().tolist(), counts.sum(dim=1).tolist(), counts.sum(dim=0).tolist()
 
 
-def _ratios(parts: Sequence[int], wholes: Sequence[int], *, where: Sequence[bool]) -> list[float | None]:
-    return [part / whole if defined else None for part, whole, defined in zip(parts, wholes, where, strict=True)]
+def _ratios(numerators: Sequence[int], denominators: Sequence[int], *, where: Sequence[bool]) -> list[float | None]:
+    terms = zip(numerators, denominators, where, strict=True)
+    return [numerator / denominator if defined else None for numerator, denominator, defined in terms]
 
 
 def _mean(values: Sequence[float | None]) -> float:

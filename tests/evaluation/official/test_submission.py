@@ -136,7 +136,7 @@ def assert_rejected(predicted, tmp_path, message):
     return str(caught.value)
 
 
-def test_a_missing_file(predicted, tmp_path):
+def test_missing_file(predicted, tmp_path):
     first_file(predicted).unlink()
     assert_rejected(predicted, tmp_path, r"png is missing\nReceived: 2 predictions, 1 problems$")
 

@@ -56,8 +56,8 @@ def test_published_costs_are_those_of_the_first_pass(model, sample):
     output = run(model, sample, scales=SCALES, flip=True, backend="pil")
     first = run(model, sample, scales=SCALES[:1], backend="pil")
     assert output["flops"]["expt_flops"] > 6 * first["flops"]["expt_flops"]
-    share = 96 * 192 / (1024 * 2048)
-    assert first["flops"]["expt_flops"] == pytest.approx(share * PUBLISHED["expt_flops"], rel=1e-6)
+    ratio = 96 * 192 / (1024 * 2048)
+    assert first["flops"]["expt_flops"] == pytest.approx(ratio * PUBLISHED["expt_flops"], rel=1e-6)
 
 
 def test_single_pass_equals_the_model(model, sample):

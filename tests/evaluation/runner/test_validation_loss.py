@@ -108,10 +108,10 @@ def test_processes_with_different_numbers_of_images_average_over_all(monkeypatch
     monkeypatch.setattr(comm.dist, "get_rank", lambda: 0)
     # A collective inside the loop would hang: the other process may have no image left.
     monkeypatch.setattr(comm.dist, "all_reduce", lambda values: pytest.fail("it talks to the other process"))
-    shares = []
-    monkeypatch.setattr(comm, "all_gather", lambda share: shares.append(share) or shares)
+    gathered = []
+    monkeypatch.setattr(comm, "all_gather", lambda value: gathered.append(value) or gathered)
     mean_losses(HardPixels(), Images(batches[:1]))
     assert mean_losses(HardPixels(), Images(batches[1:])) == pytest.approx(whole, rel=1e-6)
-    assert [images for images, _ in shares] == [1, 2]
+    assert [images for images, _ in gathered] == [1, 2]
     assert mean_losses(HardPixels(), Images()) == pytest.approx(whole, rel=1e-6)  # a third process without an image
     assert comm.get_world_size() == 2

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dl_lib.evaluation.runner.windows import run_in_windows, window_starts
@@ -58,6 +58,7 @@ def logits_of(image, *, padding):
     return CoarseLogits(values, tuple(image.shape[-2:]), stride=4, upsample=None)
 
 
+@settings(deadline=None)
 @given(
     st.tuples(st.integers(1, 150), st.integers(1, 150)),
     st.tuples(st.sampled_from([32, 64]), st.sampled_from([32, 96])),

@@ -71,7 +71,7 @@ def test_accumulation_is_independent_of_the_order(drawn, random):
     assert not matrix.counts.any()
 
 
-def test_counts_do_not_overflow_32_bits():
+def test_counts_do_not_overflow_32_bit():
     matrix = ConfusionMatrix(2, ignore_value=IGNORE)
     matrix._counts[1, 1] = 2**31 - 1
     matrix.update(torch.ones(2, 2, dtype=torch.int64), label=torch.ones(2, 2, dtype=torch.int64))

@@ -134,10 +134,10 @@ def test_equals_exact_fractions(counts):
 
 def test_pixels_predicted_as_an_absent_class_are_errors_of_their_true_class():
     right = segmentation_metrics(torch.tensor([[8, 0, 0], [0, 8, 0], [0, 0, 0]]), class_names="abc")
-    wrong = segmentation_metrics(torch.tensor([[4, 0, 4], [0, 8, 0], [0, 0, 0]]), class_names="abc")
+    metrics = segmentation_metrics(torch.tensor([[4, 0, 4], [0, 8, 0], [0, 0, 0]]), class_names="abc")
     assert (right.mean_iou, right.absent) == (1.0, ("c",))
-    assert (wrong.mean_iou, wrong.absent) == (0.75, ("c",))
-    assert wrong.classes[2].iou is None and wrong.classes[2].predicted_pixels == 4
+    assert (metrics.mean_iou, metrics.absent) == (0.75, ("c",))
+    assert metrics.classes[2].iou is None and metrics.classes[2].predicted_pixels == 4
 
 
 def test_boundary_iou_is_averaged_over_the_same_classes():
@@ -163,7 +163,7 @@ def test_image_scores_equal_those_of_a_data_set_of_one_image(counts):
     assert image_scores(counts) == ImageScores(metrics.mean_iou, metrics.pixel_accuracy)
 
 
-def test_an_image_without_labelled_pixels_has_no_scores():
+def test_image_without_labelled_pixels_has_no_scores():
     assert image_scores(torch.zeros(3, 3, dtype=torch.int64)) is None
 
 
