@@ -83,21 +83,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class ConfigKey:
-    """A config key; made by `key`.
-
-    Attributes:
-        name: Full name, such as `SOLVER.OPTIMIZER.BASE_LR`.
-        default: Value in `get_cfg()`; its type is the type of the key.
-        doc: Meaning, in one sentence or two.
-        unit: Unit of the value, such as `pixels`; empty if it has none.
-        interval: Accepted numbers; of a list, of each element.
-        choices: Accepted values; of a list, of each element.
-        special: Values that are accepted in addition, with their meaning; `()` stands for the empty list.
-        items: Type of the elements of a list.
-        length: Number of elements of a list; None if it varies.
-        min_length: Smallest number of elements of a list.
-        order: Requirement on the order of the elements of a list.
-    """
+    """Declared config key; the attributes are the arguments of `key`, with `range` as an `Interval`."""
 
     name: str
     default: Any
@@ -185,17 +171,17 @@ def key(
     """Declare a config key.
 
     Args:
-        name: See `ConfigKey`, also for arguments that are not listed here.
-        default: See `ConfigKey`.
-        doc: See `ConfigKey`.
-        unit: See `ConfigKey`.
-        range: Accepted numbers in interval notation, such as `[0, 1)` or `(0, inf)`.
-        choices: `Literal` type, tuple, or `Reference` of the accepted values.
-        special: See `ConfigKey`.
-        items: Type of the elements; needed for lists that are empty by default.
-        length: See `ConfigKey`.
-        min_length: See `ConfigKey`.
-        order: See `ConfigKey`.
+        name: Full name, such as `SOLVER.OPTIMIZER.BASE_LR`.
+        default: Value in `get_cfg()`; its type is the type of the key.
+        doc: Meaning, in one sentence or two; Markdown.
+        unit: Unit of the value, such as `pixels`.
+        range: Accepted numbers, such as `[0, 1)` or `(0, inf)`; of a list, of each element.
+        choices: `Literal` type, tuple or `Reference` of accepted values; of a list, of each element.
+        special: Values accepted in addition, with their meaning; `()` stands for the empty list.
+        items: Type of the elements of a list that is empty by default.
+        length: Number of elements of a list.
+        min_length: Smallest number of elements of a list.
+        order: Requirement on the elements of a list.
     """
     if isinstance(default, list) and items is None:
         items = type(default[0])

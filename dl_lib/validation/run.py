@@ -11,9 +11,9 @@ from dl_lib.data import DatasetCatalog, DatasetMeta
 from dl_lib.data.build import local_batch_size
 from dl_lib.data.errors import DataError
 from dl_lib.evaluation.runner.windows import window_starts
+from dl_lib.solver.group_rules import group_rule_problems
 from dl_lib.validation.model import coarsest_stride, has_small_gates, logits_stride
 from dl_lib.validation.report import Report
-from dl_lib.validation.solver import check_solver
 
 __all__ = ["check_run"]
 
@@ -27,7 +27,8 @@ _NEEDS_TEST_SET = {
 
 def check_run(report: Report) -> None:
     """Add the problems of training, evaluation and logging."""
-    check_solver(report)
+    report.problems += group_rule_problems(report.value("SOLVER.OPTIMIZER.GROUPS"))
+    _check_schedule(report)
     if report.value("TEST.OFFICIAL_SCORES"):
         _check_official_scores(report)
     if report.value("TEST.SLIDING.WINDOW") and report.accepts("TEST.SLIDING.WINDOW"):
@@ -36,10 +37,22 @@ def check_run(report: Report) -> None:
         _check_training(report)
 
 
+def _check_schedule(report: Report) -> None:
+    name, max_iter = report.value("SOLVER.LR_SCHEDULER.NAME"), report.value("SOLVER.LR_SCHEDULER.MAX_ITER")
+    key = "SOLVER.LR_SCHEDULER.STEPS"
+    steps = report.value(key)
+    if name == "MultiStepLR" and not (steps and max(steps) < max_iter):
+        report.add(key, f"must name at least one iteration with MultiStepLR, all below MAX_ITER={max_iter}")
+    elif name != "MultiStepLR" and steps:
+        report.add(key, f"must be [] with {name}; only MultiStepLR has steps")
+    if name == "OneCycleLR" and report.value("SOLVER.LR_SCHEDULER.WARMUP_ITERS"):
+        report.add("SOLVER.LR_SCHEDULER.WARMUP_ITERS", "must be 0 with OneCycleLR, which has its own warmup")
+
+
 def _check_training(report: Report) -> None:
     if report.accepts("SOLVER.IMS_PER_BATCH", "SOLVER.ACCUMULATION_STEPS"):
         report.collect(local_batch_size, report.cfg, world_size=report.world_size)
-    if report.value("SOLVER.CHECKPOINT_KEEP_EVERY") and not report.value("SOLVER.CHECKPOINT_KEEP_LAST"):
+    if report.value("SOLVER.CHECKPOINT_KEEP_EVERY") > 0 and not report.value("SOLVER.CHECKPOINT_KEEP_LAST"):
         report.add(
             "SOLVER.CHECKPOINT_KEEP_EVERY",
             "must be 0 with SOLVER.CHECKPOINT_KEEP_LAST=0, which keeps all checkpoints; or set KEEP_LAST, such as 2",
@@ -48,6 +61,13 @@ def _check_training(report: Report) -> None:
         for key, requirement in _NEEDS_TEST_SET.items():
             if report.value(key) and report.accepts(key):
                 report.add(key, f"{requirement} without a dataset in DATASETS.TEST")
+    if report.value("SOLVER.EARLY_STOPPING.METRIC") and not (
+        report.value("DATASETS.TEST") and report.value("TEST.EVAL_PERIOD")
+    ):
+        report.add(
+            "SOLVER.EARLY_STOPPING.METRIC",
+            "needs evaluations during training; name a dataset in DATASETS.TEST and set TEST.EVAL_PERIOD",
+        )
     _check_validation_loss(report)
     _check_figures(report)
 

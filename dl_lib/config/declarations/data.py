@@ -60,7 +60,7 @@ _LOADING = (
     key(
         "DATALOADER.MAX_SKIPPED",
         10,
-        "Number of different samples that a process may skip before the run ends with an error.",
+        "Number of distinct samples that each process may skip; more end the run with an error.",
         range="[0, inf)",
     ),
 )

@@ -64,7 +64,7 @@ _TEST = (
     key(
         "TEST.SLIDING.OVERLAP",
         0.33,
-        "Minimum overlap of neighbouring windows, as a fraction of the window.",
+        "Minimum overlap of adjacent windows, as a fraction of the window.",
         range="[0, 1)",
     ),
     key(
@@ -78,7 +78,7 @@ _TEST = (
     key(
         "TEST.MULTI_SCALE.FLIP",
         False,
-        "Average the logits over the flipped image, too.",
+        "Average the logits with those of the horizontally flipped image.",
     ),
     key(
         "TEST.PRECISE_BN.ENABLED",

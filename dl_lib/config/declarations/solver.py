@@ -30,7 +30,7 @@ _STEP = (
     key(
         "SOLVER.GRAD_CLIP",
         5.0,
-        "Limit of the gradients.",
+        "Upper limit of the gradient norm, or of the absolute value of each element; see `GRAD_CLIP_TYPE`.",
         range="(0, inf)",
         special={0: "no clipping"},
     ),
