@@ -11,8 +11,6 @@ from dl_lib.data.errors import DataError, MissingDataError, UnreadableFileError
 from dl_lib.data.raw_dataset import RawDataset
 
 __all__ = [
-    "DEFAULT_ROOT",
-    "ROOT_VARIABLE",
     "FileRecord",
     "PairedFiles",
     "UnpairedFilesError",
@@ -23,8 +21,8 @@ __all__ = [
     "resolve_path",
 ]
 
-ROOT_VARIABLE = "DL_DATASETS"
-DEFAULT_ROOT = "datasets"
+_ROOT_VARIABLE = "DL_DATASETS"
+_DEFAULT_ROOT = "datasets"
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class UnpairedFilesError(MissingDataError):
 
 def datasets_root() -> Path:
     """Return the folder given by the environment variable `DL_DATASETS`, by default `./datasets`; it need not exist."""
-    return Path(os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT).expanduser()
+    return Path(os.environ.get(_ROOT_VARIABLE) or _DEFAULT_ROOT).expanduser()
 
 
 def resolve_path(path: str | os.PathLike[str]) -> Path:
@@ -96,8 +94,8 @@ def ensure_exists(path: Path, *, layout: str) -> Path:
         return path
     raise MissingDataError(
         f"{path} does not exist. Expected {layout}; datasets/README.md describes the layouts and the sources of the "
-        f"data. If the datasets are in another folder, set the environment variable {ROOT_VARIABLE} to it. "
-        f"Received: {ROOT_VARIABLE}={os.environ.get(ROOT_VARIABLE)!r}, path={str(path.absolute())!r}"
+        f"data. If the datasets are in another folder, set the environment variable {_ROOT_VARIABLE} to it. "
+        f"Received: {_ROOT_VARIABLE}={os.environ.get(_ROOT_VARIABLE)!r}, path={str(path.absolute())!r}"
     )
 
 

@@ -119,7 +119,7 @@ def test_test_loader_returns_each_image_once_in_order_and_unchanged(cfg, monkeyp
         np.testing.assert_array_equal(batches[index][0]["image"].permute(1, 2, 0), scenes[index]["image"][..., ::-1])
 
 
-def test_loading_leaves_the_global_generators_alone(cfg):
+def test_loading_keeps_the_global_random_state(cfg):
     torch.manual_seed(0)
     np.random.seed(0)
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()

@@ -46,7 +46,7 @@ def write_cityscapes(root, *, size=(64, 128), images_per_city=1, train_ids=False
     All other labels contain all 34 ids: those of background and digits, and a strip of all ids at the bottom.
 
     Args:
-        root: Datasets' root.
+        root: Dataset root.
         size: (height, width), at least (48, 128).
         images_per_city: Number of images per city.
         train_ids: Whether to write *_labelTrainIds.png in addition to *_labelIds.png.

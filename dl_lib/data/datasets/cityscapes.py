@@ -1,6 +1,6 @@
 """Cityscapes (Cordts et al., CVPR 2016, arXiv 1604.01685; https://www.cityscapes-dataset.com).
 
-Layout below the datasets' root, as in the extracted archives, for image `aachen_000000_000019`::
+Layout below the dataset root, as in the extracted archives, for image `aachen_000000_000019`::
 
     cityscapes/leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png
     cityscapes/gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png

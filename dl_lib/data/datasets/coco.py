@@ -50,7 +50,8 @@ class CocoSemSeg:
         if image.shape[:2] != (record.height, record.width):
             raise InvalidSampleError(
                 f"image {record.image_id!r} ({path}) must have the size in its annotation file, {record.height} x "
-                f"{record.width} (height x width). Received: {image.shape[0]} x {image.shape[1]} pixels"
+                f"{record.width} (height x width); fix the image or the annotation file. "
+                f"Received: {image.shape[0]} x {image.shape[1]} pixels"
             )
         label = np.full(image.shape[:2], self._unlabelled, self._label_type)
         try:
@@ -74,7 +75,7 @@ class CocoSource:
     """Annotation file and image folder of a dataset; calling it reads the file and returns the dataset.
 
     Args:
-        annotations: Annotation file; a relative path is relative to the datasets' root.
+        annotations: Annotation file; a relative path is relative to the dataset root.
         images: Image folder, likewise.
         background: Name of class 0 for pixels without annotation; None ignores these pixels.
         ignore_value: Ignore index, 0..65535, also the label of crowds.
@@ -96,7 +97,10 @@ class CocoSource:
         folder = ensure_exists(resolve_path(self.images), layout=_LAYOUT)
         content = self._read()
         if not content.images:
-            raise MissingDataError(f"{self.annotations} lists no images. Received: images=[]")
+            raise MissingDataError(
+                f"{self.annotations} lists no images; check that it is the intended annotation file. "
+                "Received: images=[]"
+            )
         return CocoSemSeg(
             content.images,
             folder=folder,
@@ -138,7 +142,7 @@ def register_coco_sem_seg(
 
     Args:
         name: Name for `DATASETS.TRAIN` and `DATASETS.TEST`.
-        json: Annotation file; a relative path is relative to the datasets' root.
+        json: Annotation file; a relative path is relative to the dataset root.
         images: Folder of the image files, likewise.
         background: Name of class 0 for pixels without annotation; None ignores these pixels.
         ignore_value: Ignore index, 0..65535.

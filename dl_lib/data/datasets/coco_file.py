@@ -107,14 +107,17 @@ def _check_ids(content: Mapping[str, list[Any]], path: Path) -> None:
     for part, given in ids.items():
         repeated = [entry_id for entry_id, times in Counter(given).items() if times > 1]
         if repeated:
-            raise DataError(f"{path}: ids of {part} must be unique. Received: repeated ids={repeated[:_MAX_SHOWN]}")
+            raise DataError(
+                f"{path}: ids of {part} must be unique; renumber them. Received: repeated ids={repeated[:_MAX_SHOWN]}"
+            )
     known = {"image_id": set(ids["images"]), "category_id": set(ids["categories"])}
     for key, listed in known.items():
         unknown = [entry for entry in content["annotations"] if entry[key] not in listed]
         if unknown:
             shown = ", ".join(f"annotation {entry['id']} with {key}={entry[key]}" for entry in unknown[:_MAX_SHOWN])
             raise DataError(
-                f"{path}: {len(unknown)} annotations have a {key} that is not defined in the file. Received: {shown}"
+                f"{path}: {len(unknown)} annotations have a {key} that is not defined in the file; define it or remove "
+                f"the annotations. Received: {shown}"
             )
 
 

@@ -74,7 +74,7 @@ def region_mask(segmentation: Any, *, size: tuple[int, int]) -> np.ndarray:
     if isinstance(segmentation, list) and segmentation:
         return _polygons_mask(segmentation, size=size)
     raise InvalidSampleError(
-        f"segmentation must be a list of polygons or a dict of run lengths. "
+        "segmentation must be a list of polygons or a dict of run lengths. "
         f"Received: segmentation={type(segmentation).__name__} {segmentation!r:.60}"
     )
 
@@ -128,7 +128,7 @@ def _polygons_mask(polygons: Sequence[Any], *, size: tuple[int, int]) -> np.ndar
             coordinates = np.empty(0)
         if coordinates.ndim != 1 or len(coordinates) < _MIN_COORDINATES or len(coordinates) % 2:
             raise InvalidSampleError(
-                f"a polygon must be a list [x, y, x, y, ...] of at least three corners. "
+                "a polygon must be a list [x, y, x, y, ...] of at least three corners. "
                 f"Received: polygon={polygon!r:.60}"
             )
         if not ((coordinates >= -max_side) & (coordinates <= 2 * max_side)).all():

@@ -22,7 +22,7 @@ class FolderSource:
     """Folders and metadata of a dataset; calling it lists the folders and returns the dataset.
 
     Args:
-        images: Image folder; a relative path is relative to the datasets' root.
+        images: Image folder; a relative path is relative to the dataset root.
         labels: Folder of PNGs that contain the class ids, likewise; None for a dataset without ground truth.
         classes: Names of the class ids 0, 1, ...
         colors: (red, green, blue) of each class, 0..255; None uses the PASCAL VOC colormap.
@@ -89,7 +89,7 @@ def register_folder_sem_seg(
 
     Args:
         name: Name for `DATASETS.TRAIN` and `DATASETS.TEST`.
-        images: Image folder; a relative path is relative to the datasets' root.
+        images: Image folder; a relative path is relative to the dataset root.
         classes: Names of the class ids 0, 1, ...
         labels: Folder of PNGs that contain the class ids, likewise; None for a dataset without ground truth.
         colors: (red, green, blue) of each class, 0..255; None uses the PASCAL VOC colormap.

@@ -3,7 +3,7 @@
 SBD is "Semantic Contours from Inverse Detectors" (Hariharan et al., ICCV 2011): 11,355 images of PASCAL VOC 2011 with
 additional annotations. It overlaps with the VOC 2012 validation split, which is excluded from training.
 
-Layout below the datasets' root, as extracted by torchvision's `SBDataset` and by `dl_lib prepare-voc`::
+Layout below the dataset root, as extracted by torchvision's `SBDataset` and by `dl_lib prepare-voc`::
 
     sbd/img/2008_000002.jpg
     sbd/cls/2008_000002.mat          class ids, as the field Segmentation of a MATLAB struct GTcls

@@ -1,6 +1,6 @@
 """PASCAL VOC 2012 (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/).
 
-Layout below the datasets' root, as in the extracted archive, for image `2007_000032`::
+Layout below the dataset root, as in the extracted archive, for image `2007_000032`::
 
     VOCdevkit/VOC2012/JPEGImages/2007_000032.jpg
     VOCdevkit/VOC2012/SegmentationClass/2007_000032.png

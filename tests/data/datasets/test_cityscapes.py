@@ -104,7 +104,7 @@ def test_labelled_splits(root, name):
     assert DatasetCatalog.meta(name) == CITYSCAPES_META
 
 
-def test_the_test_split_is_unlabelled(root):
+def test_test_split_is_unlabelled(root):
     dataset = DatasetCatalog.get(f"{FINE}test")
     assert len(dataset) == 4
     assert all("sem_seg" not in dataset[index] for index in range(4))

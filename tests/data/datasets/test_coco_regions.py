@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 MASKS = arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.booleans(), fill=st.booleans())
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None)  # the machine may be under load
 @given(MASKS)
 def test_run_lengths_round_trip(mask):
     for form in (as_counts, as_text):

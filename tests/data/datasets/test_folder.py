@@ -20,7 +20,7 @@ LABEL = np.eye(4, 5, dtype=np.uint8)
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """Datasets' root with images and labels in several formats."""
+    """Dataset root with images and labels in several formats."""
     monkeypatch.setenv("DL_DATASETS", str(tmp_path))
     for name in ("a/1.png", "a/2.JPG", "b/1.tif", "3.bmp"):
         save(tmp_path / "mine" / "images" / name, Image.fromarray(IMAGE))

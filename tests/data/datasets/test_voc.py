@@ -93,7 +93,7 @@ def test_augmented_split_excludes_the_validation_split(root):
     samples = {dataset[index]["image_id"]: dataset[index] for index in range(len(dataset))}
     assert list(samples) == AUGMENTED_NAMES
     voc = DatasetCatalog.get("voc_2012_sem_seg_train")
-    for index, name in enumerate(VOC_NAMES["train"]):  # also for images that SBD annotates, too
+    for index, name in enumerate(VOC_NAMES["train"]):  # including images that SBD annotates
         np.testing.assert_array_equal(samples[name]["sem_seg"], voc[index]["sem_seg"])
         assert samples[name]["file_name"] == voc[index]["file_name"]
     for name in set(AUGMENTED_NAMES) - set(VOC_NAMES["train"]):
