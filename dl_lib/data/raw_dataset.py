@@ -23,7 +23,7 @@ class _RequiredKeys(TypedDict):
 class RawSample(_RequiredKeys, total=False):
     """One sample as the dataset returns it, before the mapper.
 
-    Keys:
+    Attributes:
         image: (H, W, 3) uint8, RGB.
         image_id: Identifier, unique within the dataset.
         file_name: File the image was read from; generated images repeat their `image_id`.

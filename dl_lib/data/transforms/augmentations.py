@@ -42,7 +42,6 @@ class ResizeShortestEdge:
             )
 
     def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> Resize:
-        """Sample the length of the shorter edge."""
         short_edge = int(rng.choice(self.short_edges_px))
         return _scaled(size, short_edge / min(size), max_size_px=self.max_size_px, backend=self.backend)
 
@@ -73,7 +72,6 @@ class RandomScale:
             )
 
     def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> Resize:
-        """Sample the scale factor."""
         return _scaled(size, float(rng.uniform(*self.factors)), max_size_px=self.max_size_px, backend=self.backend)
 
 
@@ -95,7 +93,6 @@ class RandomFlip:
             raise ValueError(f"probability must be in 0..1. Received: probability={self.probability}")
 
     def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> HorizontalFlip:
-        """Sample whether to flip."""
         return HorizontalFlip(bool(rng.uniform(0, 1) < self.probability))
 
 
@@ -122,7 +119,6 @@ class RandomRotation:
         _check_pixel_value(self.image_pad)
 
     def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> Rotate:
-        """Sample the angle."""
         return Rotate(float(rng.uniform(-self.max_degrees, self.max_degrees)), self.image_pad, self.label_pad)
 
 
@@ -156,7 +152,6 @@ class RandomCropPad:
             )
 
     def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> CropPad | CropCandidates:
-        """Sample the position of the crop, or several candidates."""
         if self.max_class_ratio == 1:
             return self._sample_crop(rng, size)
         crops = tuple(self._sample_crop(rng, size) for _ in range(NUM_CANDIDATES))

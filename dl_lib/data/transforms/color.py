@@ -22,11 +22,9 @@ class _ColorTransform:
     """Base class of transforms that keep size and label."""
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the size unchanged."""
         return size
 
     def apply_label(self, label: np.ndarray) -> np.ndarray:
-        """Return the label unchanged."""
         return label
 
 
@@ -49,7 +47,6 @@ class ColorShift(_ColorTransform):
     hue_degrees: float = 0.0
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
-        """Change the colors of an image."""
         brightened = np.clip(_VALUES + self.brightness, 0, 255)
         image = _apply_table(image, brightened if self.contrast_last else brightened * self.contrast)
         if self.saturation != 1 or self.hue_degrees != 0:
@@ -74,7 +71,6 @@ class GaussianBlur(_ColorTransform):
     sigma_px: float
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
-        """Blur an image."""
         return cv2.GaussianBlur(image, (0, 0), self.sigma_px) if self.sigma_px > 0 else image
 
 
@@ -104,7 +100,6 @@ class PhotometricDistortion:
                 raise ValueError(f"{name} must be in 0..{limit}. Received: {name}={getattr(self, name)}")
 
     def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> ColorShift:
-        """Sample the color changes."""
         return ColorShift(
             brightness=_sample_amount(rng, self.brightness),
             contrast=1 + _sample_amount(rng, self.contrast),
@@ -137,7 +132,6 @@ class RandomBlur:
             )
 
     def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> GaussianBlur:
-        """Sample the standard deviation."""
         sigma = float(rng.uniform(*self.sigmas_px))
         return GaussianBlur(sigma if rng.random() < self.probability else 0.0)
 

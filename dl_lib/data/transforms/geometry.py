@@ -23,15 +23,12 @@ class HorizontalFlip:
     flipped: bool
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the size unchanged."""
         return size
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
-        """Flip an image."""
         return cv2.flip(image, 1) if self.flipped else image
 
     def apply_label(self, label: np.ndarray) -> np.ndarray:
-        """Flip a label."""
         return label[:, ::-1] if self.flipped else label
 
 
@@ -50,15 +47,12 @@ class Rotate:
     label_pad: int
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the size unchanged."""
         return size
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
-        """Rotate an image."""
         return self._warp(image, flags=cv2.INTER_LINEAR, pad=self.image_pad)
 
     def apply_label(self, label: np.ndarray) -> np.ndarray:
-        """Rotate a label."""
         label = label.astype(_promoted_dtype(label, self.label_pad), copy=False)
         if label.dtype in _WARP_DTYPES:
             return self._warp(label, flags=cv2.INTER_NEAREST, pad=self.label_pad)
@@ -108,15 +102,12 @@ class CropPad:
         return slice(self.left, self.left + self.window[1])
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the (height, width) of the result."""
         return self.output
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
-        """Crop and pad an image."""
         return self.pad_image(image[self.rows, self.columns])
 
     def apply_label(self, label: np.ndarray) -> np.ndarray:
-        """Crop and pad a label."""
         return self.pad_label(label[self.rows, self.columns])
 
     def pad_image(self, window: np.ndarray) -> np.ndarray:

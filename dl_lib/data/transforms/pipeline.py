@@ -92,17 +92,14 @@ class FusedCrop:
     crop: CropPad
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the (height, width) of the output."""
         return self.crop.output
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
-        """Resize, flip and crop an image."""
         rows, columns = self._window(image)
         window = image[rows, columns] if self.resize is None else self.resize.image_window(image, rows, columns)
         return self.crop.pad_image(cv2.flip(window, 1) if self.flipped else window)
 
     def apply_label(self, label: np.ndarray) -> np.ndarray:
-        """Resize, flip and crop a label."""
         rows, columns = self._window(label)
         window = label[rows, columns] if self.resize is None else self.resize.label_window(label, rows, columns)
         return self.crop.pad_label(window[:, ::-1] if self.flipped else window)

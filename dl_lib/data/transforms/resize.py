@@ -43,15 +43,12 @@ class Resize:
     backend: ResizeBackend = "cv2"
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the (height, width) of the output."""
         return self.height, self.width
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
-        """Resize an image."""
         return BACKENDS[self.backend](image, self.height, self.width)
 
     def apply_label(self, label: np.ndarray) -> np.ndarray:
-        """Resize a label."""
         return self.label_window(label, slice(0, self.height), slice(0, self.width))
 
     def image_window(self, image: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
