@@ -82,7 +82,6 @@ def assert_no_cycle(node_of):
         pytest.fail("import cycle:\n" + "\n".join(lines))
 
 
-@pytest.mark.xfail(reason="packages are being moved")
 def test_no_cycles_between_folders():
     assert_no_cycle(folder)
 
@@ -92,15 +91,15 @@ def test_no_cycles_between_packages():
 
 
 def test_nothing_imports_the_facade_of_its_own_package():
-    assert [f"{a} -> {b}" for a, b in IMPORTS if is_facade(b) and f"{a}.".startswith(f"{b}.")] == []
+    """Constants in an `__init__` that imports nothing itself are exempt."""
+    facades = {source for source, _ in IMPORTS if is_facade(source)}
+    assert [f"{a} -> {b}" for a, b in IMPORTS if b in facades and f"{a}.".startswith(f"{b}.")] == []
 
 
-@pytest.mark.xfail(reason="packages are being moved")
 def test_layers_cover_all_packages():
     assert {package(module) for module in FILES} - {""} == set(RANK)
 
 
-@pytest.mark.xfail(reason="packages are being moved")
 def test_imports_never_point_upwards():
     packages = ((source, target) for source, target in IMPORTS if package(source) and package(target))
     assert [f"{a} -> {b}" for a, b in packages if RANK.get(package(a), 9) < RANK.get(package(b), 9)] == []

@@ -1,7 +1,7 @@
 from dl_lib.checkpoint.checkpointer import Checkpointer
-from dl_lib.checkpoint.conversion import CONVERTER_REGISTRY, Converter, Translation
-from dl_lib.checkpoint.conversion.convert_file import Conversion, convert_file
+from dl_lib.checkpoint.conversion import CONVERTER_REGISTRY, ConversionError, Converter, Translation
 from dl_lib.checkpoint.conversion.released import is_released
+from dl_lib.checkpoint.convert_file import Conversion, convert_file
 from dl_lib.checkpoint.errors import CheckpointError, NoSpaceError
 from dl_lib.checkpoint.matching import CheckpointMismatchError, Mismatch
 
@@ -11,6 +11,7 @@ __all__ = [
     "CheckpointMismatchError",
     "Checkpointer",
     "Conversion",
+    "ConversionError",
     "Converter",
     "Mismatch",
     "NoSpaceError",

@@ -10,13 +10,12 @@ from typing import Any
 from fvcore.common.checkpoint import Checkpointer as FvcoreCheckpointer
 from torch import nn
 
-from dl_lib.checkpoint.conversion.registry import convert
 from dl_lib.checkpoint.errors import CheckpointError, write_error
 from dl_lib.checkpoint.files import make_path_manager, read_checkpoint, save_checkpoint
 from dl_lib.checkpoint.folder import RunFolder
 from dl_lib.checkpoint.newest import find_newest, read_if_valid
 from dl_lib.checkpoint.resume_check import ResumeConflictError, resume_changes, resume_conflicts
-from dl_lib.checkpoint.weights import load_converted
+from dl_lib.checkpoint.weights import convert_weights, load_converted
 from dl_lib.utils.comm import is_main_process
 from dl_lib.utils.names import nearest_names
 from dl_lib.utils.run_files import CHECKPOINT_SUFFIX
@@ -223,7 +222,7 @@ class Checkpointer(FvcoreCheckpointer):
     ) -> dict[str, Any]:
         """Load the content of a file and return the rest of it."""
         self.logger.info("Loading checkpoint from %s", path)
-        weights = convert(content.pop("model"), model=self.model, path=path)
+        weights = convert_weights(content.pop("model"), model=self.model, path=path)
         names = self._select(content, checkpointables, path=path, is_foreign=bool(weights.original_names))
         load_converted(
             self.model,

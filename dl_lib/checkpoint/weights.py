@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from dl_lib.checkpoint.conversion.registry import Translation, convert
+from dl_lib.checkpoint.conversion.registry import ConversionError, Translation, convert
+from dl_lib.checkpoint.errors import CheckpointError
 from dl_lib.checkpoint.matching import CheckpointMismatchError, find_mismatch
 from dl_lib.checkpoint.partial_loading import describe_allowed_mismatch, split_mismatch
 
-__all__ = ["load_converted", "load_weights"]
+__all__ = ["convert_weights", "load_converted", "load_weights"]
 
 _log = logging.getLogger(__name__)
 
@@ -41,11 +42,23 @@ def load_weights(
     """
     load_converted(
         model,
-        convert(weights, model=model, path=path),
+        convert_weights(weights, model=model, path=path),
         path=path,
         allow_missing_keys=allow_missing_keys,
         allow_unexpected_keys=allow_unexpected_keys,
     )
+
+
+def convert_weights(weights: Mapping[str, Tensor], *, model: nn.Module, path: str) -> Translation:
+    """Translate a state dict of any registered format.
+
+    Raises:
+        CheckpointError: If the weights belong to a different kind of model.
+    """
+    try:
+        return convert(weights, model=model)
+    except ConversionError as error:
+        raise CheckpointError(f"{error}, path={path!r}") from error
 
 
 def load_converted(
@@ -56,7 +69,7 @@ def load_converted(
     allow_missing_keys: Sequence[str] = (),
     allow_unexpected_keys: Sequence[str] = (),
 ) -> None:
-    """Load the result of `convert`; arguments and errors as in `load_weights`."""
+    """Load the result of `convert_weights`; arguments and errors as in `load_weights`."""
     own = model.state_dict()
     mismatch = dataclasses.replace(find_mismatch(file.weights, model=own), untranslated=file.untranslated)
     forbidden, allowed = split_mismatch(

@@ -10,9 +10,7 @@ from typing import Protocol
 from fvcore.common.registry import Registry
 from torch import Tensor, nn
 
-from dl_lib.checkpoint.errors import CheckpointError
-
-__all__ = ["CONVERTER_REGISTRY", "Converter", "Translation", "convert"]
+__all__ = ["CONVERTER_REGISTRY", "ConversionError", "Converter", "Translation", "convert"]
 
 CONVERTER_REGISTRY = Registry("CONVERTER")
 CONVERTER_REGISTRY.__doc__ = """Checkpoint formats that load without a separate conversion: `Converter` classes.
@@ -20,6 +18,10 @@ CONVERTER_REGISTRY.__doc__ = """Checkpoint formats that load without a separate 
 Every class is instantiated without arguments. Converters are tried in reverse order of registration, each on the result
 of the previous ones, so that a new format takes precedence over the built-in ones.
 """
+
+
+class ConversionError(ValueError):
+    """Weights that belong to a different kind of model."""
 
 
 @dataclass(frozen=True)
@@ -49,27 +51,23 @@ class Converter(Protocol):
         """Return the state dict converted for the model.
 
         Raises:
-            CheckpointError: If the weights belong to a different kind of model.
+            ConversionError: If the weights belong to a different kind of model.
         """
 
 
-def convert(weights: Mapping[str, Tensor], *, model: nn.Module, path: str) -> Translation:
+def convert(weights: Mapping[str, Tensor], *, model: nn.Module) -> Translation:
     """Translate a state dict with all registered converters that recognise it.
 
     Args:
         weights: State dict of a checkpoint file.
         model: Model that the weights will be loaded into.
-        path: Checkpoint file, for error messages.
 
     Raises:
-        CheckpointError: If the weights belong to a different kind of model.
+        ConversionError: If the weights belong to a different kind of model.
     """
     file = Translation(weights)
     for _, factory in reversed(list(CONVERTER_REGISTRY)):
         converter: Converter = factory()
         if converter.recognises(file.weights, model=model):
-            try:
-                file = converter.translate(file, model=model)
-            except CheckpointError as error:
-                raise CheckpointError(f"{error}, path={path!r}") from error
+            file = converter.translate(file, model=model)
     return dataclasses.replace(file, file_keys=weights.keys())

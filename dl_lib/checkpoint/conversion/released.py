@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from dl_lib.checkpoint.conversion.registry import Translation
-from dl_lib.checkpoint.errors import CheckpointError
+from dl_lib.checkpoint.conversion.registry import ConversionError, Translation
 from dl_lib.modeling.dynamic.lattice import Node
 
 __all__ = ["RELEASED_CELL_TYPES", "ReleasedConverter", "is_released", "translate_released"]
@@ -83,7 +82,7 @@ class ReleasedConverter:
     def translate(self, file: Translation, *, model: nn.Module) -> Translation:
         cell_types = getattr(getattr(model, "backbone", None), "cell_types", None)
         if cell_types is None:
-            raise CheckpointError(
+            raise ConversionError(
                 f"weights of the published dynamic network need a dynamic network, but the model has no "
                 f"backbone.cell_types. Received: model={type(model).__name__}"
             )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dl_lib.checkpoint import Checkpointer, CheckpointError
-from dl_lib.checkpoint.conversion import CONVERTER_REGISTRY
+from dl_lib.checkpoint.conversion import CONVERTER_REGISTRY, ConversionError
 from tests.helpers.checkpoints import equal_states, small_model
 
 
@@ -16,7 +16,7 @@ class UpperCaseConverter:
 
     def translate(self, file, *, model):
         if not isinstance(model, torch.nn.Sequential):
-            raise CheckpointError(f"not a Sequential. Received: model={type(model).__name__}")
+            raise ConversionError(f"not a Sequential. Received: model={type(model).__name__}")
         weights = {key.lower(): value for key, value in file.weights.items()}
         return dataclasses.replace(file, weights=weights, original_names={key: key.upper() for key in weights})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dl_lib.config.declarations.backbone import BACKBONE_KEYS
+from dl_lib.config.backbone_keys import BACKBONE_KEYS
 from dl_lib.config.key import Reference, key
 
 __all__ = ["MODEL_KEYS"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dl_lib.config.declarations.data import DATA_KEYS
-from dl_lib.config.declarations.evaluation import EVALUATION_KEYS
-from dl_lib.config.declarations.model import MODEL_KEYS
-from dl_lib.config.declarations.solver import SOLVER_KEYS
+from dl_lib.config.data_keys import DATA_KEYS
+from dl_lib.config.evaluation_keys import EVALUATION_KEYS
 from dl_lib.config.key import ConfigKey
+from dl_lib.config.model_keys import MODEL_KEYS
+from dl_lib.config.solver_keys import SOLVER_KEYS
 
 __all__ = ["KEYS"]
 
