@@ -75,16 +75,13 @@ def _terminal_entry(key: ConfigKey) -> str:
 
 
 def _table_row(key: ConfigKey) -> str:
-    values = "; ".join([f"`{key.type_name}`", *list(_accepted(key))[1:]])
-    cells = (f'<a id="{key.name}"></a>`{key.name}`', f"`{key.default!r}`", values, key.doc)
+    cells = (f'<a id="{key.name}"></a>`{key.name}`', f"`{key.default!r}`", "; ".join(_accepted(key)), key.doc)
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
 
 
 def _accepted(key: ConfigKey) -> Iterator[str]:
-    """Yield type, unit, range or choices, and special values."""
-    yield key.type_name
-    if key.unit:
-        yield key.unit
+    """Yield the type with its unit, range or choices, and special values."""
+    yield f"{key.type_name} ({key.unit})" if key.unit else key.type_name
     if key.length is not None:
         yield f"{key.length} elements"
     elif key.min_length:

@@ -93,7 +93,7 @@ _CHECKPOINTS = (
     key(
         "SOLVER.BEST_METRIC",
         "",
-        "Score that decides which model is saved as `model_best.pth`, such as `voc_2012_sem_seg_val/mIoU`.",
+        "Metric that decides which model is saved as `model_best.pth`, such as `voc_2012_sem_seg_val/mIoU`.",
         special={"": "not saved"},
     ),
     key(
@@ -105,7 +105,7 @@ _CHECKPOINTS = (
     key(
         "SOLVER.EARLY_STOPPING.METRIC",
         "",
-        "Score that ends the training when it stops improving, such as `voc_2012_sem_seg_val/mIoU`.",
+        "Metric that ends the training when it stops improving, such as `voc_2012_sem_seg_val/mIoU`.",
         special={"": "no early stopping"},
     ),
     key(
@@ -124,7 +124,7 @@ _CHECKPOINTS = (
     key(
         "SOLVER.EARLY_STOPPING.MIN_DELTA",
         0.0,
-        "Smallest change of the score that counts as an improvement.",
+        "A value counts as an improvement only if it is better than the best one by more than this.",
         range="[0, inf)",
     ),
 )
@@ -133,7 +133,7 @@ _OPTIMIZER = (
     key(
         "SOLVER.OPTIMIZER.NAME",
         "SGD",
-        "Optimizer.",
+        "Optimizer: SGD with momentum, or AdamW.",
         choices=Reference("dl_lib.solver.build:OPTIMIZERS"),
     ),
     key(
@@ -199,7 +199,7 @@ _SCHEDULE = (
     key(
         "SOLVER.LR_SCHEDULER.NAME",
         "PolyLR",
-        "Learning rate schedule.",
+        "Learning rate schedule: polynomial decay, cosine decay, steps, or one cycle.",
         choices=Reference("dl_lib.solver.build:LR_SCHEDULERS"),
     ),
     key(

@@ -64,8 +64,8 @@ def test_valid_configs_pass(overrides):
     ("override", "message"),
     [
         ("MODEL.BACKBONE.LAYER_NUM=15", r"LAYER_NUM must equal the number of entries of CELL_NUM_LIST; set it to 16"),
-        ("MODEL.BACKBONE.CELL_NUM_LIST=[2,4]", r"CELL_NUM_LIST: layer 2 can hold"),
-        ("MODEL.BACKBONE.CELL_NUM_LIST=[]", r"CELL_NUM_LIST: a lattice needs"),
+        ("MODEL.BACKBONE.CELL_NUM_LIST=[2,4]", "CELL_NUM_LIST: cells_per_layer: layer 2 must have 2 or 3 cells"),
+        ("MODEL.BACKBONE.CELL_NUM_LIST=[]", "CELL_NUM_LIST: cells_per_layer must have at least one entry"),
         ("MODEL.BACKBONE.MAX_STRIDE=16", "MAX_STRIDE must be 32, the stride of the coarsest cells"),
         ("MODEL.BACKBONE.INIT_CHANNEL=15", "INIT_CHANNEL must be even"),
         ("MODEL.BACKBONE.INIT_CHANNEL=0", "INIT_CHANNEL must be >= 2"),
