@@ -1,4 +1,4 @@
-"""From a config to a finished run of a small routed network on two scenes, and back from its folder."""
+"""Complete and resumed runs of a small routed network, built from a config."""
 
 import json
 import logging
@@ -32,14 +32,14 @@ def two_scenes():
 
 
 @pytest.fixture(autouse=True)
-def handlers_as_before():
+def _restore_logging():
     with restore_logging():
         yield
 
 
 @contextmanager
-def reading_warnings():
-    """Warnings of the library meanwhile; `default_setup` keeps them from pytest's own handler."""
+def captured_warnings():
+    """Collect the library's warnings; `setup_logger` disables propagation, so caplog does not see them."""
     messages, handler = [], logging.Handler(logging.WARNING)
     handler.emit = lambda record: messages.append(record.getMessage())
     logger = logging.getLogger("dl_lib")
@@ -104,7 +104,7 @@ def run(folder, *, resume=False, stop_after=None, **settings):
     return trainer
 
 
-def test_interrupted_and_resumed_run_ends_as_an_undisturbed_one(tmp_path):
+def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(tmp_path):
     whole = run(tmp_path / "whole")
     with pytest.raises(TrainingInterrupted):
         run(tmp_path / "parts", stop_after=2)
@@ -132,7 +132,7 @@ def test_interrupted_and_resumed_run_ends_as_an_undisturbed_one(tmp_path):
 LIGHT = {"TEST.EVAL_PERIOD": 0, "TEST.PRECISE_BN.ENABLED": False, "DATASETS.TEST": []}
 
 
-def test_a_run_that_goes_on_takes_the_present_settings_and_says_which_are_new(tmp_path):
+def test_resumed_run_uses_and_logs_changed_settings(tmp_path):
     with pytest.raises(TrainingInterrupted):
         run(tmp_path, stop_after=2, **LIGHT)
     new = {
@@ -141,7 +141,7 @@ def test_a_run_that_goes_on_takes_the_present_settings_and_says_which_are_new(tm
         "SOLVER.OPTIMIZER.WEIGHT_DECAY": 0.0,
         "SOLVER.OPTIMIZER.MOMENTUM": 0.8,
     }
-    with reading_warnings() as messages:
+    with captured_warnings() as messages:
         trainer = DefaultTrainer(small_config(tmp_path, **LIGHT, **new))
         trainer.resume_or_load(resume=True)
     old = small_config(tmp_path, **LIGHT).flat()
@@ -159,7 +159,7 @@ def test_a_run_that_goes_on_takes_the_present_settings_and_says_which_are_new(tm
     assert trainer.events.latest("learning_rate") == pytest.approx(0.02 * (1 - 5 / 6) ** 0.9, rel=1e-12)
 
 
-def test_adamw_too_goes_on_with_the_present_settings(tmp_path):
+def test_resumed_adamw_uses_changed_settings(tmp_path):
     adamw = {**LIGHT, "SOLVER.OPTIMIZER.NAME": "AdamW"}
     with pytest.raises(TrainingInterrupted):
         run(tmp_path, stop_after=1, **adamw)
@@ -170,7 +170,7 @@ def test_adamw_too_goes_on_with_the_present_settings(tmp_path):
     assert all(trainer.optimizer.state[p]["step"] == 1 for p in trainer.model.parameters())
 
 
-def test_a_run_that_would_go_on_with_another_network_is_refused_with_all_differences(tmp_path):
+def test_resume_with_another_network_is_rejected_with_all_differences(tmp_path):
     with pytest.raises(TrainingInterrupted):
         run(tmp_path, stop_after=2, **LIGHT)
     other = {
@@ -186,30 +186,30 @@ def test_a_run_that_would_go_on_with_another_network_is_refused_with_all_differe
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
 
 
-def test_resuming_where_nothing_is_starts_and_says_so(tmp_path):
+def test_resume_without_a_checkpoint_starts_and_warns(tmp_path):
     trainer = DefaultTrainer(small_config(tmp_path, **LIGHT))
-    with reading_warnings() as messages:
+    with captured_warnings() as messages:
         trainer.resume_or_load(resume=True)
     assert messages == [f"No checkpoint to resume from in {tmp_path}; training from scratch"]
     assert trainer.start_iteration == 0
 
 
-def test_a_new_run_in_an_old_folder_is_not_mistaken_for_the_old_one(tmp_path):
+def test_new_run_in_a_used_folder_is_not_confused_with_the_earlier_run(tmp_path):
     with pytest.raises(TrainingInterrupted):
         run(tmp_path, stop_after=4, **LIGHT)
     old = tmp_path / "model_0000004.pth"
     trainer = DefaultTrainer(small_config(tmp_path, **LIGHT))
-    with reading_warnings() as messages:
+    with captured_warnings() as messages:
         trainer.resume_or_load(resume=False)
     assert len(messages) == 1
     assert str(old) in messages[0]
     assert old.is_file()
     again = DefaultTrainer(small_config(tmp_path, **LIGHT))
-    again.resume_or_load(resume=True)  # as if the new run had been killed before it saved anything
+    again.resume_or_load(resume=True)  # as if the new run had been killed before its first checkpoint
     assert again.start_iteration == 0
 
 
-def test_weights_that_do_not_fit_leave_the_old_run_as_it_was(tmp_path):
+def test_mismatched_weights_leave_the_earlier_run_unchanged(tmp_path):
     with pytest.raises(TrainingInterrupted):
         run(tmp_path, stop_after=4, **LIGHT)
     torch.save({"model": {"a.weight": torch.zeros(1)}}, tmp_path / "foreign.pth")
@@ -219,7 +219,7 @@ def test_weights_that_do_not_fit_leave_the_old_run_as_it_was(tmp_path):
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000004.pth"
 
 
-def test_the_best_and_the_newest_checkpoints_are_kept(tmp_path):
+def test_best_and_latest_checkpoints_are_kept(tmp_path):
     keep = {"SOLVER.CHECKPOINT_PERIOD": 1, "SOLVER.CHECKPOINT_KEEP_LAST": 1, "SOLVER.CHECKPOINT_KEEP_EVERY": 3}
     trainer = run(tmp_path, **keep, **{"SOLVER.BEST_METRIC": f"{TWO_SCENES}/mIoU", "TEST.PRECISE_BN.ENABLED": False})
     names = sorted(path.name for path in tmp_path.glob("*.pth"))
@@ -231,30 +231,30 @@ def test_the_best_and_the_newest_checkpoints_are_kept(tmp_path):
     assert best["value"] == max(scored.values()) == scored[best["iteration"]]
 
 
-def test_weights_may_lack_and_also_hold_what_the_configuration_names(tmp_path):
+def test_configured_missing_and_unexpected_keys_are_allowed(tmp_path):
     model = DefaultTrainer(small_config(tmp_path, **LIGHT)).model
     parts = {key: value for key, value in model.state_dict().items() if ".gate." not in key}
     torch.save({"model": {**parts, "fc.weight": torch.zeros(2)}}, tmp_path / "fixed.pth")
     weights = {"MODEL.WEIGHTS": str(tmp_path / "fixed.pth")}
-    left_out = {"MODEL.ALLOW_MISSING_KEYS": ["gate"], "MODEL.ALLOW_UNEXPECTED_KEYS": ["fc"]}
-    for key, value in left_out.items():
+    allowed = {"MODEL.ALLOW_MISSING_KEYS": ["gate"], "MODEL.ALLOW_UNEXPECTED_KEYS": ["fc"]}
+    for key, value in allowed.items():
         with pytest.raises(CheckpointError):
             DefaultTrainer(small_config(tmp_path, **LIGHT, **weights, **{key: value})).resume_or_load(resume=False)
-    trainer = DefaultTrainer(small_config(tmp_path, **LIGHT, **weights, **left_out))
+    trainer = DefaultTrainer(small_config(tmp_path, **LIGHT, **weights, **allowed))
     trainer.resume_or_load(resume=False)
     loaded = trainer.model.state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in parts.items())
 
 
-def test_what_the_model_refuses_is_the_configurations_fault(tmp_path):
+def test_error_of_the_model_is_a_config_error(tmp_path):
     cfg = small_config(tmp_path)
-    cfg.INPUT.CROP_SIZE = []  # with a budget that is to be measured at the crop
+    cfg.INPUT.CROP_SIZE = []  # needed to measure the cost of the budget
     with pytest.raises(ConfigError, match=r"the model cannot be built: .*INPUT\.CROP_SIZE"):
         build_configured_model(cfg)
 
 
 @pytest.mark.parametrize(("device", "chosen"), [("cuda:1", [torch.device("cuda:1")]), ("cuda", []), ("cpu", [])])
-def test_a_gpu_that_the_configuration_numbers_becomes_the_current_one(tmp_path, monkeypatch, device, chosen):
+def test_configured_gpu_index_becomes_the_current_device(tmp_path, monkeypatch, device, chosen):
     calls = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_device", calls.append)
@@ -263,20 +263,20 @@ def test_a_gpu_that_the_configuration_numbers_becomes_the_current_one(tmp_path, 
     assert calls == [*chosen, "built"]
 
 
-def test_setup_writes_a_config_that_can_be_run_again(tmp_path):
+def test_setup_writes_a_reproducible_config(tmp_path):
     cfg = small_config(tmp_path / "run", SEED=-1)
     default_setup(cfg)
     again = get_cfg()
     again.merge_from_file(tmp_path / "run" / "config.yaml")
     assert again == cfg
     assert cfg.is_frozen()
-    assert cfg.SEED >= 0  # one was drawn, and is written down
+    assert cfg.SEED >= 0  # drawn at random and recorded
     log = (tmp_path / "run" / "log.txt").read_text()
     assert f"seed {cfg.SEED}\n" in log
     assert torch.__version__ in log
 
 
-def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+def test_tilde_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     cfg = small_config("~/run", **{"MODEL.WEIGHTS": "~/a.pth"})
     default_setup(cfg)
@@ -284,7 +284,7 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     assert dict(cfg.MODEL)["WEIGHTS"] == str(tmp_path / "a.pth")
 
 
-def test_a_folder_is_chosen_where_none_is_given(tmp_path, monkeypatch):
+def test_default_output_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfg = small_config("")
     default_setup(cfg)
@@ -292,7 +292,7 @@ def test_a_folder_is_chosen_where_none_is_given(tmp_path, monkeypatch):
     assert cfg.OUTPUT_DIR.startswith("output")
 
 
-def test_seeds_repeat_for_a_process_and_differ_between_processes():
+def test_seeds_are_reproducible_and_differ_between_ranks():
     def draw(seed, rank):
         seed_everything(seed, rank=rank)
         return random.random(), np.random.random(), torch.rand(1).item()

@@ -1,4 +1,4 @@
-"""Training in two processes on the CPU against one."""
+"""Training with two CPU processes compared with one."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from tests.helpers.training import DIMENSIONS, At, LeastSquares, batches_from, m
 
 
 def train(folder):
-    """Two steps on this process's share of one batch of 8."""
+    """Train two steps on this rank's part of a batch of 8."""
     rank, world_size = comm.get_rank(), comm.get_world_size()
     model = wrap_distributed(LeastSquares())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -45,7 +45,7 @@ def train(folder):
 
 
 def train_until_ctrl_c(folder):
-    """Ctrl-C reaches the second process alone, before its second step."""
+    """Send SIGINT to rank 1 only, before its second step."""
     rank = comm.get_rank()
     model = wrap_distributed(LeastSquares())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -58,8 +58,8 @@ def train_until_ctrl_c(folder):
         (folder / f"stopped{rank}.json").write_text(json.dumps(result))
 
 
-class Partly(nn.Module):
-    """A norm that all processes run, one that the second runs alone, and one that none runs."""
+class PartlyUsedNorms(nn.Module):
+    """Norms that are used by all ranks, by rank 1 only, and by none."""
 
     def __init__(self):
         super().__init__()
@@ -76,14 +76,14 @@ def stacked(batch):
 
 
 def recompute_norms(folder):
-    model, rank = Partly(), comm.get_rank()
+    model, rank = PartlyUsedNorms(), comm.get_rank()
     recompute_norm_statistics(model, batches=batches_from(10 * rank), num_batches=3)
     buffers = {name: values.tolist() for name, values in model.named_buffers() if "running" in name}
     (folder / f"norms{rank}.json").write_text(json.dumps(buffers))
 
 
-def start_apart(folder):
-    """What the second process is told that starts elsewhere, or with other weights, than the first."""
+def start_differently(folder):
+    """Record the errors for a rank with another iteration, then with other weights."""
     messages, model = [], LeastSquares()
     check_consistent_start(model, iteration=4, folder="runs/a")
     for iteration, offset in ((4 * (1 - comm.get_rank()), 0.0), (4, comm.get_rank())):
@@ -93,22 +93,22 @@ def start_apart(folder):
             check_consistent_start(model, iteration=iteration, folder="runs/a")
         except CheckpointError as error:
             messages.append(str(error))
-    (folder / f"apart{comm.get_rank()}.json").write_text(json.dumps(messages))
+    (folder / f"start_errors{comm.get_rank()}.json").write_text(json.dumps(messages))
 
 
-def do_all(folder):
+def run_all(folder):
     train(folder)
     recompute_norms(folder)
-    start_apart(folder)
+    start_differently(folder)
     train_until_ctrl_c(folder)
 
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
-    """The folder in which two processes did all of this, and how their launch ended."""
+    """Run everything above in two processes; return the folder and the exit code."""
     folder = tmp_path_factory.mktemp("two")
     with pytest.raises(TrainingInterrupted) as caught:
-        launch(do_all, ProcessRequest(2), device="cpu", args=(folder,))
+        launch(run_all, ProcessRequest(2), device="cpu", args=(folder,))
     return folder, caught.value.code
 
 
@@ -121,7 +121,7 @@ def losses_of(path):
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_two_processes_train_as_one_does(tmp_path, two_processes, rank):
+def test_two_processes_train_like_one(tmp_path, two_processes, rank):
     train(tmp_path)
     folder, _ = two_processes
     one, two = read(tmp_path / "result0_of_1.json"), read(folder / f"result{rank}_of_2.json")
@@ -134,8 +134,8 @@ def test_two_processes_train_as_one_does(tmp_path, two_processes, rank):
     assert (one["broadcast"], two["broadcast"]) == ("from 0", "from 0")
 
 
-def test_processes_agree_where_to_stop(two_processes):
-    """Ctrl-C that reaches one process stops both after the same step."""
+def test_processes_stop_at_the_same_step(two_processes):
+    """SIGINT to one process stops both after the same step."""
     folder, code = two_processes
     assert code == 130
     first, second = (read(folder / f"stopped{rank}.json") for rank in range(2))
@@ -143,7 +143,7 @@ def test_processes_agree_where_to_stop(two_processes):
     assert first["iteration"] == 2
 
 
-def test_precise_statistics_are_those_of_all_processes(two_processes):
+def test_precise_bn_combines_all_processes(two_processes):
     folder, _ = two_processes
     first, second = (read(folder / f"norms{rank}.json") for rank in range(2))
     assert first == second
@@ -154,35 +154,35 @@ def test_precise_statistics_are_those_of_all_processes(two_processes):
     assert first["unused.running_mean"] == [7.0] * DIMENSIONS
 
 
-def test_processes_that_would_start_apart_are_refused(two_processes):
+def test_different_starts_are_rejected(two_processes):
     folder, _ = two_processes
-    first, second = (read(folder / f"apart{rank}.json") for rank in range(2))
+    first, second = (read(folder / f"start_errors{rank}.json") for rank in range(2))
     assert first == second
-    elsewhere, other_weights = first
-    assert "ranks 1 differ from rank 0" in elsewhere
-    assert elsewhere.endswith("Received: OUTPUT_DIR='runs/a', iterations=[4, 0]")
+    other_iteration, other_weights = first
+    assert "ranks 1 differ from rank 0" in other_iteration
+    assert other_iteration.endswith("Received: OUTPUT_DIR='runs/a', iterations=[4, 0]")
     assert other_weights.endswith("Received: OUTPUT_DIR='runs/a', iterations=[4, 4] with different weights")
 
 
-UNSYNCHRONISED = [
+UNSYNCHRONIZED = [
     *("MODEL.BACKBONE.NORM", "BN", "MODEL.SEM_SEG_HEAD.NORM", "BN", "TEST.PRECISE_BN.ENABLED", False),
     *("SOLVER.LR_SCHEDULER.MAX_ITER", 3, "TEST.EVAL_PERIOD", 2, "TEST.VALIDATION_LOSS", True),
 ]
 
 
-def train_unsynchronised(folder):
-    """A run that evaluates its weights, and one that evaluates their average."""
-    for of_average in (False, True):
-        train_small_run(folder / str(of_average), [*UNSYNCHRONISED, "SOLVER.EMA.EVALUATE", of_average])
+def train_unsynchronized(folder):
+    """Train a run that evaluates the weights, and one that evaluates the EMA."""
+    for use_ema in (False, True):
+        train_small_run(folder / str(use_ema), [*UNSYNCHRONIZED, "SOLVER.EMA.EVALUATE", use_ema])
 
 
-def test_what_is_evaluated_is_what_is_saved(tmp_path):
-    """With norms of which each process has other statistics, and evaluates its share of the images."""
-    launch(train_unsynchronised, ProcessRequest(2), device="cpu", args=(tmp_path,))
-    for of_average in (False, True):
-        folder = tmp_path / str(of_average)
+def test_evaluated_model_equals_the_saved_one(tmp_path):
+    """With unsynchronized norms, whose statistics differ between the processes that evaluate different images."""
+    launch(train_unsynchronized, ProcessRequest(2), device="cpu", args=(tmp_path,))
+    for use_ema in (False, True):
+        folder = tmp_path / str(use_ema)
         with restore_logging():
-            again = make_trainer(folder, [*UNSYNCHRONISED, "SOLVER.EMA.EVALUATE", of_average]).evaluate()
+            again = make_trainer(folder, [*UNSYNCHRONIZED, "SOLVER.EMA.EVALUATE", use_ema]).evaluate()
         assert f"{DATASET}/val_total_loss" in again
         found = {name: metrics(folder)[-1][name] for name in again}
         assert found == pytest.approx(again, rel=1e-9)

@@ -1,4 +1,4 @@
-"""What is said of a misspelt name."""
+"""Suggestions for misspelt names."""
 
 from dl_lib.utils.names import nearest_names
 

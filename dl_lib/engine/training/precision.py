@@ -38,7 +38,7 @@ class Precision:
 
     @property
     def may_overflow(self) -> bool:
-        """Whether infinite gradients are expected: the scaler then skips the step and lowers the scale."""
+        """True if infinite gradients are expected: the scaler then skips the step and lowers the scale."""
         return bool(self.scaler.is_enabled())
 
     def scale(self, loss: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""When a training ends early, by hand; killed ones that go on end at the same iteration."""
+"""Iteration at which early stopping ends training, also for killed and resumed runs."""
 
 import pytest
 import torch
@@ -14,11 +14,11 @@ SCORES = {2: 0.3, 4: 0.5, 6: 0.5, 8: 0.55, 10: 0.4, 12: 0.6, 14: 0.7}
 
 
 class Killed(Exception):
-    pass
+    """Abrupt end of a run."""
 
 
 def train(folder, *, scores=SCORES, extra=(), metric=METRIC, evaluated=None, **settings):
-    """Evaluates every 2 iterations up to 14, saves every 3; goes on where the folder's run was."""
+    """Train up to iteration 14 with an evaluation every 2 and a checkpoint every 3 iterations; resume if possible."""
     evaluated = [] if evaluated is None else evaluated
 
     def evaluate():
@@ -41,22 +41,22 @@ def train(folder, *, scores=SCORES, extra=(), metric=METRIC, evaluated=None, **s
 @pytest.mark.parametrize(
     ("settings", "end"),
     [
-        ({}, 14),  # worse or equal at 6 and at 10, but never twice
+        ({}, 14),  # no improvement at 6 and at 10, but never twice in a row
         ({"patience": 1}, 6),
-        ({"min_delta": 0.1}, 8),  # 0.55 is not better than 0.5 by more than 0.1
+        ({"min_delta": 0.1}, 8),  # 0.55 exceeds 0.5 by less than 0.1
         ({"mode": "min"}, 6),
         ({"mode": "min", "patience": 5}, 12),
     ],
 )
-def test_it_ends_when_the_patience_is_used_up(tmp_path, settings, end):
+def test_training_ends_when_the_patience_is_exhausted(tmp_path, settings, end):
     evaluated = []
     assert train(tmp_path, evaluated=evaluated, **settings) == end
-    assert evaluated == list(range(2, end + 1, 2))  # also the last one only once
+    assert evaluated == list(range(2, end + 1, 2))  # the last evaluation is not repeated
     assert torch.load(tmp_path / "model_final.pth", weights_only=True)["iteration"] == end
 
 
 @pytest.mark.parametrize("at", [4, 5, 6, 7])
-def test_a_killed_run_that_goes_on_ends_at_the_same_iteration(tmp_path, at):
+def test_killed_and_resumed_run_ends_at_the_same_iteration(tmp_path, at):
     def killed(trainer):
         raise Killed
 
@@ -65,18 +65,18 @@ def test_a_killed_run_that_goes_on_ends_at_the_same_iteration(tmp_path, at):
     assert train(tmp_path, min_delta=0.1) == 8
 
 
-def test_a_run_that_has_ended_goes_on_only_with_more_patience_or_for_another_score(tmp_path):
+def test_stopped_run_continues_only_with_more_patience_or_another_metric(tmp_path):
     assert train(tmp_path, patience=1) == 6
     assert train(tmp_path, patience=1) == 6
     assert train(tmp_path, patience=2) == 14
     assert train(tmp_path / "other", patience=1) == 6
-    assert train(tmp_path / "other", patience=1, metric="toy/pACC") == 10  # its first value comes at 8
+    assert train(tmp_path / "other", patience=1, metric="toy/pACC") == 10  # first evaluated at 8
 
 
-def test_values_that_are_no_numbers_are_passed_by(tmp_path):
+def test_nan_is_ignored(tmp_path):
     assert train(tmp_path, scores={**SCORES, 6: float("nan"), 8: 0.1}, patience=2) == 10
 
 
-def test_an_unknown_name_is_an_error_at_the_first_evaluation(tmp_path):
+def test_unknown_metric_is_rejected_at_the_first_evaluation(tmp_path):
     with pytest.raises(ConfigError, match=r"nearest: toy/mIoU\. Received: SOLVER\.EARLY_STOPPING\.METRIC='toy/miou_'"):
         train(tmp_path, metric="toy/miou_")

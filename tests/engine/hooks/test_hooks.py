@@ -1,9 +1,10 @@
-"""Each hook beside a toy run."""
+"""Hooks in runs of the least-squares model."""
 
+import errno
+import os
 import re
 import sys
 import time
-from collections import namedtuple
 from types import SimpleNamespace
 
 import pytest
@@ -24,10 +25,8 @@ from dl_lib.engine.hooks import (
 from dl_lib.utils.events import EventStorage
 from tests.helpers.training import At, LeastSquares, batches_from, captured_log, plain_trainer, resumable_trainer
 
-Usage = namedtuple("Usage", "total used free")
 
-
-def test_checkpoints_at_each_period_and_at_the_end(tmp_path):
+def test_checkpoints_every_period_and_at_the_end(tmp_path):
     resumable_trainer(tmp_path, max_iter=7, period=3).train()
     assert sorted(path.name for path in tmp_path.glob("*.pth")) == [
         "model_0000003.pth",
@@ -45,11 +44,11 @@ def checkpoints_in(folder):
     return sorted(path.name for path in folder.glob("*.pth"))
 
 
-def test_old_checkpoints_go_and_those_at_multiples_stay(tmp_path):
+def test_old_checkpoints_are_deleted_except_at_multiples(tmp_path):
     def train(max_iter):
         trainer = resumable_trainer(tmp_path, max_iter=max_iter)
-        keeping = PeriodicCheckpointer(trainer.hooks[1]._checkpointer, period=1, keep_last=2, keep_every=4)
-        trainer.hooks[1] = keeping
+        checkpointer = PeriodicCheckpointer(trainer.hooks[1]._checkpointer, period=1, keep_last=2, keep_every=4)
+        trainer.hooks[1] = checkpointer
         trainer.train()
 
     train(7)
@@ -57,7 +56,7 @@ def test_old_checkpoints_go_and_those_at_multiples_stay(tmp_path):
         *("model_0000004.pth", "model_0000005.pth", "model_0000006.pth"),
         "model_final.pth",
     ]
-    train(10)  # prolonged
+    train(10)  # extended
     assert checkpoints_in(tmp_path) == [
         *("model_0000004.pth", "model_0000008.pth", "model_0000009.pth"),
         "model_final.pth",
@@ -65,32 +64,35 @@ def test_old_checkpoints_go_and_those_at_multiples_stay(tmp_path):
     assert torch.load(tmp_path / "model_final.pth", weights_only=True)["iteration"] == 10
 
 
-def test_a_run_that_cannot_save_ends(tmp_path, monkeypatch):
+def test_failed_save_ends_training(tmp_path, monkeypatch):
     trainer = resumable_trainer(tmp_path, max_iter=9, period=3)
-    full = [At(5, lambda trainer: monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(2**30, 2**30, 0)))]
-    trainer.hooks += full
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    trainer.hooks += [At(5, lambda trainer: monkeypatch.setattr(os, "fsync", full))]
     with pytest.raises(NoSpaceError):
         trainer.train()
     assert trainer.iteration == 6
     assert checkpoints_in(tmp_path) == ["model_0000003.pth"]
 
 
-def test_learning_rate_in_the_events_is_the_one_of_the_step(tmp_path):
+def test_recorded_learning_rate_is_that_of_the_step(tmp_path):
     rates = []
 
-    class Watch(Hook):
+    class Recorder(Hook):
         def before_step(self, trainer):
             rates.append(trainer.optimizer.param_groups[0]["lr"])
 
         def after_step(self, trainer):
             assert trainer.events.latest("learning_rate") == rates[-1]
 
-    resumable_trainer(tmp_path, max_iter=6, hooks=[Watch()]).train()
+    resumable_trainer(tmp_path, max_iter=6, hooks=[Recorder()]).train()
     assert rates == pytest.approx([0.1 * min(1, 0.1 + 0.9 * i / 4) * (1 - i / 6) ** 0.9 for i in range(6)])
 
 
 @pytest.mark.parametrize(("period", "expected"), [(0, [6]), (2, [2, 4, 6]), (4, [4, 6]), (6, [6])])
-def test_evaluation_every_period_and_once_at_the_end(period, expected):
+def test_evaluation_every_period_and_at_the_end(period, expected):
     at = []
     trainer = plain_trainer(max_iter=6)
 
@@ -105,8 +107,8 @@ def test_evaluation_every_period_and_once_at_the_end(period, expected):
     assert "toy/IoU-absent" not in trainer.events.names()
 
 
-class Normalised(LeastSquares):
-    """Norms that are used, used in the first batches only, and never used."""
+class Normalized(LeastSquares):
+    """Least squares with a norm in use, an unused norm and a norm in evaluation mode."""
 
     def __init__(self):
         super().__init__()
@@ -121,8 +123,8 @@ class Normalised(LeastSquares):
         return super().forward(samples, step_rate)
 
 
-def test_precise_bn_gives_the_statistics_of_all_batches_together():
-    model = Normalised()
+def test_precise_bn_computes_the_statistics_of_all_batches():
+    model = Normalized()
     model.unused.running_mean.fill_(7.0)
     model.frozen.eval()
     buffers = dict(model.named_buffers())
@@ -132,37 +134,37 @@ def test_precise_bn_gives_the_statistics_of_all_batches_together():
     torch.testing.assert_close(model.norm.running_var, seen.var(0, unbiased=False))
     assert model.unused.running_mean.tolist() == [7.0] * 3
     assert model.norm.momentum == model.unused.momentum == 0.1
-    assert all(buffers[name] is buffer for name, buffer in model.named_buffers())  # still those that others hold
+    assert all(buffers[name] is buffer for name, buffer in model.named_buffers())  # buffers keep their identity
     assert [model.norm.training, model.frozen.training] == [True, False]
 
 
-def test_precise_bn_that_fails_changes_nothing():
-    model = Normalised()
+def test_failed_precise_bn_changes_nothing():
+    model = Normalized()
     before = {name: buffer.clone() for name, buffer in model.norm.named_buffers()}
 
     def batches():
         yield next(batches_from(0))
-        raise OSError("the disk is gone")
+        raise OSError("read error")
 
-    with pytest.raises(OSError, match="gone"):
+    with pytest.raises(OSError, match="read error"):
         recompute_norm_statistics(model, batches=batches(), num_batches=5)
     assert torch.equal(model.norm.running_mean, before["running_mean"])
     assert torch.equal(model.norm.running_var, before["running_var"])
     assert model.norm.momentum == 0.1
 
 
-def test_precise_bn_leaves_the_weights_training_would_have_made():
+def test_precise_bn_does_not_affect_the_weights():
     def train(hooks):
-        trainer = plain_trainer(max_iter=6, model=Normalised(), hooks=hooks)
+        trainer = plain_trainer(max_iter=6, model=Normalized(), hooks=hooks)
         trainer.train()
         return trainer.model
 
-    with_it = train([PreciseBN(lambda: batches_from(0), num_batches=3, period=2)])
-    for mine, other in zip(with_it.parameters(), train([]).parameters(), strict=True):
+    with_precise_bn = train([PreciseBN(lambda: batches_from(0), num_batches=3, period=2)])
+    for mine, other in zip(with_precise_bn.parameters(), train([]).parameters(), strict=True):
         assert torch.equal(mine, other)
 
 
-def test_timer_counts_the_step_and_not_the_hooks():
+def test_timer_excludes_hooks_from_the_step():
     class SlowModel(LeastSquares):
         def forward(self, batched_inputs, step_rate=0.0):
             time.sleep(0.02)
@@ -181,25 +183,25 @@ def test_timer_counts_the_step_and_not_the_hooks():
 
 
 class OnGpu(LeastSquares):
-    """Claims to lie on the third GPU."""
+    """Model that reports the third GPU as its device."""
 
     def parameters(self, recurse=True):
         yield SimpleNamespace(device=torch.device("cuda:2"))
 
 
-def test_timer_reads_the_memory_that_the_model_is_in(monkeypatch):
+def test_timer_reads_the_memory_of_the_models_device(monkeypatch):
     def memory_of(model):
         trainer, timer = SimpleNamespace(model=model, events=EventStorage(iteration=1)), IterationTimer()
         timer.after_step(trainer)
         return trainer.events.latest("memory_mib")
 
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)  # whoever has done that, and for what
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)  # CUDA may be initialized for a CPU model
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda gpu=None: 2**20 * gpu.index if gpu else 0)
     assert memory_of(OnGpu()) == 2
     assert memory_of(LeastSquares()) > 2
 
 
-def test_log_lines_give_units_and_medians(tmp_path):
+def test_log_lines_have_units_and_medians(tmp_path):
     trainer = resumable_trainer(tmp_path, max_iter=8, hooks=[IterationTimer(), MetricLogger(period=4)])
     with captured_log("hooks.metric_logger") as messages:
         trainer.train()
@@ -231,7 +233,7 @@ class FakeTerminal:
         return self.is_terminal
 
 
-def test_bar_shows_time_left_loss_rate_and_cost_with_their_units(monkeypatch, tmp_path):
+def test_progress_bar_shows_time_loss_rate_and_cost(monkeypatch, tmp_path):
     terminal = FakeTerminal(is_terminal=True)
     monkeypatch.setattr(sys, "stderr", terminal)
     resumable_trainer(tmp_path, max_iter=4, hooks=[ProgressBar()]).train()
@@ -240,14 +242,14 @@ def test_bar_shows_time_left_loss_rate_and_cost_with_their_units(monkeypatch, tm
         assert part in last
 
 
-def test_bar_is_silent_where_nobody_sees_it(monkeypatch, tmp_path):
+def test_no_progress_bar_without_a_terminal(monkeypatch, tmp_path):
     pipe = FakeTerminal(is_terminal=False)
     monkeypatch.setattr(sys, "stderr", pipe)
     resumable_trainer(tmp_path, max_iter=4, hooks=[ProgressBar()]).train()
     assert pipe.text == ""
 
 
-def test_no_bar_for_a_finished_run(monkeypatch, tmp_path):
+def test_no_progress_bar_for_a_finished_run(monkeypatch, tmp_path):
     resumable_trainer(tmp_path, max_iter=2).train()
     terminal = FakeTerminal(is_terminal=True)
     monkeypatch.setattr(sys, "stderr", terminal)

@@ -38,7 +38,7 @@ def interrupt(trainer):
     raise KeyboardInterrupt
 
 
-def test_they_come_at_their_iterations_and_change_nothing_in_a_run_that_is_resumed_either(tmp_path):
+def test_figures_at_each_period_do_not_affect_training_or_resume(tmp_path):
     with restore_logging():
         make_trainer(tmp_path / "without", SHORT).train()
         stopped = make_trainer(tmp_path / "with", [*SHORT, "VIS_PERIOD", 2])
@@ -55,7 +55,7 @@ def test_they_come_at_their_iterations_and_change_nothing_in_a_run_that_is_resum
     assert metrics(tmp_path / "with") == metrics(tmp_path / "without")
 
 
-def test_random_numbers_come_as_if_nothing_had_been_drawn(tmp_path):
+def test_random_states_are_unaffected(tmp_path):
     def draw():
         figure = Figure((torch.rand(1).item() + 1, random.random() + 1))
         figure.text(np.random.rand(), 0.5, "x")

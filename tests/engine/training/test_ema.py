@@ -1,4 +1,4 @@
-"""The average of the weights against the sum that it is by definition."""
+"""EMA of the weights compared with its definition and with torch."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from dl_lib.engine.training.ema import ModelEMA
 
 
-def test_average_is_the_weighted_sum_of_what_it_has_seen():
+def test_ema_is_the_weighted_sum_of_the_weights():
     model = nn.BatchNorm1d(2).double()
     ema = ModelEMA(model, decay=0.8)
     seen = []
@@ -22,22 +22,22 @@ def test_average_is_the_weighted_sum_of_what_it_has_seen():
     torch.testing.assert_close(ema.model.running_mean, torch.full((2,), 10 * expected, dtype=torch.float64))
 
 
-def test_averages_of_integers_are_torchs():
+def test_integer_buffers_are_averaged_as_in_torch():
     model = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2))
     model.register_buffer("seen", torch.tensor([[3, 70], [-5, 0]]))
     ema = ModelEMA(model, decay=0.9)
-    torchs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    reference = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
     for step in range(1, 20):
         model[0].num_batches_tracked += step
         model[1].num_batches_tracked += 1
         model.seen += step
         ema.update(model)
-        torchs.update_parameters(model)
-        for mine, expected in zip(ema.model.buffers(), torchs.module.buffers(), strict=True):
+        reference.update_parameters(model)
+        for mine, expected in zip(ema.model.buffers(), reference.module.buffers(), strict=True):
             torch.testing.assert_close(mine, expected, rtol=0, atol=0)
 
 
-def test_a_restored_average_goes_on_as_the_one_that_was_saved():
+def test_restored_ema_continues_like_the_saved_one():
     model = nn.Linear(2, 2)
     ema = ModelEMA(model, decay=0.5)
     ema.update(model)

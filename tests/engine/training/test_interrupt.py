@@ -1,4 +1,4 @@
-"""Ctrl-C: real signals, in this process and to another one."""
+"""Interruption by real signals, in this process and in another one."""
 
 import os
 import signal
@@ -19,8 +19,8 @@ def press_ctrl_c(*_):
     os.kill(os.getpid(), signal.SIGINT)
 
 
-class InterruptedInside(LeastSquares):
-    """Ctrl-C comes in the middle of the third step, so many times."""
+class InterruptedInStep(LeastSquares):
+    """Model that receives SIGINT `times` times during the third step."""
 
     def __init__(self, times):
         super().__init__()
@@ -34,7 +34,7 @@ class InterruptedInside(LeastSquares):
         return result
 
 
-class Saved(Hook):
+class InterruptRecorder(Hook):
     def __init__(self):
         self.at = []
 
@@ -42,9 +42,9 @@ class Saved(Hook):
         self.at.append(trainer.iteration)
 
 
-def test_first_ctrl_c_lets_the_step_end(capfd):
-    saved, handler = Saved(), signal.getsignal(signal.SIGINT)
-    trainer = plain_trainer(max_iter=10, model=InterruptedInside(1), hooks=[saved])
+def test_first_ctrl_c_completes_the_step(capfd):
+    saved, handler = InterruptRecorder(), signal.getsignal(signal.SIGINT)
+    trainer = plain_trainer(max_iter=10, model=InterruptedInStep(1), hooks=[saved])
     with pytest.raises(TrainingInterrupted) as caught:
         trainer.train()
     assert caught.value.code == 130
@@ -53,17 +53,17 @@ def test_first_ctrl_c_lets_the_step_end(capfd):
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_second_ctrl_c_ends_at_once_and_saves_nothing():
-    saved = Saved()
-    trainer = plain_trainer(max_iter=10, model=InterruptedInside(2), hooks=[saved])
+def test_second_ctrl_c_exits_immediately_without_saving():
+    saved = InterruptRecorder()
+    trainer = plain_trainer(max_iter=10, model=InterruptedInStep(2), hooks=[saved])
     with pytest.raises(TrainingInterrupted):
         trainer.train()
     assert trainer.iteration == 2
     assert saved.at == []
 
 
-def test_second_ctrl_c_saves_nothing_beside_a_step_either():
-    saved = Saved()
+def test_second_ctrl_c_between_steps_exits_without_saving():
+    saved = InterruptRecorder()
     trainer = plain_trainer(max_iter=10, hooks=[At(3, press_ctrl_c), At(3, press_ctrl_c), saved])
     with captured_log("training.trainer") as messages, pytest.raises(TrainingInterrupted):
         trainer.train()
@@ -71,44 +71,44 @@ def test_second_ctrl_c_saves_nothing_beside_a_step_either():
     assert messages == ["Exiting without saving at iteration 3/10"]
 
 
-def test_second_ctrl_c_ends_the_saving(tmp_path):
+def test_second_ctrl_c_aborts_saving(tmp_path):
     def evaluate():
         press_ctrl_c()
 
     class Slow(Hook):
         def on_interrupt(self, trainer):
             press_ctrl_c()
-            pytest.fail("not ended")
+            pytest.fail("not aborted")
 
     with pytest.raises(TrainingInterrupted):
         plain_trainer(max_iter=9, hooks=[EvalHook(evaluate, period=4), Slow()]).train()
 
 
-def test_evaluation_can_be_cut_short(tmp_path):
-    ends = []
+def test_evaluation_can_be_interrupted(tmp_path):
+    finished = []
 
     def evaluate():
         press_ctrl_c()
-        ends.append("not cut short")
+        finished.append("not interrupted")
         return {}
 
     with pytest.raises(TrainingInterrupted):
         resumable_trainer(tmp_path, max_iter=9, hooks=[EvalHook(evaluate, period=4)]).train()
-    assert ends == []
+    assert finished == []
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000004.pth"
     assert torch.load(tmp_path / "model_0000004.pth", weights_only=True)["trainer"]["iteration"] == 4
 
 
-def test_waiting_for_data_can_be_cut_short():
+def test_waiting_for_data_can_be_interrupted():
     def batches():
         press_ctrl_c()
-        yield [pytest.fail("not cut short")]
+        yield [pytest.fail("not interrupted")]
 
     with pytest.raises(TrainingInterrupted):
         plain_trainer(max_iter=2, loader=batches()).train()
 
 
-def test_a_run_stopped_by_ctrl_c_is_not_saved_twice(tmp_path):
+def test_interrupted_iteration_is_saved_once(tmp_path):
     saves = []
     trainer = resumable_trainer(tmp_path, max_iter=9, period=3, hooks=[At(6, press_ctrl_c)])
     checkpoint = trainer.hooks[1]._checkpointer
@@ -119,7 +119,7 @@ def test_a_run_stopped_by_ctrl_c_is_not_saved_twice(tmp_path):
     assert saves == ["model_0000003", "model_0000006"]
 
 
-def test_ignored_signal_stays_ignored():
+def test_ignored_signal_remains_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with InterruptGuard() as guard:
@@ -130,7 +130,7 @@ def test_ignored_signal_stays_ignored():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_to_another_process_saves_and_exits_with_its_status(tmp_path, number):
+def test_signal_saves_and_sets_the_exit_status(tmp_path, number):
     script = textwrap.dedent(
         f"""
         import sys
@@ -158,7 +158,7 @@ def test_a_signal_to_another_process_saves_and_exits_with_its_status(tmp_path, n
         assert process.poll() is None, process.stderr.read()
     process.send_signal(number)
     if number == signal.SIGTERM:
-        process.send_signal(number)  # as a launcher that passes it on
+        process.send_signal(number)  # as forwarded by a launcher
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert "Traceback" not in errors

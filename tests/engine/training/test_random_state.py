@@ -1,4 +1,4 @@
-"""Which GPUs' generators are saved and put back; those of the CPU: test_exact_resume.py."""
+"""Random state of the GPU; test_exact_resume.py covers the CPU."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ GPU_STATE = torch.arange(16, dtype=torch.uint8)
 
 @pytest.fixture
 def restored(monkeypatch):
-    """States that the GPU's generator has been given; there is a GPU, and whether it is in use is up to the test."""
+    """States set on a mocked GPU; each test chooses whether CUDA is initialized."""
     states = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: GPU_STATE)
@@ -18,15 +18,15 @@ def restored(monkeypatch):
     return states
 
 
-def test_a_gpu_in_use_goes_on_with_its_numbers(restored, monkeypatch):
+def test_state_of_a_gpu_in_use_is_restored(restored, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     set_random_state(get_random_state())
     assert restored == [GPU_STATE]
 
 
-def test_a_gpu_that_is_not_used_is_left_alone(restored, monkeypatch):
+def test_unused_gpu_is_not_touched(restored, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
     state = get_random_state()
     assert "cuda" not in state
-    set_random_state({**state, "cuda": GPU_STATE})  # of a run that was on a GPU
+    set_random_state({**state, "cuda": GPU_STATE})  # saved by a run on a GPU
     assert not restored

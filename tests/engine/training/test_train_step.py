@@ -1,4 +1,4 @@
-"""One step from several batches, clipping, steps that are left out, precision: each against the step done by hand."""
+"""Gradient accumulation, clipping, skipped steps and mixed precision compared with explicit computations."""
 
 import pytest
 import torch
@@ -13,12 +13,12 @@ from tests.helpers.training import LeastSquares, make_batch, plain_trainer, repe
 CPU = torch.device("cpu")
 
 
-def test_parts_give_the_step_of_the_whole_batch():
+def test_micro_batches_equal_the_whole_batch():
     whole = make_batch(0, size=12)
-    parts = [whole[:4], whole[4:8], whole[8:]]
+    micro_batches = [whole[:4], whole[4:8], whole[8:]]
     models = [LeastSquares(), LeastSquares()]
     means = []
-    for model, batches in zip(models, ([whole], parts), strict=True):
+    for model, batches in zip(models, ([whole], micro_batches), strict=True):
         step = TrainStep(model, torch.optim.SGD(model.parameters(), lr=0.1))
         means.append(step.backward(batches, step_rate=0.0))
         step.apply()
@@ -28,19 +28,19 @@ def test_parts_give_the_step_of_the_whole_batch():
     torch.testing.assert_close(models[1].weight, models[0].weight, rtol=1e-12, atol=0)
 
 
-def test_a_trainer_takes_as_many_batches_as_a_step_has_parts():
+def test_trainer_accumulates_batches():
     trainer = plain_trainer(max_iter=3, accumulation_steps=2)
     trainer.train()
-    by_hand = LeastSquares()
-    optimizer = torch.optim.SGD(by_hand.parameters(), lr=0.1)
+    expected = LeastSquares()
+    optimizer = torch.optim.SGD(expected.parameters(), lr=0.1)
     for number in range(3):
         optimizer.zero_grad()
-        by_hand(make_batch(2 * number) + make_batch(2 * number + 1))[0]["loss_square"].backward()
+        expected(make_batch(2 * number) + make_batch(2 * number + 1))[0]["loss_square"].backward()
         optimizer.step()
-    torch.testing.assert_close(trainer.model.weight, by_hand.weight, rtol=1e-12, atol=0)
+    torch.testing.assert_close(trainer.model.weight, expected.weight, rtol=1e-12, atol=0)
 
 
-def test_each_number_is_clipped_by_itself():
+def test_clipping_by_value():
     free, clipped = LeastSquares(), LeastSquares()
     TrainStep(free, torch.optim.SGD(free.parameters())).backward([make_batch(0)], step_rate=0.0)
     clip = GradientClip(0.5, "value")
@@ -50,11 +50,11 @@ def test_each_number_is_clipped_by_itself():
     assert (free.weight.grad.abs() > 0.5).any()
     assert torch.equal(clipped.weight.grad, free.weight.grad.clamp(-0.5, 0.5))
     norm = torch.cat([free.weight.grad, free.offset.grad[None]]).norm()
-    torch.testing.assert_close(scalars["gradient_norm"], norm)  # that of before
+    torch.testing.assert_close(scalars["gradient_norm"], norm)  # before clipping
 
 
-class Poisoned(nn.Module):
-    """A norm and a loss that is not a number for batches that say so."""
+class NormCubed(nn.Module):
+    """Cubed output of a norm; NaN inputs give a NaN loss and NaN running statistics."""
 
     def __init__(self):
         super().__init__()
@@ -65,28 +65,28 @@ class Poisoned(nn.Module):
         return {"loss": (self.norm(x) ** 3).mean()}, {}
 
 
-def poisoned_batches(bad):
+def nan_batches(bad):
     for number in range(100):
         generator = torch.Generator().manual_seed(number)
         x = torch.rand(4, 2, generator=generator)
         yield [{"x": row * (float("nan") if number in bad else 1)} for row in x]
 
 
-def poisoned_trainer(*, bad, max_iter, max_skipped, precision=None):
-    model = Poisoned()
+def nan_trainer(*, bad, max_iter, max_skipped, precision=None):
+    model = NormCubed()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     policy = NonFinitePolicy(max_skipped)
-    batches = poisoned_batches(bad)
+    batches = nan_batches(bad)
     return Trainer(model, batches, optimizer, max_iter=max_iter, precision=precision, non_finite=policy)
 
 
 @pytest.mark.parametrize(("precision_name", "final_scale"), [("float32", 1), ("fp16", 2**16 / 4)])
-def test_a_step_that_is_not_finite_leaves_no_trace_but_a_smaller_scale(precision_name, final_scale):
+def test_skipped_step_only_lowers_the_loss_scale(precision_name, final_scale):
     precision = Precision(precision_name, device=CPU)
-    with_bad = poisoned_trainer(bad={1, 3}, max_iter=5, max_skipped=2, precision=precision)
+    with_bad = nan_trainer(bad={1, 3}, max_iter=5, max_skipped=2, precision=precision)
     with_bad.train()
-    model = Poisoned()
-    good = [batch for number, batch in enumerate(poisoned_batches(set())) if number in (0, 2, 4)]
+    model = NormCubed()
+    good = [batch for number, batch in enumerate(nan_batches(set())) if number in (0, 2, 4)]
     Trainer(model, iter(good), torch.optim.SGD(model.parameters(), lr=0.1), max_iter=3).train()
     for name, value in model.state_dict().items():
         assert torch.equal(with_bad.model.state_dict()[name], value), name
@@ -94,13 +94,13 @@ def test_a_step_that_is_not_finite_leaves_no_trace_but_a_smaller_scale(precision
     assert precision.scaler.get_scale() == final_scale
 
 
-def test_no_more_steps_are_left_out_than_allowed():
+def test_skipped_steps_are_limited():
     with pytest.raises(NonFiniteLossError, match=r"at iteration 3/9 .*, after 2 skipped steps"):
-        poisoned_trainer(bad={1, 2, 3}, max_iter=9, max_skipped=2).train()
+        nan_trainer(bad={1, 2, 3}, max_iter=9, max_skipped=2).train()
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("float32", torch.float32), ("bf16", torch.bfloat16)])
-def test_the_forward_pass_computes_in_the_precision(name, dtype):
+def test_forward_pass_uses_the_precision(name, dtype):
     linear = nn.Linear(4, 4)
     with Precision(name, device=CPU).autocast():
         assert linear(torch.ones(1, 4)).dtype == dtype
@@ -108,7 +108,7 @@ def test_the_forward_pass_computes_in_the_precision(name, dtype):
 
 
 class LossInFloat32(nn.Module):
-    """A linear map in the precision of the forward pass, and a loss that is not, as in the networks."""
+    """Linear map under autocast with a float32 loss, as in the networks."""
 
     def __init__(self):
         super().__init__()
@@ -122,7 +122,7 @@ class LossInFloat32(nn.Module):
 SINGLE = [{"x": sample["x"].float()} for sample in make_batch(0)]
 
 
-def test_float16_scales_losses_up_and_gradients_down_again():
+def test_float16_scales_losses_and_unscales_gradients():
     model, precision = LossInFloat32(), Precision("fp16", device=CPU)
     precision.load_state_dict({**precision.state_dict(), "scale": 256.0})
     step = TrainStep(model, torch.optim.SGD(model.parameters(), lr=0.1), precision=precision)
@@ -134,7 +134,7 @@ def test_float16_scales_losses_up_and_gradients_down_again():
     assert not torch.equal(found, model.weight.grad)
 
 
-def test_gradients_that_overflow_in_float16_skip_the_step_and_halve_the_scale():
+def test_float16_overflow_skips_the_step_and_halves_the_scale():
     model, precision = LossInFloat32(), Precision("fp16", device=CPU)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     before, scale = model.weight.detach().clone(), precision.scaler.get_scale()

@@ -1,4 +1,4 @@
-"""The loop against gradient descent by hand, and what it does when something goes wrong."""
+"""Training loop compared with explicit gradient descent, resumed runs and errors."""
 
 import math
 
@@ -31,23 +31,23 @@ def parameters_of(model):
     return np.append(model.weight.detach().numpy(), model.offset.item())
 
 
-def test_equals_gradient_descent_by_hand_and_reaches_the_least_squares_solution():
+def test_equals_gradient_descent_and_converges_to_least_squares():
     batch = make_batch(0, size=20)
     trainer = plain_trainer(max_iter=400, loader=repeat_batch(batch), lr=0.2)
     x, y = as_arrays(batch)
-    by_hand, losses = np.zeros(4), []
+    expected, losses = np.zeros(4), []
     for _ in range(400):
-        losses.append(np.mean((x @ by_hand - y) ** 2))
-        by_hand -= 0.2 * 2 / len(y) * x.T @ (x @ by_hand - y)
+        losses.append(np.mean((x @ expected - y) ** 2))
+        expected -= 0.2 * 2 / len(y) * x.T @ (x @ expected - y)
     trainer.hooks = [At(1, lambda t: np.testing.assert_allclose(t.events.latest("total_loss"), losses[0], rtol=1e-12))]
     trainer.train()
-    np.testing.assert_allclose(parameters_of(trainer.model), by_hand, rtol=1e-10)
+    np.testing.assert_allclose(parameters_of(trainer.model), expected, rtol=1e-10)
     np.testing.assert_allclose(parameters_of(trainer.model), np.linalg.lstsq(x, y, rcond=None)[0], rtol=1e-6)
     assert trainer.events.latest("loss_square") == pytest.approx(losses[-1], rel=1e-10)
 
 
 @pytest.mark.parametrize("limit", [0.5, 1e6, 0.0])
-def test_gradients_are_clipped_by_the_norm_of_all_of_them(limit):
+def test_gradients_are_clipped_by_their_joint_norm(limit):
     batch = make_batch(1)
     x, y = as_arrays(batch)
     gradient = 2 / len(y) * x.T @ (x @ np.zeros(4) - y)
@@ -60,14 +60,14 @@ def test_gradients_are_clipped_by_the_norm_of_all_of_them(limit):
     assert trainer.events.latest("gradient_norm") == pytest.approx(norm, rel=1e-12)
 
 
-def test_model_is_told_how_far_the_training_is():
+def test_model_receives_the_step_rate():
     trainer = plain_trainer(max_iter=5)
     trainer.train()
     assert trainer.model.step_rates == [0.0, 0.2, 0.4, 0.6, 0.8]
-    assert trainer.events.latest("expt_gflops") == 2.0  # the model says 2000 MFLOPs
+    assert trainer.events.latest("expt_gflops") == 2.0  # the model returns 2000 MFLOPs
 
 
-def test_hooks_run_in_order_and_know_how_many_steps_are_done():
+def test_hooks_run_in_order_with_the_number_of_completed_steps():
     calls = []
 
     class Recorder(Hook):
@@ -83,7 +83,7 @@ def test_hooks_run_in_order_and_know_how_many_steps_are_done():
 
 
 class Diverging(LeastSquares):
-    """Its second loss is infinite in the fourth step."""
+    """Least squares with a second loss that is infinite in the fourth step."""
 
     def forward(self, batched_inputs, step_rate=0.0):
         losses, costs = super().forward(batched_inputs, step_rate)
@@ -91,18 +91,18 @@ class Diverging(LeastSquares):
         return {**losses, "loss_budget": factor * (1 + self.offset * 0)}, costs
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_weights_are_spoilt():
+def test_non_finite_loss_stops_before_the_weights_change():
     weights = []
     closed = []
 
-    class Watch(Hook):
+    class Recorder(Hook):
         def after_step(self, trainer):
             weights.append(parameters_of(trainer.model))
 
         def close(self, trainer):
             closed.append(trainer.iteration)
 
-    trainer = plain_trainer(max_iter=10, model=Diverging(), hooks=[Watch()])
+    trainer = plain_trainer(max_iter=10, model=Diverging(), hooks=[Recorder()])
     with pytest.raises(NonFiniteLossError, match="iteration 3/10") as caught:
         trainer.train()
     message = str(caught.value)
@@ -113,7 +113,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_are_spoilt():
     assert closed == [3]
 
 
-def test_a_gradient_that_is_not_finite_stops_too():
+def test_non_finite_gradient_stops():
     class Root(LeastSquares):
         def forward(self, batched_inputs, step_rate=0.0):
             return {"loss_root": self.weight.square().sum().sqrt()}, {}  # 0 with a gradient of 0 / 0
@@ -124,15 +124,15 @@ def test_a_gradient_that_is_not_finite_stops_too():
     assert torch.equal(trainer.model.weight.detach(), torch.zeros(3, dtype=torch.float64))
 
 
-def test_a_loader_that_ends_is_an_error():
+def test_finite_loader_is_rejected():
     trainer = plain_trainer(max_iter=3, loader=[make_batch(0)])
     with pytest.raises(ValueError, match=r"infinite.*Received: loader=list, iteration=1, max_iter=3"):
         trainer.train()
 
 
-def test_resumed_run_equals_an_undisturbed_one(tmp_path):
-    undisturbed = resumable_trainer(tmp_path / "whole", max_iter=12)
-    undisturbed.train()
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path):
+    uninterrupted = resumable_trainer(tmp_path / "whole", max_iter=12)
+    uninterrupted.train()
 
     def stop(trainer):
         raise KeyboardInterrupt
@@ -145,13 +145,13 @@ def test_resumed_run_equals_an_undisturbed_one(tmp_path):
     resumed.train()
     assert resumed.iteration == 12
     assert resumed.model.step_rates == [i / 12 for i in range(5, 12)]
-    for mine, theirs in zip(resumed.model.parameters(), undisturbed.model.parameters(), strict=True):
+    for mine, theirs in zip(resumed.model.parameters(), uninterrupted.model.parameters(), strict=True):
         assert torch.equal(mine, theirs)
-    assert resumed.events.latest("learning_rate") == undisturbed.events.latest("learning_rate")
-    assert resumed.events.latest("total_loss") == undisturbed.events.latest("total_loss")
+    assert resumed.events.latest("learning_rate") == uninterrupted.events.latest("learning_rate")
+    assert resumed.events.latest("total_loss") == uninterrupted.events.latest("total_loss")
 
 
-def test_resuming_a_finished_run_makes_no_step(tmp_path):
+def test_resumed_finished_run_makes_no_step(tmp_path):
     resumable_trainer(tmp_path, max_iter=3).train()
     again = resumable_trainer(tmp_path, max_iter=3)
     before = parameters_of(again.model)
@@ -171,7 +171,7 @@ class Closing(Hook):
             raise OSError("cannot be closed")
 
 
-def test_a_hook_that_cannot_be_closed_keeps_no_other_open():
+def test_failing_close_does_not_prevent_other_closes():
     closed = []
     trainer = plain_trainer(max_iter=1, hooks=[Closing(closed, fails=True), Closing(closed, fails=False)])
     with pytest.raises(OSError, match="cannot be closed"):
@@ -179,7 +179,7 @@ def test_a_hook_that_cannot_be_closed_keeps_no_other_open():
     assert closed == [True, False]
 
 
-def test_a_hook_that_cannot_be_closed_hides_no_error():
+def test_failing_close_does_not_hide_the_error():
     closed = []
     hooks = [Closing(closed, fails=True), Closing(closed, fails=True)]
     with pytest.raises(NonFiniteLossError):
@@ -187,7 +187,7 @@ def test_a_hook_that_cannot_be_closed_hides_no_error():
     assert closed == [True, True]
 
 
-def test_an_error_is_in_the_log_file_with_its_iteration_and_once_in_the_terminal(tmp_path, capsys):
+def test_error_is_logged_with_its_iteration_to_the_file_only(tmp_path, capsys):
     def fail(trainer):
         raise RuntimeError("my own hook")
 
@@ -199,4 +199,4 @@ def test_an_error_is_in_the_log_file_with_its_iteration_and_once_in_the_terminal
     assert "Stopped by an error at iteration 3/5" in log
     assert "Traceback" in log
     assert "RuntimeError: my own hook" in log
-    assert "my own hook" not in capsys.readouterr().out  # Python itself prints it
+    assert "my own hook" not in capsys.readouterr().out  # Python prints the uncaught error

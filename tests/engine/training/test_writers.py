@@ -1,4 +1,4 @@
-"""What a run leaves behind in metrics.json and TensorBoard."""
+"""Contents of metrics.json and TensorBoard after a run."""
 
 import json
 
@@ -16,7 +16,7 @@ def read_lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_metrics_file_holds_what_happened(tmp_path):
+def test_metrics_file_content(tmp_path):
     history = {}
     path = tmp_path / "run" / "metrics.json"
     trainer = plain_trainer(max_iter=7)
@@ -33,7 +33,7 @@ def test_metrics_file_holds_what_happened(tmp_path):
     assert {"loss_square", "expt_gflops", "gradient_norm", "data_seconds"} <= lines[0].keys()
 
 
-def test_resumed_run_repeats_and_misses_no_iteration(tmp_path):
+def test_resumed_run_neither_repeats_nor_misses_an_iteration(tmp_path):
     path = tmp_path / "metrics.json"
 
     def stop(trainer):
@@ -48,16 +48,16 @@ def test_resumed_run_repeats_and_misses_no_iteration(tmp_path):
     (tmp_path / "last_checkpoint").write_text("model_0000003.pth")  # as if it had been killed instead
     path.write_text(path.read_text() + '{"iteration": 6, "total_l')
     run(tmp_path)
-    run(tmp_path / "undisturbed")
+    run(tmp_path / "uninterrupted")
     assert [line["iteration"] for line in read_lines(path)] == list(range(1, 10))
     losses, expected = (
         [line["total_loss"] for line in read_lines(folder / "metrics.json")]
-        for folder in (tmp_path, tmp_path / "undisturbed")
+        for folder in (tmp_path, tmp_path / "uninterrupted")
     )
     assert losses == expected
 
 
-def test_what_is_left_is_written_after_an_error_too(tmp_path):
+def test_remaining_scalars_are_written_after_an_error(tmp_path):
     class Broken(LeastSquares):
         def forward(self, batched_inputs, step_rate=0.0):
             losses, costs = super().forward(batched_inputs, step_rate)
@@ -70,7 +70,7 @@ def test_what_is_left_is_written_after_an_error_too(tmp_path):
     assert [line["iteration"] for line in read_lines(path)] == [3, 4]
 
 
-def test_tensorboard_reads_the_same_figures(tmp_path):
+def test_tensorboard_has_the_same_values(tmp_path):
     writers = [JSONWriter(tmp_path / "metrics.json"), TensorBoardWriter(tmp_path)]
     plain_trainer(max_iter=6, hooks=[PeriodicWriter(writers, period=2)]).train()
     events = EventAccumulator(str(tmp_path)).Reload()
@@ -80,7 +80,7 @@ def test_tensorboard_reads_the_same_figures(tmp_path):
     assert scalars == [(line["iteration"], pytest.approx(line["total_loss"], rel=1e-6)) for line in lines]
 
 
-def test_scores_between_two_lines_keep_their_iteration(tmp_path):
+def test_eval_metrics_between_two_periods_keep_their_iteration(tmp_path):
     trainer = plain_trainer(max_iter=9)
     writers = [JSONWriter(tmp_path / "metrics.json"), TensorBoardWriter(tmp_path)]
     scores = EvalHook(lambda: {"toy/mIoU": trainer.iteration / 10}, period=2)
@@ -95,7 +95,7 @@ def test_scores_between_two_lines_keep_their_iteration(tmp_path):
     assert [event.step for event in events.Scalars("toy/mIoU")] == [2, 4, 6, 8, 9]
 
 
-def test_writers_that_could_not_be_opened_hide_no_error(tmp_path):
+def test_unopened_writers_do_not_hide_the_error(tmp_path):
     class Broken(Hook):
         def before_train(self, trainer):
             raise OSError("the disk is full")
@@ -107,7 +107,7 @@ def test_writers_that_could_not_be_opened_hide_no_error(tmp_path):
         trainer.train()
 
 
-def test_each_writer_is_closed_whatever_happens_to_the_others():
+def test_all_writers_are_closed_if_one_fails():
     closed = []
 
     class Recording(Writer):
