@@ -82,8 +82,8 @@ def _check_crop(report: Report) -> None:
     crop, divisor = report.value("INPUT.CROP_SIZE"), coarsest_stride(report)
     if divisor is None:
         return
-    small_gate = has_small_gates(report)
-    if any(side % divisor for side in crop):
+    small_gate, padded = has_small_gates(report), any(side % divisor for side in crop)
+    if padded:
         # The model would pad such crops: every batch would include border pixels without labels.
         nearest = [max(divisor, round(side / divisor) * divisor) for side in crop]
         report.add(
@@ -91,12 +91,12 @@ def _check_crop(report: Report) -> None:
             f"must be multiples of {divisor}, the coarsest stride of the network, or every batch is padded; "
             f"use {nearest}",
         )
-    elif small_gate and min(crop) < 4 * divisor:
+    if small_gate and min(crop) < 4 * divisor:
         report.add(
             "INPUT.CROP_SIZE",
             f"must be at least {4 * divisor} in both directions with MODEL.GATE.SMALL_GATE=True, which shrinks the "
             "coarsest feature map to a quarter",
         )
-    elif report.trains:
+    elif report.trains and not padded:
         check_crop_norm(report, "MODEL.BACKBONE.NORM", cell_px=divisor * (4 if small_gate else 1))
         check_crop_norm(report, "MODEL.SEM_SEG_HEAD.NORM", cell_px=divisor)
