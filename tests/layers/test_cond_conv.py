@@ -40,12 +40,14 @@ def test_shapes_of_reference_layers(case):
 @pytest.mark.parametrize("padding", [1, "same", "valid"])
 @pytest.mark.parametrize("groups", [1, 2, 8])
 def test_timm_weights_load_and_outputs_match(padding, groups):
-    theirs = TimmCondConv2d(8, 16, 3, padding=padding if padding != "valid" else 0, groups=groups, bias=True).double()
-    assert theirs.weight.ndim == 2
-    ours = CondConv2d(8, 16, 3, padding=padding, groups=groups, own_routing=False).double()
-    ours.load_state_dict(theirs.state_dict())
+    reference = TimmCondConv2d(
+        8, 16, 3, padding=padding if padding != "valid" else 0, groups=groups, bias=True
+    ).double()
+    assert reference.weight.ndim == 2
+    own = CondConv2d(8, 16, 3, padding=padding, groups=groups, own_routing=False).double()
+    own.load_state_dict(reference.state_dict())
     x, routing = torch.randn(3, 8, 7, 9, dtype=torch.float64), torch.rand(3, 4, dtype=torch.float64)
-    torch.testing.assert_close(ours(x, routing), theirs(x, routing), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(own(x, routing), reference(x, routing), rtol=1e-12, atol=1e-12)
 
 
 def test_definition():

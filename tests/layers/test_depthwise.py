@@ -56,9 +56,9 @@ def test_outputs_and_gradients(images, size, kernel, padding, dilation, bias, ch
     assert is_fast(y) == (max(dilation) > 1 and all(p <= r for p, r in zip(padding, extent, strict=True)))
     expected = F.conv2d(x, weight, b, 1, padding, dilation, CHANNELS)
     torch.testing.assert_close(y, expected)
-    slope = torch.randn_like(y)
-    learnt = [tensor for tensor in (x, weight, b) if tensor is not None]
-    gradients, references = (torch.autograd.grad(out, learnt, slope) for out in (y, expected))
+    grad_output = torch.randn_like(y)
+    inputs = [tensor for tensor in (x, weight, b) if tensor is not None]
+    gradients, references = (torch.autograd.grad(out, inputs, grad_output) for out in (y, expected))
     torch.testing.assert_close(gradients, references)
 
 
@@ -77,14 +77,14 @@ def test_methods_of_the_weight_gradient(channels_last, dilation, size, torch_sha
         x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
         return conv2d_fast_depthwise(x, weight, bias, stride=(1, 1), padding=dilation, dilation=dilation, groups=2)
 
-    learnt = arguments(size=size, channels=2)
+    inputs = arguments(size=size, channels=2)
     with mock.patch.object(depthwise, "conv2d_weight", side_effect=conv2d_weight) as torch_weight_gradient:
-        run(*learnt).sum().backward()
+        run(*inputs).sum().backward()
     assert [call.args[0].shape for call in torch_weight_gradient.call_args_list] == (
         [torch_shape] if torch_shape else []
     )
-    assert torch.autograd.gradcheck(run, learnt)
-    assert torch.autograd.gradgradcheck(run, learnt)
+    assert torch.autograd.gradcheck(run, inputs)
+    assert torch.autograd.gradgradcheck(run, inputs)
 
 
 def cache_for(monkeypatch, channels, *, x):
@@ -111,9 +111,9 @@ def test_large_inputs_are_processed_in_chunks(
     assert y.is_contiguous()
     expected = F.conv2d(x, weight, b, **options)
     torch.testing.assert_close(y, expected)
-    learnt = [tensor for tensor in (x, weight, b) if tensor is not None]
-    slope = torch.randn_like(y)
-    gradients, references = (torch.autograd.grad(out, learnt, slope) for out in (y, expected))
+    inputs = [tensor for tensor in (x, weight, b) if tensor is not None]
+    grad_output = torch.randn_like(y)
+    gradients, references = (torch.autograd.grad(out, inputs, grad_output) for out in (y, expected))
     torch.testing.assert_close(gradients, references)
 
 
@@ -170,25 +170,25 @@ def test_inputs_without_fast_gradient(given, options):
 @pytest.mark.parametrize("in_cache", [1, 1000])
 @pytest.mark.parametrize("dilation", [(1, 1), (2, 2)])
 def test_autocast_casts_all_arguments(monkeypatch, dilation, in_cache):
-    learnt = arguments(dtype=torch.float32, channels=20)
-    cache_for(monkeypatch, in_cache, x=learnt[0])
+    inputs = arguments(dtype=torch.float32, channels=20)
+    cache_for(monkeypatch, in_cache, x=inputs[0])
     options = {"stride": (1, 1), "padding": dilation, "dilation": dilation, "groups": 20}
     with torch.autocast("cpu", torch.bfloat16):
-        y = conv2d_fast_depthwise(*learnt, **options)
+        y = conv2d_fast_depthwise(*inputs, **options)
     assert y.dtype == torch.bfloat16
-    expected = F.conv2d(*(tensor.bfloat16() for tensor in learnt), **options)
-    gradients, references = (torch.autograd.grad(out.float().square().sum(), learnt) for out in (y, expected))
+    expected = F.conv2d(*(tensor.bfloat16() for tensor in inputs), **options)
+    gradients, references = (torch.autograd.grad(out.float().square().sum(), inputs) for out in (y, expected))
     torch.testing.assert_close(y, expected)
     for gradient, reference in zip(gradients, references, strict=True):
         torch.testing.assert_close(gradient, reference, rtol=0.02, atol=0.02 * reference.abs().max().item())
 
 
 def test_gradients_ignore_autocast():
-    learnt = arguments(dtype=torch.float32)
+    inputs = arguments(dtype=torch.float32)
     options = {"stride": (1, 1), "padding": (2, 2), "dilation": (2, 2), "groups": CHANNELS}
-    y, expected = conv2d_fast_depthwise(*learnt, **options), F.conv2d(*learnt, **options)
+    y, expected = conv2d_fast_depthwise(*inputs, **options), F.conv2d(*inputs, **options)
     with torch.autocast("cpu", torch.bfloat16):
-        gradients, references = (torch.autograd.grad(out, learnt, torch.ones_like(out)) for out in (y, expected))
+        gradients, references = (torch.autograd.grad(out, inputs, torch.ones_like(out)) for out in (y, expected))
     torch.testing.assert_close(gradients, references)
 
 

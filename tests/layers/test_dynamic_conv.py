@@ -34,10 +34,10 @@ def test_reference_values(name, dtype):
     computed = {key.replace("grad_", "grad_t1_"): value for key, value in computed.items()}
     computed |= {"grad_x_t1": computed.pop("grad_t1_x")}
     del computed["out"]
-    for tau in (31, 4, 1):
-        layer.attention.temperature.fill_(tau)
-        computed[f"att_t{tau}"] = layer.attention(x.to(dtype)).detach()
-        computed[f"out_t{tau}"] = layer(x.to(dtype)).detach()
+    for temperature in (31, 4, 1):
+        layer.attention.temperature.fill_(temperature)
+        computed[f"att_t{temperature}"] = layer.attention(x.to(dtype)).detach()
+        computed[f"out_t{temperature}"] = layer(x.to(dtype)).detach()
     check(computed, expected, dtype=dtype)
 
 
@@ -80,10 +80,10 @@ def test_infinite_temperature_gives_uniform_attention(temperature):
 
 
 def test_temperature_schedules_of_paper_and_public_implementation():
-    for share, tau in SCHEDULES["paper_linear_per_iteration"]["fraction_of_T"].items():
-        assert annealed_temperature(0.05 * float(share), anneal_rate=0.05) == pytest.approx(tau)
-    for epoch, tau in enumerate(SCHEDULES["tardelean_per_epoch"]["values"]):
-        assert annealed_temperature(epoch / 100, anneal_rate=0.09) == pytest.approx(tau)
+    for ratio, temperature in SCHEDULES["paper_linear_per_iteration"]["fraction_of_T"].items():
+        assert annealed_temperature(0.05 * float(ratio), anneal_rate=0.05) == pytest.approx(temperature)
+    for epoch, temperature in enumerate(SCHEDULES["tardelean_per_epoch"]["values"]):
+        assert annealed_temperature(epoch / 100, anneal_rate=0.09) == pytest.approx(temperature)
 
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, 1.1])

@@ -147,13 +147,13 @@ def test_definition(size, kernel, options, use_deform):
 def test_initialization_is_the_standardized_convolution(groups, use_deform):
     options = {"padding": 1, "groups": groups}
     layer = SAConv2d(8, 8, 3, **options, use_deform=use_deform)
-    standardised = ConvAWS2d(8, 8, 3, **options)
-    standardised.load_state_dict({key: layer.state_dict()[key] for key in standardised.state_dict()})
+    standardized = ConvAWS2d(8, 8, 3, **options)
+    standardized.load_state_dict({key: layer.state_dict()[key] for key in standardized.state_dict()})
     x = torch.randn(2, 8, 7, 6)
     if use_deform:  # another torch kernel, with another order of summation
-        torch.testing.assert_close(layer(x), standardised(x))
+        torch.testing.assert_close(layer(x), standardized(x))
     else:
-        assert torch.equal(layer(x), standardised(x))
+        assert torch.equal(layer(x), standardized(x))
 
 
 def test_gradients_at_initialization():

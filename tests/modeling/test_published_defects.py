@@ -46,8 +46,8 @@ def test_all_cells_closed():
     assert output["sem_seg"].isfinite().all()
     assert output["flops"]["expt_flops"] == 0
     assert output["flops"]["executed_flops"] == (table.stem + table.head + evaluated) / 1e6
-    booked = sum(table.gates.values()) - table.gates[Node(0, 0)]
-    assert output["flops"]["real_flops"] == (table.stem + table.head + booked) / 1e6
+    counted = sum(table.gates.values()) - table.gates[Node(0, 0)]
+    assert output["flops"]["real_flops"] == (table.stem + table.head + counted) / 1e6
 
 
 def test_unreached_outputs_are_zeros():

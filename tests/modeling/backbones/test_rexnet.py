@@ -82,48 +82,50 @@ def test_features_and_logits_match_reference_values():
 @pytest.mark.parametrize("kind", ["v1", "lite"])
 def test_training_step_matches_reference_values(kind):
     expected = json.loads((OPS / "rexnet" / "train_w1.0.json").read_text())[kind]
-    ours = {theirs: key for key, theirs in translate_classifier(published_weights(kind)).original_names.items()}
+    own_names = {
+        reference: key for key, reference in translate_classifier(published_weights(kind)).original_names.items()
+    }
     model = filled(kind, dropout=0.0).train()
     loss = model(input_of("rexnet_train", (4, 3, 64, 64)).double()).square().mean()
     loss.backward()
     assert loss.item() == pytest.approx(expected["loss"], rel=1e-9)
     gradients = {key: p.grad.norm().item() for key, p in model.named_parameters()}
-    assert {ours[key] for key in expected["grad_l2"]} == set(gradients)
+    assert {own_names[key] for key in expected["grad_l2"]} == set(gradients)
     for key, norm in expected["grad_l2"].items():
-        assert gradients[ours[key]] == pytest.approx(norm, rel=1e-7, abs=1e-12), key
+        assert gradients[own_names[key]] == pytest.approx(norm, rel=1e-7, abs=1e-12), key
     state = model.state_dict()
     for key, norm in expected["bn_after"].items():
-        assert state[ours[key]].double().norm().item() == pytest.approx(norm, rel=1e-9), key
+        assert state[own_names[key]].double().norm().item() == pytest.approx(norm, rel=1e-9), key
 
 
 def own_and_timm(width):
     """Return own and timm model with equal weights, in float64, without dropout."""
-    theirs = timm.create_model(f"rexnet_{width}", drop_rate=0.0).double()
+    reference = timm.create_model(f"rexnet_{width}", drop_rate=0.0).double()
     with torch.device("meta"):
         model = ReXNetClassifier(width=width / 100, dropout=0.0)
     model = model.double().to_empty(device="cpu")
-    load_weights(model, theirs.state_dict(), path="timm")
-    return model, theirs
+    load_weights(model, reference.state_dict(), path="timm")
+    return model, reference
 
 
 @pytest.mark.parametrize("width", [100, 130, 150, 200, 300])
 def test_timm_weights_load_and_logits_match(width):
-    model, theirs = own_and_timm(width)
+    model, reference = own_and_timm(width)
     x = torch.randn(1, 3, 65, 33, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(model.eval()(x), theirs.eval()(x), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(model.eval()(x), reference.eval()(x), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("width", [100, 150])
 def test_training_step_matches_timm(width):
-    model, theirs = own_and_timm(width)
+    model, reference = own_and_timm(width)
     x = torch.randn(2, 3, 33, 31, dtype=torch.float64)
-    losses = [one.train()(x).square().mean() for one in (model, theirs)]
+    losses = [one.train()(x).square().mean() for one in (model, reference)]
     torch.testing.assert_close(*losses, rtol=1e-9, atol=0.0)
     for loss in losses:
         loss.backward()
-    names = translate_classifier(dict(theirs.named_parameters())).original_names
-    gradients = {key: p.grad for key, p in theirs.named_parameters()}
+    names = translate_classifier(dict(reference.named_parameters())).original_names
+    gradients = {key: p.grad for key, p in reference.named_parameters()}
     for key, p in model.named_parameters():
         torch.testing.assert_close(p.grad, gradients[names[key]].view_as(p), rtol=1e-6, atol=1e-9, msg=key)
 
@@ -139,16 +141,16 @@ def test_costs_of_every_output_stride(output_stride, gmacs):
 
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_dilated_features_match_timm(output_stride):
-    theirs = timm.create_model("rexnet_100", features_only=True, output_stride=output_stride).double().eval()
+    reference = timm.create_model("rexnet_100", features_only=True, output_stride=output_stride).double().eval()
     model = ReXNet(plan_rexnet(output_stride=output_stride), output_stride=output_stride).double().eval()
-    names = {key.replace("features_", "features."): value for key, value in theirs.state_dict().items()}
+    names = {key.replace("features_", "features."): value for key, value in reference.state_dict().items()}
     names = {key.replace("stem_", "stem."): value for key, value in names.items()}
     weights = translate_classifier(names).weights
     model.load_state_dict({key.removeprefix("backbone."): value for key, value in weights.items()})
     x = torch.randn(1, 3, 65, 97, dtype=torch.float64)
     with torch.no_grad():
-        for mine, other in zip(model(x).values(), theirs(x), strict=True):
-            torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-10)
+        for features, other in zip(model(x).values(), reference(x), strict=True):
+            torch.testing.assert_close(features, other, rtol=1e-10, atol=1e-10)
 
 
 def test_depth_multiplier():

@@ -171,11 +171,11 @@ def test_stem_is_counted_on_the_full_grid():
         inside += count_madds(module, x[0], y)
 
     handles = [m.register_forward_hook(count) for m in stem.modules() if not list(m.children())]
-    booked = observed(stem, 1, 3, height, width)
+    counted = observed(stem, 1, 3, height, width)
     for handle in handles:
         handle.remove()
     per_position = (3 * 9 + 9 + 64) * 64 + 2 * (2 + 1) * 64
-    assert booked - inside == (height // 2 + width // 2 - 1) * per_position
+    assert counted - inside == (height // 2 + width // 2 - 1) * per_position
 
 
 def test_costs_are_those_of_the_padded_size():

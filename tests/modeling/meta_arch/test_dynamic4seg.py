@@ -244,8 +244,8 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(weights):
     whole, expected = gradients([batch])
     plain, _ = model(batch, step_rate=0.5)
     assert {name: loss.item() for name, loss in plain.items()} == pytest.approx(whole)
-    shared, found = gradients([batch[:2], batch[2:]])
-    assert shared == pytest.approx(whole, rel=1e-9)
+    accumulated, found = gradients([batch[:2], batch[2:]])
+    assert accumulated == pytest.approx(whole, rel=1e-9)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-12)
 

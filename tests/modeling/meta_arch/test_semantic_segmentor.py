@@ -135,10 +135,10 @@ def test_classifier_weights_load_into_the_backbone(caplog):
     for key, value in classifier.state_dict().items():  # renamed as in timm
         name = key.replace("backbone.", "").replace("blocks.", "features.").replace("head.classifier", "head.fc")
         name = name.replace("head.expand.conv", "features.16.conv").replace("head.expand.norm", "features.16.bn")
-        for ours, theirs in (("expand", "conv_exp"), ("depthwise", "conv_dw"), ("project", "conv_pwl")):
-            name = name.replace(f".{ours}.conv", f".{theirs}.conv").replace(f".{ours}.norm", f".{theirs}.bn")
-        for ours, theirs in (("reduce", "fc1"), ("norm", "bn"), ("expand", "fc2")):
-            name = name.replace(f".squeeze.{ours}", f".se.{theirs}")
+        for own, timm_name in (("expand", "conv_exp"), ("depthwise", "conv_dw"), ("project", "conv_pwl")):
+            name = name.replace(f".{own}.conv", f".{timm_name}.conv").replace(f".{own}.norm", f".{timm_name}.bn")
+        for own, timm_name in (("reduce", "fc1"), ("norm", "bn"), ("expand", "fc2")):
+            name = name.replace(f".squeeze.{own}", f".se.{timm_name}")
         published[name.replace("stem.norm", "stem.bn")] = value
     model = model_of()
     head = {key: value.clone() for key, value in model.sem_seg_head.state_dict().items()}
