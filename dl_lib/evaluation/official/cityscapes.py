@@ -38,7 +38,7 @@ class CityscapesEvaluator(SemSegEvaluator):
     """Evaluator that adds the official Cityscapes scores of the label PNGs written by `LabelPngWriter`.
 
     Args:
-        dataset_name: Registered name of the data set.
+        dataset_name: Registered name of the dataset.
         folder: Folder of the label PNGs, shared by all processes.
         absent_rule: As in `SemSegEvaluator`; the official script implements `zero_if_predicted`.
         boundary_iou: As in `SemSegEvaluator`.

@@ -68,11 +68,11 @@ _FORMATS: Mapping[Benchmark, _Format] = {
 
 
 def write_submission(result: EvaluationResult, *, benchmark: Benchmark, folder: Path, output_dir: Path) -> Path:
-    """Validate all label PNGs and write submission_<data set>.zip (Cityscapes) or .tgz (VOC).
+    """Validate all label PNGs and write submission_<dataset>.zip (Cityscapes) or .tgz (VOC).
 
     Args:
-        result: Evaluation result of the complete data set.
-        benchmark: Benchmark of the data set.
+        result: Evaluation result of the complete dataset.
+        benchmark: Benchmark of the dataset.
         folder: Folder of the label PNGs.
         output_dir: Folder for the archive.
 
@@ -85,7 +85,7 @@ def write_submission(result: EvaluationResult, *, benchmark: Benchmark, folder: 
     """
     if benchmark not in _FORMATS:
         raise InvalidSubmissionError(
-            f"submissions exist only for data sets of {', '.join(_FORMATS)}, not for {result.dataset_name}. "
+            f"submissions exist only for datasets of {', '.join(_FORMATS)}, not for {result.dataset_name}. "
             f"Received: benchmark={benchmark!r}"
         )
     format_ = _FORMATS[benchmark]
@@ -101,7 +101,7 @@ def write_submission(result: EvaluationResult, *, benchmark: Benchmark, folder: 
 
 def _check(result: EvaluationResult, *, folder: Path, format_: _Format) -> None:
     problems = [f"sample {sample.index} has no prediction: {sample.reason}" for sample in result.skipped]
-    problems += [f"{path} belongs to no image of the data set; remove it" for path in _unknown(result, folder)]
+    problems += [f"{path} belongs to no image of the dataset; remove it" for path in _unknown(result, folder)]
     with progress_bar(len(result.images), description="validating the submission", unit="file") as bar:
         for image in result.images:
             problems += _problems(image, path=label_path(folder, image.image_id), format_=format_)

@@ -58,7 +58,7 @@ def label_path(folder: Path, image_id: str) -> Path:
     if relative.is_absolute() or not relative.name or ".." in relative.parts:
         raise InvalidSampleError(
             f"image_id must be a relative path inside the output folder {folder}, as it becomes a file name; change "
-            f"the ids of the data set. Received: image_id={image_id!r}"
+            f"the ids of the dataset. Received: image_id={image_id!r}"
         )
     return folder / f"{relative}.png"
 
@@ -67,7 +67,7 @@ def encode_label(classes: np.ndarray, *, benchmark: Benchmark) -> bytes:
     """Encode class indices as a PNG file.
 
     Args:
-        classes: Class indices of the data set, integers (H, W).
+        classes: Class indices of the dataset, integers (H, W).
         benchmark: Pixel format, see `LabelPngWriter`.
 
     Raises:

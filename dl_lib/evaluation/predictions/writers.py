@@ -21,7 +21,7 @@ CATEGORIES_NAME = "coco_categories.json"
 
 
 class PredictionWriter(Protocol):
-    """Writer of the predictions of one data set; every process writes its own images."""
+    """Writer of the predictions of one dataset; every process writes its own images."""
 
     def open(self) -> None:
         """Prepare the output; called by every process before the first image."""
@@ -45,7 +45,7 @@ class CocoRleWriter:
 
     Args:
         folder: Output folder for coco_rle.json and coco_categories.json, created if necessary.
-        class_names: Class names of the data set.
+        class_names: Class names of the dataset.
     """
 
     def __init__(self, folder: Path, *, class_names: Sequence[str]) -> None:

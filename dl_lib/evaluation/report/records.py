@@ -29,7 +29,7 @@ UNITS = {
     "parameters": "number of learnable parameters",
 }
 IMAGE_COLUMNS = {
-    "image_id": "unique within the data set",
+    "image_id": "unique within the dataset",
     "file_name": "image file",
     "input_height": "pixels, image size in the first pass",
     "input_width": "pixels, image size in the first pass",
@@ -47,7 +47,7 @@ IMAGE_COLUMNS = {
 def result_as_dict(
     result: EvaluationResult, *, target: BudgetTarget | None = None, lattice: Lattice | None = None
 ) -> dict[str, Any]:
-    """Return a result as plain values, the entry of results.json under the data set's name.
+    """Return a result as plain values, the entry of results.json under the dataset's name.
 
     Scores require ground truth; `official` is present if official scores were requested.
     """

@@ -26,7 +26,7 @@ _COST_LEGEND = (
 
 
 def format_text(result: EvaluationResult, *, target: BudgetTarget | None = None) -> str:
-    """Format the tables of one data set for the terminal.
+    """Format the tables of one dataset for the terminal.
 
     Args:
         result: Result to report.
@@ -41,12 +41,12 @@ def format_markdown(
     targets: Mapping[str, BudgetTarget | None],
     figures: Mapping[str, Mapping[str, str]],
 ) -> str:
-    """Format the tables of all data sets as a Markdown document.
+    """Format the tables of all datasets as a Markdown document.
 
     Args:
-        results: Data set name -> result.
-        targets: Data set name -> target of the budget, if there is one.
-        figures: Data set name -> {title: file name} of its figures.
+        results: Dataset name -> result.
+        targets: Dataset name -> target of the budget, if there is one.
+        figures: Dataset name -> {title: file name} of its figures.
     """
     parts = ["# Evaluation"]
     for name, result in results.items():
@@ -58,7 +58,7 @@ def format_markdown(
 
 
 def mean_scores(metrics: SegmentationMetrics) -> dict[str, float]:
-    """Return the mean scores of a data set under their usual names, as ratios."""
+    """Return the mean scores of a dataset under their usual names, as ratios."""
     scores = {
         "mIoU": metrics.mean_iou,
         "fwIoU": metrics.frequency_weighted_iou,

@@ -1,1 +1,1 @@
-"""Evaluation of models on data sets, with sliding windows and test-time augmentation."""
+"""Evaluation of models on datasets, with sliding windows and test-time augmentation."""

@@ -18,7 +18,7 @@ _LABEL_PNG_FOLDER = "label_png"
 
 
 def predictions_folder(output_dir: Path, dataset_name: str) -> Path:
-    """Return the folder for the predictions on a data set."""
+    """Return the folder for the predictions on a dataset."""
     return output_dir / "predictions" / dataset_name
 
 
@@ -28,12 +28,12 @@ def label_png_folder(folder: Path) -> Path:
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, *, folder: Path) -> SemSegEvaluator:
-    """Build the evaluator of a data set, with official scores if requested and available.
+    """Build the evaluator of a dataset, with official scores if requested and available.
 
     Args:
         cfg: Configuration, of which TEST is used.
-        dataset_name: Registered name of the data set.
-        folder: Predictions folder of the data set.
+        dataset_name: Registered name of the dataset.
+        folder: Predictions folder of the dataset.
     """
     meta, test = DatasetCatalog.meta(dataset_name), cfg.TEST
     if _has_official_scores(cfg, meta):
@@ -58,8 +58,8 @@ def build_writers(cfg: CfgNode, dataset_name: str, *, folder: Path, submission: 
 
     Args:
         cfg: Configuration, of which TEST is used.
-        dataset_name: Registered name of the data set.
-        folder: Predictions folder of the data set.
+        dataset_name: Registered name of the dataset.
+        folder: Predictions folder of the dataset.
         submission: Whether a submission archive will be written.
     """
     meta, formats = DatasetCatalog.meta(dataset_name), cfg.TEST.SAVE_PREDICTIONS

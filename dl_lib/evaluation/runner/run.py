@@ -1,4 +1,4 @@
-"""Evaluation of a model on data sets."""
+"""Evaluation of a model on datasets."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class SampleBatches(Protocol):
 def evaluate_datasets(
     cfg: CfgNode, model: nn.Module, output_dir: Path, *, submission: bool = False
 ) -> dict[str, EvaluationResult]:
-    """Evaluate a model on every data set of `DATASETS.TEST`.
+    """Evaluate a model on every dataset of `DATASETS.TEST`.
 
     A collective: every process must call it and receives the same results. The main process logs the tables and
     writes the files of `report.write.write_report`.
@@ -59,14 +59,14 @@ def evaluate_datasets(
     Args:
         cfg: Configuration of the run.
         model: Model in training or evaluation mode, which is preserved.
-        output_dir: Output folder; predictions are written to its subfolder predictions/<data set>.
+        output_dir: Output folder; predictions are written to its subfolder predictions/<dataset>.
         submission: Whether to write a submission archive, see `official.submission.write_submission`.
 
     Returns:
-        Data set name -> result.
+        Dataset name -> result.
 
     Raises:
-        DataError: If a data set or a prediction is invalid.
+        DataError: If a dataset or a prediction is invalid.
         ConfigError: If the model does not support the configured inference.
         ImportError: If an optional library is required but not installed.
     """

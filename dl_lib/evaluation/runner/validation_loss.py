@@ -19,7 +19,7 @@ __all__ = ["mean_losses", "validation_losses"]
 
 
 def validation_losses(cfg: CfgNode, model: nn.Module) -> dict[str, float]:
-    """Compute the label losses on every data set of `DATASETS.TEST`; a collective with equal results everywhere.
+    """Compute the label losses on every dataset of `DATASETS.TEST`; a collective with equal results everywhere.
 
     Images and labels are only resized, as `INPUT` specifies for testing. The budget loss is excluded: its weight
     grows during training, so that values of different iterations would not be comparable.
@@ -29,10 +29,10 @@ def validation_losses(cfg: CfgNode, model: nn.Module) -> dict[str, float]:
         model: Model in training or evaluation mode, which is preserved.
 
     Returns:
-        Losses under names such as `<data set>/val_loss_sem_seg`, and their sum `<data set>/val_total_loss`.
+        Losses under names such as `<dataset>/val_loss_sem_seg`, and their sum `<dataset>/val_total_loss`.
 
     Raises:
-        DataError: If a data set is invalid.
+        DataError: If a dataset is invalid.
         ConfigError: If the model has no label losses.
     """
     network = comm.unwrap(model)

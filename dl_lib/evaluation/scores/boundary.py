@@ -2,7 +2,7 @@
 
 The boundary region of a class mask contains its pixels within a distance d of its contour, with d = 2 % of the image
 diagonal. Boundary IoU is the intersection over union of the boundary regions of prediction and ground truth; for
-semantic segmentation, both areas are summed over the data set before the division.
+semantic segmentation, both areas are summed over the dataset before the division.
 
 The distance follows the authors' implementation (https://github.com/bowenc0221/boundary-iou-api): d erosions with a
 3 x 3 square, i.e. the Chebyshev distance, and the image border is a contour. **Ignored pixels** are excluded from the

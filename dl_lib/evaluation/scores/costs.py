@@ -1,4 +1,4 @@
-"""Cost statistics over the images of a data set, in multiply-adds per image."""
+"""Cost statistics over the images of a dataset, in multiply-adds per image."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -14,27 +15,86 @@ import torch
 from torch import Tensor
 
 from dl_lib.config.choices import AbsentRule
-from dl_lib.data.errors import InvalidSampleError
+from dl_lib.data.errors import InvalidSampleError, MissingDataError
 from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.scores.boundary import count_boundary
 from dl_lib.evaluation.scores.confusion import ConfusionMatrix
-from dl_lib.evaluation.scores.metrics import ImageScores, image_scores
+from dl_lib.evaluation.scores.costs import summarize_costs
+from dl_lib.evaluation.scores.metrics import ImageScores, image_scores, segmentation_metrics
 from dl_lib.evaluation.scores.prediction import Prediction
 from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord
-from dl_lib.evaluation.scores.state import EvaluationState
 from dl_lib.utils import comm
 
-__all__ = ["SemSegEvaluator"]
+__all__ = ["EvaluationState", "SemSegEvaluator"]
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationState:
+    """Sums and records over the images of one or several processes; tensors are on the CPU.
+
+    Merging is associative, and the result does not depend on the assignment of images to processes.
+
+    Attributes:
+        counts: Confusion matrix, int64 (classes, classes), [true, predicted]; None without ground truth.
+        boundary: Boundary counts, int64 (2, classes), see `boundary.count_boundary`; None if not requested.
+        gate_sums: Gate values summed over images, float64 (edges,); None without gates.
+        images: Record of each image.
+        skipped: Samples that could not be used.
+    """
+
+    counts: Tensor | None
+    boundary: Tensor | None
+    gate_sums: Tensor | None
+    images: tuple[ImageRecord, ...]
+    skipped: tuple[SkippedSample, ...] = ()
+
+    def merge(self, other: EvaluationState) -> EvaluationState:
+        """Return the state over the images of both."""
+        return EvaluationState(
+            counts=_add(self.counts, other.counts),
+            boundary=_add(self.boundary, other.boundary),
+            gate_sums=_add(self.gate_sums, other.gate_sums),
+            images=self.images + other.images,
+            skipped=self.skipped + other.skipped,
+        )
+
+    def compute(self, *, dataset_name: str, class_names: Sequence[str], absent_rule: AbsentRule) -> EvaluationResult:
+        """Compute the result.
+
+        Raises:
+            MissingDataError: If no image was evaluated.
+            DataError: If there is ground truth without a single labelled pixel.
+        """
+        if not self.images:
+            raise MissingDataError(
+                f"no image of {dataset_name} was evaluated: the dataset is empty, or none of its samples is usable. "
+                f"Received: {len(self.skipped)} skipped samples"
+            )
+        metrics = None
+        if self.counts is not None:
+            metrics = segmentation_metrics(
+                self.counts, class_names=class_names, absent_rule=absent_rule, boundary=self.boundary
+            )
+        return EvaluationResult(
+            dataset_name=dataset_name,
+            class_names=tuple(class_names),
+            metrics=metrics,
+            confusion=self.counts,
+            costs=summarize_costs([image.costs for image in self.images]),
+            mean_gates=None if self.gate_sums is None else tuple((self.gate_sums / len(self.images)).tolist()),
+            images=self.images,
+            skipped=self.skipped,
+        )
 
 
 class SemSegEvaluator:
     """Evaluator of semantic segmentation at the resolution of the labels, including the cost of each image.
 
     Args:
-        dataset_name: Registered name of the data set.
+        dataset_name: Registered name of the dataset.
         class_names: Names of the classes, one per channel of the logits.
         ignore_value: Label of ignored pixels.
-        labelled: Whether the data set has ground truth; without it, only costs are recorded.
+        labelled: Whether the dataset has ground truth; without it, only costs are recorded.
         absent_rule: Treatment of classes without ground truth pixels, see `metrics`.
         boundary_iou: Whether to compute boundary IoU, see `boundary`.
     """
@@ -69,11 +129,11 @@ class SemSegEvaluator:
         """Update the state with one image.
 
         Args:
-            sample: Sample with `sem_seg`, integers (H, W), if the data set has ground truth.
+            sample: Sample with `sem_seg`, integers (H, W), if the dataset has ground truth.
             prediction: Prediction of this sample.
 
         Raises:
-            InvalidSampleError: If the sample of a labelled data set has no label.
+            InvalidSampleError: If the sample of a labelled dataset has no label.
             ValueError: If the prediction and the label differ in shape, or a value is not a class.
         """
         scores = self._score(sample, prediction) if self.labelled else None
@@ -114,7 +174,7 @@ class SemSegEvaluator:
     def _score(self, sample: Mapping[str, Any], prediction: Prediction) -> ImageScores | None:
         if "sem_seg" not in sample:
             raise InvalidSampleError(
-                f"image {prediction.image_id!r} of {self.dataset_name!r} has no label, but its data set is registered "
+                f"image {prediction.image_id!r} of {self.dataset_name!r} has no label, but its dataset is registered "
                 f"with ground truth; set labelled=False in the DatasetMeta. Received: sample={sorted(sample)}"
             )
         label = sample["sem_seg"]
@@ -131,3 +191,10 @@ class SemSegEvaluator:
             )
             self._boundary = self._boundary.to(boundary.device) + boundary
         return image_scores(counts)
+
+
+def _add(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """Add two tensors; None counts as zero."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other

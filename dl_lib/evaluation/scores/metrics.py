@@ -53,7 +53,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class SegmentationMetrics:
-    """Scores of a data set, as ratios in [0, 1].
+    """Scores of a dataset, as ratios in [0, 1].
 
     Attributes:
         mean_iou: mIoU, over the classes in the ground truth (with the rule `zero_if_predicted`, also over the
@@ -64,7 +64,7 @@ class SegmentationMetrics:
         mean_boundary_iou: mBIoU, over the same classes as `mean_iou`; None if not requested.
         pixels: Number of labelled (not ignored) pixels.
         absent_rule: Treatment of absent classes.
-        classes: Scores of each class, in the order of the data set.
+        classes: Scores of each class, in the order of the dataset.
     """
 
     mean_iou: float

@@ -21,7 +21,7 @@ class Prediction:
     """Predicted classes, costs and gates of one image, without logits.
 
     Attributes:
-        image_id: Identifier, unique within the data set.
+        image_id: Identifier, unique within the dataset.
         file_name: Image file.
         classes: Class indices (H, W) at the requested size, on the model's device; uint8 if they fit, else int32.
         input_sizes: Image size (height, width) in pixels in each pass.
@@ -48,7 +48,7 @@ def read_outputs(
         inputs: Samples with `image` (3, H, W), `image_id`, `file_name`.
         outputs: One dict per sample with `sem_seg`, logits (classes, H, W), and `flops`; `gates` (edges,) if there
             are gates; `input_sizes` unless the image was run once and unchanged.
-        num_classes: Number of classes of the data set.
+        num_classes: Number of classes of the dataset.
         seconds: Wall time of the model for the batch.
 
     Raises:
@@ -77,7 +77,7 @@ def read_outputs(
 def _argmax(logits: Tensor, *, num_classes: int) -> Tensor:
     if logits.ndim != 3 or len(logits) != num_classes:
         raise ValueError(
-            f"sem_seg must have shape ({num_classes}, height, width), as the data set has {num_classes} classes; check "
+            f"sem_seg must have shape ({num_classes}, height, width), as the dataset has {num_classes} classes; check "
             f"MODEL.SEM_SEG_HEAD.NUM_CLASSES. Received: logits.shape={tuple(logits.shape)}"
         )
     return logits.argmax(dim=0).to(torch.uint8 if num_classes <= _UINT8_CLASSES else torch.int32)

@@ -21,7 +21,7 @@ class ImageRecord:
     """Input sizes, costs and scores of one image.
 
     Attributes:
-        image_id: Identifier, unique within the data set.
+        image_id: Identifier, unique within the dataset.
         file_name: Image file.
         input_sizes: Image size (height, width) in pixels in each pass.
         costs: Multiply-adds, summed over all passes.
@@ -58,17 +58,17 @@ class OfficialScores:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Result of a model on a data set.
+    """Result of a model on a dataset.
 
     Attributes:
-        dataset_name: Registered name of the data set.
-        class_names: Class names of the data set.
+        dataset_name: Registered name of the dataset.
+        class_names: Class names of the dataset.
         metrics: Scores; None without ground truth.
         confusion: Confusion matrix, int64 (classes, classes), [true, predicted]; None without ground truth.
         costs: Statistics of the cost per image.
         mean_gates: Mean gate value of every edge over the images, in the order of the lattice's edges; None without
             gates.
-        images: Record of each image, in the order of the data set.
+        images: Record of each image, in the order of the dataset.
         skipped: Samples that could not be used; they are not part of any score.
         official: Scores of the benchmark's official script, if requested.
     """

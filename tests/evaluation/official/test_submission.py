@@ -149,14 +149,14 @@ def test_truncated_file(predicted, tmp_path, length):
 
 def test_data_set_without_server(predicted, tmp_path):
     _, result, folder = predicted
-    with pytest.raises(InvalidSubmissionError, match=r"data sets of cityscapes, voc, .*Received: benchmark=''$"):
+    with pytest.raises(InvalidSubmissionError, match=r"datasets of cityscapes, voc, .*Received: benchmark=''$"):
         write_submission(result, benchmark="", folder=folder, output_dir=tmp_path)
 
 
 def test_file_of_an_unknown_image(predicted, tmp_path):
     other = first_file(predicted).with_name("other.png")
     other.write_bytes(b"")
-    assert_rejected(predicted, tmp_path, r"other.png belongs to no image of the data set; remove it")
+    assert_rejected(predicted, tmp_path, r"other.png belongs to no image of the dataset; remove it")
 
 
 def test_wrong_size(predicted, tmp_path):

@@ -42,7 +42,7 @@ def test_other_pngs_contain_class_indices(count, dtype, bits, tmp_path):
     ids = classes(count, dtype)
     path = tmp_path / "label.png"
     path.write_bytes(encode_label(ids, benchmark=""))
-    read = read_label(str(path))  # as data sets read labels
+    read = read_label(str(path))  # as datasets read labels
     assert read.dtype.itemsize == bits // 8 and (read == ids).all()
 
 

@@ -1,4 +1,4 @@
-"""Evaluation from a config to the output files, with a fake model and data set."""
+"""Evaluation from a config to the output files, with a fake model and dataset."""
 
 import json
 import logging

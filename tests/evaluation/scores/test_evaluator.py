@@ -15,8 +15,7 @@ from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.runner.run import evaluation_mode, inference_on_dataset
 from dl_lib.evaluation.scores.boundary import count_boundary
 from dl_lib.evaluation.scores.confusion import count_confusion
-from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
-from dl_lib.evaluation.scores.state import EvaluationState
+from dl_lib.evaluation.scores.evaluator import EvaluationState, SemSegEvaluator
 from tests.helpers.evaluation import IGNORE, NAMES, NUM_EDGES, FakeModel, batches_of, make_samples, predictions_of
 
 
