@@ -118,7 +118,9 @@ class ConfigKey:
         requirement = self._list_problem(value) if self.items is not None else self._element_problem([value])
         if requirement is None:
             return None
-        alternatives = "".join(f", or {_shown(other)} ({meaning})" for other, meaning in self.special.items())
+        alternatives = "".join(
+            f", or {_shown(other)} ({meaning.replace('`', '')})" for other, meaning in self.special.items()
+        )
         return f"{self.name} must {requirement}{alternatives}. Received: {self.name}={value!r}"
 
     def _is_special(self, value: Any) -> bool:

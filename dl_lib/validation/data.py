@@ -45,8 +45,8 @@ def _check_datasets(report: Report) -> None:
             elif name not in folders.names:  # an invalid entry of FOLDERS has its own line
                 report.add(
                     key,
-                    f"must name registered datasets, unlike {name!r}; {nearest_names(name, known)}; register your own "
-                    "in DATASETS.FOLDERS or in a net.py next to the config",
+                    f"contains {name!r}, which is not a registered dataset; {nearest_names(name, known)}; register your "
+                    "own in DATASETS.FOLDERS or in a net.py next to the config",
                 )
 
 
@@ -61,7 +61,7 @@ def _check_registered(report: Report, key: str, name: str) -> None:
 
 def _check_classes(report: Report, key: str, name: str, *, meta: DatasetMeta) -> None:
     if report.trains and not meta.labelled:
-        report.add(key, f"must name labelled datasets to train and evaluate on, unlike {name}")
+        report.add(key, f"contains {name}, which has no labels; training and its evaluations need them")
     if report.value(_NUM_CLASSES) != meta.num_classes:
         report.add(_NUM_CLASSES, f"must be {meta.num_classes}, the number of classes of the dataset {name}")
     if report.value(_IGNORE_VALUE) != meta.ignore_value:
@@ -75,7 +75,7 @@ def _check_sizes(report: Report) -> None:
         ("INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", report.value("INPUT.MIN_SIZE_TEST")),
     ):
         if low and report.value(high_key) < low:
-            report.add(high_key, f"must be at least {low}" + ("" if low == 1 else f", the shorter edge of {low_key}"))
+            report.add(high_key, f"must be at least {low}" + ("" if low == 1 else f", the shorter edge ({low_key})"))
 
 
 def _check_crop(report: Report) -> None:

@@ -72,7 +72,7 @@ def test_each_problem_names_key_and_value(overrides, message):
 def test_an_unknown_dataset_is_reported_once():
     with pytest.raises(ConfigError) as caught:
         validate_config(config("TEST.OFFICIAL_SCORES=True", "DATASETS.TEST=[nonsense]"), purpose="evaluation")
-    assert str(caught.value).count("must name registered datasets") == 1
+    assert str(caught.value).count("is not a registered dataset") == 1
 
 
 def test_a_missing_package_is_reported_before_anything_runs(monkeypatch):

@@ -206,6 +206,6 @@ def test_validation_uses_folders_before_they_are_registered():
     message = str(caught.value)
     assert "5 problems" in message
     assert message.count("[1] must") == 2  # the name of the invalid entry is not reported as unknown in addition
-    assert "DATASETS.TRAIN must name labelled datasets to train and evaluate on, unlike folder_test_set" in message
+    assert "DATASETS.TRAIN contains folder_test_set, which has no labels" in message
     assert "NUM_CLASSES must be 2, the number of classes of the dataset folder_test_set" in message
-    assert "must name registered datasets, unlike 'folder_test_sett'; nearest: folder_test_set" in message
+    assert "contains 'folder_test_sett', which is not a registered dataset; nearest: folder_test_set" in message
