@@ -45,8 +45,8 @@ def _check_datasets(report: Report) -> None:
             elif name not in folders.names:  # an invalid entry of FOLDERS has its own line
                 report.add(
                     key,
-                    f"contains {name!r}, which is not a registered dataset; {nearest_names(name, known)}; register your "
-                    "own in DATASETS.FOLDERS or in a net.py next to the config",
+                    f"contains {name!r}, which is not a registered dataset; {nearest_names(name, known)}; register "
+                    "your own in DATASETS.FOLDERS or in a net.py next to the config",
                 )
 
 
