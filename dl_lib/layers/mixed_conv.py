@@ -81,7 +81,7 @@ class MixedConv2d(nn.Module, ABC):
             if weigh is None:
                 raise ValueError(
                     f"this {type(self).__name__} does not compute its mixing weights; pass them with each call. "
-                    "Received: None"
+                    "Received: coefficients=None"
                 )
             coefficients_BK = weigh(x)
         bank = KernelBank(self.weight, self.bias, self.geometry)

@@ -73,7 +73,7 @@ def test_layers_can_share_routing_weights():
 
 
 def test_missing_routing_weights_are_rejected():
-    with pytest.raises(ValueError, match=r"does not compute its mixing weights.*Received: None"):
+    with pytest.raises(ValueError, match=r"does not compute its mixing weights.*Received: coefficients=None"):
         CondConv2d(4, 4, 1, own_routing=False)(torch.zeros(2, 4, 3, 3))
 
 

@@ -171,16 +171,16 @@ class SegmentationModel(nn.Module, ABC):
         """Return further metrics to log (0-d, without gradients), by name; none by default."""
         return {}
 
-    def step_means(self, parts: Sequence[Sequence[dict[str, Any]]], *, step_rate: float) -> StepMeans:
+    def step_means(self, batches: Sequence[Sequence[dict[str, Any]]], *, step_rate: float) -> StepMeans:
         """Return the means over all batches of a step, needed before the backward pass of the first one.
 
         Args:
-            parts: Batches whose gradients are accumulated before one optimizer step.
+            batches: Batches whose gradients are accumulated before one optimizer step.
             step_rate: Training progress in [0, 1].
         """
         self._anneal(step_rate)
-        labels = [inputs["sem_seg"] for part in parts for inputs in part]
-        return StepMeans.of(labels, loss=self.loss.cross_entropy, num_batches=len(parts), like=self.pixel_mean)
+        labels = [inputs["sem_seg"] for batch in batches for inputs in batch]
+        return StepMeans.of(labels, loss=self.loss.cross_entropy, num_batches=len(batches), like=self.pixel_mean)
 
     def _anneal(self, step_rate: float) -> None:
         for attention in self._attentions:

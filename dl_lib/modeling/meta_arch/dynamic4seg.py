@@ -93,13 +93,13 @@ class DynamicNet4Seg(SegmentationModel):
         """Return the mean gate value of each scale."""
         return {} if output.gates_BE is None else gate_openness(self.backbone.lattice, output.gates_BE)
 
-    def step_means(self, parts: Sequence[Sequence[dict[str, Any]]], *, step_rate: float) -> StepMeans:
+    def step_means(self, batches: Sequence[Sequence[dict[str, Any]]], *, step_rate: float) -> StepMeans:
         """Return the means over all batches of a step; an active budget costs one more forward pass per batch."""
-        means = super().step_means(parts, step_rate=step_rate)
+        means = super().step_means(batches, step_rate=step_rate)
         if self.budget is None or not self.budget.is_active(step_rate):
             return means
         with no_side_effects(self):
-            expected = [self._mean_expected(part, step_rate=step_rate) for part in parts]
+            expected = [self._mean_expected(batch, step_rate=step_rate) for batch in batches]
         return replace(means, expected_madds=comm.average(torch.stack(expected).mean()))
 
     def _mean_expected(self, batched_inputs: Sequence[dict[str, Any]], *, step_rate: float) -> Tensor:
