@@ -1,6 +1,6 @@
 """Cost of loading a training sample of the published recipe, compared with a plain implementation in Pillow.
 
-python tools/benchmarks/data.py
+Run `python tools/benchmarks/data.py --help`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ from torch.utils.data import DataLoader, Dataset
 from dl_lib.cli.arg_types import comma_separated_ints, comma_separated_sizes, positive_int
 from dl_lib.cli.errors import user_errors
 from dl_lib.config import CfgNode, get_cfg
+from dl_lib.data import register_folder_sem_seg
 from dl_lib.data.build import build_train_augmentations, build_train_loader
-from dl_lib.data.catalog import DatasetCatalog
-from dl_lib.data.datasets.folder import FolderSource
 from dl_lib.data.reading import read_image
 from dl_lib.data.samplers import SampleKey
 from dl_lib.data.transforms import CropPad, HorizontalFlip, Resize, sample_transforms
@@ -42,27 +41,20 @@ EPOCHS_PER_ROUND = 1000  # more than are needed to draw every scale
 WARMUP_ROUNDS = 1
 LOADER_SECONDS = 2.0  # of a measurement with workers, so that their start is negligible
 LOADER_WARMUP_SAMPLES = 4  # while workers start, the queue fills
-
-Size = tuple[int, int]
-Rate = tuple[float, float]  # CPU seconds per sample over all processes, samples per second of elapsed time
 NOTES = """\
 Medians of {rounds} rounds in which all implementations load the same samples, interleaved; files and cache are in \
 memory after the first. Plain: as in Detectron2 and the published code: decode to a BGR array, resize and flip the \
 whole image, crop, each from array to array, and normalize on the CPU. Lean: the same with Pillow images up to the \
-crop. The others are the library's, with the settings named. Ratio: samples per CPU second relative to plain, \
-median of the rounds."""
+crop. The others are the library's, with the settings named. Ratio: samples per CPU second relative to plain, median \
+of the rounds."""
+
+Size = tuple[int, int]
+Rate = tuple[float, float]  # CPU seconds per sample over all processes, samples per second of elapsed time
+Rates = Mapping[Any, Sequence[Rate]]
 
 
 class PlainSamples(Dataset):
-    """Samples made with Pillow and NumPy as in Detectron2: resize, flip and crop from array to array, normalize.
-
-    It draws the same transforms as the library for the same key, so that both make the same sample.
-
-    Args:
-        cfg: Configuration of the augmentations.
-        pairs: Image and label files.
-        size: (height, width) of the images in pixels.
-    """
+    """Samples made with Pillow and NumPy as in Detectron2; it draws the library's transforms for the same key."""
 
     def __init__(self, cfg: CfgNode, pairs: Sequence[Pair], *, size: Size) -> None:
         self.pairs = pairs
@@ -71,53 +63,69 @@ class PlainSamples(Dataset):
         self.pixel_mean = np.array(cfg.MODEL.PIXEL_MEAN, np.float32)
         self.seed = cfg.SEED
 
-    def __len__(self) -> int:
-        return len(self.pairs)
-
     def __getitem__(self, key: SampleKey) -> dict[str, Any]:
-        image, label = self._augmented(self.pairs[key.index], *self.draw(key))
+        image, label = self.augmented(*self.pairs[key.index], *self.draw(key))
         pixels = image.astype(np.float32) - self.pixel_mean
         return {
             "image": torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))),
             "sem_seg": torch.from_numpy(label.astype(np.int64)),
         }
 
-    def draw(self, key: SampleKey) -> tuple[Resize, HorizontalFlip, CropPad]:
-        """Return the transforms of a sample."""
+    def draw(self, key: SampleKey) -> Sequence[Any]:
+        """Return the resize, flip and crop of a sample."""
         rng = np.random.default_rng([self.seed, key.epoch, key.index])
-        resize, flip, crop = sample_transforms(self.augmentations, rng=rng, size=self.size)
-        assert isinstance(resize, Resize) and isinstance(flip, HorizontalFlip) and isinstance(crop, CropPad)
-        return resize, flip, crop
+        return sample_transforms(self.augmentations, rng=rng, size=self.size)
 
-    def _augmented(self, pair: Pair, resize: Resize, flip: HorizontalFlip, crop: CropPad) -> list[np.ndarray]:
+    def augmented(
+        self, image_path: Path, label_path: Path, resize: Resize, flip: HorizontalFlip, crop: CropPad
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the image in BGR order, and the label."""
-        image = np.asarray(Image.open(pair.image).convert("RGB"))[..., ::-1]
-        label = np.asarray(Image.open(pair.label))
+        image = np.asarray(Image.open(image_path).convert("RGB"))[..., ::-1]
         size = (resize.width, resize.height)
         image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-        label = np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
+        label = np.asarray(Image.open(label_path).resize(size, Image.Resampling.NEAREST))
         if flip.flipped:
             image, label = image[:, ::-1], label[:, ::-1]
-        return [crop.apply_image(image), crop.apply_label(label)]
+        return crop.apply_image(image), crop.apply_label(label)
 
 
 class LeanSamples(PlainSamples):
     """The same with Pillow images up to the crop, as in torchvision's transforms; only the crop becomes an array."""
 
-    def _augmented(self, pair: Pair, resize: Resize, flip: HorizontalFlip, crop: CropPad) -> list[np.ndarray]:
-        image: Image.Image = Image.open(pair.image).convert("RGB")
-        label: Image.Image = Image.open(pair.label)
-        size = (resize.width, resize.height)
-        image, label = image.resize(size, Image.Resampling.BILINEAR), label.resize(size, Image.Resampling.NEAREST)
+    def augmented(
+        self, image_path: Path, label_path: Path, resize: Resize, flip: HorizontalFlip, crop: CropPad
+    ) -> tuple[np.ndarray, np.ndarray]:
+        size, box = (
+            (resize.width, resize.height),
+            (crop.columns.start, crop.rows.start, crop.columns.stop, crop.rows.stop),
+        )
+        image = Image.open(image_path).convert("RGB").resize(size, Image.Resampling.BILINEAR)
+        label = Image.open(label_path).resize(size, Image.Resampling.NEAREST)
         if flip.flipped:
             image, label = (one.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for one in (image, label))
-        box = (crop.columns.start, crop.rows.start, crop.columns.stop, crop.rows.stop)
-        window = np.asarray(image.crop(box))[..., ::-1]
-        return [crop.pad_image(window), crop.pad_label(np.asarray(label.crop(box)))]
+        return crop.pad_image(np.asarray(image.crop(box))[..., ::-1]), crop.pad_label(np.asarray(label.crop(box)))
+
+
+class DecodedImages:
+    """Image files, decoded when indexed by a key."""
+
+    def __init__(self, decode: Callable[[Path], object], pairs: Sequence[Pair]) -> None:
+        self.decode = decode
+        self.pairs = pairs
+
+    def __getitem__(self, key: SampleKey) -> object:
+        return self.decode(self.pairs[key.index][0])
+
+
+DECODERS: Mapping[str, Callable[[Path], object]] = {
+    "Pillow": lambda path: np.asarray(Image.open(path)),
+    "opencv": lambda path: cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB),
+    "dl_lib": read_image,
+}
 
 
 def implementations(pairs: Sequence[Pair], *, size: Size, folder: Path, workers: int) -> dict[str, Any]:
-    """Return all implementations by name; each is a data set indexed by `SampleKey`.
+    """Return all implementations by name; each is indexed by `SampleKey`.
 
     Args:
         pairs: Files in the folders `images` and `labels` below `folder`.
@@ -125,56 +133,36 @@ def implementations(pairs: Sequence[Pair], *, size: Size, folder: Path, workers:
         folder: Folder of the files, and of the cache that is built.
         workers: Most worker processes that will load.
     """
-    cfg = _config(size, folder)
-    settings = {
-        "dl_lib, cv2": ["INPUT.BACKEND", "cv2"],
-        "dl_lib, pil": ["INPUT.BACKEND", "pil"],
-        "dl_lib, cv2, memmap": ["DATALOADER.CACHE", "memmap", "DATALOADER.CACHE_DIR", str(folder / "cache")],
-    }
-    datasets: dict[str, Any] = {PLAIN: PlainSamples(cfg, pairs, size=size), LEAN: LeanSamples(cfg, pairs, size=size)}
-    for name, opts in settings.items():
-        own = cfg.clone()
-        own.merge_from_list(["DATALOADER.NUM_WORKERS", workers, *opts])
-        datasets[name] = build_train_loader(own).loader.dataset
-    return datasets
-
-
-def _config(size: Size, folder: Path) -> CfgNode:
-    """Return the published recipe scaled to the size, with the folder as training set."""
-    source = FolderSource(
-        images=str((folder / "images").absolute()),
-        labels=str((folder / "labels").absolute()),
-        classes=tuple(f"class {number}" for number in range(NUM_CLASSES)),
-    )
     name = f"benchmark in {folder.absolute()}"
-    DatasetCatalog.register(name, source, source.meta)
+    paths = {kind: (folder / kind).absolute() for kind in ("images", "labels")}
+    register_folder_sem_seg(name, **paths, classes=[f"class {number}" for number in range(NUM_CLASSES)])
     cfg = get_cfg()
     cfg.DATASETS.TRAIN = [name]
-    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.DATALOADER.NUM_WORKERS = workers
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = NUM_CLASSES
     cfg.INPUT.MIN_SIZE_TRAIN = [round(scale * size[0]) for scale in SCALES]
     cfg.INPUT.MAX_SIZE_TRAIN = 2 * max(size)
     cfg.INPUT.CROP_SIZE = [round(CROP * size[0])] * 2
-    return cfg
+    datasets: dict[str, Any] = {PLAIN: PlainSamples(cfg, pairs, size=size), LEAN: LeanSamples(cfg, pairs, size=size)}
+    for name, opts in {
+        "dl_lib, cv2": ["INPUT.BACKEND", "cv2"],
+        "dl_lib, pil": ["INPUT.BACKEND", "pil"],
+        "dl_lib, cv2, memmap": ["DATALOADER.CACHE", "memmap", "DATALOADER.CACHE_DIR", str(folder / "cache")],
+    }.items():
+        own = cfg.clone()
+        own.merge_from_list(opts)
+        datasets[name] = build_train_loader(own).loader.dataset
+    return datasets
 
 
 def round_keys(plain: PlainSamples, round_number: int) -> list[SampleKey]:
     """Return one key per image, different in each round, such that all scales are equally frequent."""
     keys = []
-    for index in range(len(plain)):
+    for index in range(len(plain.pairs)):
         height = round(SCALES[(index + round_number) % len(SCALES)] * plain.size[0])
         candidates = (SampleKey(epoch, index) for epoch in itertools.count(round_number * EPOCHS_PER_ROUND))
         keys.append(next(key for key in candidates if plain.draw(key)[0].height == height))
     return keys
-
-
-def decoders() -> dict[str, Callable[[Path], object]]:
-    """Return functions that decode an image file, by name."""
-    return {
-        "Pillow": lambda path: np.asarray(Image.open(path)),
-        "opencv": lambda path: cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB),
-        "dl_lib": read_image,
-    }
 
 
 def load_rate(dataset: Any, rounds: Sequence[Sequence[SampleKey]]) -> Callable[[], Rate]:
@@ -198,7 +186,7 @@ def loader_rate(
     """Return a function that loads the samples of the next round repeatedly through a `DataLoader`.
 
     Args:
-        dataset: Data set indexed by keys.
+        dataset: Dataset indexed by keys.
         rounds: Keys of each round.
         workers: Worker processes; with 0 the calling process loads.
         sample_seconds: Estimated CPU seconds of a sample, for the number of repetitions.
@@ -229,95 +217,70 @@ def _set_up_worker(worker: int) -> None:
     cv2.setNumThreads(1)
 
 
-def measure(*, size: Size, images: int, rounds: int, workers: Sequence[int]) -> Report:
-    """Write images to a temporary folder and load them with all implementations.
+def measure(folder: Path, *, size: Size, images: int, rounds: int, workers: Sequence[int]) -> tuple[str, list[Rates]]:
+    """Write images and load them with all implementations.
 
     Args:
+        folder: Empty folder.
         size: (height, width) of the images.
         images: Number of images; each is loaded once per round.
         rounds: Timed rounds.
         workers: Numbers of worker processes.
+
+    Returns:
+        A description of the images, and the rates of loading, of decoding, and by (implementation, workers).
     """
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory(prefix="dl_lib_benchmark_") as name:
-        folder = Path(name)
-        pairs = write_pairs(folder, count=images, size=size)
-        datasets = implementations(pairs, size=size, folder=folder, workers=max(workers))
-        keys = [round_keys(datasets[PLAIN], number) for number in range(WARMUP_ROUNDS + rounds)]
-        loading = interleave(
-            {name: load_rate(dataset, keys) for name, dataset in datasets.items()}, rounds=rounds, warmup=WARMUP_ROUNDS
-        )
-        files = {name: _DecodedFiles(decode, pairs) for name, decode in decoders().items()}
-        decoding = interleave(
-            {name: load_rate(dataset, keys) for name, dataset in files.items()}, rounds=rounds, warmup=WARMUP_ROUNDS
-        )
-        loaders = {
-            (name, number): loader_rate(dataset, keys, workers=number, sample_seconds=_median(loading[name])[0])
-            for name, dataset in datasets.items()
-            for number in workers
-        }
-        with_workers = interleave(loaders, rounds=rounds, warmup=WARMUP_ROUNDS)
-        megabytes, kilobytes = (
-            sum(path.stat().st_size for path in paths) / images / unit
-            for paths, unit in (([pair.image for pair in pairs], 1e6), ([pair.label for pair in pairs], 1e3))
-        )
-    facts = {**describe_machine("cpu"), "opencv": cv2.__version__, "Pillow": PIL.__version__}
-    facts["images"] = (
-        f"{images} pairs of PNGs of {size[1]}x{size[0]} pixels, images of {megabytes:.2f} MB, labels of "
-        f"{kilobytes:.0f} kB; scales {', '.join(f'{scale:g}' for scale in SCALES)}, equally frequent"
+    pairs = write_pairs(folder, count=images, size=size)
+    datasets = implementations(pairs, size=size, folder=folder, workers=max(workers))
+    keys = [round_keys(datasets[PLAIN], number) for number in range(WARMUP_ROUNDS + rounds)]
+    loads = {name: load_rate(dataset, keys) for name, dataset in datasets.items()}
+    decodes = {name: load_rate(DecodedImages(decode, pairs), keys) for name, decode in DECODERS.items()}
+    loading, decoding = (interleave(calls, rounds=rounds, warmup=WARMUP_ROUNDS) for calls in (loads, decodes))
+    loaders = {
+        (name, number): loader_rate(dataset, keys, workers=number, sample_seconds=medians(loading[name])[0])
+        for name, dataset in datasets.items()
+        for number in workers
+    }
+    with_workers = interleave(loaders, rounds=rounds, warmup=WARMUP_ROUNDS)
+    image_mb, label_mb = (
+        sum(path.stat().st_size for path in paths) / images / 1e6 for paths in zip(*pairs, strict=True)
     )
-    tables = [loading_table(loading), decoding_table(decoding), workers_table(with_workers)]
-    samples = {f"loading/{name}": rates for name, rates in loading.items()}
-    samples |= {f"decoding/{name}": rates for name, rates in decoding.items()}
-    samples |= {f"workers/{number}/{name}": rates for (name, number), rates in with_workers.items()}
-    return Report("Data loading", facts, NOTES.format(rounds=rounds), tables, samples)
+    description = (
+        f"{images} pairs of PNGs of {size[1]}x{size[0]} pixels, images of {image_mb:.2f} MB, labels of "
+        f"{1e3 * label_mb:.0f} kB; scales {', '.join(f'{scale:g}' for scale in SCALES)}, equally frequent"
+    )
+    return description, [loading, decoding, with_workers]
 
 
-class _DecodedFiles:
-    """Image files, decoded when indexed."""
-
-    def __init__(self, decode: Callable[[Path], object], pairs: Sequence[Pair]) -> None:
-        self.decode = decode
-        self.pairs = pairs
-
-    def __getitem__(self, key: SampleKey) -> object:
-        return self.decode(self.pairs[key.index].image)
-
-
-Rates = Mapping[Any, Sequence[Rate]]
-
-
-def _median(rates: Sequence[Rate]) -> Rate:
+def medians(rates: Sequence[Rate]) -> Rate:
+    """Return the medians of CPU seconds and of samples per second."""
     cpu_seconds, samples_per_second = zip(*rates, strict=True)
     return median(cpu_seconds), median(samples_per_second)
 
 
-def loading_table(loading: Rates) -> Table:
-    """Return CPU time per sample in one process; the ratio is the median of the rounds' ratios to plain."""
-    rows = []
+def data_tables(loading: Rates, decoding: Rates, with_workers: Rates) -> list[Table]:
+    """Return CPU time in one process, of decoding, and throughput with worker processes.
+
+    The ratio is the median of the rounds' ratios: all implementations load the same samples in a round.
+    """
+    one_process, only_decoding, loader = [], [], []
     for name, rates in loading.items():
         ratio = median(plain / own for (plain, _), (own, _) in zip(loading[PLAIN], rates, strict=True))
-        cpu_seconds = _median(rates)[0]
-        rows.append((name, 1e3 * cpu_seconds, 1 / cpu_seconds, ratio))
-    columns = {"implementation": "", "CPU ms per sample": ".2f", "samples per CPU s": ".1f", "ratio": ".2f"}
-    return Table("One process", columns, rows)
-
-
-def decoding_table(decoding: Rates) -> Table:
-    """Return CPU time per image of the decoders."""
-    rows = [(name, 1e3 * _median(rates)[0]) for name, rates in decoding.items()]
-    return Table("Decoding only", {"decoder": "", "CPU ms per image": ".2f"}, rows)
-
-
-def workers_table(with_workers: Rates) -> Table:
-    """Return throughput and CPU time per sample, by implementation and number of worker processes."""
-    rows = []
-    for (name, number), rates in with_workers.items():
-        cpu_seconds, samples_per_second = _median(rates)
-        rows.append((name, number, samples_per_second, 1e3 * cpu_seconds))
-    columns = {"implementation": "", "workers": "d", "samples per s": ".1f", "CPU ms per sample": ".2f"}
-    return Table("DataLoader", columns, rows)
+        cpu_seconds, _ = medians(rates)
+        one_process.append((name, 1e3 * cpu_seconds, 1 / cpu_seconds, ratio))
+    for name, rates in decoding.items():
+        only_decoding.append((name, 1e3 * medians(rates)[0]))
+    for (name, workers), rates in with_workers.items():
+        cpu_seconds, samples_per_second = medians(rates)
+        loader.append((name, workers, samples_per_second, 1e3 * cpu_seconds))
+    name, cpu = {"implementation": ""}, {"CPU ms per sample": ".2f"}
+    return [
+        Table("One process", {**name, **cpu, "samples per CPU s": ".1f", "ratio": ".2f"}, one_process),
+        Table("Decoding only", {"decoder": "", "CPU ms per image": ".2f"}, only_decoding),
+        Table("DataLoader", {**name, "workers": "d", "samples per s": ".1f", **cpu}, loader),
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -327,12 +290,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--size", type=comma_separated_sizes, default="1024x2048", metavar="HxW", help="(default: %(default)s)")
     add("--workers", type=comma_separated_ints, default="0,1,2", metavar="N,N", help="processes (default: %(default)s)")
     arguments = parser.parse_args(argv)
-    if len(arguments.size) != 1:
-        parser.error(f"--size must be one size. Received: {arguments.size}")
-    with user_errors(parser.prog):
-        start(parser, arguments)
-        (size,) = arguments.size
-        report = measure(size=size, images=arguments.images, rounds=arguments.repeats, workers=arguments.workers)
+    arguments.device = "cpu"
+    size, images, rounds, workers = arguments.size[0], arguments.images, arguments.repeats, arguments.workers
+    with user_errors(parser.prog), tempfile.TemporaryDirectory(prefix="dl_lib_benchmark_") as folder:
+        settings = start(arguments)
+        description, rates = measure(Path(folder), size=size, images=images, rounds=rounds, workers=workers)
+    facts = {**describe_machine(settings), "opencv": cv2.__version__, "Pillow": PIL.__version__, "images": description}
+    kinds = ("loading", "decoding", "workers")
+    samples = {f"{kind} {key}": values for kind, own in zip(kinds, rates, strict=True) for key, values in own.items()}
+    report = Report("Data loading", facts, NOTES.format(rounds=rounds), data_tables(*rates), samples)
     report.write(arguments.output, "data", document=arguments.document)
 
 

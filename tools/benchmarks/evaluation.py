@@ -1,39 +1,29 @@
 """Latency and memory of the default network in evaluation: dense and sparse execution, memory orders, folded norms.
 
-python tools/benchmarks/evaluation.py --allocator tuned --cases '512x1024/*,1024x2048/*/contiguous/*'
+Run `python tools/benchmarks/evaluation.py --help`.
 """
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from harness import (
-    Case,
-    Memory,
-    Run,
-    Settings,
-    Timing,
-    add_case_option,
-    benchmark_parser,
-    choose,
-    measure_memory,
-    start,
-    time_cases,
-)
+from harness import SEED, Case, Memory, Run, Settings, Timing, benchmark_parser, measure_memory, start, time_cases
 from report import Report, Table, describe_machine
 from torch import Tensor, nn
+from torch.utils.benchmark import Timer
 
-from dl_lib.cli.arg_types import comma_separated_sizes
+from dl_lib.cli.arg_types import comma_separated, comma_separated_sizes
 from dl_lib.cli.errors import user_errors
 from dl_lib.config import CfgNode, ConfigError, apply_overrides, get_cfg
 from dl_lib.inference.folding import fold_batch_norms
 from dl_lib.modeling import DynamicNet4Seg, build_model
 from dl_lib.modeling.dynamic.lattice import Lattice, Node
+from dl_lib.utils.names import nearest_names
 
-SEED = 0
 GATE_BIAS = 20.0  # its tanh is 1 in float32
 MATMUL_SIDE = 2048
 MFLOPS_PER_GFLOP = 1e3
@@ -81,31 +71,6 @@ class EvaluationCase(Case):
         return run
 
 
-@dataclass(frozen=True)
-class MatmulCase(Case):
-    """Product of two square float32 matrices: the reference for the rate of multiply-adds."""
-
-    size: Size  # of the images in whose group it is measured
-
-    @property
-    def name(self) -> str:
-        return f"{self.group}/matmul"
-
-    @property
-    def group(self) -> str:
-        return "{}x{}".format(*self.size)
-
-    def prepare(self, settings: Settings) -> Run:
-        a, b = torch.rand(2, MATMUL_SIDE, MATMUL_SIDE, device=settings.device)
-        product = torch.empty_like(a)
-
-        def run() -> float:
-            torch.mm(a, b, out=product)
-            return MATMUL_SIDE**3 / 1e9
-
-        return run
-
-
 def evaluation_cases(sizes: Sequence[Size]) -> list[EvaluationCase]:
     """Return all cases for images of the given (height, width)."""
     return [
@@ -134,7 +99,7 @@ def half_of_the_cells(lattice: Lattice) -> frozenset[Node]:
 
 @torch.no_grad()
 def set_gates(model: DynamicNet4Seg, *, closed: Collection[Node]) -> None:
-    """Fix every gate at 1, or at 0 for the closed cells, independent of the image; gates are still evaluated."""
+    """Fix every gate at 1, or at 0 in closed cells, for all images; gates are still evaluated."""
     for node in model.backbone.lattice.nodes:
         gate = model.backbone.cell(node).gate
         assert gate is not None and gate.predict.bias is not None
@@ -143,7 +108,7 @@ def set_gates(model: DynamicNet4Seg, *, closed: Collection[Node]) -> None:
 
 
 def default_config(settings: Settings, overrides: Sequence[Any]) -> CfgNode:
-    """Return the default configuration with the settings' overrides and device.
+    """Return the default configuration with the overrides and the device of the settings.
 
     Raises:
         ConfigError: If the network has no gates.
@@ -152,14 +117,12 @@ def default_config(settings: Settings, overrides: Sequence[Any]) -> CfgNode:
     apply_overrides(cfg, settings.opts)
     cfg.merge_from_list(["MODEL.DEVICE", settings.device, *overrides])
     if not cfg.MODEL.GATE.GATE_ON:
-        raise ConfigError(
-            "MODEL.GATE.GATE_ON must be True, because the benchmark closes gates. Received: MODEL.GATE.GATE_ON=False"
-        )
+        raise ConfigError("MODEL.GATE.GATE_ON must be True, as the benchmark sets gates. Received: GATE_ON=False")
     return cfg
 
 
 def build_network(cfg: CfgNode) -> DynamicNet4Seg:
-    """Build the network with weights that are equal in all cases of equal shapes."""
+    """Build the network, with equal weights in all cases of equal shapes."""
     torch.manual_seed(SEED)
     model = build_model(cfg)
     assert isinstance(model, DynamicNet4Seg)
@@ -171,59 +134,39 @@ def random_image(size: Size, *, device: torch.device) -> Tensor:
     return torch.randint(256, (3, *size), device=device).float()
 
 
+def matmul_gmadds_per_second(settings: Settings) -> float:
+    """Return the rate of a product of two square float32 matrices, the reference for networks."""
+    a, b = torch.rand(2, MATMUL_SIDE, MATMUL_SIDE, device=settings.device)
+    timer = Timer("torch.mm(a, b)", globals={"torch": torch, "a": a, "b": b}, num_threads=torch.get_num_threads())
+    return MATMUL_SIDE**3 / 1e9 / timer.blocked_autorange(min_run_time=2).median
+
+
 def evaluation_table(
-    timings: dict[EvaluationCase, Timing], memory: dict[EvaluationCase, Memory], matmul: Timing
+    timings: dict[EvaluationCase, Timing], memory: dict[EvaluationCase, Memory], *, matmul_rate: float
 ) -> Table:
     """Return one row per case; sparse cases with ratios to the dense one, if that was measured too."""
     columns = {"size": "", "gates": "", "variant": "", "execution": "", "seconds": ".4f", "time ratio": ".3f"}
     columns |= {"cost ratio": ".3f", "GFLOPs": ".3f", "GMAC/s": ".1f", "matmul fraction": ".3f", "peak MiB": ".0f"}
     rows = []
     for case, timing in timings.items():
-        ratios: tuple[float | None, float | None] = (None, None)
+        seconds, ratios = timing.median_seconds, (None, None)
         dense = timings.get(replace(case, execution="dense"))
         if case.execution == "sparse" and dense is not None:
-            ratios = timing.median_seconds / dense.median_seconds, timing.gflops / dense.gflops
-        rate = timing.gmadds_per_second
+            ratios = seconds / dense.median_seconds, timing.gflops / dense.gflops
+        rate = timing.gflops / seconds
         names = (case.group, case.gates, case.variant, case.execution)
-        figures = (timing.median_seconds, *ratios, timing.gflops, rate, rate / matmul.gmadds_per_second)
-        rows.append((*names, *figures, memory[case].peak_mib))
+        rows.append((*names, seconds, *ratios, timing.gflops, rate, rate / matmul_rate, memory[case].peak_mib))
     return Table("Evaluation, one image", columns, rows)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = benchmark_parser(
-        "evaluation.py",
-        description="Measure latency and memory of the default network (16 layers) in evaluation.",
-        repeats=5,
-        epilog="case names: HEIGHTxWIDTH/{open,half}/{contiguous,channels_last,channels_last_folded}/{dense,sparse}",
-    )
-    sizes = {"type": comma_separated_sizes, "default": "512x1024,1024x2048", "metavar": "HxW,HxW"}
-    parser.add_argument("--sizes", **sizes, help="of the images (default: %(default)s)")
-    add_case_option(parser)
-    parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides of the default configuration")
-    arguments = parser.parse_intermixed_args(argv)
-    with user_errors(parser.prog):
-        settings = start(parser, arguments)
-        cases = choose(evaluation_cases(arguments.sizes), arguments.cases, parser=parser)
-        report = measure(cases, settings, rounds=arguments.repeats)
-    report.write(arguments.output, "evaluation", document=arguments.document)
-
-
 def measure(cases: Sequence[EvaluationCase], settings: Settings, *, rounds: int) -> Report:
-    """Measure the memory of each case, then the times, interleaved with a matrix product."""
+    """Measure the memory and the time of the cases."""
     memory = {case: measure_memory(case, settings) for case in cases}
-    references = [MatmulCase(size) for size in dict.fromkeys(case.size for case in cases)]
-    by_name = {}
-    for reference in references:
-        group = [reference, *(case for case in cases if case.size == reference.size)]
-        by_name |= time_cases(group, settings, rounds=rounds)
-    matmul_seconds = [seconds for reference in references for seconds in by_name[reference.name].seconds]
-    matmul = Timing(tuple(matmul_seconds), gflops=MATMUL_SIDE**3 / 1e9)
+    matmul_rate = matmul_gmadds_per_second(settings)
+    timings = time_cases(cases, settings, rounds=rounds)
     idle_mib = max(one.idle_mib for one in memory.values())
-    facts = {
-        **describe_machine(settings.device),
-        f"{MATMUL_SIDE}x{MATMUL_SIDE} float32 matrix product": f"{matmul.median_seconds:.4f} s, "
-        f"{matmul.gmadds_per_second:.1f} GMAC/s",
+    facts = describe_machine(settings) | {
+        f"{MATMUL_SIDE}x{MATMUL_SIDE} float32 matrix product": f"{matmul_rate:.1f} GMAC/s",
         "network": " ".join(["default configuration", *settings.opts]),
     }
     notes = (
@@ -233,9 +176,30 @@ def measure(cases: Sequence[EvaluationCase], settings: Settings, *, rounds: int)
         "the network is built. Half: every other cell closed; closed cells still evaluate their gates. Ratios: sparse "
         "to dense execution, of the median times and of the GFLOPs."
     )
-    table = evaluation_table({case: by_name[case.name] for case in cases}, memory, matmul)
-    samples = {name: timing.seconds for name, timing in by_name.items()}
-    return Report("Evaluation", facts, notes, [table], samples)
+    table = evaluation_table({case: timings[case.name] for case in cases}, memory, matmul_rate=matmul_rate)
+    return Report("Evaluation", facts, notes, [table], {name: timing.seconds for name, timing in timings.items()})
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = benchmark_parser(
+        "evaluation.py",
+        description="Measure latency and memory of the default network (16 layers) in evaluation.",
+        repeats=5,
+        epilog="Case names: HEIGHTxWIDTH/{open,half}/{contiguous,channels_last,channels_last_folded}/{dense,sparse}.",
+    )
+    add, sizes = parser.add_argument, "512x1024,1024x2048"
+    add("--sizes", type=comma_separated_sizes, default=sizes, metavar="HxW,HxW", help="(default: %(default)s)")
+    add("--cases", type=comma_separated, default=["*"], metavar="PATTERNS", help="patterns of names (default: all)")
+    add("opts", nargs="*", metavar="KEY=VALUE", help="overrides of the default configuration")
+    arguments = parser.parse_intermixed_args(argv)
+    by_name = {case.name: case for case in evaluation_cases(arguments.sizes)}
+    for pattern in arguments.cases:
+        if not fnmatch.filter(by_name, pattern):
+            parser.error(f"--cases must match case names; {nearest_names(pattern, by_name)}. Received: {pattern}")
+    cases = [c for n, c in by_name.items() if any(fnmatch.fnmatchcase(n, pattern) for pattern in arguments.cases)]
+    with user_errors(parser.prog):
+        report = measure(cases, start(arguments), rounds=arguments.repeats)
+    report.write(arguments.output, "evaluation", document=arguments.document)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,13 @@
-"""Benchmark harness: interleaved timing, peak memory in a separate process, and the options that all scripts share.
+"""Benchmark harness: interleaved timing, peak memory of a fresh process, and the options that all scripts share.
 
-To add a benchmark, subclass `Case`, pass the cases to `time_cases` (and `measure_memory`), and put the figures into a
-`report.Report`. Measurements that are no plain duration go through `interleave` directly.
+To add a benchmark, subclass `Case`, measure with `time_cases` and `measure_memory`, and write a `report.Report`.
+Measurements other than the duration of one call go through `interleave`.
 """
 
 from __future__ import annotations
 
 import argparse
-import fnmatch
 import multiprocessing
-import os
-import platform
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,22 +20,14 @@ from typing import TypeVar
 import torch
 from torch.utils.benchmark import timer  # synchronizes the GPU before it reads the clock
 
-from dl_lib.cli.arg_types import comma_separated, positive_int
+from dl_lib.cli.arg_types import positive_int
 from dl_lib.launch import exit_with_parent
 from dl_lib.modeling.build import resolve_device
-from dl_lib.utils.names import nearest_names
+from dl_lib.utils.allocator import keep_freed_memory
 from dl_lib.utils.progress import progress_bar
 
 WARMUP_ROUNDS = 2
-KIB_PER_MIB, BYTES_PER_MIB = 2**10, 2**20
-
-# glibc maps blocks over 32 MB anew at each allocation, and every page of them faults: a good part of the time at
-# 1024x2048. With these limits it serves them from a heap that does not shrink.
-TUNED_ALLOCATOR: Mapping[str, str] = {
-    "MALLOC_MMAP_THRESHOLD_": str(8 * 2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(16 * 2**30),
-    "MALLOC_TOP_PAD_": str(256 * 2**20),
-}
+SEED = 0
 
 Name = TypeVar("Name", bound=Hashable)
 T = TypeVar("T")
@@ -53,21 +41,26 @@ class Settings:
     Attributes:
         device: `cpu` or `cuda`.
         num_threads: CPU threads of torch; None for torch's default.
+        keep_memory: Whether the allocator keeps freed memory, as in training and evaluation runs.
         opts: Overrides of the default configuration.
     """
 
-    device: str
+    device: str = "cpu"
     num_threads: int | None = None
+    keep_memory: bool = False
     opts: tuple[str, ...] = ()
 
     def apply(self) -> None:
-        """Set the number of threads in this process."""
+        """Set threads, allocator and seed of this process."""
         if self.num_threads is not None:
             torch.set_num_threads(self.num_threads)
+        if self.keep_memory:
+            keep_freed_memory()
+        torch.manual_seed(SEED)
 
 
 class Case(ABC):
-    """One line of a report; subclasses are frozen dataclasses, so that they can be sent to another process."""
+    """One line of a report. Subclasses are frozen dataclasses, so that another process can receive them."""
 
     @property
     @abstractmethod
@@ -77,7 +70,7 @@ class Case(ABC):
     @property
     @abstractmethod
     def group(self) -> str:
-        """Name of the group whose cases are interleaved; the cases of a group are adjacent."""
+        """Name of the group whose cases are interleaved; they are adjacent in a list of cases."""
 
     @abstractmethod
     def prepare(self, settings: Settings) -> Run:
@@ -95,17 +88,12 @@ class Timing:
     def median_seconds(self) -> float:
         return median(self.seconds)
 
-    @property
-    def gmadds_per_second(self) -> float:
-        """1e9 multiply-adds per second, at the median."""
-        return self.gflops / self.median_seconds
-
 
 @dataclass(frozen=True)
 class Memory:
-    """Peak memory of a process, and its peak before the model was built, in MiB.
+    """Peak memory in MiB of a process, and before its model was built.
 
-    On a CPU the resident set of the process (interpreter and libraries included), on a GPU the allocated tensors.
+    On a CPU the resident set (with interpreter and libraries), on a GPU the allocated tensors.
     """
 
     peak_mib: float
@@ -117,16 +105,13 @@ def interleave(
 ) -> dict[Name, tuple[T, ...]]:
     """Call each function once per round, so that a disturbance of the machine affects all of them.
 
-    `Timer.timeit` of `torch.utils.benchmark` does not interleave, and repeats its warm-up for every measurement: three
-    calls for each timed one, where a call can take seconds.
+    `torch.utils.benchmark.Timer` measures one statement after the other, and warms up with two calls before each
+    measurement, which can take seconds here.
 
     Args:
         measures: Functions that return one measurement each.
-        rounds: Rounds to keep.
-        warmup: Rounds before those, whose measurements are discarded.
-
-    Returns:
-        The measurements of each function, in the order of the rounds.
+        rounds: Rounds whose measurements are returned.
+        warmup: Rounds before those.
     """
     results: dict[Name, list[T]] = {name: [] for name in measures}
     with progress_bar((warmup + rounds) * len(measures), description="benchmark", unit="call") as bar:
@@ -138,14 +123,14 @@ def interleave(
 
 
 def timed(run: Callable[[], T]) -> tuple[float, T]:
-    """Return the seconds of a call, up to the end of its work on a GPU, and its result."""
-    start = timer()
+    """Return the seconds of a call, with its work on a GPU, and its result."""
+    start_seconds = timer()
     result = run()
-    return timer() - start, result
+    return timer() - start_seconds, result
 
 
 def time_cases(cases: Sequence[Case], settings: Settings, *, rounds: int) -> dict[str, Timing]:
-    """Time cases by name; those of a group are interleaved, one group after the other.
+    """Return the timing of each case by name; the cases of a group are interleaved.
 
     Args:
         cases: Cases, those of a group adjacent.
@@ -155,17 +140,13 @@ def time_cases(cases: Sequence[Case], settings: Settings, *, rounds: int) -> dic
     timings = {}
     for _, group in groupby(cases, key=lambda case: case.group):
         runs = {case.name: case.prepare(settings) for case in group}
-        measures = {name: lambda run=run: timed(run) for name, run in runs.items()}
-        for name, calls in interleave(measures, rounds=rounds).items():
-            timings[name] = Timing(tuple(seconds for seconds, _ in calls), gflops=calls[-1][1])
+        calls = interleave({name: lambda run=run: timed(run) for name, run in runs.items()}, rounds=rounds)
+        timings |= {name: Timing(tuple(s for s, _ in own), gflops=own[-1][1]) for name, own in calls.items()}
     return timings
 
 
 def measure_memory(case: Case, settings: Settings) -> Memory:
-    """Return the memory of a case that runs twice in a fresh process.
-
-    The second call of a training step includes the momentum that the first one allocates.
-    """
+    """Return the memory of a fresh process that runs a case twice: the first training step allocates momentum."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=exit_with_parent) as pool:
         return pool.submit(_own_memory, case, settings).result()
@@ -173,19 +154,19 @@ def measure_memory(case: Case, settings: Settings) -> Memory:
 
 def _own_memory(case: Case, settings: Settings) -> Memory:
     settings.apply()
-    idle_mib = _peak_mib(settings)
+    idle_mib = _peak_mib(settings.device)
     run = case.prepare(settings)
     for _ in range(2):
         run()
-    return Memory(_peak_mib(settings), idle_mib)
+    return Memory(_peak_mib(settings.device), idle_mib)
 
 
-def _peak_mib(settings: Settings) -> float:
-    if settings.device != "cpu":
-        return torch.cuda.max_memory_allocated() / BYTES_PER_MIB
-    # getrusage's ru_maxrss starts at the peak of the parent process; VmHWM does not.
+def _peak_mib(device: str) -> float:
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated() / 2**20
+    # getrusage's ru_maxrss starts at the peak of the parent process; VmHWM, in KiB, does not.
     status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.partition("VmHWM:")[2].split()[0]) / KIB_PER_MIB
+    return int(status.partition("VmHWM:")[2].split()[0]) / 2**10
 
 
 def benchmark_parser(
@@ -195,7 +176,7 @@ def benchmark_parser(
 
     Args:
         script: File name of the script.
-        description: What it measures.
+        description: Help text.
         repeats: Default number of timed rounds.
         epilog: Text below the options.
         add_help: Whether it has `--help`; False for the parent of a subcommand.
@@ -209,43 +190,17 @@ def benchmark_parser(
     add("--repeats", type=positive_int, default=repeats, metavar="N", help="timed rounds (default: %(default)s)")
     add("--threads", type=positive_int, metavar="N", help="CPU threads (default: torch's)")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="(default: auto, a GPU if there is one)")
-    add(
-        "--allocator",
-        choices=["as-is", "tuned"],
-        default="as-is",
-        help="tuned: restart with settings that make glibc reuse large blocks (default: as-is)",
-    )
+    add("--keep-memory", action="store_true", help="let the allocator keep freed memory, as training runs do")
     return parser
 
 
-def start(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Settings:
-    """Apply the shared options, restarting the process for another allocator, and return the settings."""
-    if arguments.allocator == "tuned":
-        _restart_with_tuned_allocator(parser)
-    opts = tuple(getattr(arguments, "opts", ()))
-    settings = Settings(resolve_device(arguments.device).type, num_threads=arguments.threads, opts=opts)
+def start(arguments: argparse.Namespace) -> Settings:
+    """Return the settings of parsed arguments, applied to this process."""
+    settings = Settings(
+        device=resolve_device(arguments.device).type,
+        num_threads=arguments.threads,
+        keep_memory=arguments.keep_memory,
+        opts=tuple(getattr(arguments, "opts", ())),
+    )
     settings.apply()
     return settings
-
-
-def _restart_with_tuned_allocator(parser: argparse.ArgumentParser) -> None:
-    """Replace this process by the same command with other environment variables, which glibc reads at its start."""
-    if platform.libc_ver()[0] != "glibc":
-        parser.error("--allocator tuned sets options of glibc, which this Python does not use. Received: tuned")
-    if any(os.environ.get(name) != value for name, value in TUNED_ALLOCATOR.items()):
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **TUNED_ALLOCATOR})
-
-
-def add_case_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--cases PATTERNS`, for `choose`."""
-    help_ = "comma-separated patterns of case names (default: all)"
-    parser.add_argument("--cases", type=comma_separated, default=["*"], metavar="PATTERNS", help=help_)
-
-
-def choose(cases: Sequence[Case], patterns: Sequence[str], *, parser: argparse.ArgumentParser) -> list[Case]:
-    """Return the cases whose names match a pattern; exit with a message if a pattern matches none."""
-    names = [case.name for case in cases]
-    for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            parser.error(f"--cases must match case names; {nearest_names(pattern, names)}. Received: {pattern}")
-    return [case for case in cases if any(fnmatch.fnmatchcase(case.name, pattern) for pattern in patterns)]

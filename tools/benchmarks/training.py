@@ -1,6 +1,6 @@
 """Cost of training: step, trainer overhead, waiting for data, activation checkpointing, several processes.
 
-python tools/benchmarks/training.py --repeats 3
+Run `python tools/benchmarks/training.py --help`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ from dl_lib.cli.arg_types import comma_separated, positive_int
 from dl_lib.cli.errors import user_errors
 from dl_lib.cli.experiment import load_experiment, register_parts
 from dl_lib.config import CfgNode
-from dl_lib.engine import DefaultTrainer
+from dl_lib.engine import DefaultTrainer, Trainer
 from dl_lib.engine.hooks import Hook, PeriodicCheckpointer
-from dl_lib.engine.training.trainer import Trainer
+from dl_lib.launch import ProcessRequest
 from dl_lib.launch.launch import launch
-from dl_lib.launch.request import ProcessRequest
 from dl_lib.solver import build_lr_scheduler, build_optimizer
 from dl_lib.utils import comm
 
@@ -38,6 +37,14 @@ LOOP_ROUNDS = 8  # per round of the other parts: chunks differ by a tenth, and t
 DATA_STEPS = 40
 CPU_THREADS = 2  # of all processes together
 PROCESS_ROUNDS = 3
+NOTES = """\
+Medians of {rounds} rounds after a warm-up. Training step and activation checkpointing: the default network; peak MiB \
+of a fresh process that runs two steps, of which the idle part is interpreter and libraries. Trainer overhead, waiting \
+for data and processes: the experiment, {images} images per step. Trainer and bare steps alternate every {chunk} steps \
+on one batch in memory; the trainer clips, logs, and writes metrics and TensorBoard events. One process has two \
+threads, two have one each."""
+
+Samples = dict[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -67,9 +74,12 @@ class TrainingCase(Case):
         return f"{self.images}x3x{self.side}x{self.side}"
 
     def prepare(self, settings: Settings) -> Run:
-        small, channels_last = self.gate == "small_gate", self.variant == "channels_last"
-        switches = ["MODEL.CHANNELS_LAST", channels_last, "MODEL.ACTIVATION_CHECKPOINTING", self.checkpointed]
-        cfg = default_config(settings, ["MODEL.GATE.SMALL_GATE", small, *switches])
+        options = {
+            "MODEL.GATE.SMALL_GATE": self.gate == "small_gate",
+            "MODEL.CHANNELS_LAST": self.variant == "channels_last",
+            "MODEL.ACTIVATION_CHECKPOINTING": self.checkpointed,
+        }
+        cfg = default_config(settings, [word for option in options.items() for word in option])
         model = build_network(cfg).train()
         optimizer = build_optimizer(cfg, model)
         build_lr_scheduler(cfg, optimizer)  # sets the first rate of the warmup; at the full one the loss diverges
@@ -92,50 +102,45 @@ class TrainingCase(Case):
         return run
 
 
-class _UnsavedTrainer(DefaultTrainer):
+class UnsavedTrainer(DefaultTrainer):
     """Trainer that writes no checkpoints."""
 
     def build_hooks(self) -> list[Hook]:
         return [hook for hook in super().build_hooks() if not isinstance(hook, PeriodicCheckpointer)]
 
 
-class _OneBatchTrainer(_UnsavedTrainer):
+class OneBatchTrainer(UnsavedTrainer):
     """Trainer that repeats one batch, so that it never waits for data."""
 
     def build_train_loader(self, *, start: int) -> Iterable[list[dict[str, Any]]]:
         return repeat(next(iter(super().build_train_loader(start=start))))
 
 
-class _Alternation(Hook):
-    """Hook that runs other steps after each chunk of the trainer's, and records the seconds per step of all.
-
-    Args:
-        others: Steps to compare with, by name.
-    """
+class Alternation(Hook):
+    """Hook that runs other steps after each chunk of the trainer's, and records the seconds per step of all."""
 
     def __init__(self, others: Mapping[str, Callable[[], None]]) -> None:
         self.others = others
         self.seconds: dict[str, list[float]] = {name: [] for name in (*others, "trainer")}
-        self._start_seconds = 0.0
+        self.start_seconds = 0.0
 
     def before_train(self, trainer: Trainer) -> None:
-        self._start_seconds = timer()
+        self.start_seconds = timer()
 
     def after_step(self, trainer: Trainer) -> None:
         if trainer.iteration % CHUNK_STEPS:
             return
-        self.seconds["trainer"].append((timer() - self._start_seconds) / CHUNK_STEPS)
+        self.seconds["trainer"].append((timer() - self.start_seconds) / CHUNK_STEPS)
         for name, step in self.others.items():
             seconds, _ = timed(lambda step=step: [step() for _ in range(CHUNK_STEPS)])
             self.seconds[name].append(seconds / CHUNK_STEPS)
-        self._start_seconds = timer()
+        self.start_seconds = timer()
 
 
-def _bare_step(trainer: DefaultTrainer, *, clips: bool) -> Callable[[], None]:
+def bare_step(trainer: DefaultTrainer, *, clips: bool) -> Callable[[], None]:
     """Return a step without the library's loop: forward, backward, optimizer.
 
-    It uses the trainer's own network: two equal networks differ by some percent, depending on where their weights lie
-    in memory.
+    It shares the trainer's network: equal networks differ by some percent, depending on where they lie in memory.
     """
     model, optimizer = trainer.model, trainer.optimizer
     batch = next(iter(trainer.build_train_loader(start=0)))
@@ -152,154 +157,127 @@ def _bare_step(trainer: DefaultTrainer, *, clips: bool) -> Callable[[], None]:
     return step
 
 
-Samples = dict[str, tuple[float, ...]]
-
-
-def step_part(settings: Settings, *, rounds: int) -> tuple[Table, Samples]:
+def measure_step(settings: Settings, *, rounds: int) -> tuple[Table, Samples]:
     """Measure the training step of the default network, by gate and memory order."""
-    cases = [
-        TrainingCase(gate, order) for gate in ("full_gate", "small_gate") for order in ("contiguous", "channels_last")
-    ]
-    memory = [measure_memory(case, settings).peak_mib for case in cases]
+    orders = ("contiguous", "channels_last")
+    cases = [TrainingCase(gate, order) for gate in ("full_gate", "small_gate") for order in orders]
+    memory = {case: measure_memory(case, settings) for case in cases}
     timings = time_cases(cases, settings, rounds=rounds)
     rows = []
-    for case, peak_mib in zip(cases, memory, strict=True):
+    for case in cases:
         timing, base = timings[case.name], timings[TrainingCase(case.gate, "contiguous").name]
-        seconds = timing.median_seconds
-        rows.append((case.gate, case.variant, seconds, seconds / base.median_seconds, timing.gflops, peak_mib))
+        ratio = timing.median_seconds / base.median_seconds
+        rows.append((case.gate, case.variant, timing.median_seconds, ratio, timing.gflops, memory[case].peak_mib))
     columns = {"gate": "", "variant": "", "seconds": ".4f", "ratio to contiguous": ".3f"}
     table = Table(f"Training step, {cases[0].group}", columns | {"GFLOPs": ".3f", "peak MiB": ".0f"}, rows)
     return table, {name: timing.seconds for name, timing in timings.items()}
 
 
-def loop_part(cfg: CfgNode, *, rounds: int) -> tuple[Table, Samples]:
+def measure_loop(cfg: CfgNode, *, rounds: int) -> tuple[Table, Samples]:
     """Measure the trainer with its hooks against bare steps on the same batch."""
-    cfg = cfg.clone()
-    steps = CHUNK_STEPS * (LOOP_ROUNDS * rounds + 1)
-    cfg.merge_from_list(["SOLVER.LR_SCHEDULER.MAX_ITER", steps, "SOLVER.EMA.DECAY", 0.0])
-    trainer = _OneBatchTrainer(cfg)
-    bare = {"bare": _bare_step(trainer, clips=False), "bare, with clipping": _bare_step(trainer, clips=True)}
-    alternation = _Alternation(bare)
+    cfg = with_options(cfg, "SOLVER.LR_SCHEDULER.MAX_ITER", CHUNK_STEPS * (LOOP_ROUNDS * rounds + 1))
+    trainer = OneBatchTrainer(with_options(cfg, "SOLVER.EMA.DECAY", 0.0))
+    bare = {"bare": bare_step(trainer, clips=False), "bare, with clipping": bare_step(trainer, clips=True)}
+    alternation = Alternation(bare)
     trainer.hooks.append(alternation)
     trainer.train()
-    samples = {name: tuple(seconds[1:]) for name, seconds in alternation.seconds.items()}  # the first is the warm-up
-    return _ratio_table("Trainer overhead", samples, base="bare", header="loop"), samples
+    samples = {name: tuple(seconds[1:]) for name, seconds in alternation.seconds.items()}  # the first warms up
+    return ratio_table("Trainer overhead", "loop", samples, base="bare"), samples
 
 
-def data_part(cfg: CfgNode, *, steps: int = DATA_STEPS) -> tuple[Table, Samples]:
-    """Measure the fraction of a step that waits for data; the first quarter of the steps is the warm-up."""
+def measure_data(cfg: CfgNode) -> tuple[Table, Samples]:
+    """Measure the fraction of a step that waits for data; the first quarter of the steps warms up."""
     rows = []
     for workers in (0, 1):
-        own = cfg.clone()
-        own.merge_from_list(["DATALOADER.NUM_WORKERS", workers, "SOLVER.LR_SCHEDULER.MAX_ITER", steps])
-        trainer = _UnsavedTrainer(own)
+        own = with_options(cfg, "DATALOADER.NUM_WORKERS", workers, "SOLVER.LR_SCHEDULER.MAX_ITER", DATA_STEPS)
+        trainer = UnsavedTrainer(own)
         trainer.train()
         names = ("data_seconds", "iteration_seconds")
-        waiting, whole = (trainer.events.median(name, window=steps * 3 // 4) for name in names)
+        waiting, whole = (trainer.events.median(name, window=DATA_STEPS * 3 // 4) for name in names)
         rows.append((workers, waiting / whole))
     return Table("Waiting for data", {"worker processes": "d", "fraction of a step": ".1%"}, rows), {}
 
 
-def memory_part(settings: Settings, *, side: int) -> tuple[Table, Samples]:
+def measure_activations(settings: Settings, *, side: int) -> tuple[Table, Samples]:
     """Measure the peak memory of a step of one image, with and without activation checkpointing."""
     rows = []
-    for activations, checkpointed in (("kept", False), ("recomputed", True)):
+    for name, checkpointed in (("kept", False), ("recomputed", True)):
         case = TrainingCase("full_gate", "channels_last", images=1, side=side, checkpointed=checkpointed)
         memory = measure_memory(case, settings)
-        rows.append((activations, memory.peak_mib, memory.idle_mib, memory.peak_mib - memory.idle_mib))
+        rows.append((name, memory.peak_mib, memory.idle_mib, memory.peak_mib - memory.idle_mib))
     columns = {"activations": "", "peak MiB": ".0f", "idle MiB": ".0f", "difference": ".0f"}
     return Table(f"Activation checkpointing, 1x3x{side}x{side}", columns, rows), {}
 
 
-def processes_part(cfg: CfgNode, *, rounds: int) -> tuple[Table, Samples]:
-    """Measure a step of the same batch on the same cores with one process and with two."""
+def measure_processes(cfg: CfgNode, *, rounds: int) -> tuple[Table, Samples]:
+    """Measure a step of the same batch on the same CPU cores with one process and with two."""
     path = Path(cfg.OUTPUT_DIR, "seconds.txt")
 
     def measure(processes: int) -> float:
-        launch(_train_in_process, ProcessRequest(processes), device="cpu", args=(cfg, rounds, path))
+        launch(train_in_process, ProcessRequest(processes), device="cpu", args=(cfg, rounds, path))
         return float(path.read_text())
 
     measures = {str(count): lambda count=count: measure(count) for count in (1, 2)}
     samples = interleave(measures, rounds=PROCESS_ROUNDS, warmup=0)  # each process warms up itself
-    return _ratio_table("Processes", samples, base="1", header="processes"), samples
+    return ratio_table("Processes", "processes", samples, base="1"), samples
 
 
-def _train_in_process(cfg: CfgNode, steps: int, path: Path) -> None:
+def train_in_process(cfg: CfgNode, steps: int, path: Path) -> None:
     """Train on one batch; the main process writes the median of the steps after two for warm-up."""
     threads = torch.get_num_threads()
     torch.set_num_threads(CPU_THREADS // comm.get_world_size())
-    cfg = cfg.clone()
-    cfg.merge_from_list(["SOLVER.LR_SCHEDULER.MAX_ITER", steps + 2])
-    trainer = _OneBatchTrainer(cfg)
+    trainer = OneBatchTrainer(with_options(cfg, "SOLVER.LR_SCHEDULER.MAX_ITER", steps + 2))
     trainer.train()
     torch.set_num_threads(threads)
     if comm.is_main_process():
         path.write_text(str(trainer.events.median("iteration_seconds", window=steps)))
 
 
-def _ratio_table(title: str, samples: Samples, *, base: str, header: str) -> Table:
+def with_options(cfg: CfgNode, *options: Any) -> CfgNode:
+    """Return a copy with other values, given as key, value, key, value."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.merge_from_list(list(options))
+    return cfg
+
+
+def ratio_table(title: str, header: str, samples: Samples, *, base: str) -> Table:
+    """Return the medians of samples, and their ratios to one of them."""
     medians = {name: median(seconds) for name, seconds in samples.items()}
     rows = [(name, seconds, seconds / medians[base]) for name, seconds in medians.items()]
     return Table(title, {header: "", "s per step": ".4f", f"ratio to {base}": ".3f"}, rows)
 
 
-PARTS = ("step", "loop", "data", "memory", "processes")
-
-
-def measure(
-    cfg: CfgNode, settings: Settings, *, parts: Sequence[str], rounds: int, side: int
-) -> tuple[list[Table], Samples]:
-    """Measure the chosen parts.
-
-    Args:
-        cfg: Configuration of the experiment for the parts loop, data and processes; evaluation and saving are disabled.
-        settings: Device and threads.
-        parts: Names in `PARTS`.
-        rounds: Timed rounds.
-        side: Height and width in pixels of the image that memory is measured with.
-    """
-    measures: dict[str, Callable[[], tuple[Table, Samples]]] = {
-        "step": lambda: step_part(settings, rounds=rounds),
-        "loop": lambda: loop_part(cfg, rounds=rounds),
-        "data": lambda: data_part(cfg),
-        "memory": lambda: memory_part(settings, side=side),
-        "processes": lambda: processes_part(cfg, rounds=rounds),
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        cfg = cfg.clone()
-        cfg.defrost()
-        disabled = ["TEST.EVAL_PERIOD", 0, "TEST.PRECISE_BN.ENABLED", False, "SOLVER.CHECKPOINT_PERIOD", 0]
-        fixed = ["LOG_PERIOD", CHUNK_STEPS, "SEED", 0, "DATALOADER.NUM_WORKERS", 0]
-        cfg.merge_from_list([*disabled, *fixed, "OUTPUT_DIR", folder, "MODEL.DEVICE", settings.device])
-        results = {part: measures[part]() for part in parts}
-    samples = {f"{part}/{name}": seconds for part, (_, own) in results.items() for name, seconds in own.items()}
-    return [table for table, _ in results.values()], samples
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = benchmark_parser("training.py", description="Measure the cost of training.", repeats=7)
-    add = parser.add_argument
+    add, names = parser.add_argument, ("step", "loop", "data", "activations", "processes")
     add("--config-file", default="playground/Quickstart", metavar="PATH", help="(default: %(default)s)")
-    add("--parts", type=comma_separated, default=",".join(PARTS), metavar="NAMES", help="(default: %(default)s)")
+    add("--parts", type=comma_separated, default=",".join(names), metavar="NAMES", help="(default: %(default)s)")
     add("--memory-side", type=positive_int, default=768, metavar="PIXELS", help="of the image (default: %(default)s)")
     add("opts", nargs="*", metavar="KEY=VALUE", help="overrides of the experiment's configuration")
     arguments = parser.parse_intermixed_args(argv)
-    if unknown := set(arguments.parts) - set(PARTS):
-        parser.error(f"--parts must be names of {', '.join(PARTS)}. Received: {', '.join(sorted(unknown))}")
-    with user_errors(parser.prog):
-        settings = start(parser, arguments)
-        experiment = load_experiment(arguments.config_file, arguments.opts, world_size=2, purpose="training")
+    if unknown := set(arguments.parts).difference(names):
+        parser.error(f"--parts must be some of {', '.join(names)}. Received: {', '.join(sorted(unknown))}")
+    opts, arguments.opts, rounds = arguments.opts, [], arguments.repeats
+    with user_errors(parser.prog), tempfile.TemporaryDirectory() as folder:
+        settings = start(arguments)
+        experiment = load_experiment(arguments.config_file, opts, world_size=2, purpose="training")
         register_parts(experiment)
-        rounds, side = arguments.repeats, arguments.memory_side
-        facts = {**describe_machine(settings.device), "experiment": arguments.config_file}
-        tables, samples = measure(experiment.cfg, settings, parts=arguments.parts, rounds=rounds, side=side)
-    notes = (
-        f"Medians of {rounds} rounds after a warm-up. Training step and activation checkpointing: the default network; "
-        "peak MiB of a fresh process that runs two steps, of which the idle part is interpreter and libraries. Trainer "
-        f"overhead, waiting for data and processes: the experiment, {experiment.cfg.SOLVER.IMS_PER_BATCH} images per "
-        f"step. Trainer and bare steps alternate every {CHUNK_STEPS} steps on one batch in memory; the trainer clips, "
-        "logs, and writes metrics and TensorBoard events. One process has two threads, two have one each."
-    )
+        disabled = ("TEST.EVAL_PERIOD", 0, "TEST.PRECISE_BN.ENABLED", False, "SOLVER.CHECKPOINT_PERIOD", 0)
+        fixed = ("LOG_PERIOD", CHUNK_STEPS, "SEED", 0, "DATALOADER.NUM_WORKERS", 0, "OUTPUT_DIR", folder)
+        cfg = with_options(experiment.cfg, *disabled, *fixed, "MODEL.DEVICE", settings.device)
+        measures: dict[str, Callable[[], tuple[Table, Samples]]] = {
+            "step": lambda: measure_step(settings, rounds=rounds),
+            "loop": lambda: measure_loop(cfg, rounds=rounds),
+            "data": lambda: measure_data(cfg),
+            "activations": lambda: measure_activations(settings, side=arguments.memory_side),
+            "processes": lambda: measure_processes(cfg, rounds=rounds),
+        }
+        results = {part: measures[part]() for part in arguments.parts}
+    tables = [table for table, _ in results.values()]
+    samples = {f"{part}/{name}": values for part, (_, own) in results.items() for name, values in own.items()}
+    notes = NOTES.format(rounds=rounds, images=cfg.SOLVER.IMS_PER_BATCH, chunk=CHUNK_STEPS)
+    facts = {**describe_machine(settings), "experiment": arguments.config_file}
     Report("Training", facts, notes, tables, samples).write(arguments.output, "training", document=arguments.document)
 
 

@@ -1,7 +1,6 @@
 """Comparison of the experiments of a playground at equal iterations: parameters, cost, latency and mIoU.
 
-python tools/benchmarks/zoo.py train playground/Quickstart playground/Zoo/Digits.*
-python tools/benchmarks/zoo.py table playground/Quickstart playground/Zoo/Digits.* --document docs/zoo/digits.md
+Run `python tools/benchmarks/zoo.py train --help` and `python tools/benchmarks/zoo.py table --help`.
 """
 
 from __future__ import annotations
@@ -11,12 +10,12 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from harness import Case, Run, Settings, benchmark_parser, start, time_cases
+from harness import Case, Run, Settings, Timing, benchmark_parser, start, time_cases
 from report import Report, Table, describe_machine
 
 from dl_lib.cli.arg_types import comma_separated_ints, comma_separated_sizes, positive_int
@@ -25,24 +24,22 @@ from dl_lib.cli.experiment import load_experiment
 from dl_lib.config import ConfigError
 from dl_lib.modeling import build_model
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
-from dl_lib.utils.allocator import keep_freed_memory
 from dl_lib.utils.run_files import RESULTS_NAME
 
-RUNS = Path("output", "zoo")
 TRAIN_SCRIPT = Path(__file__).parents[1] / "train_net.py"
+NOTES = """\
+Seconds: median of {rounds} interleaved dense forward passes, from the normalized image to the coarse logits. GFLOPs: \
+1e9 multiply-adds of that. mIoU: mean and standard deviation of the runs; a dash where there are none."""
+
+Scores = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True)
 class ExperimentCase(Case):
-    """Dense forward pass of an experiment's model, from the normalized image to the coarse logits.
-
-    Attributes:
-        folder: Folder of the experiment.
-        size: (height, width) of the image in pixels.
-    """
+    """Forward pass of an experiment's model, dense so that its cost does not depend on the gates."""
 
     folder: Path
-    size: tuple[int, int]
+    size: tuple[int, int]  # (height, width) of the image in pixels
 
     @property
     def name(self) -> str:
@@ -64,50 +61,31 @@ class ExperimentCase(Case):
         return run
 
     def build(self, settings: Settings) -> torch.nn.Module:
-        """Build the model, with dense execution so that the cost does not depend on its gates."""
+        """Build the model in evaluation mode."""
         opts = [f"MODEL.DEVICE={settings.device}", "MODEL.COMPILE=False", "TEST.EXECUTION=dense"]
         return build_model(load_experiment(str(self.folder), opts, purpose="evaluation").cfg).eval()
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One line of the table.
-
-    Attributes:
-        name: Name of the experiment.
-        parameters: Number of learned values.
-        gflops: 1e9 multiply-adds of an image, dense.
-        seconds: Median latency.
-        scores: mIoU of the finished runs.
-    """
-
-    name: str
-    parameters: int
-    gflops: float
-    seconds: float
-    scores: Sequence[float]
-
-
-def train(arguments: argparse.Namespace) -> None:
+def train(experiments: Sequence[Path], *, runs: Path, seeds: Sequence[int], iterations: int) -> None:
     """Train each experiment once per seed, one process after the other; finished runs are skipped.
 
     Raises:
         ConfigError: If a run fails.
     """
-    for seed in arguments.seeds:
-        for experiment in arguments.experiments:
-            folder = arguments.runs / f"{experiment.resolve().name}-seed{seed}"
+    for seed in seeds:
+        for experiment in experiments:
+            folder = runs / f"{experiment.resolve().name}-seed{seed}"
             if (folder / RESULTS_NAME).is_file():
                 continue
             command = [sys.executable, str(TRAIN_SCRIPT), "--config-file", str(experiment), f"SEED={seed}"]
-            command += [f"OUTPUT_DIR={folder}", f"SOLVER.LR_SCHEDULER.MAX_ITER={arguments.iterations}"]
+            command += [f"OUTPUT_DIR={folder}", f"SOLVER.LR_SCHEDULER.MAX_ITER={iterations}"]
             if status := subprocess.run(command, check=False).returncode:
-                raise ConfigError(f"Training failed with status {status}; see its output. Received: {folder}")
+                raise ConfigError(f"the training run failed with status {status}; see its output. Received: {folder}")
     print("Every run is finished; zoo.py table reads their results")
 
 
 def read_scores(folders: Sequence[Path]) -> list[float]:
-    """Return the mIoU of finished runs, each on its only data set.
+    """Return the mIoU of finished runs, each on its only dataset.
 
     Raises:
         ConfigError: If the results of a folder cannot be read.
@@ -119,70 +97,49 @@ def read_scores(folders: Sequence[Path]) -> list[float]:
             scores.append(float(values["mIoU"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
-                f"{RESULTS_NAME} must hold the mIoU on one data set; evaluate the run again or remove its folder. "
+                f"{RESULTS_NAME} must hold the mIoU on one dataset; evaluate the run again or remove its folder. "
                 f"Received: {str(folder)!r} ({type(error).__name__}: {error})"
             ) from error
     return scores
 
 
-def table(arguments: argparse.Namespace, settings: Settings) -> tuple[Report, list[Entry]]:
-    """Measure the experiments and collect the scores of their runs."""
-    (size,) = arguments.size
-    keeps_memory = settings.device == "cpu" and keep_freed_memory()
-    cases = [ExperimentCase(folder, size) for folder in arguments.experiments]
-    scores = {case.name: read_scores(sorted(arguments.runs.glob(f"{case.name}-seed*"))) for case in cases}
-    parameters = {case.name: sum(p.numel() for p in case.build(settings).parameters()) for case in cases}
-    timings = time_cases(cases, settings, rounds=arguments.repeats)
-    entries = [
-        Entry(name, parameters[name], timing.gflops, timing.median_seconds, scores[name])
-        for name, timing in timings.items()
-    ]
-    facts = describe_machine(settings.device)
-    if keeps_memory:
-        facts["allocator"] = "keeps freed memory, as in evaluation runs"
-    notes = (
-        f"Seconds: median of {arguments.repeats} interleaved dense forward passes, from the normalized image to the "
-        "coarse logits. GFLOPs: 1e9 multiply-adds of that. mIoU: mean and standard deviation of the runs."
-    )
-    samples = {name: timing.seconds for name, timing in timings.items()}
-    return Report("Zoo", facts, notes, [zoo_table(entries, size=size)], samples), entries
-
-
-def zoo_table(entries: Sequence[Entry], *, size: tuple[int, int]) -> Table:
-    """Return one row per experiment; a dash marks one without runs."""
-    columns = {"experiment": "", "parameters": ",", "GFLOPs at {}x{}".format(*size): ".3f", "seconds": ".3f"}
+def zoo_table(
+    timings: Mapping[str, Timing], *, parameters: Mapping[str, int], scores: Scores, size: tuple[int, int]
+) -> Table:
+    """Return one row per experiment."""
     rows = []
-    for entry in entries:
-        percent = [100 * score for score in entry.scores]
+    for name, timing in timings.items():
+        percent = [100 * score for score in scores[name]]
         mean = f"{statistics.mean(percent):.2f}" if percent else "-"
         if len(percent) > 1:
             mean += f" ± {statistics.stdev(percent):.2f}"
-        runs = str(len(percent) or "-")
-        rows.append((entry.name, entry.parameters, entry.gflops, entry.seconds, mean, runs))
+        rows.append((name, parameters[name], timing.gflops, timing.median_seconds, mean, str(len(percent) or "-")))
+    columns = {"experiment": "", "parameters": ",", "GFLOPs at {}x{}".format(*size): ".3f", "seconds": ".3f"}
     return Table("Experiments", columns | {"mIoU (%)": ">s", "runs": ">s"}, rows)
 
 
-def save_figure(entries: Sequence[Entry], path: Path, *, size: tuple[int, int]) -> None:
+def save_figure(path: Path, timings: Mapping[str, Timing], *, scores: Scores, size: tuple[int, int]) -> None:
     """Draw scores, cost and latency, in the format of the path's suffix."""
     from dl_lib.visualization.zoo import draw_zoo
 
     columns = {
-        "mIoU of the runs (%)": [[100 * score for score in entry.scores] for entry in entries],
-        "GFLOPs at {}x{}".format(*size): [[entry.gflops] for entry in entries],
-        "Seconds on the CPU": [[entry.seconds] for entry in entries],
+        "mIoU of the runs (%)": [[100 * score for score in scores[name]] for name in timings],
+        "GFLOPs at {}x{}".format(*size): [[timing.gflops] for timing in timings.values()],
+        "Seconds": [[timing.median_seconds] for timing in timings.values()],
     }
-    draw_zoo([entry.name for entry in entries], columns=columns).savefig(path)
+    draw_zoo(list(timings), columns=columns).savefig(path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="zoo.py", description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="zoo.py", description="Compare experiments.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="{train,table}")
     train_parser = commands.add_parser("train", help="train each experiment once per seed; finished runs are skipped")
     shared = benchmark_parser("zoo.py table", description="Measure the experiments.", repeats=3, add_help=False)
     table_parser = commands.add_parser("table", parents=[shared], help="parameters, cost, latency and scores")
     for command in (train_parser, table_parser):
-        command.add_argument("experiments", nargs="+", type=Path, metavar="EXPERIMENT", help="folder of a playground")
-        command.add_argument("--runs", type=Path, default=RUNS, metavar="DIR", help="(default: %(default)s)")
+        add = command.add_argument
+        add("experiments", nargs="+", type=Path, metavar="EXPERIMENT", help="folder of a playground")
+        add("--runs", type=Path, default=Path("output", "zoo"), metavar="DIR", help="(default: %(default)s)")
     add = train_parser.add_argument
     add("--seeds", type=comma_separated_ints, default="0,1,2", metavar="N,N", help="(default: %(default)s)")
     add("--iterations", type=positive_int, default=400, metavar="N", help="(default: %(default)s)")
@@ -192,11 +149,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     with user_errors(parser.prog):
         if arguments.command == "train":
-            train(arguments)
+            train(arguments.experiments, runs=arguments.runs, seeds=arguments.seeds, iterations=arguments.iterations)
             return
-        report, entries = table(arguments, start(table_parser, arguments))
+        settings, size = start(arguments), arguments.size[0]
+        cases = [ExperimentCase(folder, size) for folder in arguments.experiments]
+        scores = {case.name: read_scores(sorted(arguments.runs.glob(f"{case.name}-seed*"))) for case in cases}
+        parameters = {case.name: sum(p.numel() for p in case.build(settings).parameters()) for case in cases}
+        timings = time_cases(cases, settings, rounds=arguments.repeats)
+        table = zoo_table(timings, parameters=parameters, scores=scores, size=size)
         if arguments.figure is not None:
-            save_figure(entries, arguments.figure, size=arguments.size[0])
+            save_figure(arguments.figure, timings, scores=scores, size=size)
+    samples = {name: timing.seconds for name, timing in timings.items()}
+    report = Report("Zoo", describe_machine(settings), NOTES.format(rounds=arguments.repeats), [table], samples)
     report.write(arguments.output, "zoo", document=arguments.document)
 
 
