@@ -197,9 +197,9 @@ def loader_rate(
         keys = next(remaining)
         keys = [*keys] * max(2, math.ceil(LOADER_SECONDS / (sample_seconds * len(keys))))
         cpu_seconds = _cpu_seconds()
-        loader = DataLoader(
-            dataset, batch_size=1, sampler=keys, num_workers=workers, collate_fn=list, worker_init_fn=_set_up_worker
-        )
+        context = "fork" if workers else None  # worker processes inherit the single thread of opencv
+        options = {"num_workers": workers, "collate_fn": list, "multiprocessing_context": context}
+        loader = DataLoader(dataset, batch_size=1, sampler=keys, **options)
         arrivals = [time.perf_counter() for _ in loader]
         seconds = arrivals[-1] - arrivals[LOADER_WARMUP_SAMPLES - 1]
         return (_cpu_seconds() - cpu_seconds) / len(keys), (len(keys) - LOADER_WARMUP_SAMPLES) / seconds
@@ -211,10 +211,6 @@ def _cpu_seconds() -> float:
     """Return the CPU seconds of this process and of its child processes that have ended."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
-
-
-def _set_up_worker(worker: int) -> None:
-    cv2.setNumThreads(1)
 
 
 def measure(folder: Path, *, size: Size, images: int, rounds: int, workers: Sequence[int]) -> tuple[str, list[Rates]]:
