@@ -77,6 +77,7 @@ _STYLE: dict[Any, Any] = {
     "grid.color": _GRID_COLOR,
     "legend.frameon": False,
     "text.parse_math": False,  # class and run names may contain "$"
+    "text.hinting": "none",  # hinted widths differ by up to 8 % between resolutions
     "svg.hashsalt": "dl_lib",  # otherwise element ids differ from run to run
 }
 _FALLBACK_FONTS = (  # used where installed, for characters that DejaVu Sans, which matplotlib ships, does not have
@@ -168,7 +169,8 @@ def text_width(text: str, *, size: float) -> float:
         size: Font size in points.
     """
     font = font_manager.FontProperties(family=list(_font_families()), size=size)
-    width, _, _ = RendererAgg(1, 1, _DPI).get_text_width_height_descent(text, font, ismath=False)
+    with matplotlib.rc_context({"text.hinting": _STYLE["text.hinting"]}):
+        width, _, _ = RendererAgg(1, 1, _DPI).get_text_width_height_descent(text, font, ismath=False)
     return float(width) / _DPI
 
 

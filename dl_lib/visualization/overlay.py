@@ -114,7 +114,7 @@ def draw_image_grid(
         bbox_to_anchor=(_MARGIN / width, 1 - (legend_top + _MARGIN) / height),
         borderpad=0,
         borderaxespad=0,
-        labelspacing=0.55,  # with the height of a line of text this is a little less than _LINE_HEIGHT
+        labelspacing=0.7,  # with the height of a line of text this is a little less than _LINE_HEIGHT
         ncols=legend_columns,
         fontsize=CAPTION_SIZE,
     )

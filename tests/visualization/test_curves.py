@@ -66,8 +66,7 @@ def test_derived_costs_are_drawn_on_request():
     assert select_scalars(names, ["*gflops", "total*"]) == ["total_loss", "executed_gflops"]
 
 
-@pytest.mark.parametrize("number", [1, 6])
-@pytest.mark.parametrize("smoothing", [0.0, 0.9])
+@pytest.mark.parametrize(("number", "smoothing"), [(1, 0.0), (6, 0.9)])
 def test_text_does_not_overlap(number, smoothing):
     rng = np.random.default_rng(0)
     scalars = {
