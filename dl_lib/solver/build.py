@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,9 +18,6 @@ from dl_lib.solver.schedule import Shape, multi_step_factor, one_cycle_factor, s
 from dl_lib.utils.names import nearest_names
 
 __all__ = ["LR_SCHEDULERS", "OPTIMIZERS", "build_lr_scheduler", "build_optimizer"]
-
-OPTIMIZERS = ("SGD", "AdamW")
-LR_SCHEDULERS = ("PolyLR", "CosineLR", "MultiStepLR", "OneCycleLR")
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -45,12 +42,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         gate_lr_multiplier=settings.GATE_LR_MULTI,
         rules=read_group_rules(settings.GROUPS),
     )
-    optimizer: torch.optim.Optimizer
-    if settings.NAME == "AdamW":
-        first, second = settings.BETAS
-        optimizer = torch.optim.AdamW(groups, lr=settings.BASE_LR, betas=(first, second), eps=settings.EPS)
-    else:
-        optimizer = torch.optim.SGD(groups, lr=settings.BASE_LR, momentum=settings.MOMENTUM)
+    optimizer = OPTIMIZERS[settings.NAME](groups, settings)
     optimizer.register_load_state_dict_pre_hook(_check_same_groups)
     return optimizer
 
@@ -62,10 +54,11 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.
         KeyError: If the scheduler does not exist.
     """
     settings = cfg.SOLVER.LR_SCHEDULER
+    _check_name(settings.NAME, key="SOLVER.LR_SCHEDULER.NAME", names=LR_SCHEDULERS)
     # A partial, not a callable object: LambdaLR saves an object's attributes and would restore old settings on resume.
     factor = partial(
         scheduled_factor,
-        shape=_shape(settings),
+        shape=LR_SCHEDULERS[settings.NAME](settings),
         max_iter=settings.MAX_ITER,
         warmup_iters=settings.WARMUP_ITERS,
         warmup_start=settings.WARMUP_FACTOR,
@@ -73,25 +66,7 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-def _shape(settings: CfgNode) -> Shape:
-    _check_name(settings.NAME, key="SOLVER.LR_SCHEDULER.NAME", names=LR_SCHEDULERS)
-    shapes: dict[str, Shape] = {
-        "PolyLR": PolynomialDecayParamScheduler(1.0, settings.POLY_POWER),
-        "CosineLR": CosineParamScheduler(1.0, settings.END_FACTOR),
-        "MultiStepLR": partial(
-            multi_step_factor, steps=[step / settings.MAX_ITER for step in settings.STEPS], gamma=settings.GAMMA
-        ),
-        "OneCycleLR": partial(
-            one_cycle_factor,
-            peak_at=settings.ONE_CYCLE.PEAK_AT,
-            start=settings.ONE_CYCLE.START_FACTOR,
-            end=settings.END_FACTOR,
-        ),
-    }
-    return shapes[settings.NAME]
-
-
-def _check_name(name: str, *, key: str, names: Sequence[str]) -> None:
+def _check_name(name: str, *, key: str, names: Iterable[str]) -> None:
     if name not in names:
         raise KeyError(f"{key} must be an existing name; {nearest_names(name, names)}. Received: {key}={name!r}")
 
@@ -104,3 +79,35 @@ def _check_same_groups(optimizer: torch.optim.Optimizer, state: Mapping[str, Any
             "expressions (LR_MULTI and WEIGHT_DECAY may change), or start from the weights with MODEL.WEIGHTS. "
             f"Received: saved={[group.get('name') for group in saved]}, current={[group['name'] for group in current]}"
         )
+
+
+def _adamw(groups: list[dict[str, Any]], settings: CfgNode) -> torch.optim.Optimizer:
+    first, second = settings.BETAS
+    return torch.optim.AdamW(groups, lr=settings.BASE_LR, betas=(first, second), eps=settings.EPS)
+
+
+def _sgd(groups: list[dict[str, Any]], settings: CfgNode) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=settings.BASE_LR, momentum=settings.MOMENTUM)
+
+
+def _multi_step(settings: CfgNode) -> Shape:
+    steps = [step / settings.MAX_ITER for step in settings.STEPS]
+    return partial(multi_step_factor, steps=steps, gamma=settings.GAMMA)
+
+
+def _one_cycle(settings: CfgNode) -> Shape:
+    cycle = settings.ONE_CYCLE
+    return partial(one_cycle_factor, peak_at=cycle.PEAK_AT, start=cycle.START_FACTOR, end=settings.END_FACTOR)
+
+
+# Choices of SOLVER.OPTIMIZER.NAME and SOLVER.LR_SCHEDULER.NAME.
+OPTIMIZERS: Mapping[str, Callable[[list[dict[str, Any]], CfgNode], torch.optim.Optimizer]] = {
+    "SGD": _sgd,
+    "AdamW": _adamw,
+}
+LR_SCHEDULERS: Mapping[str, Callable[[CfgNode], Shape]] = {
+    "PolyLR": lambda settings: PolynomialDecayParamScheduler(1.0, settings.POLY_POWER),
+    "CosineLR": lambda settings: CosineParamScheduler(1.0, settings.END_FACTOR),
+    "MultiStepLR": _multi_step,
+    "OneCycleLR": _one_cycle,
+}
