@@ -1,4 +1,4 @@
-"""The command dl_test as a script."""
+"""Script for `dl_lib evaluate`, such as `torchrun tools/test_net.py`."""
 
 from dl_lib.cli.evaluate import main
 

@@ -1,4 +1,4 @@
-"""The command dl_train as a script."""
+"""Script for `dl_lib train`, such as `torchrun tools/train_net.py`."""
 
 from dl_lib.cli.train import main
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Sequence
 
 from dl_lib.launch import LaunchError, ProcessRequest
 
 __all__ = ["experiment_parser", "parse_arguments", "parse_run_arguments"]
 
+_WIDTH = 80  # the raw formatter, which keeps the sections of the epilog, does not wrap
 _OVERRIDES = """
 overrides:
   config keys, as KEY VALUE or KEY=VALUE:
-    SOLVER.IMS_PER_BATCH 4 SOLVER.OPTIMIZER.BASE_LR=0.02 "INPUT.CROP_SIZE=[256, 256]"
+    SOLVER.IMS_PER_BATCH 4 SEED=1 "INPUT.CROP_SIZE=[256, 256]"
   dl_lib config KEY describes a key.
 """
 
@@ -30,7 +32,7 @@ def experiment_parser(
     """
     parser = argparse.ArgumentParser(
         prog=prog,
-        description=description,
+        description=textwrap.fill(description, _WIDTH),
         epilog=notes + _OVERRIDES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -87,7 +89,7 @@ def parse_run_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | N
 def _add_process_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "processes",
-        "Not needed under torchrun and in a job step of SLURM's srun, which start the processes themselves.",
+        "Not needed under torchrun or SLURM's srun, which start the processes.",
     )
     group.add_argument(
         "--num-gpus",

@@ -80,5 +80,5 @@ def _nearby(path: Path) -> str:
     folder = path
     while not folder.is_dir():
         folder = folder.parent
-    found = sorted({*folder.glob("*.yaml"), *folder.glob(f"*/{CONFIG_NAME}")})[:_MAX_LISTED]
+    found = sorted({*folder.glob("[!.]*.yaml"), *folder.glob(f"[!.]*/{CONFIG_NAME}")})[:_MAX_LISTED]
     return f"; config files nearby: {', '.join(map(str, found))}" if found else ""

@@ -17,14 +17,14 @@ __all__ = ["dataset_parser", "read_dataset_config"]
 
 _NOTES = """
 datasets:
-  a name from the catalog (datasets/README.md), or of a dataset that the experiment of --config-file registers in its
-  net.py or lists in DATASETS.FOLDERS
+  names in the catalog (datasets/README.md), and the datasets that the experiment
+  of --config-file registers in its net.py or lists in DATASETS.FOLDERS
 """
 
 
 def dataset_parser(*, prog: str, description: str) -> argparse.ArgumentParser:
     """Return a parser with the name of a dataset and `--config-file`."""
-    parser = experiment_parser(prog=prog, description=description, notes=_NOTES, default_config="default values")
+    parser = experiment_parser(prog=prog, description=description, notes=_NOTES, default_config="none")
     parser.add_argument("name", metavar="NAME", help="name of the dataset, such as cityscapes_fine_sem_seg_train")
     return parser
 

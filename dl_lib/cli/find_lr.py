@@ -23,10 +23,11 @@ __all__ = ["main"]
 
 _NOTES = """
 suggestion:
-  the learning rate at which the loss decreases fastest over the logarithm of the learning rate, up to the minimum of
-  the smoothed loss. The test trains from the first iteration without warmup, drop path and budget loss; the learning
-  rates of parameter groups keep their ratios. It stops when the smoothed loss exceeds four times its minimum. Weights
-  are changed in memory only.
+  the learning rate at which the loss decreases fastest over the logarithm of the
+  learning rate, up to the minimum of the smoothed loss. The test trains from the
+  first iteration, without warmup, drop path and budget loss; the learning rates
+  of parameter groups keep their ratios. It stops when the smoothed loss exceeds
+  four times its minimum. Weights are changed in memory only.
 """
 
 

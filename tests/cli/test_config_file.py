@@ -81,7 +81,7 @@ def test_an_ambiguous_name_lists_the_experiments(folder, monkeypatch):
     ],
 )
 def test_an_unknown_name_is_answered_with_similar_ones(folder, name, hint):
-    for path in ("other.yaml", "Mine/config.yaml"):
+    for path in ("other.yaml", "Mine/config.yaml", ".hidden.yaml"):
         touch(folder / path)
     with pytest.raises(ConfigError) as caught:
         find_config_file(name)

@@ -53,3 +53,4 @@ def test_help_without_heavy_imports(command, tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"usage: dl_lib {command or 'COMMAND'}")
+    assert max(map(len, done.stdout.splitlines())) <= 88

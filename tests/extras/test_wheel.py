@@ -39,13 +39,13 @@ def check(*words, cwd):
 
 @pytest.fixture(scope="module")
 def bin_folder(tmp_path_factory):
-    """Scripts of an environment with the wheel, which is built from an sdist of the tracked files."""
+    """Scripts of an environment with the wheel, which is built from an sdist."""
     folder = tmp_path_factory.mktemp("wheel")
     source, dist, venv = (folder / name for name in ("source", "dist", "venv"))
-    for name in check("git", "ls-files", "-z", cwd=ROOT).split("\0"):
-        if name and (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, source / name)
+    for name in ("configs", "dl_lib", "playground"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "output"))
+    for name in ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py"):
+        shutil.copy(ROOT / name, source)
     check(sys.executable, "-m", "build", "--no-isolation", "--outdir", dist, cwd=source)
     check(sys.executable, "-m", "venv", "--without-pip", venv, cwd=source)
     python = venv / "bin" / "python"
