@@ -270,5 +270,5 @@ class Checkpointer(FvcoreCheckpointer):
                 f"Received: path={path!r} with {sorted(['model', *content])}"
             )
         if missing:
-            self.logger.warning("Checkpointables missing from %s keep their state: %s", path, ", ".join(missing))
+            self.logger.warning("Checkpointables not loaded from %s: %s", path, ", ".join(missing))
         return available if names is None else names
