@@ -61,7 +61,7 @@ class DefaultTrainer(Trainer):
         cfg: Full config, after `default_setup`.
 
     Attributes:
-        results: Results of the latest evaluation, by data set name.
+        results: Results of the latest evaluation, by dataset name.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -207,7 +207,7 @@ class DefaultTrainer(Trainer):
                 _log.warning("%s changed from %s to %s since the checkpoint; results may differ", name, before, version)
 
     def evaluate(self) -> dict[str, float]:
-        """Evaluate on all data sets in `DATASETS.TEST`, store the `results` and return the metrics to log.
+        """Evaluate on all datasets in `DATASETS.TEST`, store the `results` and return the metrics to log.
 
         The running statistics are those of the main process, as in its checkpoints. Every process must call this.
         """

@@ -1,0 +1,1 @@
+"""Utilities that do not depend on the rest of the library."""

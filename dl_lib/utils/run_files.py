@@ -28,7 +28,7 @@ METRICS_NAME = "metrics.json"  # one JSON object per line
 
 RESULTS_NAME = "results.json"  # latest evaluation
 RESULTS_MARKDOWN_NAME = "results.md"
-# With several data sets, the stem is followed by `_<data set>`.
+# With several datasets, the stem is followed by `_<dataset>`.
 PER_IMAGE_STEM = "per_image"  # .csv
 CONFUSION_STEM = "confusion"  # .csv, .png
 ROUTE_STEM = "route"  # .png

@@ -47,7 +47,7 @@ def _line(events: EventStorage, *, max_iter: int) -> str:
     if "learning_rate" in names:
         parts.append(f"lr {events.latest('learning_rate'):.4g}")
     if "expt_gflops" in median:
-        parts.append(f"expected {median['expt_gflops']:.4g} GFLOPs")
+        parts.append(f"expected {median['expt_gflops']:.4g} GFLOPs/image")
     if "iteration_seconds" in median:
         parts.append(f"{median['iteration_seconds']:.3f} s/iteration (data {median['data_seconds']:.3f} s)")
     if "images_per_second" in median:

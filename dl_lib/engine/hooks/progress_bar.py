@@ -55,5 +55,5 @@ def _summary(trainer: Trainer) -> str:
     if "learning_rate" in names:
         parts.append(f"lr {events.latest('learning_rate'):.3g}")
     if "expt_gflops" in names:
-        parts.append(f"expected {events.median('expt_gflops', window=_WINDOW):.4g} GFLOPs")
+        parts.append(f"expected {events.median('expt_gflops', window=_WINDOW):.4g} GFLOPs/image")
     return ", ".join(parts)

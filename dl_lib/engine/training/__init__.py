@@ -1,0 +1,1 @@
+"""Training loop and its parts: hooks base, optimizer step, precision, EMA, interrupts and writers."""

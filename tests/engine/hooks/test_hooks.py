@@ -207,7 +207,7 @@ def test_log_lines_have_units_and_medians(tmp_path):
         trainer.train()
     first, last = messages
     assert re.fullmatch(
-        r"Iteration 4/8, ETA 0:00:0\d, total_loss \S+, loss_square \S+, lr \S+, expected 2 GFLOPs, "
+        r"Iteration 4/8, ETA 0:00:0\d, total_loss \S+, loss_square \S+, lr \S+, expected 2 GFLOPs/image, "
         r"\d\.\d{3} s/iteration \(data \d\.\d{3} s\)(, peak memory \d+ MiB)?",
         first,
     )
@@ -238,7 +238,7 @@ def test_progress_bar_shows_time_loss_rate_and_cost(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stderr", terminal)
     resumable_trainer(tmp_path, max_iter=4, hooks=[ProgressBar()]).train()
     last = terminal.text.split("\r")[-1]
-    for part in ("training 100%", "4/4, ", "iteration/s", "ETA 00:00", "loss ", "lr ", "expected 2 GFLOPs"):
+    for part in ("training 100%", "4/4, ", "iteration/s", "ETA 00:00", "loss ", "lr ", "expected 2 GFLOPs/image"):
         assert part in last
 
 
