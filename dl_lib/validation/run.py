@@ -95,7 +95,7 @@ def _check_figures(report: Report) -> None:
 def _check_official_scores(report: Report) -> None:
     key = "TEST.OFFICIAL_SCORES"
     if find_spec("cityscapesscripts") is None:
-        report.add(key, "needs cityscapesScripts, which is not installed; run: pip install cityscapesScripts")
+        report.add(key, "needs cityscapesScripts, which is not installed; run: pip install 'dl_lib[cityscapes]'")
     metas = [meta for _, meta in _known_metas(report.value("DATASETS.TEST"))]
     if not any(meta.benchmark == "cityscapes" and meta.labelled for meta in metas):
         report.add(key, "needs a labelled Cityscapes dataset in DATASETS.TEST, such as cityscapes_fine_sem_seg_val")

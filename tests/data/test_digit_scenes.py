@@ -163,5 +163,5 @@ def test_missing_scikit_learn_raises_with_the_extra(monkeypatch):
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", no_sklearn)
-    with pytest.raises(ImportError, match=r"pip install -e .\[quickstart\]"):
+    with pytest.raises(ImportError, match=r"pip install 'dl_lib\[quickstart\]'"):
         DatasetCatalog.get("digit_scenes_val")

@@ -77,7 +77,7 @@ def test_an_unknown_dataset_is_reported_once():
 
 def test_a_missing_package_is_reported_before_anything_runs(monkeypatch):
     monkeypatch.setattr(run, "find_spec", lambda name: None)
-    message = "OFFICIAL_SCORES needs cityscapesScripts.*pip install cityscapesScripts"
+    message = r"OFFICIAL_SCORES needs cityscapesScripts.*pip install 'dl_lib\[cityscapes\]'"
     with pytest.raises(ConfigError, match=message):
         validate_config(config("TEST.OFFICIAL_SCORES=True"), purpose="evaluation")
     validate_config(config(), purpose="evaluation")

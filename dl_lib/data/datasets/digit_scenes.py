@@ -222,7 +222,7 @@ def _load_glyphs() -> tuple[np.ndarray, np.ndarray]:
     except ImportError as error:
         raise ImportError(
             "digit scenes use the digit images of scikit-learn, which is not installed. "
-            "Install it with: pip install -e .[quickstart]"
+            "Install it with: pip install 'dl_lib[quickstart]'"
         ) from error
     bundle = load_digits()
     return (bundle.images / 16).astype(np.float32), bundle.target.astype(np.int64)

@@ -113,6 +113,6 @@ def _import_loadmat() -> Callable[..., dict[str, Any]]:
         from scipy.io import loadmat
     except ImportError as error:
         raise ImportError(
-            "SBD labels are MATLAB files and require scipy. Install it with: pip install -e .[voc]"
+            "SBD labels are MATLAB files and require scipy. Install it with: pip install 'dl_lib[voc]'"
         ) from error
     return loadmat

@@ -139,7 +139,7 @@ def _import_script() -> ModuleType:
     except ImportError as error:
         raise ImportError(
             f"TEST.OFFICIAL_SCORES needs {_PACKAGE}, which is not installed. "
-            "Install it with: pip install -e .[cityscapes]"
+            "Install it with: pip install 'dl_lib[cityscapes]'"
         ) from error
     return evalPixelLevelSemanticLabeling
 

@@ -187,6 +187,6 @@ def test_damaged_or_missing_matlab_file_raises(tmp_path):
 
 def test_missing_scipy_raises_with_the_extra(root, monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.io", None)
-    with pytest.raises(ImportError, match=r"pip install -e \.\[voc\]$"):
+    with pytest.raises(ImportError, match=r"pip install 'dl_lib\[voc\]'$"):
         DatasetCatalog.get(AUGMENTED)
     assert len(DatasetCatalog.get("voc_2012_sem_seg_train")) == 4

@@ -168,5 +168,5 @@ def test_error_contains_the_output_of_the_script(cfg, tmp_path):
 
 def test_missing_script_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "cityscapesscripts.evaluation", None)
-    with pytest.raises(ImportError, match=r"pip install -e \.\[cityscapes\]"):
+    with pytest.raises(ImportError, match=r"pip install 'dl_lib\[cityscapes\]'"):
         CityscapesEvaluator(NAME, folder=tmp_path)
