@@ -100,7 +100,12 @@ def draw_curves(runs: Mapping[str, Mapping[str, Series]], *, scalars: Sequence[s
         scalars: Scalars to draw, each logged by at least one run.
         smoothing: Decay of the EMA in [0, 1), see `smoothed`; 0 disables it. The logged values stay visible behind the
             EMA. Evaluations and noise-free scalars such as the learning rate are never smoothed.
+
+    Raises:
+        ValueError: If there are more runs than colors.
     """
+    if len(runs) > len(COLORS):
+        raise ValueError(f"runs must be at most {len(COLORS)}, one per color. Received: len(runs)={len(runs)}")
     ordered = sorted(scalars, key=_panel_index)  # scalars of one panel type keep their order
     columns = min(_COLUMNS, len(ordered))
     rows = -(-len(ordered) // columns)

@@ -41,6 +41,7 @@ __all__ = [
     "TEXT_COLOR",
     "TITLE_SIZE",
     "add_axes",
+    "add_text",
     "figure_function",
     "fit_text",
     "new_figure",
@@ -48,6 +49,7 @@ __all__ = [
     "printable",
     "save_figure",
     "shorten",
+    "text_height",
     "text_width",
     "to_image",
 ]
@@ -60,6 +62,7 @@ RAMP = ListedColormap(  # luminance falls monotonically: readable with any color
 TEXT_COLOR, FAINT_COLOR, _GRID_COLOR = "#2c3440", "#9aa3b0", "#e3e6eb"
 TITLE_SIZE, LABEL_SIZE, CAPTION_SIZE = 11.0, 9.0, 8.0
 
+_LINE_SPACING = 1.4  # of lines in titles and captions, as a multiple of the font size
 _DPI = 150  # a figure of 8.8 in is 1,320 pixels wide, 1.5 times the width of a README
 _STYLE: dict[Any, Any] = {
     "font.size": LABEL_SIZE,
@@ -128,6 +131,21 @@ def add_axes(figure: Figure, *, left: float, top: float, width: float, height: f
     return figure.add_axes((left / total_width, bottom, width / total_width, height / total_height))
 
 
+def add_text(figure: Figure, text: str, *, left: float, top: float, size: float = LABEL_SIZE, **layout: Any) -> None:
+    """Add text whose upper left corner is at a position in inches from the upper left corner of the figure.
+
+    Args:
+        figure: Figure to add to.
+        text: Lines of text, see `fit_text`.
+        left: Inches.
+        top: Inches.
+        size: Font size in points.
+        **layout: Other alignment or rotation, as in `matplotlib.text.Text`.
+    """
+    width, height = figure.get_size_inches()
+    figure.text(left / width, 1 - top / height, text, **{"va": "top", "fontsize": size, **layout})
+
+
 def plain_numbers(axis: Axis) -> None:
     """Write the tick labels of an axis without offsets and mathtext: 0.05, 12000, 1e-5."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: re.sub(r"e([+-])0*", r"e\1", f"{value:g}")))
@@ -174,6 +192,11 @@ def text_width(text: str, *, size: float) -> float:
     return float(width) / _DPI
 
 
+def text_height(text: str, *, size: float) -> float:
+    """Return the height of lines of text in inches, with the space below; 0 for an empty text."""
+    return (text.count("\n") + 1) * _LINE_SPACING * size / 72 if text else 0.0
+
+
 def printable(text: str) -> str:
     """Replace characters without a glyph in the installed fonts, and control characters, by unicode escapes."""
     return "".join(
@@ -206,7 +229,7 @@ def fit_text(text: str, *, width: float, size: float) -> str:
     lines = [text]
     while columns > 1 and (widest := max(text_width(line, size=size) for line in lines)) > width:
         columns = max(1, min(columns - 1, int(columns * width / widest)))
-        lines = textwrap.wrap(text, columns)
+        lines = textwrap.wrap(text, columns) or [""]
     return "\n".join(lines)
 
 

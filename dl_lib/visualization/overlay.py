@@ -16,6 +16,7 @@ from dl_lib.visualization.figure import (
     CAPTION_SIZE,
     LABEL_SIZE,
     add_axes,
+    add_text,
     figure_function,
     fit_text,
     new_figure,
@@ -88,18 +89,18 @@ def draw_image_grid(
     names = [shorten(name, _LONGEST_NAME) for name in legend]
     widest = max(text_width(name, size=CAPTION_SIZE) for name in names)
     legend_columns = max(1, min(len(names), int(room / (widest + _SWATCH_WIDTH / _DPI))))
-    legend_top = _MARGIN + max(map(_text_height, headers))
-    legend_top += sum(map(_text_height, captions)) + sum(max(row) + _GAP for row in heights)
+    legend_top = _MARGIN + max(map(_lines_height, headers))
+    legend_top += sum(map(_lines_height, captions)) + sum(max(row) + _GAP for row in heights)
     height = legend_top + -(-len(names) // legend_columns) * _LINE_HEIGHT + 2 * _MARGIN
 
     figure = new_figure(width / _DPI, height / _DPI, dpi=_DPI)
     lefts = [_MARGIN + column * (cell_width + _GAP) for column in range(len(column_titles))]
     for left, header in zip(lefts, headers, strict=True):
-        figure.text(left / width, 1 - _MARGIN / height, header, va="top", fontsize=LABEL_SIZE)
-    top = _MARGIN + max(map(_text_height, headers))
+        add_text(figure, header, left=left / _DPI, top=_MARGIN / _DPI)
+    top = _MARGIN + max(map(_lines_height, headers))
     for images, caption, row_heights in zip(rows, captions, heights, strict=True):
-        figure.text(_MARGIN / width, 1 - top / height, caption, va="top", fontsize=LABEL_SIZE)
-        top += _text_height(caption)
+        add_text(figure, caption, left=_MARGIN / _DPI, top=top / _DPI)
+        top += _lines_height(caption)
         for image, left, image_height in zip(images, lefts, row_heights, strict=True):
             axes = add_axes(
                 figure, left=left / _DPI, top=top / _DPI, width=cell_width / _DPI, height=image_height / _DPI
@@ -121,5 +122,5 @@ def draw_image_grid(
     return figure
 
 
-def _text_height(text: str) -> int:
+def _lines_height(text: str) -> int:
     return (text.count("\n") + 1) * _LINE_HEIGHT

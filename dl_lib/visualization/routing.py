@@ -23,9 +23,11 @@ from dl_lib.visualization.figure import (
     TEXT_COLOR,
     TITLE_SIZE,
     add_axes,
+    add_text,
     figure_function,
     fit_text,
     new_figure,
+    text_height,
 )
 
 __all__ = ["draw_routing"]
@@ -56,7 +58,7 @@ def draw_routing(lattice: Lattice, *, gates: Sequence[float], title: str = "") -
     step = min(_WIDEST_STEP, max(_NARROWEST_STEP, _LATTICE_WIDTH / columns))
     width = max(_LEFT + columns * step + _RIGHT, _LEGEND_WIDTH + 2 * _MARGIN)
     header = fit_text(title, width=width - 2 * _MARGIN, size=TITLE_SIZE)
-    top = _MARGIN + (header.count("\n") + 1) * 1.5 * TITLE_SIZE / 72 if header else _MARGIN
+    top = _MARGIN + text_height(header, size=TITLE_SIZE)
     height = scales * _SCALE_STEP
     figure = new_figure(width, top + height + _BOTTOM)
     axes = add_axes(figure, left=_LEFT, top=top, width=columns * step, height=height)
@@ -73,7 +75,7 @@ def draw_routing(lattice: Lattice, *, gates: Sequence[float], title: str = "") -
     bar.set_yticks([0, 0.5, 1], labels=["0", "0.5", "1"])
     bar.set_title("gate", fontsize=LABEL_SIZE)
     _draw_legend(figure)
-    figure.text(_MARGIN / width, 1 - _MARGIN / figure.get_figheight(), header, fontsize=TITLE_SIZE, va="top")
+    add_text(figure, header, left=_MARGIN, top=_MARGIN, size=TITLE_SIZE)
     return figure
 
 

@@ -1,11 +1,10 @@
-"""Command `dl_lib plot-metrics` on complete, truncated and invalid metrics files."""
+"""Command `dl_lib plot-metrics` on runs and on invalid arguments."""
 
 import json
 
 import pytest
 
 from dl_lib.cli.plot_metrics import main
-from dl_lib.utils.metrics_file import MetricsFileError, Series, read_metrics
 
 
 def make_run(folder, lines):
@@ -38,33 +37,6 @@ def test_figure_of_two_runs(tmp_path, capsys):
     assert (tmp_path / "x" / "metrics.png").read_bytes().startswith(b"\x89PNG")
     printed = plot(capsys, *folders, "--output", tmp_path / "x.svg", "--metrics", "executed*,*loss")
     assert "Omitted" not in printed and (tmp_path / "x.svg").read_text().startswith("<?xml")
-
-
-def test_reading_metrics(tmp_path):
-    folder = make_run(tmp_path / "run", [*lines(), {"iteration": 110, "toy/mIoU": 0.5}])
-    path = folder / "metrics.json"
-    path.write_text(path.read_text() + '{"iteration": 120, "total_l')  # a line being written
-    scalars = read_metrics(folder)
-    assert scalars["toy/mIoU"] == Series((110,), (0.5,))
-    assert scalars["total_loss"] == Series((20, 40, 60, 80, 100), tuple(1 / i for i in range(20, 120, 20)))
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "has no metrics yet"),
-        ("[1]\n", "line 1: expected a JSON object"),
-        ('{"total_loss": 1}\n', "line 1: expected"),
-        ('{"iteration": 1, "a": "b"}\n', "line 1: expected"),
-        ('{"iteration": 1, "a": NaN}\n', "line 1: expected"),
-        ('{"iteration": 1, "a": 1}\nxyz\n', "line 2: expected.*Received: xyz"),
-    ],
-)
-def test_invalid_metrics_files(tmp_path, content, message):
-    folder = make_run(tmp_path / "run", [])
-    (folder / "metrics.json").write_text(content)
-    with pytest.raises(MetricsFileError, match=message):
-        read_metrics(folder)
 
 
 def test_errors(tmp_path, capsys):

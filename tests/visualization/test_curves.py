@@ -77,3 +77,8 @@ def test_text_does_not_overlap(number, smoothing):
     }
     runs = {f"{i} a run/with a very long name $x$ {'that_goes_on_' * 3 * i}": scalars for i in range(number)}
     assert_text_fits(draw_curves(runs, scalars=list(scalars), smoothing=smoothing))
+
+
+def test_there_must_be_a_color_per_run():
+    with pytest.raises(ValueError, match=r"runs .* Received: len\(runs\)=7$"):
+        draw_curves({str(index): {"total_loss": LOSS} for index in range(7)}, scalars=["total_loss"])

@@ -1,0 +1,42 @@
+"""Reading complete, truncated and invalid metrics files."""
+
+import pytest
+
+from dl_lib.utils.metrics_file import MetricsFileError, Series, read_metrics
+
+
+def test_scalars_are_read_by_name_without_an_incomplete_last_line(tmp_path):
+    lines = [
+        '{"iteration": 20, "total_loss": 2.5, "lr": 1}',
+        '{"iteration": 40, "total_loss": 1.5}',
+        '{"iteration": 50, "toy/mIoU": 0.5}',
+        '{"iteration": 60, "total_l',
+    ]
+    (tmp_path / "metrics.json").write_text("\n".join(lines))
+    assert read_metrics(tmp_path) == {
+        "total_loss": Series((20, 40), (2.5, 1.5)),
+        "lr": Series((20,), (1.0,)),
+        "toy/mIoU": Series((50,), (0.5,)),
+    }
+
+
+def test_a_missing_file_is_an_error(tmp_path):
+    with pytest.raises(MetricsFileError, match=r"cannot read metrics.json.*Received: RUN="):
+        read_metrics(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "has no metrics yet"),
+        ("[1]\n", "line 1: expected a JSON object"),
+        ('{"total_loss": 1}\n', "line 1: expected"),
+        ('{"iteration": 1, "a": "b"}\n', "line 1: expected"),
+        ('{"iteration": 1, "a": NaN}\n', "line 1: expected"),
+        ('{"iteration": 1, "a": 1}\nxyz\n', "line 2: expected.*Received: xyz"),
+    ],
+)
+def test_invalid_metrics_files(tmp_path, content, message):
+    (tmp_path / "metrics.json").write_text(content)
+    with pytest.raises(MetricsFileError, match=message):
+        read_metrics(tmp_path)
