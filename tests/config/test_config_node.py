@@ -164,7 +164,7 @@ def _strategies():
             yield key, by_type[type(declared.default)]
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None)  # wall time depends on the load
 @given(st.fixed_dictionaries({}, optional=dict(_strategies())))
 def test_a_dump_restores_every_value(values):
     cfg = get_cfg()

@@ -44,7 +44,7 @@ def test_values_take_the_type_of_their_key(key, text, expected, spelling):
         assert [type(element) for element in value] == [type(element) for element in expected]
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None)  # wall time depends on the load
 @given(st.lists(st.tuples(st.sampled_from([pair[:2] for pair in PAIRS]), st.booleans())))
 def test_spellings_mix(choices):
     mixed = [word for (key, text), joined in choices for word in ([f"{key}={text}"] if joined else [key, text])]
@@ -104,7 +104,7 @@ def test_values_other_than_text_are_kept():
     assert (cfg.SEED, cfg.INPUT.CROP_SIZE, cfg.MODEL.WEIGHTS) == (4, [32, 64], "a")
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None)  # wall time depends on the load
 @given(st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False)))
 def test_numbers_are_read_as_python_reads_them(number):
     cfg = get_cfg()

@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "config.md"
 
 
 def run(*arguments):
-    # In a process of its own: other tests register parts, which the page would list.
+    # In a subprocess: other tests register components, which the page would list.
     command = [sys.executable, "-m", "dl_lib.config.reference", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 

@@ -96,6 +96,8 @@ def test_valid_configs_pass(overrides):
         ("MODEL.BUDGET.LOSS_MU=1.5", r"LOSS_MU must be in \[0, 1\]"),
         ("MODEL.BUDGET.LOSS_WEIGHT=-1", "BUDGET.LOSS_WEIGHT must be >= 0"),
         ("MODEL.DEVICE=gpu", "DEVICE must be auto, cpu, cuda"),
+        ("MODEL.LOSS.CLASS_WEIGHTS=[1,2]", "CLASS_WEIGHTS must have one weight for each of the 11 classes"),
+        ("MODEL.LOSS.CLASS_WEIGHTS=[-1]", r"CLASS_WEIGHTS must contain only values >= 0, or \[\] \(equal weights\)"),
         ("MODEL.PIXEL_MEAN=[1,2]", "PIXEL_MEAN must have 3 elements"),
         ("MODEL.PIXEL_STD=[1,0,1]", "PIXEL_STD must contain only values > 0"),
         (
@@ -244,13 +246,20 @@ def test_a_missing_gpu_is_reported():
 def test_types_of_assigned_values_are_checked():
     cfg = valid()
     cfg.SEED = "one"
+    cfg.LOG_PERIOD = 0
     cfg.MODEL.GATES_ON = True
     cfg.INPUT.CROP_SIZE = [64.5, 64]
     del cfg.MODEL["GATE"]
     with pytest.raises(ConfigError) as caught:
         validate_config(cfg)
     known = "unknown key MODEL.GATES_ON; nearest: MODEL.GATE.GATE_ON"
-    for part in ("SEED must be of type int", "INPUT.CROP_SIZE[0] must be", "MODEL.GATE.GATE_ON is missing", known):
+    for part in (
+        "SEED must be of type int",
+        "INPUT.CROP_SIZE[0] must be",
+        "MODEL.GATE.GATE_ON is missing",
+        known,
+        "PERIOD must be >= 1",
+    ):
         assert part in str(caught.value)
 
 
