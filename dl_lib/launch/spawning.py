@@ -135,7 +135,7 @@ def _store_error(error: BaseException, path: Path) -> None:
 
 
 def _pickled(error: BaseException) -> bytes:
-    """Pickle the error, or if that fails an instance of its nearest base class with the same message."""
+    """Pickle the error or, if that fails, an instance of its nearest base class with the same message."""
     bases = [base for base in type(error).__mro__ if issubclass(base, BaseException)]
     candidates: list[Callable[[], BaseException]] = [lambda: error, *(partial(base, str(error)) for base in bases)]
     for make in candidates:

@@ -15,7 +15,7 @@ from dl_lib.utils.names import nearest_names
 
 __all__ = ["EventStorage"]
 
-_HISTORY_LENGTH = 1000  # values kept per scalar; more than any median window or evaluation period uses
+_HISTORY_LENGTH = 1000  # values kept per scalar; far more than any median window
 _SAVED_LENGTH = 100  # values per scalar in a checkpoint
 
 

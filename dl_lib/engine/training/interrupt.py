@@ -92,7 +92,7 @@ class InterruptGuard:
         self.requested = True
         if self._raises_immediately or self.forced:
             raise KeyboardInterrupt
-        # Logging is not reentrant: the signal may interrupt a log call that holds the handler's lock.
+        # Bypasses logging: the signal may interrupt a write to the same stream, which is not reentrant.
         if comm.is_main_process():
             name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
             os.write(2, f"\n{name}: saving a checkpoint after this step; repeat to exit without saving\n".encode())

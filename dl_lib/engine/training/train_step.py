@@ -22,7 +22,7 @@ Batch = Sequence[Any]
 
 @dataclass(frozen=True)
 class GradientClip:
-    """Gradient clipping.
+    """Gradient clipping by joint norm or by value.
 
     Attributes:
         limit: Maximum L2 norm or absolute value; 0 disables clipping.
