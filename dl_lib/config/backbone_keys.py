@@ -130,21 +130,9 @@ _CONV = (
 )
 
 _GATE = (
-    key(
-        "MODEL.GATE.GATE_ON",
-        True,
-        "Learn gates; False fixes the routing with every gate at 1.",
-    ),
-    key(
-        "MODEL.GATE.GATE_INIT_BIAS",
-        1.5,
-        "Initial bias of the last convolution of a gate.",
-    ),
-    key(
-        "MODEL.GATE.SMALL_GATE",
-        False,
-        "Compute gates on the cell input resized by 0.25, which makes them cheaper.",
-    ),
+    key("MODEL.GATE.GATE_ON", True, "Learn gates; False fixes the routing with every gate at 1."),
+    key("MODEL.GATE.GATE_INIT_BIAS", 1.5, "Initial bias of the last convolution of a gate."),
+    key("MODEL.GATE.SMALL_GATE", False, "Compute gates on the cell input resized by 0.25, which makes them cheaper."),
     key(
         "MODEL.GATE.UNREACHED",
         "skip",

@@ -8,19 +8,8 @@ from dl_lib.config.key import key
 __all__ = ["DATA_KEYS"]
 
 _DATASETS = (
-    key(
-        "DATASETS.TRAIN",
-        [],
-        "Names of the training datasets, which are concatenated.",
-        items=str,
-    ),
-    key(
-        "DATASETS.TEST",
-        [],
-        "Names of the datasets to evaluate on, each separately.",
-        items=str,
-        order="unique",
-    ),
+    key("DATASETS.TRAIN", [], "Names of the training datasets, which are concatenated.", items=str),
+    key("DATASETS.TEST", [], "Names of the datasets to evaluate on, each separately.", items=str, order="unique"),
     key(
         "DATASETS.FOLDERS",
         [],
@@ -44,12 +33,7 @@ _LOADING = (
         "Cache of decoded samples: `memmap` decodes each image once into a memory-mapped file.",
         choices=CacheMode,
     ),
-    key(
-        "DATALOADER.CACHE_DIR",
-        "",
-        "Folder of the cache files.",
-        special={"": "`.cache` in the dataset root"},
-    ),
+    key("DATALOADER.CACHE_DIR", "", "Folder of the cache files.", special={"": "`.cache` in the dataset root"}),
     key(
         "DATALOADER.ON_ERROR",
         "raise",
@@ -66,12 +50,7 @@ _LOADING = (
 )
 
 _INPUT = (
-    key(
-        "INPUT.FORMAT",
-        "BGR",
-        "Channel order of the model input.",
-        choices=ChannelOrder,
-    ),
+    key("INPUT.FORMAT", "BGR", "Channel order of the model input.", choices=ChannelOrder),
     key(
         "INPUT.BACKEND",
         "cv2",
@@ -86,12 +65,7 @@ _INPUT = (
         range="[1, inf)",
         special={(): "keep the image size"},
     ),
-    key(
-        "INPUT.MAX_SIZE_TRAIN",
-        4096,
-        "Upper limit of the longer edge in training.",
-        unit="pixels",
-    ),
+    key("INPUT.MAX_SIZE_TRAIN", 4096, "Upper limit of the longer edge in training.", unit="pixels"),
     key(
         "INPUT.SCALE_RANGE_TRAIN",
         [],
@@ -117,12 +91,7 @@ _INPUT = (
         "Upper limit of the longer edge in evaluation; unused if `MIN_SIZE_TEST` is 0.",
         unit="pixels",
     ),
-    key(
-        "INPUT.FLIP_PROB",
-        0.5,
-        "Probability of a horizontal flip in training.",
-        range="[0, 1]",
-    ),
+    key("INPUT.FLIP_PROB", 0.5, "Probability of a horizontal flip in training.", range="[0, 1]"),
     key(
         "INPUT.CROP_SIZE",
         [768, 768],
@@ -153,12 +122,7 @@ _INPUT = (
         unit="degrees",
         range="[0, 180]",
     ),
-    key(
-        "INPUT.BLUR_PROB",
-        0.0,
-        "Probability of a Gaussian blur in training.",
-        range="[0, 1]",
-    ),
+    key("INPUT.BLUR_PROB", 0.0, "Probability of a Gaussian blur in training.", range="[0, 1]"),
     key(
         "INPUT.BLUR_SIGMA",
         [0.1, 2.0],

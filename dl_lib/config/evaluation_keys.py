@@ -34,11 +34,7 @@ _TEST = (
         "(`zero_if_predicted`, as in the published evaluator).",
         choices=AbsentRule,
     ),
-    key(
-        "TEST.BOUNDARY_IOU",
-        False,
-        "Compute the boundary IoU of each class (arXiv 2103.16562).",
-    ),
+    key("TEST.BOUNDARY_IOU", False, "Compute the boundary IoU of each class (arXiv 2103.16562)."),
     key(
         "TEST.OFFICIAL_SCORES",
         False,
@@ -75,22 +71,14 @@ _TEST = (
         min_length=1,
         order="unique",
     ),
-    key(
-        "TEST.MULTI_SCALE.FLIP",
-        False,
-        "Average the logits with those of the horizontally flipped image.",
-    ),
+    key("TEST.MULTI_SCALE.FLIP", False, "Average the logits with those of the horizontally flipped image."),
     key(
         "TEST.PRECISE_BN.ENABLED",
         False,
         "Recompute the running statistics of batch norms before each evaluation (precise BN).",
     ),
     key(
-        "TEST.PRECISE_BN.NUM_ITER",
-        200,
-        "Number of training batches for precise BN.",
-        unit="batches",
-        range="[1, inf)",
+        "TEST.PRECISE_BN.NUM_ITER", 200, "Number of training batches for precise BN.", unit="batches", range="[1, inf)"
     ),
 )
 
@@ -108,20 +96,8 @@ _RUN = (
         unit="seconds",
         range="(0, inf)",
     ),
-    key(
-        "SEED",
-        0,
-        "Seed of all random number generators.",
-        range="[0, inf)",
-        special={-1: "draw a seed and log it"},
-    ),
-    key(
-        "LOG_PERIOD",
-        20,
-        "Interval between logged metrics.",
-        unit="iterations",
-        range="[1, inf)",
-    ),
+    key("SEED", 0, "Seed of all random number generators.", range="[0, inf)", special={-1: "draw a seed and log it"}),
+    key("LOG_PERIOD", 20, "Interval between logged metrics.", unit="iterations", range="[1, inf)"),
     key(
         "VIS_PERIOD",
         0,

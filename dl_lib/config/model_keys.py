@@ -92,12 +92,7 @@ _HEADS = (
         "Feature maps that the head uses, finest first: `layer_0`, `layer_1`, … of a routed network, `c1` to `c5` of a "
         "static backbone.",
     ),
-    key(
-        "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
-        19,
-        "Number of classes; must match the datasets.",
-        range="[1, inf)",
-    ),
+    key("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 19, "Number of classes; must match the datasets.", range="[1, inf)"),
     key(
         "MODEL.SEM_SEG_HEAD.IGNORE_VALUE",
         255,
@@ -116,12 +111,7 @@ _HEADS = (
         "1706.05587).",
         range="[1, inf)",
     ),
-    key(
-        "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT",
-        1.0,
-        "Weight of the cross-entropy.",
-        range="[0, inf)",
-    ),
+    key("MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", 1.0, "Weight of the cross-entropy.", range="[0, inf)"),
     key(
         "MODEL.AUXILIARY_HEADS.IN_FEATURES",
         [],
@@ -129,18 +119,8 @@ _HEADS = (
         items=str,
         special={(): "no auxiliary heads"},
     ),
-    key(
-        "MODEL.AUXILIARY_HEADS.CHANNELS",
-        256,
-        "Number of channels inside each auxiliary head.",
-        range="[1, inf)",
-    ),
-    key(
-        "MODEL.AUXILIARY_HEADS.LOSS_WEIGHT",
-        0.4,
-        "Weight of the loss of each auxiliary head.",
-        range="[0, inf)",
-    ),
+    key("MODEL.AUXILIARY_HEADS.CHANNELS", 256, "Number of channels inside each auxiliary head.", range="[1, inf)"),
+    key("MODEL.AUXILIARY_HEADS.LOSS_WEIGHT", 0.4, "Weight of the loss of each auxiliary head.", range="[0, inf)"),
 )
 
 _LOSS = (
@@ -158,18 +138,8 @@ _LOSS = (
         "Fraction of the cross-entropy target that is spread evenly over all classes (arXiv 1512.00567, section 7).",
         range="[0, 1]",
     ),
-    key(
-        "MODEL.LOSS.DICE_WEIGHT",
-        0.0,
-        "Weight of the Dice loss.",
-        range="[0, inf)",
-    ),
-    key(
-        "MODEL.LOSS.LOVASZ_WEIGHT",
-        0.0,
-        "Weight of the Lovász-softmax loss.",
-        range="[0, inf)",
-    ),
+    key("MODEL.LOSS.DICE_WEIGHT", 0.0, "Weight of the Dice loss.", range="[0, inf)"),
+    key("MODEL.LOSS.LOVASZ_WEIGHT", 0.0, "Weight of the Lovász-softmax loss.", range="[0, inf)"),
     key(
         "MODEL.LOSS.OHEM.ENABLED",
         False,
@@ -196,18 +166,8 @@ _BUDGET = (
         "Add the budget loss, `LOSS_WEIGHT` * warmup * (expected cost / `FLOPS_ALL` - `LOSS_MU`)² "
         "(arXiv 2003.10401, eq. 11).",
     ),
-    key(
-        "MODEL.BUDGET.LOSS_WEIGHT",
-        0.0,
-        "Weight of the budget loss.",
-        range="[0, inf)",
-    ),
-    key(
-        "MODEL.BUDGET.LOSS_MU",
-        0.0,
-        "Target of the expected cost, as a fraction of `FLOPS_ALL`.",
-        range="[0, 1]",
-    ),
+    key("MODEL.BUDGET.LOSS_WEIGHT", 0.0, "Weight of the budget loss.", range="[0, inf)"),
+    key("MODEL.BUDGET.LOSS_MU", 0.0, "Target of the expected cost, as a fraction of `FLOPS_ALL`.", range="[0, 1]"),
     key(
         "MODEL.BUDGET.FLOPS_ALL",
         0.0,
@@ -216,12 +176,7 @@ _BUDGET = (
         range="(0, inf)",
         special={0: "measured at `INPUT.CROP_SIZE`"},
     ),
-    key(
-        "MODEL.BUDGET.UNUPDATE_RATE",
-        0.4,
-        "Fraction of the iterations before the budget loss starts.",
-        range="[0, 1]",
-    ),
+    key("MODEL.BUDGET.UNUPDATE_RATE", 0.4, "Fraction of the iterations before the budget loss starts.", range="[0, 1]"),
     key(
         "MODEL.BUDGET.WARM_UP",
         True,

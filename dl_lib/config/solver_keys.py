@@ -59,11 +59,7 @@ _STEP = (
         range="(0, 1)",
         special={0: "no EMA"},
     ),
-    key(
-        "SOLVER.EMA.EVALUATE",
-        True,
-        "Evaluate the EMA instead of the weights.",
-    ),
+    key("SOLVER.EMA.EVALUATE", True, "Evaluate the EMA instead of the weights."),
 )
 
 _CHECKPOINTS = (
@@ -136,18 +132,8 @@ _OPTIMIZER = (
         "Optimizer: SGD with momentum, or AdamW.",
         choices=Reference("dl_lib.solver.build:OPTIMIZERS"),
     ),
-    key(
-        "SOLVER.OPTIMIZER.BASE_LR",
-        0.05,
-        "Learning rate that schedule and multipliers refer to.",
-        range="(0, inf)",
-    ),
-    key(
-        "SOLVER.OPTIMIZER.MOMENTUM",
-        0.9,
-        "Momentum of SGD.",
-        range="[0, 1)",
-    ),
+    key("SOLVER.OPTIMIZER.BASE_LR", 0.05, "Learning rate that schedule and multipliers refer to.", range="(0, inf)"),
+    key("SOLVER.OPTIMIZER.MOMENTUM", 0.9, "Momentum of SGD.", range="[0, 1)"),
     key(
         "SOLVER.OPTIMIZER.BETAS",
         [0.9, 0.999],
@@ -155,12 +141,7 @@ _OPTIMIZER = (
         range="[0, 1)",
         length=2,
     ),
-    key(
-        "SOLVER.OPTIMIZER.EPS",
-        1e-8,
-        "Term added to the denominator of AdamW.",
-        range="(0, inf)",
-    ),
+    key("SOLVER.OPTIMIZER.EPS", 1e-8, "Term added to the denominator of AdamW.", range="(0, inf)"),
     key(
         "SOLVER.OPTIMIZER.WEIGHT_DECAY",
         1e-4,
@@ -180,12 +161,7 @@ _OPTIMIZER = (
         "Weight decay of the scale and shift of normalization layers.",
         range="[0, inf)",
     ),
-    key(
-        "SOLVER.OPTIMIZER.GATE_LR_MULTI",
-        1.0,
-        "Multiplier of the learning rate of the gates.",
-        range="[0, inf)",
-    ),
+    key("SOLVER.OPTIMIZER.GATE_LR_MULTI", 1.0, "Multiplier of the learning rate of the gates.", range="[0, inf)"),
     key(
         "SOLVER.OPTIMIZER.GROUPS",
         [],
@@ -202,13 +178,7 @@ _SCHEDULE = (
         "Learning rate schedule: polynomial decay, cosine decay, steps, or one cycle.",
         choices=Reference("dl_lib.solver.build:LR_SCHEDULERS"),
     ),
-    key(
-        "SOLVER.LR_SCHEDULER.MAX_ITER",
-        190000,
-        "Length of the training.",
-        unit="iterations",
-        range="[1, inf)",
-    ),
+    key("SOLVER.LR_SCHEDULER.MAX_ITER", 190000, "Length of the training.", unit="iterations", range="[1, inf)"),
     key(
         "SOLVER.LR_SCHEDULER.POLY_POWER",
         0.9,
@@ -224,12 +194,7 @@ _SCHEDULE = (
         items=int,
         order="strictly ascending",
     ),
-    key(
-        "SOLVER.LR_SCHEDULER.GAMMA",
-        0.1,
-        "Factor of MultiStepLR.",
-        range="(0, 1]",
-    ),
+    key("SOLVER.LR_SCHEDULER.GAMMA", 0.1, "Factor of MultiStepLR.", range="(0, 1]"),
     key(
         "SOLVER.LR_SCHEDULER.END_FACTOR",
         0.0,
@@ -256,12 +221,7 @@ _SCHEDULE = (
         range="[1, inf)",
         special={0: "no warmup"},
     ),
-    key(
-        "SOLVER.LR_SCHEDULER.WARMUP_FACTOR",
-        0.001,
-        "Factor of the warmup at iteration 0.",
-        range="[0, 1]",
-    ),
+    key("SOLVER.LR_SCHEDULER.WARMUP_FACTOR", 0.001, "Factor of the warmup at iteration 0.", range="[0, 1]"),
 )
 
 SOLVER_KEYS = (*_STEP, *_CHECKPOINTS, *_OPTIMIZER, *_SCHEDULE)
