@@ -107,7 +107,7 @@ class Busy:
 def test_rates_are_those_of_the_samples(monkeypatch):
     monkeypatch.setattr(data, "LOADER_SECONDS", 0.3)
     rounds = [range(3)] * 2
-    measures = [load_rate(Busy(), rounds)]
+    measures = [load_rate(Busy().__getitem__, rounds)]
     measures += [loader_rate(Busy(), rounds, workers=workers, sample_seconds=0.02) for workers in (0, 1)]
     for measure in measures:
         cpu_seconds, samples_per_second = measure()

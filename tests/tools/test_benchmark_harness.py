@@ -18,8 +18,6 @@ def test_interleave_calls_each_function_once_per_round_and_drops_the_warmup():
 
 
 class Recorded(Case):
-    name = group = ""
-
     def __init__(self, group, name, calls):
         self.group, self.name, self.calls = group, name, calls
 

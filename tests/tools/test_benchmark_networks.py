@@ -96,7 +96,7 @@ def test_evaluation_run(tmp_path, capsys, memory_in_this_process):
     ("words", "message"),
     [
         (["--cases", "512x1024/open/contiguous/spare"], "nearest: 512x1024/open/cont"),
-        (["--sizes", "512*1024"], "expected HEIGHTxWIDTH in pixels"),
+        (["--sizes", "512*1024"], "Received: 512*1024"),
         (["--repeats", "0"], "Received: 0"),
         (["MODEL.GATE.GATE_ON=False"], "MODEL.GATE.GATE_ON must be True"),
         (["SEDE=1"], "SEED"),

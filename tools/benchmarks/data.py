@@ -106,17 +106,6 @@ class LeanSamples(PlainSamples):
         return crop.pad_image(np.asarray(image.crop(box))[..., ::-1]), crop.pad_label(np.asarray(label.crop(box)))
 
 
-class DecodedImages:
-    """Image files, decoded when indexed by a key."""
-
-    def __init__(self, decode: Callable[[Path], object], pairs: Sequence[Pair]) -> None:
-        self.decode = decode
-        self.pairs = pairs
-
-    def __getitem__(self, key: SampleKey) -> object:
-        return self.decode(self.pairs[key.index][0])
-
-
 DECODERS: Mapping[str, Callable[[Path], object]] = {
     "Pillow": lambda path: np.asarray(Image.open(path)),
     "opencv": lambda path: cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB),
@@ -125,14 +114,7 @@ DECODERS: Mapping[str, Callable[[Path], object]] = {
 
 
 def implementations(pairs: Sequence[Pair], *, size: Size, folder: Path, workers: int) -> dict[str, Any]:
-    """Return all implementations by name; each is indexed by `SampleKey`.
-
-    Args:
-        pairs: Files in the folders `images` and `labels` below `folder`.
-        size: (height, width) of the images in pixels, which scales and crop are relative to.
-        folder: Folder of the files, and of the cache that is built.
-        workers: Most worker processes that will load.
-    """
+    """Return all implementations by name, indexed by `SampleKey`, for files in `images` and `labels` of a folder."""
     name = f"benchmark in {folder.absolute()}"
     paths = {kind: (folder / kind).absolute() for kind in ("images", "labels")}
     register_folder_sem_seg(name, **paths, classes=[f"class {number}" for number in range(NUM_CLASSES)])
@@ -165,7 +147,7 @@ def round_keys(plain: PlainSamples, round_number: int) -> list[SampleKey]:
     return keys
 
 
-def load_rate(dataset: Any, rounds: Sequence[Sequence[SampleKey]]) -> Callable[[], Rate]:
+def load_rate(load: Callable[[SampleKey], object], rounds: Sequence[Sequence[SampleKey]]) -> Callable[[], Rate]:
     """Return a function that loads the samples of the next round, one by one in this process."""
     remaining = iter(rounds)
 
@@ -173,7 +155,7 @@ def load_rate(dataset: Any, rounds: Sequence[Sequence[SampleKey]]) -> Callable[[
         keys = next(remaining)
         cpu_seconds, seconds = time.process_time(), time.perf_counter()
         for key in keys:
-            dataset[key]
+            load(key)
         cpu_seconds, seconds = time.process_time() - cpu_seconds, time.perf_counter() - seconds
         return cpu_seconds / len(keys), len(keys) / seconds
 
@@ -183,14 +165,7 @@ def load_rate(dataset: Any, rounds: Sequence[Sequence[SampleKey]]) -> Callable[[
 def loader_rate(
     dataset: Any, rounds: Sequence[Sequence[SampleKey]], *, workers: int, sample_seconds: float
 ) -> Callable[[], Rate]:
-    """Return a function that loads the samples of the next round repeatedly through a `DataLoader`.
-
-    Args:
-        dataset: Dataset indexed by keys.
-        rounds: Keys of each round.
-        workers: Worker processes; with 0 the calling process loads.
-        sample_seconds: Estimated CPU seconds of a sample, for the number of repetitions.
-    """
+    """Return a function that loads the samples of the next round through a `DataLoader`, for about `LOADER_SECONDS`."""
     remaining = iter(rounds)
 
     def measure() -> Rate:
@@ -214,14 +189,7 @@ def _cpu_seconds() -> float:
 
 
 def measure(folder: Path, *, size: Size, images: int, rounds: int, workers: Sequence[int]) -> tuple[str, list[Rates]]:
-    """Write images and load them with all implementations.
-
-    Args:
-        folder: Empty folder.
-        size: (height, width) of the images.
-        images: Number of images; each is loaded once per round.
-        rounds: Timed rounds.
-        workers: Numbers of worker processes.
+    """Write images to a folder and load them with all implementations.
 
     Returns:
         A description of the images, and the rates of loading, of decoding, and by (implementation, workers).
@@ -231,8 +199,11 @@ def measure(folder: Path, *, size: Size, images: int, rounds: int, workers: Sequ
     pairs = write_pairs(folder, count=images, size=size)
     datasets = implementations(pairs, size=size, folder=folder, workers=max(workers))
     keys = [round_keys(datasets[PLAIN], number) for number in range(WARMUP_ROUNDS + rounds)]
-    loads = {name: load_rate(dataset, keys) for name, dataset in datasets.items()}
-    decodes = {name: load_rate(DecodedImages(decode, pairs), keys) for name, decode in DECODERS.items()}
+    loads = {name: load_rate(dataset.__getitem__, keys) for name, dataset in datasets.items()}
+    decodes = {
+        name: load_rate(lambda key, decode=decode: decode(pairs[key.index][0]), keys)
+        for name, decode in DECODERS.items()
+    }
     loading, decoding = (interleave(calls, rounds=rounds, warmup=WARMUP_ROUNDS) for calls in (loads, decodes))
     loaders = {
         (name, number): loader_rate(dataset, keys, workers=number, sample_seconds=medians(loading[name])[0])

@@ -33,18 +33,11 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class EvaluationCase(Case):
-    """Prediction for one image, from pixels to logits of the same size.
+    """Prediction for one image, from pixels to logits of the same size."""
 
-    Attributes:
-        size: (height, width) of the image in pixels.
-        gates: All gates open, or those of `half_of_the_cells` closed.
-        variant: Memory order of the feature maps, and whether batch norms are folded into the convolutions.
-        execution: Dense, or sparse: open cells and edges only.
-    """
-
-    size: Size
-    gates: Literal["open", "half"]
-    variant: Literal["contiguous", "channels_last", "channels_last_folded"]
+    size: Size  # (height, width) in pixels
+    gates: Literal["open", "half"]  # all open, or those of `half_of_the_cells` closed
+    variant: Literal["contiguous", "channels_last", "channels_last_folded"]  # memory order; batch norms folded
     execution: Literal["dense", "sparse"]
 
     @property
@@ -108,11 +101,7 @@ def set_gates(model: DynamicNet4Seg, *, closed: Collection[Node]) -> None:
 
 
 def default_config(settings: Settings, overrides: Sequence[Any]) -> CfgNode:
-    """Return the default configuration with the overrides and the device of the settings.
-
-    Raises:
-        ConfigError: If the network has no gates.
-    """
+    """Return the default configuration with the overrides and the device of the settings."""
     cfg = get_cfg()
     apply_overrides(cfg, settings.opts)
     cfg.merge_from_list(["MODEL.DEVICE", settings.device, *overrides])

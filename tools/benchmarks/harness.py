@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -36,19 +35,12 @@ Run = Callable[[], float]
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that all cases of a run share.
+    """Settings that all cases of a run share."""
 
-    Attributes:
-        device: `cpu` or `cuda`.
-        num_threads: CPU threads of torch; None for torch's default.
-        keep_memory: Whether the allocator keeps freed memory, as in training and evaluation runs.
-        opts: Overrides of the default configuration.
-    """
-
-    device: str = "cpu"
-    num_threads: int | None = None
-    keep_memory: bool = False
-    opts: tuple[str, ...] = ()
+    device: str = "cpu"  # or cuda
+    num_threads: int | None = None  # of torch on the CPU; None for its default
+    keep_memory: bool = False  # the allocator keeps freed memory, as in training and evaluation runs
+    opts: tuple[str, ...] = ()  # overrides of the default configuration
 
     def apply(self) -> None:
         """Set threads, allocator and seed of this process."""
@@ -59,22 +51,15 @@ class Settings:
         torch.manual_seed(SEED)
 
 
-class Case(ABC):
+class Case:
     """One line of a report. Subclasses are frozen dataclasses, so that another process can receive them."""
 
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """Unique name, with slashes from the general to the special."""
+    name: str  # unique, with slashes from the general to the special
+    group: str  # the cases of a group are interleaved; they are adjacent in a list of cases
 
-    @property
-    @abstractmethod
-    def group(self) -> str:
-        """Name of the group whose cases are interleaved; they are adjacent in a list of cases."""
-
-    @abstractmethod
     def prepare(self, settings: Settings) -> Run:
         """Build model and input; the returned function is timed and returns the GFLOPs of one image's forward pass."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -106,12 +91,7 @@ def interleave(
     """Call each function once per round, so that a disturbance of the machine affects all of them.
 
     `torch.utils.benchmark.Timer` measures one statement after the other, and warms up with two calls before each
-    measurement, which can take seconds here.
-
-    Args:
-        measures: Functions that return one measurement each.
-        rounds: Rounds whose measurements are returned.
-        warmup: Rounds before those.
+    measurement, which can take seconds here. Returns the measurements of each function, without those of the warm-up.
     """
     results: dict[Name, list[T]] = {name: [] for name in measures}
     with progress_bar((warmup + rounds) * len(measures), description="benchmark", unit="call") as bar:
@@ -130,13 +110,7 @@ def timed(run: Callable[[], T]) -> tuple[float, T]:
 
 
 def time_cases(cases: Sequence[Case], settings: Settings, *, rounds: int) -> dict[str, Timing]:
-    """Return the timing of each case by name; the cases of a group are interleaved.
-
-    Args:
-        cases: Cases, those of a group adjacent.
-        settings: Settings of all cases.
-        rounds: Timed rounds, after `WARMUP_ROUNDS`.
-    """
+    """Return the timing of each case by name, of rounds after `WARMUP_ROUNDS`; cases of a group are interleaved."""
     timings = {}
     for _, group in groupby(cases, key=lambda case: case.group):
         runs = {case.name: case.prepare(settings) for case in group}
@@ -172,15 +146,7 @@ def _peak_mib(device: str) -> float:
 def benchmark_parser(
     script: str, *, description: str, repeats: int, epilog: str | None = None, add_help: bool = True
 ) -> argparse.ArgumentParser:
-    """Return a parser with the options that all benchmarks share.
-
-    Args:
-        script: File name of the script.
-        description: Help text.
-        repeats: Default number of timed rounds.
-        epilog: Text below the options.
-        add_help: Whether it has `--help`; False for the parent of a subcommand.
-    """
+    """Return a parser with the options that all benchmarks share; `add_help` is False for parents of subcommands."""
     parser = argparse.ArgumentParser(
         prog=script, description=description, epilog=epilog, allow_abbrev=False, add_help=add_help
     )

@@ -33,6 +33,9 @@ loop over the images (loop). Two rates: sum of two plain convolutions, one of th
 switchable atrous convolution (sac). Per multiply-add: each time divided by its GFLOPs first."""
 
 
+Shape = tuple[int, int, int]  # (channels, height, width) of feature maps
+
+
 class TwoRates(nn.Module):
     """Sum of two plain convolutions, one of them dilated: the least that switchable atrous convolution computes."""
 
@@ -64,22 +67,13 @@ ABSENT = {"dense 3x3": (), "depthwise 3x3": ("split",), "1x1": ("two rates", "sa
 
 @dataclass(frozen=True)
 class LayerCase(Case):
-    """One layer on one batch of feature maps.
+    """One layer on one batch of feature maps."""
 
-    Attributes:
-        layer: Name in `LAYERS`.
-        kernel: Name in `ABSENT`.
-        shape: (channels, height, width) of the feature maps.
-        images: Batch size.
-        direction: `forward` in evaluation mode, or `step`: forward and backward, to the weights and to the input.
-        channels_last: Memory order of the feature maps.
-    """
-
-    layer: str
-    kernel: str
-    shape: tuple[int, int, int]
+    layer: str  # in LAYERS
+    kernel: str  # in ABSENT
+    shape: Shape
     images: int
-    direction: str
+    direction: str  # forward in evaluation mode, or step: forward and backward, to the weights and to the input
     channels_last: bool = False
 
     @property
@@ -125,9 +119,7 @@ class LayerCase(Case):
         return LAYERS[self.layer](channels, channels, kernel_size, **options)
 
 
-def layer_cases(
-    shapes: Sequence[tuple[int, int, int]], *, images: Sequence[int], channels_last: bool = False
-) -> list[LayerCase]:
+def layer_cases(shapes: Sequence[Shape], *, images: Sequence[int], channels_last: bool = False) -> list[LayerCase]:
     """Return the cases of all layers that exist with a kernel, for all kernels, shapes, batch sizes and directions."""
     return [
         LayerCase(layer, kernel, shape, count, direction, channels_last)
@@ -144,14 +136,7 @@ Timings = Mapping[LayerCase, Timing]
 
 
 def ratio(case: LayerCase, other: str, timings: Timings, *, per_madd: bool = False) -> float | None:
-    """Return the time of a case divided by that of another layer of the same shape; None if there is no such layer.
-
-    Args:
-        case: Measured case.
-        other: Name of the layer to compare with.
-        timings: All measured cases.
-        per_madd: Whether each time is first divided by the GFLOPs of the layer.
-    """
+    """Return the ratio of times to another layer of the same shape, if there is one; `per_madd`: of times per GFLOP."""
     reference = timings.get(replace(case, layer=other))
     if reference is None:
         return None
@@ -184,15 +169,10 @@ def kernel_table(kernel: str, timings: Timings) -> Table:
     rows = []
     for case in timings:
         if case.kernel == kernel and case.direction == "forward":
-            figures = [
-                figure
-                for directed in (case, replace(case, direction="step"))
-                for figure in (
-                    1e3 * timings[directed].median_seconds,
-                    ratio(directed, "static", timings),
-                    ratio(directed, f"{case.layer} loop", timings),
-                )
-            ]
+            figures = []
+            for directed in (case, replace(case, direction="step")):
+                ratios = [ratio(directed, other, timings) for other in ("static", f"{case.layer} loop")]
+                figures += [1e3 * timings[directed].median_seconds, *ratios]
             rows.append((case.maps, case.images, case.layer, timings[case].gflops, *figures))
     names = [f"{direction} {column}" for direction in ("forward", "step") for column in ("ms", "/ static", "/ loop")]
     columns = {"maps": "", "images": "d", "layer": "", "GFLOPs": ".4f", **dict.fromkeys(names, ".2f")}
@@ -233,7 +213,7 @@ def _counts(text: str) -> list[int]:
     return [positive_int(word) for word in comma_separated(text)]
 
 
-def _shapes(text: str) -> list[tuple[int, int, int]]:
+def _shapes(text: str) -> list[Shape]:
     matches = [re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", word) for word in comma_separated(text)]
     if not all(matches):
         raise argparse.ArgumentTypeError(f"expected CHANNELSxHEIGHTxWIDTH, such as 64x64x128,8x2x2. Received: {text}")

@@ -20,19 +20,12 @@ from dl_lib.utils.files import write_atomically
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of raw values.
-
-    Attributes:
-        title: Heading.
-        columns: Headers with the format specification of their values; an empty one marks a left-aligned name.
-        rows: Values in the order of the columns; None leaves a cell empty.
-        detail: Whether it lists all cases, and so is left out of documents.
-    """
+    """Rows of raw values."""
 
     title: str
-    columns: Mapping[str, str]
-    rows: Sequence[Sequence[Any]]
-    detail: bool = False
+    columns: Mapping[str, str]  # header: format specification of its values; "" for a left-aligned name
+    rows: Sequence[Sequence[Any]]  # in the order of the columns; None leaves a cell empty
+    detail: bool = False  # lists all cases, and so is left out of documents
 
     def markdown(self) -> str:
         """Return the heading and the formatted table."""
@@ -47,21 +40,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Report:
-    """Result of a benchmark.
-
-    Attributes:
-        title: Main heading.
-        facts: Machine, versions and settings, by name.
-        notes: Explanation of columns and units.
-        tables: Tables.
-        samples: All measurements of each case, which the tables summarize.
-    """
+    """Result of a benchmark."""
 
     title: str
-    facts: Mapping[str, str]
-    notes: str
+    facts: Mapping[str, str]  # machine, versions and settings
+    notes: str  # explanation of columns and units
     tables: Sequence[Table]
-    samples: Mapping[str, Sequence[Any]]
+    samples: Mapping[str, Sequence[Any]]  # all measurements of each case, which the tables summarize
 
     def markdown(self, *, details: bool = True) -> str:
         """Return the whole report, or the report without detail tables."""
@@ -70,13 +55,7 @@ class Report:
         return "\n\n".join([f"# {self.title}", facts, self.notes, *tables]) + "\n"
 
     def write(self, folder: Path, name: str, *, document: Path | None = None) -> None:
-        """Print the report, and write `<name>.md` and `<name>.json` to a folder.
-
-        Args:
-            folder: Output folder.
-            name: File name without suffix.
-            document: Another Markdown file, without detail tables.
-        """
+        """Print the report and write `<name>.md` and `<name>.json`, and a document without detail tables."""
         rows = {t.title: [dict(zip(t.columns, row, strict=True)) for row in t.rows] for t in self.tables}
         values = {"facts": dict(self.facts), "notes": self.notes, "tables": rows, "samples": dict(self.samples)}
         print(self.markdown())

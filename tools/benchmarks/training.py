@@ -49,21 +49,13 @@ Samples = dict[str, tuple[float, ...]]
 
 @dataclass(frozen=True)
 class TrainingCase(Case):
-    """Forward, backward and optimizer step of the default network, from random weights.
+    """Forward, backward and optimizer step of the default network, from random weights."""
 
-    Attributes:
-        gate: Whether gates read the cell's input at full size, or at a quarter of its sides.
-        variant: Memory order of the feature maps.
-        images: Batch size.
-        side: Height and width of the images in pixels.
-        checkpointed: Whether activations of the lattice are recomputed in the backward pass.
-    """
-
-    gate: Literal["full_gate", "small_gate"]
+    gate: Literal["full_gate", "small_gate"]  # gates read the cell's input at full size, or at a quarter of its sides
     variant: Literal["contiguous", "channels_last"]
     images: int = 2
-    side: int = 256
-    checkpointed: bool = False
+    side: int = 256  # height and width in pixels
+    checkpointed: bool = False  # activations of the lattice are recomputed in the backward pass
 
     @property
     def name(self) -> str:
@@ -84,13 +76,9 @@ class TrainingCase(Case):
         optimizer = build_optimizer(cfg, model)
         build_lr_scheduler(cfg, optimizer)  # sets the first rate of the warmup; at the full one the loss diverges
         size, classes = (self.side, self.side), cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
-        batch = [
-            {
-                "image": random_image(size, device=model.device),
-                "sem_seg": torch.randint(classes, size, device=model.device),
-            }
-            for _ in range(self.images)
-        ]
+        images = [random_image(size, device=model.device) for _ in range(self.images)]
+        labels = [torch.randint(classes, size, device=model.device) for _ in range(self.images)]
+        batch = [{"image": image, "sem_seg": label} for image, label in zip(images, labels, strict=True)]
 
         def run() -> float:
             optimizer.zero_grad(set_to_none=True)

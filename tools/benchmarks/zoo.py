@@ -67,11 +67,7 @@ class ExperimentCase(Case):
 
 
 def train(experiments: Sequence[Path], *, runs: Path, seeds: Sequence[int], iterations: int) -> None:
-    """Train each experiment once per seed, one process after the other; finished runs are skipped.
-
-    Raises:
-        ConfigError: If a run fails.
-    """
+    """Train each experiment once per seed, one process after the other; finished runs are skipped."""
     for seed in seeds:
         for experiment in experiments:
             folder = runs / f"{experiment.resolve().name}-seed{seed}"
@@ -85,11 +81,7 @@ def train(experiments: Sequence[Path], *, runs: Path, seeds: Sequence[int], iter
 
 
 def read_scores(folders: Sequence[Path]) -> list[float]:
-    """Return the mIoU of finished runs, each on its only dataset.
-
-    Raises:
-        ConfigError: If the results of a folder cannot be read.
-    """
+    """Return the mIoU of finished runs, each on its only dataset."""
     scores = []
     for folder in folders:
         try:
