@@ -1,0 +1,28 @@
+"""File names of a run folder are declared once."""
+
+import ast
+from pathlib import Path
+
+from dl_lib.utils import run_files
+
+PACKAGE = Path(run_files.__file__).parents[1]
+NAMES = {getattr(run_files, name) for name in run_files.__all__ if name.isupper()}
+GENERIC = {run_files.CONFUSION_STEM, run_files.PER_IMAGE_STEM, run_files.ROUTE_STEM}  # also keys and figure names
+
+
+def string_constants(path):
+    return {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+
+
+def test_no_module_repeats_a_file_name():
+    repeated = {
+        path.relative_to(PACKAGE).as_posix(): found
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "run_files.py" and (found := string_constants(path) & (NAMES - GENERIC))
+    }
+    assert repeated == {}
+
+
+def test_names_of_logs_and_checkpoints():
+    assert [run_files.log_name(rank) for rank in (0, 3)] == ["log.txt", "log_rank3.txt"]
+    assert run_files.numbered_checkpoint(500) == "model_0000500"
