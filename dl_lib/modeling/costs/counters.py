@@ -10,13 +10,12 @@ because its result is the same for all images; the interpolation of deformable c
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import singledispatch
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +29,7 @@ from dl_lib.layers.geometry import ConvGeometry
 from dl_lib.layers.mixed_conv import MixedConv2d
 from dl_lib.layers.sac import SWITCH_WINDOW
 
-__all__ = ["MaddsObserver", "count_madds", "measure_madds", "meta_copy"]
-
-Module = TypeVar("Module", bound=nn.Module)
+__all__ = ["MaddsObserver", "count_madds", "measure_madds"]
 
 
 @singledispatch
@@ -184,11 +181,3 @@ def measure_madds(function: Callable[..., object], *inputs: Any) -> int:
     with MaddsObserver(num_images=1) as observer:
         function(*inputs)
     return observer.madds[0]
-
-
-def meta_copy(module: Module) -> Module:
-    """Return a copy in evaluation mode whose tensors are on the meta device; allocates no memory for their values."""
-    memo: dict[int, Tensor] = {id(b): torch.empty_like(b, device="meta") for b in module.buffers()}
-    for p in module.parameters():
-        memo[id(p)] = nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=False)
-    return copy.deepcopy(module, memo).eval()

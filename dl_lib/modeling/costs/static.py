@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from dl_lib.modeling.backbones.base import Backbone
-from dl_lib.modeling.costs.counters import measure_madds, meta_copy
+from dl_lib.modeling.costs.counters import measure_madds
+from dl_lib.modeling.costs.meta_copy import meta_copy
 
 __all__ = ["StaticCosts"]
 

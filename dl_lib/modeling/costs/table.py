@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from dl_lib.modeling.costs.costs import Costs
-from dl_lib.modeling.costs.counters import count_madds, measure_madds, meta_copy
+from dl_lib.modeling.costs.counters import count_madds, measure_madds
+from dl_lib.modeling.costs.meta_copy import meta_copy
 from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Node
 from dl_lib.modeling.dynamic.network import STEM_CHANNELS, DynamicNetwork, DynamicStem
 from dl_lib.modeling.dynamic.ops import Zero
