@@ -48,7 +48,7 @@ def main() -> None:
     with torch.inference_mode():
         (output,) = model([{"image": torch.rand(3, 64, 128) * 255}])
     print(f"logits: {tuple(output['sem_seg'].shape)}")
-    print(f"executed: {output['flops']['executed_flops']:.2f} MFLOPs, of which cells count the new operation")
+    print(f"executed: {output['flops']['executed_flops']:.2f} MFLOPs, including the new operation")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The most bytes that tensors made in a block held at any one time."""
+"""Peak memory of the tensors created in a block."""
 
 import weakref
 
@@ -8,9 +8,9 @@ from torch.utils._pytree import tree_iter
 
 
 class LiveMemory(TorchDispatchMode):
-    """Counts storages that operations return, from when they are first seen until nothing refers to them any more.
+    """Dispatch mode that counts the storages returned by operations until they are freed.
 
-    What an operation allocates and frees before it returns is not seen.
+    Memory that an operation allocates and frees internally is not counted.
     """
 
     def __init__(self):
