@@ -10,7 +10,7 @@ from dl_lib.engine.training.trainer import Trainer
 from tests.helpers.training import At, LeastSquares, batches_from
 
 SCORES = {2: 0.3, 4: 0.5, 6: 0.4, 8: 0.5, 10: 0.6, 12: 0.1}  # evaluation result at each iteration
-METRIC = "toy/mIoU"
+METRIC = "val/mIoU"
 
 
 class Killed(Exception):
@@ -28,7 +28,7 @@ def train(folder, *, scores=SCORES, metric=METRIC, mode="max", extra=(), before_
     trainer = Trainer(model, (), optimizer, max_iter=12)
     checkpointer = Checkpointer(model, folder, trainer=trainer, optimizer=optimizer)
     best = BestCheckpointer(checkpointer, metric=metric, mode=mode)
-    evaluation = EvalHook(lambda: {METRIC: scores[trainer.iteration], "toy/pACC": 0.9}, period=2)
+    evaluation = EvalHook(lambda: {METRIC: scores[trainer.iteration], "val/pACC": 0.9}, period=2)
     trainer.hooks = [PeriodicCheckpointer(checkpointer, period=4), *before_evaluation, evaluation, best, *extra]
     checkpointer.resume_or_load("")
     trainer.loader = batches_from(trainer.iteration)
@@ -92,7 +92,7 @@ def test_new_run_in_the_folder_of_an_earlier_run_has_its_own_best(tmp_path):
     assert best_in(tmp_path)[0]["value"] == 0.6
 
 
-@pytest.mark.parametrize("metric", ["toy/pACC", "toy/mIoU"])
+@pytest.mark.parametrize("metric", ["val/pACC", "val/mIoU"])
 def test_another_metric_starts_without_a_best_value(tmp_path, metric):
     with pytest.raises(Killed):
         train(tmp_path, scores={**SCORES, 2: 0.99}, extra=[At(5, kill)])
@@ -112,10 +112,10 @@ def test_damaged_file_is_replaced_by_the_next_better_value(tmp_path, caplog):
 
 
 def test_unknown_metric_is_rejected_at_the_first_evaluation(tmp_path):
-    with pytest.raises(ConfigError, match=r"existing: toy/mIoU, toy/pACC\. Received: SOLVER\.BEST_METRIC='loss'"):
+    with pytest.raises(ConfigError, match=r"existing: val/mIoU, val/pACC\. Received: SOLVER\.BEST_METRIC='loss'"):
         train(tmp_path, metric="loss")
-    with pytest.raises(ConfigError, match="nearest: toy/mIoU"):
-        train(tmp_path, metric="toy/mIou")
+    with pytest.raises(ConfigError, match="nearest: val/mIoU"):
+        train(tmp_path, metric="val/mIou")
     assert not (tmp_path / "model_0000004.pth").exists()  # evaluated at 2
 
 

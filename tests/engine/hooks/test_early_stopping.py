@@ -9,7 +9,7 @@ from dl_lib.engine.hooks import EarlyStopping, EvalHook, PeriodicCheckpointer
 from dl_lib.engine.training.trainer import Trainer
 from tests.helpers.training import At, LeastSquares, batches_from
 
-METRIC = "toy/mIoU"
+METRIC = "val/mIoU"
 SCORES = {2: 0.3, 4: 0.5, 6: 0.5, 8: 0.55, 10: 0.4, 12: 0.6, 14: 0.7}
 
 
@@ -23,7 +23,7 @@ def train(folder, *, scores=SCORES, extra=(), metric=METRIC, evaluated=None, **s
 
     def evaluate():
         evaluated.append(trainer.iteration)
-        return {METRIC: scores[trainer.iteration], "toy/pACC": 0.9}
+        return {METRIC: scores[trainer.iteration], "val/pACC": 0.9}
 
     model = LeastSquares()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -70,7 +70,7 @@ def test_stopped_run_continues_only_with_more_patience_or_another_metric(tmp_pat
     assert train(tmp_path, patience=1) == 6
     assert train(tmp_path, patience=2) == 14
     assert train(tmp_path / "other", patience=1) == 6
-    assert train(tmp_path / "other", patience=1, metric="toy/pACC") == 10  # first evaluated at 8
+    assert train(tmp_path / "other", patience=1, metric="val/pACC") == 10  # first evaluated at 8
 
 
 def test_nan_is_ignored(tmp_path):
@@ -78,5 +78,5 @@ def test_nan_is_ignored(tmp_path):
 
 
 def test_unknown_metric_is_rejected_at_the_first_evaluation(tmp_path):
-    with pytest.raises(ConfigError, match=r"nearest: toy/mIoU\. Received: SOLVER\.EARLY_STOPPING\.METRIC='toy/miou_'"):
-        train(tmp_path, metric="toy/miou_")
+    with pytest.raises(ConfigError, match=r"nearest: val/mIoU\. Received: SOLVER\.EARLY_STOPPING\.METRIC='val/miou_'"):
+        train(tmp_path, metric="val/miou_")

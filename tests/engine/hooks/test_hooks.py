@@ -98,13 +98,13 @@ def test_evaluation_every_period_and_at_the_end(period, expected):
 
     def evaluate():
         at.append(trainer.iteration)
-        return {"toy/mIoU": trainer.iteration / 10, "toy/IoU-absent": float("nan")}
+        return {"val/mIoU": trainer.iteration / 10, "val/IoU-absent": float("nan")}
 
     trainer.hooks = [EvalHook(evaluate, period=period)]
     trainer.train()
     assert at == expected
-    assert trainer.events.latest("toy/mIoU") == 0.6
-    assert "toy/IoU-absent" not in trainer.events.names()
+    assert trainer.events.latest("val/mIoU") == 0.6
+    assert "val/IoU-absent" not in trainer.events.names()
 
 
 class Normalized(LeastSquares):

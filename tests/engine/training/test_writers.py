@@ -21,7 +21,7 @@ def test_metrics_file_content(tmp_path):
     path = tmp_path / "run" / "metrics.json"
     trainer = plain_trainer(max_iter=7)
     trainer.hooks = [
-        EvalHook(lambda: {"toy/mIoU": trainer.iteration / 10}, period=4),
+        EvalHook(lambda: {"val/mIoU": trainer.iteration / 10}, period=4),
         *(At(i, lambda t: history.update({t.iteration: t.events.latest("total_loss")})) for i in range(1, 8)),
         PeriodicWriter([JSONWriter(path)], period=2),
     ]
@@ -29,7 +29,7 @@ def test_metrics_file_content(tmp_path):
     lines = read_lines(path)
     assert [line["iteration"] for line in lines] == [2, 4, 6, 7]
     assert [line["total_loss"] for line in lines] == [history[i] for i in (2, 4, 6, 7)]
-    assert {line["iteration"]: line["toy/mIoU"] for line in lines if "toy/mIoU" in line} == {4: 0.4, 7: 0.7}
+    assert {line["iteration"]: line["val/mIoU"] for line in lines if "val/mIoU" in line} == {4: 0.4, 7: 0.7}
     assert {"loss_square", "expt_gflops", "gradient_norm", "data_seconds"} <= lines[0].keys()
 
 
@@ -83,16 +83,16 @@ def test_tensorboard_has_the_same_values(tmp_path):
 def test_eval_metrics_between_two_periods_keep_their_iteration(tmp_path):
     trainer = plain_trainer(max_iter=9)
     writers = [JSONWriter(tmp_path / "metrics.json"), TensorBoardWriter(tmp_path)]
-    scores = EvalHook(lambda: {"toy/mIoU": trainer.iteration / 10}, period=2)
+    scores = EvalHook(lambda: {"val/mIoU": trainer.iteration / 10}, period=2)
     trainer.hooks = [scores, PeriodicWriter(writers, period=5)]
     trainer.train()
     lines = read_lines(tmp_path / "metrics.json")
     assert [line["iteration"] for line in lines] == [2, 4, 5, 6, 8, 9]
-    scored = {line["iteration"]: line["toy/mIoU"] for line in lines if "toy/mIoU" in line}
+    scored = {line["iteration"]: line["val/mIoU"] for line in lines if "val/mIoU" in line}
     assert scored == {i: i / 10 for i in (2, 4, 6, 8, 9)}
     assert [line["iteration"] for line in lines if "total_loss" in line] == [5, 9]
     events = EventAccumulator(str(tmp_path)).Reload()
-    assert [event.step for event in events.Scalars("toy/mIoU")] == [2, 4, 6, 8, 9]
+    assert [event.step for event in events.Scalars("val/mIoU")] == [2, 4, 6, 8, 9]
 
 
 def test_unopened_writers_do_not_hide_the_error(tmp_path):
