@@ -11,11 +11,11 @@ from fvcore.common.checkpoint import Checkpointer as FvcoreCheckpointer
 from torch import nn
 
 from dl_lib.checkpoint.errors import CheckpointError, write_error
-from dl_lib.checkpoint.files import make_path_manager, read_checkpoint, save_checkpoint
+from dl_lib.checkpoint.files import read_checkpoint, save_checkpoint
 from dl_lib.checkpoint.folder import RunFolder
 from dl_lib.checkpoint.newest import find_newest, read_if_valid
 from dl_lib.checkpoint.resume_check import ResumeConflictError, resume_changes, resume_conflicts
-from dl_lib.checkpoint.weights import convert_weights, load_converted
+from dl_lib.checkpoint.weights import convert_weights, load_weights
 from dl_lib.utils.comm import is_main_process
 from dl_lib.utils.names import nearest_names
 from dl_lib.utils.run_files import CHECKPOINT_SUFFIX
@@ -48,7 +48,6 @@ class Checkpointer(FvcoreCheckpointer):
         to_disk = is_main_process() if save_to_disk is None else save_to_disk
         super().__init__(model, os.fspath(save_dir), save_to_disk=to_disk, **checkpointables)
         self.config = dict(config or {})
-        self.path_manager = make_path_manager()
         self.logger = logging.getLogger(__name__)  # fvcore's own logger is not part of this library's log
 
     def save(self, name: str, *, last: bool = True, **kwargs: Any) -> None:
@@ -117,9 +116,8 @@ class Checkpointer(FvcoreCheckpointer):
             self.logger.info("No checkpoint given; the model keeps its initialization")
             return {}
         path = os.fspath(path)
-        content = self._load_file(self._fetch(path))
         return self._load_content(
-            content,
+            read_checkpoint(self._fetch(path)),
             checkpointables,
             path=path,
             allow_missing_keys=allow_missing_keys,
@@ -147,9 +145,9 @@ class Checkpointer(FvcoreCheckpointer):
             CheckpointError: As in `load` and `find_newest`.
         """
         if resume and self.has_checkpoint():
-            newest = find_newest(self._folder)
-            self._compare_config(newest.content.pop("config", {}), path=newest.path)
-            return self._load_content(newest.content, list(self.checkpointables), path=newest.path)
+            newest, content = find_newest(self._folder)
+            self._compare_config(content.pop("config", {}), path=newest)
+            return self._load_content(content, list(self.checkpointables), path=newest)
         return self.load(
             path, checkpointables=[], allow_missing_keys=allow_missing_keys, allow_unexpected_keys=allow_unexpected_keys
         )
@@ -164,7 +162,7 @@ class Checkpointer(FvcoreCheckpointer):
         Raises:
             CheckpointError: If there is a run without a valid checkpoint.
         """
-        return find_newest(self._folder).path if self.has_checkpoint() else ""
+        return find_newest(self._folder)[0] if self.has_checkpoint() else ""
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Write `last_checkpoint` in `save_dir` atomically."""
@@ -174,8 +172,7 @@ class Checkpointer(FvcoreCheckpointer):
         """Return the content of this run's checkpoint of that name; empty if there is none or it is invalid."""
         if not self.save_dir or f"{name}{CHECKPOINT_SUFFIX}" not in self._folder.own():
             return {}
-        found = read_if_valid(self._folder.join(f"{name}{CHECKPOINT_SUFFIX}"))
-        return found.content if found else {}
+        return read_if_valid(self._folder.join(f"{name}{CHECKPOINT_SUFFIX}")) or {}
 
     def archive_earlier_run(self) -> str:
         """Mark the checkpoints in the folder as an earlier run's; the files stay.
@@ -208,9 +205,6 @@ class Checkpointer(FvcoreCheckpointer):
         for difference in resume_changes(saved, self.config):
             self.logger.warning("%s; using %r", difference, difference.present)
 
-    def _load_file(self, f: str) -> dict[str, Any]:
-        return read_checkpoint(f)
-
     def _load_content(
         self,
         content: dict[str, Any],
@@ -224,7 +218,7 @@ class Checkpointer(FvcoreCheckpointer):
         self.logger.info("Loading checkpoint from %s", path)
         weights = convert_weights(content.pop("model"), model=self.model, path=path)
         names = self._select(content, checkpointables, path=path, is_foreign=bool(weights.original_names))
-        load_converted(
+        load_weights(
             self.model,
             weights,
             path=path,
@@ -243,7 +237,7 @@ class Checkpointer(FvcoreCheckpointer):
     def _fetch(self, path: str) -> str:
         """Return a local copy of a path or URL."""
         if "://" in path:
-            return self.path_manager.get_local_path(path)
+            return self.path_manager.get_local_path(path)  # fvcore's handler of http(s) downloads once, then caches
         if os.path.exists(path):
             return path
         folder, name = os.path.split(path)

@@ -12,24 +12,16 @@ from typing import IO, Any, cast
 
 import numpy as np
 import torch
-from iopath.common.file_io import HTTPURLHandler, PathManager
 from torch import Tensor
 
 from dl_lib.checkpoint.checksums import HashingFile, checksum_path, verify_checksum, write_checksum
 from dl_lib.checkpoint.errors import CheckpointError, UnreadableCheckpointError, write_error
 from dl_lib.utils.files import flush_to_disk, open_atomically, remove_durably
 
-__all__ = ["make_path_manager", "read_checkpoint", "save_checkpoint"]
+__all__ = ["read_checkpoint", "save_checkpoint"]
 
 SAFETENSORS = ".safetensors"  # https://huggingface.co/docs/safetensors: named tensors only
 PARALLEL_PREFIX = "module."  # key prefix of DistributedDataParallel and DataParallel
-
-
-def make_path_manager() -> PathManager:
-    """Return a path manager that reads local paths and http(s) URLs (downloaded once, then cached)."""
-    manager = PathManager()
-    manager.register_handler(HTTPURLHandler())
-    return manager
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:

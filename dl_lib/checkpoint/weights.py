@@ -13,40 +13,9 @@ from dl_lib.checkpoint.errors import CheckpointError
 from dl_lib.checkpoint.matching import CheckpointMismatchError, find_mismatch
 from dl_lib.checkpoint.partial_loading import describe_allowed_mismatch, split_mismatch
 
-__all__ = ["convert_weights", "load_converted", "load_weights"]
+__all__ = ["convert_weights", "load_weights"]
 
 _log = logging.getLogger(__name__)
-
-
-def load_weights(
-    model: nn.Module,
-    weights: Mapping[str, Tensor],
-    *,
-    path: str,
-    allow_missing_keys: Sequence[str] = (),
-    allow_unexpected_keys: Sequence[str] = (),
-) -> None:
-    """Load a state dict of any registered format; a mismatch leaves the model unchanged.
-
-    Args:
-        model: Model without a parallel wrapper.
-        weights: State dict under the names of this library or of a registered converter.
-        path: Checkpoint file, for messages.
-        allow_missing_keys: Components of the model's keys, such as "gate" or "sem_seg_head.predictor". Matching keys
-            may be missing from the file or differ in shape; they keep their initialization.
-        allow_unexpected_keys: Components of the file's keys that the model need not have; matching keys are ignored.
-
-    Raises:
-        CheckpointMismatchError: If any other key is missing, unexpected or of a different shape.
-        CheckpointError: If the weights belong to a different kind of model.
-    """
-    load_converted(
-        model,
-        convert_weights(weights, model=model, path=path),
-        path=path,
-        allow_missing_keys=allow_missing_keys,
-        allow_unexpected_keys=allow_unexpected_keys,
-    )
 
 
 def convert_weights(weights: Mapping[str, Tensor], *, model: nn.Module, path: str) -> Translation:
@@ -61,15 +30,30 @@ def convert_weights(weights: Mapping[str, Tensor], *, model: nn.Module, path: st
         raise CheckpointError(f"{error}, path={path!r}") from error
 
 
-def load_converted(
+def load_weights(
     model: nn.Module,
-    file: Translation,
+    file: Translation | Mapping[str, Tensor],
     *,
     path: str,
     allow_missing_keys: Sequence[str] = (),
     allow_unexpected_keys: Sequence[str] = (),
 ) -> None:
-    """Load the result of `convert_weights`; arguments and errors as in `load_weights`."""
+    """Load a state dict of any registered format; a mismatch leaves the model unchanged.
+
+    Args:
+        model: Model without a parallel wrapper.
+        file: Result of `convert_weights`, or its argument.
+        path: Checkpoint file, for messages.
+        allow_missing_keys: Components of the model's keys, such as "gate" or "sem_seg_head.predictor". Matching keys
+            may be missing from the file or differ in shape; they keep their initialization.
+        allow_unexpected_keys: Components of the file's keys that the model need not have; matching keys are ignored.
+
+    Raises:
+        CheckpointMismatchError: If any other key is missing, unexpected or of a different shape.
+        CheckpointError: If the weights belong to a different kind of model.
+    """
+    if not isinstance(file, Translation):
+        file = convert_weights(file, model=model, path=path)
     own = model.state_dict()
     mismatch = dataclasses.replace(find_mismatch(file.weights, model=own), untranslated=file.untranslated)
     forbidden, allowed = split_mismatch(

@@ -7,13 +7,13 @@ backbone are placed under `backbone`, all others under `head`, as in `ReXNetClas
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
 from dl_lib.checkpoint.conversion.registry import Translation
 
-__all__ = ["ClassifierConverter", "is_classifier", "translate_classifier"]
+__all__ = ["ClassifierConverter", "translate_classifier"]
 
 _TIMM_PARTS = {
     "conv_exp.conv": "expand.conv",
@@ -54,19 +54,14 @@ class ClassifierConverter:
     """Converter for published classifiers, see `translate_classifier`."""
 
     def recognises(self, weights: Mapping[str, Tensor], *, model: nn.Module) -> bool:
-        return is_classifier(weights)
+        return _find_rename(list(weights)) is not None
 
     def translate(self, file: Translation, *, model: nn.Module) -> Translation:
         return translate_classifier(file.weights)
 
 
-def is_classifier(keys: Iterable[str]) -> bool:
-    """Return whether a state dict (or its keys) is that of a supported published classifier."""
-    return _find_rename(list(keys)) is not None
-
-
 def translate_classifier(state_dict: Mapping[str, Tensor]) -> Translation:
-    """Translate a state dict for which `is_classifier` holds; linear weights become 1×1 convolution weights."""
+    """Translate the state dict of a supported classifier; linear weights become 1×1 convolution weights."""
     rename = _find_rename(list(state_dict))
     assert rename is not None
     weights: dict[str, Tensor] = {}

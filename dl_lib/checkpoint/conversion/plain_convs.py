@@ -24,13 +24,13 @@ from dl_lib.layers.aws_conv import StandardizedConv2d, scale_and_shift
 from dl_lib.layers.mixed_conv import MixedConv2d
 from dl_lib.layers.sac import SAConv2d
 
-__all__ = ["PlainConvConverter", "convert_plain_convs"]
+__all__ = ["PlainConvConverter"]
 
 MEAN_ROUTING = 0.5  # of CondConv at initialization: sigmoid(0)
 
 
 class PlainConvConverter:
-    """Converter for models with replaced convolutions, see `convert_plain_convs`."""
+    """Converter of the plain kernels of a state dict for the layers that the model has instead."""
 
     def recognises(self, weights: Mapping[str, Tensor], *, model: nn.Module) -> bool:
         return any(key.endswith(".weight_gamma") for key in weights) or any(
@@ -38,29 +38,24 @@ class PlainConvConverter:
         )
 
     def translate(self, file: Translation, *, model: nn.Module) -> Translation:
-        return convert_plain_convs(file, model=model)
-
-
-def convert_plain_convs(file: Translation, *, model: nn.Module) -> Translation:
-    """Convert the plain kernels of a state dict for the layers that the model has instead."""
-    weights, untranslated = dict(file.weights), dict(file.untranslated)
-    for name, layer in model.named_modules():
-        key = f"{name}.weight"
-        if key not in weights:
-            continue
-        reason = _incompatibility(layer, standardized=f"{name}.weight_gamma" in weights)
-        if reason:
-            untranslated[file.original_names.get(key, key)] = reason
-            del weights[key]
-        elif isinstance(layer, StandardizedConv2d):
-            _fill(weights, _standardized(layer, weights[key]), prefix=f"{name}.", layer=layer)
-        elif isinstance(layer, MixedConv2d) and weights[key].shape == layer.geometry.kernel_shape:
-            factor = 1 / (MEAN_ROUTING * layer.num_kernels) if isinstance(layer, CondConv2d) else 1.0
-            for parameter in {"weight", "bias"} & {k.removeprefix(f"{name}.") for k in weights}:
-                kernel = weights[f"{name}.{parameter}"] * factor
-                weights[f"{name}.{parameter}"] = torch.stack([kernel] * layer.num_kernels)
-            _fill(weights, {}, prefix=f"{name}.", layer=layer)
-    return dataclasses.replace(file, weights=weights, untranslated=untranslated)
+        weights, untranslated = dict(file.weights), dict(file.untranslated)
+        for name, layer in model.named_modules():
+            key = f"{name}.weight"
+            if key not in weights:
+                continue
+            reason = _incompatibility(layer, standardized=f"{name}.weight_gamma" in weights)
+            if reason:
+                untranslated[file.original_names.get(key, key)] = reason
+                del weights[key]
+            elif isinstance(layer, StandardizedConv2d):
+                _fill(weights, _standardized(layer, weights[key]), prefix=f"{name}.", layer=layer)
+            elif isinstance(layer, MixedConv2d) and weights[key].shape == layer.geometry.kernel_shape:
+                factor = 1 / (MEAN_ROUTING * layer.num_kernels) if isinstance(layer, CondConv2d) else 1.0
+                for parameter in {"weight", "bias"} & {k.removeprefix(f"{name}.") for k in weights}:
+                    kernel = weights[f"{name}.{parameter}"] * factor
+                    weights[f"{name}.{parameter}"] = torch.stack([kernel] * layer.num_kernels)
+                _fill(weights, {}, prefix=f"{name}.", layer=layer)
+        return dataclasses.replace(file, weights=weights, untranslated=untranslated)
 
 
 def _incompatibility(layer: nn.Module, *, standardized: bool) -> str:

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from dl_lib.checkpoint.conversion.classifiers import is_classifier, translate_classifier
+from dl_lib.checkpoint.conversion.classifiers import ClassifierConverter, translate_classifier
 from dl_lib.modeling.backbones.rexnet_classifier import ReXNetClassifier
 from tests.helpers.layer_references import OPS
 from tests.helpers.published import hollow_weights
@@ -30,7 +30,8 @@ def test_every_published_key_is_translated(kind):
 def test_other_files_are_not_recognised():
     with torch.device("meta"):
         own = ReXNetClassifier().state_dict()
-    assert not is_classifier(own) and not is_classifier(hollow_weights("tiny")) and not is_classifier([])
+    for weights in (own, hollow_weights("tiny"), {}):
+        assert not ClassifierConverter().recognises(weights, model=torch.nn.Identity())
 
 
 def test_keys_without_a_counterpart_are_listed():

@@ -3,8 +3,7 @@ import hashlib
 import pytest
 import torch
 
-from dl_lib.checkpoint import is_released
-from dl_lib.checkpoint.conversion.released import RELEASED_CELL_TYPES, translate_released
+from dl_lib.checkpoint.conversion.released import RELEASED_CELL_TYPES, is_released, translate_released
 from tests.helpers.published import (
     ALL_OPERATIONS,
     build,
