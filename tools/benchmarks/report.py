@@ -25,7 +25,7 @@ class Table:
     title: str
     columns: Mapping[str, str]  # header: format specification of its values; "" for a left-aligned name
     rows: Sequence[Sequence[Any]]  # in the order of the columns; None leaves a cell empty
-    detail: bool = False  # lists all cases, and so is left out of documents
+    detail: bool = False  # lists all cases; omitted from documents
 
     def markdown(self) -> str:
         """Return the heading and the formatted table."""
