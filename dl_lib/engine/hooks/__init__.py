@@ -2,7 +2,7 @@
 
 from dl_lib.engine.hooks.best_checkpointer import BestCheckpointer
 from dl_lib.engine.hooks.early_stopping import EarlyStopping
-from dl_lib.engine.hooks.evaluation import EvalHook
+from dl_lib.engine.hooks.eval_hook import EvalHook
 from dl_lib.engine.hooks.metric_logger import MetricLogger
 from dl_lib.engine.hooks.optimization import EMAHook, LRScheduler
 from dl_lib.engine.hooks.periodic_checkpointer import PeriodicCheckpointer

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dl_lib.checkpoint import Checkpointer
 from dl_lib.config.choices import MetricMode
-from dl_lib.engine.hooks.evaluation import is_better, tracked_metric
+from dl_lib.engine.hooks.metric_tracker import is_better, tracked_metric
 from dl_lib.engine.training.hook import Hook
 from dl_lib.utils import comm
 from dl_lib.utils.run_files import BEST_CHECKPOINT

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dl_lib.config.choices import MetricMode
-from dl_lib.engine.hooks.evaluation import is_better, tracked_metric
+from dl_lib.engine.hooks.metric_tracker import is_better, tracked_metric
 from dl_lib.engine.training.hook import Hook
 
 if TYPE_CHECKING:
