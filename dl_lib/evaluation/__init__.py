@@ -7,11 +7,16 @@ from dl_lib.evaluation.runner.passes import MultiPassModel
 from dl_lib.evaluation.runner.run import evaluate_datasets, evaluation_mode, inference_on_dataset
 from dl_lib.evaluation.scores.budget import BudgetTarget
 from dl_lib.evaluation.scores.confusion import ConfusionMatrix, count_confusion
-from dl_lib.evaluation.scores.costs import CostStatistics, summarize_costs
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
 from dl_lib.evaluation.scores.metrics import ClassScore, ImageScores, SegmentationMetrics, segmentation_metrics
 from dl_lib.evaluation.scores.prediction import Prediction, read_outputs
-from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord, OfficialScores
+from dl_lib.evaluation.scores.result import (
+    CostStatistics,
+    EvaluationResult,
+    ImageRecord,
+    OfficialScores,
+    summarize_costs,
+)
 
 __all__ = [
     "BudgetTarget",

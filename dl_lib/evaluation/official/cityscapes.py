@@ -11,14 +11,13 @@ import copy
 import io
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dl_lib.config.choices import AbsentRule
 from dl_lib.data.datasets.cityscapes import CITYSCAPES_META
 from dl_lib.data.errors import InvalidSampleError, MissingDataError
 from dl_lib.evaluation.predictions.label_files import label_path
@@ -40,28 +39,16 @@ class CityscapesEvaluator(SemSegEvaluator):
     Args:
         dataset_name: Registered name of the dataset.
         folder: Folder of the label PNGs, shared by all processes.
-        absent_rule: As in `SemSegEvaluator`; the official script implements `zero_if_predicted`.
-        boundary_iou: As in `SemSegEvaluator`.
+        settings: `absent_rule`, of which the official script implements `zero_if_predicted`, and `boundary_iou`, as in
+            `SemSegEvaluator`.
 
     Raises:
         ImportError: If cityscapesScripts is not installed.
     """
 
-    def __init__(
-        self,
-        dataset_name: str,
-        *,
-        folder: Path,
-        absent_rule: AbsentRule = "exclude",
-        boundary_iou: bool = False,
-    ) -> None:
-        super().__init__(
-            dataset_name,
-            class_names=CITYSCAPES_META.class_names,
-            ignore_value=CITYSCAPES_META.ignore_value,
-            absent_rule=absent_rule,
-            boundary_iou=boundary_iou,
-        )
+    def __init__(self, dataset_name: str, *, folder: Path, **settings: Any) -> None:
+        meta = CITYSCAPES_META
+        super().__init__(dataset_name, class_names=meta.class_names, ignore_value=meta.ignore_value, **settings)
         self.folder = folder
         _import_script()  # fail before the evaluation if it is not installed
 
@@ -73,11 +60,7 @@ class CityscapesEvaluator(SemSegEvaluator):
 
 
 def official_scores(images: Sequence[ImageRecord], *, folder: Path) -> OfficialScores:
-    """Compute the official scores of the label PNGs of these images.
-
-    Args:
-        images: Evaluated images, whose files are in the Cityscapes folder layout.
-        folder: Folder of the label PNGs.
+    """Compute the official scores of the label PNGs of these images, whose files are in the Cityscapes folder layout.
 
     Raises:
         MissingDataError: If a ground truth file is missing in the layout.
@@ -104,7 +87,8 @@ def official_scores(images: Sequence[ImageRecord], *, folder: Path) -> OfficialS
         mean_class_iou=_or_none(scores["averageScoreClasses"]),
         mean_category_iou=_or_none(scores["averageScoreCategories"]),
         class_iou={name: _or_none(scores["classScores"][name]) for name in CITYSCAPES_META.class_names},
-        category_iou={name: _or_none(iou) for name, iou in _categories(scores).items()},
+        # The category "void" is not scored.
+        category_iou={name: _or_none(iou) for name, iou in scores["categoryScores"].items() if name != "void"},
     )
 
 
@@ -142,11 +126,6 @@ def _import_script() -> ModuleType:
             "Install it with: pip install 'dl_lib[cityscapes]'"
         ) from error
     return evalPixelLevelSemanticLabeling
-
-
-def _categories(scores: Mapping[str, Any]) -> dict[str, float]:
-    """Return the category scores without "void", which is not scored."""
-    return {name: iou for name, iou in scores["categoryScores"].items() if name != "void"}
 
 
 def _or_none(score: float) -> float | None:

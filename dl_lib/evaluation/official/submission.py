@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import tarfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,16 +68,7 @@ _FORMATS: Mapping[Benchmark, _Format] = {
 
 
 def write_submission(result: EvaluationResult, *, benchmark: Benchmark, folder: Path, output_dir: Path) -> Path:
-    """Validate all label PNGs and write submission_<dataset>.zip (Cityscapes) or .tgz (VOC).
-
-    Args:
-        result: Evaluation result of the complete dataset.
-        benchmark: Benchmark of the dataset.
-        folder: Folder of the label PNGs.
-        output_dir: Folder for the archive.
-
-    Returns:
-        Path of the archive.
+    """Validate all label PNGs in `folder` and write submission_<dataset>.zip (Cityscapes) or .tgz (VOC).
 
     Raises:
         InvalidSubmissionError: If the benchmark has no server, an image has no prediction, a file belongs to no
@@ -92,16 +83,23 @@ def write_submission(result: EvaluationResult, *, benchmark: Benchmark, folder: 
     _check(result, folder=folder, format_=format_)
     path = output_dir / f"submission_{result.dataset_name}{format_.suffix}"
     files = [label_path(folder, image.image_id) for image in result.images]
-    if benchmark == "voc":
-        _write_tgz(path, files)
-    else:
-        _write_zip(path, files)
+    with open_atomically(path) as file:
+        if benchmark == "voc":
+            with tarfile.open(fileobj=file, mode="w:gz") as tgz:
+                for label in files:
+                    tgz.add(label, arcname=f"{_VOC_FOLDER}/{label.name}")
+        else:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                for label in files:
+                    archive.write(label, arcname=label.name)
     return path
 
 
 def _check(result: EvaluationResult, *, folder: Path, format_: _Format) -> None:
     problems = [f"sample {sample.index} has no prediction: {sample.reason}" for sample in result.skipped]
-    problems += [f"{path} belongs to no image of the dataset; remove it" for path in _unknown(result, folder)]
+    known = {label_path(folder, image.image_id) for image in result.images}
+    unknown = sorted(path for path in folder.rglob("*") if path.is_file() and path not in known)
+    problems += [f"{path} belongs to no image of the dataset; remove it" for path in unknown]
     with progress_bar(len(result.images), description="validating the submission", unit="file") as bar:
         for image in result.images:
             problems += _problems(image, path=label_path(folder, image.image_id), format_=format_)
@@ -113,11 +111,6 @@ def _check(result: EvaluationResult, *, folder: Path, format_: _Format) -> None:
             f"invalid submission of the predictions on {result.dataset_name}:{listed}{more}\n"
             f"Received: {len(result.images)} predictions, {len(problems)} problems"
         )
-
-
-def _unknown(result: EvaluationResult, folder: Path) -> list[Path]:
-    known = {label_path(folder, image.image_id) for image in result.images}
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path not in known)
 
 
 def _problems(image: ImageRecord, *, path: Path, format_: _Format) -> Iterator[str]:
@@ -142,15 +135,3 @@ def _problems(image: ImageRecord, *, path: Path, format_: _Format) -> Iterator[s
     invalid = np.setdiff1d(pixels, format_.ids).tolist()
     if invalid:
         yield f"{path} contains invalid ids: {invalid}"
-
-
-def _write_zip(path: Path, files: Sequence[Path]) -> None:
-    with open_atomically(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for label in files:
-            archive.write(label, arcname=label.name)
-
-
-def _write_tgz(path: Path, files: Sequence[Path]) -> None:
-    with open_atomically(path) as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
-        for label in files:
-            archive.add(label, arcname=f"{_VOC_FOLDER}/{label.name}")

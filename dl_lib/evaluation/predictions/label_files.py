@@ -64,11 +64,7 @@ def label_path(folder: Path, image_id: str) -> Path:
 
 
 def encode_label(classes: np.ndarray, *, benchmark: Benchmark) -> bytes:
-    """Encode class indices as a PNG file.
-
-    Args:
-        classes: Class indices of the dataset, integers (H, W).
-        benchmark: Pixel format, see `LabelPngWriter`.
+    """Encode class indices, integers (H, W), as a PNG file in the pixel format of a benchmark, see `LabelPngWriter`.
 
     Raises:
         ValueError: If a class index exceeds 16 bit.
@@ -82,16 +78,12 @@ def encode_label(classes: np.ndarray, *, benchmark: Benchmark) -> bytes:
     if benchmark == "cityscapes":
         ids = _CITYSCAPES_IDS[classes]
     else:
-        _check_16_bit(classes)
+        if classes.max(initial=0) > np.iinfo(np.uint16).max:
+            raise ValueError(
+                "class indices of a label PNG must fit into 16 bit; save predictions with more classes as coco_rle. "
+                f"Received: classes.max()={classes.max()}"
+            )
         ids = classes if classes.dtype == np.uint8 else classes.astype(np.uint16)
     done, data = cv2.imencode(".png", ids)
     assert done, "opencv could not encode integers"
     return data.tobytes()
-
-
-def _check_16_bit(classes: np.ndarray) -> None:
-    if classes.max(initial=0) > np.iinfo(np.uint16).max:
-        raise ValueError(
-            "class indices of a label PNG must fit into 16 bit; save predictions with more classes as coco_rle. "
-            f"Received: classes.max()={classes.max()}"
-        )

@@ -26,12 +26,7 @@ _COST_LEGEND = (
 
 
 def format_text(result: EvaluationResult, *, target: BudgetTarget | None = None) -> str:
-    """Format the tables of one dataset for the terminal.
-
-    Args:
-        result: Result to report.
-        target: Target of the budget, if there is one.
-    """
+    """Format the tables of one dataset, with the budget if it has a target, for the terminal."""
     return "\n\n".join((_headline(result), *_tables(result, target=target, style="simple"), *_remarks(result, target)))
 
 
@@ -41,13 +36,7 @@ def format_markdown(
     targets: Mapping[str, BudgetTarget | None],
     figures: Mapping[str, Mapping[str, str]],
 ) -> str:
-    """Format the tables of all datasets as a Markdown document.
-
-    Args:
-        results: Dataset name -> result.
-        targets: Dataset name -> target of the budget, if there is one.
-        figures: Dataset name -> {title: file name} of its figures.
-    """
+    """Format the tables and figures, {title: file name}, of all datasets, by name, as a Markdown document."""
     parts = ["# Evaluation"]
     for name, result in results.items():
         target = targets.get(name)
@@ -77,7 +66,7 @@ def _headline(result: EvaluationResult) -> str:
 
 
 def _tables(result: EvaluationResult, *, target: BudgetTarget | None, style: str) -> list[str]:
-    """Format scores, costs and budget; all cells are text, so that tabulate does not reformat numbers."""
+    # All cells are text, so that tabulate does not reformat numbers.
     decimals = 4 if result.costs.maximum.real_complete >= MADDS_PER_GFLOP else 6
     statistics = (result.costs.average, result.costs.maximum, result.costs.minimum)
     costs = [
@@ -100,7 +89,6 @@ def _tables(result: EvaluationResult, *, target: BudgetTarget | None, style: str
 
 
 def _score_tables(metrics: SegmentationMetrics, *, official: OfficialScores | None, style: str) -> list[str]:
-    """Format class scores, mean scores and official scores."""
     columns = {
         "class": [score.name for score in metrics.classes],
         "IoU (%)": [_percent(score.iou) for score in metrics.classes],
@@ -124,7 +112,6 @@ def _score_tables(metrics: SegmentationMetrics, *, official: OfficialScores | No
 
 
 def _remarks(result: EvaluationResult, target: BudgetTarget | None) -> list[str]:
-    """Return the legend and notes below the tables."""
     remarks = [_COST_LEGEND]
     passes = max(len(image.input_sizes) for image in result.images)
     if passes > 1:

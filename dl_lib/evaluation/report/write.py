@@ -49,9 +49,6 @@ def write_report(
         targets: Budget target of each dataset, if there is one.
         lattice: Lattice that the gates belong to; None for networks without gates.
         parameters: Number of learnable parameters.
-
-    Returns:
-        The written files.
     """
     files: dict[str, str] = {}
     figures: dict[str, Figure] = {}

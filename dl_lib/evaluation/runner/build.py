@@ -28,40 +28,22 @@ def label_png_folder(folder: Path) -> Path:
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, *, folder: Path) -> SemSegEvaluator:
-    """Build the evaluator of a dataset, with official scores if requested and available.
-
-    Args:
-        cfg: Configuration, of which TEST is used.
-        dataset_name: Registered name of the dataset.
-        folder: Predictions folder of the dataset.
-    """
-    meta, test = DatasetCatalog.meta(dataset_name), cfg.TEST
+    """Build the evaluator of a dataset, with official scores of the predictions in `folder` if requested."""
+    meta = DatasetCatalog.meta(dataset_name)
+    settings = {"absent_rule": cfg.TEST.ABSENT_CLASSES, "boundary_iou": cfg.TEST.BOUNDARY_IOU}
     if _has_official_scores(cfg, meta):
-        return CityscapesEvaluator(
-            dataset_name,
-            folder=label_png_folder(folder),
-            absent_rule=test.ABSENT_CLASSES,
-            boundary_iou=test.BOUNDARY_IOU,
-        )
+        return CityscapesEvaluator(dataset_name, folder=label_png_folder(folder), **settings)
     return SemSegEvaluator(
         dataset_name,
         class_names=meta.class_names,
         ignore_value=meta.ignore_value,
         labelled=meta.labelled,
-        absent_rule=test.ABSENT_CLASSES,
-        boundary_iou=test.BOUNDARY_IOU,
+        **settings,
     )
 
 
 def build_writers(cfg: CfgNode, dataset_name: str, *, folder: Path, submission: bool = False) -> list[PredictionWriter]:
-    """Build the writers in `TEST.SAVE_PREDICTIONS`, and label PNGs for official scores and submissions.
-
-    Args:
-        cfg: Configuration, of which TEST is used.
-        dataset_name: Registered name of the dataset.
-        folder: Predictions folder of the dataset.
-        submission: Whether a submission archive will be written.
-    """
+    """Build the writers in `TEST.SAVE_PREDICTIONS`, and that of label PNGs for official scores and submissions."""
     meta, formats = DatasetCatalog.meta(dataset_name), cfg.TEST.SAVE_PREDICTIONS
     writers: list[PredictionWriter] = []
     if "label_png" in formats or submission or _has_official_scores(cfg, meta):

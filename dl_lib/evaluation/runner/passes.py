@@ -7,7 +7,7 @@ most one class large. The cost of an image is the sum over its passes; the publi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, cast
 
 import torch
 from fvcore.common.config import CfgNode
@@ -21,12 +21,6 @@ from dl_lib.modeling.costs.costs import Costs
 from dl_lib.modeling.meta_arch.coarse import CoarseLogits, CoarsePrediction, requested_size
 
 __all__ = ["MultiPassModel", "build_inference_model"]
-
-
-class CoarseModel(Protocol):
-    """Model that can return its logits at the output stride."""
-
-    def predict_coarse(self, batched_inputs: Sequence[dict[str, Any]]) -> list[CoarsePrediction]: ...
 
 
 class MultiPassModel(nn.Module):
@@ -103,12 +97,12 @@ class MultiPassModel(nn.Module):
         return torch.tensor(Resize(height, width, self.backend).apply_image(pixels)).permute(2, 0, 1)
 
     def _run(self, image: Tensor, *, totals: _PassTotals) -> CoarseLogits:
-        model: CoarseModel = self.model  # type: ignore[assignment]  # nn.Module does not declare predict_coarse
+        model: Any = self.model  # nn.Module does not declare predict_coarse
 
         def run(view: Tensor) -> CoarseLogits:
             (prediction,) = model.predict_coarse([{"image": view}])
             totals.add(prediction)
-            return prediction.logits
+            return cast(CoarseLogits, prediction.logits)
 
         if self.window is None:
             return run(image)

@@ -62,15 +62,12 @@ def evaluate_datasets(
         output_dir: Output folder; predictions are written to its subfolder predictions/<dataset>.
         submission: Whether to write a submission archive, see `official.submission.write_submission`.
 
-    Returns:
-        Dataset name -> result.
-
     Raises:
         DataError: If a dataset or a prediction is invalid.
         ConfigError: If the model does not support the configured inference.
         ImportError: If an optional library is required but not installed.
     """
-    network = comm.unwrap(model)
+    network: Any = comm.unwrap(model)
     inference_model = build_inference_model(cfg, network)
     results: dict[str, EvaluationResult] = {}
     targets: dict[str, BudgetTarget | None] = {}
@@ -82,7 +79,9 @@ def evaluate_datasets(
             build_evaluator(cfg, name, folder=folder),
             writers=build_writers(cfg, name, folder=folder, submission=submission),
         )
-        results[name], targets[name] = result, _target(cfg, network=network, result=result)
+        results[name], targets[name] = result, None
+        if hasattr(network, "costs"):  # static networks have no cost tables and no budget
+            targets[name] = budget_target(cfg, costs=network.costs, images=result.images)
         if comm.is_main_process():
             _log.info("\n%s", format_text(result, target=targets[name]))
             if submission:
@@ -90,7 +89,15 @@ def evaluate_datasets(
                 archive = write_submission(result, benchmark=benchmark, folder=labels, output_dir=output_dir)
                 _log.info("Wrote submission archive %s", archive.absolute())
     if comm.is_main_process():
-        _report(results, targets=targets, network=network, output_dir=output_dir)
+        paths = write_report(
+            results,
+            output_dir=output_dir,
+            targets=targets,
+            lattice=getattr(getattr(network, "backbone", None), "lattice", None),
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+        )
+        names = ", ".join(path.name for path in paths)
+        _log.info("Wrote evaluation results to %s: %s", output_dir.absolute(), names)
     comm.synchronize()  # other processes may read the files from here on
     return results
 
@@ -107,11 +114,8 @@ def inference_on_dataset(
     Args:
         model: Model from a list of samples to a list of outputs; its training or evaluation mode is preserved.
         loader: Batches of this process, of any size; the progress bar counts batches.
-        evaluator: Evaluator, which is reset first.
+        evaluator: Evaluator, which is reset first and gathers the images of all processes.
         writers: Writers of the predictions.
-
-    Returns:
-        Result over the images of all processes.
     """
     evaluator.reset()
     for writer in writers:
@@ -139,30 +143,6 @@ def _predict(model: nn.Module, inputs: Sequence[dict[str, Any]], *, num_classes:
     start = _now(device)
     outputs = model(inputs)
     return read_outputs(inputs, outputs, num_classes=num_classes, seconds=_now(device) - start)
-
-
-def _report(
-    results: dict[str, EvaluationResult],
-    *,
-    targets: dict[str, BudgetTarget | None],
-    network: nn.Module,
-    output_dir: Path,
-) -> None:
-    paths = write_report(
-        results,
-        output_dir=output_dir,
-        targets=targets,
-        lattice=getattr(getattr(network, "backbone", None), "lattice", None),
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-    )
-    names = ", ".join(path.name for path in paths)
-    _log.info("Wrote evaluation results to %s: %s", output_dir.absolute(), names)
-
-
-def _target(cfg: CfgNode, *, network: Any, result: EvaluationResult) -> BudgetTarget | None:
-    if not hasattr(network, "costs"):  # static networks have no cost tables and no budget
-        return None
-    return budget_target(cfg, costs=network.costs, images=result.images)
 
 
 def _now(device: torch.device) -> float:

@@ -46,10 +46,7 @@ class SampleFigures:
         self._image = Resize(*size, "cv2").apply_image(dataset.dataset[0]["image"])
 
     def draw(self, model: nn.Module) -> dict[str, Figure]:
-        """Evaluate the sample and draw the result; the model keeps its mode.
-
-        Args:
-            model: Model in training or evaluation mode.
+        """Evaluate the sample with a model, whose mode is preserved, and draw the result.
 
         Returns:
             `<dataset>/sample` with image, label and prediction; for networks with gates also `<dataset>/route` with

@@ -25,16 +25,9 @@ _NO_CLASS = -1  # ignored pixels and padding
 
 
 def count_boundary(prediction: Tensor, *, label: Tensor, num_classes: int, ignore_value: int) -> Tensor:
-    """Count the pixels in the intersection and the union of the boundary regions of every class.
+    """Count the pixels in the intersection and the union of the boundary regions of every class, int64 (2, classes).
 
-    Args:
-        prediction: Class indices, integers (H, W) in [0, num_classes); determines the device.
-        label: Integers (H, W), each a class index or `ignore_value`.
-        num_classes: Number of classes.
-        ignore_value: Label of ignored pixels.
-
-    Returns:
-        Intersections and unions, int64 (2, num_classes).
+    Prediction and label are integers (H, W) as in `count_confusion`; the counts are on the prediction's device.
     """
     distance = boundary_distance(*label.shape)
     label = label.to(prediction.device)

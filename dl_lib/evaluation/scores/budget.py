@@ -49,11 +49,6 @@ def budget_target(cfg: CfgNode, *, costs: NetworkCosts, images: Sequence[ImageRe
     The lattice is measured at the size of each image, or of each pass over it, summed. If the configuration gives
     `FLOPS_ALL` and a training crop, `FLOPS_ALL` is the cost at the crop, and the costs at other sizes are scaled
     accordingly.
-
-    Args:
-        cfg: Configuration of the run.
-        costs: Cost tables of the network.
-        images: Evaluated images, at least one.
     """
     budget, crop = cfg.MODEL.BUDGET, cfg.INPUT.CROP_SIZE
     if not budget.CONSTRAIN:

@@ -19,10 +19,9 @@ from dl_lib.data.errors import InvalidSampleError, MissingDataError
 from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.scores.boundary import count_boundary
 from dl_lib.evaluation.scores.confusion import ConfusionMatrix
-from dl_lib.evaluation.scores.costs import summarize_costs
 from dl_lib.evaluation.scores.metrics import ImageScores, image_scores, segmentation_metrics
 from dl_lib.evaluation.scores.prediction import Prediction
-from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord
+from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord, summarize_costs
 from dl_lib.utils import comm
 
 __all__ = ["EvaluationState", "SemSegEvaluator"]
@@ -118,7 +117,6 @@ class SemSegEvaluator:
         self.reset()
 
     def reset(self) -> None:
-        """Reset the state."""
         self._confusion.reset()
         self._boundary = torch.zeros(2, len(self.class_names), dtype=torch.int64)
         self._gate_sums: Tensor | None = None
@@ -126,11 +124,7 @@ class SemSegEvaluator:
         self._skipped: tuple[SkippedSample, ...] = ()
 
     def process(self, sample: Mapping[str, Any], prediction: Prediction) -> None:
-        """Update the state with one image.
-
-        Args:
-            sample: Sample with `sem_seg`, integers (H, W), if the dataset has ground truth.
-            prediction: Prediction of this sample.
+        """Add one sample, with `sem_seg`, integers (H, W), if the dataset has ground truth, and its prediction.
 
         Raises:
             InvalidSampleError: If the sample of a labelled dataset has no label.
@@ -155,7 +149,6 @@ class SemSegEvaluator:
         self._skipped = tuple(skipped)
 
     def state(self) -> EvaluationState:
-        """Return the current state of this process."""
         return EvaluationState(
             counts=self._confusion.counts.cpu() if self.labelled else None,
             boundary=self._boundary.cpu() if self.labelled and self.boundary_iou else None,

@@ -21,13 +21,7 @@ from torch import Tensor
 from dl_lib.config.choices import AbsentRule
 from dl_lib.data.errors import DataError
 
-__all__ = [
-    "ClassScore",
-    "ImageScores",
-    "SegmentationMetrics",
-    "image_scores",
-    "segmentation_metrics",
-]
+__all__ = ["ClassScore", "ImageScores", "SegmentationMetrics", "image_scores", "segmentation_metrics"]
 
 
 @dataclass(frozen=True)
@@ -153,11 +147,7 @@ def segmentation_metrics(
 
 
 def image_scores(counts: Tensor) -> ImageScores | None:
-    """Compute the scores of a single image; None without labelled pixels.
-
-    Args:
-        counts: Confusion matrix of the image, integers (classes, classes), [true, predicted].
-    """
+    """Compute the scores of a single image from its confusion matrix; None without labelled pixels."""
     hits, true, predicted = _marginals(counts)
     if not any(true):
         return None

@@ -1,19 +1,19 @@
-"""Result of an evaluation: records of all images, metrics and cost statistics."""
+"""Result of an evaluation: records of all images, metrics and statistics of the costs in multiply-adds per image."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from statistics import median
 
 from torch import Tensor
 
 from dl_lib.data.sample_loader import SkippedSample
-from dl_lib.evaluation.scores.costs import CostStatistics
 from dl_lib.evaluation.scores.metrics import ImageScores, SegmentationMetrics
 from dl_lib.modeling.costs.costs import Costs
 
-__all__ = ["EvaluationResult", "ImageRecord", "OfficialScores"]
+__all__ = ["CostStatistics", "EvaluationResult", "ImageRecord", "OfficialScores", "summarize_costs"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,34 @@ class ImageRecord:
     costs: Costs[float]
     seconds: float
     scores: ImageScores | None
+
+
+@dataclass(frozen=True)
+class CostStatistics:
+    """Average, maximum and minimum cost per image under each convention, in multiply-adds."""
+
+    average: Costs[float]
+    maximum: Costs[float]
+    minimum: Costs[float]
+
+
+def summarize_costs(images: Sequence[Costs[float]]) -> CostStatistics:
+    """Compute the statistics of all images; the result is bitwise independent of their order.
+
+    Raises:
+        ValueError: If there is no image.
+    """
+    if not images:
+        raise ValueError("costs of at least one image are required. Received: images=[]")
+
+    def reduce(function: Callable[[Sequence[float]], float]) -> Costs[float]:
+        return Costs(
+            **{field.name: function([getattr(image, field.name) for image in images]) for field in fields(Costs)}
+        )
+
+    return CostStatistics(
+        average=reduce(lambda madds: math.fsum(madds) / len(madds)), maximum=reduce(max), minimum=reduce(min)
+    )
 
 
 @dataclass(frozen=True)
@@ -62,7 +90,7 @@ class EvaluationResult:
 
     Attributes:
         dataset_name: Registered name of the dataset.
-        class_names: Class names of the dataset.
+        class_names: Names of its classes.
         metrics: Scores; None without ground truth.
         confusion: Confusion matrix, int64 (classes, classes), [true, predicted]; None without ground truth.
         costs: Statistics of the cost per image.

@@ -15,10 +15,9 @@ from dl_lib.evaluation.report.tables import format_text
 from dl_lib.evaluation.report.write import write_report
 from dl_lib.evaluation.runner.run import inference_on_dataset
 from dl_lib.evaluation.scores.budget import BudgetTarget
-from dl_lib.evaluation.scores.costs import CostStatistics
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
 from dl_lib.evaluation.scores.metrics import segmentation_metrics
-from dl_lib.evaluation.scores.result import OfficialScores
+from dl_lib.evaluation.scores.result import CostStatistics, OfficialScores
 from dl_lib.modeling.costs.costs import Costs
 from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.visualization.confusion_matrix import draw_confusion_matrix

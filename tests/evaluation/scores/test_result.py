@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dl_lib.evaluation.scores.costs import summarize_costs
+from dl_lib.evaluation.scores.result import summarize_costs
 from dl_lib.modeling.costs.costs import Costs
 
 
