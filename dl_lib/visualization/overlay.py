@@ -33,6 +33,7 @@ _IGNORED_COLOR = (0, 0, 0)  # darkens ignored pixels
 _IGNORED_LEGEND_COLOR = (60, 60, 60)
 _DPI = 100
 _MARGIN, _GAP, _LINE_HEIGHT = 10, 8, 20  # pixels
+_INSET = 1e-4  # pixels; rounding errors must not enlarge an image by a pixel
 _SWATCH_WIDTH = 60  # pixels of a legend entry around its text
 _LONGEST_NAME = 36  # characters
 _LEAST_WIDTH = 360
@@ -103,9 +104,14 @@ def draw_image_grid(
         top += _lines_height(caption)
         for image, left, image_height in zip(images, lefts, row_heights, strict=True):
             axes = add_axes(
-                figure, left=left / _DPI, top=top / _DPI, width=cell_width / _DPI, height=image_height / _DPI
+                figure,
+                left=(left + _INSET) / _DPI,
+                top=(top + _INSET) / _DPI,
+                width=(cell_width - 2 * _INSET) / _DPI,
+                height=(image_height - 2 * _INSET) / _DPI,
             )
-            axes.imshow(image, aspect="auto")
+            enlarged = image.shape[1] <= cell_width
+            axes.imshow(image, aspect="auto", interpolation="nearest" if enlarged else "antialiased")
             axes.set_axis_off()
         top += max(row_heights) + _GAP
     figure.legend(
