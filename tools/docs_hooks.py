@@ -74,7 +74,7 @@ def _source(uri: str) -> str:
 
 
 def _site_uri(target: str) -> str | None:
-    """Return the path in docs/ of a file of the repository; None if it is no file."""
+    """Return the path in docs/ of a file of the repository; None if there is no such file."""
     if target in PAGE_OF:
         return PAGE_OF[target]
     if target.startswith("docs/"):

@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def lattice_of(edges: dict[str, float]) -> Lattice:
-    """Return the lattice whose edges are named, as in layer0_stride4.keep."""
+    """Return the lattice with these edge names, such as layer0_stride4.keep."""
     nodes = dict.fromkeys(edge.partition(".")[0] for edge in edges)
     cells = Counter(int(re.findall(r"\d+", node)[0]) for node in nodes)
     return Lattice([cells[layer] for layer in range(1, len(cells))])

@@ -1,4 +1,4 @@
-"""Script for `dl_lib evaluate`, such as `torchrun tools/test_net.py`."""
+"""Wrapper script for `dl_lib evaluate`, such as `torchrun tools/test_net.py`."""
 
 from dl_lib.cli.evaluate import main
 

@@ -1,4 +1,4 @@
-"""Script for `dl_lib train`, such as `torchrun tools/train_net.py`."""
+"""Wrapper script for `dl_lib train`, such as `torchrun tools/train_net.py`."""
 
 from dl_lib.cli.train import main
 

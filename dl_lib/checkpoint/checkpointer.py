@@ -32,7 +32,7 @@ class Checkpointer(FvcoreCheckpointer):
         model: Model to save and load; a parallel wrapper is removed.
         save_dir: Output folder of the run, a local path; "" disables saving.
         save_to_disk: Whether this process writes; defaults to the main process only.
-        config: Flat configuration to store in every checkpoint; a run only resumes if it does not conflict.
+        config: Flat configuration to store in every checkpoint; a run with a conflicting configuration cannot resume.
         checkpointables: Objects with `state_dict()` and `load_state_dict()`, such as the optimizer.
     """
 
@@ -53,7 +53,7 @@ class Checkpointer(FvcoreCheckpointer):
     def save(self, name: str, *, last: bool = True, **kwargs: Any) -> None:
         """Write `<save_dir>/<name>.pth` with its checksum file, then `last_checkpoint`, all atomically.
 
-        Older checkpoints are unchanged after an error. The run should stop then, as its progress could be lost.
+        An error leaves older checkpoints unchanged. The run should then stop, because further progress could be lost.
 
         Args:
             name: File name without folder and suffix.
@@ -68,7 +68,9 @@ class Checkpointer(FvcoreCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         if not name or os.path.basename(name) != name:
-            raise ValueError(f"name must be a file name without folder, which save_dir gives. Received: name={name!r}")
+            raise ValueError(
+                f"name must be a file name without a folder; save_dir sets the folder. Received: name={name!r}"
+            )
         content = self._content(kwargs)
         file_name = f"{name}{CHECKPOINT_SUFFIX}"
         path = self._folder.join(file_name)
@@ -100,8 +102,8 @@ class Checkpointer(FvcoreCheckpointer):
 
         Args:
             path: File or http(s) URL; "" loads nothing.
-            checkpointables: Names of the checkpointables to load, which must be in the file. None loads all that are
-                in the file, except from files of another code base, whose optimizers number parameters differently.
+            checkpointables: Names of the checkpointables to load, all of which must be in the file. None loads those
+                that the file contains; none from another code base, whose optimizers order the parameters differently.
             allow_missing_keys: Parts of the model that may be missing from the file, see `load_weights`.
             allow_unexpected_keys: Parts of the file that the model need not have, see `load_weights`.
 
@@ -141,7 +143,7 @@ class Checkpointer(FvcoreCheckpointer):
             allow_unexpected_keys: Parts of `path` that the model need not have, see `load_weights`.
 
         Raises:
-            ResumeConflictError: If the checkpoint belongs to a different network than the configuration's.
+            ResumeConflictError: If the checkpoint belongs to another network than the configured one.
             CheckpointError: As in `load` and `find_newest`.
         """
         if resume and self.has_checkpoint():
@@ -175,7 +177,7 @@ class Checkpointer(FvcoreCheckpointer):
         return read_if_valid(self._folder.join(f"{name}{CHECKPOINT_SUFFIX}")) or {}
 
     def archive_earlier_run(self) -> str:
-        """Mark the checkpoints in the folder as an earlier run's; the files stay.
+        """Mark the checkpoints in the folder as those of an earlier run, without deleting them.
 
         Returns:
             Path of the checkpoint that the run would have resumed from, judged by file name; "" if there is none.
@@ -195,7 +197,7 @@ class Checkpointer(FvcoreCheckpointer):
         content.update((key, part.state_dict()) for key, part in self.checkpointables.items())
         taken = sorted(content.keys() & values.keys())
         if taken:
-            raise ValueError(f"these keys are used by the model, config or checkpointables. Received: keys={taken}")
+            raise ValueError(f"these keys are reserved; use other names for extra values. Received: keys={taken}")
         return {**content, **values}
 
     def _compare_config(self, saved: Mapping[str, Any], *, path: str) -> None:

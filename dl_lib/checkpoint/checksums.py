@@ -29,7 +29,7 @@ class HashingFile:
         file: Empty file opened for writing.
 
     Attributes:
-        failure: First `OSError` of a write; torch replaces it by an error of its own.
+        failure: First `OSError` raised by a write; torch raises its own error instead.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -83,7 +83,7 @@ def verify_checksum(file: IO[bytes], path: str) -> None:
     if found != expected:
         raise CheckpointError(
             f"checksum mismatch with {os.path.basename(checksum_path(path))}: the file or its checksum is damaged or "
-            f"was replaced. Copy or download the file again, or name another one; delete the checksum file if the "
+            "was replaced. Copy or download the file again, or use another checkpoint; delete the checksum file if the "
             f"checkpoint is known to be valid. Received: path={path!r}, sha256={found}, expected={expected}"
         )
     file.seek(0)

@@ -108,8 +108,8 @@ def _infer_settings(weights: Mapping[str, Tensor], *, cell_types: Sequence[str])
     predictor = weights.get("sem_seg_head.predictor.weight")
     if len(scales) < 2 or not stem or predictor is None:
         raise CheckpointError(
-            "incomplete weights: a network has a stem, cells after the source cell, and a predictor. "
-            f"Received: {len(weights)} keys with cells in {len(scales)} layers, {len(stem)} stems, "
+            "incomplete weights: the file must contain a stem, cells after the source cell, and a predictor; download "
+            f"it again. Received: {len(weights)} keys with cells in {len(scales)} layers, {len(stem)} stems, "
             f"{'no' if predictor is None else 'one'} predictor"
         )
     if any(key.endswith("running_var") for key in weights):

@@ -31,8 +31,8 @@ class RunFolder:
     """Checkpoint files of a run, identified by name only; their content is not validated.
 
     The folder may also hold checkpoints of an earlier run, listed in `earlier_checkpoints`. They are kept, but the
-    current run neither resumes from nor deletes them. A name leaves the list once the current run has completely
-    written a checkpoint of that name.
+    current run neither resumes from nor deletes them. A name is removed from the list once the current run has
+    completely written a checkpoint of that name.
 
     Args:
         path: Output folder of the run; need not exist.
@@ -150,7 +150,7 @@ def _is_orphan(name: str, others: set[str]) -> bool:
 
 
 def _removed(path: str) -> bool:
-    """Return whether a file no longer exists; a failed deletion only costs space and must not end the run."""
+    """Delete a file and return whether it is gone; a failure only costs disk space, so it is logged and not raised."""
     try:
         os.remove(path)
     except FileNotFoundError:

@@ -154,9 +154,9 @@ def _hints(mismatch: Mismatch, *, allow_unexpected: str, allow_missing: str) -> 
 
 
 def _suggestion(keys: Sequence[str], *, of: Iterable[str]) -> str:
-    """Return the names of the largest modules that contain only `keys`; "" if `of` has no other keys.
+    """Return the largest modules all of whose keys are in `keys`; "" if `of` has no other keys.
 
-    A name is the end of a module path, starting at its last component that is not a number.
+    A module is named by the end of its path, from the last component that is not a number.
     """
     others = {path for key in set(of).difference(keys) for path in _paths(key)}
     if not others:

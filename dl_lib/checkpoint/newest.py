@@ -78,6 +78,6 @@ def _tagged(folder: RunFolder) -> str | None:
     if name is None:
         _log.warning("%s not found; choosing the newest checkpoint by file name", LAST_CHECKPOINT_NAME)
     elif not name or os.path.basename(name) != name:
-        _log.warning("Skipped %s: not the name of a file in its folder: %.80r", LAST_CHECKPOINT_NAME, name)
+        _log.warning("Skipped invalid %s: expected a file name without folder, found %.80r", LAST_CHECKPOINT_NAME, name)
         return None
     return name

@@ -102,7 +102,7 @@ def _by_component(keys: Iterable[str], *, components: Iterable[str]) -> dict[str
 
 
 def _count_and_keys(keys: Collection[str], component: str, all_keys: Iterable[str]) -> str:
-    """Return how many of a component's keys are given, and which ones if not all."""
+    """Return the number of a component's keys that are given, followed by these keys unless all are given."""
     count = _count(keys, component, all_keys)
     return count if count.startswith("all") else f"{count}\n{format_keys(keys)}"
 

@@ -70,8 +70,8 @@ def evaluate_experiment(arguments: argparse.Namespace, *, submission: bool) -> N
 def with_weights(experiment: Experiment, opts: Sequence[str]) -> Experiment:
     """Return the experiment with `MODEL.WEIGHTS` set to the weights to evaluate.
 
-    Weights of the command line take precedence over the last checkpoint of the run folder. Those of the config come
-    last: in a run folder, they are the initial weights of its training.
+    Weights given on the command line take precedence over the last checkpoint in the run folder. Weights given in the
+    config come last, because in a run folder they are the initial weights of its training.
 
     Raises:
         ConfigError: If there are no weights, or no datasets to evaluate on.

@@ -109,7 +109,8 @@ def register_parts(experiment: Experiment) -> None:
 def import_net(net_file: Path) -> None:
     """Import an experiment's code as the module `net`; a second call for the same file does nothing.
 
-    Its folder is added to `sys.path`, so that it can import its neighbours and data loader workers can find it.
+    Its folder is added to `sys.path`, so that the module can import others from there and data loader workers can find
+    it.
     """
     resolved = net_file.resolve()
     loaded = sys.modules.get("net")
@@ -153,7 +154,7 @@ def check_weights(experiment: Experiment) -> None:
         return
     existing = [other.name for other in path.parent.glob("*")] if path.parent.is_dir() else []
     raise ConfigError(
-        f"MODEL.WEIGHTS: no such checkpoint; names in that folder, {nearest_names(path.name, existing)}. "
+        f"MODEL.WEIGHTS: no such checkpoint; files in that folder {nearest_names(path.name, existing)}. "
         f"Received: MODEL.WEIGHTS={weights!r}"
     )
 
@@ -187,7 +188,7 @@ def _register_folders(cfg: CfgNode) -> None:
 
 
 def _is_complete(path: Path) -> bool:
-    """Return whether a config file sets every key, as only training and evaluation write it."""
+    """Return whether a config file sets every key, as the files written by training and evaluation do."""
     given = yaml.safe_load(path.read_text(encoding="utf-8"))
     return isinstance(given, dict) and get_cfg().flat().keys() <= CfgNode(given).flat().keys()
 

@@ -28,7 +28,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the subcommand named by the first argument.
 
-    Its module is imported only then, so that the overview and `--help` do not wait for torch.
+    Subcommand modules are imported on demand, so that the overview and `--help` do not wait for torch.
 
     Args:
         argv: Arguments after `dl_lib`; None reads those of the process.

@@ -1,8 +1,8 @@
 """Configuration tree: fvcore's `CfgNode` with safe, strict and atomic merging.
 
 Differences from fvcore and yacs: YAML is always loaded safely; a merge lists all problems and changes nothing if there
-are any; an unknown key is answered with similar ones; an int is accepted for a float and a tuple for a list; text for a
-key of type str is taken literally.
+are any; the error for an unknown key names similar ones; an int is accepted for a float and a tuple for a list; text
+for a key of type str is taken literally.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class CfgNode(_FvcoreNode):
         A base is a path relative to the file, an absolute path, or `dl_lib://` and the name of a shipped config.
 
         Args:
-            filename: Local path, or any other that iopath's path manager supports.
+            filename: Local path, or another path that iopath's path manager supports.
             allow_unsafe: Must be False; part of fvcore's signature.
 
         Raises:
             ConfigError: If a file is missing, is not safe YAML, or is its own base.
         """
         if allow_unsafe:
-            raise ConfigError("unsafe YAML is not supported: a config is never executed. Received: allow_unsafe=True")
+            raise ConfigError("allow_unsafe must be False: configs are never executed. Received: allow_unsafe=True")
         filename = str(filename)
         try:
             return dict(super().load_yaml_with_base(filename))
@@ -51,11 +51,14 @@ class CfgNode(_FvcoreNode):
             reason = error.strerror or error
             raise ConfigError(f"the config file cannot be read: {reason}. Received: {filename}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{filename} must be YAML without Python tags: {error}") from error
+            raise ConfigError(f"config must be YAML without Python tags: {error}. Received: {filename}") from error
         except RecursionError:
             raise ConfigError(f"a config file must not be its own base. Received: {BASE_KEY} in {filename}") from None
         except AssertionError as error:  # raised by fvcore
-            raise ConfigError(f"a key must not be a section and a value, in {filename} and its base: {error}") from None
+            raise ConfigError(
+                f"a key must be a section in both a config file and its base, or in neither: {error}. "
+                f"Received: {filename}"
+            ) from None
 
     @classmethod
     def _open_cfg(cls, filename: str) -> IO[str]:
@@ -131,7 +134,7 @@ def _leaves(node: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[st
 def _given(
     node: Mapping[str, Any], target: Mapping[str, Any] | None, path: tuple[str, ...]
 ) -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of a file's content; a mapping stays one value where `target` has a plain value."""
+    """Yield the leaves of a file's content; a mapping counts as one leaf where `target` has a plain value."""
     for name, value in node.items():
         current = target.get(name) if target is not None else None
         below = (*path, str(name))

@@ -43,7 +43,7 @@ def entry_problems(entry: Any, *, name: str, keys: Mapping[str, EntryKey]) -> li
     ]
     for key_name, key in keys.items():
         if key_name not in entry and key.required:
-            problems.append(f"{name} must have the key {key_name}, {key.expected}. Received: {name}={dict(entry)!r}")
+            problems.append(f"{name} must have the key {key_name}: {key.expected}. Received: {name}={dict(entry)!r}")
         elif key_name in entry and not key.accepts(entry[key_name]):
             received = f"{name}.{key_name}={entry[key_name]!r}"
             problems.append(f"{name}.{key_name} must be {key.expected}. Received: {received}")

@@ -22,7 +22,7 @@ def numbered(title: str, problems: Sequence[str]) -> str:
 
 
 def unknown_key(key: str, value: Any, known: Mapping[str, Any]) -> str:
-    """Return the problem of a key that is not one of the `known` full names."""
+    """Return the error message for a key that is not among the `known` full names."""
     inside = [name for name in known if name.startswith(key + ".")]
     if inside:
         return f"{key} is a section; set its keys one by one: {', '.join(inside)}. Received: {key}={value!r}"
@@ -35,8 +35,8 @@ def unknown_key(key: str, value: Any, known: Mapping[str, Any]) -> str:
 def nearest_keys(key: str, keys: Iterable[str], *, limit: int = 3) -> list[str]:
     """Return the full key names most similar to `key`, ignoring case.
 
-    A key in the wrong section (`BASE_LR`, `MODEL.SMALL_GATE`) has the last component of the right key, a misspelt key
-    is similar as a whole; the larger of the two similarities counts.
+    The similarity is the larger of two: that of the last components, which finds keys in the wrong section (`BASE_LR`,
+    `MODEL.SMALL_GATE`), and that of the full names, which finds misspelt keys.
     """
 
     def similarity(candidate: str) -> float:

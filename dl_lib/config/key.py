@@ -22,7 +22,7 @@ _INTERVAL = re.compile(r"([\[(])(-?[\d.]+), (inf|-?[\d.]+)([\])])")
 
 @dataclass(frozen=True)
 class Interval:
-    """Range of numbers whose ends are included unless they are open.
+    """Interval of numbers; both ends are included by default.
 
     Attributes:
         low: Lower end.
@@ -45,7 +45,7 @@ class Interval:
         """
         match = _INTERVAL.fullmatch(text)
         if match is None:
-            raise ValueError(f"an interval is written like '[0, 1)' or '(0, inf)'. Received: {text!r}")
+            raise ValueError(f"an interval must have the form '[0, 1)' or '(0, inf)'. Received: {text!r}")
         left, low, high, right = match.groups()
         return cls(float(low), float(high), left == "(", right == ")")
 
@@ -62,7 +62,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Reference:
-    """Choices that live where they are implemented, imported only when they are needed.
+    """Reference to the choices of a key in the module that implements them, imported on demand.
 
     Attributes:
         target: `module:attribute` of a fvcore registry, a mapping, an `Enum` or a sequence of names.
@@ -112,7 +112,7 @@ class ConfigKey:
         return self.choices.resolve() if isinstance(self.choices, Reference) else self.choices
 
     def problem(self, value: Any) -> str | None:
-        """Return what is wrong with a value that has the right type; None if it is accepted."""
+        """Return the reason that a value of the right type is rejected; None if it is accepted."""
         if self._is_special(value):
             return None
         requirement = self._list_problem(value) if self.items is not None else self._element_problem([value])

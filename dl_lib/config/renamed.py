@@ -19,11 +19,11 @@ REMOVED_KEYS = ("INPUT.FIX_SIZE_FOR_FLOPS",)
 
 
 def renamed_key(key: str, value: Any) -> str:
-    """Return the problem of a key in `RENAMED_KEYS`."""
+    """Return the error message for a key in `RENAMED_KEYS`."""
     return f"{key} has been renamed; use {RENAMED_KEYS[key]}. Received: {key}={value!r}"
 
 
 def renamed_value(key: str, value: Any) -> str | None:
-    """Return the problem of a value in `RENAMED_VALUES`; None for any other."""
+    """Return the error message for a value in `RENAMED_VALUES`; None for any other value."""
     new = RENAMED_VALUES.get(key, {}).get(value) if isinstance(value, str) else None
     return None if new is None else f"{key}: {value} has been renamed; use {new}. Received: {key}={value!r}"

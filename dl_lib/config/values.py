@@ -20,14 +20,14 @@ class Text(str):
 
 
 def fit_value(value: Any, current: Any, *, key: str) -> Any:
-    """Return a value in the type of its key.
+    """Convert a value to the type of its key.
 
     An int is accepted for a float and a tuple for a list. `Text`, and text for a key that is not text, is read as a
     Python literal or else as YAML; nothing is executed.
 
     Args:
         value: Value to convert.
-        current: Present value of the key; gives the type of keys that are not declared.
+        current: Current value of the key, which determines the type of keys that are not declared.
         key: Full name of the key.
 
     Raises:
@@ -65,7 +65,7 @@ def _fit(value: Any, expected: type | None, *, key: str) -> Any:
 
 
 def _read(value: Any, expected: type) -> Any:
-    """Return the literal that a text stands for, unless text is expected."""
+    """Parse text as a literal, unless the key expects text."""
     if not isinstance(value, str):
         return value
     if expected is str:
@@ -89,7 +89,7 @@ def _literal(value: str) -> Any:
 
 
 def _fix(value: Any, given: Any, expected: type) -> str:
-    """Return the advice for a value of the wrong type; `given` is the value before it was read as a literal."""
+    """Return a hint for fixing a value of the wrong type; `given` is the value before it was read as a literal."""
     if expected is list and isinstance(value, (str, int, float)) and not str(value).startswith("("):
         return f"; write [{value}] for a list of one element"
     if expected is str and not isinstance(value, (list, dict)):

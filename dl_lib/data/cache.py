@@ -201,7 +201,7 @@ def _write_sample(file: IO[bytes], dataset: RawDataset, number: int) -> dict[str
     try:
         sample = dataset[number]
     except DataError as error:
-        _log.warning("Invalid sample %d is not cached: %s", number, error)
+        _log.warning("Skipped caching of invalid sample %d: %s", number, error)
         return None
     record: dict[str, Any] = {"image_id": sample["image_id"], "file_name": sample["file_name"]}
     for name in _ARRAYS:

@@ -47,7 +47,7 @@ class PairedFiles:
     Args:
         records: Complete pairs.
         without_label: Names without a label file.
-        without_image: Names without an image file. A name of a split list can lack both.
+        without_image: Names without an image file. A name in a split list can lack both files.
     """
 
     records: tuple[FileRecord, ...]

@@ -46,7 +46,7 @@ class SkippedSample:
 class LoadedSample(NamedTuple):
     """Mapped sample and the samples that were skipped for it.
 
-    A tuple rather than a dataclass, because torch's pinning of memory descends into tuples only.
+    A tuple rather than a dataclass, because torch's memory pinning recurses into tuples but not into dataclasses.
 
     Attributes:
         sample: Mapped sample; None if it was dropped.

@@ -1,7 +1,7 @@
 """Serialized list of records in one NumPy array, to share memory between worker processes.
 
-A forked process shares its parent's memory pages until one of the two writes to them. A list of Python objects is
-copied soon, because each access writes to the reference count next to the object, so every worker ends up with its own
+A forked process shares its parent's memory pages until one of the two writes to them. Pages with Python objects are
+soon copied, because each access writes to the reference count inside the object, so every worker ends up with its own
 copy of the list (copy-on-read, as in detectron2's `DatasetFromList`). The bytes of an array are read without a write,
 and a process started by spawn receives them as one buffer.
 """

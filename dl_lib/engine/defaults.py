@@ -238,12 +238,12 @@ class DefaultTrainer(Trainer):
             group.update(current, lr=current["initial_lr"] * factor)
 
     def _archive_earlier_run(self) -> None:
-        """Exclude checkpoints of an earlier run from `--resume` before this run saves its first."""
+        """Exclude checkpoints of an earlier run from `--resume` before this run saves its first checkpoint."""
         earlier = self.checkpointer.archive_earlier_run()
         if earlier:
             _log.warning(
-                "Starting a new run in %s, which holds an earlier run; --resume will no longer use %s. The file stays "
-                "until a checkpoint of the same name is saved; to continue from it, set MODEL.WEIGHTS to it",
+                "Starting a new run in %s, which contains an earlier run; --resume now ignores %s, which is kept until "
+                "this run saves a checkpoint of that name (set MODEL.WEIGHTS to start from it)",
                 self._folder,
                 earlier,
             )

@@ -1,7 +1,7 @@
 """Process launch: one process, processes spawned by the command, or processes of torchrun or SLURM's srun.
 
-Does not import torch: commands read the world size before they load it, and `signals` must be imported before it. The
-entry point is `dl_lib.launch.launch.launch`.
+Does not import torch: commands read the world size before they load torch, and `signals` must be imported before torch.
+The entry point is `dl_lib.launch.launch.launch`.
 """
 
 from dl_lib.launch.process_info import LaunchError, LostProcessError

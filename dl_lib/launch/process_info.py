@@ -12,11 +12,11 @@ Launcher = Literal["torchrun", "srun", "spawn"]
 
 
 class LaunchError(ValueError):
-    """Processes cannot be started as requested."""
+    """Failure to start the processes as requested."""
 
 
 class LostProcessError(RuntimeError):
-    """A process of the run has exited or does not respond, and the others cannot continue without it."""
+    """Process of the run that has exited or does not respond, so that the others cannot continue."""
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,9 @@ def detect_process_info(request: ProcessRequest, environment: Mapping[str, str] 
         return info
     if request.world_size != info.world_size or request.dist_url != ANY_PORT:
         raise LaunchError(
-            f"{info.launcher} has started this process with world size {info.world_size}, which the requested "
-            "processes contradict; omit --num-gpus, --num-processes, --num-machines, --machine-rank and --dist-url, or "
-            f"start the command without {info.launcher}. Received: {request}"
+            f"{info.launcher} has started this process with world size {info.world_size}, which does not match the "
+            "options of the command; omit --num-gpus, --num-processes, --num-machines, --machine-rank and --dist-url, "
+            f"or start the command without {info.launcher}. Received: {request}"
         )
     return info
 

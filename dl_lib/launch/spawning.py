@@ -145,4 +145,4 @@ def _pickled(error: BaseException) -> bytes:
         except Exception:  # constructor arguments and attributes of an error are arbitrary
             continue
         return content
-    raise AssertionError("BaseException can be created from its message and pickled")
+    raise AssertionError("unreachable: BaseException can be created from its message and pickled")

@@ -27,8 +27,8 @@ class StandardizedConv2d(nn.Module, ABC):
     The variance is the unbiased one. gamma and beta are buffers, computed from the kernel at initialization or from a
     loaded plain kernel, so that the standardized kernel equals that kernel; training changes its direction only.
 
-    State dict: `weight`, `bias`, `weight_gamma` and `weight_beta` (O, 1, 1, 1), as in mmcv. A `weight` without the
-    two is the kernel of a plain convolution, from which they are computed.
+    State dict: `weight`, `bias`, `weight_gamma` and `weight_beta` (O, 1, 1, 1), as in mmcv. If a state dict has no
+    gamma and beta, `weight` is the kernel of a plain convolution, from which they are computed.
 
     Args:
         geometry: Hyperparameters of the convolution.
@@ -53,7 +53,9 @@ class StandardizedConv2d(nn.Module, ABC):
     ) -> None:
         super().__init__()
         if math.prod(geometry.kernel_shape[1:]) < 2:
-            raise ValueError(f"a filter with a single weight cannot be standardized. Received: {geometry}")
+            raise ValueError(
+                f"a filter must have at least two weights to be standardized; enlarge the kernel. Received: {geometry}"
+            )
         self.geometry = geometry
         out_channels = geometry.out_channels
         self.weight = nn.Parameter(torch.empty(geometry.kernel_shape, device=device, dtype=dtype))
@@ -110,7 +112,7 @@ def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
 
 
 class ConvAWS2d(StandardizedConv2d):
-    """Drop-in replacement of `nn.Conv2d` with its initialization, which loads its weights with unchanged output.
+    """Drop-in replacement for `nn.Conv2d`: same initialization, and the same output with loaded `nn.Conv2d` weights.
 
     Args:
         in_channels: See `nn.Conv2d`, like all arguments.

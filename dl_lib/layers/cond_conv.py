@@ -56,7 +56,7 @@ class ExpertRouting(nn.Module):
 
 
 class CondConv2d(MixedConv2d):
-    """Drop-in replacement of `nn.Conv2d` with K experts, each initialized like `nn.Conv2d`.
+    """Drop-in replacement for `nn.Conv2d` with K experts, each initialized like `nn.Conv2d`.
 
     The experts' biases are mixed with the same weights as their kernels. At initialization the mixed kernel has K / 4
     times the variance of an expert's kernel; unless K is 4, a norm should follow.

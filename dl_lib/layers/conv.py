@@ -54,7 +54,7 @@ def conv_norm_act(
     padding: int | None = None,
     act: bool = True,
 ) -> nn.Sequential:
-    """Build convolution, norm and, if `act`, ReLU."""
+    """Build a convolution, followed by a norm and, if `act` is set, ReLU."""
     parts: OrderedDict[str, nn.Module] = OrderedDict(
         conv=conv2d(in_channels, out_channels, kernel_size, stride=stride, padding=padding),
         norm=make_norm(norm, out_channels),
@@ -74,7 +74,7 @@ def separable_conv(
     dilation: int = 1,
     act: bool = True,
 ) -> nn.Sequential:
-    """Build a depthwise and a pointwise convolution, followed by norm and, if `act`, ReLU."""
+    """Build a depthwise and a pointwise convolution, followed by a norm and, if `act` is set, ReLU."""
     parts: OrderedDict[str, nn.Module] = OrderedDict(
         depthwise=conv2d(in_channels, in_channels, kernel_size, stride=stride, dilation=dilation, groups=in_channels),
         pointwise=conv2d(in_channels, out_channels),

@@ -126,7 +126,7 @@ class KernelAttention(nn.Module):
 
 
 class DynamicConv2d(MixedConv2d):
-    """Drop-in replacement of `nn.Conv2d` with K kernels, He uniform initialization by fan-in, and zero biases.
+    """Drop-in replacement for `nn.Conv2d` with K kernels, He uniform initialization by fan-in, and zero biases.
 
     The kernels' biases are mixed with the same weights. While the attention is uniform, the mixed kernel has 1 / K of a
     kernel's variance; a norm should follow.

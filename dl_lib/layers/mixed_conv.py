@@ -75,7 +75,7 @@ class MixedConv2d(nn.Module, ABC):
             nn.init.kaiming_uniform_(kernel, a=slope)
 
     def _mixed_conv(self, x: Tensor, coefficients_BK: Tensor | None, *, weigh: nn.Module | None) -> Tensor:
-        """Convolve with the mixtures under these coefficients; None computes them from `x` by `weigh`."""
+        """Convolve with kernels mixed by these coefficients; if they are None, `weigh` computes them from `x`."""
         check_input(x, channels=self.geometry.in_channels)
         if coefficients_BK is None:
             if weigh is None:

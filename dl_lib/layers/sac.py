@@ -25,7 +25,7 @@ LARGE_RATE = 3  # ratio of the larger to the smaller dilation
 
 
 class SAConv2d(StandardizedConv2d):
-    """Drop-in replacement of `nn.Conv2d` that blends two dilations of one kernel between two global contexts.
+    """Drop-in replacement for `nn.Conv2d` that blends two dilations of one kernel between two global contexts.
 
     It computes S * conv(x, W) + (1 - S) * conv(x, W + dW, three times the dilation), with W standardized (see
     `StandardizedConv2d`) and the switch S per pixel. The pre-context adds a 1×1 convolution of the global mean to the

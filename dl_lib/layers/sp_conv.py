@@ -1,6 +1,6 @@
 """SPConv: split-based convolution ("Split to Be Slim", arXiv 2006.12085).
 
-Some channels pass a full convolution, the others a 1×1 convolution; the two results are blended per channel.
+A full convolution processes some of the channels, a 1×1 convolution the others; the results are blended per channel.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["SPConv2d"]
 
 
 class SPConv2d(nn.Module):
-    """Drop-in replacement of `nn.Conv2d` with two branches a and b, blended as w * a + (1 - w) * b.
+    """Drop-in replacement for `nn.Conv2d` with two branches a and b, blended as w * a + (1 - w) * b.
 
     The *representative* channels come first: branch a is the norm of the sum of their grouped convolution and their 1×1
     convolution. Branch b is the norm of a 1×1 convolution of the remaining, *redundant* channels. w is the softmax over

@@ -34,7 +34,7 @@ def checkpointed(function: Callable[..., Result], *arguments: Any, modules: Sequ
 
 @contextmanager
 def _running_statistics_frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Let batch norms use batch statistics, as in training, without updating their running statistics."""
+    """Context manager in which batch norms use batch statistics without updating their running statistics."""
     norms = [norm for module in modules for norm in module.modules() if isinstance(norm, _BatchNorm)]
     saved = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm, _, batches in saved:

@@ -68,14 +68,14 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.
 
 def _check_name(name: str, *, key: str, names: Iterable[str]) -> None:
     if name not in names:
-        raise KeyError(f"{key} must be an existing name; {nearest_names(name, names)}. Received: {key}={name!r}")
+        raise KeyError(f"{key} must be a registered name; {nearest_names(name, names)}. Received: {key}={name!r}")
 
 
 def _check_same_groups(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
     saved, current = state["param_groups"], optimizer.param_groups
     if [group.get("param_names") for group in saved] != [group["param_names"] for group in current]:
         raise ValueError(
-            "SOLVER.OPTIMIZER.GROUPS gives other parameter groups than the saved optimizer; restore the PARAMS "
+            "SOLVER.OPTIMIZER.GROUPS must define the parameter groups of the saved optimizer; restore the PARAMS "
             "expressions (LR_MULTI and WEIGHT_DECAY may change), or start from the weights with MODEL.WEIGHTS. "
             f"Received: saved={[group.get('name') for group in saved]}, current={[group['name'] for group in current]}"
         )

@@ -1,6 +1,6 @@
 """Storage of the scalars of a run, by name and iteration.
 
-The storage is passed explicitly to its users; there is no current one. Iteration n means that n optimizer steps are
+The storage is passed explicitly to its users; there is no global storage. Iteration n means that n optimizer steps are
 done, so the losses of the first step are recorded at iteration 1.
 """
 
@@ -39,8 +39,8 @@ class EventStorage:
 
         Args:
             scalars: Values by name; a name includes its unit, such as `data_seconds`.
-            is_eval: Whether these are evaluation metrics, of which writers write every value. Of other scalars, they
-                write only the latest value.
+            is_eval: Whether these are evaluation metrics. Writers write every value of an evaluation metric, but only
+                the latest value of other scalars.
         """
         self._eval_names.update(scalars if is_eval else ())
         for name, value in scalars.items():

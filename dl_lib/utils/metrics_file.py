@@ -36,8 +36,8 @@ class Series:
 def read_metrics(folder: Path) -> dict[str, Series]:
     """Return all scalars of a run by name, in the order of their first appearance.
 
-    An incomplete last line, as of a running or killed run, is skipped. Of several values of one iteration the last
-    counts.
+    An incomplete last line, as in a running or killed run, is skipped. If an iteration has several values, the last one
+    is used.
 
     Args:
         folder: Output folder of the run.

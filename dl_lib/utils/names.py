@@ -18,7 +18,7 @@ def close_names(name: str, names: Iterable[str]) -> list[str]:
 
 
 def nearest_names(name: str, names: Iterable[str]) -> str:
-    """Return `nearest: …` with the similar names, or `existing: …` with all of them if none is similar.
+    """Return `nearest: …` with the similar names, or `available: …` with all of them if none is similar.
 
     Args:
         name: Name that does not exist.
@@ -30,4 +30,4 @@ def nearest_names(name: str, names: Iterable[str]) -> str:
     if near := close_names(name, known):
         return f"nearest: {', '.join(near)}"
     more = f" and {len(known) - _MAX_EXISTING} more" if len(known) > _MAX_EXISTING else ""
-    return f"existing: {', '.join(known[:_MAX_EXISTING])}{more}"
+    return f"available: {', '.join(known[:_MAX_EXISTING])}{more}"

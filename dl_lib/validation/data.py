@@ -17,7 +17,7 @@ _NUM_CLASSES, _IGNORE_VALUE = "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "MODEL.SEM_SEG_H
 
 
 def check_data(report: Report) -> None:
-    """Add the problems of datasets, labels and image sizes."""
+    """Report problems with datasets, labels and image sizes."""
     _check_datasets(report)
     classes = report.value(_NUM_CLASSES)
     if 0 <= report.value(_IGNORE_VALUE) < classes:
@@ -35,7 +35,7 @@ def _check_datasets(report: Report) -> None:
     report.problems += folders.problems
     known = {*DatasetCatalog.names(), *folders.names}
     if report.trains and not report.value("DATASETS.TRAIN"):
-        report.add("DATASETS.TRAIN", f"must name a dataset to train on; existing: {', '.join(sorted(known))}")
+        report.add("DATASETS.TRAIN", f"must name a dataset to train on; available: {', '.join(sorted(known))}")
     for key in ("DATASETS.TRAIN", "DATASETS.TEST") if report.trains else ("DATASETS.TEST",):
         for name in dict.fromkeys(report.value(key)):
             if name in folders.sources:
@@ -61,7 +61,7 @@ def _check_registered(report: Report, key: str, name: str) -> None:
 
 def _check_classes(report: Report, key: str, name: str, *, meta: DatasetMeta) -> None:
     if report.trains and not meta.labelled:
-        report.add(key, f"contains {name}, which has no labels; training and its evaluations need them")
+        report.add(key, f"contains {name}, which has no labels; training and evaluation during training require labels")
     if report.value(_NUM_CLASSES) != meta.num_classes:
         report.add(_NUM_CLASSES, f"must be {meta.num_classes}, the number of classes of the dataset {name}")
     if report.value(_IGNORE_VALUE) != meta.ignore_value:

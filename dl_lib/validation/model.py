@@ -26,7 +26,7 @@ _MIN_SPLIT_CHANNELS = 4  # SPConv makes two groups and a remainder
 
 
 def check_model(report: Report) -> None:
-    """Add the problems of `MODEL`."""
+    """Report problems with `MODEL`."""
     _check_device(report)
     _check_loss(report)
     if report.value("MODEL.BUDGET.CONSTRAIN"):
@@ -77,7 +77,7 @@ def _check_device(report: Report) -> None:
     elif device.startswith("cuda") and not torch.cuda.is_available():
         report.add(key, "needs a GPU and torch finds none; use auto or cpu")
     elif report.world_size > 1 and device.startswith("cuda:"):
-        report.add(key, f"must be auto, cuda or cpu with {report.world_size} processes, each of which has its own GPU")
+        report.add(key, f"must not be one GPU with {report.world_size} processes; use cuda, which assigns one to each")
 
 
 def _check_loss(report: Report) -> None:

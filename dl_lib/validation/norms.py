@@ -9,7 +9,7 @@ __all__ = ["check_crop_norm", "check_squeeze_norm"]
 
 
 def check_squeeze_norm(report: Report, key: str, *, inside: str) -> None:
-    """Check a norm on 1x1 feature maps, where a batch norm needs two images per forward pass.
+    """Check a norm on 1x1 feature maps, for which a batch norm needs at least two images per forward pass.
 
     Args:
         report: Receives the problem.
@@ -21,26 +21,28 @@ def check_squeeze_norm(report: Report, key: str, *, inside: str) -> None:
     if report.trains and images < 2 and norm in BATCH_NORMS:
         report.add(
             key,
-            f"must be FrozenBN, GN or, with several processes, SyncBN: {inside} normalizes 1x1 feature maps, where "
-            f"batch norm needs two images per forward pass, not {max(1, images)}; or increase SOLVER.IMS_PER_BATCH",
+            f"must be FrozenBN, GN or, with several processes, SyncBN: {inside} normalizes 1x1 feature maps, for which "
+            f"batch norm needs at least two images per forward pass (there is {max(1, images)}); alternatively, "
+            "increase SOLVER.IMS_PER_BATCH",
         )
 
 
 def check_crop_norm(report: Report, key: str, *, cell_px: int) -> None:
-    """Check a norm of the coarsest feature map, where a batch norm needs two pixels or two images.
+    """Check a norm of the coarsest feature map, for which a batch norm needs at least two pixels or two images.
 
     Args:
         report: Receives the problem.
         key: Key of the norm.
-        cell_px: Side of the image area that one pixel of the feature map stands for.
+        cell_px: Stride of the normalized feature map.
     """
     norm = report.value(key)
     height, width = (side // cell_px for side in report.value("INPUT.CROP_SIZE"))
     if norm in BATCH_NORMS and _images(report, norm) * height * width == 1:
         report.add(
             "INPUT.CROP_SIZE",
-            f"must have a side of at least {2 * cell_px}: with one image per process and a coarsest feature map of one "
-            f"pixel, {key}={norm} normalizes a single value; or use GN or increase SOLVER.IMS_PER_BATCH",
+            f"must be at least {2 * cell_px} in one direction: with one image per process and a coarsest feature map "
+            f"of one pixel, {key}={norm} normalizes a single value; alternatively, use GN or increase "
+            "SOLVER.IMS_PER_BATCH",
         )
 
 

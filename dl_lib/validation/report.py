@@ -19,7 +19,7 @@ class Report:
     Args:
         cfg: Complete configuration whose values have the right types.
         world_size: Number of processes of the run.
-        purpose: What the configuration is used for.
+        purpose: Intended use of the configuration.
         rejected: Keys whose own range or choices are violated; rules that depend on them are skipped.
     """
 

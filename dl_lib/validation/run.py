@@ -26,7 +26,7 @@ _NEEDS_TEST_SET = {
 
 
 def check_run(report: Report) -> None:
-    """Add the problems of training, evaluation and logging."""
+    """Report problems with training, evaluation and logging."""
     report.problems += group_rule_problems(report.value("SOLVER.OPTIMIZER.GROUPS"))
     _check_schedule(report)
     if report.value("TEST.OFFICIAL_SCORES"):
@@ -87,8 +87,8 @@ def _check_figures(report: Report) -> None:
         # A resumed run rewrites its TensorBoard file from the last logged scalars on.
         report.add(
             "VIS_PERIOD",
-            f"must be a multiple of LOG_PERIOD={log_period}, or a resumed run would lose figures between two logged "
-            "scalars",
+            f"must be a multiple of LOG_PERIOD={log_period}, or a resumed run loses figures written after the last "
+            "logged scalars",
         )
 
 
@@ -102,7 +102,7 @@ def _check_official_scores(report: Report) -> None:
 
 
 def _known_metas(names: Iterable[str]) -> list[tuple[str, DatasetMeta]]:
-    """Return name and metadata of the datasets that exist; others have a line of their own."""
+    """Return name and metadata of the registered datasets; unknown ones are reported separately."""
     metas = []
     for name in names:
         with suppress(DataError):
@@ -129,7 +129,7 @@ def _check_windows(report: Report) -> None:
 
 
 def _check_overlap(report: Report, side: int) -> None:
-    """Check that windows with this shorter side start at different positions of the logits."""
+    """Check that adjacent windows with this shorter side start at different logits."""
     key, stride = "TEST.SLIDING.OVERLAP", logits_stride(report)
     if not stride or not report.accepts(key):
         return

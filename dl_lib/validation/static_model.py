@@ -26,7 +26,7 @@ _FINEST_FEATURE_HEADS = (
 
 
 def check_static_model(report: Report) -> None:
-    """Add the problems of a static network, and of a static backbone in a routed model."""
+    """Report problems with a static network, and with a static backbone in a routed model."""
     backbone = report.value("MODEL.BACKBONE.NAME")
     architecture = report.value("MODEL.META_ARCHITECTURE")
     if architecture == ROUTED_MODEL and backbone in (*_REXNETS, *TORCHVISION_NETS):

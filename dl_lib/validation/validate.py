@@ -23,7 +23,7 @@ def validate_config(cfg: CfgNode, *, world_size: int = 1, purpose: Purpose = "tr
     Args:
         cfg: Complete configuration.
         world_size: Number of processes of the run, over all machines.
-        purpose: An evaluation is not checked for what only the training uses.
+        purpose: Intended use; an evaluation skips the rules for training.
 
     Raises:
         ConfigError: With one numbered line per problem: the key, what it must be, and what was received.
@@ -45,7 +45,7 @@ def validate_config(cfg: CfgNode, *, world_size: int = 1, purpose: Purpose = "tr
 def _type_problems(values: Mapping[str, Any]) -> dict[str, str]:
     """Return the problems of missing and unknown keys and of values of the wrong type.
 
-    `merge_from_*` checks the same; values that were assigned directly get here unchecked.
+    `merge_from_*` performs the same checks, which values assigned directly have bypassed.
     """
     problems: dict[str, str] = {}
     for key, declared in KEYS.items():

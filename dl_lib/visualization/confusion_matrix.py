@@ -91,7 +91,7 @@ def draw_confusion_matrix(counts: npt.ArrayLike, *, class_names: Sequence[str], 
 
 
 def _cell_side(classes: int) -> float:
-    """Return the side of a cell in inches: as large as a README allows, unless numbers or names need more."""
+    """Return the side of a cell in inches: sized for a README, unless numbers or names need more."""
     side = min(max(_LARGEST_CELL, 1 / classes), _GRID_SIDE / classes)
     if classes <= _MOST_NUMBERED_CLASSES:
         return max(side, _SMALLEST_NUMBERED_CELL)

@@ -93,7 +93,7 @@ def select_scalars(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
 
 @figure_function
 def draw_curves(runs: Mapping[str, Mapping[str, Series]], *, scalars: Sequence[str], smoothing: float = 0.0) -> Figure:
-    """Draw scalars of one or several runs over the iteration.
+    """Plot scalars of one or several runs against the iteration.
 
     Args:
         runs: Scalars of each run, by the run's name; at most one run per color in `COLORS`.

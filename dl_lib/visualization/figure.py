@@ -1,8 +1,8 @@
 """Shared parts of all figures: style, text that fits, and deterministic output.
 
-Figures are `matplotlib.figure.Figure` objects on the Agg canvas. pyplot is never imported, and the rcParams of the
-user neither change nor matter: drawing and saving happen in a local context that starts from matplotlib's defaults.
-All lengths are in inches, font sizes in points.
+Figures are `matplotlib.figure.Figure` objects on the Agg canvas. pyplot is never imported, and the user's rcParams are
+neither used nor changed: drawing and saving happen in a local context that starts from matplotlib's defaults. All
+lengths are in inches, font sizes in points.
 """
 
 from __future__ import annotations

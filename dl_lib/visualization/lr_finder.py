@@ -1,4 +1,4 @@
-"""Learning-rate range test (arXiv 1506.01186, section 3.3): loss over learning rate."""
+"""Learning-rate range test (arXiv 1506.01186, section 3.3): loss against learning rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gate values of a routing lattice, in the manner of the paper's figures (arXiv 2003.10401, figures 1 and 4).
+"""Gate values of a routing lattice, in the style of the paper's figures (arXiv 2003.10401, figures 1 and 4).
 
 Layers run to the right, scales downwards.
 """

@@ -29,7 +29,7 @@ _HEADROOM = 1.3  # end of a value axis as a multiple of the largest value: leave
 def draw_zoo(names: Sequence[str], *, columns: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
     """Draw one row per experiment and one column of bars per quantity.
 
-    A bar ends at the mean of the values, which is written behind it; several values are also shown as dots.
+    A bar ends at the mean of the values, which is printed next to it; several values are also shown as dots.
 
     Args:
         names: Experiments, top to bottom; at least one.

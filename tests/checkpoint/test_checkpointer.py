@@ -182,7 +182,7 @@ def test_hint_for_a_different_number_of_layers(tmp_path):
 
 def test_published_weights_need_a_dynamic_network(tmp_path):
     torch.save({"model": TINY_WEIGHTS}, tmp_path / "published.pth")
-    with pytest.raises(CheckpointError, match=r"has no backbone\.cell_types"):
+    with pytest.raises(CheckpointError, match=r"NAME=DynamicNetwork\. Received: model="):
         Checkpointer(small_model()).load(str(tmp_path / "published.pth"))
 
 

@@ -21,7 +21,7 @@ def test_sha256sum_agrees_on_valid_and_damaged_files(tmp_path):
 
 
 def flip_a_bit_of_a_weight(path, weight):
-    """Damage a file such that torch still loads it."""
+    """Damage a file so that torch can still load it."""
     content = bytearray(path.read_bytes())
     at = content.index(weight.detach().numpy().tobytes())
     content[at] ^= 1

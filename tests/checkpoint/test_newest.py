@@ -87,7 +87,7 @@ def test_swapped_files_are_skipped(tmp_path):
 
 
 def test_last_checkpoint_has_precedence(tmp_path, caplog):
-    """The user edits it to go back, or the process was killed before updating it."""
+    """It names an older checkpoint if the user has edited it, or if the process was killed before updating it."""
     save_run(tmp_path, 10, 20, 30)
     (tmp_path / "last_checkpoint").write_text("model_0000010.pth\n")
     assert newest_iteration(tmp_path) == 10

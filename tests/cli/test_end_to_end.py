@@ -1,6 +1,6 @@
-"""Playground experiments by command line, from the published dataset layouts to scores and submissions.
+"""Playground experiments run from the command line, from the published dataset layouts to scores and submissions.
 
-Datasets of a few small images, few iterations; everything else as in normal use.
+Datasets have a few small images, and runs a few iterations; everything else is as in normal use.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""Evaluation by command line on miniature Cityscapes and VOC datasets: scores, predictions, submissions."""
+"""Evaluation from the command line on miniature Cityscapes and VOC datasets: scores, predictions, submissions."""
 
 import csv
 import io

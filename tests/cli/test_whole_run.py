@@ -1,4 +1,4 @@
-"""Complete runs by command line: train, run again, resume, evaluate."""
+"""Complete runs from the command line: train, run again, resume, evaluate."""
 
 import json
 import math
@@ -168,7 +168,7 @@ def test_a_second_run_in_the_same_folder_starts_from_scratch(playground):
     folder = playground / "output" / "Small"
     words = ["SOLVER.LR_SCHEDULER.MAX_ITER=2", "TEST.EVAL_PERIOD=0", "SOLVER.PRECISION=bf16"]
     printed = run("train", *words, cwd=playground)
-    assert sum("which holds an earlier run" in line for line in printed) == 1
+    assert sum("which contains an earlier run" in line for line in printed) == 1
     (metrics,) = lines_of(folder)
     assert metrics["iteration"] == 2
     assert math.isfinite(metrics["total_loss"])

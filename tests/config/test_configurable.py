@@ -8,7 +8,7 @@ from dl_lib.config import configurable, get_cfg
 class Part:
     @configurable
     def __init__(self, width, *, depth=1, name="part"):
-        """A part."""
+        """Set the values."""
         self.values = (width, depth, name)
 
     @classmethod
@@ -36,7 +36,7 @@ def test_both_ways_of_calling_give_the_same_object():
     assert Part(64).values == (64, 1, "part")
     assert Part(64, depth=2).values == (64, 2, "part")
     assert Part(cfg).values == Part(cfg=cfg).values == (64, 1, "Part")
-    assert Part.__init__.__doc__ == "A part."
+    assert Part.__init__.__doc__ == "Set the values."
 
 
 def test_arguments_are_passed_to_from_config_or_override_it():

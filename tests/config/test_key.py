@@ -27,7 +27,7 @@ def test_intervals(notation, inside, outside, text):
 
 @pytest.mark.parametrize("text", ["0, 1", "[0,1]", "[0, 1", "[a, 1]", ">= 0"])
 def test_other_notations_are_refused(text):
-    with pytest.raises(ValueError, match="an interval is written like"):
+    with pytest.raises(ValueError, match="an interval must have the form"):
         Interval.parse(text)
 
 

@@ -187,7 +187,7 @@ def test_memory_is_pinned_for_a_gpu_only(cfg, monkeypatch, device, has_gpu, pins
 
 
 def test_pinning_reaches_all_tensors_and_keeps_the_memory_format(cfg, monkeypatch):
-    """Run torch's pin_memory on a batch with the copy itself replaced, because that needs a GPU."""
+    """Run torch's pin_memory on a batch, with a mock in place of the copy, which needs a GPU."""
     pinned = []
 
     def pin(tensor, *_):

@@ -139,7 +139,7 @@ def test_invalid_sample_is_not_cached_but_read_from_the_dataset(folder, cache_fo
     monkeypatch.setattr(logging.getLogger("dl_lib"), "propagate", True)
     (folder / "2.txt").write_text("damaged")
     cached = cached_dataset(Folder(folder), name="set", folder=cache_folder)
-    assert any("sample 2 is not cached" in text and "2.txt is damaged" in text for text in caplog.messages)
+    assert any("invalid sample 2" in text and "2.txt is damaged" in text for text in caplog.messages)
     with pytest.raises(UnreadableFileError, match=r"2\.txt is damaged"):
         cached[2]
     np.testing.assert_array_equal(cached[3]["image"], Folder(folder)[3]["image"])

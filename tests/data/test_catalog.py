@@ -62,7 +62,7 @@ def test_unknown_name_raises_with_the_nearest_names(method):
 def test_unknown_name_without_near_names_raises_with_all_names():
     catalog = Catalog()
     catalog.register("mine", lambda: "first", META)
-    with pytest.raises(UnknownDatasetError, match="existing: mine"):
+    with pytest.raises(UnknownDatasetError, match="available: mine"):
         catalog.get("???")
     with pytest.raises(UnknownDatasetError, match="none exist"):
         Catalog().get("mine")

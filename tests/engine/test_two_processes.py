@@ -177,7 +177,7 @@ def train_unsynchronized(folder):
 
 
 def test_evaluated_model_equals_the_saved_one(tmp_path):
-    """With unsynchronized norms, whose statistics differ between the processes that evaluate different images."""
+    """Norms are not synchronized, so their statistics differ between processes, which evaluate different images."""
     launch(train_unsynchronized, ProcessRequest(2), device="cpu", args=(tmp_path,))
     for use_ema in (False, True):
         folder = tmp_path / str(use_ema)

@@ -106,5 +106,5 @@ def test_kernel_of_another_shape_is_a_size_mismatch():
 
 @pytest.mark.parametrize("make", LAYERS)
 def test_filters_with_a_single_weight_are_rejected(make):
-    with pytest.raises(ValueError, match=r"single weight cannot be standardized.*Received: 4, 4, kernel_size=\(1, 1\)"):
+    with pytest.raises(ValueError, match=r"at least two weights.*Received: 4, 4, kernel_size=\(1, 1\)"):
         make(4, 4, 1, groups=4)

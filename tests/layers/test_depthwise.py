@@ -88,7 +88,7 @@ def test_methods_of_the_weight_gradient(channels_last, dilation, size, torch_sha
 
 
 def cache_for(monkeypatch, channels, *, x):
-    """Let this many channels fit into the caches of all threads."""
+    """Set the cache size so that this many channels fit into the caches of all threads."""
     room = channels * x[0, 0].nbytes
     monkeypatch.setattr(depthwise, "BYTES_PER_THREAD", math.ceil(room / torch.get_num_threads()))
 

@@ -73,7 +73,7 @@ def test_deform_by_hand_against_reference_values():
 
 
 def padded(x, width, *, mode):
-    """Pad by numpy, which reflects and wraps repeatedly."""
+    """Pad with NumPy, which reflects and wraps repeatedly."""
     names = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
     return torch.from_numpy(np.pad(x.numpy(), [(0, 0), (0, 0), (width, width), (width, width)], mode=names[mode]))
 

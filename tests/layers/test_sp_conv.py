@@ -82,5 +82,5 @@ def test_norms():
     layer = SPConv2d(8, 64, 3, padding=1, norm="GN")
     assert isinstance(layer.bn1, nn.GroupNorm)
     assert layer.conv1x1.bias is None
-    with pytest.raises(KeyError, match="existing: BN"):
+    with pytest.raises(KeyError, match="available: BN"):
         SPConv2d(8, 8, 3, padding=1, norm="bm")

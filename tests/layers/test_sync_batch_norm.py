@@ -1,6 +1,6 @@
 """Synchronized batch norm: two CPU processes against one process with all images.
 
-In float64, so that only the order of summation differs.
+All values are float64, so that results differ only by the order of summation.
 """
 
 import pytest

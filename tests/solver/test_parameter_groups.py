@@ -210,6 +210,6 @@ def test_saved_state_loads_with_other_values_but_not_with_other_groups():
     configured(rule("norm.weight", 0.5)).load_state_dict(saved)
     # Equally many parameters of the same shapes: torch would silently exchange their states.
     with pytest.raises(
-        ValueError, match=r"other parameter groups.*saved=\[.*'norm\.weight: norms'.*current=.*'norm\.bias: "
+        ValueError, match=r"GROUPS must define.*saved=\[.*'norm\.weight: norms'.*current=.*'norm\.bias: "
     ):
         configured(rule("norm.bias", 0.1)).load_state_dict(saved)

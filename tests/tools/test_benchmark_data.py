@@ -1,4 +1,4 @@
-"""Benchmark of data loading: all implementations make the same samples."""
+"""Benchmark of data loading: all implementations produce the same samples."""
 
 import json
 import struct
@@ -95,7 +95,7 @@ def row_filters(path):
 
 
 class Busy:
-    """Samples that take 20 ms of the CPU each."""
+    """Samples that take 20 ms of CPU time each."""
 
     def __getitem__(self, key):
         end = time.process_time() + 0.02

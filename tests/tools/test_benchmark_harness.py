@@ -36,7 +36,7 @@ def test_cases_of_a_group_are_interleaved():
 
 @dataclass(frozen=True)
 class Hoard(Case):
-    """Allocates 256 MiB and frees them."""
+    """Case that allocates and frees 256 MiB."""
 
     name = group = "hoard"
 

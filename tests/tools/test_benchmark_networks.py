@@ -74,7 +74,7 @@ def test_evaluation_table_in_closed_form():
 
 @pytest.fixture
 def memory_in_this_process(monkeypatch):
-    """Runs the case here: the test of the harness starts a process."""
+    """Run the case in this process; the harness tests cover the subprocess."""
     for module in (evaluation, training):
         monkeypatch.setattr(module, "measure_memory", lambda case, settings: case.prepare(settings) and Memory(2, 1))
 

@@ -64,7 +64,7 @@ def test_failed_runs_and_unreadable_results_end_with_a_message(tmp_path, monkeyp
     (tmp_path / "Digits.SPConv-seed0").mkdir()
     with pytest.raises(SystemExit, match="2"):
         main(["table", EXPERIMENTS[0], "--runs", str(tmp_path)])
-    assert "results.json must hold the mIoU on one dataset" in capsys.readouterr().err
+    assert "results.json must contain the mIoU of exactly one dataset" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["digits", "cityscapes"])

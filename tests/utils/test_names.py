@@ -9,6 +9,6 @@ def test_near_names_come_first_whatever_their_case():
 
 
 def test_where_none_is_near_those_that_exist_are_listed_up_to_a_limit():
-    assert nearest_names("???", ["b", "a"]) == "existing: a, b"
+    assert nearest_names("???", ["b", "a"]) == "available: a, b"
     assert nearest_names("???", (f"name{i:02}" for i in range(23))).endswith("name19 and 3 more")
     assert nearest_names("???", []) == "none exist"

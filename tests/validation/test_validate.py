@@ -218,7 +218,7 @@ def test_the_best_checkpoint_needs_scores():
 
 def test_each_gpu_process_has_its_own_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert "must be auto, cuda or cpu with 2 processes" in problems("MODEL.DEVICE=cuda:1", world_size=2)
+    assert "must not be one GPU with 2 processes" in problems("MODEL.DEVICE=cuda:1", world_size=2)
     validate_config(valid("MODEL.DEVICE=cuda:1"))
     for device in ("auto", "cuda", "cpu"):
         validate_config(valid(f"MODEL.DEVICE={device}"), world_size=2)
@@ -227,7 +227,7 @@ def test_each_gpu_process_has_its_own_gpu(monkeypatch):
 def test_a_budget_needs_weight_gates_and_time():
     assert "BUDGET.LOSS_WEIGHT must be > 0" in problems("MODEL.BUDGET.CONSTRAIN=True")
     budget = ["MODEL.BUDGET.CONSTRAIN=True", "MODEL.BUDGET.LOSS_WEIGHT=1"]
-    assert "BUDGET.FLOPS_ALL=0 measures the lattice" in problems(*budget, "INPUT.CROP_SIZE=[]")
+    assert "BUDGET.FLOPS_ALL=0 requires INPUT.CROP_SIZE" in problems(*budget, "INPUT.CROP_SIZE=[]")
     validate_config(valid(*budget, "INPUT.CROP_SIZE=[]", "MODEL.BUDGET.FLOPS_ALL=1000"))
     assert "the cost is constant" in problems(*budget, "MODEL.GATE.GATE_ON=False")
     assert "training ends before the budget loss" in problems(*budget, "MODEL.BUDGET.UNUPDATE_RATE=1")

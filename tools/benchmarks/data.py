@@ -54,7 +54,7 @@ Rates = Mapping[Any, Sequence[Rate]]
 
 
 class PlainSamples(Dataset):
-    """Samples made with Pillow and NumPy as in Detectron2; it draws the library's transforms for the same key."""
+    """Samples made with Pillow and NumPy as in detectron2, with the same random transforms as the library's samples."""
 
     def __init__(self, cfg: CfgNode, pairs: Sequence[Pair], *, size: Size) -> None:
         self.pairs = pairs
@@ -90,7 +90,7 @@ class PlainSamples(Dataset):
 
 
 class LeanSamples(PlainSamples):
-    """The same with Pillow images up to the crop, as in torchvision's transforms; only the crop becomes an array."""
+    """Variant of `PlainSamples` that keeps Pillow images up to the crop, as torchvision's transforms do."""
 
     def augmented(
         self, image_path: Path, label_path: Path, resize: Resize, flip: HorizontalFlip, crop: CropPad
@@ -228,7 +228,7 @@ def medians(rates: Sequence[Rate]) -> Rate:
 
 
 def data_tables(loading: Rates, decoding: Rates, with_workers: Rates) -> list[Table]:
-    """Return CPU time in one process, of decoding, and throughput with worker processes.
+    """Return tables of CPU time in one process, of decoding alone, and of throughput with worker processes.
 
     The ratio is the median of the rounds' ratios: all implementations load the same samples in a round.
     """

@@ -76,7 +76,7 @@ def evaluation_cases(sizes: Sequence[Size]) -> list[EvaluationCase]:
 
 
 def half_of_the_cells(lattice: Lattice) -> frozenset[Node]:
-    """Return the cells to close: 29 of the 62 of 16 layers.
+    """Return the cells to close, 29 of the 62 cells of a lattice with 16 layers.
 
     With layers counted from 0 after the source: every other cell, (layer + scale) even, of all layers between the first
     and the last, and the two finest of the last. Every cell is still reached.
@@ -111,7 +111,7 @@ def default_config(settings: Settings, overrides: Sequence[Any]) -> CfgNode:
 
 
 def build_network(cfg: CfgNode) -> DynamicNet4Seg:
-    """Build the network, with equal weights in all cases of equal shapes."""
+    """Build the network; parameters of equal shape have equal weights in all cases."""
     torch.manual_seed(SEED)
     model = build_model(cfg)
     assert isinstance(model, DynamicNet4Seg)
@@ -133,7 +133,7 @@ def matmul_gmadds_per_second(settings: Settings) -> float:
 def evaluation_table(
     timings: dict[EvaluationCase, Timing], memory: dict[EvaluationCase, Memory], *, matmul_rate: float
 ) -> Table:
-    """Return one row per case; sparse cases with ratios to the dense one, if that was measured too."""
+    """Return one row per case; rows of sparse cases include the ratios to the dense case, if it was measured."""
     columns = {"size": "", "gates": "", "variant": "", "execution": "", "seconds": ".4f", "time ratio": ".3f"}
     columns |= {"cost ratio": ".3f", "GFLOPs": ".3f", "GMAC/s": ".1f", "matmul fraction": ".3f", "peak MiB": ".0f"}
     rows = []

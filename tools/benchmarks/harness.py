@@ -64,7 +64,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of each timed call, and 1e9 multiply-adds of one image's forward pass."""
+    """Seconds of each timed call, and GFLOPs (1e9 multiply-adds) of one image's forward pass."""
 
     seconds: tuple[float, ...]
     gflops: float
@@ -88,7 +88,7 @@ class Memory:
 def interleave(
     measures: Mapping[Name, Callable[[], T]], *, rounds: int, warmup: int = WARMUP_ROUNDS
 ) -> dict[Name, tuple[T, ...]]:
-    """Call each function once per round, so that a disturbance of the machine affects all of them.
+    """Call each function once per round, so that other load on the machine affects all of them.
 
     `torch.utils.benchmark.Timer` measures one statement after the other, and warms up with two calls before each
     measurement, which can take seconds here. Returns the measurements of each function, without those of the warm-up.
@@ -103,7 +103,7 @@ def interleave(
 
 
 def timed(run: Callable[[], T]) -> tuple[float, T]:
-    """Return the seconds of a call, with its work on a GPU, and its result."""
+    """Return the duration of a call in seconds, including its work on a GPU, and its result."""
     start_seconds = timer()
     result = run()
     return timer() - start_seconds, result
@@ -120,7 +120,7 @@ def time_cases(cases: Sequence[Case], settings: Settings, *, rounds: int) -> dic
 
 
 def measure_memory(case: Case, settings: Settings) -> Memory:
-    """Return the memory of a fresh process that runs a case twice: the first training step allocates momentum."""
+    """Return the memory of a fresh process that runs a case twice, since the first training step allocates momentum."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=exit_with_parent) as pool:
         return pool.submit(_own_memory, case, settings).result()

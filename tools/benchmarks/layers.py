@@ -37,7 +37,7 @@ Shape = tuple[int, int, int]  # (channels, height, width) of feature maps
 
 
 class TwoRates(nn.Module):
-    """Sum of two plain convolutions, one of them dilated: the least that switchable atrous convolution computes."""
+    """Sum of two plain convolutions, one of them dilated: a lower bound of switchable atrous convolution."""
 
     def __init__(self, channels: int, out_channels: int, kernel_size: int, *, padding: int, **options: Any) -> None:
         super().__init__()

@@ -105,7 +105,7 @@ class OneBatchTrainer(UnsavedTrainer):
 
 
 class Alternation(Hook):
-    """Hook that runs other steps after each chunk of the trainer's, and records the seconds per step of all."""
+    """Hook that alternates chunks of the trainer's steps with chunks of other steps, and records seconds per step."""
 
     def __init__(self, others: Mapping[str, Callable[[], None]]) -> None:
         self.others = others
@@ -128,7 +128,8 @@ class Alternation(Hook):
 def bare_step(trainer: DefaultTrainer, *, clips: bool) -> Callable[[], None]:
     """Return a step without the library's loop: forward, backward, optimizer.
 
-    It shares the trainer's network: equal networks differ by some percent, depending on where they lie in memory.
+    The step uses the trainer's network: equal networks differ in speed by a few percent, depending on their memory
+    addresses.
     """
     model, optimizer = trainer.model, trainer.optimizer
     batch = next(iter(trainer.build_train_loader(start=0)))
@@ -211,7 +212,7 @@ def measure_processes(cfg: CfgNode, *, rounds: int) -> tuple[Table, Samples]:
 
 
 def train_in_process(cfg: CfgNode, steps: int, path: Path) -> None:
-    """Train on one batch; the main process writes the median of the steps after two for warm-up."""
+    """Train on one batch; the main process writes the median step time after two warm-up steps."""
     threads = torch.get_num_threads()
     torch.set_num_threads(CPU_THREADS // comm.get_world_size())
     trainer = OneBatchTrainer(with_options(cfg, "SOLVER.LR_SCHEDULER.MAX_ITER", steps + 2))

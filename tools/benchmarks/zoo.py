@@ -89,8 +89,8 @@ def read_scores(folders: Sequence[Path]) -> list[float]:
             scores.append(float(values["mIoU"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
-                f"{RESULTS_NAME} must hold the mIoU on one dataset; evaluate the run again or remove its folder. "
-                f"Received: {str(folder)!r} ({type(error).__name__}: {error})"
+                f"{RESULTS_NAME} must contain the mIoU of exactly one dataset; evaluate the run again or remove its "
+                f"folder. Received: {str(folder)!r} ({type(error).__name__}: {error})"
             ) from error
     return scores
 

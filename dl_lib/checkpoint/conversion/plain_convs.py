@@ -59,14 +59,14 @@ class PlainConvConverter:
 
 
 def _incompatibility(layer: nn.Module, *, standardized: bool) -> str:
-    """Return why the layer cannot load the file's kernel; "" if it can."""
+    """Return the reason that the layer cannot load the file's kernel; "" if it can."""
     if isinstance(layer, SPConv2d):
         return "a plain kernel, which SPConv cannot load"
     return "a kernel to be standardized, of ConvAWS or SAC" if standardized and isinstance(layer, nn.Conv2d) else ""
 
 
 def _standardized(layer: StandardizedConv2d, kernel: Tensor) -> dict[str, Tensor]:
-    """Return the layer's other state for which it equals the plain convolution."""
+    """Return the remaining state with which the layer computes the plain convolution."""
     gamma, beta = scale_and_shift(kernel)
     values = {"weight_gamma": gamma, "weight_beta": beta}
     if isinstance(layer, SAConv2d):
@@ -76,7 +76,7 @@ def _standardized(layer: StandardizedConv2d, kernel: Tensor) -> dict[str, Tensor
 
 
 def _fill(weights: dict[str, Tensor], values: Mapping[str, Tensor], *, prefix: str, layer: nn.Module) -> None:
-    """Add the layer's remaining state: the given values, else the present values of the model."""
+    """Add the layer's remaining state: the given values, otherwise the model's current values."""
     if any(f"{prefix}{key}" in weights for key in ("weight_gamma", "weight_beta")):
         return  # not a plain convolution
     for key, value in layer.state_dict().items():

@@ -45,7 +45,7 @@ class Converter(Protocol):
     """Converter of one checkpoint format, registered with `@CONVERTER_REGISTRY.register()`."""
 
     def recognises(self, weights: Mapping[str, Tensor], *, model: nn.Module) -> bool:
-        """Return whether a state dict has this format, and the model needs another one."""
+        """Return whether a state dict has this format and must be converted for the model."""
 
     def translate(self, file: Translation, *, model: nn.Module) -> Translation:
         """Return the state dict converted for the model.

@@ -83,8 +83,8 @@ class ReleasedConverter:
         cell_types = getattr(getattr(model, "backbone", None), "cell_types", None)
         if cell_types is None:
             raise ConversionError(
-                f"weights of the published dynamic network need a dynamic network, but the model has no "
-                f"backbone.cell_types. Received: model={type(model).__name__}"
+                f"weights of the published code fit only models with a routed backbone; use MODEL.BACKBONE.NAME="
+                f"DynamicNetwork. Received: model={type(model).__name__}"
             )
         translation = translate_released(file.weights, cell_types=cell_types)
         _log.info("Translated keys of the published code: %d", len(translation.original_names))
@@ -143,7 +143,9 @@ def _translate(key: str, cell_types: Sequence[str]) -> str:
 
 def _translate_operation(position: int, part: str, *, cell_types: Sequence[str]) -> str:
     if position >= len(cell_types):
-        raise _NoCounterpartError(f"operation {position}, but CELL_TYPE names {len(cell_types)}: {list(cell_types)}")
+        raise _NoCounterpartError(
+            f"there is no operation {position}: CELL_TYPE has {len(cell_types)}, {list(cell_types)}"
+        )
     name = cell_types[position]
     if name.startswith("MBConv"):
         raise _NoCounterpartError("the published code could not build MBConv, so its key names are unknown")

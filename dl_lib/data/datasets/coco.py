@@ -76,7 +76,7 @@ class CocoSource:
 
     Args:
         annotations: Annotation file; a relative path is relative to the dataset root.
-        images: Image folder, likewise.
+        images: Image folder; a relative path is relative to the dataset root.
         background: Name of class 0 for pixels without annotation; None ignores these pixels.
         ignore_value: Ignore index, 0..65535, also the label of crowds.
     """
@@ -109,7 +109,7 @@ class CocoSource:
         )
 
     def meta(self) -> DatasetMeta:
-        """Read the metadata: the background class, if any, and the categories. Raises the errors of a call."""
+        """Read the metadata: the background class, if any, and the categories. Raises the same errors as `__call__`."""
         return self._meta(self._read())
 
     def _read(self) -> CocoFile:
@@ -143,7 +143,7 @@ def register_coco_sem_seg(
     Args:
         name: Name for `DATASETS.TRAIN` and `DATASETS.TEST`.
         json: Annotation file; a relative path is relative to the dataset root.
-        images: Folder of the image files, likewise.
+        images: Folder of the image files; a relative path is relative to the dataset root.
         background: Name of class 0 for pixels without annotation; None ignores these pixels.
         ignore_value: Ignore index, 0..65535.
         catalog: Catalog to register the dataset in.

@@ -133,8 +133,8 @@ def _polygons_mask(polygons: Sequence[Any], *, size: tuple[int, int]) -> np.ndar
             )
         if not ((coordinates >= -max_side) & (coordinates <= 2 * max_side)).all():
             raise InvalidSampleError(
-                f"a polygon is far outside of its image of {height} x {width} pixels (height x width). "
-                f"Received: polygon={polygon!r:.60}"
+                f"a polygon must lie within its image, {height} x {width} pixels (height x width), or "
+                f"extend only little beyond it; fix its coordinates. Received: polygon={polygon!r:.60}"
             )
     merged = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     return _run_lengths_mask({"size": [height, width], "counts": merged["counts"].decode()}, size=size)

@@ -130,8 +130,8 @@ class RandomCropPad:
         crop_size: (height, width) of the result.
         image_pad: Raw pixel value of the padding, 0..255.
         label_pad: Label of the padding, and ignore index for class ratios.
-        max_class_ratio: If below 1, `NUM_CANDIDATES` crops are sampled of which the label selects one, see
-            `CropCandidates`. The first is the crop that would be sampled with 1.
+        max_class_ratio: If below 1, `NUM_CANDIDATES` crops are sampled and one is selected by its label, see
+            `CropCandidates`. The first candidate is the crop that would be sampled with a ratio of 1.
 
     Raises:
         ValueError: If the crop is empty, or the pixel value or the ratio is out of range.

@@ -14,9 +14,9 @@ __all__ = ["CropCandidates", "largest_class_ratio"]
 
 @dataclass(frozen=True)
 class CropCandidates:
-    """Random crops of which the label selects one: the first in which no class exceeds a ratio.
+    """Random crops, one of which is selected by its label: the first in which no class exceeds a maximum ratio.
 
-    If every crop exceeds it, the crop with the smallest largest class ratio is selected.
+    If there is none, the crop whose most frequent class has the smallest ratio is selected.
 
     Args:
         crops: Candidates in the order they were sampled.

@@ -37,7 +37,7 @@ class Augmentation(Protocol):
     """Random distribution of transforms."""
 
     def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> Transform | CropCandidates:
-        """Sample a transform for an image of size (height, width), or crops of which its label selects one."""
+        """Sample a transform, or crop candidates, for an image of size (height, width)."""
         ...
 
 

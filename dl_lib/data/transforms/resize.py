@@ -4,10 +4,10 @@ Let the sizes along one axis have the ratio new : old = q : p in lowest terms. T
 input pixels, and each such block of the output only depends on the corresponding input block and its two neighbors. A
 window is therefore computed from the blocks it overlaps plus one block on each side, and then trimmed.
 
-Both backends compute the interpolation weights from the pixel position. For small q, their error is far below the
-distance from any of the q possible positions in a block to the next value at which a weight is rounded differently:
-OpenCV's bit-exact bilinear interpolation has 8-bit weights (the plain one computes positions with 24 bits and is
-inexact for wide images), Pillow's has 22-bit weights.
+Both backends compute the interpolation weights from the pixel position. For small q, errors of the position cannot
+change a rounded weight, because none of the q positions in a block is close to a rounding boundary: OpenCV's bit-exact
+bilinear interpolation has 8-bit weights (the plain one computes positions with 24 bits and is inexact for wide images),
+Pillow's has 22-bit weights.
 """
 
 from __future__ import annotations

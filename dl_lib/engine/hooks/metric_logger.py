@@ -19,7 +19,7 @@ _WINDOW = 20  # iterations that the medians are taken over
 
 
 class MetricLogger(Hook):
-    """Hook that logs one line of scalars, medians over the last 20 iterations, periodically and after the last step.
+    """Hook that logs medians of scalars over the last 20 iterations, periodically and after the last step.
 
     In a terminal with a progress bar, the lines go only to the log file.
 

@@ -17,7 +17,8 @@ def tracked_metric(events: EventStorage, name: str, *, key: str, seen_before: bo
         events: Events of the run.
         name: Name of the metric.
         key: Config key that sets the name, for the error message.
-        seen_before: Whether an earlier evaluation had this metric, so that a missing value is not a wrong name.
+        seen_before: Whether an earlier evaluation had this metric, in which case the name is valid even if the value is
+            missing.
 
     Raises:
         ConfigError: If the evaluation has other metrics but never had this one.
@@ -26,7 +27,8 @@ def tracked_metric(events: EventStorage, name: str, *, key: str, seen_before: bo
     value = metrics.get(name)
     if metrics and value is None and not seen_before:
         raise ConfigError(
-            f"{key} is not a finite metric of the evaluation; {nearest_names(name, metrics)}. Received: {key}={name!r}"
+            f"{key} must name a finite metric of the evaluation; {nearest_names(name, metrics)}. "
+            f"Received: {key}={name!r}"
         )
     return value
 

@@ -1,6 +1,6 @@
 """Precise batch norm: running statistics recomputed with fixed weights (arXiv 2105.07576, section 3).
 
-The accumulation is fvcore's.
+The statistics are accumulated by fvcore.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class PreciseBN(PeriodicHook):
     Args:
         make_loader: Function that returns a new iterable of batches, independent of the training loader.
         num_batches: Batches to use on each process.
-        period: Iterations between two runs, as of the evaluation; 0 runs only at the end.
+        period: Iterations between two runs, the same as for the evaluation; 0 runs only at the end.
         model: Model whose norms are updated; None uses the trainer's model.
     """
 
@@ -89,7 +89,7 @@ def recompute_norm_statistics(model: nn.Module, *, batches: Iterable[Any], num_b
 
 
 class _NormState:
-    """Backup of the attributes that fvcore replaces in a norm. The buffers keep their identity for other references."""
+    """Backup of the attributes that fvcore replaces in a norm. Buffer objects are kept, not replaced."""
 
     def __init__(self, norm: Any) -> None:
         self._norm = norm
@@ -123,7 +123,7 @@ def _over_processes(computed: Sequence[Statistics | None], *, like: Sequence[Ten
 
     Args:
         computed: Statistics per norm; None where the norm did not run on this process.
-        like: A tensor like the mean of each norm.
+        like: Tensor with the shape, dtype and device of the mean, for each norm.
 
     Returns:
         Statistics per norm; None where it ran on no process.

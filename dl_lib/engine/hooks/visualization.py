@@ -20,9 +20,9 @@ __all__ = ["PeriodicVisualizer"]
 class PeriodicVisualizer(PeriodicHook):
     """Hook of the main process that draws figures periodically and at the end, and passes them to writers as images.
 
-    Must come before the `PeriodicWriter` that opens and closes the writers. That hook should write in the same
-    iterations: on resume, TensorBoard events after the last written scalars are discarded and drawn again. Random
-    states are restored, so drawing does not affect training.
+    Must come before the `PeriodicWriter` that opens and closes the writers. Both should use the same iterations: on
+    resume, TensorBoard events after the last written scalars are discarded and drawn again. Random states are restored,
+    so drawing does not affect training.
 
     Args:
         draw: Function that returns figures by name and restores the model's training mode.

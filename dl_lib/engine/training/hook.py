@@ -15,7 +15,7 @@ __all__ = ["Hook", "PeriodicHook", "is_due"]
 def is_due(trainer: Trainer, period: int) -> bool:
     """Return whether a periodic action is due in `after_step`.
 
-    It is not due after the last step, where `after_train` follows.
+    After the last step it returns False, because `after_train` follows.
 
     Args:
         trainer: Trainer whose iteration is checked.

@@ -35,7 +35,7 @@ class TrainingInterrupted(SystemExit):
 class InterruptGuard:
     """Context manager that defers stop signals: the first sets `requested`, the second raises KeyboardInterrupt.
 
-    An optimizer step interrupted halfway leaves weights of no iteration, so the training loop checks `requested`
+    An optimizer step interrupted halfway would leave only some weights updated, so the training loop checks `requested`
     between steps; `interruptible` marks code that a signal may interrupt immediately. A repeated SIGTERM or SIGUSR1
     within 5 seconds counts once, as launchers forward signals; each Ctrl-C counts.
 

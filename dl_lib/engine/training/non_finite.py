@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 class NonFiniteLossError(ValueError):
-    """A loss or gradient is infinite or NaN; the weights are those from before the step."""
+    """Infinite or NaN loss or gradient; the step has not changed the weights."""
 
 
 class NonFinitePolicy:
@@ -68,7 +68,7 @@ class NonFinitePolicy:
             return False
         skipped = f", after {self.skipped} skipped steps" if self.max_skipped else ""
         raise NonFiniteLossError(
-            f"losses and gradients must be finite; they are not at iteration {iteration}/{max_iter} (from 0){skipped}. "
-            "The weights are those from before this step. Try a lower SOLVER.OPTIMIZER.BASE_LR, more "
+            f"losses and gradients must be finite, but are not in iteration {iteration}/{max_iter} (counted from 0)"
+            f"{skipped}. The step has not changed the weights. Try a lower SOLVER.OPTIMIZER.BASE_LR, more "
             f"SOLVER.LR_SCHEDULER.WARMUP_ITERS or a smaller SOLVER.GRAD_CLIP. Received: {values}"
         )

@@ -29,7 +29,7 @@ class LabelPngWriter:
     Args:
         folder: Output folder, created if necessary.
         benchmark: Pixel format: label ids for "cityscapes", palette indices for "voc", grayscale class indices for ""
-            (16 bit where 8 bit are not sufficient).
+            (16 bits if 8 bits are not sufficient).
     """
 
     def __init__(self, folder: Path, *, benchmark: Benchmark) -> None:
@@ -67,7 +67,7 @@ def encode_label(classes: np.ndarray, *, benchmark: Benchmark) -> bytes:
     """Encode class indices, integers (H, W), as a PNG file in the pixel format of a benchmark, see `LabelPngWriter`.
 
     Raises:
-        ValueError: If a class index exceeds 16 bit.
+        ValueError: If a class index exceeds 16 bits.
     """
     if benchmark == "voc":
         image = Image.fromarray(classes.astype(np.uint8))

@@ -92,7 +92,7 @@ def _entries(prediction: Prediction) -> Iterator[dict[str, Any]]:
 
 
 def _coco_id(image_id: str) -> int | str:
-    """Convert a decimal number without leading zeros to an integer."""
+    """Return an id as an integer if it is a decimal number without leading zeros, else unchanged."""
     is_number = image_id.isascii() and image_id.isdecimal() and str(int(image_id)) == image_id
     return int(image_id) if is_number else image_id
 

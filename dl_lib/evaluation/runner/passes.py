@@ -1,7 +1,7 @@
 """Multi-pass inference: sliding windows, multi-scale and horizontal flip (test-time augmentation).
 
-Logits are accumulated at the requested size, as in the published code, in a single tensor; temporary tensors are at
-most one class large. The cost of an image is the sum over its passes; the published code reported the first pass only.
+Logits are accumulated at the requested size, as in the published code, in a single tensor; temporary tensors hold at
+most one class. The cost of an image is the sum over its passes; the published code reported the first pass only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class MultiPassModel(nn.Module):
         scales: Scale factors of the image.
         flip: Whether to run the horizontally flipped image as well.
         window: Sliding window (height, width) in pixels, applied at every scale; None for the whole image.
-        overlap: Minimum overlap of adjacent windows, as a ratio of the window.
+        overlap: Minimum overlap of adjacent windows, as a fraction of the window.
         backend: Library that resizes images.
     """
 

@@ -138,7 +138,7 @@ def inference_on_dataset(
 
 
 def _predict(model: nn.Module, inputs: Sequence[dict[str, Any]], *, num_classes: int) -> list[Prediction]:
-    """Run and time the model; a function of its own, so that the logits are freed before the next batch."""
+    """Run and time the model; a separate function, so that the logits are freed before the next batch."""
     device = next((values.device for values in model.parameters()), torch.device("cpu"))
     start = _now(device)
     outputs = model(inputs)

@@ -19,7 +19,7 @@ __all__ = ["mean_losses", "validation_losses"]
 
 
 def validation_losses(cfg: CfgNode, model: nn.Module) -> dict[str, float]:
-    """Compute the label losses on every dataset of `DATASETS.TEST`; a collective with equal results everywhere.
+    """Compute the label losses on every dataset of `DATASETS.TEST`; a collective with equal results on all processes.
 
     Images and labels are only resized, as `INPUT` specifies for testing. The budget loss is excluded: its weight
     grows during training, so that values of different iterations would not be comparable.

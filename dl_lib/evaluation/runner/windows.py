@@ -1,7 +1,8 @@
 """Sliding-window inference.
 
 Windows start at multiples of the output stride, e.g. 4 pixels, so that their logits share one grid, on which they are
-averaged. Since upsampling is linear, averaging before it is equivalent to averaging after it, except at window borders.
+averaged. Since upsampling is linear, averaging the logits before or after upsampling gives the same result, except at
+window borders.
 """
 
 from __future__ import annotations

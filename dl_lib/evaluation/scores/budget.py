@@ -1,7 +1,7 @@
 """Budget target at the size of the evaluated images.
 
 The budget constrains the ratio (`LOSS_MU`) of the expected cost to that of the full lattice with all gates open. Both
-grow with the image size; the ratio is independent of it.
+costs grow with the image size; their ratio does not depend on it.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def _check_classes(values: Tensor, *, name: str, num_classes: int, ignore_value:
     listed = ", ".join(map(str, invalid[:_MAX_LISTED])) + (", ..." if len(invalid) > _MAX_LISTED else "")
     allowed = f"0 to {num_classes - 1}" + ("" if ignore_value is None else f" or the ignore value {ignore_value}")
     raise ValueError(
-        f"{name} contains values that are not a class. Expected {allowed}; fix the dataset's label mapping, its "
+        f"{name} contains values that are not class indices. Expected {allowed}; fix the dataset's label mapping, its "
         "ignore value or the number of classes. "
         f"Received: {name} with values {listed}"
     )

@@ -66,8 +66,8 @@ class EvaluationState:
         """
         if not self.images:
             raise MissingDataError(
-                f"no image of {dataset_name} was evaluated: the dataset is empty, or none of its samples is usable. "
-                f"Received: {len(self.skipped)} skipped samples"
+                f"no image of {dataset_name} was evaluated: the dataset is empty, or all its samples are invalid; run "
+                f"dl_lib check-dataset {dataset_name}. Received: {len(self.skipped)} skipped samples"
             )
         metrics = None
         if self.counts is not None:

@@ -123,7 +123,7 @@ def segmentation_metrics(
     pixels = sum(true)
     if not pixels:
         raise DataError(
-            "no labelled pixel to score: all ground truth pixels have the ignore value, or there is no image. "
+            "scores require labelled pixels, but all ground truth pixels are ignored; check labels and ignore value. "
             f"Received: counts.sum()={pixels}"
         )
     is_scored = [bool(t or (p and absent_rule == "zero_if_predicted")) for t, p in zip(true, predicted, strict=True)]

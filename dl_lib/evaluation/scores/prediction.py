@@ -46,8 +46,8 @@ def read_outputs(
 
     Args:
         inputs: Samples with `image` (3, H, W), `image_id`, `file_name`.
-        outputs: One dict per sample with `sem_seg`, logits (classes, H, W), and `flops`; `gates` (edges,) if there
-            are gates; `input_sizes` unless the image was run once and unchanged.
+        outputs: One dict per sample with `sem_seg`, logits (classes, H, W), and `flops`; `gates` (edges,) if there are
+            gates; `input_sizes` unless the network ran once, on the unchanged image.
         num_classes: Number of classes of the dataset.
         seconds: Wall time of the model for the batch.
 

@@ -54,7 +54,7 @@ def conv_norm(
 class SqueezeExcitation(nn.Module):
     """Squeeze-and-excitation with a norm: x * sigmoid(expand(relu(norm(reduce(mean(x)))))).
 
-    The norm normalizes 1×1 feature maps, so batch norm needs two images there in training.
+    The norm normalizes 1×1 feature maps, for which batch norm needs at least two images in training.
 
     Args:
         channels: Channels of the feature maps.

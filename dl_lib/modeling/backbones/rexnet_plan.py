@@ -1,7 +1,8 @@
 """Channels, strides and dilations of ReXNet and ReXNet-lite (arXiv 2007.00992, section 4).
 
 The channels grow linearly from block to block. Details that the paper does not specify (rounding, depth and width
-multipliers, ReXNet-lite) follow the public implementation (github.com/clovaai/rexnet), whose weights load.
+multipliers, ReXNet-lite) follow the public implementation (github.com/clovaai/rexnet), so that its weights can be
+loaded.
 """
 
 from __future__ import annotations

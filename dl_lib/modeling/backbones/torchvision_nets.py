@@ -1,4 +1,4 @@
-"""ResNet and MobileNetV3 backbones built by torchvision, whose weights load."""
+"""ResNet and MobileNetV3 backbones built by torchvision, compatible with its weights."""
 
 from __future__ import annotations
 

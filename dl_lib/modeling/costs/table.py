@@ -37,7 +37,7 @@ class CostTable:
     Methods that take the routing of B images return (B,) float64 multiply-adds, exact because they are below 2**53.
 
     Attributes:
-        lattice: Lattice that the network routes through.
+        lattice: Lattice of the network.
         stem: Cost of the stem.
         head: Cost of the segmentation head.
         operations: Cost of each cell's operation.

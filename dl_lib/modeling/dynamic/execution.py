@@ -68,9 +68,13 @@ def run_dense(
 
 
 class _LayerResult(NamedTuple):
-    """Result of a layer: inputs and reached images of the next layer by scale, gates and reached images by cell.
+    """Result of a layer; a tuple, because activation checkpointing finds tensors in tuples but not in dataclasses.
 
-    A tuple, because activation checkpointing finds tensors in tuples but not in dataclasses.
+    Attributes:
+        inputs: Inputs of the next layer's cells, by scale.
+        reached: Images that reach the next layer's cells, by scale.
+        gates_BG: Gate values of each cell.
+        cells_reached: Images that reach each cell.
     """
 
     inputs: list[Tensor]
@@ -154,7 +158,7 @@ def run_sparse(
         observer: Active observer; receives the images that each module runs for.
 
     Returns:
-        The lattice's outputs, finest first (zeros for images that no edge delivers to), and the routing on the CPU.
+        The lattice's outputs, finest first (zeros for images without input), and the routing on the CPU.
 
     Raises:
         ValueError: If the network is in training mode.
@@ -195,7 +199,7 @@ class _SparseRun:
         }
 
     def input_of(self, node: Node) -> Tensor:
-        """Return the input (B, C, H, W) of a node, zeros for images that no edge delivers to."""
+        """Return the input (B, C, H, W) of a node; zeros for images without input."""
         if node not in self.inputs:
             shape = (len(self.all_images), self.network.channels(node), *(side >> node.scale for side in self._size))
             self.inputs[node] = self._like.new_zeros(shape).contiguous(memory_format=_memory_format(self._like))
@@ -254,7 +258,7 @@ def _images(mask_B: Tensor) -> list[int]:
 
 
 def _part(x: Tensor, images: list[int], *, out_of: list[int]) -> Tensor:
-    """Return the rows of `x` for `images`; its rows are those of the images `out_of`."""
+    """Return the rows of `x` that belong to `images`; the rows of `x` belong to the images `out_of`."""
     return x if images == out_of else x[[out_of.index(image) for image in images]]
 
 

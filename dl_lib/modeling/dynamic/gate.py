@@ -36,7 +36,7 @@ class SoftGate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return gate values (B, num_edges) for feature maps (B, channels, H, W).
 
-        From the pooled map on, computation uses the dtype of the parameters even under autocast, because costs are
+        After global pooling, computation uses the dtype of the parameters even under autocast, because costs are
         computed from the gate values.
         """
         if self.small:

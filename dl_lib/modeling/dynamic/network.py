@@ -68,7 +68,7 @@ class DynamicNetwork(nn.Module):
         cells: Cell of each node, by the node's name.
         base_channels: Channels at stride 4.
         cell_types: Names of the operations in each cell.
-        unreached: Policy for cells that no edge delivers to.
+        unreached: Policy for cells that receive no input.
         drop_prob: Drop-path probability at the last layer and the end of training.
         sparse: In evaluation mode, run only the cells and transitions that the gates open.
         activation_checkpointing: In training mode, recompute each layer in the backward pass.

@@ -22,7 +22,7 @@ CLOSED_BELOW = 1e-4  # a cell is closed for an image if the sum of its gates is 
 
 
 class Unreached(enum.Enum):
-    """Policy for cells that no edge delivers to for an image (`MODEL.GATE.UNREACHED`)."""
+    """Policy for cells that receive no input for an image (`MODEL.GATE.UNREACHED`)."""
 
     SKIP = "skip"  # does not contribute, in training and evaluation alike
     RUN = "run"  # always runs on zeros
@@ -40,7 +40,7 @@ class Routing:
     Attributes:
         lattice: Lattice that is routed through.
         gates_BE: Gate values, 0 for closed and unreached cells; columns in the order of `lattice.edges`.
-        reached_BN: True where an edge delivers to the cell, or where it runs unreached; columns in the order of
+        reached_BN: True where a cell receives input from an edge, or runs without input; columns in the order of
             `lattice.nodes`.
     """
 

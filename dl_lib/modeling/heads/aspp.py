@@ -22,7 +22,8 @@ TAP_DISTANCES_PX = (96, 192, 288)  # dilation in image pixels: the paper's rates
 class ASPPHead(SemSegHead):
     """Head with five parallel branches on one feature map: 1×1, three dilated 3×3 convolutions, and global mean.
 
-    The norm of the global-mean branch normalizes 1×1 feature maps, so batch norm needs two images there in training.
+    The norm of the global-mean branch normalizes 1×1 feature maps, for which batch norm needs at least two images in
+    training.
 
     Args:
         input_shape: Shape of the feature map, usually the coarsest.

@@ -133,8 +133,8 @@ class SegmentationModel(nn.Module, ABC):
             batched_inputs: One dict per image. `image` (C, H, W), 0..255, in the config's channel order; in training
                 `sem_seg` (H, W), class ids; in evaluation optionally `height` and `width` of the output, by default
                 those of the image.
-            step_rate: Training progress, iteration / MAX_ITER, in [0, 1]. None is for passes outside the training
-                loop: as at progress 0, except that dynamic convolutions keep their temperature.
+            step_rate: Training progress, iteration / MAX_ITER, in [0, 1]. None, for passes outside the training loop,
+                is treated as 0, except that dynamic convolutions keep their temperature.
             step_means: Means over all batches of the step, if this batch is one of several (gradient accumulation).
 
         Returns:

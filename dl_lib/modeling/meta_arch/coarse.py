@@ -38,8 +38,8 @@ class CoarseLogits:
         """Add the logits to `total` in place, bilinearly resized to its size.
 
         They are resized to the image size first and from there to the size of `total`, as in the published code,
-        because two steps differ from one. Classes are processed one at a time, so that only one of them needs extra
-        memory at full resolution.
+        because the result differs from that of a single resize. Classes are processed one at a time, so that only one
+        of them needs extra memory at full resolution.
 
         Args:
             total: Sum of logits (classes, height, width).

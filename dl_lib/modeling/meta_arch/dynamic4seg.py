@@ -32,7 +32,7 @@ class DynamicNet4Seg(SegmentationModel):
     Args:
         backbone: Routed network.
         budget: Budget constraint; None trains without one.
-        costs: Cost tables of `backbone` and head, to reuse those already measured.
+        costs: Cost tables of `backbone` and head, if they are already measured.
         arguments: See `SegmentationModel`.
     """
 
@@ -111,8 +111,8 @@ def check_dense_cost(cfg: CfgNode) -> None:
     """Raise ConfigError if the cost of the whole lattice is neither given nor measurable at a training crop."""
     if not cfg.MODEL.BUDGET.FLOPS_ALL and not cfg.INPUT.CROP_SIZE:
         raise ConfigError(
-            "MODEL.BUDGET.FLOPS_ALL=0 measures the lattice at the training crop and needs INPUT.CROP_SIZE; give the "
-            f"cost in MFLOPs or a crop. Received: MODEL.BUDGET.FLOPS_ALL={cfg.MODEL.BUDGET.FLOPS_ALL}"
+            "MODEL.BUDGET.FLOPS_ALL=0 requires INPUT.CROP_SIZE, the image size at which the cost is measured; set "
+            f"one of them. Received: MODEL.BUDGET.FLOPS_ALL={cfg.MODEL.BUDGET.FLOPS_ALL}"
         )
 
 

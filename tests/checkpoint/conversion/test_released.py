@@ -82,7 +82,7 @@ def test_explicit_pairs_of_names():
     [
         ("backbone.stem.stem_1.bias", "not a key of the published code"),
         ("backbone.all_cell_list.0.0.res_keep.1.weight", "not a key of the published code"),
-        (CELL + "cell_ops._ops.7.op.0.weight", "operation 7, but CELL_TYPE names 6"),
+        (CELL + "cell_ops._ops.7.op.0.weight", "there is no operation 7: CELL_TYPE has 6"),
         (CELL + "cell_ops._ops.1.op.0.weight", "operation 1 of CELL_TYPE is skip_connect, which has no"),
         (CELL + "cell_ops._ops.4.op.weight", "not a key of Bottleneck_5x5, operation 4"),
         (CELL + "cell_ops._ops.0.op.6.weight", "not a key of sep_conv_heavy_5x5, operation 0"),

@@ -161,8 +161,8 @@ def without(key):
     ("entries", "problem"),
     [
         (["mine"], r"\[0\] must be a mapping with the keys NAME, IMAGES, .*FOLDERS\[0\]='mine'$"),
-        ([without("NAME")], r"\[0\] must have the key NAME, a name to use in DATASETS\.TRAIN"),
-        ([without("IMAGES")], r"\[0\] must have the key IMAGES, the path of a folder"),
+        ([without("NAME")], r"\[0\] must have the key NAME: a name to use in DATASETS\.TRAIN"),
+        ([without("IMAGES")], r"\[0\] must have the key IMAGES: the path of a folder"),
         ([without("CLASSES")], r"\[0\] must have the key CLASSES"),
         ([{**ENTRY, "LABEL": "a"}], r"has an unknown key; nearest: LABELS.*FOLDERS\[0\]\.LABEL='a'$"),
         ([{**ENTRY, 3: "a"}], r"has an unknown key; .*FOLDERS\[0\]\.3='a'$"),

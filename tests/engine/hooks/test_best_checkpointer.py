@@ -112,7 +112,7 @@ def test_damaged_file_is_replaced_by_the_next_better_value(tmp_path, caplog):
 
 
 def test_unknown_metric_is_rejected_at_the_first_evaluation(tmp_path):
-    with pytest.raises(ConfigError, match=r"existing: val/mIoU, val/pACC\. Received: SOLVER\.BEST_METRIC='loss'"):
+    with pytest.raises(ConfigError, match=r"available: val/mIoU, val/pACC\. Received: SOLVER\.BEST_METRIC='loss'"):
         train(tmp_path, metric="loss")
     with pytest.raises(ConfigError, match="nearest: val/mIoU"):
         train(tmp_path, metric="val/mIou")

@@ -95,7 +95,7 @@ def test_skipped_step_only_lowers_the_loss_scale(precision_name, final_scale):
 
 
 def test_skipped_steps_are_limited():
-    with pytest.raises(NonFiniteLossError, match=r"at iteration 3/9 .*, after 2 skipped steps"):
+    with pytest.raises(NonFiniteLossError, match=r"in iteration 3/9 .*, after 2 skipped steps"):
         nan_trainer(bad={1, 2, 3}, max_iter=9, max_skipped=2).train()
 
 

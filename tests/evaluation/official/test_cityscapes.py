@@ -128,7 +128,7 @@ def test_script_prints_nothing_and_keeps_its_settings(cfg, tmp_path, capfd):
 
 
 def test_script_finds_the_files_by_name(cfg, tmp_path, root, monkeypatch):
-    """As in a manual run with CITYSCAPES_RESULTS."""
+    """The script is run as by hand, with CITYSCAPES_RESULTS."""
     result = evaluate(cfg, tmp_path)
     monkeypatch.setenv("CITYSCAPES_RESULTS", str(tmp_path))
     for image in result.images:

@@ -1,4 +1,4 @@
-"""MODEL.CONV: which convolutions are replaced, and what becomes of pretrained plain ones."""
+"""Convolutions replaced by `MODEL.CONV`, and conversion of pretrained plain weights."""
 
 import re
 from itertools import product
@@ -81,7 +81,7 @@ def test_selected_kernels_of_the_stages_are_replaced(name, stages, conv_type, ke
     ],
 )
 def test_plain_weights_load_with_unchanged_outputs(name, kernels, conv_type):
-    """For CondConv, with its routing as initialized: 0.5 for every expert."""
+    """CondConv has its initial routing weights, 0.5 for every expert."""
     model = BackboneHolder(name, conv_type, ["c4", "c5"], "MODEL.CONV.KERNELS", kernels).double().eval()
     released = RELEASED[name]
     load_weights(model, released.state_dict(), path=name, allow_unexpected_keys=["fc", "classifier"])

@@ -63,7 +63,7 @@ def test_stages_partition_the_modules_and_freeze(name):
         assert any(isinstance(m, FrozenBatchNorm2d) for m in stage_modules) is not is_trainable
     counters = {key for key in backbone.state_dict() if key.endswith("num_batches_tracked")}
     assert backbone.state_dict().keys() - counters == frozen.state_dict().keys() - counters
-    with pytest.raises(ConfigError, match=r"existing: c1, .*Received: stage='c0'"):
+    with pytest.raises(ConfigError, match=r"available: c1, .*Received: stage='c0'"):
         list(backbone.stage("c0"))
 
 

@@ -99,7 +99,7 @@ def test_batch_equals_single_images(gates_BE):
 @given(gates_E=st.lists(gate_values, min_size=len(LATTICE.edges), max_size=len(LATTICE.edges)))
 @settings(max_examples=30, deadline=None)
 def test_reached_cells(gates_E):
-    """Against a traversal of the lattice by the definition."""
+    """Compare with a traversal of the lattice that follows the definition."""
     MODEL.backbone.unreached = Unreached("skip")
     _, routing, _ = run(MODEL, torch.zeros(1, 3, 32, 32, dtype=torch.float64), [gates_E], sparse=True)
     gate = dict(zip(LATTICE.edges, gates_E, strict=True))

@@ -29,7 +29,7 @@ def maps_of(shapes, height, width, **options):
 
 @pytest.mark.parametrize(("channels", "madds"), [(64, 16_297_492_480), (128, 63_699_943_424)])
 def test_cost_of_the_fpn_head(channels, madds):
-    """With the feature shapes of ReXNet 1.0."""
+    """The feature shapes are those of ReXNet 1.0."""
     shapes = shapes_of((38, 61, 128, 185))
     with torch.device("meta"):
         head = SemanticFPNHead(shapes, num_classes=19, channels=channels, norm="BN")
@@ -52,7 +52,7 @@ def test_logits_have_the_head_stride_and_all_parameters_receive_gradients(name, 
 
 
 def test_fpn_head_matches_torchvision():
-    """torchvision's feature pyramid, followed by the head's own levels."""
+    """The reference is torchvision's feature pyramid, followed by the head's own levels."""
     shapes = shapes_of((6, 8, 10, 12))
     head = HEADS["fpn"](shapes).double().eval()
     peer = torchvision.ops.FeaturePyramidNetwork([6, 8, 10, 12], 8).double()

@@ -47,7 +47,7 @@ def test_flipped_logits_are_flipped_back(size):
 
 @pytest.mark.parametrize("size", [(256, 512), (300, 600)])
 def test_peak_memory_is_the_result_and_at_most_two_classes(size):
-    """One class at the image size; if another size is requested, this class at both sizes."""
+    """Resizing holds one class at the image size and, if another size is requested, also at that size."""
     logits = random_logits(19, 64, 128, size=(256, 512))
     with LiveMemory() as memory:
         total = logits.new_zeros(size)
@@ -60,7 +60,7 @@ def test_peak_memory_is_the_result_and_at_most_two_classes(size):
 
 
 def test_forward_pass_holds_one_copy_of_the_result():
-    """Over all allocations of a forward pass; resizing all classes at once would take 2.5 times the result or more."""
+    """The peak covers a whole forward pass; resizing all classes at once takes 2.5 times the result or more."""
     model = build_case("tiny__mix3", dtype=torch.float32).eval()
     (sample,) = batch_of(0, dtype=torch.float32)
     with torch.inference_mode():
