@@ -25,12 +25,8 @@ _EXTRACTION_ERRORS = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
 class PublishedArchive:
     """Tar archive of a published dataset, compressed or not.
 
-    Args:
-        file_name: Name of the file.
-        url: Download URL.
-        md5: MD5 checksum in hexadecimal.
-        path_map: Path prefixes inside the archive, and their replacements below the extraction folder. Members with
-            another prefix are skipped.
+    `path_map` maps path prefixes inside the archive to their replacements below the extraction folder. Members with
+    another prefix are skipped.
     """
 
     file_name: str
@@ -40,10 +36,7 @@ class PublishedArchive:
 
 
 def fetch_archive(archive: PublishedArchive, folder: Path) -> Path:
-    """Download an archive with torchvision, unless the verified file exists.
-
-    Returns:
-        Path of the file.
+    """Download an archive with torchvision, unless the verified file exists, and return its path.
 
     Raises:
         MissingDataError: If the download fails.
@@ -84,11 +77,6 @@ def check_archive(path: Path, archive: PublishedArchive) -> None:
 
 def unpack_archive(path: Path, archive: PublishedArchive, *, folder: Path) -> None:
     """Extract the dataset, overwriting existing files. Nothing is written outside of the folder.
-
-    Args:
-        path: Archive file.
-        archive: Archive description with the path map.
-        folder: Extraction folder.
 
     Raises:
         UnreadableFileError: If the archive is damaged, or contains devices, or paths or links that leave the folder.

@@ -46,16 +46,13 @@ __all__ = [
 
 
 def build_train_loader(cfg: CfgNode, *, start: int = 0) -> SampleLoader:
-    """Build the infinite training loader of the current rank.
+    """Build the infinite training loader of the current rank: lists of `local_batch_size` mapped samples.
 
     Args:
         cfg: Config, of which `DATASETS.TRAIN`, `DATALOADER`, `INPUT`, `SEED`, the batch size of `SOLVER`,
             `MODEL.DEVICE` and the classes of the head are used.
         start: Number of samples already consumed by all ranks together, to resume a run: the loader continues with the
             batches that a loader with start=0 would produce next.
-
-    Returns:
-        Loader of lists of mapped samples, `local_batch_size` at a time.
 
     Raises:
         UnknownDatasetError: If a name in `DATASETS.TRAIN` is not registered.
@@ -75,29 +72,15 @@ def build_train_loader(cfg: CfgNode, *, start: int = 0) -> SampleLoader:
     raw: RawDataset = ConcatDataset([_raw_dataset(cfg, name) for name in cfg.DATASETS.TRAIN])  # type: ignore
     mapper = _build_mapper(cfg, build_train_augmentations(cfg), transform_label=True)
     mapped = MappedDataset(raw, mapper=mapper, seed=cfg.SEED)
-    sampler = TrainingSampler(
-        len(mapped),
-        seed=cfg.SEED,
-        rank=comm.get_rank(),
-        world_size=world_size,
-        start=start,
-    )
+    sampler = TrainingSampler(len(mapped), seed=cfg.SEED, rank=comm.get_rank(), world_size=world_size, start=start)
+    persistent = cfg.DATALOADER.NUM_WORKERS > 0
     return _build_loader(
-        cfg,
-        mapped,
-        skip_policy="replace",
-        sampler=sampler,
-        batch_size=batch_size,
-        persistent_workers=cfg.DATALOADER.NUM_WORKERS > 0,
+        cfg, mapped, skip_policy="replace", sampler=sampler, batch_size=batch_size, persistent_workers=persistent
     )
 
 
 def local_batch_size(cfg: CfgNode, *, world_size: int) -> int:
     """Return the number of images in one forward pass of one process.
-
-    Args:
-        cfg: Config, of which `SOLVER.IMS_PER_BATCH` and `SOLVER.ACCUMULATION_STEPS` are used.
-        world_size: Number of processes.
 
     Raises:
         ConfigError: If the batch cannot be split evenly over processes and accumulation steps.
@@ -118,27 +101,21 @@ def local_batch_size(cfg: CfgNode, *, world_size: int) -> int:
 def build_test_loader(cfg: CfgNode, dataset_name: str, *, transform_label: bool = False) -> SampleLoader:
     """Build the evaluation loader of the current rank: its part of the dataset, in order, with batch size 1.
 
+    Its `skipped` lists the invalid samples that were dropped.
+
     Args:
         cfg: Config, of which `DATALOADER`, `INPUT`, `MODEL.DEVICE` and the classes of the head are used.
         dataset_name: Name in the catalog.
         transform_label: Whether to resize the label with the image, as needed for a loss. By default it keeps its size,
             as needed for evaluation scores.
 
-    Returns:
-        Loader of lists of one mapped sample; its `skipped` lists the invalid samples that were dropped.
-
     Raises:
         UnknownDatasetError: If the name is not registered.
         DataError: If the dataset is missing, or its cache cannot be built.
     """
     mapped = build_test_dataset(cfg, dataset_name, transform_label=transform_label)
-    return _build_loader(
-        cfg,
-        mapped,
-        skip_policy="drop",
-        sampler=InferenceSampler(len(mapped), rank=comm.get_rank(), world_size=comm.get_world_size()),
-        batch_size=1,
-    )
+    sampler = InferenceSampler(len(mapped), rank=comm.get_rank(), world_size=comm.get_world_size())
+    return _build_loader(cfg, mapped, skip_policy="drop", sampler=sampler, batch_size=1)
 
 
 def build_test_dataset(cfg: CfgNode, dataset_name: str, *, transform_label: bool = False) -> MappedDataset:
@@ -168,7 +145,8 @@ def build_train_augmentations(cfg: CfgNode) -> list[Augmentation]:
         ratio = inputs.CROP_MAX_CLASS_RATIO
         augmentations.append(RandomCropPad(tuple(inputs.CROP_SIZE), max_class_ratio=ratio, **pads))
     if inputs.PHOTOMETRIC.ENABLED:
-        augmentations.append(_build_photometric(inputs.PHOTOMETRIC))
+        limits = {key.lower(): value for key, value in inputs.PHOTOMETRIC.items() if key != "ENABLED"}
+        augmentations.append(PhotometricDistortion(**limits))
     if inputs.BLUR_PROB > 0:
         augmentations.append(RandomBlur(inputs.BLUR_PROB, tuple(inputs.BLUR_SIGMA)))
     return augmentations
@@ -179,12 +157,6 @@ def build_test_augmentations(cfg: CfgNode) -> list[Augmentation]:
     if not cfg.INPUT.MIN_SIZE_TEST:
         return []
     return [ResizeShortestEdge((cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.BACKEND)]
-
-
-def _build_photometric(cfg: CfgNode) -> PhotometricDistortion:
-    return PhotometricDistortion(
-        brightness=cfg.BRIGHTNESS, contrast=cfg.CONTRAST, saturation=cfg.SATURATION, hue_degrees=cfg.HUE_DEGREES
-    )
 
 
 def _raw_dataset(cfg: CfgNode, name: str) -> RawDataset:

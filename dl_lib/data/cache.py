@@ -68,11 +68,6 @@ class CachedDataset:
     """Dataset that reads its samples from a cache file; the arrays are read-only views of the file.
 
     A sample that could not be read when the cache was built is read from the original dataset, which raises its error.
-
-    Args:
-        dataset: Original dataset.
-        path: Cache file.
-        index: Index of the file.
     """
 
     def __init__(self, dataset: RawDataset, path: Path, index: _Index) -> None:
@@ -127,12 +122,7 @@ class CachedDataset:
 
 
 def cached_dataset(dataset: RawDataset, *, name: str, folder: Path) -> CachedDataset:
-    """Open the cache of a dataset; build it first if it is missing or stale.
-
-    Args:
-        dataset: Dataset with a `fingerprint` method.
-        name: Name of the dataset, from which the file name is derived.
-        folder: Folder of the cache file; created if necessary.
+    """Open the cache of a dataset, `<folder>/<name>.cache`; build it first if it is missing or stale.
 
     Raises:
         CacheError: If the dataset has no fingerprint, or the file cannot be written.
@@ -169,12 +159,7 @@ def _read_index(path: Path, fingerprint: str) -> _Index | None:
 
 
 def _read_trailer(file: IO[bytes]) -> tuple[int, bytes]:
-    """Return the offset of the index and the file id.
-
-    Raises:
-        OSError: If the file is shorter than a trailer.
-        ValueError: If the magic number differs.
-    """
+    """Return the offset of the index and the file id; raise an OSError or ValueError if the file is incomplete."""
     file.seek(-_TRAILER.size, os.SEEK_END)
     start, file_id, magic = _TRAILER.unpack(file.read())
     if magic != _MAGIC:

@@ -54,7 +54,6 @@ class DatasetMeta:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes."""
         return len(self.class_names)
 
 

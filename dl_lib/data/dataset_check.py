@@ -45,12 +45,7 @@ class IssueKind(Enum):
 
 @dataclass(frozen=True)
 class Issue:
-    """Issue of one sample.
-
-    Args:
-        kind: Kind of the issue.
-        message: Description that names the sample or file.
-    """
+    """Issue of one sample; the message names the sample or file."""
 
     kind: IssueKind
     message: str
@@ -58,15 +53,10 @@ class Issue:
 
 @dataclass(frozen=True)
 class SampleCheck:
-    """Result of checking one sample.
-
-    Attributes:
-        issues: Issues of the sample.
-        pixels: Number of pixels by label id.
-    """
+    """Result of checking one sample."""
 
     issues: tuple[Issue, ...] = ()
-    pixels: Mapping[int, int] = field(default_factory=dict)
+    pixels: Mapping[int, int] = field(default_factory=dict)  # by label id
 
 
 @dataclass(frozen=True)
@@ -103,13 +93,7 @@ class DatasetReport:
 
 
 def check_sample(dataset: RawDataset, index: int, *, meta: DatasetMeta) -> SampleCheck:
-    """Read and check one sample.
-
-    Args:
-        dataset: Dataset of the sample.
-        index: Index of the sample.
-        meta: Expected classes.
-    """
+    """Read one sample and compare its label with the classes."""
     try:
         sample = dataset[index]
     except DataError as error:
@@ -147,13 +131,7 @@ def unpaired_issues(paired: PairedFiles) -> tuple[Issue, ...]:
 
 
 def summarize(checks: Iterable[SampleCheck], *, meta: DatasetMeta, unpaired: Sequence[Issue] = ()) -> DatasetReport:
-    """Aggregate the checks of all samples.
-
-    Args:
-        checks: Check of each sample.
-        meta: Expected classes.
-        unpaired: Issues found when the files were listed.
-    """
+    """Aggregate the checks of all samples, and the issues found when the files were listed."""
     num_samples, issues = 0, list(unpaired)
     pixels: Counter[int] = Counter()
     images: Counter[int] = Counter()
@@ -195,8 +173,6 @@ def class_weights(pixels: Sequence[int], *, labelled_where_present: Sequence[int
 
 
 class _SampleChecks(Dataset):
-    """Map-style dataset of the sample checks."""
-
     def __init__(self, dataset: RawDataset, meta: DatasetMeta, *, progress: WorkerProgress) -> None:
         self._dataset, self._meta, self._progress = dataset, meta, progress
 
@@ -209,13 +185,7 @@ class _SampleChecks(Dataset):
 
 
 def check_samples(dataset: RawDataset, *, meta: DatasetMeta, workers: int) -> Iterator[SampleCheck]:
-    """Check all samples, in order.
-
-    Args:
-        dataset: Dataset to check.
-        meta: Expected classes.
-        workers: Number of worker processes; 0 runs in the current process.
-    """
+    """Check all samples, in order, with worker processes or, if there are 0, in the current process."""
     if workers > 0:
         cv2.setNumThreads(1)  # a forked worker can deadlock in OpenCV's thread pool, see dl_lib.data.build
     progress = WorkerProgress(dataset, num_workers=workers)

@@ -27,17 +27,11 @@ _DEFAULT_ROOT = "datasets"
 
 @dataclass(frozen=True)
 class FileRecord:
-    """Files of one sample.
-
-    Args:
-        image_id: Identifier, unique within the dataset.
-        image: Path of the image.
-        label: Path of the label map; "" in a dataset without ground truth.
-    """
+    """Paths of the files of one sample, with an identifier that is unique within the dataset."""
 
     image_id: str
     image: str
-    label: str = ""
+    label: str = ""  # empty without ground truth
 
 
 @dataclass(frozen=True)
@@ -81,11 +75,7 @@ def resolve_path(path: str | os.PathLike[str]) -> Path:
 
 
 def ensure_exists(path: Path, *, layout: str) -> Path:
-    """Return a path after checking that it exists.
-
-    Args:
-        path: File or folder.
-        layout: Expected layout of the dataset, for the error message.
+    """Return a path after checking that it exists; the layout of the dataset is for the error message.
 
     Raises:
         MissingDataError: If the path does not exist.

@@ -150,11 +150,6 @@ class MappedDataset(Dataset):
 
     Each sample has a random generator seeded with (seed, epoch, index), so that it depends neither on the worker that
     loads it nor on the samples loaded before.
-
-    Args:
-        dataset: Dataset of raw samples.
-        mapper: Mapper of the samples.
-        seed: Seed of the augmentations.
     """
 
     def __init__(self, dataset: RawDataset, *, mapper: DatasetMapper, seed: int) -> None:
@@ -169,11 +164,9 @@ class MappedDataset(Dataset):
         return self.map(key.index, rng=self.generator(key))
 
     def generator(self, key: SampleKey) -> np.random.Generator:
-        """Create the random generator of a sample."""
         return np.random.default_rng([self.seed, key.epoch, key.index])
 
     def map(self, index: int, *, rng: np.random.Generator) -> dict[str, Any]:
-        """Map the sample of an index with a given random generator."""
         return self.mapper(self.dataset[index], rng=rng)
 
 

@@ -36,17 +36,11 @@ _OPAQUE = 255
 
 @dataclass(frozen=True)
 class _PngHeader:
-    """Pixel format of a PNG.
+    """Pixel format of a PNG."""
 
-    Args:
-        bits: Bits per channel, or per palette index.
-        color_type: Color type of the standard; 4 and 6 have an alpha channel.
-        transparency: Whether a color or palette entries are marked as transparent (tRNS chunk).
-    """
-
-    bits: int
-    color_type: int
-    transparency: bool
+    bits: int  # per channel, or per palette index
+    color_type: int  # 4 and 6 have an alpha channel
+    transparency: bool  # whether a color or palette entries are marked as transparent (tRNS chunk)
 
 
 def read_image(path: FilePath) -> np.ndarray:

@@ -32,28 +32,19 @@ class TooManySkippedError(DataError):
 
 @dataclass(frozen=True)
 class SkippedSample:
-    """Invalid sample that was skipped.
-
-    Attributes:
-        index: Index in the dataset.
-        reason: Error message, which names the file.
-    """
+    """Invalid sample that was skipped."""
 
     index: int
-    reason: str
+    reason: str  # error message, which names the file
 
 
 class LoadedSample(NamedTuple):
     """Mapped sample and the samples that were skipped for it.
 
     A tuple rather than a dataclass, because torch's memory pinning recurses into tuples but not into dataclasses.
-
-    Attributes:
-        sample: Mapped sample; None if it was dropped.
-        skipped: Samples that were skipped.
     """
 
-    sample: dict[str, Any] | None
+    sample: dict[str, Any] | None  # None if it was dropped
     skipped: tuple[SkippedSample, ...] = ()
 
 

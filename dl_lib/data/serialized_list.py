@@ -19,14 +19,7 @@ __all__ = ["SerializedList"]
 
 
 class SerializedList:
-    """Read-only list of records, stored as JSON; each access deserializes one record.
-
-    Args:
-        records: JSON values: strings, numbers, True, False, None, and lists and string-keyed dicts of these.
-
-    Raises:
-        TypeError: If a record is not JSON serializable.
-    """
+    """Read-only list of JSON values, stored as text; each access deserializes one of them."""
 
     def __init__(self, records: Iterable[Any]) -> None:
         encoded = [json.dumps(record, separators=(",", ":")).encode() for record in records]

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch._C import _remove_worker_pids
@@ -73,10 +73,7 @@ class WorkerProgress:
 class MonitoredDataLoader(DataLoader[Item]):
     """`DataLoader` that raises a `DataError` naming the current sample when a worker has died.
 
-    Args:
-        dataset: Dataset that records its progress.
-        progress: Progress of the workers.
-        settings: Arguments of `DataLoader`.
+    The dataset must record its `progress`; all other arguments are those of `DataLoader`.
     """
 
     def __init__(self, dataset: Dataset[Item], *, progress: WorkerProgress, **settings: Any) -> None:
@@ -128,20 +125,14 @@ class _MonitoredIterator(_MultiProcessingDataLoaderIter):
         dead = {number: worker for number, worker in enumerate(self._workers) if worker.exitcode is not None}
         if dead:
             self._shutdown_workers()
-            _raise_worker_died(
-                " and ".join(map(self._progress.describe, dead)),
-                received=", ".join(f"pid {worker.pid}: {_exit_reason(worker)}" for worker in dead.values()),
+            states = " and ".join(map(self._progress.describe, dead))
+            received = ", ".join(f"pid {worker.pid}: {_exit_reason(worker)}" for worker in dead.values())
+            raise DataError(
+                f"a data loader worker died {states}. If it was killed because memory ran out, use fewer workers "
+                "(DATALOADER.NUM_WORKERS, or --workers of check-dataset) or smaller images. If the same sample always "
+                "kills the worker, fix or remove its file. With 0 workers, the main process loads the samples and "
+                f"shows the full error. Received: {received}"
             )
-
-
-def _raise_worker_died(states: str, *, received: str) -> NoReturn:
-    raise DataError(
-        f"a data loader worker died {states}. If it was killed because memory ran out, use fewer workers "
-        "(DATALOADER.NUM_WORKERS, or --workers of check-dataset) or smaller images. If the same sample always kills "
-        "the worker, fix or remove its file. With 0 workers, the main process loads the samples and shows the "
-        "full error. "
-        f"Received: {received}"
-    )
 
 
 def _exit_reason(worker: BaseProcess) -> str:

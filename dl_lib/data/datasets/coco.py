@@ -25,19 +25,12 @@ _LAYOUT = "a COCO annotation file and a folder with its images"
 
 
 class CocoSemSeg:
-    """Map-style dataset that rasterizes the annotations of an image into a label map on access.
-
-    Args:
-        images: Images of the samples.
-        folder: Folder of the image files.
-        unlabelled: Label of pixels without annotation.
-        label_type: Dtype of the labels.
-    """
+    """Map-style dataset that rasterizes the annotations of an image into a label map on access."""
 
     def __init__(self, images: Iterable[CocoImage], *, folder: Path, unlabelled: int, label_type: np.dtype) -> None:
         self._records = SerializedList(_record(image) for image in images)
         self._folder = folder
-        self._unlabelled = unlabelled
+        self._unlabelled = unlabelled  # label of pixels without annotation
         self._label_type = label_type
 
     def __len__(self) -> int:
@@ -72,14 +65,7 @@ class CocoSemSeg:
 
 @dataclass(frozen=True)
 class CocoSource:
-    """Annotation file and image folder of a dataset; calling it reads the file and returns the dataset.
-
-    Args:
-        annotations: Annotation file; a relative path is relative to the dataset root.
-        images: Image folder; a relative path is relative to the dataset root.
-        background: Name of class 0 for pixels without annotation; None ignores these pixels.
-        ignore_value: Ignore index, 0..65535, also the label of crowds.
-    """
+    """Arguments of `register_coco_sem_seg`; calling it reads the annotation file and returns the dataset."""
 
     annotations: str
     images: str
@@ -145,7 +131,7 @@ def register_coco_sem_seg(
         json: Annotation file; a relative path is relative to the dataset root.
         images: Folder of the image files; a relative path is relative to the dataset root.
         background: Name of class 0 for pixels without annotation; None ignores these pixels.
-        ignore_value: Ignore index, 0..65535.
+        ignore_value: Ignore index, 0..65535, also the label of crowds.
         catalog: Catalog to register the dataset in.
 
     Raises:

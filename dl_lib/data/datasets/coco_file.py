@@ -20,31 +20,18 @@ _MAX_SHOWN = 3  # entries per error message
 
 @dataclass(frozen=True)
 class CocoImage:
-    """Image and its annotations.
-
-    Args:
-        image_id: Id of the image.
-        file_name: Path relative to the image folder.
-        height: Height in pixels.
-        width: Width in pixels.
-        regions: Annotated regions, in the order of the file.
-    """
+    """Image and its annotations."""
 
     image_id: str
-    file_name: str
-    height: int
+    file_name: str  # relative to the image folder
+    height: int  # pixels, like the width
     width: int
-    regions: Sequence[Region]
+    regions: Sequence[Region]  # in the order of the file
 
 
 @dataclass(frozen=True)
 class CocoFile:
-    """Content of an annotation file, sorted by id.
-
-    Args:
-        category_names: Names of all categories, including those without annotations.
-        images: All images, including those without annotations.
-    """
+    """Content of an annotation file, sorted by id, including categories and images without annotations."""
 
     category_names: tuple[str, ...]
     images: tuple[CocoImage, ...]
@@ -124,16 +111,15 @@ def _check_ids(content: Mapping[str, list[Any]], path: Path) -> None:
 def _regions(
     annotations: Iterable[Mapping[str, Any]], *, labels: Mapping[int, int], crowd_label: int
 ) -> dict[int, list[Region]]:
-    """Return the regions by image id."""
     regions: dict[int, list[Region]] = defaultdict(list)
     for annotation in annotations:
         is_crowd = bool(annotation.get("iscrowd", 0))
         regions[annotation["image_id"]].append(
             Region(
-                annotation_id=annotation["id"],
-                value=crowd_label if is_crowd else labels[annotation["category_id"]],
-                is_crowd=is_crowd,
-                segmentation=annotation["segmentation"],
+                annotation["id"],
+                crowd_label if is_crowd else labels[annotation["category_id"]],
+                is_crowd,
+                annotation["segmentation"],
             )
         )
     return regions

@@ -24,15 +24,11 @@ _MIN_COORDINATES = 6  # three corners
 class Region:
     """Annotated region of an image.
 
-    Args:
-        annotation_id: Id of the annotation.
-        value: Label of the region.
-        is_crowd: Whether the region is a crowd of objects (`iscrowd`).
-        segmentation: Polygons, a list of [x, y, x, y, ...] in pixels, or run lengths, a dict with size and counts.
+    The segmentation is polygons, a list of [x, y, x, y, ...] in pixels, or run lengths, a dict with size and counts.
     """
 
     annotation_id: int
-    value: int
+    value: int  # label
     is_crowd: bool
     segmentation: Any
 
@@ -40,9 +36,7 @@ class Region:
 def rasterize_regions(label: np.ndarray, regions: Iterable[Region]) -> None:
     """Rasterize regions into a label in place: crowds first, then from large to small so that small ones are visible.
 
-    Args:
-        label: (H, W) integers.
-        regions: Regions of the image; of two with equal area, the later one is on top.
+    Of two regions with equal area, the later one is on top.
 
     Raises:
         InvalidSampleError: If a region is invalid; the message names its annotation.
@@ -60,11 +54,7 @@ def rasterize_regions(label: np.ndarray, regions: Iterable[Region]) -> None:
 
 
 def region_mask(segmentation: Any, *, size: tuple[int, int]) -> np.ndarray:
-    """Return the mask of a region, (H, W) bool.
-
-    Args:
-        segmentation: Polygons or run lengths, see `Region`.
-        size: (height, width) of the image.
+    """Return the mask of a region, (H, W) bool, from its segmentation, see `Region`.
 
     Raises:
         InvalidSampleError: If the segmentation is invalid for the image.

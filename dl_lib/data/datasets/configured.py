@@ -29,28 +29,27 @@ class ConfiguredFolders:
 
 
 def parse_folders(entries: Sequence[Any], *, catalog: Catalog = DatasetCatalog) -> ConfiguredFolders:
-    """Check every entry without registering it.
-
-    Args:
-        entries: Value of `DATASETS.FOLDERS`.
-        catalog: Catalog in which the names must not belong to other datasets.
-    """
+    """Check every entry without registering it; its name must not belong to another dataset of the catalog."""
     sources: dict[str, FolderSource] = {}
     names: set[str] = set()
     problems: list[str] = []
     for index, entry in enumerate(entries):
         location = f"DATASETS.FOLDERS[{index}]"
-        found = _entry_problems(entry, location)
+        found = entry_problems(entry, name=location, keys=_KEYS)
         name: Any = entry.get("NAME") if isinstance(entry, Mapping) else None
+        received = f"Received: {location}.NAME={name!r}"
         if not found:
-            source = _source(entry)
-            if name in names:
-                found = [f"{location}.NAME must be unique. Received: {location}.NAME={name!r}"]
-            elif not catalog.accepts(name, source, source.meta):
-                received = f"Received: {location}.NAME={name!r}"
-                found = [f"{location}.NAME must not be the name of another registered dataset. {received}"]
+            try:
+                source = _source(entry)
+            except ValueError as error:  # values that are inconsistent with each other
+                found = [f"{location}: {error}"]
             else:
-                sources[name] = source
+                if name in names:
+                    found = [f"{location}.NAME must be unique. {received}"]
+                elif not catalog.accepts(name, source, source.meta):
+                    found = [f"{location}.NAME must not be the name of another registered dataset. {received}"]
+                else:
+                    sources[name] = source
         problems += found
         if isinstance(name, str):
             names.add(name)
@@ -58,24 +57,12 @@ def parse_folders(entries: Sequence[Any], *, catalog: Catalog = DatasetCatalog) 
 
 
 def register_folders(entries: Sequence[Any], *, catalog: Catalog = DatasetCatalog) -> None:
-    """Register the valid entries; `validate_config` reports the others.
+    """Register the valid entries of `DATASETS.FOLDERS`; `validate_config` reports the others.
 
-    Args:
-        entries: Value of `DATASETS.FOLDERS`; entries that are already registered have no effect.
-        catalog: Catalog to register in.
+    Entries that are already registered have no effect.
     """
     for name, source in parse_folders(entries, catalog=catalog).sources.items():
         catalog.register(name, source, source.meta)
-
-
-def _entry_problems(entry: Any, location: str) -> list[str]:
-    if problems := entry_problems(entry, name=location, keys=_KEYS):
-        return problems
-    try:
-        _source(entry)
-    except ValueError as error:  # values that are inconsistent with each other
-        return [f"{location}: {error}"]
-    return []
 
 
 def _source(entry: Mapping[str, Any]) -> FolderSource:

@@ -56,23 +56,14 @@ DIGIT_SCENES_META = DatasetMeta(
 
 @dataclass(frozen=True)
 class PlacedDigit:
-    """Digit and its geometry in a scene.
+    """Digit and its geometry in a scene."""
 
-    Args:
-        glyph: Index of the image in load_digits.
-        digit: Digit, 0..9; its label is digit + 1.
-        scale: Scene pixels per glyph pixel.
-        tilt_degrees: Rotation, counter-clockwise.
-        top: First row of the bounding square.
-        left: First column of the bounding square.
-    """
-
-    glyph: int
-    digit: int
-    scale: float
-    tilt_degrees: float
-    top: int
-    left: int
+    glyph: int  # index of the image in load_digits
+    digit: int  # 0..9; its label is digit + 1
+    scale: float  # scene pixels per glyph pixel
+    tilt_degrees: float  # counter-clockwise
+    top: int  # first row of the bounding square
+    left: int  # first column
 
     @property
     def side_px(self) -> int:
@@ -190,15 +181,9 @@ class DigitScenes:
 
 
 def render_labels(placed: Sequence[PlacedDigit], inks: Sequence[np.ndarray], *, size: tuple[int, int]) -> np.ndarray:
-    """Render the label of a scene: later digits on top of earlier ones, each with an ignored border of one pixel.
+    """Render the label of a scene, uint8: later digits on top, each with an ignored border of one pixel.
 
-    Args:
-        placed: Digits in rendering order.
-        inks: Ink of each digit, (side, side), with zeros in the outermost pixels to leave space for the border.
-        size: (height, width) of the scene.
-
-    Returns:
-        (height, width) uint8.
+    The ink of each digit is (side, side), with zeros in the outermost pixels to leave space for the border.
     """
     labels = np.zeros(size, np.uint8)
     for digit, ink in zip(placed, inks, strict=True):

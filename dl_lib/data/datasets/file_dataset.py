@@ -19,12 +19,7 @@ _MAX_SHOWN = 3  # names per list in an error message
 
 
 class FileDataset:
-    """Map-style dataset that reads its samples from files.
-
-    Args:
-        records: Files of the samples.
-        label_reader: Function that reads (H, W) integer ids from the path of a label.
-    """
+    """Map-style dataset that reads its samples from files, and (H, W) integer ids with `label_reader`."""
 
     def __init__(
         self, records: Iterable[FileRecord], *, label_reader: Callable[[str], np.ndarray] = read_label
@@ -60,12 +55,7 @@ class FileDataset:
 def build_file_dataset(
     paired: PairedFiles, *, location: str, label_reader: Callable[[str], np.ndarray] = read_label
 ) -> FileDataset:
-    """Build the dataset of paired files, provided that all files are paired.
-
-    Args:
-        paired: Files that were found.
-        location: Searched folders, for the error message.
-        label_reader: Function that reads ids from the path of a label.
+    """Build the dataset of paired files, provided that all files are paired; `location` is for the error message.
 
     Raises:
         UnpairedFilesError: If a file has no counterpart. The error carries the files and the dataset of the pairs.

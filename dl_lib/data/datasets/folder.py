@@ -19,15 +19,7 @@ _LAYOUT = "a folder of images and, if labelled, a folder of PNGs with the same n
 
 @dataclass(frozen=True)
 class FolderSource:
-    """Folders and metadata of a dataset; calling it lists the folders and returns the dataset.
-
-    Args:
-        images: Image folder; a relative path is relative to the dataset root.
-        labels: Folder of PNGs that contain the class ids, likewise; None for a dataset without ground truth.
-        classes: Names of the class ids 0, 1, ...
-        colors: (red, green, blue) of each class, 0..255; None uses the PASCAL VOC colormap.
-        ignore_value: Ignore index.
-        label_suffix: Suffix of label names, such as `_mask` if `a.jpg` has the label `a_mask.png`.
+    """Arguments of `register_folder_sem_seg`; calling it lists the folders and returns the dataset.
 
     Raises:
         ValueError: If classes, colors and ignore index are inconsistent.
@@ -45,7 +37,6 @@ class FolderSource:
 
     @property
     def meta(self) -> DatasetMeta:
-        """Metadata of the dataset."""
         return DatasetMeta(
             class_names=self.classes,
             class_colors=voc_colormap(len(self.classes)) if self.colors is None else self.colors,

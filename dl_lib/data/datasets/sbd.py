@@ -52,11 +52,7 @@ def load_voc_aug() -> FileDataset:
 
 
 def augmented_names() -> list[str]:
-    """Return the sorted names of the VOC training split and both SBD splits, without the VOC validation split.
-
-    Raises:
-        MissingDataError: If a split list is missing.
-    """
+    """Return the sorted names of the VOC training split and both SBD splits, without the VOC validation split."""
     names = set(voc_names("train"))
     for split in ("train", "val"):
         names |= set(read_names(ensure_exists(datasets_root() / "sbd" / f"{split}.txt", layout=_LAYOUT)))
@@ -90,7 +86,6 @@ def read_sbd_label(path: str) -> np.ndarray:
 
 
 def register_voc_aug(catalog: Catalog) -> None:
-    """Register `voc_2012_aug_sem_seg_train`."""
     catalog.register("voc_2012_aug_sem_seg_train", load_voc_aug, VOC_META)
 
 

@@ -13,15 +13,7 @@ __all__ = ["add_clutter", "blend", "render_background", "sample_ink_color"]
 
 
 def render_background(rng: np.random.Generator, *, size: tuple[int, int]) -> np.ndarray:
-    """Render a random background: a linear color gradient with smooth blotches and fine stripes.
-
-    Args:
-        rng: Random generator.
-        size: (height, width) in pixels.
-
-    Returns:
-        (3, height, width) float32, roughly within 0..255.
-    """
+    """Render a random background, roughly within 0..255: a linear color gradient, smooth blotches and fine stripes."""
     height, width = size
     cells = int(rng.integers(3, 14))
     blotches = [cv2.resize(_normals(rng, (cells, cells)), (width, height)) for _ in range(3)]
@@ -58,13 +50,7 @@ def add_clutter(rng: np.random.Generator, canvas: np.ndarray, *, count: int) -> 
 
 
 def blend(canvas: np.ndarray, *, paint: np.ndarray, alpha: np.ndarray) -> None:
-    """Alpha-blend paint onto a canvas in place.
-
-    Args:
-        canvas: (3, H, W) float32, or a window of it.
-        paint: float32, broadcastable to the canvas.
-        alpha: (H, W) float32, from 0 (transparent) to 1 (opaque).
-    """
+    """Alpha-blend paint, broadcastable to the canvas, in place; alpha is (H, W) float32, from 0 (transparent) to 1."""
     difference = paint - canvas
     difference *= alpha
     canvas += difference

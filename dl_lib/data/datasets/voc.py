@@ -23,15 +23,8 @@ from dl_lib.data.errors import DataError, UnreadableFileError
 from dl_lib.data.files import datasets_root, ensure_exists, find_files, pair_files
 
 __all__ = [
-    "VOC_META",
-    "VOC_PALETTE",
-    "load_voc",
-    "read_names",
-    "register_voc",
-    "voc_images",
-    "voc_labels",
-    "voc_list",
-    "voc_names",
+    *("VOC_META", "VOC_PALETTE", "load_voc", "read_names", "register_voc"),
+    *("voc_images", "voc_labels", "voc_list", "voc_names"),
 ]
 
 VOC_PALETTE = voc_colormap(256)  # palette of the label files, including the ignore index 255
@@ -69,11 +62,7 @@ def load_voc(split: str, *, labelled: bool) -> FileDataset:
 
 
 def voc_names(split: str) -> list[str]:
-    """Return the image names of a split, in the order of its list.
-
-    Raises:
-        MissingDataError: If the list is missing.
-    """
+    """Return the image names of a split, in the order of its list."""
     return read_names(ensure_exists(voc_list(split), layout=_LAYOUT))
 
 
@@ -83,20 +72,12 @@ def voc_list(split: str) -> Path:
 
 
 def voc_images() -> dict[str, str]:
-    """Return the paths of all images by name.
-
-    Raises:
-        MissingDataError: If the image folder is missing.
-    """
+    """Return the paths of all images by name."""
     return find_files(ensure_exists(_folder() / "JPEGImages", layout=_LAYOUT), endings=[".jpg"])
 
 
 def voc_labels() -> dict[str, str]:
-    """Return the paths of all labels by name.
-
-    Raises:
-        MissingDataError: If the label folder is missing.
-    """
+    """Return the paths of all labels by name."""
     return find_files(ensure_exists(_folder() / "SegmentationClass", layout=_LAYOUT), endings=[".png"])
 
 

@@ -79,9 +79,6 @@ class RandomScale:
 class RandomFlip:
     """Horizontal flip with a given probability.
 
-    Args:
-        probability: Probability of a flip.
-
     Raises:
         ValueError: If the probability is not in 0..1.
     """

@@ -30,11 +30,7 @@ class CropCandidates:
     ignore_value: int
 
     def select(self, crop_label: Callable[[CropPad], np.ndarray]) -> CropPad:
-        """Return the selected crop.
-
-        Args:
-            crop_label: Function that returns the label of a crop; called only until a crop is accepted.
-        """
+        """Return the selected crop; the label of a crop is only computed until one is accepted."""
         ratios: list[float] = []
         for crop in self.crops:
             ratios.append(largest_class_ratio(crop_label(crop), ignore_value=self.ignore_value))

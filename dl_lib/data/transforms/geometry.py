@@ -14,11 +14,7 @@ _WARP_DTYPES = (np.uint8, np.int16, np.uint16)  # label dtypes that cv2.warpAffi
 
 @dataclass(frozen=True)
 class HorizontalFlip:
-    """Horizontal flip, or identity.
-
-    Args:
-        flipped: Whether to flip.
-    """
+    """Horizontal flip, or identity if not `flipped`."""
 
     flipped: bool
 
@@ -93,12 +89,10 @@ class CropPad:
 
     @property
     def rows(self) -> slice:
-        """Rows of the window in the input."""
         return slice(self.top, self.top + self.window[0])
 
     @property
     def columns(self) -> slice:
-        """Columns of the window in the input."""
         return slice(self.left, self.left + self.window[1])
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -111,11 +105,9 @@ class CropPad:
         return self.pad_label(label[self.rows, self.columns])
 
     def pad_image(self, window: np.ndarray) -> np.ndarray:
-        """Pad the pixels of the window, (*window, 3)."""
         return self._pad(window, pad=self.image_pad)
 
     def pad_label(self, window: np.ndarray) -> np.ndarray:
-        """Pad the labels of the window."""
         return self._pad(window, pad=self.label_pad)
 
     def _pad(self, window: np.ndarray, *, pad: int) -> np.ndarray:

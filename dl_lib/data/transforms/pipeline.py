@@ -79,15 +79,9 @@ def _select_crop(candidates: CropCandidates, previous: Sequence[Transform], labe
 
 @dataclass(frozen=True)
 class FusedCrop:
-    """Resize, flip and crop in one step: equal results, but only the pixels inside the crop are computed.
+    """Resize, flip and crop in one step: equal results, but only the pixels inside the crop are computed."""
 
-    Args:
-        resize: First step; None keeps the size.
-        flipped: Whether the resized image is flipped horizontally.
-        crop: Last step.
-    """
-
-    resize: Resize | None
+    resize: Resize | None  # None keeps the size
     flipped: bool
     crop: CropPad
 

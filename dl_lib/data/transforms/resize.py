@@ -54,10 +54,7 @@ class Resize:
     def image_window(self, image: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
         """Return `apply_image(image)[rows, columns]`, computing only the window if the size ratio is a simple fraction.
 
-        Args:
-            image: Whole input image.
-            rows: Rows of the output, as a slice with start and stop.
-            columns: Columns of the output, as a slice with start and stop.
+        The slices must have a start and a stop.
         """
         vertical = _blocks(image.shape[0], self.height, rows)
         horizontal = _blocks(image.shape[1], self.width, columns)
@@ -78,17 +75,11 @@ class Resize:
 
 @dataclass(frozen=True)
 class _Blocks:
-    """Blocks to resize along one axis.
+    """Blocks to resize along one axis."""
 
-    Args:
-        old: Input pixels of the blocks.
-        new_px: Number of output pixels of the blocks.
-        window: Requested pixels within the resized blocks.
-    """
-
-    old: slice
-    new_px: int
-    window: slice
+    old: slice  # input pixels of the blocks
+    new_px: int  # number of output pixels of the blocks
+    window: slice  # requested pixels within the resized blocks
 
 
 def _blocks(old_px: int, new_px: int, window: slice) -> _Blocks:
