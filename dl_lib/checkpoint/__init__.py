@@ -1,5 +1,6 @@
 from dl_lib.checkpoint.checkpointer import Checkpointer
 from dl_lib.checkpoint.conversion import CONVERTER_REGISTRY, ConversionError, Converter, Translation
+from dl_lib.checkpoint.conversion.released import is_released
 from dl_lib.checkpoint.convert_file import Conversion, convert_file
 from dl_lib.checkpoint.errors import CheckpointError, NoSpaceError
 from dl_lib.checkpoint.matching import CheckpointMismatchError, Mismatch
@@ -16,4 +17,5 @@ __all__ = [
     "NoSpaceError",
     "Translation",
     "convert_file",
+    "is_released",
 ]

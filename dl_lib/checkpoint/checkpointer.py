@@ -118,13 +118,8 @@ class Checkpointer(FvcoreCheckpointer):
             self.logger.info("No checkpoint given; the model keeps its initialization")
             return {}
         path = os.fspath(path)
-        return self._load_content(
-            read_checkpoint(self._fetch(path)),
-            checkpointables,
-            path=path,
-            allow_missing_keys=allow_missing_keys,
-            allow_unexpected_keys=allow_unexpected_keys,
-        )
+        allowed = {"allow_missing_keys": allow_missing_keys, "allow_unexpected_keys": allow_unexpected_keys}
+        return self._load_content(read_checkpoint(self._fetch(path)), checkpointables, path=path, **allowed)
 
     def resume_or_load(
         self,
@@ -208,25 +203,13 @@ class Checkpointer(FvcoreCheckpointer):
             self.logger.warning("%s; using %r", difference, difference.present)
 
     def _load_content(
-        self,
-        content: dict[str, Any],
-        checkpointables: Sequence[str] | None,
-        *,
-        path: str,
-        allow_missing_keys: Sequence[str] = (),
-        allow_unexpected_keys: Sequence[str] = (),
+        self, content: dict[str, Any], checkpointables: Sequence[str] | None, *, path: str, **allowed: Sequence[str]
     ) -> dict[str, Any]:
-        """Load the content of a file and return the rest of it."""
+        """Load the content of a file, with the allowed keys of `load_weights`, and return the rest of it."""
         self.logger.info("Loading checkpoint from %s", path)
         weights = convert_weights(content.pop("model"), model=self.model, path=path)
         names = self._select(content, checkpointables, path=path, is_foreign=bool(weights.original_names))
-        load_weights(
-            self.model,
-            weights,
-            path=path,
-            allow_missing_keys=allow_missing_keys,
-            allow_unexpected_keys=allow_unexpected_keys,
-        )
+        load_weights(self.model, weights, path=path, **allowed)
         for name in names:
             try:
                 self.checkpointables[name].load_state_dict(content.pop(name))

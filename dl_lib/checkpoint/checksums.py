@@ -17,23 +17,15 @@ from dl_lib.utils.run_files import CHECKSUM_SUFFIX
 
 __all__ = ["HashingFile", "checksum_path", "verify_checksum", "write_checksum"]
 
-
 _LINE = re.compile(rb"([0-9a-f]{64}) [ *].+\n?")
 _CHUNK_BYTES = 2**20
 
 
 class HashingFile:
-    """Write-only file wrapper that computes the SHA-256 of everything written sequentially.
-
-    Args:
-        file: Empty file opened for writing.
-
-    Attributes:
-        failure: First `OSError` raised by a write; torch raises its own error instead.
-    """
+    """Wrapper of an empty file that computes the SHA-256 of everything written sequentially."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self.failure: OSError | None = None
+        self.failure: OSError | None = None  # first one raised by a write; torch raises its own error instead
         self._file = file
         self._hash = hashlib.sha256()
 
@@ -49,12 +41,10 @@ class HashingFile:
         self._file.flush()
 
     def hexdigest(self) -> str:
-        """Return the SHA-256 of the data written so far."""
         return self._hash.hexdigest()
 
 
 def checksum_path(path: str) -> str:
-    """Return the path of a file's checksum file."""
     return path + CHECKSUM_SUFFIX
 
 
@@ -64,11 +54,7 @@ def write_checksum(path: str, digest: str) -> None:
 
 
 def verify_checksum(file: IO[bytes], path: str) -> None:
-    """Compare a file with its checksum file, if there is one, and seek back to the start.
-
-    Args:
-        file: Content of `path`, opened at its start.
-        path: Path of the file, which determines the path of the checksum file.
+    """Compare the file at `path`, opened at its start, with its checksum file, if any, and seek back to the start.
 
     Raises:
         CheckpointError: If the digests differ, or the checksum file is malformed.
@@ -79,7 +65,10 @@ def verify_checksum(file: IO[bytes], path: str) -> None:
     except FileNotFoundError:
         return
     expected = line[1].decode() if line else "a valid sha256sum line"
-    found = _hexdigest(file)
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    found = digest.hexdigest()
     if found != expected:
         raise CheckpointError(
             f"checksum mismatch with {os.path.basename(checksum_path(path))}: the file or its checksum is damaged or "
@@ -87,10 +76,3 @@ def verify_checksum(file: IO[bytes], path: str) -> None:
             f"checkpoint is known to be valid. Received: path={path!r}, sha256={found}, expected={expected}"
         )
     file.seek(0)
-
-
-def _hexdigest(file: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK_BYTES):
-        digest.update(chunk)
-    return digest.hexdigest()

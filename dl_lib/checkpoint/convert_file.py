@@ -26,19 +26,12 @@ _RUNNING_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 @dataclass(frozen=True)
 class Conversion:
-    """Result of `convert_file`.
-
-    Attributes:
-        path: Checkpoint file written.
-        num_keys: Number of keys in the published file, all of which were used.
-        num_parameters: Number of learnable parameters.
-        settings: Config keys that build the network of these weights.
-    """
+    """Result of `convert_file`."""
 
     path: str
-    num_keys: int
-    num_parameters: int
-    settings: Mapping[str, object]
+    num_keys: int  # in the published file, all of which were used
+    num_parameters: int  # learnable
+    settings: Mapping[str, object]  # config keys that build the network of these weights
 
     def __str__(self) -> str:
         settings = "".join(f"\n  {key}: {value}" for key, value in self.settings.items())
@@ -95,11 +88,7 @@ def convert_file(
 
 
 def _infer_settings(weights: Mapping[str, Tensor], *, cell_types: Sequence[str]) -> dict[str, object]:
-    """Return the config keys and values of the network that the weights belong to.
-
-    Raises:
-        CheckpointError: If stem, cells or predictor are missing.
-    """
+    """Return the config keys and values of the network that the weights belong to."""
     cells = [(int(cell[1]), int(cell[2])) for key in weights if (cell := _CELL.match(key))]
     scales = [
         len({stride for layer, stride in cells if layer == at}) for at in range(max(cells)[0] + 1 if cells else 0)

@@ -22,12 +22,7 @@ class NoSpaceError(CheckpointError):
 
 
 def write_error(error: OSError, *, path: str) -> CheckpointError:
-    """Return the user error for an operating system error during the write of a checkpoint.
-
-    Args:
-        error: Error of the operating system.
-        path: Checkpoint file that was being written.
-    """
+    """Return the user error for an operating system error during the write of a checkpoint."""
     reason = error.strerror or error
     if error.errno in NO_SPACE:
         return NoSpaceError(

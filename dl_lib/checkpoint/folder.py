@@ -42,7 +42,6 @@ class RunFolder:
         self.path = path
 
     def join(self, file_name: str) -> str:
-        """Return the path of a file in the folder."""
         return os.path.join(self.path, file_name)
 
     def tagged(self) -> str | None:

@@ -38,14 +38,7 @@ def split_mismatch(
     allow_unexpected_keys: Iterable[str],
     original_names: Mapping[str, str],
 ) -> tuple[Mismatch, AllowedMismatch]:
-    """Split a mismatch into its forbidden and its allowed part.
-
-    Args:
-        mismatch: All differences.
-        allow_missing_keys: Components of the model's keys that may be missing from the file or differ in shape.
-        allow_unexpected_keys: Components of the file's own keys that the model need not have.
-        original_names: Translated key -> key in the file.
-    """
+    """Split a mismatch into its forbidden and its allowed part; `original_names` are the file's keys by translation."""
     names = original_names
     allowed = AllowedMismatch(
         missing=_by_component(mismatch.missing, components=allow_missing_keys),
@@ -73,13 +66,7 @@ def split_mismatch(
 def describe_allowed_mismatch(
     allowed: AllowedMismatch, *, model_keys: Iterable[str], file_keys: Iterable[str]
 ) -> list[str]:
-    """Return one log message per entry and kind of mismatch.
-
-    Args:
-        allowed: Mismatch that is permitted.
-        model_keys: All keys of the model.
-        file_keys: All keys of the file, under its own names.
-    """
+    """Return one log message per entry and kind of mismatch; `file_keys` are all keys of the file, as it names them."""
     model_keys, file_keys = tuple(model_keys), tuple(file_keys)
     missing = (_count_and_keys(keys, component, model_keys) for component, keys in allowed.missing.items())
     shapes = (

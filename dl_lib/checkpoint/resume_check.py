@@ -40,11 +40,7 @@ class Difference:
 
 
 class ResumeConflictError(CheckpointError):
-    """Checkpoint of a different network or different classes.
-
-    Attributes:
-        differences: All conflicting keys.
-    """
+    """Checkpoint of a different network or different classes."""
 
     def __init__(self, differences: Sequence[Difference], *, path: str) -> None:
         self.differences = tuple(differences)
@@ -59,17 +55,14 @@ class ResumeConflictError(CheckpointError):
 def resume_conflicts(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[Difference]:
     """Return the differences that prevent resuming.
 
-    Keys that exist on one side only were added or removed by a version of the library and are not compared.
-
-    Args:
-        saved: Flat configuration stored in the checkpoint, e.g. {"MODEL.GATE.GATE_ON": True}.
-        present: Flat configuration of the resuming run.
+    The configurations of checkpoint and run are flat, such as {"MODEL.GATE.GATE_ON": True}. Keys that exist on one side
+    only were added or removed by a version of the library and are not compared.
     """
     return [difference for difference in _differences(saved, present) if _is_binding(difference)]
 
 
 def resume_changes(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[Difference]:
-    """Return the permitted differences that affect training; arguments as in `resume_conflicts`."""
+    """Return the permitted differences that affect training."""
     training = (*TRAINING, *TRAINING_IN_MODEL, *NORMS)
     return [
         difference

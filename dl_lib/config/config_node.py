@@ -17,9 +17,8 @@ from fvcore.common.config import BASE_KEY
 from fvcore.common.config import CfgNode as _FvcoreNode
 from iopath.common.file_io import g_pathmgr
 
-from dl_lib.config.errors import ConfigError, numbered, unknown_key
+from dl_lib.config.errors import ConfigError, numbered, renamed_key, renamed_value, unknown_key
 from dl_lib.config.overrides import parse_overrides
-from dl_lib.config.renamed import renamed_key, renamed_value
 from dl_lib.config.shipped import SHIPPED_SCHEME, resolve_shipped
 from dl_lib.config.values import fit_value
 
@@ -31,13 +30,9 @@ class CfgNode(_FvcoreNode):
 
     @classmethod
     def load_yaml_with_base(cls, filename: str | Path, allow_unsafe: bool = False) -> dict[str, Any]:
-        """Read a YAML file and the files named by its `_BASE_`, which it overrides.
+        """Read a YAML file, local or any that iopath supports, and the files in its `_BASE_`, which it overrides.
 
         A base is a path relative to the file, an absolute path, or `dl_lib://` and the name of a shipped config.
-
-        Args:
-            filename: Local path, or another path that iopath's path manager supports.
-            allow_unsafe: Must be False; part of fvcore's signature.
 
         Raises:
             ConfigError: If a file is missing, is not safe YAML, or is its own base.

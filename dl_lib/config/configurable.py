@@ -42,16 +42,12 @@ def configurable(init: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(init)
     def construct(self: Any, *args: Any, **kwargs: Any) -> None:
-        if _starts_with_cfg(args, kwargs):
+        if isinstance(args[0] if args else kwargs.get("cfg"), _FvcoreNode):
             init(self, **_arguments_from_config(type(self), init, args, kwargs))
         else:
             init(self, *args, **kwargs)
 
     return construct
-
-
-def _starts_with_cfg(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    return isinstance(args[0] if args else kwargs.get("cfg"), _FvcoreNode)
 
 
 def _arguments_from_config(

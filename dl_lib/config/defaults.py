@@ -9,8 +9,8 @@ from pathlib import Path
 
 from dl_lib.config.config_node import CfgNode
 from dl_lib.config.declarations import KEYS
+from dl_lib.config.errors import REMOVED_KEYS, RENAMED_KEYS
 from dl_lib.config.key import ConfigKey
-from dl_lib.config.renamed import REMOVED_KEYS, RENAMED_KEYS
 from dl_lib.utils.files import write_atomically
 from dl_lib.utils.run_files import CONFIG_NAME
 

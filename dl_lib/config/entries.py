@@ -13,27 +13,15 @@ __all__ = ["EntryKey", "entry_problems"]
 
 @dataclass(frozen=True)
 class EntryKey:
-    """Key of an entry.
-
-    Attributes:
-        accepts: Return whether a value is valid.
-        expected: Description of valid values, for messages.
-        required: Whether every entry must have the key.
-    """
+    """Key of an entry."""
 
     accepts: Callable[[Any], bool]
-    expected: str
+    expected: str  # description of valid values, for messages
     required: bool = False
 
 
 def entry_problems(entry: Any, *, name: str, keys: Mapping[str, EntryKey]) -> list[str]:
-    """Return the problems of an entry, one line each.
-
-    Args:
-        entry: Entry of the config.
-        name: Full name of the entry, such as `SOLVER.OPTIMIZER.GROUPS[0]`.
-        keys: Keys that an entry may have.
-    """
+    """Return the problems of the entry of a name such as `SOLVER.OPTIMIZER.GROUPS[0]`, one line each."""
     if not isinstance(entry, Mapping):
         return [f"{name} must be a mapping with the keys {', '.join(keys)}. Received: {name}={entry!r}"]
     problems = [

@@ -6,7 +6,18 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["ConfigError", "numbered", "unknown_key"]
+__all__ = ["ConfigError", "nearest_keys", "numbered", "renamed_key", "renamed_value", "unknown_key"]
+
+RENAMED_KEYS = {
+    "PICTURES_PERIOD": "VIS_PERIOD",
+    "MODEL.WEIGHTS_MAY_LACK": "MODEL.ALLOW_MISSING_KEYS",
+    "MODEL.WEIGHTS_MAY_ALSO_HOLD": "MODEL.ALLOW_UNEXPECTED_KEYS",
+    "MODEL.LOSS.OHEM.MIN_SHARE": "MODEL.LOSS.OHEM.MIN_RATIO",
+    "INPUT.CROP_MAX_CLASS_SHARE": "INPUT.CROP_MAX_CLASS_RATIO",
+}
+RENAMED_VALUES = {"TEST.ABSENT_CLASSES": {"leave_out": "exclude"}}
+# Ignored with a warning: the published configs set it, and costs are now measured at the size of each input.
+REMOVED_KEYS = ("INPUT.FIX_SIZE_FOR_FLOPS",)
 
 
 class ConfigError(ValueError):
@@ -30,6 +41,17 @@ def unknown_key(key: str, value: Any, known: Mapping[str, Any]) -> str:
     sections = dict.fromkeys(name.partition(".")[0] for name in known)
     hint = f"nearest: {', '.join(near)}" if near else f"sections: {', '.join(sections)}"
     return f"unknown key {key}; {hint}. Received: {key}={value!r}"
+
+
+def renamed_key(key: str, value: Any) -> str:
+    """Return the error message for a key in `RENAMED_KEYS`."""
+    return f"{key} has been renamed; use {RENAMED_KEYS[key]}. Received: {key}={value!r}"
+
+
+def renamed_value(key: str, value: Any) -> str | None:
+    """Return the error message for a value in `RENAMED_VALUES`; None for any other value."""
+    new = RENAMED_VALUES.get(key, {}).get(value) if isinstance(value, str) else None
+    return None if new is None else f"{key}: {value} has been renamed; use {new}. Received: {key}={value!r}"
 
 
 def nearest_keys(key: str, keys: Iterable[str], *, limit: int = 3) -> list[str]:

@@ -22,14 +22,7 @@ _INTERVAL = re.compile(r"([\[(])(-?[\d.]+), (inf|-?[\d.]+)([\])])")
 
 @dataclass(frozen=True)
 class Interval:
-    """Interval of numbers; both ends are included by default.
-
-    Attributes:
-        low: Lower end.
-        high: Upper end, infinite by default.
-        open_low: Exclude `low`.
-        open_high: Exclude `high`.
-    """
+    """Interval of numbers; both ends are included by default."""
 
     low: float
     high: float = math.inf
@@ -38,11 +31,7 @@ class Interval:
 
     @classmethod
     def parse(cls, text: str) -> Interval:
-        """Read the usual notation, such as `[0, 1)` or `(0, inf)`.
-
-        Raises:
-            ValueError: If the text is not an interval.
-        """
+        """Read the usual notation, such as `[0, 1)` or `(0, inf)`."""
         match = _INTERVAL.fullmatch(text)
         if match is None:
             raise ValueError(f"an interval must have the form '[0, 1)' or '(0, inf)'. Received: {text!r}")
@@ -62,13 +51,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class Reference:
-    """Reference to the choices of a key in the module that implements them, imported on demand.
+    """Reference to the choices of a key in the module that implements them, imported on demand."""
 
-    Attributes:
-        target: `module:attribute` of a fvcore registry, a mapping, an `Enum` or a sequence of names.
-    """
-
-    target: str
+    target: str  # `module:attribute` of a fvcore registry, a mapping, an `Enum` or a sequence of names
 
     def resolve(self) -> tuple[Any, ...]:
         """Import the module and return the choices; names of registries are sorted."""

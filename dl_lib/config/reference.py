@@ -40,10 +40,7 @@ def config_reference_markdown() -> str:
 
 
 def describe_keys(prefix: str = "") -> str:
-    """Return default, documentation and accepted values of a key, or of all keys in a section.
-
-    Args:
-        prefix: Full name of a key or section, in any case; empty for all keys.
+    """Return default, documentation and accepted values of all keys, or of a key or section by name, in any case.
 
     Raises:
         ConfigError: If there is no such key or section.

@@ -6,7 +6,6 @@ A wheel holds them in `dl_lib/model_zoo/{configs,playground}`, a checkout of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from dl_lib.config.errors import ConfigError
@@ -18,20 +17,12 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def shipped_configs() -> Path:
-    """Return the folder of the base configs, such as `Base-DynamicNet4Seg.yaml`.
-
-    Raises:
-        ConfigError: If this installation has no such folder.
-    """
+    """Return the folder of the base configs, such as `Base-DynamicNet4Seg.yaml`; ConfigError if it is missing."""
     return _shipped_folder("configs")
 
 
 def shipped_playground() -> Path:
-    """Return the folder of the experiments, such as `Quickstart/config.yaml`.
-
-    Raises:
-        ConfigError: If this installation has no such folder.
-    """
+    """Return the folder of the experiments, such as `Quickstart/config.yaml`; ConfigError if it is missing."""
     return _shipped_folder("playground")
 
 
@@ -51,7 +42,7 @@ def resolve_shipped(reference: str) -> Path:
             f"use a plain path for other files. Received: _BASE_={reference!r}"
         )
     if not path.is_file():
-        names = ", ".join(_yaml_files(folder))
+        names = ", ".join(file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*.yaml")))
         raise ConfigError(f"_BASE_: no such shipped config; expected one of {names}. Received: _BASE_={reference!r}")
     return path
 
@@ -65,7 +56,3 @@ def _shipped_folder(name: str) -> Path:
         f"the {name} folder is missing from this installation of dl_lib; reinstall it. "
         f"Received: {' and '.join(map(str, candidates))}"
     )
-
-
-def _yaml_files(folder: Path) -> Iterator[str]:
-    return (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.yaml")))

@@ -23,12 +23,7 @@ def fit_value(value: Any, current: Any, *, key: str) -> Any:
     """Convert a value to the type of its key.
 
     An int is accepted for a float and a tuple for a list. `Text`, and text for a key that is not text, is read as a
-    Python literal or else as YAML; nothing is executed.
-
-    Args:
-        value: Value to convert.
-        current: Current value of the key, which determines the type of keys that are not declared.
-        key: Full name of the key.
+    Python literal or else as YAML; nothing is executed. The current value gives the type of keys that are not declared.
 
     Raises:
         ConfigError: If the value has another type.

@@ -94,7 +94,6 @@ class CachedDataset:
         return sample
 
     def file_name(self, index: int) -> str:
-        """Return the image file of a sample, see `dl_lib.data.raw_dataset.HasFileName`."""
         record = self._records[index]
         return sample_name(self._dataset, index) if record is None else str(record["file_name"])
 

@@ -57,10 +57,14 @@ class DatasetMeta:
         return len(self.class_names)
 
 
+Loader = Callable[[], RawDataset]
+MetaSource = DatasetMeta | Callable[[], DatasetMeta]
+
+
 @dataclass(frozen=True)
 class _Entry:
-    loader: Callable[[], RawDataset]
-    meta: DatasetMeta | Callable[[], DatasetMeta]
+    loader: Loader
+    meta: MetaSource
 
 
 class Catalog:
@@ -70,9 +74,7 @@ class Catalog:
         self._entries: dict[str, _Entry] = {}
         self._loaded_metas: dict[str, DatasetMeta] = {}
 
-    def register(
-        self, name: str, loader: Callable[[], RawDataset], meta: DatasetMeta | Callable[[], DatasetMeta]
-    ) -> None:
+    def register(self, name: str, loader: Loader, meta: MetaSource) -> None:
         """Register a dataset. Registering an equal entry again has no effect.
 
         Args:
@@ -90,9 +92,7 @@ class Catalog:
             )
         self._entries[name] = _Entry(loader, meta)
 
-    def accepts(
-        self, name: str, loader: Callable[[], RawDataset], meta: DatasetMeta | Callable[[], DatasetMeta]
-    ) -> bool:
+    def accepts(self, name: str, loader: Loader, meta: MetaSource) -> bool:
         """Return whether a name is unused or registered with an equal loader and equal metadata."""
         return self._entries.get(name, _Entry(loader, meta)) == _Entry(loader, meta)
 

@@ -14,14 +14,9 @@ __all__ = ["InferenceSampler", "SampleKey", "TrainingSampler"]
 
 @dataclass(frozen=True)
 class SampleKey:
-    """Key of a mapped sample, which determines its random augmentation.
+    """Key of a mapped sample, which determines its random augmentation."""
 
-    Args:
-        epoch: Number of the pass over the dataset.
-        index: Index in the dataset.
-    """
-
-    epoch: int
+    epoch: int  # number of the pass over the dataset
     index: int
 
 
@@ -65,10 +60,7 @@ class TrainingSampler(Sampler[SampleKey]):
 class InferenceSampler(Sampler[SampleKey]):
     """Sampler of each sample exactly once, in order: every rank has a contiguous range, without padding.
 
-    Args:
-        num_samples: Size of the dataset.
-        rank: Current rank.
-        world_size: Number of processes; if it exceeds the number of samples, some ranks have none.
+    Some ranks have no sample if there are more ranks than samples.
 
     Raises:
         ValueError: If the dataset is empty or a number is out of range.

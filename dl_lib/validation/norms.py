@@ -9,13 +9,7 @@ __all__ = ["check_crop_norm", "check_squeeze_norm"]
 
 
 def check_squeeze_norm(report: Report, key: str, *, inside: str) -> None:
-    """Check a norm on 1x1 feature maps, for which a batch norm needs at least two images per forward pass.
-
-    Args:
-        report: Receives the problem.
-        key: Key of the norm.
-        inside: Name of the layer that contains the norm.
-    """
+    """Check a norm on 1x1 feature maps inside a layer, for which a batch norm needs two images per forward pass."""
     norm = report.value(key)
     images = _images(report, norm) // max(1, report.value("SOLVER.ACCUMULATION_STEPS"))
     if report.trains and images < 2 and norm in BATCH_NORMS:
@@ -30,10 +24,7 @@ def check_squeeze_norm(report: Report, key: str, *, inside: str) -> None:
 def check_crop_norm(report: Report, key: str, *, cell_px: int) -> None:
     """Check a norm of the coarsest feature map, for which a batch norm needs at least two pixels or two images.
 
-    Args:
-        report: Receives the problem.
-        key: Key of the norm.
-        cell_px: Stride of the normalized feature map.
+    `cell_px` is the stride of the normalized feature map.
     """
     norm = report.value(key)
     height, width = (side // cell_px for side in report.value("INPUT.CROP_SIZE"))

@@ -32,7 +32,6 @@ class Report:
         self._rejected = frozenset(rejected)
 
     def value(self, key: str) -> Any:
-        """Return the value of a key by its full name."""
         return self._values[key]
 
     def accepts(self, *keys: str) -> bool:

@@ -18,11 +18,7 @@ _REXNET_KEYS = tuple(f"MODEL.BACKBONE.{key}" for key in ("WIDTH_FACTOR", "DEPTH_
 _CONV_KEYS = ("MODEL.CONV.STAGES", "MODEL.CONV.TYPE", "MODEL.CONV.KERNELS")
 _STAGE_KEYS = ("MODEL.BACKBONE.FROZEN_STAGES", "MODEL.CONV.STAGES")
 _FEATURE_KEYS = ("MODEL.SEM_SEG_HEAD.IN_FEATURES", "MODEL.AUXILIARY_HEADS.IN_FEATURES")
-_FINEST_FEATURE_HEADS = (
-    "SemSegDecoderHead",
-    "SemanticFPNHead",
-    "ASPPHead",
-)  # stride of the first
+_FINEST_FEATURE_HEADS = ("SemSegDecoderHead", "SemanticFPNHead", "ASPPHead")  # logits have the stride of the first one
 
 
 def check_static_model(report: Report) -> None:

@@ -5,7 +5,7 @@ import yaml
 
 from dl_lib.config import ConfigError, get_cfg
 from dl_lib.config.declarations import KEYS
-from dl_lib.config.renamed import REMOVED_KEYS, RENAMED_KEYS, RENAMED_VALUES
+from dl_lib.config.errors import REMOVED_KEYS, RENAMED_KEYS, RENAMED_VALUES
 
 VALUES = [(key, old, new) for key, renamed in RENAMED_VALUES.items() for old, new in renamed.items()]
 

@@ -56,11 +56,7 @@ class Converter(Protocol):
 
 
 def convert(weights: Mapping[str, Tensor], *, model: nn.Module) -> Translation:
-    """Translate a state dict with all registered converters that recognise it.
-
-    Args:
-        weights: State dict of a checkpoint file.
-        model: Model that the weights will be loaded into.
+    """Translate a state dict for a model with all registered converters that recognise it.
 
     Raises:
         ConversionError: If the weights belong to a different kind of model.

@@ -97,13 +97,9 @@ def is_released(keys: Iterable[str]) -> bool:
 
 
 def translate_released(state_dict: Mapping[str, Tensor], *, cell_types: Sequence[str]) -> Translation:
-    """Translate a state dict of the published code.
+    """Translate a state dict of the published code, whose keys only number the operations of `CELL_TYPE`.
 
     Every key is used once, except for the constant gates of networks without gates, which are dropped.
-
-    Args:
-        state_dict: Published key -> tensor.
-        cell_types: Operations of each cell in order (`CELL_TYPE`), since the published keys only number them.
     """
     weights: dict[str, Tensor] = {}
     original_names: dict[str, str] = {}

@@ -54,7 +54,6 @@ class CocoSemSeg:
         return {"image": image, "sem_seg": label, "image_id": record.image_id, "file_name": path}
 
     def file_name(self, index: int) -> str:
-        """Return the image file of a sample, see `dl_lib.data.raw_dataset.HasFileName`."""
         return str(self._folder / _image(self._records[index]).file_name)
 
     def fingerprint(self) -> str:

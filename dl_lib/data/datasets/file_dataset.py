@@ -42,11 +42,9 @@ class FileDataset:
         return sample
 
     def file_name(self, index: int) -> str:
-        """Return the image file of a sample, see `dl_lib.data.raw_dataset.HasFileName`."""
         return FileRecord(*self._records[index]).image
 
     def fingerprint(self) -> str:
-        """Return a digest of the files, see `dl_lib.data.raw_dataset.HasFingerprint`."""
         records = (FileRecord(*self._records[index]) for index in range(len(self)))
         paths = (path for record in records for path in (record.image, record.label) if path)
         return fingerprint_files(paths, extra=self._records.digest())

@@ -23,8 +23,15 @@ from dl_lib.data.errors import DataError, UnreadableFileError
 from dl_lib.data.files import datasets_root, ensure_exists, find_files, pair_files
 
 __all__ = [
-    *("VOC_META", "VOC_PALETTE", "load_voc", "read_names", "register_voc"),
-    *("voc_images", "voc_labels", "voc_list", "voc_names"),
+    "VOC_META",
+    "VOC_PALETTE",
+    "load_voc",
+    "read_names",
+    "register_voc",
+    "voc_images",
+    "voc_labels",
+    "voc_list",
+    "voc_names",
 ]
 
 VOC_PALETTE = voc_colormap(256)  # palette of the label files, including the ignore index 255

@@ -18,16 +18,7 @@ __all__ = ["CostStatistics", "EvaluationResult", "ImageRecord", "OfficialScores"
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """Input sizes, costs and scores of one image.
-
-    Attributes:
-        image_id: Identifier, unique within the dataset.
-        file_name: Image file.
-        input_sizes: Image size (height, width) in pixels in each pass.
-        costs: Multiply-adds, summed over all passes.
-        seconds: Wall time of the model, without loading and scoring.
-        scores: Scores; None without labelled pixels.
-    """
+    """Attributes of a `Prediction` that are kept for each image, and its scores, None without labelled pixels."""
 
     image_id: str
     file_name: str
