@@ -154,4 +154,4 @@ def _load_ema(model: nn.Module, checkpoint: Mapping[str, Any], *, weights: str) 
         model.load_state_dict(checkpoint["ema"]["weights"])
         log.info("Evaluating the EMA weights; SOLVER.EMA.EVALUATE=False evaluates the raw weights")
     else:
-        log.warning("SOLVER.EMA.DECAY is set, but the checkpoint has no EMA weights. Received: %s", weights)
+        log.warning("No EMA weights in %s although SOLVER.EMA.DECAY is set; evaluating the raw weights", weights)

@@ -23,11 +23,11 @@ __all__ = ["main"]
 
 _NOTES = """
 suggestion:
-  the learning rate at which the loss decreases fastest over the logarithm of the
-  learning rate, up to the minimum of the smoothed loss. The test trains from the
-  first iteration, without warmup, drop path and budget loss; the learning rates
-  of parameter groups keep their ratios. It stops when the smoothed loss exceeds
-  four times its minimum. Weights are changed in memory only.
+  the learning rate at which the loss, plotted against the logarithm of the
+  learning rate, falls most steeply before the smoothed loss reaches its minimum.
+  The test starts at iteration 0, without warmup, drop path and budget loss; the
+  learning rates of parameter groups keep their ratios. It stops when the smoothed
+  loss exceeds four times its minimum. Weights are changed in memory only.
 """
 
 
@@ -165,6 +165,6 @@ def _summary(result: LRFinderResult) -> str:
     if result.suggestion is None:
         return f"No suggestion: the loss, which {end}, did not decrease; decrease --low, or increase --iterations"
     return (
-        f"Suggestion: SOLVER.OPTIMIZER.BASE_LR={result.suggestion:.2g}, where the loss decreases fastest over the "
-        f"logarithm of the learning rate; it {end}"
+        f"Suggestion: SOLVER.OPTIMIZER.BASE_LR={result.suggestion:.2g}, where the loss decreases fastest as a "
+        f"function of the logarithm of the learning rate; the loss {end}"
     )

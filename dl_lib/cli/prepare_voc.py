@@ -21,9 +21,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib prepare-voc")
     """Download, verify and extract the archives; see `dl_lib prepare-voc --help`."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Extract PASCAL VOC 2012 and its extension SBD for the datasets voc_2012_*, below the folder in "
-        "the environment variable DL_DATASETS (default: ./datasets).",
-        epilog="If both are present, the list ImageSets/Segmentation/trainaug.txt is written too.",
+        description="Extract PASCAL VOC 2012 and its extension SBD for the datasets voc_2012_*, below the folder "
+        "given by the environment variable DL_DATASETS (default: ./datasets).",
+        epilog="The list ImageSets/Segmentation/trainaug.txt is written as well if both datasets are present.",
         allow_abbrev=False,
     )
     parser.add_argument("--voc", type=Path, metavar="TAR", help="local copy of VOCtrainval_11-May-2012.tar")

@@ -31,8 +31,8 @@ _BACKBONE = (
     key(
         "MODEL.BACKBONE.CELL_NUM_LIST",
         [2, 3] + [4] * 14,
-        "Number of cells (scales) in each layer after the source cell; equal to the number in the layer before or one "
-        "more. `DynamicNetwork` only.",
+        "Number of cells (scales) in each layer after the source cell; each number equals its predecessor or exceeds "
+        "it by one. `DynamicNetwork` only.",
     ),
     key(
         "MODEL.BACKBONE.INIT_CHANNEL",
@@ -61,8 +61,8 @@ _BACKBONE = (
     key(
         "MODEL.BACKBONE.DROP_PROB",
         0.0,
-        "Drop path probability. `DynamicNetwork` (scheduled drop path): at the last layer and the last iteration, "
-        "growing linearly with both. `rexnet`, `rexnet_lite`: at the last block, growing linearly with depth only.",
+        "Largest drop path probability. `DynamicNetwork`: it grows linearly with layer and iteration (scheduled drop "
+        "path). `rexnet`, `rexnet_lite`: it grows linearly with depth only.",
         range="[0, 1)",
     ),
     key(
@@ -137,7 +137,7 @@ _GATE = (
         "MODEL.GATE.UNREACHED",
         "skip",
         "Cells that receive no input for an image: skip them (`skip`), run them on zeros (`run`), or run them in "
-        "training and skip them in evaluation, as the released models were made (`published`).",
+        "training and skip them in evaluation, as the released models were trained (`published`).",
         choices=Reference("dl_lib.modeling.dynamic.routing:Unreached"),
     ),
 )

@@ -38,13 +38,13 @@ _LOADING = (
         "DATALOADER.ON_ERROR",
         "raise",
         "Action for a sample that cannot be read or has invalid labels: end the run (`raise`), or log and skip the "
-        "sample (`skip`; training replaces it by another one).",
+        "sample (`skip`; training replaces it with another one).",
         choices=SampleErrorAction,
     ),
     key(
         "DATALOADER.MAX_SKIPPED",
         10,
-        "Number of distinct samples that each process may skip; more end the run with an error.",
+        "Number of distinct samples that each process may skip; skipping more ends the run with an error.",
         range="[0, inf)",
     ),
 )
@@ -118,7 +118,7 @@ _INPUT = (
     key(
         "INPUT.ROTATION_DEGREES",
         0.0,
-        "Maximum angle of a random rotation to either side, before the crop.",
+        "Maximum angle of a random rotation in either direction, before the crop.",
         unit="degrees",
         range="[0, 180]",
     ),

@@ -25,7 +25,7 @@ class ConfigError(ValueError):
 
 
 def numbered(title: str, problems: Sequence[str]) -> str:
-    """Return a title and one numbered line per problem; a single problem follows the title on its line."""
+    """Return a title and one numbered line per problem; a single problem follows the title on the same line."""
     if len(problems) == 1:
         return f"{title}: {problems[0]}"
     lines = (f"  {number}. {problem}" for number, problem in enumerate(problems, 1))

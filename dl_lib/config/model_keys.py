@@ -24,22 +24,22 @@ _GENERAL = (
     key(
         "MODEL.WEIGHTS",
         "",
-        "Path or URL of a checkpoint to initialize the weights from: of dl_lib, of the published code, or a classifier "
-        "of torchvision, timm or the ReXNet repository.",
+        "Path or URL of the initial weights: a checkpoint of dl_lib or of the published code, or a classifier of "
+        "torchvision, timm or the ReXNet repository.",
         special={"": "random initialization"},
     ),
     key(
         "MODEL.ALLOW_MISSING_KEYS",
         [],
-        "Parts of the model, by components of their state dict keys such as `gate`, that keep their initialization if "
-        "`MODEL.WEIGHTS` does not contain them or contains them in another shape.",
+        "Components of state dict keys, such as `gate`: keys of the model that contain one may be missing from "
+        "`MODEL.WEIGHTS` or have another shape there; they keep their initialization.",
         items=str,
     ),
     key(
         "MODEL.ALLOW_UNEXPECTED_KEYS",
         [],
-        "Parts of `MODEL.WEIGHTS`, by components of the keys in the file such as `fc`, that are ignored if the model "
-        "does not have them.",
+        "Components of state dict keys, such as `fc`: keys in `MODEL.WEIGHTS` that contain one are ignored if the "
+        "model does not have them.",
         items=str,
     ),
     key(
@@ -154,7 +154,7 @@ _LOSS = (
     key(
         "MODEL.LOSS.OHEM.MIN_RATIO",
         0.0625,
-        "Minimum fraction of the labelled pixels of each image that are used, those with the lowest probabilities.",
+        "Minimum fraction of the labelled pixels of each image to use, lowest probabilities first.",
         range="[0, 1]",
     ),
 )

@@ -165,8 +165,8 @@ _OPTIMIZER = (
     key(
         "SOLVER.OPTIMIZER.GROUPS",
         [],
-        "Settings by parameter name: entries with `PARAMS`, a regular expression, and `LR_MULTI` (replaces "
-        "`GATE_LR_MULTI`), `WEIGHT_DECAY` or both. The first expression found in a name applies.",
+        "Settings for parameters by name: entries with `PARAMS`, a regular expression, and `LR_MULTI` (replaces "
+        "`GATE_LR_MULTI`), `WEIGHT_DECAY` or both. The first entry whose expression matches a name applies.",
         items=dict,
     ),
 )
@@ -178,7 +178,7 @@ _SCHEDULE = (
         "Learning rate schedule: polynomial decay, cosine decay, steps, or one cycle.",
         choices=Reference("dl_lib.solver.build:LR_SCHEDULERS"),
     ),
-    key("SOLVER.LR_SCHEDULER.MAX_ITER", 190000, "Length of the training.", unit="iterations", range="[1, inf)"),
+    key("SOLVER.LR_SCHEDULER.MAX_ITER", 190000, "Number of training iterations.", unit="iterations", range="[1, inf)"),
     key(
         "SOLVER.LR_SCHEDULER.POLY_POWER",
         0.9,

@@ -146,8 +146,8 @@ def _decode_with_pillow(data: bytes, path: FilePath) -> Image.Image:
         raise _damaged(path, error) from error
     if ";16" in storage:
         raise UnreadableFileError(
-            f"{path} has 16 bits per channel, whose conversion to 8 bits depends on their value range; convert it. "
-            f"Received: Pillow storage {storage}"
+            f"{path} must not have 16 bits per channel, because the conversion depends on the range of values; convert "
+            f"it to 8 bits. Received: Pillow storage {storage}"
         )
     return image
 

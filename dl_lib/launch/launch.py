@@ -45,7 +45,7 @@ def launch(
     Raises:
         LaunchError: If the processes cannot be started as requested.
         LostProcessError: If a process is killed or does not respond within the timeout.
-        SystemExit: As raised by the first process that exits this way; KeyboardInterrupt likewise.
+        SystemExit: As raised by the first process that exits this way; the same applies to KeyboardInterrupt.
         Exception: As raised by `main`, also in a spawned process.
     """
     request = request or ProcessRequest()

@@ -58,7 +58,7 @@ def run_spawned(
 
     Raises:
         LostProcessError: If a process is killed from outside.
-        SystemExit: As raised by the first process that exits this way; KeyboardInterrupt likewise.
+        SystemExit: As raised by the first process that exits this way; the same applies to KeyboardInterrupt.
         Exception: The first exception raised by `main`; the other processes are terminated.
     """
     if not uses_gpu(device) and device != "cpu":

@@ -39,7 +39,7 @@ class Report:
         return self._rejected.isdisjoint(keys)
 
     def add(self, key: str, problem: str) -> None:
-        """Add a problem: `KEY problem. Received: KEY=value`."""
+        """Add a problem, formatted as `KEY problem. Received: KEY=value`."""
         self.problems.append(f"{key} {problem}. Received: {key}={self.value(key)!r}")
 
     def collect(self, check: Callable[..., object], *args: Any, **kwargs: Any) -> bool:

@@ -124,7 +124,7 @@ class DigitScenes:
         }
 
     def file_name(self, index: int) -> str:
-        """Return the image id of a scene in place of a file name, see `dl_lib.data.raw_dataset.HasFileName`."""
+        """Return the image id of a scene, used as its file name, see `dl_lib.data.raw_dataset.HasFileName`."""
         return f"{self.split}_{index:06d}"
 
     def layout(self, index: int) -> tuple[PlacedDigit, ...]:

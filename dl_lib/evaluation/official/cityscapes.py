@@ -80,7 +80,8 @@ def official_scores(images: Sequence[ImageRecord], *, folder: Path) -> OfficialS
             scores = script.evaluateImgLists(predictions, truths, settings)
     except SystemExit:  # the script prints errors and exits
         raise InvalidSampleError(
-            f"the official Cityscapes script failed. Received: {output.getvalue().strip()}"
+            "the official Cityscapes script must accept all files; fix those that its output names. "
+            f"Received: {output.getvalue().strip()}"
         ) from None
     return OfficialScores(
         source=f"{_PACKAGE} {metadata.version(_PACKAGE)}",
@@ -110,9 +111,9 @@ def ground_truth_path(image: str) -> Path:
     label = path.parents[3] / kind / split / city / name
     if not label.is_file():
         raise MissingDataError(
-            "official scores need the label id file of every image, and one is missing; "
+            "official scores need the label id file of every image; "
             f"extract the {kind} archive again, or set TEST.OFFICIAL_SCORES=False. "
-            f"Received: image={image!r}, label={str(label)!r}"
+            f"Received: image={image!r}, missing label={str(label)!r}"
         )
     return label
 

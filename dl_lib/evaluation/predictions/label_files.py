@@ -80,7 +80,7 @@ def encode_label(classes: np.ndarray, *, benchmark: Benchmark) -> bytes:
     else:
         if classes.max(initial=0) > np.iinfo(np.uint16).max:
             raise ValueError(
-                "class indices of a label PNG must fit into 16 bit; save predictions with more classes as coco_rle. "
+                "class indices of a label PNG must fit into 16 bits; save predictions with more classes as coco_rle. "
                 f"Received: classes.max()={classes.max()}"
             )
         ids = classes if classes.dtype == np.uint8 else classes.astype(np.uint16)

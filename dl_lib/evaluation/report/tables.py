@@ -26,7 +26,7 @@ _COST_LEGEND = (
 
 
 def format_text(result: EvaluationResult, *, target: BudgetTarget | None = None) -> str:
-    """Format the tables of one dataset, with the budget if it has a target, for the terminal."""
+    """Format the tables of one dataset for the terminal, including the budget if there is a target."""
     return "\n\n".join((_headline(result), *_tables(result, target=target, style="simple"), *_remarks(result, target)))
 
 

@@ -94,5 +94,5 @@ def _replacement(conv: nn.Conv2d, name: str, *, conv_type: str, norm: str) -> nn
         return CONV_TYPES[conv_type](conv.in_channels, conv.out_channels, conv.kernel_size, **options)
     except ValueError as error:
         raise ConfigError(
-            f"MODEL.CONV.TYPE {conv_type} cannot replace {name}, {conv}; use another TYPE, STAGES or KERNELS: {error}"
+            f"MODEL.CONV.TYPE {conv_type} cannot replace the layer {name}; use another TYPE, STAGES or KERNELS: {error}"
         ) from error

@@ -199,7 +199,7 @@ class DynamicNetwork(nn.Module):
         if height % divisor or width % divisor or not height or not width:
             raise ValueError(
                 f"height and width must be positive multiples of {divisor}, the lattice's coarsest stride; pad the "
-                f"input, to {divisor}x{divisor} or more. {received}"
+                f"input, to at least {divisor}x{divisor}. {received}"
             )
         positions = num_images * self._coarsest_gate_side(height) * self._coarsest_gate_side(width)
         # Batch norm in training mode needs at least two values per channel.

@@ -7,7 +7,7 @@ from dl_lib.modeling.costs.costs import Costs
 
 
 def test_statistics_equal_the_published_evaluator():
-    """Image k has real 50000 + 7000 k, expected 30000 - 2000 k million multiply-adds."""
+    """Image k has a real cost of 50000 + 7000 k and an expected cost of 30000 - 2000 k million multiply-adds."""
     images = [Costs(30000e6 - 2000e6 * k, 50000e6 + 7000e6 * k, 51000e6, 1e6) for k in range(3)]
     costs = summarize_costs(images)
     assert costs.average == Costs(expected=28e9, real=57e9, real_complete=51e9, executed=1e6)

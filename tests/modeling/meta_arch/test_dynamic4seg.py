@@ -177,7 +177,7 @@ def test_small_images_are_padded(size):
 
 
 def test_size_error_of_the_backbone():
-    with pytest.raises(ValueError, match=r"multiples of 32\b.*32x32 or more"):
+    with pytest.raises(ValueError, match=r"multiples of 32\b.*at least 32x32"):
         model_of().backbone(torch.zeros(1, 3, 30, 64))
 
 
