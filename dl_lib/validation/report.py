@@ -42,11 +42,9 @@ class Report:
         """Add a problem, formatted as `KEY problem. Received: KEY=value`."""
         self.problems.append(f"{key} {problem}. Received: {key}={self.value(key)!r}")
 
-    def collect(self, check: Callable[..., object], *args: Any, **kwargs: Any) -> bool:
-        """Call a check of the library and add the message of its ConfigError; return whether it passed."""
+    def collect(self, check: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        """Call a check of the library and add the message of its ConfigError."""
         try:
             check(*args, **kwargs)
         except ConfigError as error:
             self.problems.append(str(error))
-            return False
-        return True

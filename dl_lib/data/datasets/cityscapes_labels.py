@@ -15,27 +15,16 @@ CITYSCAPES_IGNORE = 255
 
 @dataclass(frozen=True)
 class CityscapesLabel:
-    """Label definition.
+    """Label definition."""
 
-    Args:
-        id: Id in label files; -1 does not occur in label files.
-        name: Name of the label.
-        train_id: Class id for training; 255 and -1 are ignored.
-        category: Category of the label.
-        category_id: Id of the category: 0 for void, 1..7 for the others.
-        has_instances: Whether single objects are annotated as instances.
-        ignore_in_eval: Whether pixels with this label are excluded from the score.
-        color: (red, green, blue), 0..255.
-    """
-
-    id: int
+    id: int  # -1 does not occur in label files
     name: str
-    train_id: int
+    train_id: int  # 255 and -1 are ignored
     category: str
-    category_id: int
-    has_instances: bool
-    ignore_in_eval: bool
-    color: tuple[int, int, int]
+    category_id: int  # 0 for void, 1..7 for the others
+    has_instances: bool  # whether single objects are annotated as instances
+    ignore_in_eval: bool  # whether pixels with this label are excluded from the score
+    color: tuple[int, int, int]  # red, green, blue, 0..255
 
 
 CITYSCAPES_LABELS = tuple(

@@ -54,11 +54,7 @@ _LAYOUT = (
 
 
 def load_voc(split: str, *, labelled: bool) -> FileDataset:
-    """List the files of a split.
-
-    Args:
-        split: Name of the split list.
-        labelled: Whether the split has labels; those of the test split are not published.
+    """List the files of a split; the labels of the test split are not published.
 
     Raises:
         MissingDataError: If the split list or a folder is missing.

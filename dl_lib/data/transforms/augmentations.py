@@ -77,11 +77,7 @@ class RandomScale:
 
 @dataclass(frozen=True)
 class RandomFlip:
-    """Horizontal flip with a given probability.
-
-    Raises:
-        ValueError: If the probability is not in 0..1.
-    """
+    """Horizontal flip with a given probability, 0..1."""
 
     probability: float = 0.5
 

@@ -62,13 +62,9 @@ class ColorShift(_ColorTransform):
 
 @dataclass(frozen=True)
 class GaussianBlur(_ColorTransform):
-    """Gaussian blur with reflected borders.
+    """Gaussian blur with reflected borders."""
 
-    Args:
-        sigma_px: Standard deviation in pixels; 0 leaves the image unchanged.
-    """
-
-    sigma_px: float
+    sigma_px: float  # standard deviation; 0 leaves the image unchanged
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
         return cv2.GaussianBlur(image, (0, 0), self.sigma_px) if self.sigma_px > 0 else image

@@ -38,21 +38,13 @@ class InvalidSubmissionError(DataError):
 
 @dataclass(frozen=True)
 class _Format:
-    """Submission format of a benchmark.
-
-    Attributes:
-        image_id: Pattern of the image names.
-        ids: Permitted pixel values.
-        mode: Pillow mode of the PNGs: L for grayscale, P for palette.
-        palette: Red, green, blue of the ids 0, 1, ... concatenated; empty without palette.
-        suffix: File name suffix of the archive.
-    """
+    """Submission format of a benchmark."""
 
     image_id: re.Pattern[str]
-    ids: tuple[int, ...]
-    mode: str
-    palette: tuple[int, ...]
-    suffix: str
+    ids: tuple[int, ...]  # permitted pixel values
+    mode: str  # Pillow mode of the PNGs: L for grayscale, P for palette
+    palette: tuple[int, ...]  # red, green, blue of the ids 0, 1, ... concatenated; empty without palette
+    suffix: str  # of the archive
 
 
 _FORMATS: Mapping[Benchmark, _Format] = {
