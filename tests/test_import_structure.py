@@ -1,7 +1,7 @@
 """Import structure of dl_lib: one-way layers, no cycles between folders, light imports.
 
-Imports inside functions and under `TYPE_CHECKING` count, too. A package's `__init__` is a node of its own, apart from
-the modules in its folder.
+Imports inside functions and under `TYPE_CHECKING` count, too. A package's `__init__` is a separate node from the
+modules in its folder.
 """
 
 import ast

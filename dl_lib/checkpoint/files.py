@@ -108,7 +108,7 @@ def _serialize(content: Mapping[str, Any], file: HashingFile) -> None:
     try:
         torch.save(dict(content), cast(IO[bytes], file))  # only calls write and flush
     except Exception:
-        if file.failure is not None:  # torch replaces the OSError by an error about archive positions
+        if file.failure is not None:  # torch replaces the OSError with an error about archive positions
             raise file.failure from None
         raise
 

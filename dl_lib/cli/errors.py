@@ -24,8 +24,8 @@ def user_errors(prog: str) -> Iterator[None]:
     """Context that turns errors a user can fix into a message on stderr and an exit status.
 
     The status is 2 for an invalid config, file, dataset or launch, 1 for a diverged run or a lost process, 130 after
-    Ctrl-C. All other errors, which are defects of the library or of the user's own code, keep their traceback. Of
-    several torchrun workers on one machine, only the first to fail prints the message.
+    Ctrl-C. All other errors, which are defects of the library or of the user's own code, keep their traceback. If
+    several torchrun workers on one machine fail, only the first one prints its message.
 
     Args:
         prog: Name of the command, as a prefix of the message.

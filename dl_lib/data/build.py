@@ -49,8 +49,8 @@ def build_train_loader(cfg: CfgNode, *, start: int = 0) -> SampleLoader:
     """Build the infinite training loader of the current rank: lists of `local_batch_size` mapped samples.
 
     Args:
-        cfg: Config, of which `DATASETS.TRAIN`, `DATALOADER`, `INPUT`, `SEED`, the batch size of `SOLVER`,
-            `MODEL.DEVICE` and the classes of the head are used.
+        cfg: Config; uses `DATASETS.TRAIN`, `DATALOADER`, `INPUT`, `SEED`, the batch size of `SOLVER`, `MODEL.DEVICE`
+            and the classes of the head.
         start: Number of samples already consumed by all ranks together, to resume a run: the loader continues with the
             batches that a loader with start=0 would produce next.
 
@@ -104,7 +104,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str, *, transform_label: bool 
     Its `skipped` lists the invalid samples that were dropped.
 
     Args:
-        cfg: Config, of which `DATALOADER`, `INPUT`, `MODEL.DEVICE` and the classes of the head are used.
+        cfg: Config; uses `DATALOADER`, `INPUT`, `MODEL.DEVICE` and the classes of the head.
         dataset_name: Name in the catalog.
         transform_label: Whether to resize the label with the image, as needed for a loss. By default it keeps its size,
             as needed for evaluation scores.
@@ -204,7 +204,7 @@ def _build_loader(
         pin_memory=cfg.MODEL.DEVICE != "cpu" and torch.cuda.is_available(),
         worker_init_fn=_init_worker,
         persistent_workers=persistent_workers,
-        # The loader draws a base seed for its workers, which do not use it; with a generator of its own it leaves the
+        # The loader draws a base seed for its workers, which do not use it; with its own generator it leaves the
         # global random state of the training run unchanged.
         generator=torch.Generator(),
     )

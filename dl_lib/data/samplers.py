@@ -58,7 +58,7 @@ class TrainingSampler(Sampler[SampleKey]):
 
 
 class InferenceSampler(Sampler[SampleKey]):
-    """Sampler of each sample exactly once, in order: every rank has a contiguous range, without padding.
+    """Sampler that yields each index exactly once, in order: every rank has a contiguous range, without padding.
 
     Some ranks have no sample if there are more ranks than samples.
 

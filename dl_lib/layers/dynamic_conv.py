@@ -132,8 +132,8 @@ class DynamicConv2d(MixedConv2d):
     kernel's variance; a norm should follow.
 
     State dict: `weight`, `bias` and `attention.*`; `kernels_weights` and `kernels_bias` load as the first two. To load
-    released weights, replace the layer's attention by one of their shape (see `KernelAttention`):
-    `layer.attention = KernelAttention(64, 4, hidden_channels=17)`.
+    released weights, replace the layer's attention with one of matching shape (see `KernelAttention`): `layer.attention
+    = KernelAttention(64, 4, hidden_channels=17)`.
 
     Args:
         in_channels: See `nn.Conv2d`, like all positional arguments.

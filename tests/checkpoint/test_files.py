@@ -194,7 +194,7 @@ def run_in_fork(function):
 
 @pytest.mark.parametrize("limit_bytes", [0, 100, 300_000, 1_000_000])
 def test_file_size_limit_in_the_middle_of_a_tensor(tmp_path, limit_bytes):
-    """A limit truncates the file like a full disk, which torch reports as an error of its own."""
+    """A size limit truncates the file as a full disk does; torch replaces the system error with its own."""
     save_run(tmp_path, 1)
     model = torch.nn.Linear(512, 512)  # 1 MiB
 

@@ -15,7 +15,7 @@ from tests.helpers.evaluation import IGNORE, NAMES, FakeModel, batches_of, make_
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Folders of two runs with one and with two datasets, of which the second has no ground truth."""
+    """Folders of two runs, one with one dataset, one with two; the second dataset has no ground truth."""
     folder = tmp_path_factory.mktemp("runs")
     for name, sets in (("first", ["some_val"]), ("second", ["some_val", "some_test"])):
         results = {dataset: evaluate(dataset, seed=len(name), labelled="val" in dataset) for dataset in sets}

@@ -1,6 +1,6 @@
 """Playground experiments run from the command line, from the published dataset layouts to scores and submissions.
 
-Datasets have a few small images, and runs a few iterations; everything else is as in normal use.
+Datasets have only a few small images and training only a few iterations; everything else is as in normal use.
 """
 
 import csv

@@ -138,7 +138,7 @@ def implementations(pairs: Sequence[Pair], *, size: Size, folder: Path, workers:
 
 
 def round_keys(plain: PlainSamples, round_number: int) -> list[SampleKey]:
-    """Return one key per image, different in each round, such that all scales are equally frequent."""
+    """Return one key per image, different in each round; all scales are equally frequent."""
     keys = []
     for index in range(len(plain.pairs)):
         height = round(SCALES[(index + round_number) % len(SCALES)] * plain.size[0])

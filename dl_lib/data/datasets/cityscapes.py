@@ -97,7 +97,7 @@ def read_cityscapes_label(path: str) -> np.ndarray:
 
 
 def register_cityscapes(catalog: Catalog) -> None:
-    """Register the splits with fine annotation, of which `test` is unlabelled, and `train_extra` with coarse."""
+    """Register the splits with fine annotations (`test` is unlabelled) and `train_extra` with coarse ones."""
     for name, split, kind, labelled in (
         ("cityscapes_fine_sem_seg_train", "train", "gtFine", True),
         ("cityscapes_fine_sem_seg_val", "val", "gtFine", True),

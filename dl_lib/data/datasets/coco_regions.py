@@ -36,7 +36,7 @@ class Region:
 def rasterize_regions(label: np.ndarray, regions: Iterable[Region]) -> None:
     """Rasterize regions into a label in place: crowds first, then from large to small so that small ones are visible.
 
-    Of two regions with equal area, the later one is on top.
+    If two regions have the same area, the later one is on top.
 
     Raises:
         InvalidSampleError: If a region is invalid; the message names its annotation.

@@ -82,7 +82,7 @@ def register_folder_sem_seg(
         name: Name for `DATASETS.TRAIN` and `DATASETS.TEST`.
         images: Image folder; a relative path is relative to the dataset root.
         classes: Names of the class ids 0, 1, ...
-        labels: Folder of PNGs with the class ids, relative like `images`; None for a dataset without ground truth.
+        labels: Folder of PNGs with the class ids, below the dataset root if relative; None without ground truth.
         colors: (red, green, blue) of each class, 0..255; None uses the PASCAL VOC colormap.
         ignore_value: Ignore index.
         label_suffix: Suffix of label names, such as `_mask` if `a.jpg` has the label `a_mask.png`.

@@ -102,7 +102,7 @@ def read_names(path: Path) -> list[str]:
 
 
 def register_voc(catalog: Catalog) -> None:
-    """Register the splits of VOC 2012, of which `test` is unlabelled."""
+    """Register the splits of VOC 2012; `test` is unlabelled."""
     for split in ("train", "val", "trainval", "test"):
         labelled = split != "test"
         loader = partial(load_voc, split, labelled=labelled)

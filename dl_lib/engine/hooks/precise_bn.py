@@ -62,7 +62,7 @@ def recompute_norm_statistics(model: nn.Module, *, batches: Iterable[Any], num_b
 
     The model runs in training mode without a `step_rate`, so without drop path and at the current temperature of its
     dynamic convolutions, as in evaluation. Norms that no batch reaches keep their statistics, and so do all norms if an
-    error occurs. Every process must call this, with equally many batches of its own.
+    error occurs. Every process must call this, with the same number of its own batches.
 
     Args:
         model: Model that takes a batch; each module's training mode is restored.

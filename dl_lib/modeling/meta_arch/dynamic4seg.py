@@ -103,7 +103,7 @@ class DynamicNet4Seg(SegmentationModel):
         return replace(means, expected_madds=comm.average(torch.stack(expected).mean()))
 
     def _mean_expected(self, batched_inputs: Sequence[dict[str, Any]], *, step_rate: float) -> Tensor:
-        # A function of its own, so that the other outputs of the pass are freed before the next one.
+        # A separate function, so that the other outputs of the pass are freed before the next one.
         return self.run(self.preprocess_images(batched_inputs), step_rate=step_rate).costs.expected.mean()
 
 

@@ -80,7 +80,7 @@ def test_equals_explicit_distances():
 
 @pytest.mark.parametrize(("size", "distance"), [((1024, 2048), 46), ((375, 500), 12), ((3, 4), 1), ((1, 1), 1)])
 def test_distance_is_two_percent_of_the_diagonal(size, distance):
-    """Diagonals of 2289.7 and 625 pixels, of which 2 % are 45.8 and 12.5 (rounded to even)."""
+    """Two percent of diagonals of 2289.7 and 625 pixels are 45.8 and 12.5 pixels (rounded to even)."""
     assert boundary_distance(*size) == distance
 
 
