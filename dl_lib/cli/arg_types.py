@@ -78,7 +78,9 @@ def comma_separated_sizes(text: str) -> list[tuple[int, int]]:
     """Return the items of a comma-separated list of sizes as (height, width) in pixels."""
     matches = [re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", item) for item in comma_separated(text)]
     if not all(matches):
-        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH in pixels, such as 512x1024,64x128. Received: {text}")
+        raise argparse.ArgumentTypeError(
+            f"must be sizes HEIGHTxWIDTH in pixels, such as 512x1024,64x128. Received: {text}"
+        )
     return [(int(match[1]), int(match[2])) for match in matches if match]
 
 

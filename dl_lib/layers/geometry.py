@@ -152,7 +152,7 @@ def make_geometry(
             raise ValueError(f"{name} must be divisible by groups. Received: {name}={value}, groups={groups}")
     if padding_mode not in _PADDING_MODES:
         raise ValueError(
-            f"padding_mode must be one of torch's; {nearest_names(padding_mode, _PADDING_MODES)}. "
+            f"padding_mode must be one that nn.Conv2d supports; {nearest_names(padding_mode, _PADDING_MODES)}. "
             f"Received: padding_mode={padding_mode!r}"
         )
     kernel, strides = _pair(kernel_size, name="kernel_size"), _pair(stride, name="stride")

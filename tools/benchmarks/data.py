@@ -36,7 +36,7 @@ from dl_lib.data.transforms import CropPad, HorizontalFlip, Resize, sample_trans
 
 PLAIN, LEAN = "Pillow, plain", "Pillow, lean"
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # of the published recipe, relative to the image's height
-CROP = 0.75  # likewise
+CROP = 0.75  # of the published recipe, relative to the image's height
 EPOCHS_PER_ROUND = 1000  # more than are needed to draw every scale
 WARMUP_ROUNDS = 1
 LOADER_SECONDS = 2.0  # of a measurement with workers, so that their start is negligible

@@ -18,7 +18,7 @@ Pair = tuple[Path, Path]  # image, label
 
 
 def write_pairs(folder: Path, *, count: int, size: tuple[int, int]) -> list[Pair]:
-    """Write images and labels to the folders `images` and `labels`; they are the same in each call.
+    """Write images and labels to the folders `images` and `labels`; every call writes the same files.
 
     An image is a sum of smooth fields, with smaller amplitudes for finer fields, and a little noise. As in photographs,
     nearly every row of its PNG is Paeth-filtered; at 1024x2048 it has about 2 MB, like those of Cityscapes.
