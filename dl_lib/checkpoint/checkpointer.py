@@ -112,7 +112,7 @@ class Checkpointer(FvcoreCheckpointer):
 
         Raises:
             CheckpointError: If the file is missing, damaged or unsafe, or lacks a checkpointable.
-            CheckpointMismatchError: If keys are missing or unexpected or shapes differ; lists all of them.
+            CheckpointMismatchError: If keys are missing or unexpected, or shapes differ; the message lists them.
         """
         if not path:
             self.logger.info("No checkpoint given; the model keeps its initialization")

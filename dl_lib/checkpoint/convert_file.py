@@ -58,7 +58,7 @@ def convert_file(
         cell_types: Operations of each cell in order (`CELL_TYPE`), since the published names only number them.
 
     Raises:
-        CheckpointError: If `path_out` exists, `path_in` cannot be read, or it is not a file of the published code.
+        CheckpointError: If `path_out` exists, or if `path_in` cannot be read or is not a file of the published code.
         CheckpointMismatchError: If keys are missing or unexpected.
     """
     source, target = os.fspath(path_in), os.fspath(path_out)

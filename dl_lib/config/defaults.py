@@ -23,7 +23,7 @@ def get_cfg() -> CfgNode:
 
 
 def expand_paths(cfg: CfgNode) -> None:
-    """Expand a leading `~` in `OUTPUT_DIR` and `MODEL.WEIGHTS`; a shell does not do it after `=`."""
+    """Expand a leading `~` in `OUTPUT_DIR` and `MODEL.WEIGHTS`, which shells do not expand after `=`."""
     cfg.OUTPUT_DIR = os.path.expanduser(cfg.OUTPUT_DIR)
     cfg.MODEL.WEIGHTS = os.path.expanduser(cfg.MODEL.WEIGHTS)
 

@@ -79,7 +79,7 @@ class Catalog:
 
         Args:
             name: Name for `DATASETS.TRAIN` and `DATASETS.TEST`.
-            loader: Function without arguments that constructs the dataset; it reads no file before it is called.
+            loader: Function without arguments that constructs the dataset; no file is read before the call.
             meta: Metadata, or a function that reads them from a file when they are first needed.
 
         Raises:

@@ -28,7 +28,7 @@ class DatasetMapper:
         channel_order: Channel order of the model input, "BGR" or "RGB".
         num_classes: Number of classes; class ids are 0..num_classes - 1.
         ignore_value: Ignore index.
-        transform_label: Whether to transform the label with the image (training). Otherwise it keeps its own
+        transform_label: Whether to transform the label with the image (training). Otherwise the label keeps its own
             resolution, to which the model output is resized (evaluation).
 
     Raises:
@@ -148,8 +148,8 @@ class DatasetMapper:
 class MappedDataset(Dataset):
     """Map-style dataset of mapped samples.
 
-    Each sample has a random generator seeded with (seed, epoch, index), so that it depends neither on the worker that
-    loads it nor on the samples loaded before.
+    Each sample has a random generator seeded with (seed, epoch, index), so that the result depends neither on the
+    worker nor on the samples loaded before.
     """
 
     def __init__(self, dataset: RawDataset, *, mapper: DatasetMapper, seed: int) -> None:

@@ -60,7 +60,7 @@ class HasFingerprint(Protocol):
 
 
 def sample_name(dataset: Any, index: int) -> str:
-    """Return the file of a sample, or its index and the class of its dataset if that has no `file_name` method.
+    """Return the file of a sample; without a `file_name` method, its index and the class of its dataset.
 
     Args:
         dataset: Dataset of raw samples, or a `ConcatDataset` or `Subset` of such datasets.

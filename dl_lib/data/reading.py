@@ -104,7 +104,9 @@ def _read_bytes(path: FilePath) -> bytes:
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
-        raise MissingDataError(f"file does not exist. Received: path={os.fspath(path)!r}") from None
+        raise MissingDataError(
+            f"file does not exist; extract or copy the dataset again. Received: path={os.fspath(path)!r}"
+        ) from None
     except OSError as error:
         raise UnreadableFileError(
             f"{path} cannot be opened; check its permissions. Received: {error.strerror or error}"

@@ -1,7 +1,7 @@
 """Loader that skips invalid samples (`DATALOADER.ON_ERROR`, `DATALOADER.MAX_SKIPPED`).
 
-Worker processes do not communicate with each other. Each loaded sample therefore carries a record of the samples that
-were skipped for it, and the process that consumes all of them does the counting.
+Worker processes do not communicate with each other. Each loaded sample therefore carries a record of the samples
+skipped while loading it, and the process that consumes the samples counts the records.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class SkippedSample:
 
 
 class LoadedSample(NamedTuple):
-    """Mapped sample and the samples that were skipped for it.
+    """Mapped sample and the samples that were skipped while loading it.
 
     A tuple rather than a dataclass, because torch's memory pinning recurses into tuples but not into dataclasses.
     """

@@ -30,7 +30,7 @@ class TrainingSampler(Sampler[SampleKey]):
     Args:
         num_samples: Size of the dataset.
         seed: Seed of the permutations.
-        rank: Current rank; it takes the positions rank, rank + world_size, ...
+        rank: Current rank, which takes the positions rank, rank + world_size, ...
         world_size: Number of processes.
         start: First position of the global stream: the number of samples consumed by all ranks together.
 

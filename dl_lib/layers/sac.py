@@ -32,7 +32,7 @@ class SAConv2d(StandardizedConv2d):
     input, the post-context to the output. At initialization S = 1 and dW and both contexts are 0, so that the layer is
     a plain convolution. The bias is added to both convolutions, whose weights sum to 1.
 
-    State dict: as in mmcv, whose `bias`, if it has one, is unused: load its files with `bias=False` and without that
+    State dict: as in mmcv. The layer of mmcv does not use its `bias`; load its files with `bias=False` and without that
     key. Load weights of a plain convolution with `strict=False`.
 
     Args:

@@ -42,7 +42,9 @@ def _check_schedule(report: Report) -> None:
     key = "SOLVER.LR_SCHEDULER.STEPS"
     steps = report.value(key)
     if name == "MultiStepLR" and not (steps and max(steps) < max_iter):
-        report.add(key, f"must name at least one iteration with MultiStepLR, all below MAX_ITER={max_iter}")
+        report.add(
+            key, f"must contain at least one iteration with MultiStepLR, and only iterations below MAX_ITER={max_iter}"
+        )
     elif name != "MultiStepLR" and steps:
         report.add(key, f"must be [] with {name}; only MultiStepLR has steps")
     if name == "OneCycleLR" and report.value("SOLVER.LR_SCHEDULER.WARMUP_ITERS"):

@@ -1,4 +1,4 @@
-"""Checksum files of checkpoints, compared with `sha256sum`, and damage that only they detect."""
+"""Checksum files of checkpoints, compared with `sha256sum`, and damage that only checksums detect."""
 
 import shutil
 import subprocess

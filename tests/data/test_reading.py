@@ -157,7 +157,7 @@ def test_corrupted_byte_is_detected(tmp_path):
 
 @pytest.mark.parametrize("read", [read_image, read_label])
 def test_missing_file_raises_with_its_path(tmp_path, read):
-    with pytest.raises(MissingDataError, match=r"file does not exist\. Received: path='.*absent\.png'$"):
+    with pytest.raises(MissingDataError, match=r"file does not exist; .*\. Received: path='.*absent\.png'$"):
         read(tmp_path / "absent.png")
     with pytest.raises(UnreadableFileError, match=r"cannot be opened; .*Received: Is a directory$"):
         read(tmp_path)

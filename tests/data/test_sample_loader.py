@@ -60,7 +60,7 @@ def cfg(monkeypatch):
 
 
 def with_replacement(dataset, *, max_skipped):
-    """Return a replacing dataset for the current process."""
+    """Return a dataset that replaces invalid samples, loaded in the current process."""
     progress = WorkerProgress(dataset.dataset, num_workers=0)
     return SkipInvalidSamples(dataset, on_error="replace", max_skipped=max_skipped, progress=progress)
 

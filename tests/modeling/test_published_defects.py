@@ -97,7 +97,7 @@ def test_layer_num_must_match_cell_num_list():
 
 
 def test_closed_gates_receive_no_gradient():
-    """A property of the method rather than a defect: max(0, tanh) has zero gradient where it is closed."""
+    """A property of the method rather than a defect: max(0, tanh) has zero gradient at closed gates."""
     model = with_gates_at(model_of(), -3.0).train()
     losses, _ = model(batch_of(4, 5, dtype=torch.float32), step_rate=0.5)
     losses["loss_sem_seg"].backward()

@@ -89,7 +89,7 @@ def check_gradients(case, model, expected_norms):
     ("case", "setting", "step_rate", "expected"), [p for p in steps("f32") if "tiny__mix3" in p.id]
 )
 def test_budget_warm_up(case, setting, step_rate, expected):
-    """The loss is absent below UNUPDATE_RATE, zero at it, rises during warm-up, and is constant after it."""
+    """The loss is absent before UNUPDATE_RATE, zero at that time, rises during warm-up, and is then constant."""
     _, losses, _ = train_step(case, setting, step_rate, dtype=torch.float32)
     assert set(losses) == {name for name in expected if name.startswith("loss")}
     for name, loss in losses.items():

@@ -76,7 +76,7 @@ def test_valid_configs_pass(overrides):
         (["SOLVER.LR_SCHEDULER.ONE_CYCLE.START_FACTOR=-1"], ["START_FACTOR must be in [0, 1]"]),
         ([ONE_CYCLE], ["WARMUP_ITERS must be 0 with OneCycleLR"]),
         ([f"{STEPS}=[5]"], ["STEPS must be [] with PolyLR; only MultiStepLR has steps"]),
-        ([MULTI_STEP, f"{STEPS}=[]"], ["STEPS must name at least one iteration with MultiStepLR"]),
+        ([MULTI_STEP, f"{STEPS}=[]"], ["STEPS must contain at least one iteration with MultiStepLR"]),
         ([MULTI_STEP, f"{STEPS}=[190000]"], ["all below MAX_ITER=190000"]),
         ([MULTI_STEP, f"{STEPS}=[0]"], ["STEPS must contain only values >= 1"]),
         ([MULTI_STEP, f"{STEPS}=[5,5]"], ["STEPS must be in strictly ascending order"]),

@@ -231,7 +231,7 @@ def with_options(cfg: CfgNode, *options: Any) -> CfgNode:
 
 
 def ratio_table(title: str, header: str, samples: Samples, *, base: str) -> Table:
-    """Return the medians of samples, and their ratios to one of them."""
+    """Return the medians of samples, and their ratios to one of the medians."""
     medians = {name: median(seconds) for name, seconds in samples.items()}
     rows = [(name, seconds, seconds / medians[base]) for name, seconds in medians.items()]
     return Table(title, {header: "", "s per step": ".4f", f"ratio to {base}": ".3f"}, rows)

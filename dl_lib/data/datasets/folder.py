@@ -73,7 +73,7 @@ def register_folder_sem_seg(
     label_suffix: str = "",
     catalog: Catalog = DatasetCatalog,
 ) -> None:
-    """Register a folder of images and a folder of labels as a dataset; they are listed when the dataset is used.
+    """Register a folder of images and a folder of labels as a dataset; the folders are listed on first use.
 
     Images and labels are paired by their path within their folder, without file extension and label suffix. Images can
     have any common format. Labels are PNGs: grayscale with 8 or 16 bits, or with a palette.
@@ -82,7 +82,8 @@ def register_folder_sem_seg(
         name: Name for `DATASETS.TRAIN` and `DATASETS.TEST`.
         images: Image folder; a relative path is relative to the dataset root.
         classes: Names of the class ids 0, 1, ...
-        labels: Folder of PNGs with the class ids, below the dataset root if relative; None without ground truth.
+        labels: Folder of PNGs with the class ids; a relative path is relative to the dataset root. None if there is no
+            ground truth.
         colors: (red, green, blue) of each class, 0..255; None uses the PASCAL VOC colormap.
         ignore_value: Ignore index.
         label_suffix: Suffix of label names, such as `_mask` if `a.jpg` has the label `a_mask.png`.

@@ -71,7 +71,7 @@ def read_sbd_label(path: str) -> np.ndarray:
     try:
         label = loadmat(path, appendmat=False, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0]
     except FileNotFoundError:
-        raise MissingDataError(f"file does not exist. Received: path={path!r}") from None
+        raise MissingDataError(f"file does not exist; extract SBD again. Received: path={path!r}") from None
     except Exception as error:  # the error type of damaged files varies
         raise UnreadableFileError(
             f"{path} is damaged or not an SBD label. Expected a MATLAB file with GTcls.Segmentation. "

@@ -71,7 +71,7 @@ class EarlyStopping(Hook):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state returned by `state_dict`, if it belongs to the same metric and mode."""
+        """Load a state returned by `state_dict`; a state of another metric or mode is ignored."""
         if (state.get("metric"), state.get("mode")) == (self._metric, self._mode):
             self._best, self._without_improvement = state["best"], state["without_improvement"]
 

@@ -119,7 +119,7 @@ class _NormState:
 
 
 def _over_processes(computed: Sequence[Statistics | None], *, like: Sequence[Tensor]) -> list[Statistics | None]:
-    """Combine statistics over all processes: the mean of means, and the total variance about it.
+    """Combine statistics over all processes: the mean of the means, and the total variance about that mean.
 
     Args:
         computed: Statistics per norm; None where the norm did not run on this process.

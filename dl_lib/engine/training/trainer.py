@@ -273,7 +273,7 @@ class Trainer:
         return False
 
     def _close_hooks(self) -> Exception | None:
-        """Close all hooks and return the first error, so that it does not replace an error being raised."""
+        """Close all hooks; return the first error instead of raising it, which could hide an earlier error."""
         errors: list[Exception] = []
         for hook in self.hooks:
             try:

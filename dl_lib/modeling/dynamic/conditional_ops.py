@@ -73,7 +73,7 @@ def spconv(channels: int, *, norm: str) -> SPConv2d:
 def rex_block(channels: int, *, norm: str) -> RexBlock:
     """Build ReXNet's block with the paper's expansion and squeeze ratio, without the identity shortcut.
 
-    As for the other operations, `skip_connect` adds the identity.
+    The identity is a separate operation, `skip_connect`, as with the other operations.
     """
     expanded = EXPANSION * channels
     plan = BlockPlan(channels, expanded=expanded, out_channels=channels, squeezed=expanded // SQUEEZE)

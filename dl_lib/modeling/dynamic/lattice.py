@@ -96,7 +96,7 @@ class Lattice:
 
     @property
     def max_stride(self) -> int:
-        """Stride of the coarsest cell; image sides are padded to multiples of it."""
+        """Stride of the coarsest cell; image sides are padded to multiples of this stride."""
         return self.layers[-1][-1].stride
 
     @cached_property

@@ -39,7 +39,7 @@ def _pad_and_stack(maps: Sequence[Tensor], size: Sequence[int], *, value: int, d
 class StepMeans:
     """Means over the accumulated batches of a step on all processes; 0-d tensors without gradients.
 
-    With them the losses of the batches average to the loss of the whole step.
+    Normalized with these means, the losses of the batches average to the loss of the whole step.
 
     Attributes:
         label_weight: Cross-entropy weight of a batch's labels.

@@ -86,7 +86,7 @@ def test_all_parameters_receive_gradients_for_any_input_features(backbone, head,
 
 
 def test_unused_stages_cost_nothing():
-    """A truncated network costs as much as the same stages of the full one, at the size that it pads images to."""
+    """A truncated network costs as much as the same stages of the full network, at the padded image size."""
     image = random_image(64, 72)
     (short,) = model_of("MODEL.SEM_SEG_HEAD.IN_FEATURES", ["c2"]).eval()([image])
     model = model_of("MODEL.SEM_SEG_HEAD.IN_FEATURES", ["c2"], "MODEL.AUXILIARY_HEADS.IN_FEATURES", ["c3"]).eval()
