@@ -7,15 +7,18 @@ import multiprocessing
 import os
 import signal
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from dl_lib.launch.process_info import LostProcessError
 
-__all__ = ["SignalForwarder", "exit_with_parent"]
+__all__ = ["STOP_SIGNALS", "SignalForwarder", "SignalHandler", "exit_with_parent"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+Handler = TypeVar("Handler", bound="SignalHandler")
+
 _PARENT_PID = os.getppid()  # read before the import of torch, which takes seconds
 
 
@@ -39,24 +42,18 @@ def exit_with_parent() -> None:
         )
 
 
-class SignalForwarder:
-    """Context manager that forwards SIGINT, SIGTERM and SIGUSR1 to child processes instead of handling them.
+class SignalHandler(ABC):
+    """Context manager that handles SIGINT, SIGTERM and SIGUSR1 by `_handle`.
 
-    Signals are not forwarded outside the main thread, nor where they are ignored (nohup).
-
-    Attributes:
-        received: First signal received, or None.
+    Handlers are not installed outside the main thread, nor for ignored signals (nohup).
     """
 
     def __init__(self) -> None:
-        self.received: int | None = None
-        self._receivers: Sequence[int] = ()
-        self._pending: list[int] = []
         self._previous: dict[int, Any] = {}
 
-    def __enter__(self) -> SignalForwarder:
+    def __enter__(self: Handler) -> Handler:
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
+            for number in STOP_SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._previous[number] = signal.signal(number, self._handle)
         return self
@@ -66,6 +63,24 @@ class SignalForwarder:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        self._previous = {}
+
+    @abstractmethod
+    def _handle(self, number: int, frame: FrameType | None) -> None: ...
+
+
+class SignalForwarder(SignalHandler):
+    """Signal handler that forwards the signals to child processes.
+
+    Attributes:
+        received: First signal received, or None.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.received: int | None = None
+        self._receivers: Sequence[int] = ()
+        self._pending: list[int] = []
 
     def forward_to(self, process_ids: Sequence[int]) -> None:
         """Set the receiving processes and send them the signals received so far."""

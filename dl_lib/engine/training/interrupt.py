@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 
+from dl_lib.launch.signals import SignalHandler
 from dl_lib.utils import comm
 
-__all__ = ["STOP_SIGNALS", "InterruptGuard", "TrainingInterrupted"]
+__all__ = ["InterruptGuard", "TrainingInterrupted"]
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _REPEAT_SECONDS = 5.0  # a launcher may forward a signal that the process has already received
 
 
@@ -32,15 +31,14 @@ class TrainingInterrupted(SystemExit):
         return type(self), (self.signal_number,)
 
 
-class InterruptGuard:
-    """Context manager that defers stop signals: the first sets `requested`, the second raises KeyboardInterrupt.
+class InterruptGuard(SignalHandler):
+    """Signal handler that defers stop signals: the first sets `requested`, the second raises KeyboardInterrupt.
 
     An optimizer step interrupted halfway would leave only some weights updated, so the training loop checks `requested`
     between steps; `interruptible` marks code that a signal may interrupt immediately. A repeated SIGTERM or SIGUSR1
     within 5 seconds counts once, as launchers forward signals; each Ctrl-C counts.
 
-    Forked processes inherit the handler and ignore the signals: the main process terminates them. Handlers are not
-    installed outside the main thread, nor for ignored signals (nohup).
+    Forked processes inherit the handler and ignore the signals: the main process terminates them.
 
     Attributes:
         requested: Whether a signal was received.
@@ -49,28 +47,17 @@ class InterruptGuard:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.requested = self.forced = False
         self.signal_number: int = signal.SIGINT
         self._raises_immediately = False
         self._process_id = os.getpid()
-        self._previous: dict[int, signal.Handlers | object | None] = {}
         self._requested_at_seconds = 0.0
 
     def __enter__(self) -> InterruptGuard:
         self.requested = self.forced = False
         self._process_id = os.getpid()
-        if threading.current_thread() is threading.main_thread():
-            for number in STOP_SIGNALS:
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._previous[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-        self._previous = {}
+        return super().__enter__()
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
