@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dl_lib.utils.smoothing import ExponentialMovingAverage
+from dl_lib.utils.smoothing import smoothed
 
 __all__ = ["LRFinderResult", "exponential_rates", "run_lr_finder"]
 
@@ -64,19 +64,18 @@ def run_lr_finder(step: Callable[[float], float], *, rates: Sequence[float], smo
     Args:
         step: Function that trains one step with a learning rate and returns the loss before the step.
         rates: Learning rates, ascending.
-        smoothing: Decay of the moving average; see `ExponentialMovingAverage`.
+        smoothing: Decay of the moving average; see `smoothed`.
     """
-    average = ExponentialMovingAverage(decay=smoothing)
     losses: list[float] = []
-    smoothed: list[float] = []
+    averages: list[float] = []
     diverged = False
     for rate in rates:
         loss = step(rate)
         if diverged := not math.isfinite(loss):
             break
         losses.append(loss)
-        smoothed.append(average.add(loss))
-        if diverged := smoothed[-1] > _DIVERGED_FACTOR * min(smoothed):
+        averages = smoothed(losses, decay=smoothing)
+        if diverged := averages[-1] > _DIVERGED_FACTOR * min(averages):
             break
     window = max(_MIN_WINDOW, round(_WINDOW_FRACTION * len(rates)))
-    return LRFinderResult(tuple(rates[: len(losses)]), tuple(losses), tuple(smoothed), window, diverged)
+    return LRFinderResult(tuple(rates[: len(losses)]), tuple(losses), tuple(averages), window, diverged)

@@ -4,30 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["ExponentialMovingAverage", "smoothed"]
-
-
-class ExponentialMovingAverage:
-    """Weighted mean of all values so far; a value of age `a` has weight `decay ** a`.
-
-    Dividing by the sum of weights keeps the first values unbiased.
-
-    Args:
-        decay: Factor in [0, 1) by which a value's weight shrinks per step; 0 returns the latest value.
-    """
-
-    def __init__(self, *, decay: float) -> None:
-        self._decay = decay
-        self._sum = self._weight = 0.0
-
-    def add(self, value: float) -> float:
-        """Add a value and return the updated mean."""
-        self._sum = self._decay * self._sum + value
-        self._weight = self._decay * self._weight + 1
-        return self._sum / self._weight
+__all__ = ["smoothed"]
 
 
 def smoothed(values: Iterable[float], *, decay: float) -> list[float]:
-    """Return the exponential moving average at each value."""
-    average = ExponentialMovingAverage(decay=decay)
-    return [average.add(value) for value in values]
+    """Return the exponential moving average at each value.
+
+    A value of age `a` has weight `decay ** a`, with `decay` in [0, 1); 0 returns the values. Dividing by the sum of
+    weights keeps the first averages unbiased.
+    """
+    averages, total, weight = [], 0.0, 0.0
+    for value in values:
+        total, weight = decay * total + value, decay * weight + 1
+        averages.append(total / weight)
+    return averages

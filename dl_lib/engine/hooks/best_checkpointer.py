@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dl_lib.checkpoint import Checkpointer
 from dl_lib.config.choices import MetricMode
@@ -19,15 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["BestCheckpointer"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Record:
-    """Best value of a metric and its iteration."""
-
-    metric: str
-    value: float
-    iteration: int
 
 
 class BestCheckpointer(Hook):
@@ -49,7 +39,7 @@ class BestCheckpointer(Hook):
         self._checkpointer = checkpointer
         self._metric = metric
         self._mode = mode
-        self._best: _Record | None = None
+        self._best: dict[str, Any] = {}  # metric, value and iteration
 
     def before_train(self, trainer: Trainer) -> None:
         if trainer.iteration == 0:
@@ -57,23 +47,18 @@ class BestCheckpointer(Hook):
         best = self._checkpointer.read_own(BEST_CHECKPOINT).get("best") if comm.is_main_process() else None
         best = comm.broadcast(best) or {}  # saving is collective, so all processes must agree on the best value
         if best.get("metric") == self._metric:
-            self._best = _Record(**best)
+            self._best = best
 
     def after_step(self, trainer: Trainer) -> None:
-        self._save_if_better(trainer)
-
-    def after_train(self, trainer: Trainer) -> None:
-        self._save_if_better(trainer)
-
-    def _save_if_better(self, trainer: Trainer) -> None:
-        best = None if self._best is None else self._best.value
-        value = tracked_metric(
-            trainer.events, self._metric, key="SOLVER.BEST_METRIC", seen_before=self._best is not None
-        )
-        if value is None or not is_better(value, best, mode=self._mode):
+        seen_before = bool(self._best)
+        value = tracked_metric(trainer.events, self._metric, key="SOLVER.BEST_METRIC", seen_before=seen_before)
+        if value is None or not is_better(value, self._best.get("value"), mode=self._mode):
             return
-        self._best = _Record(self._metric, value=value, iteration=trainer.iteration)
+        self._best = {"metric": self._metric, "value": value, "iteration": trainer.iteration}
         trainer.gather_state()
         _log.info("New best %s at iteration %d: %.6g", self._metric, trainer.iteration, value)
         if comm.is_main_process():
-            self._checkpointer.save(BEST_CHECKPOINT, last=False, iteration=trainer.iteration, best=asdict(self._best))
+            self._checkpointer.save(BEST_CHECKPOINT, last=False, iteration=trainer.iteration, best=self._best)
+
+    def after_train(self, trainer: Trainer) -> None:
+        self.after_step(trainer)
