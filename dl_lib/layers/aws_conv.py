@@ -30,12 +30,6 @@ class StandardizedConv2d(nn.Module, ABC):
     State dict: `weight`, `bias`, `weight_gamma` and `weight_beta` (O, 1, 1, 1), as in mmcv. If a state dict has no
     gamma and beta, `weight` is the kernel of a plain convolution, from which they are computed.
 
-    Args:
-        geometry: Hyperparameters of the convolution.
-        bias: Whether a bias is added.
-        device: Device of parameters and buffers.
-        dtype: Dtype of parameters and buffers.
-
     Raises:
         ValueError: If a filter has a single weight, which has no variance.
     """
@@ -44,12 +38,7 @@ class StandardizedConv2d(nn.Module, ABC):
     weight_beta: Tensor
 
     def __init__(
-        self,
-        geometry: ConvGeometry,
-        *,
-        bias: bool,
-        device: torch.device | str | None,
-        dtype: torch.dtype | None,
+        self, geometry: ConvGeometry, *, bias: bool, device: torch.device | str | None, dtype: torch.dtype | None
     ) -> None:
         super().__init__()
         if math.prod(geometry.kernel_shape[1:]) < 2:
@@ -112,11 +101,7 @@ def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
 
 
 class ConvAWS2d(StandardizedConv2d):
-    """Drop-in replacement for `nn.Conv2d`: same initialization, and the same output with loaded `nn.Conv2d` weights.
-
-    Args:
-        in_channels: See `nn.Conv2d`, like all arguments.
-    """
+    """Drop-in replacement for `nn.Conv2d`: same initialization, and the same output with loaded `nn.Conv2d` weights."""
 
     def __init__(
         self,

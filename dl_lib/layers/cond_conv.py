@@ -111,11 +111,9 @@ class CondConv2d(MixedConv2d):
             self._routing_fn.reset_parameters()
 
     def forward(self, x: Tensor, routing: Tensor | None = None) -> Tensor:
-        """Return feature maps (B, O, H', W').
+        """Return feature maps (B, O, H', W') for feature maps (B, C, H, W) and routing weights (B, K) of the experts.
 
-        Args:
-            x: Feature maps (B, C, H, W).
-            routing: Weights (B, K) of the experts; None uses the layer's own routing function.
+        None uses the layer's own routing function.
 
         Raises:
             ValueError: If there are no routing weights, or if shapes do not match.

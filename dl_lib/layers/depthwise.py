@@ -45,17 +45,8 @@ def conv2d_fast_depthwise(
 ) -> Tensor:
     """Compute `torch.nn.functional.conv2d`, with faster gradients of depthwise convolutions on CPUs.
 
-    The fast path supports neither forward-mode differentiation nor `vmap`, and hence no `is_grads_batched`. All pairs
-    are (rows, columns).
-
-    Args:
-        x: Input (B, C, H, W).
-        weight: Kernels (O, C / groups, rows, columns).
-        bias: Bias (O,).
-        stride: Stride of the kernel.
-        padding: Zeros added on both sides.
-        dilation: Spacing of the kernel taps.
-        groups: Number of groups.
+    Shapes are those of that function; all pairs are (rows, columns). The fast path supports neither forward-mode
+    differentiation nor `vmap`, and hence no `is_grads_batched`.
     """
     extent = kernel_extent(weight.shape[2:], dilation)
     autocast = torch.is_autocast_enabled("cpu")

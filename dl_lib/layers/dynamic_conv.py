@@ -190,11 +190,9 @@ class DynamicConv2d(MixedConv2d):
             self.attention.reset_parameters()
 
     def forward(self, x: Tensor, attention: Tensor | None = None) -> Tensor:
-        """Return feature maps (B, O, H', W').
+        """Return feature maps (B, O, H', W') for feature maps (B, C, H, W) and weights (B, K) of the kernels.
 
-        Args:
-            x: Feature maps (B, C, H, W).
-            attention: Weights (B, K) of the kernels; None uses the layer's own attention.
+        None uses the layer's own attention.
 
         Raises:
             ValueError: If there are no weights, or if shapes do not match.

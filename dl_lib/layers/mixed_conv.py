@@ -22,14 +22,6 @@ class MixedConv2d(nn.Module, ABC):
 
     State dict: `weight` (K, O, C / groups, rows, columns), also loaded from timm's shape (K, -1), and `bias` (K, O).
 
-    Args:
-        geometry: Hyperparameters of all kernels.
-        num_kernels: Number of kernels K.
-        bias: Whether each kernel has a bias.
-        implementation: See `kernel_mixing.mixed_conv2d`.
-        device: Device of the parameters.
-        dtype: Dtype of the parameters.
-
     Raises:
         ValueError: If there is no kernel.
         KeyError: If the implementation does not exist.

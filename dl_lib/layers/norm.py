@@ -29,11 +29,7 @@ BATCH_NORMS = ("BN", *SYNCHRONIZED_NORMS)  # normalize over the batch; their sta
 
 
 def make_norm(name: str, channels: int) -> nn.Module:
-    """Build a normalization layer for feature maps (B, channels, H, W).
-
-    Args:
-        name: Key of `NORMS`. GN uses gcd(32, channels) groups.
-        channels: Number of channels.
+    """Build a normalization layer of `NORMS` for feature maps (B, channels, H, W); GN has gcd(32, channels) groups.
 
     Raises:
         KeyError: If the name does not exist.

@@ -35,9 +35,6 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
     On GPUs it uses torch's own reduction, but not `nn.SyncBatchNorm`, because DistributedDataParallel rejects that
     class and its subclasses on CPUs.
-
-    Args:
-        num_features: Number of channels.
     """
 
     weight: nn.Parameter
@@ -99,15 +96,8 @@ class _Normalization(torch.autograd.Function):
         mean_gradient_C, mean_product_C = (both_2C / ctx.count).chunk(2)
         centred *= _per_channel(mean_product_C * scale_C.square())
         grad_x = (gradient - _per_channel(mean_gradient_C)).sub_(centred).mul_(_per_channel(weight_C * scale_C))
-        return (
-            grad_x.to(x.dtype),
-            grad_weight_C.to(weight_C.dtype),
-            grad_bias_C.to(weight_C.dtype),
-            None,
-            None,
-            None,
-            None,
-        )
+        grads_C = (grad_weight_C.to(weight_C.dtype), grad_bias_C.to(weight_C.dtype))
+        return (grad_x.to(x.dtype), *grads_C, None, None, None, None)
 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor, float]:

@@ -18,12 +18,8 @@ Result = TypeVar("Result")
 def checkpointed(function: Callable[..., Result], *arguments: Any, modules: Sequence[nn.Module]) -> Result:
     """Call a function, and recompute it in the backward pass instead of keeping its activations.
 
-    The second call uses the same random numbers.
-
-    Args:
-        function: Function of tensors or lists of tensors.
-        arguments: Arguments of the function.
-        modules: Modules that the function calls; recomputation leaves their running statistics unchanged.
+    The arguments are tensors or lists of tensors. The second call uses the same random numbers and leaves the running
+    statistics of `modules`, which the function calls, unchanged.
     """
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -14,15 +14,8 @@ __all__ = ["cached_tensor"]
 def cached_tensor(values: tuple[Any, ...], *, dtype: torch.dtype, like: Tensor) -> Tensor:
     """Return a read-only tensor of the values on the device of `like`; equal arguments return the same tensor.
 
-    `torch.tensor` copies from host to device on every call, which synchronizes with a GPU.
-
-    Args:
-        values: Numbers, or nested tuples of numbers.
-        dtype: Data type of the tensor.
-        like: Tensor whose device is used.
-
-    Returns:
-        The cached tensor. Do not modify it in place.
+    The values are numbers or nested tuples. `torch.tensor` copies from host to device on every call, which synchronizes
+    with a GPU.
     """
     # A compiled graph stores its own constants; a fake tensor must be created in its own mode.
     if torch.compiler.is_compiling() or type(like) is not Tensor:

@@ -50,8 +50,9 @@ def count_madds(module: nn.Module, x: Tensor, y: Tensor) -> int:
     return 0
 
 
-@count_madds.register
-def _convolution(conv: nn.Conv2d, x: Tensor, y: Tensor) -> int:
+@count_madds.register(nn.Conv2d)
+@count_madds.register(StandardizedConv2d)
+def _convolution(conv: nn.Conv2d | StandardizedConv2d, x: Tensor, y: Tensor) -> int:
     return y.numel() * math.prod(conv.weight.shape[1:])
 
 
@@ -64,11 +65,6 @@ def _linear(linear: nn.Linear, x: Tensor, y: Tensor) -> int:
 def _mixed_convolution(conv: MixedConv2d, x: Tensor, y: Tensor) -> int:
     kernel_elements = conv.weight.numel() + (0 if conv.bias is None else conv.bias.numel())
     return _madds_per_output(conv.geometry) * y.numel() + kernel_elements * x.shape[0]
-
-
-@count_madds.register
-def _standardized_convolution(conv: StandardizedConv2d, x: Tensor, y: Tensor) -> int:
-    return _madds_per_output(conv.geometry) * y.numel()
 
 
 @count_madds.register

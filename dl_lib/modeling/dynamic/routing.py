@@ -73,12 +73,7 @@ class Routing:
 
 
 def gate_openness(lattice: Lattice, gates_BE: Tensor) -> dict[str, Tensor]:
-    """Return the mean gate value per scale (0-d, without gradients), by names such as `gate_stride_4`, finest first.
-
-    Args:
-        lattice: Lattice that is routed through.
-        gates_BE: Gate values; columns in the order of `lattice.edges`.
-    """
+    """Return the mean gate value per scale (0-d, without gradients), by names such as `gate_stride_4`, finest first."""
     mean_E = gates_BE.detach().mean(dim=0)
     columns: dict[int, list[int]] = {}
     for column, edge in enumerate(lattice.edges):
