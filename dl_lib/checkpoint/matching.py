@@ -154,7 +154,7 @@ def _hints(mismatch: Mismatch, *, allow_unexpected: str, allow_missing: str) -> 
 
 
 def _suggestion(keys: Sequence[str], *, of: Iterable[str]) -> str:
-    """Return the largest modules all of whose keys are in `keys`; "" if `of` has no other keys.
+    """Return the names of the largest modules without other keys than `keys`; "" if `of` has no others.
 
     A module is named by the end of its path, from the last component that is not a number.
     """

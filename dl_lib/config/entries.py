@@ -1,4 +1,4 @@
-"""Entries with keys of their own in list-valued config keys, such as `SOLVER.OPTIMIZER.GROUPS`."""
+"""Dict entries of list-valued config keys, such as `SOLVER.OPTIMIZER.GROUPS`."""
 
 from __future__ import annotations
 

@@ -105,7 +105,9 @@ def draw_curves(runs: Mapping[str, Mapping[str, Series]], *, scalars: Sequence[s
         ValueError: If there are more runs than colors.
     """
     if len(runs) > len(COLORS):
-        raise ValueError(f"runs must be at most {len(COLORS)}, one per color. Received: len(runs)={len(runs)}")
+        raise ValueError(
+            f"runs must contain at most {len(COLORS)} runs, one per color. Received: len(runs)={len(runs)}"
+        )
     ordered = sorted(scalars, key=_panel_index)  # scalars of one panel type keep their order
     columns = min(_COLUMNS, len(ordered))
     rows = -(-len(ordered) // columns)
@@ -180,7 +182,7 @@ def _panel_index(name: str) -> int:
 
 
 def _legend_labels(names: Sequence[str], *, width: float) -> tuple[int, list[str]]:
-    """Return the number of legend columns that fit the width, and the names wrapped to it."""
+    """Return the number of legend columns that fit the width, and the names wrapped to the column width."""
     handle = 0.55  # inches of a line, its distance to the name and to the next column
     labels = [fit_text(name, width=width - handle - 0.2, size=CAPTION_SIZE) for name in names]
     widest = max(text_width(line, size=CAPTION_SIZE) for label in labels for line in label.split("\n"))

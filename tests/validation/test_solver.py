@@ -77,7 +77,7 @@ def test_valid_configs_pass(overrides):
         ([ONE_CYCLE], ["WARMUP_ITERS must be 0 with OneCycleLR"]),
         ([f"{STEPS}=[5]"], ["STEPS must be [] with PolyLR; only MultiStepLR has steps"]),
         ([MULTI_STEP, f"{STEPS}=[]"], ["STEPS must contain at least one iteration with MultiStepLR"]),
-        ([MULTI_STEP, f"{STEPS}=[190000]"], ["all below MAX_ITER=190000"]),
+        ([MULTI_STEP, f"{STEPS}=[190000]"], ["only iterations below MAX_ITER=190000"]),
         ([MULTI_STEP, f"{STEPS}=[0]"], ["STEPS must contain only values >= 1"]),
         ([MULTI_STEP, f"{STEPS}=[5,5]"], ["STEPS must be in strictly ascending order"]),
         ([MULTI_STEP, f"{STEPS}=[7,5]"], ["STEPS must be in strictly ascending order"]),

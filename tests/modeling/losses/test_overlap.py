@@ -22,7 +22,7 @@ def random_batch(seed, *, classes=3):
 
 
 def mean_over_present_classes(logits, target, of_class):
-    """Average a per-class loss of (probabilities, truth as a list of bools) as both losses do."""
+    """Average a function of class probabilities and truth over classes and images, as both losses do."""
     images = []
     for image, label in zip(logits, target, strict=True):
         labelled = (label != IGNORE).flatten().nonzero().flatten().tolist()
