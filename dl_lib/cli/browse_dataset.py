@@ -29,14 +29,11 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib browse-datase
         description="Draw evenly spaced samples of a dataset: the image, the image with labels, and both after the "
         "training augmentation of the config (INPUT).",
     )
-    parser.add_argument(
-        "--output", type=figure_path, metavar="FILE", help=".png, .svg or .pdf (default: output/browse_NAME.png)"
-    )
-    parser.add_argument("--count", type=positive_int, default=6, metavar="N", help="number of samples (default: 6)")
-    parser.add_argument(
-        "--variants", type=positive_int, default=3, metavar="N", help="augmented variants of each sample (default: 3)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--output", type=figure_path, metavar="FILE", help=".png, .svg or .pdf (default: output/browse_NAME.png)")
+    add("--count", type=positive_int, default=6, metavar="N", help="number of samples (default: 6)")
+    add("--variants", type=positive_int, default=3, metavar="N", help="augmented variants of each sample (default: 3)")
+    add(
         "--cell-width",
         type=positive_int,
         default=320,

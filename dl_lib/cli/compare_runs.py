@@ -52,11 +52,10 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib compare-runs"
         description="Print scores and costs of several evaluated runs as one table.",
         allow_abbrev=False,
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=f"run folder with a {RESULTS_NAME}")
-    parser.add_argument("--classes", action="store_true", help="also print the IoU of each class")
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="also write comparison.md and comparison.json to this folder"
-    )
+    add = parser.add_argument
+    add("runs", nargs="+", type=Path, metavar="RUN", help=f"run folder with a {RESULTS_NAME}")
+    add("--classes", action="store_true", help="also print the IoU of each class")
+    add("--output", type=Path, metavar="DIR", help="also write comparison.md and comparison.json to this folder")
     arguments = parser.parse_args(argv)
     with user_errors(prog):
         runs = [run for folder in arguments.runs for run in _read(folder, among=arguments.runs)]

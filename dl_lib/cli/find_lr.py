@@ -59,23 +59,18 @@ def _parse(argv: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
         description="Train with an exponentially increasing learning rate; plot the loss over it and suggest a value.",
         notes=_NOTES,
     )
-    parser.add_argument(
-        "--low", type=positive_float, default=1e-6, metavar="LR", help="first learning rate (default: 1e-6)"
-    )
-    parser.add_argument(
-        "--high", type=positive_float, default=10.0, metavar="LR", help="last learning rate (default: 10)"
-    )
-    parser.add_argument(
-        "--iterations", type=at_least_ten, default=200, metavar="N", help="number of iterations (default: 200)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--low", type=positive_float, default=1e-6, metavar="LR", help="first learning rate (default: 1e-6)")
+    add("--high", type=positive_float, default=10.0, metavar="LR", help="last learning rate (default: 10)")
+    add("--iterations", type=at_least_ten, default=200, metavar="N", help="number of iterations (default: 200)")
+    add(
         "--smoothing",
         type=ratio,
         default=0.9,
         metavar="RATIO",
         help="decay of the EMA of the loss, in [0, 1) (default: 0.9)",
     )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the results (default: OUTPUT_DIR)")
+    add("--output", type=Path, metavar="DIR", help="folder of the results (default: OUTPUT_DIR)")
     return parse_arguments(parser, argv)
 
 

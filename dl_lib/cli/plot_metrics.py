@@ -22,19 +22,18 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib plot-metrics"
         "gradient norm, scores, times. One plot per metric, one curve per run.",
         allow_abbrev=False,
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
+    add = parser.add_argument
+    add("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
     default = Path("output", "metrics.png")
-    parser.add_argument(
-        "--output", type=figure_path, default=default, metavar="FILE", help=".png, .svg or .pdf (default: %(default)s)"
-    )
-    parser.add_argument(
+    add("--output", type=figure_path, default=default, metavar="FILE", help=".png, .svg or .pdf (default: %(default)s)")
+    add(
         "--smoothing",
         type=ratio,
         default=0.0,
         metavar="RATIO",
         help="decay of an EMA in [0, 1), such as 0.9; the logged values stay visible (default: 0)",
     )
-    parser.add_argument(
+    add(
         "--metrics",
         type=comma_separated,
         default=[],
