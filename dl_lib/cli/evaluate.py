@@ -94,12 +94,7 @@ def with_weights(experiment: Experiment, opts: Sequence[str]) -> Experiment:
 
 
 def evaluate(experiment: Experiment, submission: bool) -> None:
-    """Evaluate in this process, which is one process of the run; the report goes to the run folder.
-
-    Args:
-        experiment: Experiment with the weights to evaluate in `MODEL.WEIGHTS`.
-        submission: Whether to write archives for evaluation servers.
-    """
+    """Evaluate `MODEL.WEIGHTS` in this process, which is one process of the run; see `evaluate_experiment`."""
     from dl_lib.checkpoint import Checkpointer
     from dl_lib.engine import build_configured_model
     from dl_lib.evaluation import evaluate_datasets

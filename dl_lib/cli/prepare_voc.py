@@ -26,11 +26,10 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib prepare-voc")
         epilog="The list ImageSets/Segmentation/trainaug.txt is written as well if both datasets are present.",
         allow_abbrev=False,
     )
-    parser.add_argument("--voc", type=Path, metavar="TAR", help="local copy of VOCtrainval_11-May-2012.tar")
-    parser.add_argument("--sbd", type=Path, metavar="TGZ", help="local copy of benchmark.tgz of SBD")
-    parser.add_argument(
-        "--download", action="store_true", help="download the archives that are not given, to that folder"
-    )
+    add = parser.add_argument
+    add("--voc", type=Path, metavar="TAR", help="local copy of VOCtrainval_11-May-2012.tar")
+    add("--sbd", type=Path, metavar="TGZ", help="local copy of benchmark.tgz of SBD")
+    add("--download", action="store_true", help="download the archives that are not given, to that folder")
     arguments = parser.parse_args(argv)
     if not (arguments.voc or arguments.sbd or arguments.download):
         parser.error("at least one of --voc, --sbd and --download is required")
@@ -71,9 +70,6 @@ def published_archives() -> tuple[PublishedArchive, PublishedArchive]:
 
 def prepare_voc(given: Sequence[tuple[PublishedArchive, Path]]) -> None:
     """Verify and extract archives, check the extracted datasets, and write the list of VOC extended by SBD.
-
-    Args:
-        given: Archives and the paths of their files.
 
     Raises:
         DataError: If an archive is invalid, or files are missing after extraction.

@@ -44,12 +44,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_train") -> None:
 
 
 def train(experiment: Experiment, resume: bool) -> None:
-    """Train in this process, which is one process of the run.
-
-    Args:
-        experiment: Experiment to train.
-        resume: Whether to resume from the last checkpoint in the run folder, if there is one.
-    """
+    """Train in this process, which is one process of the run; `resume` continues from its last checkpoint, if any."""
     from dl_lib.engine import DefaultTrainer, default_setup
     from dl_lib.utils import comm
     from dl_lib.utils.logger import errors_logged

@@ -19,11 +19,6 @@ def check_consistent_start(model: nn.Module, *, iteration: int, folder: str) -> 
     Each process reads checkpoints itself; on a machine that does not share the run folder it finds none. Different
     weights would stay different, because only gradients are synchronized.
 
-    Args:
-        model: Model without a DDP wrapper, after loading.
-        iteration: Iteration that this process starts from.
-        folder: Run folder, for the error message.
-
     Raises:
         CheckpointError: If a process differs from rank 0.
     """

@@ -17,9 +17,6 @@ def wrap_distributed(model: nn.Module) -> nn.Module:
     `find_unused_parameters` stays off, which saves a traversal of the graph in each step: training computes every cell,
     and cells with closed gates get zero gradients. Each forward pass broadcasts the main process's buffers, so norms
     that are not synchronized share one set of running statistics until the step updates them; see `broadcast_buffers`.
-
-    Args:
-        model: Model on its training device.
     """
     if comm.get_world_size() == 1:
         return model
@@ -32,9 +29,6 @@ def broadcast_buffers(model: nn.Module) -> None:
 
     Norms that are not synchronized have seen different images in the last step, and their EMA has diverged between
     processes since the start of training.
-
-    Args:
-        model: Model without a DDP wrapper; its floating-point buffers are overwritten.
     """
     if comm.get_world_size() > 1:
         for buffer in model.buffers():

@@ -46,20 +46,9 @@ def run_spawned(
     timeout_seconds: float,
     args: Sequence[Any],
 ) -> None:
-    """Run `main(*args)` in new processes and wait for them; stop signals are forwarded to them.
+    """Run `main(*args)` in new processes and wait for them, as `launch` describes; stop signals are forwarded to them.
 
-    Args:
-        main: Function at module level, since spawned processes import it.
-        num_processes: Processes on this machine.
-        first_info: Rank information of the first process; the others have consecutive ranks.
-        device: See `initialized_process_group`.
-        timeout_seconds: See `initialized_process_group`.
-        args: Arguments of `main`.
-
-    Raises:
-        LostProcessError: If a process is killed from outside.
-        SystemExit: As raised by the first process that exits this way; the same applies to KeyboardInterrupt.
-        Exception: The first exception raised by `main`; the other processes are terminated.
+    `first_info` belongs to the first process; the others have consecutive ranks.
     """
     if not uses_gpu(device) and device != "cpu":
         _log.warning("No GPU available; %d processes share the CPU cores", num_processes)

@@ -67,11 +67,7 @@ def synchronize() -> None:
 
 
 def all_gather(data: Data) -> list[Data]:
-    """Return the data of all processes, ordered by rank; collective.
-
-    Args:
-        data: Picklable object.
-    """
+    """Return the picklable data of all processes, ordered by rank; collective."""
     if get_world_size() == 1:
         return [data]
     gathered: list[Data] = [data] * get_world_size()
@@ -80,11 +76,7 @@ def all_gather(data: Data) -> list[Data]:
 
 
 def broadcast(data: Data) -> Data:
-    """Return the main process's data; collective.
-
-    Args:
-        data: Picklable object; ignored on other processes.
-    """
+    """Return the main process's picklable data, ignoring that of the others; collective."""
     if get_world_size() == 1:
         return data
     objects = [data]
@@ -93,11 +85,7 @@ def broadcast(data: Data) -> Data:
 
 
 def average(values: Tensor) -> Tensor:
-    """Return the element-wise mean over the processes; collective.
-
-    Args:
-        values: Floating-point tensor with the same shape and device type on every process; not modified.
-    """
+    """Return the element-wise mean of a floating-point tensor, equally shaped on all processes; collective."""
     if get_world_size() == 1:
         return values
     total = values.clone()

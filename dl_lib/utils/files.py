@@ -18,10 +18,7 @@ def open_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Context manager that opens a file for an atomic write: `path` is always the complete old or new file.
 
     The content is written to a partial file in the same folder, flushed to disk with fsync and renamed. After an error,
-    the partial file is deleted.
-
-    Args:
-        path: Local file in an existing folder.
+    the partial file is deleted. The folder must exist.
     """
     partial = os.fspath(path) + PARTIAL_SUFFIX
     try:
@@ -37,12 +34,7 @@ def open_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write a complete file with `open_atomically`; create its folder if it does not exist.
-
-    Args:
-        path: Local file.
-        content: Content; text is encoded as UTF-8.
-    """
+    """Write a complete file, text as UTF-8, with `open_atomically`; create its folder if it does not exist."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open_atomically(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)

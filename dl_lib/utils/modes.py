@@ -32,11 +32,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def no_side_effects(model: nn.Module) -> Iterator[None]:
-    """Context manager without gradients that restores buffers and torch's random state on exit.
-
-    Args:
-        model: Model whose buffers, including running statistics, are restored.
-    """
+    """Context manager without gradients that restores the model's buffers and torch's random state on exit."""
     before = [(buffer, buffer.clone()) for buffer in model.buffers()]
     devices = sorted({parameter.device.index for parameter in model.parameters() if parameter.device.type == "cuda"})
     try:

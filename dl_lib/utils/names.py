@@ -18,12 +18,7 @@ def close_names(name: str, names: Iterable[str]) -> list[str]:
 
 
 def nearest_names(name: str, names: Iterable[str]) -> str:
-    """Return `nearest: …` with the similar names, or `available: …` with all of them if none is similar.
-
-    Args:
-        name: Name that does not exist.
-        names: Names that exist.
-    """
+    """Return `nearest: …` with the existing names similar to `name`, or `available: …` with all if none is."""
     known = sorted(names)
     if not known:
         return "none exist"

@@ -21,14 +21,7 @@ def progress_bar_enabled() -> bool:
 
 
 def progress_bar(total: int, *, description: str, unit: str, done: int = 0) -> tqdm:
-    """Return a progress bar with the remaining time, disabled unless `progress_bar_enabled`.
-
-    Args:
-        total: Number of units.
-        description: Task, such as "training".
-        unit: Name of one unit, in the singular.
-        done: Units completed before.
-    """
+    """Return a progress bar with the remaining time after `done` units, disabled unless `progress_bar_enabled`."""
     has_size = _terminal_columns() > 0
     return tqdm(
         total=total,

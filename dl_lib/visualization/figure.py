@@ -112,13 +112,7 @@ def figure_function(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def new_figure(width: float, height: float, *, dpi: int = _DPI) -> Figure:
-    """Return an empty figure on the Agg canvas.
-
-    Args:
-        width: Inches.
-        height: Inches.
-        dpi: Pixels per inch of the rendered image.
-    """
+    """Return an empty figure on the Agg canvas."""
     figure = Figure((width, height), dpi=dpi)
     FigureCanvasAgg(figure)
     return figure
@@ -134,13 +128,7 @@ def add_axes(figure: Figure, *, left: float, top: float, width: float, height: f
 def add_text(figure: Figure, text: str, *, left: float, top: float, size: float = LABEL_SIZE, **layout: Any) -> None:
     """Add text whose upper left corner is at a position in inches from the upper left corner of the figure.
 
-    Args:
-        figure: Figure to add to.
-        text: Lines of text, see `fit_text`.
-        left: Inches.
-        top: Inches.
-        size: Font size in points.
-        **layout: Other alignment or rotation, as in `matplotlib.text.Text`.
+    `layout` gives another alignment or a rotation, as in `matplotlib.text.Text`.
     """
     width, height = figure.get_size_inches()
     figure.text(left / width, 1 - top / height, text, **{"va": "top", "fontsize": size, **layout})
@@ -153,11 +141,9 @@ def plain_numbers(axis: Axis) -> None:
 
 
 def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
-    """Write a figure to a PNG, SVG or PDF file; the write is atomic, and equal figures give equal bytes.
+    """Write a figure in the format of the file's suffix; the write is atomic, and equal figures give equal bytes.
 
-    Args:
-        figure: Figure to write.
-        path: File to write; its suffix selects the format. Missing parent folders are created.
+    Missing parent folders are created.
 
     Raises:
         ValueError: If the suffix is not one of `FIGURE_SUFFIXES`.
@@ -180,12 +166,7 @@ def to_image(figure: Figure) -> npt.NDArray[np.uint8]:
 
 
 def text_width(text: str, *, size: float) -> float:
-    """Return the width of a line of text in inches.
-
-    Args:
-        text: One line.
-        size: Font size in points.
-    """
+    """Return the width of a line of text in inches."""
     font = font_manager.FontProperties(family=list(_font_families()), size=size)
     with matplotlib.rc_context({"text.hinting": _STYLE["text.hinting"]}):
         width, _, _ = RendererAgg(1, 1, _DPI).get_text_width_height_descent(text, font, ismath=False)
@@ -217,13 +198,7 @@ def shorten(text: str, length: int) -> str:
 
 
 def fit_text(text: str, *, width: float, size: float) -> str:
-    """Wrap a printable text into lines that are at most `width` inches wide.
-
-    Args:
-        text: Text to wrap; words that are too long are broken.
-        width: Inches.
-        size: Font size in points.
-    """
+    """Wrap a printable text into lines that are at most `width` inches wide; words that are too long are broken."""
     text = printable(text)
     columns = len(text)
     lines = [text]

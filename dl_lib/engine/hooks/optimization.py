@@ -21,9 +21,6 @@ class LRScheduler(Hook):
 
     Records `learning_rate`, the rate of the first parameter group during the step. Must come before every hook that
     saves, so that a checkpoint holds the learning rate of the next step.
-
-    Args:
-        scheduler: Scheduler of the trainer's optimizer.
     """
 
     def __init__(self, scheduler: lr_scheduler.LRScheduler) -> None:
@@ -35,11 +32,7 @@ class LRScheduler(Hook):
 
 
 class EMAHook(Hook):
-    """Hook that updates the EMA of the weights. Must come before the hooks that save and evaluate.
-
-    Args:
-        ema: EMA of the trainer's model.
-    """
+    """Hook that updates the EMA of the weights. Must come before the hooks that save and evaluate."""
 
     def __init__(self, ema: ModelEMA) -> None:
         self._ema = ema

@@ -33,11 +33,9 @@ class ModelEMA:
 
     @property
     def model(self) -> nn.Module:
-        """Model with the averaged weights."""
         return self._averaged.module
 
     def update(self, model: nn.Module) -> None:
-        """Update the EMA with the current weights of the model."""
         self._averaged.update_parameters(model)
         for name in self._temperatures:
             self.model.get_buffer(name).copy_(model.get_buffer(name))

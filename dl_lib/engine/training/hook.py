@@ -15,11 +15,7 @@ __all__ = ["Hook", "PeriodicHook", "is_due"]
 def is_due(trainer: Trainer, period: int) -> bool:
     """Return whether a periodic action is due in `after_step`.
 
-    After the last step it returns False, because `after_train` follows.
-
-    Args:
-        trainer: Trainer whose iteration is checked.
-        period: Iterations between two actions; 0 for never.
+    After the last step it returns False, because `after_train` follows. A period of 0 is never due.
     """
     return period > 0 and trainer.iteration % period == 0 and trainer.iteration < trainer.max_iter
 

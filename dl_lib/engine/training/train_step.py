@@ -118,7 +118,6 @@ class TrainStep:
 
 
 def _in_gflops(logged: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convert costs from MFLOPs to GFLOPs and rename them accordingly."""
     return {
         name.replace("flops", "gflops"): value / 1000 if "flops" in name else value for name, value in logged.items()
     }

@@ -53,12 +53,7 @@ class CostTable:
     transitions: Mapping[Edge, int]
 
     def costs(self, routing: Routing, *, executed: Sequence[int]) -> Costs[Tensor]:
-        """Return the costs of a batch.
-
-        Args:
-            routing: Routing of the B images.
-            executed: Observed multiply-adds of each image.
-        """
+        """Return the costs of a batch; `executed` are the observed multiply-adds of each image."""
         return Costs(
             expected=self.expected(routing),
             real=self.real(routing),

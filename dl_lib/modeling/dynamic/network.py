@@ -24,11 +24,7 @@ STEM_CHANNELS = 64  # between the stem's convolutions, whatever the base channel
 
 
 def check_layer_num(backbone: CfgNode) -> None:
-    """Raise ConfigError unless `LAYER_NUM` is the length of `CELL_NUM_LIST`.
-
-    Args:
-        backbone: The section `MODEL.BACKBONE`.
-    """
+    """Raise ConfigError unless `LAYER_NUM` of `MODEL.BACKBONE` is the length of `CELL_NUM_LIST`."""
     layers = len(backbone.CELL_NUM_LIST)
     if layers != backbone.LAYER_NUM:
         raise ConfigError(

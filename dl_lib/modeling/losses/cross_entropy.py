@@ -34,9 +34,7 @@ class HardExamples:
     def select(self, probability_BHW: Tensor, *, labelled_BHW: Tensor) -> Tensor:
         """Return the mask (B, H, W) of hard pixels, all of them labelled.
 
-        Args:
-            probability_BHW: Probability of the true class; ignored at pixels without a label.
-            labelled_BHW: Mask of labelled pixels.
+        `probability_BHW` is that of the true class; it is ignored at pixels without a label.
         """
         hard = []
         for probability, labelled in zip(probability_BHW, labelled_BHW, strict=True):

@@ -89,12 +89,7 @@ class SegmentationModel(nn.Module, ABC):
 
     @staticmethod
     def common_arguments(cfg: CfgNode, output_shapes: Mapping[str, ShapeSpec]) -> dict[str, Any]:
-        """Return the constructor arguments that all models read from the config in the same way.
-
-        Args:
-            cfg: Config.
-            output_shapes: Shapes of the backbone's features, by name.
-        """
+        """Return the constructor arguments that all models read from the config in the same way."""
         auxiliary, head = cfg.MODEL.AUXILIARY_HEADS, cfg.MODEL.SEM_SEG_HEAD
         return {
             "loss": build_segmentation_loss(cfg),

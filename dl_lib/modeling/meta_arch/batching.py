@@ -51,13 +51,9 @@ class StepMeans:
 
     @classmethod
     def of(cls, labels: Sequence[Tensor], *, loss: PixelCrossEntropy, num_batches: int, like: Tensor) -> StepMeans:
-        """Average the label weights; a collective, every process must call it.
+        """Average the weights of the labels of this process's batches; a collective, every process must call it.
 
-        Args:
-            labels: Label maps of all batches of this process.
-            loss: Loss that weights the labels.
-            num_batches: Number of batches that the labels belong to.
-            like: Tensor whose dtype and device the means get.
+        The means have the dtype and device of `like`.
         """
         weights = [loss.weight_of(label, like=like) for label in labels]
         return cls(comm.average(sum(weights[1:], weights[0]) / num_batches))

@@ -39,11 +39,7 @@ class CoarseLogits:
 
         They are resized to the image size first and from there to the size of `total`, as in the published code,
         because the result differs from that of a single resize. Classes are processed one at a time, so that only one
-        of them needs extra memory at full resolution.
-
-        Args:
-            total: Sum of logits (classes, height, width).
-            flipped: Whether the network ran on the horizontally flipped image; flips the logits back.
+        of them needs extra memory at full resolution. `flipped` flips the logits of a horizontally flipped image back.
         """
         height, width = self.size
         for index in range(len(total)):
