@@ -127,7 +127,7 @@ def _row(run: _Run, *, decimals: int) -> list[str]:
 
 
 def _class_rows(runs: Sequence[_Run]) -> list[list[str]]:
-    """Return a row for each class of any of the runs."""
+    """Return one row for each class that occurs in a run."""
     classes = [run.values.get("classes", {}) for run in runs]
     names = dict.fromkeys(name for known in classes for name in known)
     return [[name, *(_percent(known.get(name, {}).get("IoU")) for known in classes)] for name in names]

@@ -71,7 +71,7 @@ def _find_shipped(name: str) -> Path:
     names = {*experiments, *(known.rpartition("/")[2] for known in experiments)}
     raise ConfigError(
         f"--config-file: no such file, folder or shipped experiment{_nearby(Path(name).expanduser())}; "
-        f"experiments {nearest_names(wanted, names)}. Received: --config-file={name}"
+        f"shipped experiments ({nearest_names(wanted, names)}). Received: --config-file={name}"
     )
 
 

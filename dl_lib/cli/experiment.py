@@ -154,7 +154,7 @@ def check_weights(experiment: Experiment) -> None:
         return
     existing = [other.name for other in path.parent.glob("*")] if path.parent.is_dir() else []
     raise ConfigError(
-        f"MODEL.WEIGHTS: no such checkpoint; files in that folder {nearest_names(path.name, existing)}. "
+        f"MODEL.WEIGHTS: no such checkpoint ({nearest_names(path.name, existing)} in the same folder). "
         f"Received: MODEL.WEIGHTS={weights!r}"
     )
 

@@ -80,7 +80,7 @@ _PANELS = (  # in the order of the figure; the first match counts, the last one 
 
 
 def select_scalars(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    """Return the names that match one of the shell patterns; without patterns all but derived costs.
+    """Return the names that match one of the shell patterns; without patterns, all except derived costs.
 
     Args:
         names: Scalars of the runs.

@@ -87,7 +87,7 @@ def _check_gates(gates: Sequence[float], *, lattice: Lattice) -> None:
         )
     invalid = {str(edge): gate for edge, gate in zip(lattice.edges, gates, strict=True) if not 0 <= gate <= 1}
     if invalid:
-        raise ValueError(f"gates must lie in [0, 1]. Received: gates={invalid}")
+        raise ValueError(f"gates must be in [0, 1]. Received: gates={invalid}")
 
 
 def _draw_edges(axes: Axes, lattice: Lattice, *, gates: Sequence[float], thickest: float) -> None:

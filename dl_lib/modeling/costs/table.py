@@ -178,7 +178,7 @@ def _stem_border(stem: DynamicStem, image: Tensor, output: Tensor) -> int:
     """Return the cost of the row and column that the unpadded first convolution omits at stride 2.
 
     The paper counts the stem on the full grid (H / 2) × (W / 2), while the network computes one row and one column
-    less: at 1024 × 2048 a difference of 10.4 of 121,059 MFLOPs. All costs follow the paper here.
+    fewer: at 1024 × 2048, 10.4 of 121,059 MFLOPs. All costs follow the paper here.
     """
     batch, _, height, width = image.shape
     rows, columns = height // 2, width // 2

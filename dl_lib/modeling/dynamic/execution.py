@@ -166,7 +166,7 @@ def run_sparse(
     if network.training:
         raise ValueError(
             "sparse execution requires evaluation mode, because batch statistics over part of a batch differ from "
-            "those of the batch; call .eval(). Received: training=True"
+            "those of the whole batch; call .eval(). Received: training=True"
         )
     run = _SparseRun(network, x, observer)
     gates_BG: list[Tensor] = []
