@@ -61,7 +61,7 @@ def _check_registered(report: Report, key: str, name: str) -> None:
 
 def _check_classes(report: Report, key: str, name: str, *, meta: DatasetMeta) -> None:
     if report.trains and not meta.labelled:
-        report.add(key, f"contains {name}, which has no labels; training and evaluation during training require labels")
+        report.add(key, f"contains {name}, which has no labels; all datasets of a training run need labels")
     if report.value(_NUM_CLASSES) != meta.num_classes:
         report.add(_NUM_CLASSES, f"must be {meta.num_classes}, the number of classes of the dataset {name}")
     if report.value(_IGNORE_VALUE) != meta.ignore_value:

@@ -16,7 +16,7 @@ def check_squeeze_norm(report: Report, key: str, *, inside: str) -> None:
         report.add(
             key,
             f"must be FrozenBN, GN or, with several processes, SyncBN: {inside} normalizes 1x1 feature maps, for which "
-            f"batch norm needs at least two images per forward pass (there is {max(1, images)}); alternatively, "
+            f"batch norm needs at least two images per forward pass (this run: {max(1, images)}); alternatively, "
             "increase SOLVER.IMS_PER_BATCH",
         )
 

@@ -96,7 +96,7 @@ def _check_stages(report: Report) -> None:
             report.add(
                 key,
                 f"must contain only stages from {list(built)}: no head uses {beyond[0]} or later features, so they are "
-                f"not built; or add {beyond[-1]} to MODEL.SEM_SEG_HEAD.IN_FEATURES",
+                f"not built; alternatively, add {beyond[-1]} to MODEL.SEM_SEG_HEAD.IN_FEATURES",
             )
 
 

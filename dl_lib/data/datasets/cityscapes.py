@@ -4,7 +4,7 @@ Layout below the dataset root, as in the extracted archives, for image `aachen_0
 
     cityscapes/leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png
     cityscapes/gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png
-    cityscapes/gtCoarse/train_extra/...                          likewise, with gtCoarse in the name
+    cityscapes/gtCoarse/train_extra/...                          the same, with gtCoarse in the name
 """
 
 from __future__ import annotations
