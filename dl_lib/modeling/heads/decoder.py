@@ -18,9 +18,10 @@ __all__ = ["SemSegDecoderHead"]
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class SemSegDecoderHead(SemSegHead):
-    """Decoder that sums projected features from the coarsest to the finest and predicts the classes there.
+    """Decoder that sums projected features from the coarsest to the finest and predicts classes from the finest sum.
 
-    A 1×1 convolution projects each sum to the channels of the next finer feature, half of its own on the lattice.
+    A 1×1 convolution projects each sum to the number of channels of the next finer feature; in a routed network, this
+    halves the number.
 
     Args:
         input_shapes: Shape of each feature by name, finest first.
