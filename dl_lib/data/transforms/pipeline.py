@@ -34,7 +34,7 @@ class Transform(Protocol):
 
 
 class Augmentation(Protocol):
-    """Random distribution of transforms."""
+    """Distribution of random transforms."""
 
     def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> Transform | CropCandidates:
         """Sample a transform, or crop candidates, for an image of size (height, width)."""

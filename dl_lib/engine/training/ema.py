@@ -18,7 +18,8 @@ __all__ = ["ModelEMA"]
 class ModelEMA:
     """EMA of weights and running statistics: `ema = decay * ema + (1 - decay) * weights`; the first update copies.
 
-    The temperature of dynamic convolutions is copied, not averaged, so that evaluation uses the one trained with.
+    The temperature of dynamic convolutions is copied, not averaged, so that evaluation uses the same temperature as
+    training.
 
     Args:
         model: Model without a DDP wrapper.

@@ -39,8 +39,8 @@ class CityscapesEvaluator(SemSegEvaluator):
     Args:
         dataset_name: Registered name of the dataset.
         folder: Folder of the label PNGs, shared by all processes.
-        settings: `absent_rule`, of which the official script implements `zero_if_predicted`, and `boundary_iou`, as in
-            `SemSegEvaluator`.
+        settings: Arguments `absent_rule` and `boundary_iou` of `SemSegEvaluator`; the official script implements the
+            rule `zero_if_predicted`.
 
     Raises:
         ImportError: If cityscapesScripts is not installed.
