@@ -213,7 +213,13 @@ class Checkpointer(FvcoreCheckpointer):
         for name in names:
             try:
                 self.checkpointables[name].load_state_dict(content.pop(name))
-            except (ValueError, KeyError, RuntimeError) as error:
+            except KeyError as error:
+                raise CheckpointError(
+                    f"cannot resume: the checkpoint's {name!r} state has no {error}, so another version of dl_lib has "
+                    f"written it; to use its weights, set MODEL.WEIGHTS to this file in a new OUTPUT_DIR. "
+                    f"Received: path={path!r}"
+                ) from error
+            except (ValueError, RuntimeError) as error:
                 raise CheckpointError(
                     f"the checkpoint's {name!r} does not match this run's: {error}. Received: path={path!r}"
                 ) from error

@@ -285,6 +285,30 @@ def test_optimizer_of_other_parameters_is_an_error(tmp_path):
         Checkpointer(model, tmp_path, optimizer=optimizer).resume_or_load("")
 
 
+class TrainerOfThisVersion:
+    """State that an older version of the library did not have."""
+
+    def state_dict(self):
+        return {"iteration": 1, "new": 2}
+
+    def load_state_dict(self, state):
+        assert state["iteration"] + state["new"] == 3
+
+
+def test_checkpoint_of_another_version_cannot_resume_but_its_weights_load(tmp_path):
+    model = small_model()
+    Checkpointer(model, tmp_path, trainer=Values(iteration=1)).save("model_0")
+    other = small_model(seed=1)
+    checkpointer = Checkpointer(other, tmp_path, trainer=TrainerOfThisVersion())
+    path = str(tmp_path / "model_0.pth")
+    with pytest.raises(CheckpointError, match=r"has no 'new', .* another version .* MODEL\.WEIGHTS") as caught:
+        checkpointer.resume_or_load("")
+    assert str(caught.value).endswith(f"Received: path={path!r}")
+    other = small_model(seed=1)
+    Checkpointer(other, trainer=TrainerOfThisVersion()).resume_or_load(path, resume=False)
+    assert equal_states(model, other)
+
+
 def test_missing_file_is_reported_with_similar_names(tmp_path):
     Checkpointer(small_model(), tmp_path).save("model_0001999")
     with pytest.raises(CheckpointError, match=r"no such checkpoint file; nearest: model_0001999.pth"):
