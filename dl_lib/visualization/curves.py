@@ -124,7 +124,7 @@ def draw_curves(runs: Mapping[str, Mapping[str, Series]], *, scalars: Sequence[s
             axes.set_visible(False)
             continue
         _draw_panel(axes, ordered[number], runs=runs, colors=colors, smoothing=smoothing)
-        axes.set_xlim(0, 1.02 * last)
+        axes.set_xlim(0, 1.02 * max(last, 1))
         if number + columns >= len(ordered):
             axes.set_xlabel("iteration", fontsize=CAPTION_SIZE)
     handles = [Line2D([], [], color=color, linewidth=2.5) for color in colors.values()]
@@ -168,7 +168,7 @@ def _draw_panel(
         marker = "o" if len(values) == 1 or (panel.is_eval and len(values) <= _MOST_MARKERS) else ""
         axes.plot(steps, curve, color=colors[run], linewidth=1.4, marker=marker, markersize=3.5)
         drawn += (*values, *curve)
-    match = re.fullmatch(panel.names, name)
+    match = re.fullmatch(panel.names, name, re.DOTALL)
     assert match is not None, "the last panel matches every name"
     axes.set_title(fit_text(panel.title.format(*match.groups()), width=_PANEL_WIDTH - 0.6, size=LABEL_SIZE))
     set_value_axis(axes, drawn, may_be_log=panel.may_be_log)
@@ -178,7 +178,7 @@ def _draw_panel(
 
 
 def _panel_index(name: str) -> int:
-    return next(index for index, panel in enumerate(_PANELS) if re.fullmatch(panel.names, name))
+    return next(index for index, panel in enumerate(_PANELS) if re.fullmatch(panel.names, name, re.DOTALL))
 
 
 def _legend_labels(names: Sequence[str], *, width: float) -> tuple[int, list[str]]:

@@ -86,7 +86,7 @@ def draw_image_grid(
     room = (width - 2 * _MARGIN) / _DPI
     headers = [fit_text(title, width=cell_width / _DPI, size=LABEL_SIZE) for title in column_titles]
     captions = [fit_text(title, width=room, size=LABEL_SIZE) for title in row_titles]
-    heights = [[round(cell_width * image.shape[0] / image.shape[1]) for image in images] for images in rows]
+    heights = [[max(1, round(cell_width * image.shape[0] / image.shape[1])) for image in images] for images in rows]
     names = [shorten(name, _LONGEST_NAME) for name in legend]
     widest = max(text_width(name, size=CAPTION_SIZE) for name in names)
     legend_columns = max(1, min(len(names), int(room / (widest + _SWATCH_WIDTH / _DPI))))

@@ -64,7 +64,7 @@ def _draw_column(axes: Axes, *, title: str, values: Sequence[Sequence[float]]) -
             fontsize=CAPTION_SIZE,
         )
     axes.set_title(title)
-    axes.set_xlim(0, _HEADROOM * max(max(numbers) for _, _, numbers in rows))
+    axes.set_xlim(0, (_HEADROOM * max(max(numbers) for _, _, numbers in rows)) or 1)
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0)
     axes.spines["bottom"].set_visible(False)

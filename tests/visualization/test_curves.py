@@ -60,6 +60,11 @@ def test_a_single_value_is_visible():
     assert axes.lines[0].get_marker() == "o"
 
 
+def test_scalars_of_the_first_iteration_and_with_any_name_are_drawn():
+    scalars = {"$a\nb$/c": Series((0,), (0.0,)), "loss_{0}": Series((0,), (1.0,))}
+    assert len(panels(draw_curves({"run": scalars}, scalars=list(scalars)))) == 2
+
+
 def test_derived_costs_are_drawn_on_request():
     names = ["total_loss", "toy/mIoU", "executed_gflops"]
     assert select_scalars(names, []) == ["total_loss", "toy/mIoU"]

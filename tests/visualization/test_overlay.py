@@ -69,3 +69,10 @@ def test_text_does_not_overlap(classes, columns, width):
         legend=legend,
     )
     assert_text_fits(figure)
+
+
+def test_an_extremely_wide_image_is_one_pixel_high():
+    image = np.full((1, 500, 3), (250, 10, 20), np.uint8)
+    figure = draw_image_grid([[image]], column_titles=[""], row_titles=[""], cell_width=90, legend=class_legend(META))
+    rows, _ = np.nonzero((to_image(figure) == image[0, 0]).all(axis=2))
+    assert np.ptp(rows) == 0

@@ -33,3 +33,8 @@ def test_columns_without_values_are_omitted():
 def test_text_does_not_overlap(number):
     columns = {title: (values * 4)[:number] for title, values in COLUMNS.items()}
     assert_text_fits(draw_zoo((NAMES * 4)[:number], columns=columns))
+
+
+def test_scores_of_zero_are_drawn():
+    (axes,) = draw_zoo(["one"], columns={"mIoU (%)": [[0.0]]}).axes
+    assert axes.get_xlim()[0] == 0 < axes.get_xlim()[1]
