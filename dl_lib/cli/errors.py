@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ __all__ = ["user_errors"]
 
 FAILED_STATUS = 1
 USER_ERROR_STATUS = 2  # as in argparse
+# ENOENT is not among them: a file that the library expects and does not find can be a defect.
+_UNUSABLE_PATH = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
 INTERRUPTED_STATUS = 130  # as in shells: 128 + SIGINT
 
 
@@ -23,9 +26,10 @@ INTERRUPTED_STATUS = 130  # as in shells: 128 + SIGINT
 def user_errors(prog: str) -> Iterator[None]:
     """Context that turns errors a user can fix into a message on stderr and an exit status.
 
-    The status is 2 for an invalid config, file, dataset or launch, 1 for a diverged run or a lost process, 130 after
-    Ctrl-C. All other errors, which are defects of the library or of the user's own code, keep their traceback. If
-    several torchrun workers on one machine fail, only the first one prints its message.
+    The status is 2 for an invalid config, file, dataset or launch and for a path that cannot be written, 1 for a
+    diverged run or a lost process, 130 after Ctrl-C. All other errors, which are defects of the library or of the
+    user's own code, keep their traceback. If several torchrun workers on one machine fail, only
+    the first one prints its message.
 
     Args:
         prog: Name of the command, as a prefix of the message.
@@ -49,7 +53,7 @@ def user_errors(prog: str) -> Iterator[None]:
 
 def _exit_status(error: Exception) -> int | None:
     """Return the exit status for a user error, or None for a defect."""
-    if isinstance(error, (ConfigError, LaunchError, MetricsFileError)):
+    if isinstance(error, (ConfigError, LaunchError, MetricsFileError)) or _is_unusable_path(error):
         return USER_ERROR_STATUS
     if isinstance(error, LostProcessError):
         return FAILED_STATUS
@@ -67,8 +71,15 @@ def _exit_status(error: Exception) -> int | None:
     return USER_ERROR_STATUS if isinstance(error, (CheckpointError, DataError)) else None
 
 
+def _is_unusable_path(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in _UNUSABLE_PATH and error.filename is not None
+
+
 def _message(error: Exception) -> str:
     """Return the message without the traceback that torch prepends to errors of data loader workers."""
+    if isinstance(error, OSError) and _is_unusable_path(error):
+        path = error.filename2 or error.filename  # of a failed rename, the target
+        return f"cannot use this path: {error.strerror}; choose another one or fix its permissions. Received: {path}"
     text = str(error)
     return text.rpartition(f"{type(error).__name__}: ")[2].rstrip() if text.startswith("Caught ") else text
 

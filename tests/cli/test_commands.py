@@ -17,6 +17,7 @@ from dl_lib.data.datasets.digit_scenes import DigitScenes
 from dl_lib.data.errors import InvalidSampleError, UnknownDatasetError
 from dl_lib.engine import NonFiniteLossError
 from dl_lib.launch import LaunchError, LostProcessError
+from dl_lib.utils.files import write_atomically
 
 ROOT = Path(__file__).parents[2]
 
@@ -131,7 +132,22 @@ def test_a_missing_extra_is_named(capsys, monkeypatch):
     assert "pip install" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error", [ValueError("a"), KeyError("a"), ImportError("no module x"), RuntimeError("a")])
+@pytest.mark.parametrize("parent", ["file", "folder.png"])
+def test_a_path_that_cannot_be_written_is_a_user_error(tmp_path, capsys, parent):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.png").mkdir()
+    path = tmp_path / "file" / "a.png" if parent == "file" else tmp_path / parent
+    with pytest.raises(SystemExit) as caught, user_errors("dl_train"):
+        write_atomically(path, "")
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("dl_train: error: cannot use this path: ") and error.endswith(f"{tmp_path / parent}\n")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [*(kind("a") for kind in (ValueError, KeyError, ImportError, RuntimeError)), FileNotFoundError(2, "absent", "a")],
+)
 def test_defects_are_raised(error):
     with pytest.raises(type(error)), user_errors("dl_train"):
         raise error
