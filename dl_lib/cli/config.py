@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -47,7 +49,15 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib config") -> N
         else:
             text = _describe(arguments.key)
     if text:
-        print(text)
+        _print(text)
+
+
+def _print(text: str) -> None:
+    """Print text; a reader that stops early, such as `| head`, is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports the pipe again at its exit
 
 
 def _list_experiments() -> str:

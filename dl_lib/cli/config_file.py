@@ -24,7 +24,7 @@ def find_config_file(config_file: str | None) -> Path:
     Raises:
         ConfigError: If there is no such file and no such experiment, or several experiments have the name.
     """
-    path = Path(config_file if config_file is not None else ".").expanduser()
+    path = _expanded(config_file if config_file is not None else ".")
     if path.is_file():
         return path
     if path.is_dir():
@@ -39,6 +39,15 @@ def shipped_experiments() -> dict[str, Path]:
     files = {path.parent.relative_to(playground): path for path in sorted(playground.rglob(CONFIG_NAME))}
     # In a checkout, finished runs may lie in an experiment's folder.
     return {name.as_posix(): path for name, path in files.items() if "output" not in name.parts}
+
+
+def _expanded(text: str) -> Path:
+    """Return a path with `~` replaced by the home folder, or unchanged if there is no such user."""
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def _config_in(folder: Path, *, is_given: bool) -> Path:
@@ -57,7 +66,7 @@ def _config_in(folder: Path, *, is_given: bool) -> Path:
 
 def _find_shipped(name: str) -> Path:
     experiments = shipped_experiments()
-    wanted = name.strip("/")
+    wanted = name.rstrip("/")
     matches = [known for known in experiments if wanted == known or wanted == known.rpartition("/")[2]]
     if wanted in experiments:
         return experiments[wanted]
@@ -70,7 +79,7 @@ def _find_shipped(name: str) -> Path:
         )
     names = {*experiments, *(known.rpartition("/")[2] for known in experiments)}
     raise ConfigError(
-        f"--config-file: no such file, folder or shipped experiment{_nearby(Path(name).expanduser())}; "
+        f"--config-file: no such file, folder or shipped experiment{_nearby(_expanded(name))}; "
         f"shipped experiments ({nearest_names(wanted, names)}). Received: --config-file={name}"
     )
 

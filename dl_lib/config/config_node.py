@@ -160,6 +160,8 @@ def _read_yaml(filename: str) -> dict[str, Any]:
 
 
 def _base_path(base: str) -> str:
+    if "\0" in base:
+        raise ConfigError(f"{BASE_KEY} must be a path without null characters. Received: {BASE_KEY}={base!r}")
     return str(resolve_shipped(base)) if base.startswith(SHIPPED_SCHEME) else base
 
 

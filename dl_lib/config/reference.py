@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dl_lib.config.config_node import CfgNode
 from dl_lib.config.declarations import KEYS
-from dl_lib.config.errors import ConfigError, nearest_keys
+from dl_lib.config.errors import RENAMED_KEYS, ConfigError, nearest_keys
 from dl_lib.config.key import ConfigKey
 
 __all__ = ["config_diff", "config_reference_markdown", "describe_keys"]
@@ -43,10 +43,12 @@ def describe_keys(prefix: str = "") -> str:
     """Return default, documentation and accepted values of all keys, or of a key or section by name, in any case.
 
     Raises:
-        ConfigError: If there is no such key or section.
+        ConfigError: If there is no such key or section, or the key has been renamed.
     """
     wanted = prefix.rstrip(".").upper()
     found = [key for name, key in KEYS.items() if not wanted or name == wanted or name.startswith(f"{wanted}.")]
+    if wanted in RENAMED_KEYS:
+        raise ConfigError(f"this config key has been renamed; use {RENAMED_KEYS[wanted]}. Received: {prefix}")
     if not found:
         near = nearest_keys(prefix, KEYS)
         sections = dict.fromkeys(key.section for key in KEYS.values() if key.section)

@@ -94,3 +94,10 @@ def test_runs_in_the_playground_are_not_experiments(folder, monkeypatch):
         touch(folder / name / "config.yaml")
     monkeypatch.setattr(module, "shipped_playground", lambda: folder)
     assert list(shipped_experiments()) == ["One"]
+
+
+@pytest.mark.parametrize("name", ["/Quickstart", "~no_such_user/Quickstart", "../Quickstart", "./Quickstart", " "])
+def test_a_path_is_no_name_of_an_experiment(name):
+    with pytest.raises(ConfigError) as caught:
+        find_config_file(name)
+    assert str(caught.value).endswith(f"Received: --config-file={name}")

@@ -65,6 +65,11 @@ def test_an_unknown_key_is_answered_with_similar_ones():
         describe_keys("qqq")
 
 
+def test_a_renamed_key_is_answered_with_its_new_name():
+    with pytest.raises(ConfigError, match=r"renamed; use VIS_PERIOD\. Received: pictures_period$"):
+        describe_keys("pictures_period")
+
+
 def test_differences_of_two_configs():
     a, b = get_cfg(), get_cfg()
     assert config_diff(a, b) == ""

@@ -67,6 +67,12 @@ def test_a_shipped_base_cannot_leave_its_folder(tmp_path, wheel, path):
         load(tmp_path, f"dl_lib://{path}")
 
 
+def test_a_null_character_in_a_base_is_an_error(tmp_path):
+    for base in ('"dl_lib://a\\0b"', '"a\\0b"'):
+        with pytest.raises(ConfigError, match=r"must be a path without null characters\. Received: "):
+            load(tmp_path, base)
+
+
 def test_a_shipped_base_that_does_not_exist_lists_those_that_do(tmp_path):
     with pytest.raises(ConfigError, match=r"expected one of Base-DynamicNet4Seg\.yaml.*Received: _BASE_='dl_lib://B"):
         load(tmp_path, "dl_lib://Base.yaml")
