@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 def find_newest(folder: RunFolder) -> tuple[str, dict[str, Any]]:
-    """Return path and content of the newest valid checkpoint of a run; a warning names each invalid one.
+    """Return path and content of the newest valid checkpoint of a run; log a warning for each invalid one.
 
     The checkpoint named in `last_checkpoint` has precedence: it is the newest completed save, or the user's choice.
     If it is invalid or unknown, the others follow by the iteration in their names. The final checkpoint is ordered by

@@ -30,7 +30,7 @@ class CfgNode(_FvcoreNode):
 
     @classmethod
     def load_yaml_with_base(cls, filename: str | Path, allow_unsafe: bool = False) -> dict[str, Any]:
-        """Read a YAML file, local or any that iopath supports, and the files in its `_BASE_`, which it overrides.
+        """Read a YAML file, at any path that iopath supports, and the files in its `_BASE_`, whose values it overrides.
 
         A base is a path relative to the file, an absolute path, or `dl_lib://` and the name of a shipped config.
 

@@ -21,7 +21,7 @@ class EntryKey:
 
 
 def entry_problems(entry: Any, *, name: str, keys: Mapping[str, EntryKey]) -> list[str]:
-    """Return the problems of the entry of a name such as `SOLVER.OPTIMIZER.GROUPS[0]`, one line each."""
+    """Return the problems of an entry, one line each; its `name` is such as `SOLVER.OPTIMIZER.GROUPS[0]`."""
     if not isinstance(entry, Mapping):
         return [f"{name} must be a mapping with the keys {', '.join(keys)}. Received: {name}={entry!r}"]
     problems = [

@@ -40,7 +40,7 @@ def config_reference_markdown() -> str:
 
 
 def describe_keys(prefix: str = "") -> str:
-    """Return default, documentation and accepted values of all keys, or of a key or section by name, in any case.
+    """Return default, documentation and accepted values of all keys, or of one key or section (case is ignored).
 
     Raises:
         ConfigError: If there is no such key or section, or the key has been renamed.

@@ -185,7 +185,7 @@ class _SampleChecks(Dataset):
 
 
 def check_samples(dataset: RawDataset, *, meta: DatasetMeta, workers: int) -> Iterator[SampleCheck]:
-    """Check all samples, in order, with worker processes or, if there are 0, in the current process."""
+    """Check all samples in order, in worker processes; with 0 workers, in the current process."""
     if workers > 0:
         cv2.setNumThreads(1)  # a forked worker can deadlock in OpenCV's thread pool, see dl_lib.data.build
     progress = WorkerProgress(dataset, num_workers=workers)

@@ -75,7 +75,7 @@ def resolve_path(path: str | os.PathLike[str]) -> Path:
 
 
 def ensure_exists(path: Path, *, layout: str) -> Path:
-    """Return a path after checking that it exists; the layout of the dataset is for the error message.
+    """Return a path after checking that it exists; the error message describes the expected `layout`.
 
     Raises:
         MissingDataError: If the path does not exist.

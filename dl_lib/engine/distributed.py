@@ -25,7 +25,7 @@ def wrap_distributed(model: nn.Module) -> nn.Module:
 
 
 def broadcast_buffers(model: nn.Module) -> None:
-    """Copy the main process's running statistics, which are the ones saved, to all processes; all must call it.
+    """Copy the main process's running statistics, which are the ones saved, to all processes; a collective.
 
     Norms that are not synchronized have seen different images in the last step, and their EMA has diverged between
     processes since the start of training.

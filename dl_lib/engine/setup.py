@@ -48,7 +48,7 @@ def default_setup(cfg: CfgNode) -> None:
 
 
 def seed_everything(seed: int, *, rank: int = 0) -> None:
-    """Seed the generators of Python, NumPy and torch; the rank is added, so that processes draw different numbers."""
+    """Seed the generators of Python, NumPy and torch with seed + rank, so that processes draw different numbers."""
     process_seed = (seed + rank) % 2**32  # NumPy accepts 32 bits
     random.seed(process_seed)
     np.random.seed(process_seed)

@@ -43,7 +43,7 @@ def exit_with_parent() -> None:
 
 
 class SignalHandler(ABC):
-    """Context manager that handles SIGINT, SIGTERM and SIGUSR1 by `_handle`.
+    """Context manager that installs `_handle` as the handler of SIGINT, SIGTERM and SIGUSR1.
 
     Handlers are not installed outside the main thread, nor for ignored signals (nohup).
     """

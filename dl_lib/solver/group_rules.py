@@ -69,7 +69,7 @@ def first_match(name: str, *, rules: Sequence[GroupRule]) -> int | None:
 
 
 def check_rules_match(rules: Sequence[GroupRule], *, names: Iterable[str], used: Iterable[int]) -> None:
-    """Check that every rule applies to at least one of the trainable parameters; `used` are the indices that do.
+    """Check that every rule applies to a trainable parameter; `used` are the indices of the rules that do.
 
     Raises:
         ConfigError: If a rule applies to none; the message lists similar names.

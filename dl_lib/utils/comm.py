@@ -76,7 +76,7 @@ def all_gather(data: Data) -> list[Data]:
 
 
 def broadcast(data: Data) -> Data:
-    """Return the main process's picklable data, ignoring that of the others; collective."""
+    """Return the picklable data of the main process; the data of other processes is ignored; collective."""
     if get_world_size() == 1:
         return data
     objects = [data]
@@ -85,7 +85,7 @@ def broadcast(data: Data) -> Data:
 
 
 def average(values: Tensor) -> Tensor:
-    """Return the element-wise mean of a floating-point tensor, equally shaped on all processes; collective."""
+    """Return the element-wise mean over the processes of a floating-point tensor of the same shape; collective."""
     if get_world_size() == 1:
         return values
     total = values.clone()

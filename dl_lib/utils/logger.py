@@ -47,7 +47,7 @@ def setup_logger(output_dir: str | Path | None = None, *, rank: int = 0) -> logg
 
 @contextmanager
 def errors_logged(task: str) -> Iterator[None]:
-    """Context manager that logs an exception during a task ("evaluating") to the log file and re-raises it."""
+    """Context manager that logs an exception during a task, such as "evaluating", to the log file and re-raises it."""
     try:
         yield
     except Exception:

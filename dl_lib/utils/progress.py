@@ -21,7 +21,7 @@ def progress_bar_enabled() -> bool:
 
 
 def progress_bar(total: int, *, description: str, unit: str, done: int = 0) -> tqdm:
-    """Return a progress bar with the remaining time after `done` units, disabled unless `progress_bar_enabled`."""
+    """Return a progress bar that starts at `done` units; it is disabled unless `progress_bar_enabled`."""
     has_size = _terminal_columns() > 0
     return tqdm(
         total=total,

@@ -57,7 +57,7 @@ def _check_training(report: Report) -> None:
     if report.value("SOLVER.CHECKPOINT_KEEP_EVERY") > 0 and not report.value("SOLVER.CHECKPOINT_KEEP_LAST"):
         report.add(
             "SOLVER.CHECKPOINT_KEEP_EVERY",
-            "must be 0 with SOLVER.CHECKPOINT_KEEP_LAST=0, which keeps all checkpoints; or set KEEP_LAST, such as 2",
+            "must be 0 with SOLVER.CHECKPOINT_KEEP_LAST=0, which keeps all checkpoints; or set KEEP_LAST to 2",
         )
     if not report.value("DATASETS.TEST"):
         for key, requirement in _NEEDS_TEST_SET.items():

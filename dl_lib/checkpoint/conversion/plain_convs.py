@@ -30,7 +30,7 @@ MEAN_ROUTING = 0.5  # of CondConv at initialization: sigmoid(0)
 
 
 class PlainConvConverter:
-    """Converter of the plain kernels of a state dict for the layers that the model has instead."""
+    """Converter of plain convolution kernels to the layers that replace plain convolutions in the model."""
 
     def recognises(self, weights: Mapping[str, Tensor], *, model: nn.Module) -> bool:
         return any(key.endswith(".weight_gamma") for key in weights) or any(

@@ -19,7 +19,7 @@ _MAX_SHOWN = 3  # names per list in an error message
 
 
 class FileDataset:
-    """Map-style dataset that reads its samples from files, and (H, W) integer ids with `label_reader`."""
+    """Map-style dataset of image files and label files; `label_reader` returns (H, W) integer ids."""
 
     def __init__(
         self, records: Iterable[FileRecord], *, label_reader: Callable[[str], np.ndarray] = read_label
@@ -53,7 +53,7 @@ class FileDataset:
 def build_file_dataset(
     paired: PairedFiles, *, location: str, label_reader: Callable[[str], np.ndarray] = read_label
 ) -> FileDataset:
-    """Build the dataset of paired files, provided that all files are paired; `location` is for the error message.
+    """Build the dataset of paired files, provided that all files are paired; the error message names the `location`.
 
     Raises:
         UnpairedFilesError: If a file has no counterpart. The error carries the files and the dataset of the pairs.

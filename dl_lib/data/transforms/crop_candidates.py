@@ -30,7 +30,7 @@ class CropCandidates:
     ignore_value: int
 
     def select(self, crop_label: Callable[[CropPad], np.ndarray]) -> CropPad:
-        """Return the selected crop; the label of a crop is only computed until one is accepted."""
+        """Return the selected crop; `crop_label` is not called for crops after the first accepted one."""
         ratios: list[float] = []
         for crop in self.crops:
             ratios.append(largest_class_ratio(crop_label(crop), ignore_value=self.ignore_value))

@@ -36,7 +36,7 @@ def format_markdown(
     targets: Mapping[str, BudgetTarget | None],
     figures: Mapping[str, Mapping[str, str]],
 ) -> str:
-    """Format the tables and figures, {title: file name}, of all datasets, by name, as a Markdown document."""
+    """Format the tables of all datasets, and links to their figures ({title: file name}), as a Markdown document."""
     parts = ["# Evaluation"]
     for name, result in results.items():
         target = targets.get(name)

@@ -43,7 +43,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, *, folder: Path) -> SemSegE
 
 
 def build_writers(cfg: CfgNode, dataset_name: str, *, folder: Path, submission: bool = False) -> list[PredictionWriter]:
-    """Build the writers in `TEST.SAVE_PREDICTIONS`, and that of label PNGs for official scores and submissions."""
+    """Build the writers in `TEST.SAVE_PREDICTIONS`, and a label PNG writer for official scores and submissions."""
     meta, formats = DatasetCatalog.meta(dataset_name), cfg.TEST.SAVE_PREDICTIONS
     writers: list[PredictionWriter] = []
     if "label_png" in formats or submission or _has_official_scores(cfg, meta):

@@ -124,7 +124,7 @@ class SemSegEvaluator:
         self._skipped: tuple[SkippedSample, ...] = ()
 
     def process(self, sample: Mapping[str, Any], prediction: Prediction) -> None:
-        """Add one sample, with `sem_seg`, integers (H, W), if the dataset has ground truth, and its prediction.
+        """Update the state with one sample and its prediction; labelled samples have `sem_seg`, integers (H, W).
 
         Raises:
             InvalidSampleError: If the sample of a labelled dataset has no label.

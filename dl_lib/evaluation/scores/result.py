@@ -18,7 +18,7 @@ __all__ = ["CostStatistics", "EvaluationResult", "ImageRecord", "OfficialScores"
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """Attributes of a `Prediction` that are kept for each image, and its scores, None without labelled pixels."""
+    """Record of one image: attributes of its `Prediction`, and its scores (None without labelled pixels)."""
 
     image_id: str
     file_name: str

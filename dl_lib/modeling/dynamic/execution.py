@@ -258,7 +258,7 @@ def _images(mask_B: Tensor) -> list[int]:
 
 
 def _part(x: Tensor, images: list[int], *, out_of: list[int]) -> Tensor:
-    """Return the rows of `x` that belong to `images`; the rows of `x` belong to the images `out_of`."""
+    """Return the rows of `x` that belong to `images`; all rows together belong to the images `out_of`."""
     return x if images == out_of else x[[out_of.index(image) for image in images]]
 
 

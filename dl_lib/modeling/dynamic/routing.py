@@ -38,7 +38,7 @@ class Routing:
     """Routing decisions of a batch.
 
     Attributes:
-        lattice: Lattice that is routed through.
+        lattice: Lattice of the network.
         gates_BE: Gate values, 0 for closed and unreached cells; columns in the order of `lattice.edges`.
         reached_BN: True where a cell receives input from an edge, or runs without input; columns in the order of
             `lattice.nodes`.

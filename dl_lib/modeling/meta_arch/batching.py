@@ -51,7 +51,7 @@ class StepMeans:
 
     @classmethod
     def of(cls, labels: Sequence[Tensor], *, loss: PixelCrossEntropy, num_batches: int, like: Tensor) -> StepMeans:
-        """Average the weights of the labels of this process's batches; a collective, every process must call it.
+        """Average the label weights of the batches over all processes; a collective, every process must call it.
 
         The means have the dtype and device of `like`.
         """

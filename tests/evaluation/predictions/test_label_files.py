@@ -1,4 +1,4 @@
-"""Label PNGs, read back by a library other than the writing one."""
+"""Label PNGs, read with a different library than the one that wrote them."""
 
 import io
 
