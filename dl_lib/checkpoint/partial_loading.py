@@ -38,7 +38,7 @@ def split_mismatch(
     allow_unexpected_keys: Iterable[str],
     original_names: Mapping[str, str],
 ) -> tuple[Mismatch, AllowedMismatch]:
-    """Split a mismatch into its forbidden and its allowed part; `original_names` are the file's keys by translation."""
+    """Split a mismatch into a forbidden and an allowed part; `original_names` maps translated keys to file keys."""
     names = original_names
     allowed = AllowedMismatch(
         missing=_by_component(mismatch.missing, components=allow_missing_keys),
@@ -66,7 +66,7 @@ def split_mismatch(
 def describe_allowed_mismatch(
     allowed: AllowedMismatch, *, model_keys: Iterable[str], file_keys: Iterable[str]
 ) -> list[str]:
-    """Return one log message per entry and kind of mismatch; `file_keys` are all keys of the file, as it names them."""
+    """Return one log message per entry and kind of mismatch; `file_keys` are the keys before translation."""
     model_keys, file_keys = tuple(model_keys), tuple(file_keys)
     missing = (_count_and_keys(keys, component, model_keys) for component, keys in allowed.missing.items())
     shapes = (

@@ -136,7 +136,7 @@ Timings = Mapping[LayerCase, Timing]
 
 
 def ratio(case: LayerCase, other: str, timings: Timings, *, per_madd: bool = False) -> float | None:
-    """Return the ratio of times to another layer of the same shape, if there is one; `per_madd`: of times per GFLOP."""
+    """Return the ratio of the time (or time per GFLOP) to that of another layer of the same shape, if measured."""
     reference = timings.get(replace(case, layer=other))
     if reference is None:
         return None
