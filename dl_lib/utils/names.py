@@ -18,7 +18,7 @@ def close_names(name: str, names: Iterable[str]) -> list[str]:
 
 
 def nearest_names(name: str, names: Iterable[str]) -> str:
-    """Return `nearest: …` with the existing names similar to `name`, or `available: …` with all if none is."""
+    """Return `nearest: …` with the names similar to `name`, or `available: …` with all names if none is similar."""
     known = sorted(names)
     if not known:
         return "none exist"

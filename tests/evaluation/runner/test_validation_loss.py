@@ -81,7 +81,7 @@ def test_model_without_label_losses_is_rejected(trained):
 
 
 class HardPixels(nn.Module):
-    """Model with a loss on hard pixels, whose normalization is otherwise a collective."""
+    """Model with hard example mining, whose normalization is a collective in training."""
 
     loss = PixelCrossEntropy(255, hard_examples=HardExamples(0.5, 0.1))
 
