@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from dl_lib.launch.signals import SignalHandler
@@ -82,7 +82,8 @@ class InterruptGuard(SignalHandler):
         # Bypasses logging: the signal may interrupt a write to the same stream, which is not reentrant.
         if comm.is_main_process():
             name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-            os.write(2, f"\n{name}: saving a checkpoint after this step; repeat to exit without saving\n".encode())
+            with suppress(OSError):  # `dl_lib train 2>&1 | tee log`: Ctrl-C ends tee, the reader of stderr, too
+                os.write(2, f"\n{name}: saving a checkpoint after this step; repeat to exit without saving\n".encode())
 
     def _is_repeated(self, number: int) -> bool:
         elapsed_seconds = time.monotonic() - self._requested_at_seconds

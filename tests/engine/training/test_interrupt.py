@@ -53,6 +53,23 @@ def test_first_ctrl_c_completes_the_step(capfd):
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+def test_ctrl_c_completes_the_step_if_the_reader_of_stderr_has_ended():
+    saved = InterruptRecorder()
+    trainer = plain_trainer(max_iter=10, model=InterruptedInStep(1), hooks=[saved])
+    reader, writer = os.pipe()
+    os.close(reader)
+    stderr = os.dup(2)
+    os.dup2(writer, 2)
+    try:
+        with pytest.raises(TrainingInterrupted):
+            trainer.train()
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(writer)
+    assert saved.at == [3]
+
+
 def test_second_ctrl_c_exits_immediately_without_saving():
     saved = InterruptRecorder()
     trainer = plain_trainer(max_iter=10, model=InterruptedInStep(2), hooks=[saved])
