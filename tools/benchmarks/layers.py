@@ -120,7 +120,7 @@ class LayerCase(Case):
 
 
 def layer_cases(shapes: Sequence[Shape], *, images: Sequence[int], channels_last: bool = False) -> list[LayerCase]:
-    """Return the cases of all layers that exist with a kernel, for all kernels, shapes, batch sizes and directions."""
+    """Return the cases of all kernels, layers that support them, shapes, batch sizes and directions."""
     return [
         LayerCase(layer, kernel, shape, count, direction, channels_last)
         for kernel, absent in ABSENT.items()

@@ -24,7 +24,7 @@ _MIN_COORDINATES = 6  # three corners
 class Region:
     """Annotated region of an image.
 
-    The segmentation is polygons, a list of [x, y, x, y, ...] in pixels, or run lengths, a dict with size and counts.
+    `segmentation` is a list of polygons [x, y, x, y, ...] in pixels, or a dict of run lengths with `size` and `counts`.
     """
 
     annotation_id: int

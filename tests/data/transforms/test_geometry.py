@@ -56,7 +56,7 @@ def test_rotation_by_multiples_of_90_degrees(degrees, dtype):
 
 @pytest.mark.parametrize("degrees", [-33.0, 5.0, 71.5])
 def test_rotation_matches_its_definition(degrees):
-    """Each output pixel has the value of a smooth image at its source position; labels that of the nearest pixel."""
+    """Output pixels have the values of a smooth image at their source positions; labels, of the nearest pixel."""
     height, width = 60, 80
     y, x = np.mgrid[:height, :width].astype(float)
     angle = np.deg2rad(degrees)
