@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
+from functools import partial
 from pathlib import Path
 
 from dl_lib.visualization import FIGURE_SUFFIXES
@@ -30,19 +31,13 @@ def figure_path(text: str) -> Path:
     return path
 
 
-def positive_int(text: str) -> int:
-    """Return an integer of at least 1."""
-    return _int_from(1, text)
+def _int_from(minimum: int, text: str) -> int:
+    if not text.isdecimal() or int(text) < minimum:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least {minimum}. Received: {text}")
+    return int(text)
 
 
-def non_negative_int(text: str) -> int:
-    """Return an integer of at least 0."""
-    return _int_from(0, text)
-
-
-def at_least_ten(text: str) -> int:
-    """Return an integer of at least 10."""
-    return _int_from(10, text)
+non_negative_int, positive_int, at_least_ten = (partial(_int_from, minimum) for minimum in (0, 1, 10))
 
 
 def positive_float(text: str) -> float:
@@ -82,12 +77,6 @@ def comma_separated_sizes(text: str) -> list[tuple[int, int]]:
             f"must be sizes HEIGHTxWIDTH in pixels, such as 512x1024,64x128. Received: {text}"
         )
     return [(int(match[1]), int(match[2])) for match in matches if match]
-
-
-def _int_from(minimum: int, text: str) -> int:
-    if not text.isdecimal() or int(text) < minimum:
-        raise argparse.ArgumentTypeError(f"must be an integer of at least {minimum}. Received: {text}")
-    return int(text)
 
 
 def _float_or_nan(text: str) -> float:

@@ -42,12 +42,15 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib config") -> N
     )
     arguments = parser.parse_args(argv)
     with user_errors(prog):
+        from dl_lib.cli.config_file import shipped_experiments
+        from dl_lib.config.reference import config_diff, describe_keys
+
         if arguments.list:
-            text = _list_experiments()
+            text = "\n".join(shipped_experiments())
         elif arguments.diff:
-            text = _compare(*arguments.diff)
+            text = config_diff(*map(_load, arguments.diff))
         else:
-            text = _describe(arguments.key)
+            text = describe_keys(arguments.key)
     if text:
         _print(text)
 
@@ -60,18 +63,6 @@ def _print(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports the pipe again at its exit
 
 
-def _list_experiments() -> str:
-    from dl_lib.cli.config_file import shipped_experiments
-
-    return "\n".join(shipped_experiments())
-
-
-def _compare(a: str, b: str) -> str:
-    from dl_lib.config.reference import config_diff
-
-    return config_diff(_load(a), _load(b))
-
-
 def _load(config_file: str) -> CfgNode:
     from dl_lib.cli.config_file import find_config_file
     from dl_lib.config import get_cfg
@@ -79,9 +70,3 @@ def _load(config_file: str) -> CfgNode:
     cfg = get_cfg()
     cfg.merge_from_file(find_config_file(config_file))
     return cfg
-
-
-def _describe(key: str) -> str:
-    from dl_lib.config.reference import describe_keys
-
-    return describe_keys(key)
