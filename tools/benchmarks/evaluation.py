@@ -8,6 +8,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, Literal
 
 import torch
@@ -66,13 +67,8 @@ class EvaluationCase(Case):
 
 def evaluation_cases(sizes: Sequence[Size]) -> list[EvaluationCase]:
     """Return all cases for images of the given (height, width)."""
-    return [
-        EvaluationCase(size, gates, variant, execution)
-        for size in sizes
-        for gates in ("open", "half")
-        for variant in ("contiguous", "channels_last", "channels_last_folded")
-        for execution in ("dense", "sparse")
-    ]
+    variants = ("contiguous", "channels_last", "channels_last_folded")
+    return [EvaluationCase(*fields) for fields in product(sizes, ("open", "half"), variants, ("dense", "sparse"))]
 
 
 def half_of_the_cells(lattice: Lattice) -> frozenset[Node]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from dl_lib.modeling.backbones.rex_block import RexBlock, conv_norm
 from dl_lib.modeling.backbones.rexnet_plan import STEM_STRIDE, ReXNetPlan, plan_rexnet
 from dl_lib.modeling.build import BACKBONE_REGISTRY
 
-__all__ = ["ReXNet", "rexnet", "rexnet_lite"]
+__all__ = ["ReXNet"]
 
 
 class ReXNet(Backbone):
@@ -84,26 +85,11 @@ def _stages(last_blocks: Mapping[str, int]) -> dict[str, list[str]]:
     return {**stages, first: ["stem", *stages[first]]}
 
 
-@BACKBONE_REGISTRY.register()
-def rexnet(cfg: CfgNode) -> ReXNet:
-    """Build ReXNet with `MODEL.BACKBONE.{WIDTH_FACTOR, DEPTH_FACTOR}`."""
-    return _build(cfg, lite=False)
-
-
-@BACKBONE_REGISTRY.register()
-def rexnet_lite(cfg: CfgNode) -> ReXNet:
-    """Build ReXNet-lite with `MODEL.BACKBONE.{WIDTH_FACTOR, DEPTH_FACTOR}`."""
-    return _build(cfg, lite=True)
-
-
 def _build(cfg: CfgNode, *, lite: bool) -> ReXNet:
     backbone = cfg.MODEL.BACKBONE
     network = ReXNet(
         plan_rexnet(
-            width=backbone.WIDTH_FACTOR,
-            depth=backbone.DEPTH_FACTOR,
-            lite=lite,
-            output_stride=backbone.OUTPUT_STRIDE,
+            width=backbone.WIDTH_FACTOR, depth=backbone.DEPTH_FACTOR, lite=lite, output_stride=backbone.OUTPUT_STRIDE
         ),
         output_stride=backbone.OUTPUT_STRIDE,
         norm=backbone.NORM,
@@ -112,3 +98,7 @@ def _build(cfg: CfgNode, *, lite: bool) -> ReXNet:
     )
     adapt_backbone(network, cfg)
     return network
+
+
+for _name, _lite in (("rexnet", False), ("rexnet_lite", True)):
+    BACKBONE_REGISTRY._do_register(_name, partial(_build, lite=_lite))

@@ -21,11 +21,6 @@ def dice_loss(logits_BCHW: Tensor, target_BHW: Tensor, *, ignore_value: int) -> 
     """Return the dice loss 1 - 2 Σ p g / (Σ p + Σ g) of probabilities p and labels g (0-d).
 
     Variant of arXiv 1606.04797, section 3.
-
-    Args:
-        logits_BCHW: Logits.
-        target_BHW: Class ids.
-        ignore_value: Label of ignored pixels.
     """
     losses = [
         1 - 2 * (p_PC * g_PC).sum(dim=0) / (p_PC.sum(dim=0) + g_PC.sum(dim=0))
@@ -38,11 +33,6 @@ def lovasz_softmax_loss(logits_BCHW: Tensor, target_BHW: Tensor, *, ignore_value
     """Return the Lovász-softmax loss (0-d): the convex extension of 1 - IoU, evaluated at the errors |g - p|.
 
     Source: arXiv 1705.08790, equations 8 to 10.
-
-    Args:
-        logits_BCHW: Logits.
-        target_BHW: Class ids.
-        ignore_value: Label of ignored pixels.
     """
     losses = []
     for p_PC, g_PC in _present_classes(logits_BCHW, target_BHW, ignore_value=ignore_value):

@@ -33,23 +33,15 @@ class SegmentationLoss:
     def __call__(
         self, logits_BCHW: Tensor, target_BHW: Tensor, *, mean_weight: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Return the losses (0-d), by name.
-
-        Args:
-            logits_BCHW: Logits.
-            target_BHW: Class ids, int64.
-            mean_weight: See `PixelCrossEntropy`.
-        """
+        """Return the losses (0-d), by name, for int64 class ids; `mean_weight`: see `PixelCrossEntropy`."""
         logits_BCHW = logits_BCHW.to(torch.promote_types(logits_BCHW.dtype, torch.float32))
         entropy = self.cross_entropy(logits_BCHW, target_BHW, mean_weight=mean_weight)
-        losses = {"loss_sem_seg": self.cross_entropy_weight * entropy}
-        for name, weight, loss in (
-            ("loss_dice", self.dice_weight, dice_loss),
-            ("loss_lovasz", self.lovasz_weight, lovasz_softmax_loss),
-        ):
-            if weight:
-                value = loss(logits_BCHW, target_BHW, ignore_value=self.cross_entropy.ignore_value)
-                losses[name] = weight * value
+        losses, ignore_value = {"loss_sem_seg": self.cross_entropy_weight * entropy}, self.cross_entropy.ignore_value
+        if self.dice_weight:
+            losses["loss_dice"] = self.dice_weight * dice_loss(logits_BCHW, target_BHW, ignore_value=ignore_value)
+        if self.lovasz_weight:
+            value = lovasz_softmax_loss(logits_BCHW, target_BHW, ignore_value=ignore_value)
+            losses["loss_lovasz"] = self.lovasz_weight * value
         return losses
 
 
