@@ -22,14 +22,7 @@ overrides:
 def experiment_parser(
     *, prog: str, description: str, notes: str = "", default_config: str = "config.yaml in the current folder"
 ) -> argparse.ArgumentParser:
-    """Return a parser with `--config-file`.
-
-    Args:
-        prog: Name of the command.
-        description: First paragraph of the help text.
-        notes: Section of the help text after the options.
-        default_config: Config that is used without `--config-file`, for the help text.
-    """
+    """Return a parser with `--config-file`; the help text has `notes` after the options."""
     parser = argparse.ArgumentParser(
         prog=prog,
         description=textwrap.fill(description, _WIDTH),
@@ -47,14 +40,7 @@ def experiment_parser(
 
 
 def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse options and overrides in any order.
-
-    Args:
-        parser: Parser with all other arguments.
-        argv: Arguments after the name of the command; None reads those of the process.
-
-    Returns:
-        A namespace with the overrides in `opts`.
+    """Parse options and overrides, which go to `opts`, in any order; `argv=None` reads those of the process.
 
     Raises:
         SystemExit: With status 2, after a message, if an argument is invalid.

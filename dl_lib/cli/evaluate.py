@@ -49,11 +49,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_test") -> None:
 
 
 def evaluate_experiment(arguments: argparse.Namespace, *, submission: bool) -> None:
-    """Evaluate in the processes given on the command line.
-
-    Args:
-        arguments: Result of `parse_run_arguments`.
-        submission: Whether to write archives for evaluation servers.
+    """Evaluate in the processes given on the command line; `submission` also writes archives for evaluation servers.
 
     Raises:
         ConfigError: If the config is invalid, or there is nothing to evaluate.

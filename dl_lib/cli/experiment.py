@@ -63,8 +63,7 @@ def load_experiment(
     """Read an experiment, register its own components and validate its config.
 
     Args:
-        config_file: A YAML file, a folder with a config.yaml, or the name of a shipped experiment; None is the current
-            folder.
+        config_file: See `find_config_file`.
         opts: Overrides, as `KEY VALUE` and `KEY=VALUE`.
         world_size: Number of processes of the run.
         purpose: Purpose to validate the config for.

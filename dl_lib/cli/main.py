@@ -30,9 +30,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     Subcommand modules are imported on demand, so that the overview and `--help` do not wait for torch.
 
-    Args:
-        argv: Arguments after `dl_lib`; None reads those of the process.
-
     Raises:
         SystemExit: With status 2 if there is no such subcommand, else with the status of the subcommand.
     """

@@ -54,11 +54,7 @@ class ProcessInfo:
 
 
 def non_negative_int(environment: Mapping[str, str], name: str) -> int:
-    """Return an environment variable as an integer.
-
-    Raises:
-        LaunchError: If the value is not a non-negative decimal integer.
-    """
+    """Return an environment variable as an integer; raise LaunchError unless it is a non-negative decimal one."""
     text = environment[name]
     if not (text.isascii() and text.isdecimal()):
         raise LaunchError(f"{name} must be a non-negative integer. Received: {name}={text!r}")

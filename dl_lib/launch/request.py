@@ -83,10 +83,6 @@ def detect_process_info(request: ProcessRequest, environment: Mapping[str, str] 
 
 
 def resolve_world_size(request: ProcessRequest, environment: Mapping[str, str] = os.environ) -> int:
-    """Return the world size of the run, as set by a launcher or requested.
-
-    Raises:
-        LaunchError: If the environment is inconsistent, or contradicts the request.
-    """
+    """Return the world size of the run, as set by a launcher or requested; see `detect_process_info`."""
     info = detect_process_info(request, environment)
     return request.world_size if info is None else info.world_size

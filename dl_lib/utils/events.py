@@ -56,19 +56,11 @@ class EventStorage:
         return {name: value for name, (value, iteration) in latest.items() if iteration == self.iteration}
 
     def latest(self, name: str) -> float:
-        """Return the latest value of a scalar.
-
-        Raises:
-            KeyError: If no scalar has this name.
-        """
+        """Return the latest value of a scalar; raise KeyError if there is none of this name."""
         return self._history(name).latest()
 
     def median(self, name: str, *, window: int) -> float:
-        """Return the median of the latest `window` values of a scalar.
-
-        Raises:
-            KeyError: If no scalar has this name.
-        """
+        """Return the median of the latest `window` values of a scalar; raise KeyError if there is none."""
         return float(self._history(name).median(window))
 
     def since(self, iteration: int) -> dict[int, dict[str, float]]:

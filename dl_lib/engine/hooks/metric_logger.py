@@ -22,9 +22,6 @@ class MetricLogger(Hook):
     """Hook that logs medians of scalars over the last 20 iterations, periodically and after the last step.
 
     In a terminal with a progress bar, the lines go only to the log file.
-
-    Args:
-        period: Iterations between two lines.
     """
 
     def __init__(self, *, period: int) -> None:

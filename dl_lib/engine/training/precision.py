@@ -31,7 +31,6 @@ class Precision:
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Return the context manager for a forward pass."""
         if self._dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self._device_type, dtype=self._dtype)
@@ -42,7 +41,6 @@ class Precision:
         return bool(self.scaler.is_enabled())
 
     def scale(self, loss: Tensor) -> Tensor:
-        """Return the scaled loss for the backward pass."""
         return self.scaler.scale(loss)
 
     def state_dict(self) -> dict[str, Any]:

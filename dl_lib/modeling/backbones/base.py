@@ -63,9 +63,6 @@ class Backbone(nn.Module, ABC):
     def truncate(self, features: Collection[str]) -> None:
         """Delete the stages after the last of these features, which would cost time and receive no gradients.
 
-        Args:
-            features: Features in use. Earlier features remain available.
-
         Raises:
             ConfigError: If a feature does not exist.
         """

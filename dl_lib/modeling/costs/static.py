@@ -15,12 +15,7 @@ __all__ = ["StaticCosts"]
 
 
 class StaticCosts:
-    """Multiply-adds of a backbone and its head, measured once per input size.
-
-    Args:
-        backbone: Static backbone.
-        head: Segmentation head on its features.
-    """
+    """Multiply-adds of a static backbone and the head on its features, measured once per input size."""
 
     def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         self._backbone, self._head = backbone, head

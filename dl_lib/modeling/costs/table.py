@@ -123,12 +123,7 @@ def _weighted_sum(weights: Tensor, costs: tuple[int, ...]) -> Tensor:
 
 
 class NetworkCosts:
-    """Cost tables of a routed network and its head, measured on the meta device and cached per input size.
-
-    Args:
-        backbone: Routed network.
-        head: Segmentation head on its features.
-    """
+    """Cost tables of a routed network and its head, measured on the meta device and cached per input size."""
 
     def __init__(self, backbone: DynamicNetwork, head: nn.Module) -> None:
         self._backbone, self._head = backbone, head
