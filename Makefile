@@ -18,7 +18,7 @@ test-extras: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/codespell
+	git ls-files -z | xargs -0 $(BIN)/codespell # tracked files: neither build outputs nor datasets
 
 types: $(VENV)/.installed
 	$(BIN)/mypy
