@@ -22,12 +22,12 @@ from dl_lib.cli.errors import user_errors
 from dl_lib.config import CfgNode, ConfigError, apply_overrides, get_cfg
 from dl_lib.inference.folding import fold_batch_norms
 from dl_lib.modeling import DynamicNet4Seg, build_model
+from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, Costs
 from dl_lib.modeling.dynamic.lattice import Lattice, Node
 from dl_lib.utils.names import nearest_names
 
 GATE_BIAS = 20.0  # its tanh is 1 in float32
 MATMUL_SIDE = 2048
-MFLOPS_PER_GFLOP = 1e3
 
 Size = tuple[int, int]
 
@@ -60,7 +60,7 @@ class EvaluationCase(Case):
         def run() -> float:
             with torch.inference_mode():
                 (output,) = model(inputs)
-            return output["flops"]["executed_flops"] / MFLOPS_PER_GFLOP
+            return Costs.from_flops_dict(output["flops"]).executed / MADDS_PER_GFLOP
 
         return run
 

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any, Literal
 
 import torch
-from evaluation import MFLOPS_PER_GFLOP, build_network, default_config, random_image
+from evaluation import build_network, default_config, random_image
 from harness import Case, Run, Settings, benchmark_parser, interleave, measure_memory, start, time_cases, timed
 from report import Report, Table, describe_machine
 from torch import nn
@@ -28,6 +28,7 @@ from dl_lib.engine import DefaultTrainer, Trainer
 from dl_lib.engine.hooks import Hook, PeriodicCheckpointer
 from dl_lib.launch import ProcessRequest
 from dl_lib.launch.launch import launch
+from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, MADDS_PER_MFLOP
 from dl_lib.solver import build_lr_scheduler, build_optimizer
 from dl_lib.utils import comm
 
@@ -85,7 +86,7 @@ class TrainingCase(Case):
             losses, flops = model(batch, step_rate=STEP_RATE)
             torch.stack(list(losses.values())).sum().backward()
             optimizer.step()
-            return flops["executed_flops"].item() / MFLOPS_PER_GFLOP
+            return flops["executed_flops"].item() * MADDS_PER_MFLOP / MADDS_PER_GFLOP
 
         return run
 

@@ -110,8 +110,9 @@ def zoo_table(
     return Table("Experiments", columns | {"mIoU (%)": ">s", "runs": ">s"}, rows)
 
 
-def save_figure(path: Path, timings: Mapping[str, Timing], *, scores: Scores, size: tuple[int, int]) -> None:
+def save_zoo_figure(path: Path, timings: Mapping[str, Timing], *, scores: Scores, size: tuple[int, int]) -> None:
     """Draw scores, cost and latency, in the format of the path's suffix."""
+    from dl_lib.visualization.figure import save_figure
     from dl_lib.visualization.zoo import draw_zoo
 
     columns = {
@@ -119,7 +120,7 @@ def save_figure(path: Path, timings: Mapping[str, Timing], *, scores: Scores, si
         "GFLOPs at {}x{}".format(*size): [[timing.gflops] for timing in timings.values()],
         "Seconds": [[timing.median_seconds] for timing in timings.values()],
     }
-    draw_zoo(list(timings), columns=columns).savefig(path)
+    save_figure(draw_zoo(list(timings), columns=columns), path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -150,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         timings = time_cases(cases, settings, rounds=arguments.repeats)
         table = zoo_table(timings, parameters=parameters, scores=scores, size=size)
         if arguments.figure is not None:
-            save_figure(arguments.figure, timings, scores=scores, size=size)
+            save_zoo_figure(arguments.figure, timings, scores=scores, size=size)
     samples = {name: timing.seconds for name, timing in timings.items()}
     report = Report("Zoo", describe_machine(settings), NOTES.format(rounds=arguments.repeats), [table], samples)
     report.write(arguments.output, "zoo", document=arguments.document)
