@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from dl_lib.data.errors import UnknownDatasetError
+from dl_lib.data.errors import DataError, UnknownDatasetError
 from dl_lib.data.raw_dataset import RawDataset
-from dl_lib.utils.names import nearest_names
+from dl_lib.utils.names import NAME_RULE, is_safe_name, nearest_names
 
 __all__ = ["Benchmark", "Catalog", "Color", "DatasetCatalog", "DatasetMeta", "voc_colormap"]
 
@@ -78,13 +78,19 @@ class Catalog:
         """Register a dataset. Registering an equal entry again has no effect.
 
         Args:
-            name: Name for `DATASETS.TRAIN` and `DATASETS.TEST`.
+            name: Name for `DATASETS.TRAIN` and `DATASETS.TEST`, which also becomes part of file names.
             loader: Function without arguments that constructs the dataset; no file is read before the call.
             meta: Metadata, or a function that reads them from a file when they are first needed.
 
         Raises:
+            DataError: If the name cannot be part of a file name.
             ValueError: If another dataset is registered under the name.
         """
+        if not is_safe_name(name):
+            raise DataError(
+                f"the name of a dataset must be {NAME_RULE}, as it becomes part of file names; choose another name. "
+                f"Received: name={name!r:.200}"
+            )
         if not self.accepts(name, loader, meta):
             raise ValueError(
                 "another dataset is registered under this name; choose another name or register it in one place only. "

@@ -1,13 +1,19 @@
-"""Suggestions for misspelt names."""
+"""Names: suggestions for misspelt ones, and the rule for names that become file names."""
 
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["close_names", "nearest_names"]
+__all__ = ["NAME_RULE", "close_names", "is_safe_id", "is_safe_name", "nearest_names"]
 
 _MAX_CLOSE, _MAX_EXISTING = 3, 20  # names that a message lists
+_MAX_NAME_BYTES = 80  # three times as many after percent-encoding; leaves room for suffixes in the 255 of a file name
+_MAX_ID_BYTES = 240  # file names of images; leaves room for `.png.partial`
+_FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control characters, surrogates, line separators
+
+NAME_RULE = f"text of 1 to {_MAX_NAME_BYTES} bytes without /, \\ and control characters that does not start with a dot"
 
 
 def close_names(name: str, names: Iterable[str]) -> list[str]:
@@ -26,3 +32,27 @@ def nearest_names(name: str, names: Iterable[str]) -> str:
         return f"nearest: {', '.join(near)}"
     more = f" and {len(known) - _MAX_EXISTING} more" if len(known) > _MAX_EXISTING else ""
     return f"available: {', '.join(known[:_MAX_EXISTING])}{more}"
+
+
+def is_safe_name(name: object) -> bool:
+    """Return whether a name satisfies `NAME_RULE`, so that it can be part of a file or folder name.
+
+    To be checked for every name from a config, a command line or a data file that becomes part of a path.
+    """
+    return isinstance(name, str) and _is_safe_component(name, max_bytes=_MAX_NAME_BYTES)
+
+
+def is_safe_id(image_id: object) -> bool:
+    """Return whether an image id is a relative path, with `/` between its components, that cannot leave a folder."""
+    return isinstance(image_id, str) and all(
+        _is_safe_component(component, max_bytes=_MAX_ID_BYTES) for component in image_id.split("/")
+    )
+
+
+def _is_safe_component(text: str, *, max_bytes: int) -> bool:
+    return (
+        bool(text.strip())
+        and not text.startswith(".")
+        and not any(char in "/\\" or unicodedata.category(char) in _FORBIDDEN_CATEGORIES for char in text)
+        and len(text.encode()) <= max_bytes
+    )

@@ -2,7 +2,7 @@ import pytest
 
 from dl_lib.data.catalog import Catalog, DatasetCatalog, DatasetMeta
 from dl_lib.data.datasets.digit_scenes import DIGIT_SCENES_META
-from dl_lib.data.errors import UnknownDatasetError
+from dl_lib.data.errors import DataError, UnknownDatasetError
 
 META = DatasetMeta(class_names=("a", "b"), class_colors=((0, 0, 0), (255, 255, 255)))
 
@@ -47,6 +47,14 @@ def test_registering_another_dataset_under_a_name_raises():
     with pytest.raises(ValueError, match=r"another dataset is registered.*Received: name='mine'$"):
         catalog.register("mine", lambda: "second", META)
     assert catalog.get("mine") == "first"
+
+
+@pytest.mark.parametrize("name", ["../escaped", "/tmp/absolute", "a/b", "line\nbreak", "x" * 500])
+def test_name_that_is_no_file_name_is_rejected(name):
+    catalog = Catalog()
+    with pytest.raises(DataError, match=r"must be text of 1 to 80 bytes without /.*Received: name='.{,200}$"):
+        catalog.register(name, lambda: "first", META)
+    assert catalog.names() == ()
 
 
 @pytest.mark.parametrize("method", ["get", "meta"])

@@ -11,6 +11,7 @@ from typing import Any
 
 from dl_lib.data.datasets.coco_regions import Region
 from dl_lib.data.errors import DataError, UnreadableFileError
+from dl_lib.utils.names import is_safe_id
 
 __all__ = ["CocoFile", "CocoImage", "read_coco"]
 
@@ -97,6 +98,12 @@ def _check_ids(content: Mapping[str, list[Any]], path: Path) -> None:
             raise DataError(
                 f"{path}: ids of {part} must be unique; renumber them. Received: repeated ids={repeated[:_MAX_SHOWN]}"
             )
+    unsafe = [image_id for image_id in ids["images"] if not is_safe_id(str(image_id))]
+    if unsafe:
+        raise DataError(
+            f"{path}: ids of images must be valid as names of prediction files, without .., \\ and control characters; "
+            f"rename them. Received: ids={unsafe[:_MAX_SHOWN]!r:.200}"
+        )
     known = {"image_id": set(ids["images"]), "category_id": set(ids["categories"])}
     for key, listed in known.items():
         unknown = [entry for entry in content["annotations"] if entry[key] not in listed]

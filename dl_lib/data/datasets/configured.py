@@ -9,6 +9,7 @@ from typing import Any
 from dl_lib.config.entries import EntryKey, entry_problems
 from dl_lib.data.catalog import Catalog, DatasetCatalog
 from dl_lib.data.datasets.folder import FolderSource
+from dl_lib.utils.names import NAME_RULE, is_safe_name
 
 __all__ = ["ConfiguredFolders", "parse_folders", "register_folders"]
 
@@ -102,7 +103,7 @@ def _are_colors(value: Any) -> bool:
 
 
 _KEYS = {
-    "NAME": EntryKey(_is_name, "a name to use in DATASETS.TRAIN and DATASETS.TEST", required=True),
+    "NAME": EntryKey(is_safe_name, f"a name to use in DATASETS.TRAIN and DATASETS.TEST: {NAME_RULE}", required=True),
     "IMAGES": EntryKey(_is_name, "the path of a folder", required=True),
     "LABELS": EntryKey(_is_name, "the path of a folder; omit it if there are no labels"),
     "LABEL_SUFFIX": EntryKey(_is_str, "text, such as _mask"),

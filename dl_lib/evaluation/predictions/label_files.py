@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ from dl_lib.data.datasets.cityscapes_labels import TRAIN_ID_TO_ID
 from dl_lib.data.datasets.voc import VOC_PALETTE
 from dl_lib.data.errors import InvalidSampleError
 from dl_lib.evaluation.scores.prediction import Prediction
+from dl_lib.utils.names import is_safe_id
 
 __all__ = ["LabelPngWriter", "encode_label", "label_path"]
 
@@ -52,15 +53,15 @@ def label_path(folder: Path, image_id: str) -> Path:
     """Return the path of an image's label PNG.
 
     Raises:
-        InvalidSampleError: If the path would be outside the folder.
+        InvalidSampleError: If the path would be outside the folder or is no valid file name.
     """
-    relative = PurePosixPath(image_id)
-    if relative.is_absolute() or not relative.name or ".." in relative.parts:
+    if not is_safe_id(image_id):
         raise InvalidSampleError(
-            f"image_id must be a relative path inside the output folder {folder}, as it becomes a file name; change "
-            f"the ids of the dataset. Received: image_id={image_id!r}"
+            f"image_id must be a relative path inside the output folder {folder}, as it becomes a file name, without "
+            f"hidden folders, \\ and control characters; change the ids of the dataset. "
+            f"Received: image_id={image_id!r:.200}"
         )
-    return folder / f"{relative}.png"
+    return folder / f"{image_id}.png"
 
 
 def encode_label(classes: np.ndarray, *, benchmark: Benchmark) -> bytes:

@@ -136,6 +136,13 @@ def test_inconsistent_file_raises(root, change, complaint):
         registered().get("mine")
 
 
+@pytest.mark.parametrize("image_id", ["../a", "/a", "a\nb"])
+def test_image_id_that_is_no_file_name_raises(root, image_id):
+    edit(root, lambda content: content.update(images=[{**content["images"][0], "id": image_id}], annotations=[]))
+    with pytest.raises(DataError, match=r"names of prediction files.*Received: ids="):
+        registered().get("mine")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", "\ufffe"])
 def test_invalid_file_raises(root, text):
     (root / "coco" / "annotations.json").write_bytes(text.encode("utf-16"))

@@ -167,6 +167,7 @@ def without(key):
         ([{**ENTRY, "LABEL": "a"}], r"has an unknown key; nearest: LABELS.*FOLDERS\[0\]\.LABEL='a'$"),
         ([{**ENTRY, 3: "a"}], r"has an unknown key; .*FOLDERS\[0\]\.3='a'$"),
         ([{**ENTRY, "NAME": ""}], r"\[0\]\.NAME must be a name.*NAME=''$"),
+        ([{**ENTRY, "NAME": "../a"}], r"\[0\]\.NAME must be a name.*: text of 1 to 80 bytes without /.*NAME='../a'$"),
         ([{**ENTRY, "NAME": ["a"]}], r"\[0\]\.NAME must be a name.*NAME=\['a'\]$"),
         ([{**ENTRY, "LABELS": None}], r"\.LABELS must be the path of a folder; omit it.*LABELS=None$"),
         ([{**ENTRY, "LABEL_SUFFIX": 3}], r"\.LABEL_SUFFIX must be text"),

@@ -66,7 +66,7 @@ def test_one_file_per_image_with_folders_from_ids(tmp_path):
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2
 
 
-@pytest.mark.parametrize("image_id", ["../a", "/etc/a", "a/../../b", ""])
+@pytest.mark.parametrize("image_id", ["../a", "/etc/a", "a/../../b", "", "a\nb"])
 def test_id_outside_the_folder_is_rejected(tmp_path, image_id):
     with pytest.raises(InvalidSampleError, match=r"inside the output folder.*Received: image_id="):
         label_path(tmp_path, image_id)
