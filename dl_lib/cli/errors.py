@@ -12,6 +12,7 @@ from pathlib import Path
 from dl_lib.config import ConfigError
 from dl_lib.launch import LaunchError, LostProcessError
 from dl_lib.utils.metrics_file import MetricsFileError
+from dl_lib.utils.output_path import OutputPathError
 
 __all__ = ["user_errors"]
 
@@ -53,7 +54,7 @@ def user_errors(prog: str) -> Iterator[None]:
 
 def _exit_status(error: Exception) -> int | None:
     """Return the exit status for a user error, or None for a defect."""
-    if isinstance(error, (ConfigError, LaunchError, MetricsFileError)) or _is_unusable_path(error):
+    if isinstance(error, (ConfigError, LaunchError, MetricsFileError, OutputPathError)) or _is_unusable_path(error):
         return USER_ERROR_STATUS
     if isinstance(error, LostProcessError):
         return FAILED_STATUS

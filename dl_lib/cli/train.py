@@ -47,16 +47,18 @@ def train(experiment: Experiment, resume: bool) -> None:
     """Train in this process, which is one process of the run; `resume` continues from its last checkpoint, if any."""
     from dl_lib.engine import DefaultTrainer, default_setup
     from dl_lib.utils import comm
+    from dl_lib.utils.folder_lock import locked_folder
     from dl_lib.utils.logger import errors_logged
 
     register_parts(experiment)
-    default_setup(experiment.cfg)
-    if comm.is_main_process():
-        copy_net(experiment)
-    with errors_logged("setting up training"):
-        trainer = DefaultTrainer(experiment.cfg)
-        trainer.resume_or_load(resume=resume)
-    trainer.train()
+    with locked_folder(experiment.output_dir):
+        default_setup(experiment.cfg)
+        if comm.is_main_process():
+            copy_net(experiment)
+        with errors_logged("setting up training"):
+            trainer = DefaultTrainer(experiment.cfg)
+            trainer.resume_or_load(resume=resume)
+        trainer.train()
     if comm.is_main_process():
         logging.getLogger(__name__).info("Run folder: %s", experiment.output_dir.absolute())
 

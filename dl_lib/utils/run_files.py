@@ -11,6 +11,7 @@ __all__ = [
     "EARLIER_CHECKPOINTS_NAME",
     "FINAL_CHECKPOINT",
     "LAST_CHECKPOINT_NAME",
+    "LOCK_NAME",
     "LOG_NAME",
     "LR_FINDER_STEM",
     "METRICS_NAME",
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 CONFIG_NAME = "config.yaml"  # in an experiment folder: keys that differ; in a run folder: all keys
+LOCK_NAME = ".folder.lock"  # host and process id of the process that writes to the folder
 LOG_NAME = "log.txt"  # main process; see `log_name`
 METRICS_NAME = "metrics.json"  # one JSON object per line
 

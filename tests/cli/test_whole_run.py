@@ -106,7 +106,7 @@ def test_files_of_a_run_folder(playground):
         *("config.yaml", "net.py", "log.txt", "metrics.json", "results.json", "results.md", "route.png"),
         *("per_image.csv", "confusion.csv", "confusion.png"),
         *("model_0000003.pth", "model_0000003.pth.sha256", "model_final.pth", "model_final.pth.sha256"),
-        "last_checkpoint",
+        *("last_checkpoint", ".folder.lock"),
     }
     lines = lines_of(folder)
     assert [line["iteration"] for line in lines] == [3, 4, 6]
