@@ -91,7 +91,7 @@ def save_checkpoint(content: Mapping[str, Any], path: str | os.PathLike[str]) ->
 
 def _load(file: IO[bytes], path: str) -> Any:
     try:
-        if path.endswith(SAFETENSORS):
+        if path.lower().endswith(SAFETENSORS):
             from safetensors.torch import load  # lazy: only needed for this format
 
             return load(file.read())
@@ -141,7 +141,7 @@ def _load_error(error: Exception, *, path: str) -> CheckpointError:
             f"plain values. If the source is trusted, convert the file there: torch.load(path, weights_only=False), "
             f"then torch.save({{'model': weights}}, new_path). Received: path={path!r}"
         )
-    size, kind = os.path.getsize(path), "safetensors" if path.endswith(SAFETENSORS) else "torch.save"
+    size, kind = os.path.getsize(path), "safetensors" if path.lower().endswith(SAFETENSORS) else "torch.save"
     reason = f" ({type(error).__name__}: {error})" if isinstance(error, RuntimeError) else ""
     return CheckpointError(
         f"the file is empty, truncated, damaged or not a {kind} checkpoint; nothing was executed. Copy, download or "

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Mapping
+import re
+import unicodedata
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +21,20 @@ __all__ = [
     "datasets_root",
     "ensure_exists",
     "find_files",
+    "normalized",
     "pair_files",
+    "read_names",
     "resolve_path",
 ]
 
 _ROOT_VARIABLE = "DL_DATASETS"
 _DEFAULT_ROOT = "datasets"
+_SYSTEM_FOLDERS = {  # of macOS archives, Synology, QNAP, Windows and Linux; in lower case
+    *("__macosx", "@eadir", "#recycle", "@recycle", "@recently-snapshot", "#snapshot"),
+    *("$recycle.bin", "system volume information", "lost+found"),
+}
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,31 +101,35 @@ def ensure_exists(path: Path, *, layout: str) -> Path:
     )
 
 
-def find_files(folder: Path, *, endings: Iterable[str], flat: bool = False) -> dict[str, str]:
+def find_files(folder: Path, *, endings: Iterable[str], prefix: str = "", flat: bool = False) -> dict[str, str]:
     """List the files below a folder, with symbolic links followed.
+
+    Files and folders that are hidden or made by operating systems (`.ipynb_checkpoints`, `@eaDir`, `__MACOSX`) are
+    skipped. Each folder is listed once, under its real path if that is below `folder`: links cannot form a cycle.
 
     Args:
         folder: Existing folder.
-        endings: File name endings to include, such as `_leftImg8bit.png`; letter case is ignored. Hidden files and
-            files with another ending are skipped.
+        endings: File name endings to include, such as `_leftImg8bit.png` or `/mask.png`; letter case is ignored.
+        prefix: Text before the name, such as `mask_` or `masks/`; letter case is ignored.
         flat: Omit subfolders from the names.
 
     Returns:
-        Path by name. A name is the path relative to the folder, with `/` on every system and without the ending.
+        Path by name. A name is the path relative to the folder, with `/` on every system, in Unicode normal form C and
+        without prefix and ending.
 
     Raises:
         UnreadableFileError: If a folder cannot be listed.
         DataError: If two files have the same name.
     """
-    folded = tuple(ending.casefold() for ending in endings)
+    pattern = _name_pattern(prefix, endings)
     found: dict[str, str] = {}
-    for parent, _, file_names in os.walk(folder, followlinks=True, onerror=_raise_unreadable):
+    for parent, file_names in _walk(folder):
         for file_name in file_names:
-            ending = next((ending for ending in folded if file_name.casefold().endswith(ending)), None)
-            if ending is None or file_name.startswith("."):
-                continue
             path = Path(parent, file_name)
-            name = (file_name if flat else path.relative_to(folder).as_posix())[: -len(ending)]
+            match = pattern.fullmatch(normalized(path.relative_to(folder).as_posix()))
+            if match is None:
+                continue
+            name = match["name"] if flat else match["parent"] + match["name"]
             if name in found:
                 raise DataError(
                     f"{folder} must not contain two files with the name {name!r}: labels are assigned to images by "
@@ -121,6 +137,31 @@ def find_files(folder: Path, *, endings: Iterable[str], flat: bool = False) -> d
                 )
             found[name] = str(path)
     return found
+
+
+def read_names(path: Path) -> list[str]:
+    """Read a split list with one name per line, in Unicode normal form C; a byte-order mark is skipped.
+
+    Raises:
+        UnreadableFileError: If the file is not UTF-8 text.
+        DataError: If a name occurs twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableFileError(
+            f"{path} must be a text file in UTF-8 with one name per line. Received: {error}"
+        ) from error
+    names = [normalized(line.strip()) for line in lines if line.strip()]
+    repeated = [name for name, times in Counter(names).items() if times > 1]
+    if repeated:
+        raise DataError(f"{path} must not list a name twice; remove the duplicates. Received: repeated={repeated[:3]}")
+    return names
+
+
+def normalized(name: str) -> str:
+    """Return a file name in Unicode normal form C; macOS stores `é` as two characters, other systems as one."""
+    return unicodedata.normalize("NFC", name)
 
 
 def pair_files(
@@ -146,8 +187,48 @@ def pair_files(
     )
 
 
-def _raise_unreadable(error: OSError) -> None:
-    # os.walk silently skips a folder that it cannot list.
-    raise UnreadableFileError(
-        f"folder {error.filename} cannot be listed; check that it exists and is readable. Received: {error.strerror}"
-    ) from error
+def _name_pattern(prefix: str, endings: Iterable[str]) -> re.Pattern[str]:
+    either = "|".join(re.escape(normalized(ending)) for ending in endings)
+    text = f"(?P<parent>(?:.*/)?){re.escape(normalized(prefix))}(?P<name>[^/]+)(?:{either})"
+    return re.compile(text, re.IGNORECASE | re.DOTALL)
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder with its files; links are followed last, so that a folder keeps its real path."""
+    visited: set[str] = set()
+    folders, links = deque([(str(folder), os.path.realpath(folder))]), deque[tuple[str, str]]()
+    while folders or links:
+        path, real = (folders or links).popleft()
+        if real in visited:
+            _log.warning("Skipped %s: the folder %s is already listed", path, real)
+            continue
+        visited.add(real)
+        entries = _visible_entries(path)
+        yield path, [entry.name for entry in entries if _is_file(entry)]
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append((entry.path, os.path.join(real, entry.name)))
+            elif os.path.isdir(entry.path):
+                target = os.path.realpath(entry.path)
+                if os.path.commonpath([target, real]) == target:
+                    _log.warning("Skipped %s: it is a link to %s, which contains it", entry.path, target)
+                else:
+                    links.append((entry.path, target))
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a regular file, a link to one, or a broken link: reading that is an error."""
+    if not entry.is_symlink():
+        return entry.is_file()
+    return os.path.isfile(entry.path) or not os.path.exists(entry.path)
+
+
+def _visible_entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            visible = [e for e in entries if not e.name.startswith(".") and e.name.casefold() not in _SYSTEM_FOLDERS]
+    except OSError as error:
+        raise UnreadableFileError(
+            f"folder {folder} cannot be listed; check that it exists and is readable. Received: {error.strerror}"
+        ) from error
+    return sorted(visible, key=lambda entry: entry.name)

@@ -74,8 +74,9 @@ def test_invalid_file_is_reported_with_its_size(tmp_path, content):
         read_checkpoint(path)
 
 
-def test_safetensors_are_read(tmp_path):
-    path = tmp_path / "model.safetensors"
+@pytest.mark.parametrize("ending", [".safetensors", ".SafeTensors"])
+def test_safetensors_are_read(tmp_path, ending):
+    path = tmp_path / f"model{ending}"
     weights = {"weight": torch.randn(2, 3), "half": torch.randn(4).bfloat16(), "count": torch.tensor(7)}
     save_file(weights, path)
     assert read_checkpoint(path).keys() == {"model"}

@@ -78,7 +78,7 @@ def read_cityscapes_label(path: str) -> np.ndarray:
         UnknownLabelError: If it contains an id that Cityscapes does not define.
     """
     label = read_label(path)
-    if path.endswith(_TRAIN_IDS_ENDING):
+    if path.lower().endswith(_TRAIN_IDS_ENDING.lower()):
         return label
     if label.dtype != np.uint8:
         raise InvalidSampleError(

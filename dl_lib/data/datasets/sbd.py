@@ -19,9 +19,9 @@ import numpy as np
 
 from dl_lib.data.catalog import Catalog
 from dl_lib.data.datasets.file_dataset import FileDataset, build_file_dataset
-from dl_lib.data.datasets.voc import VOC_META, read_names, voc_images, voc_labels, voc_names
+from dl_lib.data.datasets.voc import VOC_META, voc_images, voc_labels, voc_names
 from dl_lib.data.errors import MissingDataError, UnreadableFileError
-from dl_lib.data.files import datasets_root, ensure_exists, find_files, pair_files
+from dl_lib.data.files import datasets_root, ensure_exists, find_files, pair_files, read_names
 from dl_lib.data.reading import read_label
 
 __all__ = ["augmented_names", "load_voc_aug", "read_sbd_label", "register_voc_aug"]
@@ -90,7 +90,7 @@ def register_voc_aug(catalog: Catalog) -> None:
 
 
 def _read_label(path: str) -> np.ndarray:
-    return read_sbd_label(path) if path.endswith(_MAT_ENDING) else read_label(path)
+    return read_sbd_label(path) if path.lower().endswith(_MAT_ENDING) else read_label(path)
 
 
 def _find(folder: str, ending: str) -> dict[str, str]:

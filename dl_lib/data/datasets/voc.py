@@ -12,21 +12,18 @@ order, and the ignore index 255 for a border of some pixels around each object.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from dl_lib.data.catalog import Catalog, DatasetMeta, voc_colormap
 from dl_lib.data.datasets.file_dataset import FileDataset, build_file_dataset
-from dl_lib.data.errors import DataError, UnreadableFileError
-from dl_lib.data.files import datasets_root, ensure_exists, find_files, pair_files
+from dl_lib.data.files import datasets_root, ensure_exists, find_files, pair_files, read_names
 
 __all__ = [
     "VOC_META",
     "VOC_PALETTE",
     "load_voc",
-    "read_names",
     "register_voc",
     "voc_images",
     "voc_labels",
@@ -82,23 +79,6 @@ def voc_images() -> dict[str, str]:
 def voc_labels() -> dict[str, str]:
     """Return the paths of all labels by name."""
     return find_files(ensure_exists(_folder() / "SegmentationClass", layout=_LAYOUT), endings=[".png"])
-
-
-def read_names(path: Path) -> list[str]:
-    """Read a split list with one name per line.
-
-    Raises:
-        UnreadableFileError: If the file is not UTF-8 text.
-        DataError: If a name occurs twice.
-    """
-    try:
-        names = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableFileError(f"{path} must be a text file with one name per line. Received: {error}") from error
-    repeated = [name for name, times in Counter(names).items() if times > 1]
-    if repeated:
-        raise DataError(f"{path} must not list a name twice; remove the duplicates. Received: repeated={repeated[:3]}")
-    return names
 
 
 def register_voc(catalog: Catalog) -> None:

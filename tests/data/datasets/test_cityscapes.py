@@ -115,9 +115,10 @@ def test_test_split_is_unlabelled(root):
 def test_train_id_files_take_precedence_over_id_files(own_root):
     labels = own_root / "cityscapes" / "gtFine" / "train"
     before = [DatasetCatalog.get(f"{FINE}train")[index]["sem_seg"] for index in range(2)]
-    for city in CITIES["train"]:
+    for city, ending in zip(CITIES["train"], (".PNG", ".png"), strict=True):  # letter case has no effect
         (train_ids,) = (labels / city).glob("*_labelTrainIds.png")
         save_png(train_ids, np.full((64, 128), 18, np.uint8))
+        train_ids.rename(train_ids.with_suffix(ending))
     (labels / "bochum" / train_ids.name).unlink()
     dataset = DatasetCatalog.get(f"{FINE}train")
     np.testing.assert_array_equal(dataset[0]["sem_seg"], np.full((64, 128), 18))
