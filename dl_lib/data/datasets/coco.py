@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dl_lib.data.catalog import Catalog, DatasetCatalog, DatasetMeta, voc_colormap
-from dl_lib.data.datasets.coco_file import CocoFile, CocoImage, read_coco
+from dl_lib.data.datasets.coco_file import CocoImage, read_coco, read_coco_classes
 from dl_lib.data.datasets.coco_regions import Region, rasterize_regions
 from dl_lib.data.errors import DataError, InvalidSampleError, MissingDataError
 from dl_lib.data.files import ensure_exists, resolve_path
@@ -77,10 +77,10 @@ class CocoSource:
         Raises:
             MissingDataError: If the file or the folder is missing, or the file lists no images.
             UnreadableFileError: If the file is not in COCO format.
-            DataError: If the annotations are inconsistent.
+            DataError: If the annotations are invalid or inconsistent.
         """
         folder = ensure_exists(resolve_path(self.images), layout=_LAYOUT)
-        content = self._read()
+        content = read_coco(self._path(), background=self.background, crowd_label=self.ignore_value)
         if not content.images:
             raise MissingDataError(
                 f"{self.annotations} lists no images; check that it is the intended annotation file. "
@@ -90,19 +90,17 @@ class CocoSource:
             content.images,
             folder=folder,
             unlabelled=self.ignore_value if self.background is None else 0,
-            label_type=np.min_scalar_type(max(self.ignore_value, self._meta(content).num_classes - 1)),
+            label_type=np.min_scalar_type(max(self.ignore_value, self._meta(content.class_names).num_classes - 1)),
         )
 
     def meta(self) -> DatasetMeta:
-        """Read the metadata: the background class, if any, and the categories. Raises the same errors as `__call__`."""
-        return self._meta(self._read())
+        """Read the metadata: the background class, if any, and the categories; nothing else is checked."""
+        return self._meta(read_coco_classes(self._path(), background=self.background))
 
-    def _read(self) -> CocoFile:
-        path = ensure_exists(resolve_path(self.annotations), layout=_LAYOUT)
-        return read_coco(path, first_label=0 if self.background is None else 1, crowd_label=self.ignore_value)
+    def _path(self) -> Path:
+        return ensure_exists(resolve_path(self.annotations), layout=_LAYOUT)
 
-    def _meta(self, content: CocoFile) -> DatasetMeta:
-        names = content.category_names if self.background is None else (self.background, *content.category_names)
+    def _meta(self, names: tuple[str, ...]) -> DatasetMeta:
         try:
             return DatasetMeta(names, voc_colormap(len(names)), ignore_value=self.ignore_value)
         except ValueError as error:
@@ -120,8 +118,9 @@ def register_coco_sem_seg(
 ) -> None:
     """Register images with COCO annotations as a semantic segmentation dataset.
 
-    Categories become classes in the order of their ids, starting at 1, or at 0 without a background class. Where
-    regions overlap, the smallest one is visible. Crowds are ignored, except where an object is annotated individually.
+    Categories become classes in the order of their ids, starting at 1, or at 0 without a background class. A category
+    with the name of the background class, also in the form `_background_`, becomes this class. Where regions overlap,
+    the smallest one is visible. Crowds are ignored, except where an object is annotated individually.
 
     The annotation file is read when the dataset is constructed, and again when its metadata are requested.
 

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from json import loads
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from dl_lib.data.datasets.coco_regions import Region
+from dl_lib.data.datasets.coco_entries import EntryId, flag, identifier, parse_entries, required, side, text
+from dl_lib.data.datasets.coco_regions import Region, check_region
 from dl_lib.data.errors import DataError, UnreadableFileError
 from dl_lib.utils.names import is_safe_id
 
-__all__ = ["CocoFile", "CocoImage", "read_coco"]
+__all__ = ["CocoFile", "CocoImage", "read_coco", "read_coco_classes"]
 
 _PARTS = ("images", "annotations", "categories")
-_MAX_SHOWN = 3  # entries per error message
+_MAX_PIXELS = 2**31 - 1  # of an image
+_MAX_SHOWN = 3  # ids per error message
+_PART_OF = {"image_id": "images", "category_id": "categories"}
+_FOREIGN_KEYS = {  # keys of annotations in other formats
+    "caption": "; captions have no regions: use the file of instances or stuff",
+    "segments_info": "; convert panoptic annotations with panopticapi (panoptic2detection_coco_format.py)",
+}
+
+Identified = TypeVar("Identified", bound="_Identified")
 
 
 @dataclass(frozen=True)
@@ -34,47 +44,75 @@ class CocoImage:
 class CocoFile:
     """Content of an annotation file, sorted by id, including categories and images without annotations."""
 
-    category_names: tuple[str, ...]
+    class_names: tuple[str, ...]
     images: tuple[CocoImage, ...]
 
 
-def read_coco(path: Path, *, first_label: int, crowd_label: int) -> CocoFile:
-    """Read an annotation file.
+class _Identified(Protocol):
+    """Parsed entry with an id."""
+
+    @property
+    def entry_id(self) -> EntryId: ...
+
+
+class _Category(NamedTuple):
+    entry_id: EntryId
+    name: str
+
+
+class _Image(NamedTuple):
+    entry_id: EntryId
+    file_name: str
+    height: int
+    width: int
+
+
+class _Annotation(NamedTuple):
+    entry_id: EntryId
+    image_id: EntryId
+    region: Region
+
+
+def read_coco(path: Path, *, background: str | None, crowd_label: int) -> CocoFile:
+    """Read an annotation file and check all of its entries.
 
     Args:
         path: Existing file.
-        first_label: Label of the category with the lowest id; the others are numbered consecutively.
+        background: Name of the class of pixels without annotation, label 0; None numbers the categories from 0. A
+            category of this name, apart from letter case and surrounding underscores, becomes this class.
         crowd_label: Label of crowds.
 
     Raises:
         UnreadableFileError: If the file is not JSON or not in COCO format.
-        DataError: If an id occurs twice, or an annotation refers to an unknown image or category.
+        DataError: If an entry is invalid, an id occurs twice, or an annotation refers to an unknown image or category.
     """
     content = _load(path)
+    with _errors_naming(path):
+        class_names, labels = _number_classes(content["categories"], background=background)
+        images = _by_id("images", parse_entries("images", content["images"], _image))
+        regions = _regions(content["annotations"], images=images, labels=labels, crowd_label=crowd_label)
+    return CocoFile(
+        class_names,
+        tuple(
+            CocoImage(str(image.entry_id), image.file_name, image.height, image.width, regions.get(image.entry_id, ()))
+            for image in images.values()
+        ),
+    )
+
+
+def read_coco_classes(path: Path, *, background: str | None) -> tuple[str, ...]:
+    """Read only the class names of an annotation file, with the arguments and errors of `read_coco`."""
+    content = _load(path)
+    with _errors_naming(path):
+        return _number_classes(content["categories"], background=background)[0]
+
+
+@contextmanager
+def _errors_naming(path: Path) -> Iterator[None]:
     try:
-        categories = sorted(content["categories"], key=lambda category: category["id"])
-        labels = {category["id"]: first_label + position for position, category in enumerate(categories)}
-        images = sorted(content["images"], key=lambda image: image["id"])
-        _check_ids(content, path)
-        regions = _regions(content["annotations"], labels=labels, crowd_label=crowd_label)
-        return CocoFile(
-            category_names=tuple(str(category["name"]) for category in categories),
-            images=tuple(
-                CocoImage(
-                    image_id=str(image["id"]),
-                    file_name=image["file_name"],
-                    height=image["height"],
-                    width=image["width"],
-                    regions=regions.get(image["id"], ()),
-                )
-                for image in images
-            ),
-        )
-    except (KeyError, TypeError) as error:
-        raise UnreadableFileError(
-            f"{path} is not in COCO format: an entry has a missing key or a wrong type. "
-            f"Received: {type(error).__name__}: {error}"
-        ) from error
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def _load(path: Path) -> dict[str, list[Any]]:
@@ -82,51 +120,116 @@ def _load(path: Path) -> dict[str, list[Any]]:
         content = loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise UnreadableFileError(f"{path} is damaged or not a JSON file. Received: {error}") from error
-    if isinstance(content, dict) and all(isinstance(content.get(part), list) for part in _PARTS):
+    except RecursionError:
+        raise UnreadableFileError(
+            f"{path} is not in COCO format: its values are nested too deeply. Received: RecursionError"
+        ) from None
+    hint = _hint(content)
+    if isinstance(content, dict) and all(isinstance(content.get(part), list) for part in _PARTS) and not hint:
         return content
     received = sorted(content) if isinstance(content, dict) else type(content).__name__
     raise UnreadableFileError(
-        f"{path} is not in COCO format. Expected an object with the lists {', '.join(_PARTS)}. Received: {received}"
+        f"{path} is not in COCO format. Expected an object with the lists {', '.join(_PARTS)}{hint}. "
+        f"Received: {received!s:.200}"
     )
 
 
-def _check_ids(content: Mapping[str, list[Any]], path: Path) -> None:
-    ids = {part: [entry["id"] for entry in content[part]] for part in _PARTS}
-    for part, given in ids.items():
-        repeated = [entry_id for entry_id, times in Counter(given).items() if times > 1]
-        if repeated:
-            raise DataError(
-                f"{path}: ids of {part} must be unique; renumber them. Received: repeated ids={repeated[:_MAX_SHOWN]}"
-            )
-    unsafe = [image_id for image_id in ids["images"] if not is_safe_id(str(image_id))]
-    if unsafe:
+def _hint(content: Any) -> str:
+    """Return the known format that the content has instead, to append to a sentence; else an empty text."""
+    if isinstance(content, list):
+        return "; a list is the format of predictions, not of annotations"
+    if not isinstance(content, dict):
+        return ""
+    if any(isinstance(value, dict) and value.keys() & set(_PARTS) for value in content.values()):
+        return ", not nested in another object"
+    annotations = content.get("annotations")
+    first = annotations[0] if isinstance(annotations, list) and annotations else None
+    return next((hint for key, hint in _FOREIGN_KEYS.items() if isinstance(first, dict) and key in first), "")
+
+
+def _category(entry: Mapping[str, Any]) -> _Category:
+    return _Category(identifier(entry, "id"), text(entry, "name"))
+
+
+def _image(entry: Mapping[str, Any]) -> _Image:
+    height, width = side(entry, "height"), side(entry, "width")
+    if height * width > _MAX_PIXELS:
+        raise DataError(f"height x width must be at most {_MAX_PIXELS} pixels. Received: {height} x {width}")
+    entry_id = identifier(entry, "id")
+    if not is_safe_id(str(entry_id)):
         raise DataError(
-            f"{path}: ids of images must be valid as names of prediction files, without .., \\ and control characters; "
-            f"rename them. Received: ids={unsafe[:_MAX_SHOWN]!r:.200}"
+            "id must be valid as the name of a prediction file, without .., \\ and control characters; rename it. "
+            f"Received: id={entry_id!r:.200}"
         )
-    known = {"image_id": set(ids["images"]), "category_id": set(ids["categories"])}
-    for key, listed in known.items():
-        unknown = [entry for entry in content["annotations"] if entry[key] not in listed]
-        if unknown:
-            shown = ", ".join(f"annotation {entry['id']} with {key}={entry[key]}" for entry in unknown[:_MAX_SHOWN])
-            raise DataError(
-                f"{path}: {len(unknown)} annotations have a {key} that is not defined in the file; define it or remove "
-                f"the annotations. Received: {shown}"
-            )
+    return _Image(entry_id, text(entry, "file_name"), height, width)
+
+
+def _by_id(part: str, parsed: Sequence[Identified]) -> dict[EntryId, Identified]:
+    """Return parsed entries by id, sorted by id."""
+    ids = [entry.entry_id for entry in parsed]
+    samples = list({type(entry_id): entry_id for entry_id in ids}.values())
+    if len(samples) > 1:
+        raise DataError(f"ids of {part} must be all integers or all text. Received: ids={samples}")
+    repeated = [entry_id for entry_id, times in Counter(ids).items() if times > 1]
+    if repeated:
+        raise DataError(f"ids of {part} must be unique; renumber them. Received: repeated ids={repeated[:_MAX_SHOWN]}")
+    return {entry.entry_id: entry for entry in sorted(parsed, key=lambda entry: entry.entry_id)}
+
+
+def _number_classes(entries: Sequence[Any], *, background: str | None) -> tuple[tuple[str, ...], dict[EntryId, int]]:
+    """Return the class names, and the label of each category by its id."""
+    categories = list(_by_id("categories", parse_entries("categories", entries, _category)).values())
+    if background is None:
+        names = [category.name for category in categories]
+        return tuple(names), {category.entry_id: label for label, category in enumerate(categories)}
+    own = [category for category in categories if _folded(category.name) == _folded(background)]
+    if len(own) > 1:
+        raise DataError(
+            "only one category can be the class of pixels without annotation; merge or rename the others. "
+            f"Received: categories={[category.name for category in own]}, background={background!r}"
+        )
+    objects = [category for category in categories if category not in own]
+    names = [own[0].name if own else background, *(category.name for category in objects)]
+    labels = {category.entry_id: label for label, category in enumerate(objects, start=1)}
+    return tuple(names), labels | {category.entry_id: 0 for category in own}
+
+
+def _folded(name: str) -> str:
+    return name.strip("_ ").casefold()
 
 
 def _regions(
-    annotations: Iterable[Mapping[str, Any]], *, labels: Mapping[int, int], crowd_label: int
-) -> dict[int, list[Region]]:
-    regions: dict[int, list[Region]] = defaultdict(list)
+    entries: Sequence[Any],
+    *,
+    images: Mapping[EntryId, _Image],
+    labels: Mapping[EntryId, int],
+    crowd_label: int,
+) -> dict[EntryId, list[Region]]:
+    """Parse the annotations; return the regions by the id of their image."""
+
+    def parse(entry: Mapping[str, Any]) -> _Annotation:
+        image = images[_reference(entry, "image_id", defined=images)]
+        label = labels[_reference(entry, "category_id", defined=labels)]
+        is_crowd = flag(entry, "iscrowd")
+        segmentation = required(entry, "segmentation")
+        check_region(segmentation, size=(image.height, image.width))
+        entry_id = identifier(entry, "id")
+        region = Region(entry_id, crowd_label if is_crowd else label, is_crowd, segmentation)
+        return _Annotation(entry_id, image.entry_id, region)
+
+    annotations = parse_entries("annotations", entries, parse)
+    _by_id("annotations", annotations)
+    regions: dict[EntryId, list[Region]] = defaultdict(list)
     for annotation in annotations:
-        is_crowd = bool(annotation.get("iscrowd", 0))
-        regions[annotation["image_id"]].append(
-            Region(
-                annotation["id"],
-                crowd_label if is_crowd else labels[annotation["category_id"]],
-                is_crowd,
-                annotation["segmentation"],
-            )
-        )
+        regions[annotation.image_id].append(annotation.region)
     return regions
+
+
+def _reference(entry: Mapping[str, Any], key: str, *, defined: Mapping[EntryId, object]) -> EntryId:
+    """Return the id of an image or category that an annotation refers to."""
+    value = identifier(entry, key)
+    if value not in defined:
+        kinds = {type(known) for known in defined}
+        other = "; the ids there are " + ("text" if str in kinds else "integers") if type(value) not in kinds else ""
+        raise DataError(f"{key} must be an id in {_PART_OF[key]}{other}. Received: {key}={value!r:.60}")
+    return value

@@ -68,8 +68,14 @@ def test_small_regions_are_on_top_and_crowds_at_the_bottom():
 @pytest.mark.parametrize(
     ("segmentation", "complaint"),
     [
-        (None, "must be a list of polygons or a dict of run lengths. Received: segmentation=NoneType None"),
-        ([], r"a dict of run lengths\. Received: segmentation=list \[\]"),
+        (None, "must be a list of polygons or a dict of run lengths; .*Received: segmentation=NoneType None"),
+        ([], r"draw the outline of objects that only have a box.*Received: segmentation=list \[\]"),
+        ([[1, 2, 3, 4, 5, 6], []], r"three corners\. Received: polygon=\[\]"),
+        ([[1, 2, 3, 4, 5, "6"]], "three corners"),
+        ([[1, 2, 3, 4, 5, [6]]], "three corners"),
+        ([[1, 2, 3, 4, 5, 2**70]], "three corners"),
+        ([{"size": [12, 10], "counts": [120]}], "three corners"),
+        ([[-12, -12, 24, 24] * 9999 + [0, 0]], r"longer than 1680 pixels.*Received: 719\d{3} pixels, 19999 corners"),
         ([[1, 2, 3, 4]], r"three corners\. Received: polygon=\[1, 2, 3, 4\]"),  # pycocotools interprets this as a box
         ([[1, 2, 3, 4, 5, 6, 7]], "three corners"),
         ([1, 2, 3, 4, 5, 6], "three corners"),
@@ -86,6 +92,14 @@ def test_small_regions_are_on_top_and_crowds_at_the_bottom():
         ({"size": [12, 10], "counts": [130, -10]}, "sum 120"),
         ({"size": [12, 10], "counts": [60.0, 60.0]}, "sum 120"),
         ({"size": [12, 10], "counts": [2**70]}, "sum 120"),
+        ({"size": [12, 10], "counts": [2**63 - 1, 2**63 - 1, 122]}, "sum 120"),  # the sum of int64 overflows to 120
+        ({"size": [12, 10], "counts": [2**63, 2**63, 120]}, "sum 120"),
+        ({"size": [12, 10], "counts": [[60, 60]]}, "sum 120"),
+        ({"size": [12, 10], "counts": [60, [60]]}, "sum 120"),
+        ({"size": [12, 10], "counts": {"60": 60}}, "sum 120"),
+        ({"size": [12, 10], "counts": "o" * 20 + "0"}, "sum 120"),  # a number of 105 bits
+        ({"size": [12, 10], "counts": "oooooooooooO" * 9}, "sum 120"),  # numbers of 60 bits
+        ({"size": "12", "counts": [120]}, r"\[12, 10\], .* Received: size='12'"),
         ({"size": [12, 10], "counts": ""}, "sum 120, .*Received: counts=''"),
         ({"size": [12, 10], "counts": as_text(np.eye(12, 10, dtype=bool))["counts"][:-2]}, "sum 120"),
         ({"size": [12, 10], "counts": "é"}, "characters '0' to 'o'. Received: 'é'"),
