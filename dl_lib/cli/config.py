@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dl_lib.cli.errors import user_errors
@@ -40,6 +42,11 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib config") -> N
         help="list the keys whose values differ between two config files, folders or shipped experiments, after "
         "resolving _BASE_",
     )
+    parser.add_argument(
+        "--config-file",
+        metavar="PATH",
+        help="experiment whose net.py adds keys and choices (default: that of the current folder, if it is one)",
+    )
     arguments = parser.parse_args(argv)
     with user_errors(prog):
         from dl_lib.cli.config_file import shipped_experiments
@@ -48,8 +55,11 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib config") -> N
         if arguments.list:
             text = "\n".join(shipped_experiments())
         elif arguments.diff:
-            text = config_diff(*map(_load, arguments.diff))
+            # A process for each: two versions of a net.py register the same names.
+            with multiprocessing.get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
+                text = config_diff(*pool.map(_load, arguments.diff, chunksize=1))
         else:
+            _import_net(arguments.config_file)
             text = describe_keys(arguments.key)
     if text:
         _print(text)
@@ -63,10 +73,22 @@ def _print(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports the pipe again at its exit
 
 
+def _import_net(config_file: str | None) -> None:
+    from dl_lib.cli.config_file import find_config_file
+    from dl_lib.cli.experiment import import_net_of
+    from dl_lib.utils.run_files import CONFIG_NAME
+
+    if config_file is not None or Path(CONFIG_NAME).is_file():
+        import_net_of(find_config_file(config_file))
+
+
 def _load(config_file: str) -> CfgNode:
     from dl_lib.cli.config_file import find_config_file
+    from dl_lib.cli.experiment import import_net_of
     from dl_lib.config import get_cfg
 
+    path = find_config_file(config_file)
+    import_net_of(path)
     cfg = get_cfg()
-    cfg.merge_from_file(find_config_file(config_file))
+    cfg.merge_from_file(path)
     return cfg

@@ -28,6 +28,7 @@ __all__ = [
     "check_weights",
     "copy_net",
     "import_net",
+    "import_net_of",
     "load_experiment",
     "read_experiment",
     "register_parts",
@@ -81,10 +82,7 @@ def load_experiment(
 def read_experiment(config_file: str | None, opts: Sequence[str]) -> Experiment:
     """Read an experiment and register its own components, without validation; see `load_experiment`."""
     path = find_config_file(config_file)
-    net_file = path.parent / NET_NAME
-    has_net = net_file.is_file()
-    if has_net:
-        import_net(net_file)
+    net_file = import_net_of(path)
     cfg = get_cfg()
     cfg.merge_from_file(path)
     if (path.parent / LAST_CHECKPOINT_NAME).is_file():
@@ -95,7 +93,7 @@ def read_experiment(config_file: str | None, opts: Sequence[str]) -> Experiment:
     expand_paths(cfg)
     _register_folders(cfg)
     cfg.freeze()
-    return Experiment(cfg, path, net_file if has_net else None)
+    return Experiment(cfg, path, net_file)
 
 
 def register_parts(experiment: Experiment) -> None:
@@ -105,16 +103,25 @@ def register_parts(experiment: Experiment) -> None:
     _register_folders(experiment.cfg)
 
 
+def import_net_of(config_file: Path) -> Path | None:
+    """Import the net.py next to a config file; return its path, or None if there is none."""
+    net_file = config_file.parent / NET_NAME
+    if not net_file.is_file():
+        return None
+    import_net(net_file)
+    return net_file
+
+
 def import_net(net_file: Path) -> None:
-    """Import an experiment's code as the module `net`; a second call for the same file does nothing.
+    """Import an experiment's code as the module `net`; a second call for the same code does nothing.
 
     Its folder is added to `sys.path`, so that the module can import others from there and data loader workers can find
     it.
     """
     resolved = net_file.resolve()
     loaded = sys.modules.get("net")
-    if loaded is not None and getattr(loaded, "__file__", None) == str(resolved):
-        return
+    if loaded is not None and loaded.__file__ and Path(loaded.__file__).read_bytes() == resolved.read_bytes():
+        return  # the copy in the run folder, too
     spec = importlib.util.spec_from_file_location("net", resolved)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

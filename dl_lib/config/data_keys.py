@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dl_lib.config.choices import CacheMode, ChannelOrder, ResizeBackend, SampleErrorAction
-from dl_lib.config.key import key
+from dl_lib.config.key import Reference, key
 
 __all__ = ["DATA_KEYS"]
 
@@ -131,6 +131,14 @@ _INPUT = (
         range="(0, inf)",
         length=2,
         order="ascending",
+    ),
+    key(
+        "INPUT.EXTRA_AUGMENTATIONS",
+        [],
+        "Registered augmentations of training, applied in this order after all others.",
+        choices=Reference("dl_lib.data.transforms:AUGMENTATION_REGISTRY"),
+        items=str,
+        order="unique",
     ),
     key(
         "INPUT.PHOTOMETRIC.ENABLED",

@@ -1,8 +1,6 @@
-"""All config keys, each declared once."""
+"""All config keys, each declared once; `add_keys` adds those of an experiment."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 from dl_lib.config.data_keys import DATA_KEYS
 from dl_lib.config.evaluation_keys import EVALUATION_KEYS
@@ -12,4 +10,4 @@ from dl_lib.config.solver_keys import SOLVER_KEYS
 
 __all__ = ["KEYS"]
 
-KEYS: Mapping[str, ConfigKey] = {key.name: key for key in (*MODEL_KEYS, *DATA_KEYS, *SOLVER_KEYS, *EVALUATION_KEYS)}
+KEYS: dict[str, ConfigKey] = {key.name: key for key in (*MODEL_KEYS, *DATA_KEYS, *SOLVER_KEYS, *EVALUATION_KEYS)}

@@ -40,7 +40,7 @@ def unknown_key(key: str, value: Any, known: Mapping[str, Any]) -> str:
     near = nearest_keys(key, known)
     sections = dict.fromkeys(name.partition(".")[0] for name in known)
     hint = f"nearest: {', '.join(near)}" if near else f"sections: {', '.join(sections)}"
-    return f"unknown key {key}; {hint}. Received: {key}={value!r}"
+    return f"unknown key {key}; {hint}; or declare it in net.py with add_keys. Received: {key}={value!r}"
 
 
 def renamed_key(key: str, value: Any) -> str:

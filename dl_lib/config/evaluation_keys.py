@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dl_lib.config.choices import AbsentRule, Execution, PredictionFormat
-from dl_lib.config.key import key
+from dl_lib.config.key import Reference, key
 
 __all__ = ["EVALUATION_KEYS"]
 
@@ -106,6 +106,14 @@ _RUN = (
         unit="iterations",
         range="[1, inf)",
         special={0: "no figures"},
+    ),
+    key(
+        "EXTRA_HOOKS",
+        [],
+        "Registered hooks of training, in the order in which they run: after the evaluation and before the writers.",
+        choices=Reference("dl_lib.engine.hooks:HOOK_REGISTRY"),
+        items=str,
+        order="unique",
     ),
 )
 

@@ -93,7 +93,7 @@ class ConfigKey:
         return f"list[{self.items.__name__}]" if self.items is not None else type(self.default).__name__
 
     def resolve_choices(self) -> tuple[Any, ...]:
-        """Return the accepted values; empty if any value is accepted."""
+        """Return the accepted values; empty if any value is accepted, or the registry is empty."""
         return self.choices.resolve() if isinstance(self.choices, Reference) else self.choices
 
     def problem(self, value: Any) -> str | None:
@@ -134,6 +134,8 @@ class ConfigKey:
                 return f"{be} finite"
             if self.interval is not None and value not in self.interval:
                 return f"{be} {self.interval}"
+            if isinstance(self.choices, Reference) and not choices:
+                return f"{be} registered in {self.choices.target}, which is empty; register it in net.py"
             if choices and value not in choices:
                 near = close_names(str(value), map(str, choices))
                 hint = f" (nearest to {value!r}: {', '.join(near)})" if near else ""
@@ -169,7 +171,12 @@ def key(
         length: Number of elements of a list.
         min_length: Smallest number of elements of a list.
         order: Requirement on the elements of a list.
+
+    Raises:
+        ValueError: If the default is an empty list and `items` is missing, or the range is malformed.
     """
+    if default == [] and items is None:
+        raise ValueError(f"items must be the type of the elements of an empty list. Received: {name}=[]")
     if isinstance(default, list) and items is None:
         items = type(default[0])
     return ConfigKey(

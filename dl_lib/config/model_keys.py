@@ -141,6 +141,14 @@ _LOSS = (
     key("MODEL.LOSS.DICE_WEIGHT", 0.0, "Weight of the Dice loss.", range="[0, inf)"),
     key("MODEL.LOSS.LOVASZ_WEIGHT", 0.0, "Weight of the Lovász-softmax loss.", range="[0, inf)"),
     key(
+        "MODEL.LOSS.EXTRA",
+        [],
+        "Registered losses that are added; each has its own weight.",
+        choices=Reference("dl_lib.modeling:LOSS_REGISTRY"),
+        items=str,
+        order="unique",
+    ),
+    key(
         "MODEL.LOSS.OHEM.ENABLED",
         False,
         "Online hard example mining: use only hard pixels in the cross-entropy (arXiv 1604.03540, applied to pixels).",

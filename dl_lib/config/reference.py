@@ -89,6 +89,8 @@ def _accepted(key: ConfigKey) -> Iterator[str]:
         yield str(key.interval)
     if choices := key.resolve_choices():
         yield f"{'any' if key.items is not None else 'one'} of {', '.join(map(str, choices))}"
+    elif key.choices:
+        yield "names registered in `net.py`"
     if key.order != "any":
         yield "without duplicates" if key.order == "unique" else f"in {key.order} order"
     for value, meaning in key.special.items():

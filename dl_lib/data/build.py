@@ -23,6 +23,7 @@ from dl_lib.data.raw_dataset import RawDataset
 from dl_lib.data.sample_loader import LoadedSample, OnError, SampleLoader, SkipInvalidSamples
 from dl_lib.data.samplers import InferenceSampler, SampleKey, TrainingSampler
 from dl_lib.data.transforms import (
+    AUGMENTATION_REGISTRY,
     Augmentation,
     PhotometricDistortion,
     RandomBlur,
@@ -126,9 +127,9 @@ def build_test_dataset(cfg: CfgNode, dataset_name: str, *, transform_label: bool
 
 
 def build_train_augmentations(cfg: CfgNode) -> list[Augmentation]:
-    """Build the training augmentations enabled in `INPUT`: resize, flip, rotation, crop, color distortion, blur.
+    """Build the training augmentations enabled in `INPUT`: resize, flip, rotation, crop, color distortion, blur, own.
 
-    Color distortion and blur come last, where the number of pixels is smallest; they also apply to the crop's padding.
+    Color distortion and blur follow the crop, where the number of pixels is smallest; they also apply to its padding.
     """
     inputs, ignore_value = cfg.INPUT, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
     pads = {"image_pad": inputs.CROP_IMAGE_PAD_VALUE, "label_pad": ignore_value}
@@ -149,7 +150,7 @@ def build_train_augmentations(cfg: CfgNode) -> list[Augmentation]:
         augmentations.append(PhotometricDistortion(**limits))
     if inputs.BLUR_PROB > 0:
         augmentations.append(RandomBlur(inputs.BLUR_PROB, tuple(inputs.BLUR_SIGMA)))
-    return augmentations
+    return augmentations + [AUGMENTATION_REGISTRY.get(name)(cfg) for name in inputs.EXTRA_AUGMENTATIONS]
 
 
 def build_test_augmentations(cfg: CfgNode) -> list[Augmentation]:

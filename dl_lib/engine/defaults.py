@@ -16,6 +16,7 @@ from dl_lib.engine.consistency import check_consistent_start
 from dl_lib.engine.distributed import broadcast_buffers, wrap_distributed
 from dl_lib.engine.environment import library_versions
 from dl_lib.engine.hooks import (
+    HOOK_REGISTRY,
     BestCheckpointer,
     EarlyStopping,
     EMAHook,
@@ -144,6 +145,7 @@ class DefaultTrainer(Trainer):
                     min_delta=stopping.MIN_DELTA,
                 )
             )
+        hooks += [HOOK_REGISTRY.get(name)(self.cfg) for name in self.cfg.EXTRA_HOOKS]
         writers = self.build_writers()
         if self.cfg.VIS_PERIOD and writers:
             figures = SampleFigures(self.cfg, self.cfg.DATASETS.TEST[0])

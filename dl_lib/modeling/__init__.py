@@ -4,7 +4,13 @@ from dl_lib.modeling.backbones import torchvision_nets  # registers its backbone
 from dl_lib.modeling.backbones.base import Backbone
 from dl_lib.modeling.backbones.rexnet import ReXNet
 from dl_lib.modeling.backbones.rexnet_classifier import ReXNetClassifier
-from dl_lib.modeling.build import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY, build_model
+from dl_lib.modeling.build import (
+    BACKBONE_REGISTRY,
+    LOSS_REGISTRY,
+    META_ARCH_REGISTRY,
+    SEM_SEG_HEADS_REGISTRY,
+    build_model,
+)
 from dl_lib.modeling.costs.costs import Costs
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.dynamic.ops import CELL_OPERATIONS
@@ -20,6 +26,7 @@ from dl_lib.modeling.meta_arch.semantic_segmentor import SemanticSegmentor
 __all__ = [
     "BACKBONE_REGISTRY",
     "CELL_OPERATIONS",
+    "LOSS_REGISTRY",
     "META_ARCH_REGISTRY",
     "SEM_SEG_HEADS_REGISTRY",
     "ASPPHead",

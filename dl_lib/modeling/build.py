@@ -10,6 +10,7 @@ from dl_lib.config import CfgNode, ConfigError
 
 __all__ = [
     "BACKBONE_REGISTRY",
+    "LOSS_REGISTRY",
     "META_ARCH_REGISTRY",
     "SEM_SEG_HEADS_REGISTRY",
     "build_model",
@@ -35,6 +36,15 @@ SEM_SEG_HEADS_REGISTRY = Registry("SEM_SEG_HEADS")
 SEM_SEG_HEADS_REGISTRY.__doc__ = """Segmentation heads, the choices of `MODEL.SEM_SEG_HEAD.NAME`.
 
 A head is a `SemSegHead`, built as `cls(cfg, input_shapes)`.
+"""
+
+LOSS_REGISTRY = Registry("LOSS")
+LOSS_REGISTRY.__doc__ = """Losses of an experiment, the choices of `MODEL.LOSS.EXTRA`; built as `make(cfg)`.
+
+A loss is called as `loss(logits, target)` with logits (B, C, H, W) in float32 or higher and int64 class ids (B, H, W),
+which contain `MODEL.SEM_SEG_HEAD.IGNORE_VALUE`. It returns a 0-d tensor, weighted and averaged over the images, so that
+the mean over processes is the loss of the whole batch; without labelled pixels, it must be finite. It has no
+parameters, is part of the validation loss, and is logged as `loss_extra_NAME`.
 """
 
 

@@ -47,17 +47,20 @@ class Deadly:
 
 DatasetCatalog.register("deadly_scenes", Deadly, DatasetCatalog.meta("digit_scenes_val"))
 """
+PARTS = "".join((ROOT / "examples" / f"custom_{part}.py").read_text() for part in ("loss", "hook", "augmentation"))
 CONFIG = f"""
 _BASE_: {ROOT / "playground" / "Quickstart" / "config.yaml"}
 MODEL:
   BACKBONE: {{LAYER_NUM: 2, CELL_NUM_LIST: [2, 3], MAX_STRIDE: 16, INIT_CHANNEL: 8}}
   SEM_SEG_HEAD: {{IN_FEATURES: [layer_0, layer_1, layer_2]}}
+  LOSS: {{EXTRA: [focal], FOCAL_WEIGHT: 0.5}}
 DATASETS: {{TRAIN: [{SET}], TEST: [{SET}]}}
 DATALOADER: {{NUM_WORKERS: 0}}
-INPUT: {{CROP_SIZE: [64, 64]}}
+INPUT: {{CROP_SIZE: [64, 64], EXTRA_AUGMENTATIONS: [erasing]}}
 SOLVER: {{IMS_PER_BATCH: 2, CHECKPOINT_PERIOD: 3}}
 TEST: {{EVAL_PERIOD: 4}}
 LOG_PERIOD: 3
+EXTRA_HOOKS: [best_loss]
 """
 
 
@@ -84,7 +87,7 @@ def playground(tmp_path_factory):
     folder = tmp_path_factory.mktemp("playground") / "Small"
     folder.mkdir()
     (folder / "config.yaml").write_text(CONFIG)
-    (folder / "net.py").write_text(NET + DEADLY)
+    (folder / "net.py").write_text(NET + DEADLY + PARTS)
     run("train", "SOLVER.LR_SCHEDULER.MAX_ITER=6", cwd=folder)
     return folder
 
@@ -111,7 +114,10 @@ def test_files_of_a_run_folder(playground):
     lines = lines_of(folder)
     assert [line["iteration"] for line in lines] == [3, 4, 6]
     assert [line["iteration"] for line in lines if f"{SET}/mIoU" in line] == [4, 6]
-    assert [line["iteration"] for line in lines if "total_loss" in line] == [3, 6]
+    trained = [line for line in lines if "total_loss" in line]
+    assert [line["iteration"] for line in trained] == [3, 6]
+    assert all(line["loss_extra_focal"] < line["loss_sem_seg"] for line in trained)
+    assert lines[0]["best_loss"] >= lines[-1]["best_loss"]
     events = EventAccumulator(str(folder)).Reload()
     assert [event.step for event in events.Scalars(f"{SET}/mIoU")] == [4, 6]
     assert scores_of(folder)[SET]["mIoU"] == lines[-1][f"{SET}/mIoU"]
@@ -132,6 +138,7 @@ def test_the_written_config_reproduces_the_run(playground):
     configs = [yaml.safe_load((folder / "config.yaml").read_text()) for folder in (first, again)]
     assert configs[1].pop("OUTPUT_DIR") == str(again)
     configs[0].pop("OUTPUT_DIR")
+    assert configs[0]["MODEL"]["LOSS"]["FOCAL_WEIGHT"] == 0.5
     assert configs[0] == configs[1]
 
 
@@ -142,6 +149,8 @@ def test_a_resumed_run_is_evaluated_to_the_same_results(playground):
     assert any("SOLVER.LR_SCHEDULER.MAX_ITER was 6 in the checkpoint and is 8 now" in line for line in printed)
     assert [line["iteration"] for line in lines_of(folder)] == [3, 4, 6, 8]
     trained = scores_of(folder)
+    best = [line["best_loss"] for line in lines_of(folder) if "best_loss" in line]
+    assert best == sorted(best, reverse=True)  # the state of the hook was restored
     (folder / "results.json").unlink()
     config = (folder / "config.yaml").read_bytes()
     printed = run("evaluate", "--config-file", str(folder), "SEED=99", cwd=playground.parent)

@@ -15,9 +15,14 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
 def run(name, *arguments, cwd):
+    return run_python(str(ROOT / "examples" / name), *arguments, cwd=cwd)
+
+
+def run_python(*arguments, cwd):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "examples" / name), *arguments]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -42,10 +47,16 @@ def test_custom_dataset_trains_and_evaluates(tmp_path):
     assert {"config.yaml", "model_final.pth", "results.json"} <= {path.name for path in (tmp_path / "out").iterdir()}
 
 
-def test_custom_cell_operation_is_counted(tmp_path):
-    printed = run("custom_cell_operation.py", cwd=tmp_path)
+def test_custom_parts(tmp_path):
+    names = [f"custom_{part}.py" for part in ("cell_operation", "loss", "hook", "augmentation")]
+    code = "import runpy, sys\nfor path in sys.argv[1:]: runpy.run_path(path, run_name='__main__')"
+    printed = run_python("-c", code, *(str(ROOT / "examples" / name) for name in names), cwd=tmp_path)
     assert "logits: (19, 64, 128)" in printed
     assert float(re.search(r"executed: (\S+) MFLOPs", printed)[1]) > 0
+    entropy, focal = map(float, re.search(r"loss_sem_seg (\S+), loss_extra_focal (\S+)", printed).groups())
+    assert 0 < focal < 0.5 * entropy
+    assert "best loss: 0.250" in printed  # the minimum of the mean of (w - 1)² and (w - 2)²
+    assert "ignored pixels: 1536 of 6144" in printed  # a quarter
 
 
 def test_layers_in_pytorch_reduce_the_loss(tmp_path):

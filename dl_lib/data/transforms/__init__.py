@@ -15,10 +15,18 @@ from dl_lib.data.transforms.augmentations import (
 from dl_lib.data.transforms.color import ColorShift, GaussianBlur, PhotometricDistortion, RandomBlur
 from dl_lib.data.transforms.crop_candidates import CropCandidates
 from dl_lib.data.transforms.geometry import CropPad, HorizontalFlip, Rotate
-from dl_lib.data.transforms.pipeline import Augmentation, FusedCrop, Transform, fuse, sample_transforms
+from dl_lib.data.transforms.pipeline import (
+    AUGMENTATION_REGISTRY,
+    Augmentation,
+    FusedCrop,
+    Transform,
+    fuse,
+    sample_transforms,
+)
 from dl_lib.data.transforms.resize import BACKENDS, Resize
 
 __all__ = [
+    "AUGMENTATION_REGISTRY",
     "BACKENDS",
     "Augmentation",
     "ColorShift",

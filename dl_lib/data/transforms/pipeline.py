@@ -9,12 +9,13 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+from fvcore.common.registry import Registry
 
 from dl_lib.data.transforms.crop_candidates import CropCandidates
 from dl_lib.data.transforms.geometry import CropPad, HorizontalFlip
 from dl_lib.data.transforms.resize import Resize
 
-__all__ = ["Augmentation", "FusedCrop", "Transform", "fuse", "sample_transforms"]
+__all__ = ["AUGMENTATION_REGISTRY", "Augmentation", "FusedCrop", "Transform", "fuse", "sample_transforms"]
 
 
 class Transform(Protocol):
@@ -39,6 +40,14 @@ class Augmentation(Protocol):
     def get_transform(self, rng: np.random.Generator, *, size: tuple[int, int]) -> Transform | CropCandidates:
         """Sample a transform, or crop candidates, for an image of size (height, width)."""
         ...
+
+
+AUGMENTATION_REGISTRY = Registry("AUGMENTATION")
+AUGMENTATION_REGISTRY.__doc__ = """Augmentations of an experiment, the choices of `INPUT.EXTRA_AUGMENTATIONS`.
+
+An `Augmentation`, built as `make(cfg)`. Its transforms take all random numbers from the generator in `get_transform`,
+so that a resumed run draws the same ones. Loader workers may receive it pickled: its class must be at module level.
+"""
 
 
 def sample_transforms(

@@ -11,9 +11,10 @@ from dl_lib.engine.hooks.precise_bn import PreciseBN, recompute_norm_statistics
 from dl_lib.engine.hooks.progress_bar import ProgressBar
 from dl_lib.engine.hooks.timer import IterationTimer
 from dl_lib.engine.hooks.visualization import PeriodicVisualizer
-from dl_lib.engine.training.hook import Hook, PeriodicHook
+from dl_lib.engine.training.hook import HOOK_REGISTRY, Hook, PeriodicHook
 
 __all__ = [
+    "HOOK_REGISTRY",
     "BestCheckpointer",
     "EMAHook",
     "EarlyStopping",

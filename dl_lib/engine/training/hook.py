@@ -6,10 +6,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from fvcore.common.registry import Registry
+
 if TYPE_CHECKING:
     from dl_lib.engine.training.trainer import Trainer
 
-__all__ = ["Hook", "PeriodicHook", "is_due"]
+__all__ = ["HOOK_REGISTRY", "Hook", "PeriodicHook", "is_due"]
+
+
+HOOK_REGISTRY = Registry("HOOK")
+HOOK_REGISTRY.__doc__ = """Hooks of an experiment, the choices of `EXTRA_HOOKS`: `Hook`s, built as `make(cfg)`.
+
+They run in every process after the evaluation, whose scores are in `trainer.events`, and before the writers, which
+write what they record there. A checkpoint contains their state on the main process, under the name of their class.
+"""
 
 
 def is_due(trainer: Trainer, period: int) -> bool:
@@ -49,7 +59,7 @@ class Hook:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state returned by `state_dict`; called before `before_train`."""
+        """Load a state returned by `state_dict`; called before `before_train`, if the checkpoint has such a state."""
 
 
 class PeriodicHook(Hook, ABC):

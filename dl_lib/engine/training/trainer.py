@@ -152,7 +152,8 @@ class Trainer:
         self.events = EventStorage(iteration=self.start_iteration)
         self.events.load_state_dict(state["events"])
         for name, hook in self._named_hooks():
-            hook.load_state_dict(state["hooks"].get(name, {}))
+            if name in state["hooks"]:
+                hook.load_state_dict(state["hooks"][name])
         self._hooks_done = list(state["hooks_done"])
         self.non_finite.skipped = state["skipped_steps"]
         random_states = state["random_states"]

@@ -1,13 +1,15 @@
-"""Segmentation loss: weighted sum of cross-entropy, dice and Lovász-softmax (`MODEL.LOSS`)."""
+"""Segmentation loss: weighted sum of cross-entropy, dice, Lovász-softmax and registered losses (`MODEL.LOSS`)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from dl_lib.config import CfgNode
+from dl_lib.modeling.build import LOSS_REGISTRY
 from dl_lib.modeling.losses.cross_entropy import HardExamples, PixelCrossEntropy
 from dl_lib.modeling.losses.overlap import dice_loss, lovasz_softmax_loss
 
@@ -23,12 +25,14 @@ class SegmentationLoss:
         cross_entropy_weight: Weight of the cross-entropy.
         dice_weight: Weight of the dice loss; 0 disables it.
         lovasz_weight: Weight of the Lovász-softmax loss; 0 disables it.
+        extra: Losses of `LOSS_REGISTRY` by name.
     """
 
     cross_entropy: PixelCrossEntropy
     cross_entropy_weight: float = 1.0
     dice_weight: float = 0.0
     lovasz_weight: float = 0.0
+    extra: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = field(default_factory=dict)
 
     def __call__(
         self, logits_BCHW: Tensor, target_BHW: Tensor, *, mean_weight: Tensor | None = None
@@ -42,7 +46,7 @@ class SegmentationLoss:
         if self.lovasz_weight:
             value = lovasz_softmax_loss(logits_BCHW, target_BHW, ignore_value=ignore_value)
             losses["loss_lovasz"] = self.lovasz_weight * value
-        return losses
+        return losses | {f"loss_extra_{name}": loss(logits_BCHW, target_BHW) for name, loss in self.extra.items()}
 
 
 def build_segmentation_loss(cfg: CfgNode) -> SegmentationLoss:
@@ -59,4 +63,5 @@ def build_segmentation_loss(cfg: CfgNode) -> SegmentationLoss:
         cross_entropy_weight=head.LOSS_WEIGHT,
         dice_weight=loss.DICE_WEIGHT,
         lovasz_weight=loss.LOVASZ_WEIGHT,
+        extra={name: LOSS_REGISTRY.get(name)(cfg) for name in loss.EXTRA},
     )

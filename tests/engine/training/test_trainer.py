@@ -151,6 +151,32 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path):
     assert resumed.events.latest("total_loss") == uninterrupted.events.latest("total_loss")
 
 
+class Stateful(Hook):
+    steps = 0
+
+    def after_step(self, trainer):
+        self.steps += 1
+
+    def state_dict(self):
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state):
+        self.steps = state["steps"]
+
+
+def test_a_hook_is_only_given_a_state_of_its_own():
+    with_hook, without = plain_trainer(max_iter=2, hooks=[Stateful()]), plain_trainer(max_iter=2)
+    for trainer in (with_hook, without):
+        trainer.train()
+        trainer.gather_state()
+    again = plain_trainer(max_iter=2, hooks=[Hook(), Stateful()])
+    again.load_state_dict(without.state_dict())  # of a run without the hook
+    assert again.hooks[1].steps == 0
+    again.load_state_dict(with_hook.state_dict())
+    assert again.hooks[1].steps == 2
+    without.load_state_dict(with_hook.state_dict())  # the state of an absent hook is ignored
+
+
 def test_resumed_finished_run_makes_no_step(tmp_path):
     resumable_trainer(tmp_path, max_iter=3).train()
     again = resumable_trainer(tmp_path, max_iter=3)
