@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "ColorLabelError",
     "DataError",
     "InvalidSampleError",
     "MissingDataError",
@@ -29,6 +30,10 @@ class MissingDataError(DataError):
 
 class UnreadableFileError(DataError):
     """Existing file that cannot be decoded."""
+
+
+class ColorLabelError(UnreadableFileError):
+    """Label file with colors where ids are expected."""
 
 
 class InvalidSampleError(DataError):

@@ -1,4 +1,4 @@
-"""Decoding of image files and label files.
+"""Decoding of image files.
 
 PNGs with 8 bits are decoded by OpenCV, which is about a seventh faster; all other files by Pillow, which detects
 damaged JPEGs that OpenCV accepts. For files that both support, the decoded pixels are identical, so `INPUT.BACKEND`
@@ -21,21 +21,31 @@ from PIL import Image, UnidentifiedImageError
 
 from dl_lib.data.errors import MissingDataError, UnreadableFileError
 
-__all__ = ["read_image", "read_label"]
+__all__ = [
+    "FilePath",
+    "PngHeader",
+    "damaged",
+    "decode_image",
+    "decode_with_opencv",
+    "decode_with_pillow",
+    "png_header",
+    "read_bytes",
+    "read_image",
+]
 
 FilePath = str | os.PathLike[str]
 
 # https://www.w3.org/TR/png-3/, 5.2 (signature) and 11.2.1 (header)
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_BIT_DEPTH_OFFSET, _PNG_COLOR_TYPE_OFFSET = 24, 25
-_GRAY, _RGB, _PALETTE = 0, 2, 3
+_GRAY, _RGB = 0, 2
 
 _COLOR_MODES = ("1", "L", "P", "RGB")  # Pillow modes that convert to RGB without loss of information
 _OPAQUE = 255
 
 
 @dataclass(frozen=True)
-class _PngHeader:
+class PngHeader:
     """Pixel format of a PNG."""
 
     bits: int  # per channel, or per palette index
@@ -54,11 +64,20 @@ def read_image(path: FilePath) -> np.ndarray:
         UnreadableFileError: If the file is not an image, is damaged or truncated, or its pixels are not opaque colors
             with 8 bits.
     """
-    data = _read_bytes(path)
-    header = _png_header(data)
+    return decode_image(read_bytes(path), path)
+
+
+def decode_image(data: bytes, path: FilePath) -> np.ndarray:
+    """Decode the content of a file as `read_image` does."""
+    header = png_header(data)
     if header is not None and header.bits == 8 and header.color_type in (_GRAY, _RGB) and not header.transparency:
-        return _decode_with_opencv(data, path, flags=cv2.IMREAD_COLOR_RGB)
-    image = _decode_with_pillow(data, path)
+        return decode_with_opencv(data, path, flags=cv2.IMREAD_COLOR_RGB)
+    image, storage = decode_with_pillow(data, path)
+    if ";16" in storage:
+        raise UnreadableFileError(
+            f"{path} must not have 16 bits per channel, because the conversion depends on the range of values; convert "
+            f"it to 8 bits. Received: Pillow storage {storage!r}"
+        )
     if image.has_transparency_data:
         image = _without_alpha(image.convert("RGBA"), path)
     if image.mode not in _COLOR_MODES:
@@ -69,38 +88,13 @@ def read_image(path: FilePath) -> np.ndarray:
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def read_label(path: FilePath) -> np.ndarray:
-    """Read the ids of a label file, (H, W) uint8 or uint16: gray values or palette indices.
-
-    Args:
-        path: PNG file.
+def read_bytes(path: FilePath) -> bytes:
+    """Return the content of a file, at least one byte.
 
     Raises:
         MissingDataError: If the file does not exist.
-        UnreadableFileError: If the file is not a PNG, is damaged or truncated, or does not contain one id per pixel.
+        UnreadableFileError: If it cannot be opened or is empty.
     """
-    data = _read_bytes(path)
-    header = _png_header(data)
-    if header is None:
-        raise UnreadableFileError(
-            f"{path} must be a PNG, the lossless format of label files. Received: a file starting with {data[:8]!r}"
-        )
-    if header.color_type == _PALETTE:
-        return np.array(_decode_with_pillow(data, path))
-    if header.color_type != _GRAY:
-        raise UnreadableFileError(
-            f"{path} must contain one id per pixel, as a palette PNG or a grayscale PNG with 8 or 16 bits; "
-            f"convert its colors to ids. Received: PNG color type {header.color_type}"
-        )
-    if header.bits < 8:
-        raise UnreadableFileError(
-            f"{path} must have at least 8 bits per pixel: decoders scale the values of smaller grayscale PNGs to "
-            f"0..255, which changes the ids. Save it with 8 bits. Received: bits={header.bits}"
-        )
-    return _decode_with_opencv(data, path, flags=cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
-
-
-def _read_bytes(path: FilePath) -> bytes:
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
@@ -116,28 +110,33 @@ def _read_bytes(path: FilePath) -> bytes:
     return data
 
 
-def _png_header(data: bytes) -> _PngHeader | None:
+def png_header(data: bytes) -> PngHeader | None:
     """Return the pixel format of a PNG, or None for other data and for a truncated header."""
     if not data.startswith(_PNG_SIGNATURE) or len(data) <= _PNG_COLOR_TYPE_OFFSET:
         return None
     transparency = b"tRNS" in data[: data.find(b"IDAT")]
-    return _PngHeader(data[_PNG_BIT_DEPTH_OFFSET], data[_PNG_COLOR_TYPE_OFFSET], transparency)
+    return PngHeader(data[_PNG_BIT_DEPTH_OFFSET], data[_PNG_COLOR_TYPE_OFFSET], transparency)
 
 
-def _decode_with_opencv(data: bytes, path: FilePath, *, flags: int) -> np.ndarray:
+def decode_with_opencv(data: bytes, path: FilePath, *, flags: int) -> np.ndarray:
+    """Decode an image file with the given flags of `cv2.imdecode`, ignoring the orientation."""
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     if pixels is None:
-        raise _damaged(path, f"PNG of {len(data)} bytes")
+        raise damaged(path, f"PNG of {len(data)} bytes")
     return pixels
 
 
-def _decode_with_pillow(data: bytes, path: FilePath) -> Image.Image:
+def decode_with_pillow(data: bytes, path: FilePath) -> tuple[Image.Image, str]:
+    """Return the decoded image and the name of its pixel format in the file.
+
+    Decoding reduces 16 bits per channel to 8, scales fewer than 8 bits and inverts some files: the name shows it.
+    """
     try:
         image = Image.open(io.BytesIO(data))
-        storage = str([tile[3] for tile in image.tile])  # shows 16-bit storage, which decoding silently reduces to 8
+        arguments = image.tile[0][3] if image.tile else None
         image.load()
     except UnidentifiedImageError as error:
         raise UnreadableFileError(
@@ -145,13 +144,8 @@ def _decode_with_pillow(data: bytes, path: FilePath) -> Image.Image:
             f"Received: {len(data)} bytes starting with {data[:8]!r}"
         ) from error
     except Exception as error:  # the error type of damaged data depends on Pillow's reader of the format
-        raise _damaged(path, error) from error
-    if ";16" in storage:
-        raise UnreadableFileError(
-            f"{path} must not have 16 bits per channel, because the conversion depends on the range of values; convert "
-            f"it to 8 bits. Received: Pillow storage {storage}"
-        )
-    return image
+        raise damaged(path, error) from error
+    return image, arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else image.mode
 
 
 def _without_alpha(image: Image.Image, path: FilePath) -> Image.Image:
@@ -164,5 +158,6 @@ def _without_alpha(image: Image.Image, path: FilePath) -> Image.Image:
     return image.convert("RGB")
 
 
-def _damaged(path: FilePath, received: object) -> UnreadableFileError:
+def damaged(path: FilePath, received: object) -> UnreadableFileError:
+    """Return the error for a damaged file."""
     return UnreadableFileError(f"{path} is damaged or truncated; download or create it again. Received: {received}")

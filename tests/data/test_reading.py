@@ -1,9 +1,7 @@
-"""Decoding of images and labels, compared with Pillow and OpenCV, and unsupported files."""
+"""Decoding of images, compared with Pillow and OpenCV, and unsupported files."""
 
 import io
 import re
-import struct
-import zlib
 
 import cv2
 import numpy as np
@@ -11,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dl_lib.data.errors import MissingDataError, UnreadableFileError
-from dl_lib.data.reading import read_image, read_label
+from dl_lib.data.reading import read_image
 
 SIZE = (37, 53)
 RNG = np.random.default_rng(0)
@@ -28,17 +26,6 @@ def encoded(image, kind="PNG", **settings):
 def write(path, data):
     path.write_bytes(data)
     return path
-
-
-def png(bits, color_type, rows):
-    """Encode a PNG from rows of packed bytes, in formats that no library writes."""
-
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", len(rows[0]) * 8 // bits, len(rows), bits, color_type, 0, 0, 0)
-    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 LOSSLESS = {
@@ -91,8 +78,6 @@ def test_exif_orientation_is_ignored(tmp_path, ending):
     Image.fromarray(COLOR).save(path, exif=exif)
     assert cv2.imread(str(path)).shape == (*SIZE[::-1], 3)  # OpenCV applies the tag
     assert read_image(path).shape == (*SIZE, 3)
-    Image.fromarray(GRAY).save(tmp_path / "label.png", exif=exif)
-    np.testing.assert_array_equal(read_label(tmp_path / "label.png"), GRAY)
 
 
 def colored_key():
@@ -155,61 +140,8 @@ def test_corrupted_byte_is_detected(tmp_path):
             read_image(write(tmp_path / "image.png", data))
 
 
-@pytest.mark.parametrize("read", [read_image, read_label])
-def test_missing_file_raises_with_its_path(tmp_path, read):
+def test_missing_file_raises_with_its_path(tmp_path):
     with pytest.raises(MissingDataError, match=r"file does not exist; .*\. Received: path='.*absent\.png'$"):
-        read(tmp_path / "absent.png")
+        read_image(tmp_path / "absent.png")
     with pytest.raises(UnreadableFileError, match=r"cannot be opened; .*Received: Is a directory$"):
-        read(tmp_path)
-
-
-IDS = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE)
-PALETTE = RNG.permutation(256 * 3).astype(np.uint8)[:768].tobytes()
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_gray_values_are_ids(tmp_path, dtype):
-    ids = (IDS * 33 % 65536).astype(dtype)
-    Image.fromarray(ids).save(tmp_path / "label.png")
-    label = read_label(tmp_path / "label.png")
-    assert label.dtype == dtype
-    np.testing.assert_array_equal(label, ids)
-    label[:] = 0  # the array is writable
-
-
-@pytest.mark.parametrize("bits", [1, 2, 4, 8])
-def test_palette_indices_are_ids(tmp_path, bits):
-    ids = (IDS % 2**bits).astype(np.uint8)
-    source = Image.fromarray(ids)
-    source.putpalette(PALETTE)
-    source.save(tmp_path / "label.png", bits=bits, transparency=0)
-    assert (tmp_path / "label.png").read_bytes()[24:26] == bytes([bits, 3])
-    label = read_label(tmp_path / "label.png")
-    assert label.dtype == np.uint8
-    np.testing.assert_array_equal(label, ids)
-
-
-INVALID_LABELS = {
-    "colors.png": (lambda: encoded(Image.fromarray(COLOR)), "PNG color type 2"),
-    "alpha.png": (lambda: encoded(Image.fromarray(COLOR).convert("RGBA")), "PNG color type 6"),
-    "gray_alpha.png": (lambda: encoded(Image.fromarray(COLOR).convert("LA")), "PNG color type 4"),
-    "gray1.png": (lambda: png(1, 0, [b"\x5a", b"\xff"]), "bits=1"),
-    "gray2.png": (lambda: png(2, 0, [b"\x5a", b"\xff"]), "bits=2"),
-    "gray4.png": (lambda: png(4, 0, [b"\x5a", b"\xff"]), "bits=4"),
-    "label.jpg": (lambda: encoded(Image.fromarray(GRAY), "JPEG"), "a file starting with b'"),
-    "empty.png": (lambda: b"", "0 bytes"),
-    "truncated.png": (lambda: encoded(Image.fromarray(GRAY))[:-20], "PNG of "),
-    "header.png": (lambda: encoded(Image.fromarray(GRAY))[:20], "a file starting with b'"),
-    "palette.png": (lambda: encoded(Image.fromarray(COLOR).quantize(9))[:-200], "truncated"),
-}
-
-
-@pytest.mark.parametrize("name", INVALID_LABELS)
-def test_unsupported_label_raises_with_its_path(tmp_path, name):
-    make, received = INVALID_LABELS[name]
-    path = write(tmp_path / name, make())
-    with pytest.raises(UnreadableFileError) as caught:
-        read_label(path)
-    message = str(caught.value)
-    assert message.startswith(str(path))
-    assert received in message.partition("Received: ")[2]
+        read_image(tmp_path)

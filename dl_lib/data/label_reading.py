@@ -1,0 +1,146 @@
+"""Decoding of label files: ids per pixel, or colors that stand for classes.
+
+PNG, TIFF, BMP and NumPy files are read, recognized by their content. Lossy formats change ids and are refused.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+
+import cv2
+import numpy as np
+
+from dl_lib.data.errors import ColorLabelError, UnreadableFileError
+from dl_lib.data.reading import (
+    FilePath,
+    damaged,
+    decode_image,
+    decode_with_opencv,
+    decode_with_pillow,
+    png_header,
+    read_bytes,
+)
+
+__all__ = ["LABEL_ENDINGS", "read_color_label", "read_label"]
+
+LABEL_ENDINGS = (".png", ".tif", ".tiff", ".bmp", ".npy")
+
+_GRAY, _PALETTE = 0, 3  # PNG color types
+_NPY_SIGNATURE = b"\x93NUMPY"
+_TIFF_AND_BMP_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
+_LOSSLESS_SIGNATURES = (b"\x89PNG\r\n\x1a\n", *_TIFF_AND_BMP_SIGNATURES)
+_EXACT_STORAGE = re.compile(r"L|P|P;[124]|I;16\w*|I;32\w*")  # Pillow formats that are decoded without scaling
+_ID_DTYPES = (np.uint8, np.uint16, np.int16, np.int32, np.int64)
+_COLOR_MODES = ("RGB", "RGBA", "RGBX", "CMYK", "LA", "PA", "YCbCr", "LAB")
+
+
+def read_label(path: FilePath) -> np.ndarray:
+    """Read the ids of a label file, (H, W) of the smallest integer type: gray values, palette indices or array values.
+
+    Args:
+        path: PNG, TIFF, BMP or .npy file; grayscale with at least 8 bits, a palette, or an array of integers.
+
+    Raises:
+        MissingDataError: If the file does not exist.
+        ColorLabelError: If the file contains colors.
+        UnreadableFileError: If the file has another format, is damaged or truncated, or does not contain one id per
+            pixel.
+    """
+    data = read_bytes(path)
+    if png_header(data) is not None:
+        return _png_ids(data, path)
+    if data.startswith(_NPY_SIGNATURE):
+        return _npy_ids(data, path)
+    if data.startswith(_TIFF_AND_BMP_SIGNATURES):
+        return _tiff_or_bmp_ids(data, path)
+    raise _unsupported(data, path)
+
+
+def read_color_label(path: FilePath) -> np.ndarray:
+    """Read the colors of a label file, (H, W, 3) uint8 RGB.
+
+    Args:
+        path: PNG, TIFF or BMP file with opaque colors of 8 bits per channel, a palette, or gray values.
+
+    Raises:
+        MissingDataError: If the file does not exist.
+        UnreadableFileError: If the file has another format, or is damaged or truncated.
+    """
+    data = read_bytes(path)
+    if not data.startswith(_LOSSLESS_SIGNATURES):
+        raise _unsupported(data, path)
+    return decode_image(data, path)
+
+
+def _png_ids(data: bytes, path: FilePath) -> np.ndarray:
+    header = png_header(data)
+    assert header is not None
+    if header.color_type == _PALETTE:
+        return np.array(decode_with_pillow(data, path)[0])
+    if header.color_type != _GRAY:
+        raise _has_colors(path, f"PNG color type {header.color_type}")
+    if header.bits < 8:
+        raise UnreadableFileError(
+            f"{path} must have at least 8 bits per pixel: decoders scale the values of smaller grayscale PNGs to "
+            f"0..255, which changes the ids. Save it with 8 bits. Received: bits={header.bits}"
+        )
+    return decode_with_opencv(data, path, flags=cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+
+
+def _tiff_or_bmp_ids(data: bytes, path: FilePath) -> np.ndarray:
+    image, storage = decode_with_pillow(data, path)
+    if image.mode in _COLOR_MODES:
+        raise _has_colors(path, f"Pillow mode {image.mode!r}")
+    if not _EXACT_STORAGE.fullmatch(storage):
+        raise UnreadableFileError(
+            f"{path} must contain integer ids with 8, 16 or 32 bits per pixel, where 0 is black: decoders change the "
+            f"values of other files. Save it as a PNG with 8 or 16 bits. Received: Pillow storage {storage!r}"
+        )
+    return _compact(np.array(image))
+
+
+def _npy_ids(data: bytes, path: FilePath) -> np.ndarray:
+    """Parse a .npy file: the size in the header is compared with that of the file before anything is allocated."""
+    file = io.BytesIO(data)
+    try:
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[np.lib.format.read_magic(file)]
+        shape, is_transposed, dtype = read_header(file)
+    except Exception as error:  # the error type of damaged headers varies
+        raise damaged(path, f"{type(error).__name__}: {error}") from error
+    if dtype.kind not in "biu" or len(shape) != 2 or min(shape) < 1:
+        raise UnreadableFileError(
+            f"{path} must contain a (height, width) array of integers, one id per pixel. "
+            f"Received: dtype={dtype}, shape={shape}"
+        )
+    expected, stored = math.prod(shape) * dtype.itemsize, len(data) - file.tell()
+    if expected != stored:
+        raise damaged(path, f"{stored} bytes for an array of {expected} bytes")
+    dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype
+    ids = np.frombuffer(data, dtype, offset=file.tell()).reshape(shape, order="F" if is_transposed else "C")
+    return _compact(ids)
+
+
+def _compact(ids: np.ndarray) -> np.ndarray:
+    """Return ids as a writable array of the smallest integer type."""
+    low, high = int(ids.min()), int(ids.max())
+    fitting = (dtype for dtype in _ID_DTYPES if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max)
+    return np.array(ids, dtype=next(fitting, ids.dtype), order="C")
+
+
+def _has_colors(path: FilePath, received: str) -> ColorLabelError:
+    return ColorLabelError(
+        f"{path} must contain one id per pixel (grayscale with 8 or 16 bits, or a palette); if its colors stand for "
+        f"classes, set COLOR_MAP (datasets/README.md). Received: {received}"
+    )
+
+
+def _unsupported(data: bytes, path: FilePath) -> UnreadableFileError:
+    return UnreadableFileError(
+        f"{path} must be a PNG, TIFF or BMP file, or a NumPy array of ids (.npy): label files need a lossless format; "
+        f"create it again in one of these. Received: a file starting with {data[:8]!r}"
+    )
