@@ -93,9 +93,8 @@ def _row(sample: Any, *, cfg: CfgNode, meta: DatasetMeta, index: int, variants: 
         ignore_value=meta.ignore_value,
         transform_label=True,
     )
-    images = [sample["image"], overlay_labels(sample["image"], sample["sem_seg"], meta=meta)]
-    for epoch in range(variants):
-        mapped = mapper(sample, rng=np.random.default_rng([max(0, cfg.SEED), epoch, index]))  # as in training
-        image, label = mapped["image"].permute(1, 2, 0).numpy(), mapped["sem_seg"].numpy()
-        images.append(overlay_labels(image, label, meta=meta))
-    return images
+    seeds = [[max(0, cfg.SEED), epoch, index] for epoch in range(variants)]  # as in training
+    mapped = [mapper(sample, rng=np.random.default_rng(seed)) for seed in seeds]  # first: it checks the sizes
+    pairs = [(variant["image"].permute(1, 2, 0).numpy(), variant["sem_seg"].numpy()) for variant in mapped]
+    pairs.insert(0, (sample["image"], sample["sem_seg"]))
+    return [sample["image"], *(overlay_labels(image, label, meta=meta) for image, label in pairs)]

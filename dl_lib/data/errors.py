@@ -9,6 +9,7 @@ __all__ = [
     "MissingDataError",
     "UnknownDatasetError",
     "UnknownLabelError",
+    "UnlabelledDatasetError",
     "UnreadableFileError",
 ]
 
@@ -26,6 +27,10 @@ class UnknownDatasetError(DataError, KeyError):
 
 class MissingDataError(DataError):
     """Missing folder or file of a dataset."""
+
+
+class UnlabelledDatasetError(DataError):
+    """Dataset with ground truth, all of whose pixels are ignored."""
 
 
 class UnreadableFileError(DataError):

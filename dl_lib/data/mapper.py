@@ -28,8 +28,8 @@ class DatasetMapper:
         channel_order: Channel order of the model input, "BGR" or "RGB".
         num_classes: Number of classes; class ids are 0..num_classes - 1.
         ignore_value: Ignore index.
-        transform_label: Whether to transform the label with the image (training). Otherwise the label keeps its own
-            resolution, to which the model output is resized (evaluation).
+        transform_label: Whether to transform the label with the image (training). Otherwise the label keeps its size
+            when the image is resized, and the model output is resized to the label (evaluation).
 
     Raises:
         ValueError: If the channel order is unknown.
@@ -71,13 +71,13 @@ class DatasetMapper:
               decoded; the model normalizes it.
             - `sem_seg`: (height, width) uint8 tensor if classes and ignore index fit into uint8, else int64; absent if
               the sample has no label.
-            - `height`, `width`: Size of the label, to which the output is resized; without a label, the size of the
-              raw image.
+            - `height`, `width`: Size of the label, to which the output is resized; if it is not transformed, the size
+              of the raw image.
             - `image_id`, `file_name`: As in the raw sample.
 
         Raises:
-            InvalidSampleError: If image or label has a wrong shape or dtype, or if `transform_label` is set and the
-                label is missing or differs in size from the image.
+            InvalidSampleError: If image or label has a wrong shape or dtype, the label differs in size from the image,
+                or `transform_label` is set and the label is missing.
             UnknownLabelError: If the transformed label contains a value that is neither a class id nor the ignore
                 index.
         """
@@ -126,11 +126,7 @@ class DatasetMapper:
                 f"the label of image {_name(sample)} must be an (H, W) integer array. "
                 f"Received: shape={label.shape}, dtype={label.dtype}"
             )
-        if self.transform_label and label.shape != image.shape[:2]:
-            raise InvalidSampleError(
-                f"the label of image {_name(sample)} must have the size of the image, {image.shape[0]} x "
-                f"{image.shape[1]} (height x width), for training. Received: shape={label.shape}"
-            )
+        _check_sizes(sample, image=image.shape[:2], label=label.shape)
 
     def _check_label_values(self, label: np.ndarray, sample: RawSample) -> None:
         is_unknown = (label < 0) | (label >= self.num_classes)
@@ -168,6 +164,21 @@ class MappedDataset(Dataset):
 
     def map(self, index: int, *, rng: np.random.Generator) -> dict[str, Any]:
         return self.mapper(self.dataset[index], rng=rng)
+
+
+def _check_sizes(sample: RawSample, *, image: tuple[int, ...], label: tuple[int, ...]) -> None:
+    if label == image:
+        return
+    turned = (
+        ": height and width are swapped, as by an EXIF orientation, which is ignored; rotate the pixels of the image "
+        "and remove its EXIF orientation"
+        if label == image[::-1]
+        else "; resize the label without interpolation, or fix the pairing of the files"
+    )
+    raise InvalidSampleError(
+        f"the label of image {_name(sample)} must have the size of the image, {image[0]} x {image[1]} "
+        f"(height x width){turned}. Received: shape={label}"
+    )
 
 
 def _name(sample: RawSample) -> str:

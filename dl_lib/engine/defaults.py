@@ -38,7 +38,7 @@ from dl_lib.engine.training.precision import Precision
 from dl_lib.engine.training.train_step import GradientClip
 from dl_lib.engine.training.trainer import Trainer
 from dl_lib.engine.training.writers import JSONWriter, TensorBoardWriter, Writer
-from dl_lib.evaluation import EvaluationResult, evaluate_datasets
+from dl_lib.evaluation import EvaluationResult, IncompleteEvaluationError, evaluate_datasets
 from dl_lib.evaluation.report.tables import mean_scores
 from dl_lib.evaluation.runner.sample_figures import SampleFigures
 from dl_lib.evaluation.runner.validation_loss import validation_losses
@@ -68,6 +68,7 @@ class DefaultTrainer(Trainer):
     def __init__(self, cfg: CfgNode) -> None:
         self.cfg = cfg
         self.results: dict[str, EvaluationResult] = {}
+        self._failed_evaluation: IncompleteEvaluationError | None = None
         self._samples_before = 0
         model = self.build_model()
         optimizer = build_optimizer(cfg, model)
@@ -195,6 +196,16 @@ class DefaultTrainer(Trainer):
         elif comm.is_main_process():
             self._archive_earlier_run()
 
+    def train(self) -> None:
+        """Run all remaining steps; see `Trainer.train`.
+
+        Raises:
+            IncompleteEvaluationError: If the last evaluation failed on some datasets, when everything is saved.
+        """
+        super().train()
+        if self._failed_evaluation is not None:
+            raise self._failed_evaluation
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state of `Trainer`, the number of samples used, and the library versions."""
         return {**super().state_dict(), "samples": self._samples, "versions": library_versions()}
@@ -211,17 +222,24 @@ class DefaultTrainer(Trainer):
     def evaluate(self) -> dict[str, float]:
         """Evaluate on all datasets in `DATASETS.TEST`, store the `results` and return the metrics to log.
 
-        The running statistics are those of the main process, as in its checkpoints. Every process must call this.
+        The running statistics are those of the main process, as in its checkpoints. An invalid dataset has no metrics
+        and does not end the training; `train` raises its error at the end. Every process must call this.
         """
         model = self.evaluated_model
         broadcast_buffers(model)
-        self.results = evaluate_datasets(self.cfg, model, self._folder)
+        self._failed_evaluation = None
+        try:
+            self.results = evaluate_datasets(self.cfg, model, self._folder)
+        except IncompleteEvaluationError as error:
+            self.results, self._failed_evaluation = error.results, error
         metrics = {
             f"{dataset}/{name}": value
             for dataset, result in self.results.items()
             for name, value in _logged_metrics(result).items()
         }
-        return metrics | (validation_losses(self.cfg, model) if self.cfg.TEST.VALIDATION_LOSS else {})
+        if self.cfg.TEST.VALIDATION_LOSS:
+            metrics |= validation_losses(self.cfg, model, dataset_names=self.results)
+        return metrics
 
     @property
     def _folder(self) -> Path:

@@ -4,7 +4,12 @@ from dl_lib.evaluation.predictions.writers import CocoRleWriter, PredictionWrite
 from dl_lib.evaluation.report.tables import format_markdown, format_text
 from dl_lib.evaluation.report.write import write_report
 from dl_lib.evaluation.runner.passes import MultiPassModel
-from dl_lib.evaluation.runner.run import evaluate_datasets, evaluation_mode, inference_on_dataset
+from dl_lib.evaluation.runner.run import (
+    IncompleteEvaluationError,
+    evaluate_datasets,
+    evaluation_mode,
+    inference_on_dataset,
+)
 from dl_lib.evaluation.scores.budget import BudgetTarget
 from dl_lib.evaluation.scores.confusion import ConfusionMatrix, count_confusion
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
@@ -28,6 +33,7 @@ __all__ = [
     "EvaluationResult",
     "ImageRecord",
     "ImageScores",
+    "IncompleteEvaluationError",
     "LabelPngWriter",
     "MultiPassModel",
     "OfficialScores",

@@ -29,6 +29,7 @@ def check_model(report: Report) -> None:
     """Report problems with `MODEL`."""
     _check_device(report)
     _check_loss(report)
+    _check_normalization(report)
     if report.value("MODEL.BUDGET.CONSTRAIN"):
         _check_budget(report)
     if report.trains and report.value("MODEL.ACTIVATION_CHECKPOINTING") and report.value("MODEL.COMPILE"):
@@ -88,6 +89,15 @@ def _check_loss(report: Report) -> None:
             key,
             f"must have one weight for each of the {classes} classes, not all 0; dl_lib check-dataset prints balancing "
             "weights",
+        )
+
+
+def _check_normalization(report: Report) -> None:
+    mean, std = report.value("MODEL.PIXEL_MEAN"), report.value("MODEL.PIXEL_STD")
+    if 0 < max(mean) <= 1 and max(std) <= 1:
+        report.add(
+            "MODEL.PIXEL_MEAN",
+            "must be in 0..255 like the pixel values, and so must MODEL.PIXEL_STD; multiply both by 255",
         )
 
 

@@ -62,14 +62,14 @@ def test_evaluation_keeps_the_label_size():
     assert (mapped["height"], mapped["width"]) == (6, 8)
 
 
-@pytest.mark.parametrize("label_size", [(12, 16), (3, 5)])
-def test_evaluation_accepts_labels_of_any_size(label_size):
-    label = np.random.default_rng(0).integers(0, 4, label_size)
-    sample = {**make_sample(), "sem_seg": label}
-    mapped = map_one(make_mapper([FixedAugmentation(HorizontalFlip(True))], transform_label=False), sample)
-    assert mapped["image"].shape == (3, 6, 8)
-    np.testing.assert_array_equal(mapped["sem_seg"], label)
-    assert (mapped["height"], mapped["width"]) == label_size
+@pytest.mark.parametrize("is_training", [True, False])
+@pytest.mark.parametrize(("label_size", "is_turned"), [((8, 6), True), ((12, 16), False), ((3, 5), False)])
+def test_labels_of_another_size_than_the_image_are_rejected(label_size, is_turned, is_training):
+    sample = {**make_sample(), "sem_seg": np.zeros(label_size, np.uint8)}
+    pattern = rf"\(street_7.png\) must have the size of the image, 6 x 8 .*Received: shape=\({label_size[0]}, "
+    with pytest.raises(InvalidSampleError, match=pattern) as error:
+        map_one(make_mapper(transform_label=is_training), sample)
+    assert ("EXIF" in str(error.value)) == is_turned
 
 
 def test_raw_sample_is_not_modified():

@@ -17,6 +17,7 @@ from dl_lib.data import DatasetCatalog
 from dl_lib.engine import DefaultTrainer, TrainingInterrupted, build_configured_model, default_setup
 from dl_lib.engine.hooks import LRScheduler
 from dl_lib.engine.setup import seed_everything
+from dl_lib.evaluation import IncompleteEvaluationError
 from dl_lib.validation import validate_config
 from tests.helpers.small_run import TIMES
 from tests.helpers.training import At, restore_logging
@@ -229,6 +230,24 @@ def test_best_and_latest_checkpoints_are_kept(tmp_path):
     scored = {line["iteration"]: line[f"{TWO_SCENES}/mIoU"] for line in lines if f"{TWO_SCENES}/mIoU" in line}
     assert scored.keys() == {4, trainer.max_iter}
     assert best["value"] == max(scored.values()) == scored[best["iteration"]]
+
+
+def test_test_set_without_labelled_pixels_is_an_error_after_the_training(tmp_path):
+    name, meta = "ignored_digit_scenes", DatasetCatalog.meta(TWO_SCENES)
+    scenes = [{**sample, "sem_seg": np.full_like(sample["sem_seg"], 255)} for sample in DatasetCatalog.get(TWO_SCENES)]
+    DatasetCatalog.register(name, lambda: scenes, meta)
+    settings = {"DATASETS.TEST": [name, TWO_SCENES], "TEST.EVAL_PERIOD": 1, "TEST.VALIDATION_LOSS": True}
+    try:
+        with pytest.raises(IncompleteEvaluationError, match=f"{name} failed .*{TWO_SCENES}.*no pixel of {name}"):
+            run(tmp_path, **settings, **{"SOLVER.LR_SCHEDULER.MAX_ITER": 2, "SOLVER.LR_SCHEDULER.WARMUP_ITERS": 0})
+    finally:
+        del DatasetCatalog._entries[name]
+    assert torch.load(tmp_path / "model_final.pth", weights_only=True)["iteration"] == 2
+    lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    for line in lines:
+        assert {key.partition("/")[2] for key in line if key.startswith(TWO_SCENES)} > {"mIoU", "val_total_loss"}
+        assert not any(key.startswith(name) for key in line)
+    assert [line["iteration"] for line in lines] == [1, 2]
 
 
 def test_configured_missing_and_unexpected_keys_are_allowed(tmp_path):

@@ -26,10 +26,17 @@ def run_evaluation(model, run):
                 lambda module, x, y, node=node: gate_logits.__setitem__(node, y.detach().flatten(1))
             )
     with torch.no_grad():
-        outputs = model(batch)
-        normalised = [(x["image"] - model.pixel_mean) / model.pixel_std for x in batch]
-        _, routing = model.backbone(pad_images(normalised, divisor=32))
+        padded = pad_images([(x["image"] - model.pixel_mean) / model.pixel_std for x in batch], divisor=32)
+        outputs = model(batch) if len(batch) == 1 else padded_outputs(model, padded, batch)
+        _, routing = model.backbone(padded)
     return outputs, routing, gate_logits
+
+
+def padded_outputs(model, padded, batch):
+    """Return the outputs of one padded batch: the published model mixes sizes in evaluation, ours only in training."""
+    logits = model.sem_seg_head.to_input_size(model.run(padded, step_rate=0.0).logits)
+    sizes = [x["image"].shape[-2:] for x in batch]
+    return [{"sem_seg": one[:, :height, :width]} for one, (height, width) in zip(logits, sizes, strict=True)]
 
 
 def node_of(published_name):

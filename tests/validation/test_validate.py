@@ -100,6 +100,7 @@ def test_valid_configs_pass(overrides):
         ("MODEL.LOSS.CLASS_WEIGHTS=[-1]", r"CLASS_WEIGHTS must contain only values >= 0, or \[\] \(equal weights\)"),
         ("MODEL.PIXEL_MEAN=[1,2]", "PIXEL_MEAN must have 3 elements"),
         ("MODEL.PIXEL_STD=[1,0,1]", "PIXEL_STD must contain only values > 0"),
+        ("MODEL.PIXEL_MEAN=[0.4,0.5,0.5]", r"PIXEL_MEAN must be in 0\.\.255 .*; multiply both by 255"),
         (
             "DATASETS.TRAIN=[digit_scenes_trian]",
             "TRAIN contains 'digit_scenes_trian', .*; nearest: digit_scenes_train",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from dl_lib.data import DatasetCatalog, build_test_loader
+from dl_lib.data.errors import DataError, UnlabelledDatasetError
 from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.official.submission import write_submission
 from dl_lib.evaluation.predictions.writers import PredictionWriter
@@ -28,9 +29,23 @@ from dl_lib.utils import comm
 from dl_lib.utils.modes import evaluation_mode
 from dl_lib.utils.progress import progress_bar
 
-__all__ = ["evaluate_datasets", "evaluation_mode", "inference_on_dataset"]
+__all__ = ["IncompleteEvaluationError", "evaluate_datasets", "evaluation_mode", "inference_on_dataset"]
 
 _log = logging.getLogger(__name__)
+
+
+class IncompleteEvaluationError(DataError):
+    """Evaluation that failed on some datasets.
+
+    Args:
+        failures: Error of each dataset that could not be evaluated.
+        results: Results of the other datasets.
+    """
+
+    def __init__(self, failures: Mapping[str, DataError], *, results: Mapping[str, EvaluationResult]) -> None:
+        others = f" (the results on {', '.join(results)} are written)" if results else ""
+        super().__init__("\n".join(f"evaluation on {name} failed{others}: {failures[name]}" for name in failures))
+        self.results = dict(results)
 
 
 class SampleBatches(Protocol):
@@ -54,7 +69,7 @@ def evaluate_datasets(
     """Evaluate a model on every dataset of `DATASETS.TEST`.
 
     A collective: every process must call it and receives the same results. The main process logs the tables and
-    writes the files of `report.write.write_report`.
+    writes the files of `report.write.write_report`, also if the evaluation fails on some of the datasets.
 
     Args:
         cfg: Configuration of the run.
@@ -63,42 +78,41 @@ def evaluate_datasets(
         submission: Whether to write a submission archive, see `official.submission.write_submission`.
 
     Raises:
-        DataError: If a dataset or a prediction is invalid.
+        IncompleteEvaluationError: If a dataset or a prediction is invalid, after the evaluation of the other datasets.
+        DataError: If a dataset or a prediction is invalid in one of several processes, immediately.
         ConfigError: If the model does not support the configured inference.
         ImportError: If an optional library is required but not installed.
     """
     network: Any = comm.unwrap(model)
-    inference_model = build_inference_model(cfg, network)
     results: dict[str, EvaluationResult] = {}
+    failures: dict[str, DataError] = {}
     targets: dict[str, BudgetTarget | None] = {}
+    inference_model = build_inference_model(cfg, network)
     for name in cfg.DATASETS.TEST:
         folder = predictions_folder(output_dir, name)
-        result = inference_on_dataset(
-            inference_model,
-            build_test_loader(cfg, name),
-            build_evaluator(cfg, name, folder=folder),
-            writers=build_writers(cfg, name, folder=folder, submission=submission),
-        )
-        results[name], targets[name] = result, None
+        try:
+            results[name] = inference_on_dataset(
+                inference_model,
+                build_test_loader(cfg, name),
+                build_evaluator(cfg, name, folder=folder),
+                writers=build_writers(cfg, name, folder=folder, submission=submission),
+            )
+        except DataError as error:
+            if comm.get_world_size() > 1 and not isinstance(error, UnlabelledDatasetError):
+                raise  # the other processes may be unaffected and wait for this one
+            failures[name] = error
+            _log.error("Evaluation on %s failed: %s", name, error)
+            continue
+        targets[name] = None
         if hasattr(network, "costs"):  # static networks have no cost tables and no budget
-            targets[name] = budget_target(cfg, costs=network.costs, images=result.images)
+            targets[name] = budget_target(cfg, costs=network.costs, images=results[name].images)
         if comm.is_main_process():
-            _log.info("\n%s", format_text(result, target=targets[name]))
-            if submission:
-                benchmark, labels = DatasetCatalog.meta(name).benchmark, label_png_folder(folder)
-                archive = write_submission(result, benchmark=benchmark, folder=labels, output_dir=output_dir)
-                _log.info("Wrote submission archive %s", archive.absolute())
-    if comm.is_main_process():
-        paths = write_report(
-            results,
-            output_dir=output_dir,
-            targets=targets,
-            lattice=getattr(getattr(network, "backbone", None), "lattice", None),
-            parameters=sum(parameter.numel() for parameter in network.parameters()),
-        )
-        names = ", ".join(path.name for path in paths)
-        _log.info("Wrote evaluation results to %s: %s", output_dir.absolute(), names)
+            _log.info("\n%s", format_text(results[name], target=targets[name]))
+    if comm.is_main_process() and results:
+        _write(results, output_dir, network=network, targets=targets, submission=submission)
     comm.synchronize()  # other processes may read the files from here on
+    if failures:
+        raise IncompleteEvaluationError(failures, results=results)
     return results
 
 
@@ -135,6 +149,28 @@ def inference_on_dataset(
         for writer in writers:
             writer.close()
     return evaluator.evaluate()
+
+
+def _write(
+    results: Mapping[str, EvaluationResult],
+    output_dir: Path,
+    *,
+    network: nn.Module,
+    targets: Mapping[str, BudgetTarget | None],
+    submission: bool,
+) -> None:
+    paths = write_report(
+        results,
+        output_dir=output_dir,
+        targets=targets,
+        lattice=getattr(getattr(network, "backbone", None), "lattice", None),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+    )
+    _log.info("Wrote evaluation results: %s", ", ".join(path.name for path in paths))
+    for name, result in results.items() if submission else ():
+        benchmark, labels = DatasetCatalog.meta(name).benchmark, label_png_folder(predictions_folder(output_dir, name))
+        archive = write_submission(result, benchmark=benchmark, folder=labels, output_dir=output_dir)
+        _log.info("Wrote submission archive %s", archive.name)
 
 
 def _predict(model: nn.Module, inputs: Sequence[dict[str, Any]], *, num_classes: int) -> list[Prediction]:

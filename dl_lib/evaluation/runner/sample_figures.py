@@ -11,7 +11,6 @@ from torch import nn
 from dl_lib.data import DatasetCatalog
 from dl_lib.data.build import build_test_dataset
 from dl_lib.data.samplers import SampleKey
-from dl_lib.data.transforms.resize import Resize
 from dl_lib.evaluation.runner.passes import build_inference_model
 from dl_lib.evaluation.scores.prediction import Prediction, read_outputs
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
@@ -42,8 +41,7 @@ class SampleFigures:
         self._meta = DatasetCatalog.meta(dataset_name)
         dataset = build_test_dataset(cfg, dataset_name)
         self._sample = dataset[SampleKey(epoch=0, index=0)]
-        size = (self._sample["height"], self._sample["width"])  # of the label and the prediction
-        self._image = Resize(*size, "cv2").apply_image(dataset.dataset[0]["image"])
+        self._image = dataset.dataset[0]["image"]  # of the size of the label and the prediction
 
     def draw(self, model: nn.Module) -> dict[str, Figure]:
         """Evaluate the sample with a model, whose mode is preserved, and draw the result.

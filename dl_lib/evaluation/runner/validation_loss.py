@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -18,18 +19,23 @@ from dl_lib.utils.progress import progress_bar
 __all__ = ["mean_losses", "validation_losses"]
 
 
-def validation_losses(cfg: CfgNode, model: nn.Module) -> dict[str, float]:
-    """Compute the label losses on every dataset of `DATASETS.TEST`; a collective with equal results on all processes.
+def validation_losses(
+    cfg: CfgNode, model: nn.Module, *, dataset_names: Iterable[str] | None = None
+) -> dict[str, float]:
+    """Compute the label losses on datasets of `DATASETS.TEST`; a collective with equal results on all processes.
 
-    Images and labels are only resized, as `INPUT` specifies for testing. The budget loss is excluded: its weight
+    The mean is over the images with labelled pixels. Images and labels are only resized, as `INPUT` specifies for
+    testing. The budget loss is excluded: its weight
     grows during training, so that values of different iterations would not be comparable.
 
     Args:
         cfg: Configuration of the run.
         model: Model in training or evaluation mode, which is preserved.
+        dataset_names: Datasets to evaluate on; None for all.
 
     Returns:
-        Losses under names such as `<dataset>/val_loss_sem_seg`, and their sum `<dataset>/val_total_loss`.
+        Losses under names such as `<dataset>/val_loss_sem_seg`, and their sum `<dataset>/val_total_loss`; none of a
+        dataset without labelled pixels.
 
     Raises:
         DataError: If a dataset is invalid.
@@ -43,32 +49,45 @@ def validation_losses(cfg: CfgNode, model: nn.Module) -> dict[str, float]:
         )
     return {
         f"{name}/val_{loss}": value
-        for name in cfg.DATASETS.TEST
+        for name in (cfg.DATASETS.TEST if dataset_names is None else dataset_names)
         for loss, value in mean_losses(
-            network, build_test_loader(cfg, name, transform_label=True), description=f"validation loss on {name}"
+            network,
+            build_test_loader(cfg, name, transform_label=True),
+            ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+            description=f"validation loss on {name}",
         ).items()
     }
 
 
-def mean_losses(model: Any, loader: SampleBatches, *, description: str = "validation loss") -> dict[str, float]:
-    """Compute the losses of every batch and average them over the images of all processes; a collective.
+def mean_losses(
+    model: Any, loader: SampleBatches, *, ignore_value: int, description: str = "validation loss"
+) -> dict[str, float]:
+    """Compute the losses of every image and average them over the labelled images of all processes; a collective.
+
+    Images are evaluated one at a time, so that the result does not depend on the batches. An image whose pixels are all
+    ignored has no loss.
 
     Args:
         model: Model with `label_losses`, see `SegmentationModel`; its training or evaluation mode is preserved.
-        loader: Batches of this process, with labels of the images' sizes; processes may have different numbers.
+        loader: Batches of this process, with labels `sem_seg` of the images' sizes; processes may have different
+            numbers.
+        ignore_value: Label of ignored pixels.
         description: Description of the progress bar.
 
     Returns:
-        Each loss and `total_loss`; empty if no image is usable.
+        Each loss and `total_loss`; empty if no image has labelled pixels.
     """
     images, sums = 0, dict[str, float]()
     bar = progress_bar(len(loader), description=description, unit="image")
     with evaluation_mode(model), torch.inference_mode(), comm.single_process(), bar:
         for inputs in loader:
-            losses = {name: loss.item() for name, loss in model.label_losses(inputs).items()}
-            for name, loss in {**losses, "total_loss": sum(losses.values())}.items():
-                sums[name] = sums.get(name, 0.0) + loss * len(inputs)
-            images += len(inputs)
+            for sample in inputs:
+                if not (sample["sem_seg"] != ignore_value).any():
+                    continue
+                losses = {name: loss.item() for name, loss in model.label_losses([sample]).items()}
+                for name, loss in {**losses, "total_loss": sum(losses.values())}.items():
+                    sums[name] = sums.get(name, 0.0) + loss
+                images += 1
             bar.update()
     gathered = comm.all_gather((images, sums))
     total = sum(images for images, _ in gathered)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dl_lib.config.choices import AbsentRule
-from dl_lib.data.errors import InvalidSampleError, MissingDataError
+from dl_lib.data.errors import InvalidSampleError, MissingDataError, UnlabelledDatasetError
 from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.scores.boundary import count_boundary
 from dl_lib.evaluation.scores.confusion import ConfusionMatrix
@@ -62,7 +62,7 @@ class EvaluationState:
 
         Raises:
             MissingDataError: If no image was evaluated.
-            DataError: If there is ground truth without a single labelled pixel.
+            UnlabelledDatasetError: If there is ground truth without a single labelled pixel.
         """
         if not self.images:
             raise MissingDataError(
@@ -71,6 +71,12 @@ class EvaluationState:
             )
         metrics = None
         if self.counts is not None:
+            if not self.counts.any():
+                raise UnlabelledDatasetError(
+                    f"no pixel of {dataset_name} is labelled: all have the ignore value, or are in skipped samples; "
+                    f"fix the labels (dl_lib check-dataset {dataset_name}), or remove it from DATASETS.TEST. "
+                    f"Received: {len(self.images)} images, 0 labelled pixels"
+                )
             metrics = segmentation_metrics(
                 self.counts, class_names=class_names, absent_rule=absent_rule, boundary=self.boundary
             )

@@ -16,7 +16,14 @@ from dl_lib.layers import KernelAttention, ShapeSpec
 from dl_lib.modeling.costs.costs import Costs
 from dl_lib.modeling.heads.base import AuxiliaryHead, SemSegHead
 from dl_lib.modeling.losses.segmentation import SegmentationLoss, build_segmentation_loss
-from dl_lib.modeling.meta_arch.batching import StepMeans, pad_images, pad_labels
+from dl_lib.modeling.meta_arch.batching import (
+    StepMeans,
+    check_label_sizes,
+    check_pixel_range,
+    group_by_padded_size,
+    pad_images,
+    pad_labels,
+)
 from dl_lib.modeling.meta_arch.coarse import CoarseLogits, CoarsePrediction, requested_size
 
 __all__ = ["NetworkOutput", "SegmentationModel"]
@@ -46,8 +53,9 @@ class SegmentationModel(nn.Module, ABC):
         backbone: Network from images to feature maps.
         sem_seg_head: Head from feature maps to logits.
         loss: Loss on the logits; labels are padded with its ignore value.
-        pixel_mean: Mean per channel, 0..255, in the channel order of the images.
-        pixel_std: Standard deviation per channel.
+        pixel_mean: Mean per channel, in the channel order of the images, which have values in 0..255.
+        pixel_std: Standard deviation per channel. If a mean or standard deviation exceeds 1, floating-point images with
+            values in 0..1 are refused.
         size_divisor: Batches are padded to sides that are multiples of this.
         auxiliary_heads: Heads used in training only, by the name of their input feature.
         auxiliary_weight: Weight of the auxiliary losses.
@@ -84,6 +92,7 @@ class SegmentationModel(nn.Module, ABC):
             for module in self.modules()
             if isinstance(module, KernelAttention) and any(p.requires_grad for p in module.parameters())
         )
+        self._expects_0_to_255 = max(*pixel_mean, *pixel_std) > 1
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
 
@@ -136,10 +145,10 @@ class SegmentationModel(nn.Module, ABC):
             In training `(losses, metrics)`, dicts of 0-d tensors. The metrics are the costs in MFLOPs per image,
             averaged over the batch, and those of `extra_metrics`.
 
-            In evaluation one dict per image. `sem_seg`: logits (classes, height, width). `flops`: MFLOPs of this image
-            at the size of the padded batch: `expt_flops` and `real_flops`, counted as in the paper;
-            `real_flops_complete`, all modules that must run; `executed_flops`, all modules that ran. `gates`, for
-            routed networks: gate values (E,) in the order of `backbone.lattice.edges`, on the CPU.
+            In evaluation one dict per image, independent of the other images of the batch. `sem_seg`: logits (classes,
+            height, width). `flops`: MFLOPs of this image at its padded size: `expt_flops` and `real_flops`, counted as
+            in the paper; `real_flops_complete`, all modules that must run; `executed_flops`, all modules that ran.
+            `gates`, for routed networks: gate values (E,) in the order of `backbone.lattice.edges`, on the CPU.
         """
         if not self.training:
             predictions = self.predict_coarse(batched_inputs)
@@ -189,8 +198,18 @@ class SegmentationModel(nn.Module, ABC):
     def predict_coarse(self, batched_inputs: Sequence[dict[str, Any]]) -> list[CoarsePrediction]:
         """Return predictions at the output stride, for the inputs of evaluation; call it in evaluation mode.
 
-        Multi-scale, flip and sliding-window inference accumulate these over several passes.
+        Multi-scale, flip and sliding-window inference accumulate these over several passes. Images of equal padded
+        size share a forward pass. Others do not: gates and pooling average over the padding, so that the prediction
+        for an image would depend on the images next to it.
         """
+        images = [inputs["image"] for inputs in batched_inputs]
+        predictions: dict[int, CoarsePrediction] = {}
+        for positions in group_by_padded_size(images, divisor=self.size_divisor):
+            group = [batched_inputs[position] for position in positions]
+            predictions |= zip(positions, self._predict_group(group), strict=True)
+        return [predictions[position] for position in range(len(batched_inputs))]
+
+    def _predict_group(self, batched_inputs: Sequence[dict[str, Any]]) -> list[CoarsePrediction]:
         output = self.run(self.preprocess_images(batched_inputs), step_rate=0.0)
         return [
             CoarsePrediction(
@@ -208,6 +227,8 @@ class SegmentationModel(nn.Module, ABC):
 
     def preprocess_images(self, batched_inputs: Sequence[dict[str, Any]]) -> Tensor:
         """Return the images of the inputs as a normalized, padded batch (B, 3, H, W)."""
+        if self._expects_0_to_255:
+            check_pixel_range([inputs["image"] for inputs in batched_inputs])
         # Transfer as uint8, a quarter of the bytes; subtracting the mean promotes to floating point.
         raw = [inputs["image"].to(self.device, non_blocking=True) for inputs in batched_inputs]
         images = [(image - self.pixel_mean) / self.pixel_std for image in raw]
@@ -216,6 +237,7 @@ class SegmentationModel(nn.Module, ABC):
     def _losses(
         self, output: NetworkOutput, batched_inputs: Sequence[dict[str, Any]], *, step_means: StepMeans | None
     ) -> dict[str, Tensor]:
+        check_label_sizes(batched_inputs)
         labels = [inputs["sem_seg"].to(self.device, non_blocking=True) for inputs in batched_inputs]
         logits = self.sem_seg_head.to_input_size(output.logits)
         size, entropy = logits.shape[-2:], self.loss.cross_entropy

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,20 +12,68 @@ from torch import Tensor
 from dl_lib.modeling.losses.cross_entropy import PixelCrossEntropy
 from dl_lib.utils import comm
 
-__all__ = ["StepMeans", "pad_images", "pad_labels"]
+__all__ = [
+    "StepMeans",
+    "check_label_sizes",
+    "check_pixel_range",
+    "group_by_padded_size",
+    "pad_images",
+    "pad_labels",
+]
+
+
+def check_pixel_range(images: Sequence[Tensor]) -> None:
+    """Check that no floating-point image has values in 0..1 instead of 0..255; a black image is valid.
+
+    Integer images, those of data loaders, are not inspected. Images on the CPU need no synchronization with a GPU,
+    those on a GPU a single one per batch.
+
+    Raises:
+        ValueError: If the maximum of an image is above 0 and at most 1.
+    """
+    peaks = [image.amax() for image in images if image.is_floating_point()]
+    for peak in torch.stack([peak.to(peaks[0]) for peak in peaks]).tolist() if peaks else ():
+        if 0 < peak <= 1:
+            raise ValueError(
+                "image must have values in 0..255, the range of MODEL.PIXEL_MEAN and MODEL.PIXEL_STD; multiply images "
+                f"in 0..1 by 255. Received: image.max()={peak:g}"
+            )
+
+
+def check_label_sizes(batched_inputs: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ValueError if a label differs in size from its image, which padding would hide."""
+    for inputs in batched_inputs:
+        image, label = inputs["image"].shape, inputs["sem_seg"].shape
+        if label != image[-2:]:
+            raise ValueError(
+                "sem_seg must have the size of the image, for losses. "
+                f"Received: sem_seg.shape={tuple(label)}, image.shape={tuple(image)}"
+            )
 
 
 def pad_images(images: Sequence[Tensor], *, divisor: int) -> Tensor:
     """Stack images (C, H, W), zero-padded at the right and bottom to a common size that `divisor` divides."""
-    height, width = (
-        -(-max(side) // divisor) * divisor for side in zip(*(image.shape[-2:] for image in images), strict=True)
-    )
-    return _pad_and_stack(images, (height, width), value=0, dtype=images[0].dtype)
+    return _pad_and_stack(images, _padded_size(images, divisor=divisor), value=0, dtype=images[0].dtype)
+
+
+def group_by_padded_size(images: Sequence[Tensor], *, divisor: int) -> tuple[tuple[int, ...], ...]:
+    """Return the positions of the images (C, H, W) of each padded size: a batch of these pads no image further."""
+    groups: dict[tuple[int, ...], tuple[int, ...]] = {}
+    for position, image in enumerate(images):
+        size = _padded_size([image], divisor=divisor)
+        groups[size] = (*groups.get(size, ()), position)
+    return tuple(groups.values())
 
 
 def pad_labels(labels: Sequence[Tensor], *, size: Sequence[int], ignore_value: int) -> Tensor:
     """Stack integer label maps (H, W) as int64, padded at the right and bottom with `ignore_value`."""
     return _pad_and_stack(labels, size, value=ignore_value, dtype=torch.int64)
+
+
+def _padded_size(images: Sequence[Tensor], *, divisor: int) -> tuple[int, ...]:
+    """Return the smallest (height, width) that contains all images and that `divisor` divides."""
+    sides = zip(*(image.shape[-2:] for image in images), strict=True)
+    return tuple(-(-max(side) // divisor) * divisor for side in sides)
 
 
 def _pad_and_stack(maps: Sequence[Tensor], size: Sequence[int], *, value: int, dtype: torch.dtype) -> Tensor:

@@ -11,7 +11,8 @@ from torch import nn
 
 from dl_lib.config import ConfigError, get_cfg
 from dl_lib.data import DatasetMeta
-from dl_lib.evaluation import SemSegEvaluator, evaluate_datasets, inference_on_dataset
+from dl_lib.data.errors import MissingDataError, UnlabelledDatasetError
+from dl_lib.evaluation import IncompleteEvaluationError, SemSegEvaluator, evaluate_datasets, inference_on_dataset
 from dl_lib.evaluation.runner import run as inference
 from dl_lib.modeling.dynamic.lattice import Lattice
 from tests.helpers.evaluation import IGNORE, NAMES, FakeModel, batches_of, make_samples
@@ -62,7 +63,7 @@ def test_every_data_set_is_evaluated_logged_and_written(cfg, tmp_path, caplog):
         *("per_image_second_val.csv", "confusion_second_val.csv", "confusion_second_val.png", "route_second_val.png"),
         *("results.md", "results.json"),
     ]
-    (line,) = (line for line in caplog.text.splitlines() if f"results to {tmp_path}: " in line)
+    (line,) = (line for line in caplog.text.splitlines() if "Wrote evaluation results: " in line)
     assert sorted(line.rpartition(": ")[2].split(", ")) == sorted(files)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
     assert (tmp_path / "route_first_val.png").stat().st_size > 1000
@@ -84,6 +85,41 @@ def test_timing_synchronizes_the_device_before_and_after_each_call(monkeypatch):
     assert synchronized == 6 * [torch.device("cuda:1")]
     inference_on_dataset(FakeModel(), batches, evaluator)
     assert len(synchronized) == 6
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (lambda samples: [{**sample, "sem_seg": sample["sem_seg"] * 0 + IGNORE} for sample in samples], "no pixel of "),
+        (lambda samples: [], "no image of "),
+    ],
+    ids=["unlabelled", "empty"],
+)
+def test_faulty_data_sets_do_not_lose_the_results_of_others(cfg, fault, message, tmp_path, monkeypatch):
+    load = inference.build_test_loader
+    samples = {name: [sample for (sample,) in load(cfg, name)] for name in cfg.DATASETS.TEST}
+    samples["first_val"] = fault(samples["first_val"])
+    monkeypatch.setattr(inference, "build_test_loader", lambda cfg, name: batches_of(samples[name]))
+    with pytest.raises(
+        IncompleteEvaluationError, match=f"first_val failed .*second_val.*: {message}first_val"
+    ) as error:
+        evaluate_datasets(cfg, FakeModel(), tmp_path)
+    assert set(error.value.results) == {"second_val"}
+    assert set(json.loads((tmp_path / "results.json").read_text())["datasets"]) == {"second_val"}
+    # Of several processes, all find that no pixel is labelled, but a single one may find an invalid sample.
+    monkeypatch.setattr(inference.comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(inference.comm, "all_gather", lambda data: [data])
+    monkeypatch.setattr(inference.comm, "synchronize", lambda: None)
+    with pytest.raises(IncompleteEvaluationError if message == "no pixel of " else MissingDataError):
+        evaluate_datasets(cfg, FakeModel(), tmp_path)
+
+
+def test_data_set_without_labelled_pixels():
+    evaluator = SemSegEvaluator("fakes", class_names=NAMES, ignore_value=IGNORE)
+    sample = make_samples(1)[0]
+    sample["sem_seg"].fill_(IGNORE)
+    with pytest.raises(UnlabelledDatasetError, match=r"no pixel of fakes is labelled.*Received: 1 images"):
+        inference_on_dataset(FakeModel(), batches_of([sample]), evaluator)
 
 
 def test_network_without_a_lattice_has_no_route_and_no_budget(cfg, tmp_path):

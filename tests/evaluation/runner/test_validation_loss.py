@@ -86,23 +86,44 @@ class HardPixels(nn.Module):
     loss = PixelCrossEntropy(255, hard_examples=HardExamples(0.5, 0.1))
 
     def label_losses(self, inputs):
-        logits, labels = (torch.stack([sample[key] for sample in inputs]) for key in ("logits", "label"))
+        logits, labels = (torch.stack([sample[key] for sample in inputs]) for key in ("logits", "sem_seg"))
         return {"loss_sem_seg": self.loss(logits, labels)}
 
 
 class Images(list):
-    """Batches of one image."""
+    """Batches of images."""
 
     skipped = ()
 
 
-def test_processes_with_different_numbers_of_images_average_over_all(monkeypatch):
+def losses_of(*images, batch_size=1):
+    starts = range(0, len(images), batch_size)
+    return mean_losses(HardPixels(), Images(images[start : start + batch_size] for start in starts), ignore_value=255)
+
+
+def make_images(*, labelled):
+    """Return images with the given numbers of labelled pixels."""
     random = torch.Generator().manual_seed(0)
-    batches = [
-        [{"logits": torch.randn(3, 4, 4, generator=random), "label": torch.randint(3, (4, 4), generator=random)}]
-        for _ in range(3)
-    ]
-    whole = mean_losses(HardPixels(), Images(batches))
+    images = []
+    for count in labelled:
+        label = torch.randint(3, (16,), generator=random)
+        label[count:] = 255
+        images.append({"logits": torch.randn(3, 4, 4, generator=random), "sem_seg": label.view(4, 4)})
+    return images
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_images_without_labelled_pixels_are_not_averaged(batch_size):
+    images = make_images(labelled=[16, 0, 3, 0, 1])
+    alone = [losses_of(image)["total_loss"] for image in images if (image["sem_seg"] != 255).any()]
+    found = losses_of(*images, batch_size=batch_size)
+    assert found["loss_sem_seg"] == found["total_loss"] == pytest.approx(np.mean(alone), rel=1e-6)
+    assert losses_of(images[1], images[3]) == {}
+
+
+def test_processes_with_different_numbers_of_images_average_over_all(monkeypatch):
+    images = make_images(labelled=[16, 9, 0, 16, 0])
+    whole = losses_of(*images)
     monkeypatch.setattr(comm.dist, "is_initialized", lambda: True)
     monkeypatch.setattr(comm.dist, "get_world_size", lambda: 2)
     monkeypatch.setattr(comm.dist, "get_rank", lambda: 0)
@@ -110,8 +131,8 @@ def test_processes_with_different_numbers_of_images_average_over_all(monkeypatch
     monkeypatch.setattr(comm.dist, "all_reduce", lambda values: pytest.fail("it talks to the other process"))
     gathered = []
     monkeypatch.setattr(comm, "all_gather", lambda value: gathered.append(value) or gathered)
-    mean_losses(HardPixels(), Images(batches[:1]))
-    assert mean_losses(HardPixels(), Images(batches[1:])) == pytest.approx(whole, rel=1e-6)
+    losses_of(images[0], images[2])
+    assert losses_of(*images[3:], images[1]) == pytest.approx(whole, rel=1e-6)
     assert [images for images, _ in gathered] == [1, 2]
-    assert mean_losses(HardPixels(), Images()) == pytest.approx(whole, rel=1e-6)  # a third process without an image
+    assert losses_of(images[2]) == pytest.approx(whole, rel=1e-6)  # a third process without a labelled image
     assert comm.get_world_size() == 2

@@ -170,6 +170,11 @@ def test_invalid_sizes(overrides, training, size, message):
         model([random_image(*size, sem_seg=torch.zeros(size, dtype=torch.long))])
 
 
+def test_labels_of_another_size_than_the_image_are_rejected():
+    with pytest.raises(ValueError, match=r"sem_seg\.shape=\(64, 48\), image\.shape=\(3, 48, 64\)"):
+        model_of().train()([random_image(48, 64, sem_seg=torch.zeros((64, 48), dtype=torch.long))] * 2)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (20, 50)])
 def test_small_images_are_padded(size):
     with torch.no_grad():
