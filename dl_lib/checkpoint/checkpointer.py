@@ -79,7 +79,6 @@ class Checkpointer(FvcoreCheckpointer):
             os.makedirs(self.save_dir, exist_ok=True)
             self._folder.remove_leftovers()  # first, as their space may be needed
             save_checkpoint(content, path)
-            self._folder.adopt(file_name)
             if last:
                 self.tag_last_checkpoint(file_name)
         except OSError as error:
@@ -170,18 +169,6 @@ class Checkpointer(FvcoreCheckpointer):
         if not self.save_dir or f"{name}{CHECKPOINT_SUFFIX}" not in self._folder.own():
             return {}
         return read_if_valid(self._folder.join(f"{name}{CHECKPOINT_SUFFIX}")) or {}
-
-    def archive_earlier_run(self) -> str:
-        """Mark the checkpoints in the folder as those of an earlier run, without deleting them.
-
-        Returns:
-            Path of the checkpoint that the run would have resumed from, judged by file name; "" if there is none.
-        """
-        if not self.save_dir:
-            return ""
-        earlier = self._folder.presumed_last()
-        self._folder.archive()
-        return self._folder.join(earlier) if earlier else ""
 
     @property
     def _folder(self) -> RunFolder:

@@ -8,13 +8,13 @@ import re
 from pathlib import Path
 
 from dl_lib.checkpoint.checksums import checksum_path
+from dl_lib.checkpoint.earlier_run import is_being_archived
 from dl_lib.checkpoint.errors import UnreadableCheckpointError
-from dl_lib.utils.files import PARTIAL_SUFFIX, remove_durably, write_atomically
+from dl_lib.utils.files import PARTIAL_SUFFIX, write_atomically
 from dl_lib.utils.run_files import (
     BEST_CHECKPOINT,
     CHECKPOINT_SUFFIX,
     CHECKSUM_SUFFIX,
-    EARLIER_CHECKPOINTS_NAME,
     FINAL_CHECKPOINT,
     LAST_CHECKPOINT_NAME,
 )
@@ -30,9 +30,7 @@ _log = logging.getLogger(__name__)
 class RunFolder:
     """Checkpoint files of a run, identified by name only; their content is not validated.
 
-    The folder may also hold checkpoints of an earlier run, listed in `earlier_checkpoints`. They are kept, but the
-    current run neither resumes from nor deletes them. A name is removed from the list once the current run has
-    completely written a checkpoint of that name.
+    Checkpoints of an earlier run that a killed process was moving away are not the run's; see `archive_earlier_run`.
 
     Args:
         path: Output folder of the run; need not exist.
@@ -46,7 +44,7 @@ class RunFolder:
 
     def tagged(self) -> str | None:
         """Return the content of `last_checkpoint`, which may be invalid; None if the file does not exist."""
-        return self._read(LAST_CHECKPOINT_NAME)
+        return None if is_being_archived(Path(self.path)) else self._read(LAST_CHECKPOINT_NAME)
 
     def tag(self, file_name: str) -> None:
         """Record a file name in `last_checkpoint` atomically."""
@@ -54,7 +52,9 @@ class RunFolder:
 
     def own(self) -> set[str]:
         """Return the names of the current run's checkpoint files."""
-        return {name for name in self._listing() if _CHECKPOINT.fullmatch(name)} - self._earlier()
+        if is_being_archived(Path(self.path)):
+            return set()
+        return {name for name in self._listing() if _CHECKPOINT.fullmatch(name)}
 
     def numbered(self) -> dict[int, str]:
         """Return the current run's numbered checkpoints, {iteration: file name}, newest first."""
@@ -65,31 +65,13 @@ class RunFolder:
         """Return whether the folder holds a checkpoint to resume from, or `last_checkpoint` claims that it does."""
         return self.tagged() is not None or bool(self.own() - {BEST_CHECKPOINT + CHECKPOINT_SUFFIX})
 
-    def presumed_last(self) -> str:
-        """Return the name of the current run's newest checkpoint according to file names; "" if there is none."""
-        return self.tagged() or max(self.own() - {BEST_CHECKPOINT + CHECKPOINT_SUFFIX}, default="")
-
-    def archive(self) -> None:
-        """Mark all present checkpoints as those of an earlier run."""
-        names = sorted(name for name in self._listing() if _CHECKPOINT.fullmatch(name))
-        if names:
-            write_atomically(self.join(EARLIER_CHECKPOINTS_NAME), "".join(f"{name}\n" for name in names))
-        remove_durably(self.join(LAST_CHECKPOINT_NAME))
-
-    def adopt(self, file_name: str) -> None:
-        """Mark a newly written file as the current run's, even if an earlier run wrote a file of the same name."""
-        earlier = self._earlier()
-        if file_name in earlier:
-            rest = sorted(earlier - {file_name})
-            write_atomically(self.join(EARLIER_CHECKPOINTS_NAME), "".join(f"{name}\n" for name in rest))
-
     def prune(self, *, iteration: int, keep_last: int, keep_every: int) -> None:
         """Delete old numbered checkpoints after a newer one is on disk.
 
         Only checkpoints that this run is known to have written are deleted: `model_<iteration>.pth` with a checksum
-        file, not listed as an earlier run's. Checkpoints of later iterations, left after resuming from an older one,
-        are neither counted nor deleted. A checkpoint is deleted before its checksum file, so that a process killed in
-        between leaves only a file that `remove_leftovers` recognises.
+        file. Checkpoints of later iterations, left after resuming from an older one, are neither counted nor deleted. A
+        checkpoint is deleted before its checksum file, so that a process killed in between leaves only a file that
+        `remove_leftovers` recognises.
 
         Args:
             iteration: Completed iterations; their checkpoint must be on disk.
@@ -113,9 +95,6 @@ class RunFolder:
             if (_is_partial(name) or _is_orphan(name, names)) and _removed(self.join(name)):
                 _log.info("Deleted leftover of an interrupted save: %s", self.join(name))
 
-    def _earlier(self) -> set[str]:
-        return set((self._read(EARLIER_CHECKPOINTS_NAME) or "").splitlines())
-
     def _read(self, file_name: str) -> str | None:
         path = Path(self.join(file_name))
         try:
@@ -137,9 +116,7 @@ class RunFolder:
 
 def _is_partial(name: str) -> bool:
     target = name.removesuffix(PARTIAL_SUFFIX)
-    known = target in (LAST_CHECKPOINT_NAME, EARLIER_CHECKPOINTS_NAME) or _CHECKPOINT.fullmatch(
-        target.removesuffix(CHECKSUM_SUFFIX)
-    )
+    known = target == LAST_CHECKPOINT_NAME or _CHECKPOINT.fullmatch(target.removesuffix(CHECKSUM_SUFFIX))
     return target != name and bool(known)
 
 

@@ -53,11 +53,11 @@ def train(experiment: Experiment, resume: bool) -> None:
     register_parts(experiment)
     with locked_folder(experiment.output_dir):
         default_setup(experiment.cfg)
-        if comm.is_main_process():
-            copy_net(experiment)
         with errors_logged("setting up training"):
             trainer = DefaultTrainer(experiment.cfg)
             trainer.resume_or_load(resume=resume)
+        if comm.is_main_process():
+            copy_net(experiment)
         trainer.train()
     if comm.is_main_process():
         logging.getLogger(__name__).info("Run folder: %s", experiment.output_dir.absolute())

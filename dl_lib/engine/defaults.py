@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from dl_lib.checkpoint import Checkpointer
-from dl_lib.config import CfgNode
+from dl_lib.checkpoint.earlier_run import archive_earlier_run
+from dl_lib.config import CfgNode, write_config
 from dl_lib.data.build import build_train_loader
 from dl_lib.engine.consistency import check_consistent_start
 from dl_lib.engine.distributed import broadcast_buffers, wrap_distributed
@@ -46,6 +47,7 @@ from dl_lib.modeling.build import resolve_device
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.solver import build_lr_scheduler, build_optimizer, format_groups
 from dl_lib.utils import comm
+from dl_lib.utils.logger import write_held_back_lines
 from dl_lib.utils.run_files import METRICS_NAME
 
 __all__ = ["DefaultTrainer"]
@@ -163,10 +165,10 @@ class DefaultTrainer(Trainer):
         return [JSONWriter(self._folder / METRICS_NAME), TensorBoardWriter(self._folder)]
 
     def resume_or_load(self, *, resume: bool) -> None:
-        """Resume from the last checkpoint in `OUTPUT_DIR`, or load `MODEL.WEIGHTS`.
+        """Resume from the last checkpoint in `OUTPUT_DIR`, or load `MODEL.WEIGHTS`; then write the full config there.
 
-        A new run in a folder that holds an earlier run keeps that run's checkpoints, but `--resume` no longer uses
-        them. A resumed run uses the current config and logs changes since the checkpoint.
+        A run from scratch first moves the files of an earlier run in the folder to a subfolder. A resumed run uses the
+        current config and logs changes since the checkpoint. If nothing can be loaded, the folder keeps its files.
 
         Args:
             resume: Whether to resume if there is a checkpoint.
@@ -193,8 +195,13 @@ class DefaultTrainer(Trainer):
             self._apply_settings(current)
             _log.info("Resuming from iteration %d/%d", self.start_iteration, self.max_iter)
             self.loader = self.build_train_loader(start=self._samples_before)
-        elif comm.is_main_process():
-            self._archive_earlier_run()
+        if comm.is_main_process():
+            if not is_resumed:
+                self._archive_earlier_run()
+            path = write_config(self.cfg, self._folder)
+            _log.info("Full config written to %s; seed %d", path.absolute(), self.cfg.SEED)
+        comm.synchronize()  # the main process has moved the logs of the earlier run
+        write_held_back_lines()
 
     def train(self) -> None:
         """Run all remaining steps; see `Trainer.train`.
@@ -258,14 +265,13 @@ class DefaultTrainer(Trainer):
             group.update(current, lr=current["initial_lr"] * factor)
 
     def _archive_earlier_run(self) -> None:
-        """Exclude checkpoints of an earlier run from `--resume` before this run saves its first checkpoint."""
-        earlier = self.checkpointer.archive_earlier_run()
-        if earlier:
+        archive = archive_earlier_run(self._folder)
+        if archive is not None:
             _log.warning(
-                "Starting a new run in %s, which contains an earlier run; --resume now ignores %s, which is kept until "
-                "this run saves a checkpoint of that name (set MODEL.WEIGHTS to start from it)",
+                "Starting a new run in %s, which contains an earlier run; moved its metrics, checkpoints, results and "
+                "logs to %s (set MODEL.WEIGHTS to start from one of its checkpoints)",
                 self._folder,
-                earlier,
+                archive,
             )
 
 

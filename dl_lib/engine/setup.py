@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from dl_lib.config import CfgNode, ConfigError, expand_paths, write_config
+from dl_lib.config import CfgNode, ConfigError, expand_paths
 from dl_lib.engine.environment import describe_environment
 from dl_lib.modeling.build import build_model, resolve_device
 from dl_lib.utils import comm
@@ -27,8 +27,9 @@ _log = logging.getLogger(__name__)
 def default_setup(cfg: CfgNode) -> None:
     """Set up a run before anything is built; every process must call it.
 
-    Sets `OUTPUT_DIR` and `SEED` if they are unset and freezes the config. Creates the output folder, logs to it and to
-    the terminal, writes the full config to config.yaml, which reproduces the run, and seeds all random generators.
+    Sets `OUTPUT_DIR` and `SEED` if they are unset and freezes the config. Logs to the terminal and to the output
+    folder, and seeds all random generators. The lines of the log file are held back until
+    `DefaultTrainer.resume_or_load` has moved an earlier run away.
 
     Args:
         cfg: Full config; modified in place.
@@ -39,11 +40,9 @@ def default_setup(cfg: CfgNode) -> None:
     if cfg.SEED < 0:
         cfg.SEED = comm.broadcast(secrets.randbelow(2**31))
     cfg.freeze()
-    setup_logger(cfg.OUTPUT_DIR, rank=comm.get_rank())
+    setup_logger(cfg.OUTPUT_DIR, rank=comm.get_rank(), holds_back=True)
     if comm.is_main_process():
         _log.info("Environment:\n%s", describe_environment(uses_gpus=cfg.MODEL.DEVICE != "cpu"))
-        path = write_config(cfg, cfg.OUTPUT_DIR)
-        _log.info("Full config written to %s; seed %d", path.absolute(), cfg.SEED)
     seed_everything(cfg.SEED, rank=comm.get_rank())
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-__all__ = ["PARTIAL_SUFFIX", "flush_to_disk", "open_atomically", "remove_durably", "write_atomically"]
+__all__ = ["PARTIAL_SUFFIX", "flush_to_disk", "open_atomically", "remove_durably", "sync_folder", "write_atomically"]
 
 PARTIAL_SUFFIX = ".partial"  # appended while a file is written; fixed, so that a retry replaces an aborted write
 
@@ -30,7 +30,7 @@ def open_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         with contextlib.suppress(OSError):
             os.remove(partial)
         raise
-    _sync_folder(os.path.dirname(path) or os.curdir)
+    sync_folder(os.path.dirname(path) or os.curdir)
 
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
@@ -50,10 +50,10 @@ def remove_durably(path: str | os.PathLike[str]) -> None:
     """Remove a file if it exists, so that the removal survives a power failure."""
     with contextlib.suppress(FileNotFoundError):
         os.remove(path)
-        _sync_folder(os.path.dirname(path) or os.curdir)
+        sync_folder(os.path.dirname(path) or os.curdir)
 
 
-def _sync_folder(folder: str) -> None:
+def sync_folder(folder: str) -> None:
     """Make renames and removals survive a power failure; file systems without fsync of folders are ignored."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

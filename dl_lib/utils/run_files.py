@@ -8,17 +8,22 @@ __all__ = [
     "CHECKSUM_SUFFIX",
     "CONFIG_NAME",
     "CONFUSION_STEM",
-    "EARLIER_CHECKPOINTS_NAME",
+    "COPIED_ON_ARCHIVE",
+    "EARLIER_RUN_STEM",
     "FINAL_CHECKPOINT",
     "LAST_CHECKPOINT_NAME",
     "LOCK_NAME",
+    "LOGS",
     "LOG_NAME",
     "LR_FINDER_STEM",
     "METRICS_NAME",
+    "MOVED_ON_ARCHIVE",
     "PER_IMAGE_STEM",
+    "PREDICTIONS_NAME",
     "RESULTS_MARKDOWN_NAME",
     "RESULTS_NAME",
     "ROUTE_STEM",
+    "SUBMISSION_STEM",
     "log_name",
     "numbered_checkpoint",
 ]
@@ -34,15 +39,27 @@ RESULTS_MARKDOWN_NAME = "results.md"
 PER_IMAGE_STEM = "per_image"  # .csv
 CONFUSION_STEM = "confusion"  # .csv, .png
 ROUTE_STEM = "route"  # .png
+PREDICTIONS_NAME = "predictions"  # folder with a subfolder for each dataset
+SUBMISSION_STEM = "submission"  # .zip, .tgz
 
 LR_FINDER_STEM = "find_lr"  # .csv, .png
 
 LAST_CHECKPOINT_NAME = "last_checkpoint"  # holds the file name of the latest checkpoint
-EARLIER_CHECKPOINTS_NAME = "earlier_checkpoints"  # lists checkpoints of earlier runs in the same folder
 FINAL_CHECKPOINT = "model_final"  # stem of the checkpoint after the last iteration
 BEST_CHECKPOINT = "model_best"  # stem of the checkpoint with the best evaluation metric
 CHECKPOINT_SUFFIX = ".pth"
 CHECKSUM_SUFFIX = ".sha256"  # appended to the checkpoint's file name
+
+# Shell patterns of the files and folders that a run and its evaluations write.
+EARLIER_RUN_STEM = "earlier_run"  # followed by `_<number>`: subfolder with the files of an earlier run
+LOGS = (LOG_NAME, "log_rank*.txt")
+COPIED_ON_ARCHIVE = (CONFIG_NAME, "*.py")
+MOVED_ON_ARCHIVE = (
+    *(METRICS_NAME, "events.out.tfevents.*", LAST_CHECKPOINT_NAME, RESULTS_NAME, RESULTS_MARKDOWN_NAME),
+    *(f"{stem}{CHECKPOINT_SUFFIX}*" for stem in ("model_[0-9]*", FINAL_CHECKPOINT, BEST_CHECKPOINT)),
+    *(f"{PER_IMAGE_STEM}*.csv", f"{CONFUSION_STEM}*.csv", f"{CONFUSION_STEM}*.png", f"{ROUTE_STEM}*.png"),
+    *(PREDICTIONS_NAME, f"{SUBMISSION_STEM}_*"),
+)
 
 
 def log_name(rank: int) -> str:

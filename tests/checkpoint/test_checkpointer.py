@@ -259,7 +259,7 @@ def test_without_save_dir_nothing_is_saved_or_found(tmp_path, monkeypatch):
     checkpointer = Checkpointer(small_model())
     checkpointer.save("model")
     assert not checkpointer.has_checkpoint()
-    assert checkpointer.get_checkpoint_file() == checkpointer.archive_earlier_run() == ""
+    assert checkpointer.get_checkpoint_file() == ""
     assert checkpointer.read_own("model_best") == {}
     Checkpointer(small_model(), tmp_path / "run", save_to_disk=False).save("model")
     assert [path.name for path in tmp_path.iterdir()] == ["last_checkpoint"]

@@ -6,9 +6,8 @@ import shutil
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dl_lib.checkpoint import Checkpointer
 from dl_lib.checkpoint.folder import RunFolder
-from tests.helpers.checkpoints import newest_iteration, save_run, small_model, warnings_in
+from tests.helpers.checkpoints import save_run, warnings_in
 
 
 def write(folder, *iterations, checksum=True):
@@ -69,35 +68,6 @@ def test_prune_after_resuming_from_an_older_checkpoint_keeps_the_latest_save(tmp
     write(tmp_path, 25)
     RunFolder(str(tmp_path)).prune(iteration=25, keep_last=2, keep_every=0)
     assert iterations_in(tmp_path) == [20, 25, 30, 40]
-
-
-def test_checkpoints_of_an_earlier_run_are_neither_resumed_nor_deleted(tmp_path, caplog):
-    save_run(tmp_path, 20, 30, 40)
-    Checkpointer(small_model(), tmp_path).save("model_best", last=False)
-    new = Checkpointer(small_model(seed=10), tmp_path)
-    assert new.archive_earlier_run() == str(tmp_path / "model_0000040.pth")
-    assert not new.has_checkpoint()
-    assert new.read_own("model_best") == {}
-    new.save("model_0000010", iteration=10)
-    new.prune(iteration=10, keep_last=1, keep_every=0)
-    save_run(tmp_path, 30)
-    new.prune(iteration=30, keep_last=1, keep_every=0)
-    kept = ["model_0000020.pth", "model_0000030.pth", "model_0000040.pth", "model_best.pth"]
-    assert sorted(path.name for path in tmp_path.glob("*.pth")) == kept
-    (tmp_path / "last_checkpoint").unlink()
-    assert newest_iteration(tmp_path) == 30  # not 40, which belongs to the earlier run
-    assert (tmp_path / "earlier_checkpoints").read_text() == "model_0000020.pth\nmodel_0000040.pth\nmodel_best.pth\n"
-    new.save("model_best", last=False, iteration=35)
-    assert new.read_own("model_best")["iteration"] == 35
-    assert new.archive_earlier_run() == str(tmp_path / "model_0000030.pth")  # a third run
-    assert not new.has_checkpoint()
-    assert len(warnings_in(caplog)) == 1  # last_checkpoint was removed above
-
-
-def test_archiving_a_missing_folder_does_nothing(tmp_path):
-    checkpointer = Checkpointer(small_model(), tmp_path / "new")
-    assert checkpointer.archive_earlier_run() == ""
-    assert not (tmp_path / "new").exists()
 
 
 def test_next_save_removes_leftovers_of_a_killed_save(tmp_path):

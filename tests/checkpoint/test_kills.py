@@ -10,13 +10,14 @@ import time
 import pytest
 
 from dl_lib.checkpoint import Checkpointer
+from dl_lib.checkpoint.earlier_run import archive_earlier_run
 from dl_lib.utils.run_files import numbered_checkpoint
 from tests.helpers.checkpoints import newest_iteration, save_run, small_model, warnings_in
 
 # Python 3.12 and later warn because of torch's threads, which the child processes do not use.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
-OPERATIONS = ("fsync", "replace", "remove", "makedirs")  # functions of os; open() for writing is added
+OPERATIONS = ("fsync", "replace", "rename", "remove", "makedirs")  # of os; open() for writing is added
 
 
 def save_in_a_loop(folder, start, *, report):
@@ -101,7 +102,7 @@ def is_killed(do, *, at, after):
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("case", ["deletes the oldest", "over an old one", "in a new run's folder"])
+@pytest.mark.parametrize("case", ["deletes the oldest", "over an old one"])
 def test_save_killed_at_any_operation_leaves_the_old_or_the_new_state(tmp_path, caplog, case, after):
     name = "model_final" if case == "over an old one" else "model_0000030"
 
@@ -110,10 +111,6 @@ def test_save_killed_at_any_operation_leaves_the_old_or_the_new_state(tmp_path, 
         old = Checkpointer(small_model(seed=25), folder)
         if case == "over an old one":
             old.save("model_final", iteration=25)
-        elif case == "in a new run's folder":
-            old.save(name, iteration=25)
-            old.archive_earlier_run()
-            save_run(folder, 20)
 
     def save(folder):
         checkpointer = Checkpointer(small_model(seed=30), folder)
@@ -138,3 +135,25 @@ def test_save_killed_at_any_operation_leaves_the_old_or_the_new_state(tmp_path, 
     assert found == sorted(found) and set(found) == {old, 30}  # the old one up to some operation, then the new one
     assert len(found) >= 8
     assert len(warnings_in(caplog)) == len(found)  # last_checkpoint was removed above; nothing is damaged
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_archiving_killed_at_any_operation_leaves_the_whole_earlier_run_or_none(tmp_path, after):
+    resumable = []
+    while True:
+        folder = tmp_path / str(len(resumable))
+        save_run(folder, 10, 20)
+        for name in ("metrics.json", "log.txt", "results.json", "config.yaml"):
+            (folder / name).write_text(name)
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        if not is_killed(lambda folder=folder: archive_earlier_run(folder), at=len(resumable), after=after):
+            break
+        resumable.append(Checkpointer(small_model(), folder).has_checkpoint())
+        if resumable[-1]:
+            assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+        archive_earlier_run(folder)  # completes it, or finds nothing left to do
+        assert [path.name for path in folder.iterdir() if path.name != "config.yaml"] == ["earlier_run_1"]
+        assert {path.name: path.read_bytes() for path in (folder / "earlier_run_1").iterdir()} == before
+    assert len(resumable) >= 12
+    assert resumable == sorted(resumable, reverse=True)
+    assert resumable[0] or after

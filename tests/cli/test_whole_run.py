@@ -178,9 +178,11 @@ def test_a_second_run_in_the_same_folder_starts_from_scratch(playground):
     words = ["SOLVER.LR_SCHEDULER.MAX_ITER=2", "TEST.EVAL_PERIOD=0", "SOLVER.PRECISION=bf16"]
     printed = run("train", *words, cwd=playground)
     assert sum("which contains an earlier run" in line for line in printed) == 1
+    assert [line["iteration"] for line in lines_of(folder / "earlier_run_1")][-1] == 8
+    assert (folder / "earlier_run_1" / "model_0000003.pth").exists()
+    assert not (folder / "model_0000003.pth").exists()
     (metrics,) = lines_of(folder)
     assert metrics["iteration"] == 2
     assert math.isfinite(metrics["total_loss"])
-    assert (folder / "model_0000003.pth").exists()
     weights = torch.load(folder / "model_final.pth", weights_only=True)["model"]
     assert {value.dtype for value in weights.values() if value.is_floating_point()} == {torch.float32}

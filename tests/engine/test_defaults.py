@@ -198,26 +198,44 @@ def test_resume_without_a_checkpoint_starts_and_warns(tmp_path):
 def test_new_run_in_a_used_folder_is_not_confused_with_the_earlier_run(tmp_path):
     with pytest.raises(TrainingInterrupted):
         run(tmp_path, stop_after=4, **LIGHT)
-    old = tmp_path / "model_0000004.pth"
-    trainer = DefaultTrainer(small_config(tmp_path, **LIGHT))
+    old_config, old_metrics = ((tmp_path / name).read_bytes() for name in ("config.yaml", "metrics.json"))
+    cfg = small_config(tmp_path, **LIGHT, SEED=11)
+    default_setup(cfg)
+    trainer = DefaultTrainer(cfg)
     with captured_warnings() as messages:
         trainer.resume_or_load(resume=False)
+    earlier = tmp_path / "earlier_run_1"
     assert len(messages) == 1
-    assert str(old) in messages[0]
-    assert old.is_file()
+    assert str(earlier) in messages[0]
+    moved = {"last_checkpoint", "metrics.json", "log.txt", "model_0000004.pth", "model_0000004.pth.sha256"}
+    assert {path.name for path in earlier.iterdir() if "tfevents" not in path.name} >= moved
+    assert [(earlier / name).read_bytes() for name in ("config.yaml", "metrics.json")] == [old_config, old_metrics]
+    assert {path.name for path in tmp_path.iterdir()} == {"earlier_run_1", "config.yaml", "log.txt"}
+    assert (tmp_path / "config.yaml").read_bytes() != old_config
+    logs = [(folder / "log.txt").read_text() for folder in (earlier, tmp_path)]
+    assert ["Environment:" in log for log in logs] == [True, True]
+    assert ["seed 11" in log for log in logs] == [False, True]
     again = DefaultTrainer(small_config(tmp_path, **LIGHT))
     again.resume_or_load(resume=True)  # as if the new run had been killed before its first checkpoint
     assert again.start_iteration == 0
 
 
-def test_mismatched_weights_leave_the_earlier_run_unchanged(tmp_path):
+def test_a_start_that_is_refused_leaves_the_earlier_run_unchanged(tmp_path):
     with pytest.raises(TrainingInterrupted):
         run(tmp_path, stop_after=4, **LIGHT)
     torch.save({"model": {"a.weight": torch.zeros(1)}}, tmp_path / "foreign.pth")
-    trainer = DefaultTrainer(small_config(tmp_path, **LIGHT, **{"MODEL.WEIGHTS": str(tmp_path / "foreign.pth")}))
-    with pytest.raises(CheckpointError):
-        trainer.resume_or_load(resume=False)
-    assert (tmp_path / "last_checkpoint").read_text() == "model_0000004.pth"
+
+    def files():
+        return {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != "log.txt"}
+
+    before = files()
+    for settings in ({"MODEL.WEIGHTS": str(tmp_path / "foreign.pth")}, {"MODEL.BACKBONE.INIT_CHANNEL": 4}):
+        cfg = small_config(tmp_path, **LIGHT, **settings)
+        default_setup(cfg)
+        trainer = DefaultTrainer(cfg)
+        with pytest.raises(CheckpointError):
+            trainer.resume_or_load(resume="MODEL.WEIGHTS" not in settings)
+    assert files() == before
 
 
 def test_best_and_latest_checkpoints_are_kept(tmp_path):
@@ -285,6 +303,7 @@ def test_configured_gpu_index_becomes_the_current_device(tmp_path, monkeypatch, 
 def test_setup_writes_a_reproducible_config(tmp_path):
     cfg = small_config(tmp_path / "run", SEED=-1)
     default_setup(cfg)
+    DefaultTrainer(cfg).resume_or_load(resume=False)
     again = get_cfg()
     again.merge_from_file(tmp_path / "run" / "config.yaml")
     assert again == cfg
@@ -299,7 +318,7 @@ def test_tilde_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     cfg = small_config("~/run", **{"MODEL.WEIGHTS": "~/a.pth"})
     default_setup(cfg)
-    assert (tmp_path / "run" / "config.yaml").is_file()
+    assert str(tmp_path / "run") == cfg.OUTPUT_DIR
     assert dict(cfg.MODEL)["WEIGHTS"] == str(tmp_path / "a.pth")
 
 
@@ -307,7 +326,6 @@ def test_default_output_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfg = small_config("")
     default_setup(cfg)
-    assert (tmp_path / cfg.OUTPUT_DIR / "config.yaml").is_file()
     assert cfg.OUTPUT_DIR.startswith("output")
 
 

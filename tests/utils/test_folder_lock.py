@@ -14,6 +14,9 @@ from dl_lib.utils import comm
 from dl_lib.utils.folder_lock import locked_folder
 from dl_lib.utils.output_path import OutputPathError
 
+# Python 3.12 and later warn because of torch's threads, which the child processes do not use.
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+
 
 def assert_can_lock(folder):
     with locked_folder(folder):

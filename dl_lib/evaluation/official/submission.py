@@ -25,6 +25,7 @@ from dl_lib.evaluation.predictions.label_files import label_path
 from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord
 from dl_lib.utils.files import open_atomically
 from dl_lib.utils.progress import progress_bar
+from dl_lib.utils.run_files import SUBMISSION_STEM
 
 __all__ = ["InvalidSubmissionError", "write_submission"]
 
@@ -73,7 +74,7 @@ def write_submission(result: EvaluationResult, *, benchmark: Benchmark, folder: 
         )
     format_ = _FORMATS[benchmark]
     _check(result, folder=folder, format_=format_)
-    path = output_dir / f"submission_{result.dataset_name}{format_.suffix}"
+    path = output_dir / f"{SUBMISSION_STEM}_{result.dataset_name}{format_.suffix}"
     files = [label_path(folder, image.image_id) for image in result.images]
     with open_atomically(path) as file:
         if benchmark == "voc":

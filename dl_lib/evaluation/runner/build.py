@@ -11,6 +11,7 @@ from dl_lib.evaluation.official.cityscapes import CityscapesEvaluator
 from dl_lib.evaluation.predictions.label_files import LabelPngWriter
 from dl_lib.evaluation.predictions.writers import CocoRleWriter, PredictionWriter
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
+from dl_lib.utils.run_files import PREDICTIONS_NAME
 
 __all__ = ["build_evaluator", "build_writers", "label_png_folder", "predictions_folder"]
 
@@ -19,7 +20,7 @@ _LABEL_PNG_FOLDER = "label_png"
 
 def predictions_folder(output_dir: Path, dataset_name: str) -> Path:
     """Return the folder for the predictions on a dataset."""
-    return output_dir / "predictions" / dataset_name
+    return output_dir / PREDICTIONS_NAME / dataset_name
 
 
 def label_png_folder(folder: Path) -> Path:

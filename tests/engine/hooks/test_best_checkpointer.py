@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dl_lib.checkpoint import Checkpointer
+from dl_lib.checkpoint.earlier_run import archive_earlier_run
 from dl_lib.config import ConfigError
 from dl_lib.engine.hooks import BestCheckpointer, EvalHook, PeriodicCheckpointer
 from dl_lib.engine.training.trainer import Trainer
@@ -84,7 +85,7 @@ def test_run_resumed_from_an_older_checkpoint_keeps_the_better_file(tmp_path):
 
 def test_new_run_in_the_folder_of_an_earlier_run_has_its_own_best(tmp_path):
     train(tmp_path, scores=dict.fromkeys(SCORES, 0.9))
-    Checkpointer(LeastSquares(), tmp_path).archive_earlier_run()
+    archive_earlier_run(tmp_path)
     with pytest.raises(Killed):
         train(tmp_path, before_evaluation=[At(5, kill)])
     assert best_in(tmp_path)[0]["value"] == 0.5
