@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib import metadata
 
 import torch
 from tabulate import tabulate
 
+from dl_lib.data.worker_limits import usable_cores
 from dl_lib.utils import comm
 
 __all__ = ["describe_environment", "library_versions"]
@@ -26,7 +26,7 @@ def describe_environment(*, uses_gpus: bool) -> str:
     rows = [("system", platform.platform()), *library_versions().items()]
     rows += [
         ("GPUs", _gpus(used=uses_gpus)),
-        ("CPU cores", f"{_usable_cores()} (torch threads: {torch.get_num_threads()})"),
+        ("CPU cores", f"{usable_cores()} (torch threads: {torch.get_num_threads()})"),
     ]
     if comm.get_world_size() > 1:
         rows.append(("processes", str(comm.get_world_size())))
@@ -53,7 +53,3 @@ def _gpus(*, used: bool) -> str:
         return f"{torch.cuda.device_count()} (not used)"
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return f"{', '.join(names)} (CUDA {torch.version.cuda})"
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

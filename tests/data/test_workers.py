@@ -1,11 +1,19 @@
 """Dead workers: the error names the sample that was being loaded, and is raised only while waiting for a batch."""
 
+import errno
+import logging
 import multiprocessing
 import os
+import re
+import resource
+import shutil
 import signal
 import sys
 import time
+import traceback
+from functools import partial
 from itertools import islice
+from multiprocessing.synchronize import SemLock
 
 import numpy as np
 import pytest
@@ -16,6 +24,7 @@ from dl_lib.config.defaults import DEFAULTS
 from dl_lib.data import DatasetCatalog, DatasetMeta, build_test_loader, build_train_loader
 from dl_lib.data.dataset_check import check_samples
 from dl_lib.data.errors import DataError
+from dl_lib.data.worker_limits import WorkerLimitError, warn_about_cores
 
 META = DatasetMeta(class_names=("a", "b"), class_colors=((0, 0, 0), (255, 255, 255)))
 SIZE = 12
@@ -86,6 +95,14 @@ def error_message(batches):
     return str(caught.value)
 
 
+def limit_message(batches):
+    """Return the message of the first error, after the workers have been shut down."""
+    with pytest.raises(WorkerLimitError) as caught:
+        list(islice(batches, 100))
+    traceback.clear_frames(caught.tb)
+    return str(caught.value)
+
+
 def wait_until(condition):
     """Poll in Python code, where a signal handler could run."""
     end = time.monotonic() + TIMEOUT_SECONDS
@@ -135,3 +152,84 @@ def test_death_of_an_idle_worker_is_reported_at_the_next_wait(cfg):
     message = error_message(batches)
     assert "worker died between two samples. " in message
     assert message.endswith(": SIGKILL")
+
+
+def no_space(storage):
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+
+@pytest.mark.parametrize("build", [build_train_loader, partial(build_test_loader, dataset_name="whole")])
+def test_full_shared_memory_ends_the_run(cfg, monkeypatch, build):
+    """The workers cannot send their first batch; multiprocessing would print the error and wait."""
+    cfg.DATASETS.TRAIN = [register("whole", WorkerKiller())]
+    cfg.DATALOADER.ON_ERROR = "skip"
+    batches = build(cfg)
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", no_space)
+    message = limit_message(batches)
+    assert "WorkerLimitError: data loader workers cannot send their samples: /dev/shm is too small" in message
+    assert "--shm-size=8g" in message
+    assert "DATALOADER.NUM_WORKERS=0" in message
+    assert re.search(r"Received: /dev/shm=[\d.]+ MiB \([\d.]+ MiB free\), unable to allocate", message)
+
+
+@pytest.mark.parametrize(
+    ("number", "limit"),
+    [
+        (errno.ENOSPC, "--shm-size.*Received: /dev/shm="),
+        (errno.EMFILE, r"ulimit -n\).*Received: limit=\d+"),
+        (errno.EAGAIN, r"ulimit -u\).*Received: "),
+    ],
+)
+def test_limit_at_the_start_of_the_workers_is_named(cfg, monkeypatch, number, limit):
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    batches = build_test_loader(cfg, register("whole", WorkerKiller()))
+    monkeypatch.setattr(
+        os if number == errno.EAGAIN else SemLock, "fork" if number == errno.EAGAIN else "__init__", fail
+    )
+    assert re.search(rf"{limit}.*\[Errno {number}\]", limit_message(batches))
+
+
+def test_too_many_open_files_end_the_run(cfg):
+    cfg.SOLVER.IMS_PER_BATCH = 64  # two arrays each
+    cfg.DATASETS.TRAIN = [register("whole", WorkerKiller())]
+    batches = build_train_loader(cfg)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 40, limits[1]))
+    try:
+        message = limit_message(batches)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert "data loader workers need more open files" in message
+    assert "ulimit -n" in message
+    assert "DATALOADER.NUM_WORKERS=0" in message
+
+
+def test_small_limits_are_warned_of_with_the_first_batch(cfg, monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("dl_lib"), "propagate", True)
+    cfg.DATASETS.TRAIN = [register("whole", WorkerKiller())]
+    needed = (2 * 2 + 1) * 2 * 4 * 4 * 4  # batches in flight, images, pixels, channels with the label
+    for free in (needed, needed - 1):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: shutil._ntuple_diskusage(2**20, 0, free))
+        monkeypatch.setattr(resource, "getrlimit", lambda kind, free=free: (20 - needed + free, -1))
+        batches = build_train_loader(cfg)
+        list(islice(batches, 3))
+    memory, files = (text for text in caplog.messages if "ends the run" in text)
+    assert memory.startswith("/dev/shm may become full")
+    assert memory.endswith("Loader workers may need 0.0 MiB. Received: /dev/shm=1.00 MiB (0.00 MiB free)")
+    assert files.endswith("may need 20. Received: limit=19")
+
+
+def test_more_workers_than_cores_are_one_warning(cfg, monkeypatch, caplog, recwarn):
+    monkeypatch.setattr(logging.getLogger("dl_lib"), "propagate", True)
+    monkeypatch.setattr("dl_lib.data.worker_limits.usable_cores", lambda: 1)
+    warn_about_cores.cache_clear()
+    register("whole", WorkerKiller())
+    for _ in range(2):
+        next(iter(build_test_loader(cfg, "whole")))
+    assert [text for text in caplog.messages if "CPU cores" in text] == [
+        "More loader workers than CPU cores (1), which may slow down loading: reduce DATALOADER.NUM_WORKERS (--workers "
+        "of check-dataset). Received: DATALOADER.NUM_WORKERS=2"
+    ]
+    assert not [warning for warning in recwarn if "worker" in str(warning.message)]
