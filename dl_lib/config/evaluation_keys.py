@@ -97,7 +97,14 @@ _RUN = (
         range="(0, inf)",
     ),
     key("SEED", 0, "Seed of all random number generators.", range="[0, inf)", special={-1: "draw a seed and log it"}),
-    key("LOG_PERIOD", 20, "Interval between logged metrics.", unit="iterations", range="[1, inf)"),
+    key(
+        "LOG_PERIOD",
+        20,
+        "Interval between logged metrics. Losses, costs and times in the log, `metrics.json` and TensorBoard are "
+        "medians over the iterations since the previous multiple of it.",
+        unit="iterations",
+        range="[1, inf)",
+    ),
     key(
         "VIS_PERIOD",
         0,

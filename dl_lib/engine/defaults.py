@@ -114,7 +114,7 @@ class DefaultTrainer(Trainer):
             IterationTimer(images_per_step=solver.IMS_PER_BATCH),
             LRScheduler(self.scheduler),
             MetricLogger(period=log_period),
-            ProgressBar(),
+            ProgressBar(period=log_period),
         ]
         if self.ema is not None:
             hooks.append(EMAHook(self.ema))

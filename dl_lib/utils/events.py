@@ -6,17 +6,29 @@ done, so the losses of the first step are recorded at iteration 1.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
-from typing import Any
+from statistics import median
+from typing import Any, Literal
 
 from fvcore.common.history_buffer import HistoryBuffer
 
 from dl_lib.utils.names import nearest_names
 
-__all__ = ["EventStorage"]
+__all__ = ["EventStorage", "ScalarKind", "window_start"]
 
-_HISTORY_LENGTH = 1000  # values kept per scalar; far more than any median window
-_SAVED_LENGTH = 100  # values per scalar in a checkpoint
+ScalarKind = Literal["step", "latest", "evaluation"]
+
+_HISTORY_LENGTH = 1000  # values kept per scalar, also in a checkpoint
+
+
+def window_start(iteration: int, *, period: int) -> int:
+    """Return the last multiple of a logging period before an iteration.
+
+    Windows start at multiples of the period rather than at the previous line, so that a run that was stopped in between
+    and resumed logs the same values.
+    """
+    return (iteration - 1) // period * period
 
 
 class EventStorage:
@@ -32,18 +44,18 @@ class EventStorage:
     def __init__(self, *, iteration: int = 0) -> None:
         self.iteration = iteration
         self._histories: dict[str, HistoryBuffer] = {}
-        self._eval_names: set[str] = set()
+        self._kinds: dict[str, ScalarKind] = {}
 
-    def put(self, scalars: Mapping[str, float], *, is_eval: bool = False) -> None:
+    def put(self, scalars: Mapping[str, float], *, kind: ScalarKind = "step") -> None:
         """Record scalars at the current iteration.
 
         Args:
             scalars: Values by name; a name includes its unit, such as `data_seconds`.
-            is_eval: Whether these are evaluation metrics. Writers write every value of an evaluation metric, but only
-                the latest value of other scalars.
+            kind: Value to log: the median over the iterations since the previous multiple of `LOG_PERIOD` (`step`), the
+                latest value (`latest`: learning rate, peak memory), or every value (`evaluation`).
         """
-        self._eval_names.update(scalars if is_eval else ())
         for name, value in scalars.items():
+            self._kinds[name] = kind
             self._histories.setdefault(name, HistoryBuffer(_HISTORY_LENGTH)).update(float(value), self.iteration)
 
     def names(self) -> tuple[str, ...]:
@@ -52,48 +64,59 @@ class EventStorage:
 
     def current_eval_metrics(self) -> dict[str, float]:
         """Return the evaluation metrics recorded at the current iteration."""
-        latest = {name: history.values()[-1] for name, history in self._histories.items() if name in self._eval_names}
-        return {name: value for name, (value, iteration) in latest.items() if iteration == self.iteration}
+        return self.evaluations(after=self.iteration - 1).get(self.iteration, {})
 
     def latest(self, name: str) -> float:
         """Return the latest value of a scalar; raise KeyError if there is none of this name."""
         return self._history(name).latest()
 
-    def median(self, name: str, *, window: int) -> float:
-        """Return the median of the latest `window` values of a scalar; raise KeyError if there is none."""
-        return float(self._history(name).median(window))
+    def summary(self, *, after: int) -> dict[str, float]:
+        """Return the values to log of all scalars recorded after an iteration, except evaluation metrics.
 
-    def since(self, iteration: int) -> dict[int, dict[str, float]]:
-        """Return the scalars recorded after an iteration: all values of evaluation metrics, else the latest value.
-
-        Returns:
-            Values by name, grouped by their iteration in ascending order.
+        See `put` for the value of each kind. A median includes at most the latest 1000 values; steps without a finite
+        value, which are skipped, are not part of it.
         """
-        scalars: dict[int, dict[str, float]] = {}
+        scalars = {}
         for name, history in self._histories.items():
-            for value, recorded_at in history.values() if name in self._eval_names else history.values()[-1:]:
-                if recorded_at > iteration:
-                    scalars.setdefault(int(recorded_at), {})[name] = value
-        return dict(sorted(scalars.items()))
+            values = [value for value, _ in _values_after(history, after)]
+            if values and self._kinds[name] != "evaluation":
+                scalars[name] = values[-1] if self._kinds[name] == "latest" else median(values)
+        return scalars
+
+    def evaluations(self, *, after: int) -> dict[int, dict[str, float]]:
+        """Return the evaluation metrics recorded after an iteration, grouped by their iteration in ascending order."""
+        metrics: dict[int, dict[str, float]] = {}
+        for name, history in self._histories.items():
+            if self._kinds[name] == "evaluation":
+                for value, recorded_at in _values_after(history, after):
+                    metrics.setdefault(int(recorded_at), {})[name] = value
+        return dict(sorted(metrics.items()))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the latest values, so that a resumed run writes those not yet written and has the same medians."""
+        """Return all values, so that a resumed run logs the same medians and those evaluations not yet written."""
         return {
-            "eval_names": sorted(self._eval_names),
-            "histories": {name: history.values()[-_SAVED_LENGTH:] for name, history in self._histories.items()},
+            "kinds": dict(self._kinds),
+            "values": {name: [value for value, _ in history.values()] for name, history in self._histories.items()},
+            "iterations": {name: [at for _, at in history.values()] for name, history in self._histories.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state returned by `state_dict`; `iteration` is unchanged."""
-        self._eval_names = set(state["eval_names"])
+        self._kinds = dict(state["kinds"])
         self._histories = {}
-        for name, values in state["histories"].items():
-            self._histories[name] = HistoryBuffer(_HISTORY_LENGTH)
-            for value, iteration in values:
-                self._histories[name].update(value, iteration)
+        for name, values in state["values"].items():
+            history = self._histories[name] = HistoryBuffer(_HISTORY_LENGTH)
+            for value, iteration in zip(values, state["iterations"][name], strict=True):
+                history.update(float(value), int(iteration))
 
     def _history(self, name: str) -> HistoryBuffer:
         if name not in self._histories:
             near = nearest_names(name, self._histories)
             raise KeyError(f"name must be a recorded scalar; {near}. Received: name={name!r}")
         return self._histories[name]
+
+
+def _values_after(history: HistoryBuffer, iteration: int) -> list[tuple[float, float]]:
+    """Return the values recorded after an iteration, and their iterations."""
+    values = history.values()
+    return values[bisect_right(values, iteration, key=lambda value: value[1]) :]

@@ -3,14 +3,54 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-__all__ = ["PARTIAL_SUFFIX", "flush_to_disk", "open_atomically", "remove_durably", "sync_folder", "write_atomically"]
+__all__ = [
+    "PARTIAL_SUFFIX",
+    "flush_to_disk",
+    "open_atomically",
+    "open_regular",
+    "read_regular",
+    "remove_durably",
+    "sync_folder",
+    "write_atomically",
+]
 
 PARTIAL_SUFFIX = ".partial"  # appended while a file is written; fixed, so that a retry replaces an aborted write
+
+
+def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
+    """Open a file for reading; anything but a regular file is refused at once, as a pipe or device may never end.
+
+    Raises:
+        OSError: If the path is a folder, pipe, device or socket, or cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer does not block
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        raise OSError(errno.EINVAL, "not a regular file but a pipe, device or socket", os.fspath(path))
+    return open(descriptor, "rb")
+
+
+def read_regular(path: str | os.PathLike[str], *, max_bytes: int) -> bytes:
+    """Return the content of a file with `open_regular`; a larger file than expected is refused without reading it.
+
+    Raises:
+        OSError: As in `open_regular`, or if the file has more than `max_bytes` bytes.
+    """
+    with open_regular(path) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"larger than the expected {max_bytes:,} bytes", os.fspath(path))
+    return content
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Reader of the metrics file of a training run: one JSON object with the logged scalars per line."""
+"""Metrics file of a training run: one JSON object per line, with the scalars logged at one iteration."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dl_lib.utils.files import read_regular
 from dl_lib.utils.run_files import METRICS_NAME
 
-__all__ = ["MetricsFileError", "Series", "read_metrics"]
+__all__ = ["ITERATION", "MetricsFileError", "Series", "parse_line", "read_lines", "read_metrics"]
 
-_ITERATION = "iteration"
+ITERATION = "iteration"  # key of the completed optimizer steps in each line
+
+_MAX_BYTES = 2**30
 
 
 class MetricsFileError(ValueError):
@@ -47,18 +50,22 @@ def read_metrics(folder: Path) -> dict[str, Series]:
     """
     path = folder / METRICS_NAME
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_lines(path)
+    except OSError as error:
         raise MetricsFileError(
-            f"cannot read {METRICS_NAME}; pass the output folder of a training run. "
-            f"Received: RUN={str(folder)!r} ({error})"
+            f"cannot read {METRICS_NAME}: {error.strerror or error}; pass the output folder of a training run. "
+            f"Received: RUN={str(folder)!r}"
         ) from error
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
     points: dict[str, dict[int, float]] = {}
     for number, line in enumerate(lines, 1):
-        scalars = _parse_line(line, location=f"{path}, line {number}")
-        iteration = scalars.pop(_ITERATION)
+        scalars = parse_line(line)
+        if scalars is None:
+            raise MetricsFileError(
+                f"{path}, line {number}: expected a JSON object with an integer {ITERATION!r} and finite numbers; "
+                f"remove the line, or resume the run, which keeps the valid lines. "
+                f"Received: {line.decode(errors='backslashreplace').strip():.80}"
+            )
+        iteration = scalars.pop(ITERATION)
         for name, value in scalars.items():
             points.setdefault(name, {})[int(iteration)] = float(value)
     if not points:
@@ -68,23 +75,29 @@ def read_metrics(folder: Path) -> dict[str, Series]:
     return {name: _series(by_iteration) for name, by_iteration in points.items()}
 
 
+def read_lines(path: Path) -> list[bytes]:
+    """Return the lines of a metrics file without an incomplete last line, as in a running or killed run.
+
+    Raises:
+        OSError: If the file is missing, not a regular file or larger than 1 GiB.
+    """
+    return read_regular(path, max_bytes=_MAX_BYTES).split(b"\n")[:-1]
+
+
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """Return `iteration` and the scalars of a line; None if it is invalid."""
+    try:
+        scalars = json.loads(line.decode())
+        is_valid = type(scalars[ITERATION]) is int and scalars[ITERATION] >= 0
+        return scalars if is_valid and all(map(_is_finite, scalars.values())) else None
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError, AttributeError):
+        return None
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
 def _series(by_iteration: Mapping[int, float]) -> Series:
     iterations = sorted(by_iteration)
     return Series(tuple(iterations), tuple(by_iteration[iteration] for iteration in iterations))
-
-
-def _parse_line(line: str, *, location: str) -> dict[str, Any]:
-    try:
-        scalars = json.loads(line)
-    except ValueError:
-        scalars = None
-    if not isinstance(scalars, dict) or type(scalars.get(_ITERATION)) is not int or not _are_numbers(scalars):
-        raise MetricsFileError(
-            f"{location}: expected a JSON object with an integer {_ITERATION!r} and finite numbers. "
-            f"Received: {line.strip():.80}"
-        )
-    return scalars
-
-
-def _are_numbers(scalars: Mapping[str, Any]) -> bool:
-    return all(type(value) in (int, float) and math.isfinite(value) for value in scalars.values())

@@ -9,6 +9,7 @@ __all__ = [
     "CONFIG_NAME",
     "CONFUSION_STEM",
     "COPIED_ON_ARCHIVE",
+    "DAMAGED_METRICS_STEM",
     "EARLIER_RUN_STEM",
     "FINAL_CHECKPOINT",
     "LAST_CHECKPOINT_NAME",
@@ -32,6 +33,7 @@ CONFIG_NAME = "config.yaml"  # in an experiment folder: keys that differ; in a r
 LOCK_NAME = ".folder.lock"  # host and process id of the process that writes to the folder
 LOG_NAME = "log.txt"  # main process; see `log_name`
 METRICS_NAME = "metrics.json"  # one JSON object per line
+DAMAGED_METRICS_STEM = "metrics_damaged"  # .json; copy of a metrics file with invalid lines, numbered from 2 on
 
 RESULTS_NAME = "results.json"  # latest evaluation
 RESULTS_MARKDOWN_NAME = "results.md"
@@ -55,7 +57,14 @@ EARLIER_RUN_STEM = "earlier_run"  # followed by `_<number>`: subfolder with the 
 LOGS = (LOG_NAME, "log_rank*.txt")
 COPIED_ON_ARCHIVE = (CONFIG_NAME, "*.py")
 MOVED_ON_ARCHIVE = (
-    *(METRICS_NAME, "events.out.tfevents.*", LAST_CHECKPOINT_NAME, RESULTS_NAME, RESULTS_MARKDOWN_NAME),
+    *(
+        METRICS_NAME,
+        f"{DAMAGED_METRICS_STEM}*.json",
+        "events.out.tfevents.*",
+        LAST_CHECKPOINT_NAME,
+        RESULTS_NAME,
+        RESULTS_MARKDOWN_NAME,
+    ),
     *(f"{stem}{CHECKPOINT_SUFFIX}*" for stem in ("model_[0-9]*", FINAL_CHECKPOINT, BEST_CHECKPOINT)),
     *(f"{PER_IMAGE_STEM}*.csv", f"{CONFUSION_STEM}*.csv", f"{CONFUSION_STEM}*.png", f"{ROUTE_STEM}*.png"),
     *(PREDICTIONS_NAME, f"{SUBMISSION_STEM}_*"),

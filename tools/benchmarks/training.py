@@ -182,9 +182,8 @@ def measure_data(cfg: CfgNode) -> tuple[Table, Samples]:
         own = with_options(cfg, "DATALOADER.NUM_WORKERS", workers, "SOLVER.LR_SCHEDULER.MAX_ITER", DATA_STEPS)
         trainer = UnsavedTrainer(own)
         trainer.train()
-        names = ("data_seconds", "iteration_seconds")
-        waiting, whole = (trainer.events.median(name, window=DATA_STEPS * 3 // 4) for name in names)
-        rows.append((workers, waiting / whole))
+        scalars = trainer.events.summary(after=DATA_STEPS // 4)
+        rows.append((workers, scalars["data_seconds"] / scalars["iteration_seconds"]))
     return Table("Waiting for data", {"worker processes": "d", "fraction of a step": ".1%"}, rows), {}
 
 
@@ -220,7 +219,7 @@ def train_in_process(cfg: CfgNode, steps: int, path: Path) -> None:
     trainer.train()
     torch.set_num_threads(threads)
     if comm.is_main_process():
-        path.write_text(str(trainer.events.median("iteration_seconds", window=steps)))
+        path.write_text(str(trainer.events.summary(after=2)["iteration_seconds"]))
 
 
 def with_options(cfg: CfgNode, *options: Any) -> CfgNode:

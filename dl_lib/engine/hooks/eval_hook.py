@@ -32,5 +32,5 @@ class EvalHook(PeriodicHook):
     def run(self, trainer: Trainer) -> None:
         with trainer.interruptible():
             metrics = self._evaluate()
-        trainer.events.put({name: value for name, value in metrics.items() if math.isfinite(value)}, is_eval=True)
+        trainer.events.put({name: value for name, value in metrics.items() if math.isfinite(value)}, kind="evaluation")
         comm.synchronize()  # waiting for slower processes here keeps it out of the next step's time

@@ -4,51 +4,63 @@ from __future__ import annotations
 
 import datetime
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dl_lib.engine.training.hook import Hook, is_due
-from dl_lib.utils.events import EventStorage
+from dl_lib.utils.events import window_start
 from dl_lib.utils.logger import REPEATS_BAR
+from dl_lib.utils.run_files import METRICS_NAME
 
 if TYPE_CHECKING:
     from dl_lib.engine.training.trainer import Trainer
 
 __all__ = ["MetricLogger"]
 
-_WINDOW = 20  # iterations that the medians are taken over
+_log = logging.getLogger(__name__)
 
 
 class MetricLogger(Hook):
-    """Hook that logs medians of scalars over the last 20 iterations, periodically and after the last step.
+    """Hook that logs the scalars that `PeriodicWriter` writes, with the same values: see `EventStorage.put`.
 
     In a terminal with a progress bar, the lines go only to the log file.
+
+    Args:
+        period: Iterations between two lines; another one follows after the last step.
     """
 
     def __init__(self, *, period: int) -> None:
         self._period = period
 
+    def before_train(self, trainer: Trainer) -> None:
+        if trainer.iteration < trainer.max_iter:
+            _log.info(
+                "Losses, costs and times in this log and in %s are medians over the iterations since the previous "
+                "multiple of LOG_PERIOD=%d",
+                METRICS_NAME,
+                self._period,
+            )
+
     def after_step(self, trainer: Trainer) -> None:
         if is_due(trainer, self._period) or trainer.iteration == trainer.max_iter:
-            line = _line(trainer.events, max_iter=trainer.max_iter)
-            logging.getLogger(__name__).info(line, extra=REPEATS_BAR)
+            scalars = trainer.events.summary(after=window_start(trainer.iteration, period=self._period))
+            _log.info(_line(scalars, iteration=trainer.iteration, max_iter=trainer.max_iter), extra=REPEATS_BAR)
 
 
-def _line(events: EventStorage, *, max_iter: int) -> str:
-    names = tuple(events.since(events.iteration - 1)[events.iteration])  # scalars of the latest step
-    median = {name: events.median(name, window=_WINDOW) for name in names}
-    parts = [f"Iteration {events.iteration}/{max_iter}"]
-    if "iteration_seconds" in median:
-        eta = datetime.timedelta(seconds=round(median["iteration_seconds"] * (max_iter - events.iteration)))
+def _line(scalars: Mapping[str, float], *, iteration: int, max_iter: int) -> str:
+    parts = [f"Iteration {iteration}/{max_iter}"]
+    if "iteration_seconds" in scalars:
+        eta = datetime.timedelta(seconds=round(scalars["iteration_seconds"] * (max_iter - iteration)))
         parts.append(f"ETA {eta}")
-    parts += [f"{name} {value:.4g}" for name, value in median.items() if "loss" in name]
-    if "learning_rate" in names:
-        parts.append(f"lr {events.latest('learning_rate'):.4g}")
-    if "expt_gflops" in median:
-        parts.append(f"expected {median['expt_gflops']:.4g} GFLOPs/image")
-    if "iteration_seconds" in median:
-        parts.append(f"{median['iteration_seconds']:.3f} s/iteration (data {median['data_seconds']:.3f} s)")
-    if "images_per_second" in median:
-        parts.append(f"{median['images_per_second']:.3g} images/s")
-    if "memory_mib" in names:
-        parts.append(f"peak memory {events.latest('memory_mib'):.0f} MiB")
+    parts += [f"{name} {value:.4g}" for name, value in scalars.items() if "loss" in name]
+    if "learning_rate" in scalars:
+        parts.append(f"lr {scalars['learning_rate']:.4g}")
+    if "expt_gflops" in scalars:
+        parts.append(f"expected {scalars['expt_gflops']:.4g} GFLOPs/image")
+    if "iteration_seconds" in scalars:
+        parts.append(f"{scalars['iteration_seconds']:.3f} s/iteration (data {scalars['data_seconds']:.3f} s)")
+    if "images_per_second" in scalars:
+        parts.append(f"{scalars['images_per_second']:.3g} images/s")
+    if "memory_mib" in scalars:
+        parts.append(f"peak memory {scalars['memory_mib']:.0f} MiB")
     return ", ".join(parts)

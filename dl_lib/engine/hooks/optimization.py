@@ -27,7 +27,7 @@ class LRScheduler(Hook):
         self._scheduler = scheduler
 
     def after_step(self, trainer: Trainer) -> None:
-        trainer.events.put({"learning_rate": trainer.optimizer.param_groups[0]["lr"]})
+        trainer.events.put({"learning_rate": trainer.optimizer.param_groups[0]["lr"]}, kind="latest")
         self._scheduler.step()
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from dl_lib.engine.training.hook import Hook
+from dl_lib.utils.events import window_start
 from dl_lib.utils.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -14,16 +16,18 @@ if TYPE_CHECKING:
 
 __all__ = ["ProgressBar"]
 
-_WINDOW = 20  # iterations that the medians are taken over
-
 
 class ProgressBar(Hook):
     """Hook that shows a bar with remaining time, loss, learning rate and expected GFLOPs per image.
 
     Shown by the main process in a terminal only; elsewhere, the log lines of `MetricLogger` give the same values.
+
+    Args:
+        period: Iterations between two log lines; the values are medians since the latest one, as in the next line.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, period: int) -> None:
+        self._period = period
         self._bar: tqdm | None = None
 
     def before_train(self, trainer: Trainer) -> None:
@@ -35,7 +39,8 @@ class ProgressBar(Hook):
         if self._bar is None:
             return
         if not self._bar.disable:
-            self._bar.set_postfix_str(_summary(trainer), refresh=False)
+            scalars = trainer.events.summary(after=window_start(trainer.iteration, period=self._period))
+            self._bar.set_postfix_str(_summary(scalars), refresh=False)
         self._bar.update()
         if trainer.iteration >= trainer.max_iter:
             self.close(trainer)  # the final evaluation shows its own bar
@@ -49,11 +54,6 @@ class ProgressBar(Hook):
             self._bar = None
 
 
-def _summary(trainer: Trainer) -> str:
-    events, names = trainer.events, trainer.events.names()
-    parts = [f"loss {events.median('total_loss', window=_WINDOW):.4f}"]
-    if "learning_rate" in names:
-        parts.append(f"lr {events.latest('learning_rate'):.3g}")
-    if "expt_gflops" in names:
-        parts.append(f"expected {events.median('expt_gflops', window=_WINDOW):.4g} GFLOPs/image")
-    return ", ".join(parts)
+def _summary(scalars: Mapping[str, float]) -> str:
+    formats = {"total_loss": "loss {:.4f}", "learning_rate": "lr {:.3g}", "expt_gflops": "expected {:.4g} GFLOPs/image"}
+    return ", ".join(text.format(scalars[name]) for name, text in formats.items() if name in scalars)

@@ -48,7 +48,8 @@ class IterationTimer(Hook):
 
     def after_step(self, trainer: Trainer) -> None:
         seconds = self._step.seconds()
-        trainer.events.put({"iteration_seconds": seconds, "memory_mib": _peak_memory_mib(trainer.model)})
+        trainer.events.put({"iteration_seconds": seconds})
+        trainer.events.put({"memory_mib": _peak_memory_mib(trainer.model)}, kind="latest")
         if self._images_per_step is not None:
             trainer.events.put({"images_per_second": self._images_per_step / seconds})
         self._step_seconds_sum += seconds

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import logging
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dl_lib.utils.events import EventStorage
-from dl_lib.utils.files import write_atomically
+from dl_lib.utils.files import flush_to_disk, write_atomically
+from dl_lib.utils.metrics_file import ITERATION, MetricsFileError, parse_line, read_lines
+from dl_lib.utils.run_files import DAMAGED_METRICS_STEM
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,9 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["JSONWriter", "TensorBoardWriter", "Writer"]
 
+_log = logging.getLogger(__name__)
+
 
 class Writer:
-    """Base class of writers of the scalars in an `EventStorage`."""
+    """Base class of writers of scalars by iteration."""
 
     def open(self, *, iteration: int, written: int) -> int:
         """Prepare for writing, and discard entries after `iteration`, which the resumed run repeats.
@@ -28,13 +35,12 @@ class Writer:
             written: Iteration up to which all scalars had been written when the checkpoint was saved.
 
         Returns:
-            Iteration up to which all scalars are written now; later ones in the restored events are still to be
-            written.
+            Iteration up to which all scalars are written; a writer that finds later entries returns a later one.
         """
         return written
 
-    def write(self, events: EventStorage, *, since: int) -> None:
-        """Write the scalars recorded after iteration `since`, each at its own iteration."""
+    def write(self, entries: Mapping[int, Mapping[str, float]]) -> None:
+        """Write scalars by iteration, in ascending order, and name."""
         raise NotImplementedError
 
     def write_image(self, name: str, image: npt.NDArray[np.uint8], *, iteration: int) -> None:
@@ -45,12 +51,13 @@ class Writer:
 
 
 class JSONWriter(Writer):
-    """Writer of one JSON object per line: `iteration` (completed steps) and the unsmoothed scalars of that iteration.
+    """Writer of one JSON object per line: `iteration` (completed steps) and the scalars logged at that iteration.
 
-    Most scalars are written once per writing period; evaluation metrics are written at their own iteration.
+    A line is written once its iteration is complete and then never changes. On resume, lines up to the current
+    iteration are kept. If other lines are invalid, a copy of the file is kept under another name.
 
     Args:
-        path: File to append to; on resume, lines up to the current iteration are kept.
+        path: File to append to.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -58,17 +65,44 @@ class JSONWriter(Writer):
 
     def open(self, *, iteration: int, written: int) -> int:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        if not self._path.exists():
+        try:
+            lines = read_lines(self._path)
+        except FileNotFoundError:
             return written
-        kept = [line for line in self._path.read_text().splitlines() if _iteration_of(line) <= iteration]
-        write_atomically(self._path, "".join(f"{line}\n" for line in kept))
-        return int(_iteration_of(kept[-1])) if kept else written
+        except OSError as error:
+            raise MetricsFileError(
+                f"the metrics of this run cannot be read: {error.strerror or error}. Move the file away to continue "
+                f"without the earlier metrics. Received: {self._path}"
+            ) from error
+        parsed = [parse_line(line) for line in lines]
+        if None in parsed:
+            self._keep_damaged(parsed.index(None) + 1, invalid=parsed.count(None))
+        kept = [
+            (int(scalars[ITERATION]), line)
+            for line, scalars in zip(lines, parsed, strict=True)
+            if scalars is not None and scalars[ITERATION] <= iteration
+        ]
+        write_atomically(self._path, b"".join(line + b"\n" for _, line in kept))
+        return max([written, *(at for at, _ in kept)])
 
-    def write(self, events: EventStorage, *, since: int) -> None:
-        entries = [{"iteration": iteration, **scalars} for iteration, scalars in events.since(since).items()]
-        lines = "".join(json.dumps(entry, allow_nan=False) + "\n" for entry in entries)
-        with self._path.open("a") as file:  # closed after each write, so that a killed run loses no line
-            file.write(lines)
+    def write(self, entries: Mapping[int, Mapping[str, float]]) -> None:
+        lines = [{ITERATION: iteration, **scalars} for iteration, scalars in entries.items()]
+        with self._path.open("ab") as file:  # closed after each write, so that a killed run loses no line
+            file.write("".join(f"{json.dumps(line, allow_nan=False)}\n" for line in lines).encode())
+            flush_to_disk(file)  # a checkpoint saved next states that these lines are written
+
+    def _keep_damaged(self, number: int, *, invalid: int) -> None:
+        suffixes = itertools.chain([""], (f"_{count}" for count in itertools.count(2)))
+        names = (f"{DAMAGED_METRICS_STEM}{suffix}{self._path.suffix}" for suffix in suffixes)
+        copy = next(path for name in names if not (path := self._path.with_name(name)).exists())
+        shutil.copyfile(self._path, copy)
+        _log.warning(
+            "%s contains %d invalid lines, the first is line %d; kept the valid ones, and the whole file as %s",
+            self._path,
+            invalid,
+            number,
+            copy.name,
+        )
 
 
 class TensorBoardWriter(Writer):
@@ -88,9 +122,9 @@ class TensorBoardWriter(Writer):
         self._writer = SummaryWriter(str(self._log_dir), purge_step=written + 1)
         return written
 
-    def write(self, events: EventStorage, *, since: int) -> None:
+    def write(self, entries: Mapping[int, Mapping[str, float]]) -> None:
         assert self._writer is not None, "opened before writing"
-        for iteration, scalars in events.since(since).items():
+        for iteration, scalars in entries.items():
             for name, value in scalars.items():
                 self._writer.add_scalar(name, value, iteration)
         self._writer.flush()  # a checkpoint saved next states that these scalars are written
@@ -103,12 +137,3 @@ class TensorBoardWriter(Writer):
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-
-
-def _iteration_of(line: str) -> float:
-    """Return the iteration of a line, or infinity for a truncated line."""
-    try:
-        entry: Any = json.loads(line)
-        return entry["iteration"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return float("inf")
