@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib config") -> N
             with multiprocessing.get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
                 text = config_diff(*pool.map(_load, arguments.diff, chunksize=1))
         else:
-            _import_net(arguments.config_file)
+            _import_nets(arguments.config_file)
             text = describe_keys(arguments.key)
     if text:
         _print(text)
@@ -73,22 +73,24 @@ def _print(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports the pipe again at its exit
 
 
-def _import_net(config_file: str | None) -> None:
+def _import_nets(config_file: str | None) -> None:
     from dl_lib.cli.config_file import find_config_file
-    from dl_lib.cli.experiment import import_net_of
+    from dl_lib.cli.net_files import import_nets_of
+    from dl_lib.config.layers import read_layers
     from dl_lib.utils.run_files import CONFIG_NAME
 
     if config_file is not None or Path(CONFIG_NAME).is_file():
-        import_net_of(find_config_file(config_file))
+        import_nets_of(read_layers(find_config_file(config_file)))
 
 
 def _load(config_file: str) -> CfgNode:
     from dl_lib.cli.config_file import find_config_file
-    from dl_lib.cli.experiment import import_net_of
+    from dl_lib.cli.net_files import import_nets_of
     from dl_lib.config import get_cfg
+    from dl_lib.config.layers import read_layers
 
-    path = find_config_file(config_file)
-    import_net_of(path)
+    layers = read_layers(find_config_file(config_file, option="--diff"))
+    import_nets_of(layers)
     cfg = get_cfg()
-    cfg.merge_from_file(path)
+    cfg.merge_from_layers(layers)
     return cfg

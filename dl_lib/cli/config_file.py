@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dl_lib.config import ConfigError
+from dl_lib.config.paths import expand_path
 from dl_lib.config.shipped import shipped_playground
 from dl_lib.utils.names import nearest_names
 from dl_lib.utils.run_files import CONFIG_NAME
@@ -14,23 +15,24 @@ __all__ = ["find_config_file", "shipped_experiments"]
 _MAX_LISTED = 8
 
 
-def find_config_file(config_file: str | None) -> Path:
+def find_config_file(config_file: str | None, *, option: str = "--config-file") -> Path:
     """Return the path of a config file; an existing path takes precedence over a shipped experiment.
 
     Args:
         config_file: A YAML file, a folder with a config.yaml, or the name of a shipped experiment such as
             `Dynamic/Seg.Layer16`, whose last component is enough where it is unique. None is the current folder.
+        option: Option that names the file, for messages.
 
     Raises:
         ConfigError: If there is no such file and no such experiment, or several experiments have the name.
     """
-    path = _expanded(config_file if config_file is not None else ".")
+    expanded = expand_path("." if config_file is None else config_file, key=option)
+    path = Path(expanded)
     if path.is_file():
         return path
     if path.is_dir():
-        return _config_in(path, is_given=config_file is not None)
-    assert config_file is not None
-    return _find_shipped(config_file)
+        return _config_in(path, option=None if config_file is None else option)
+    return _find_shipped(expanded, option=option)
 
 
 def shipped_experiments() -> dict[str, Path]:
@@ -41,22 +43,13 @@ def shipped_experiments() -> dict[str, Path]:
     return {name.as_posix(): path for name, path in files.items() if "output" not in name.parts}
 
 
-def _expanded(text: str) -> Path:
-    """Return a path with `~` replaced by the home folder, or unchanged if there is no such user."""
-    path = Path(text)
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        return path
-
-
-def _config_in(folder: Path, *, is_given: bool) -> Path:
+def _config_in(folder: Path, *, option: str | None) -> Path:
     path = folder / CONFIG_NAME
     if path.is_file():
         return path
-    if is_given:
+    if option is not None:
         raise ConfigError(
-            f"--config-file: the folder contains no {CONFIG_NAME}{_nearby(folder)}. Received: --config-file={folder}"
+            f"{option}: the folder contains no {CONFIG_NAME}{_nearby(folder)}. Received: {option}={folder}"
         )
     raise ConfigError(
         f"no {CONFIG_NAME} in the current folder; change to the folder of an experiment, or name a file, a folder or a "
@@ -64,7 +57,7 @@ def _config_in(folder: Path, *, is_given: bool) -> Path:
     )
 
 
-def _find_shipped(name: str) -> Path:
+def _find_shipped(name: str, *, option: str) -> Path:
     experiments = shipped_experiments()
     wanted = name.rstrip("/")
     matches = [known for known in experiments if wanted == known or wanted == known.rpartition("/")[2]]
@@ -74,13 +67,13 @@ def _find_shipped(name: str) -> Path:
         return experiments[matches[0]]
     if matches:
         raise ConfigError(
-            f"--config-file: several shipped experiments have this name; use one of {', '.join(matches)}. "
-            f"Received: --config-file={name}"
+            f"{option}: several shipped experiments have this name; use one of {', '.join(matches)}. "
+            f"Received: {option}={name}"
         )
     names = {*experiments, *(known.rpartition("/")[2] for known in experiments)}
     raise ConfigError(
-        f"--config-file: no such file, folder or shipped experiment{_nearby(_expanded(name))}; "
-        f"shipped experiments ({nearest_names(wanted, names)}). Received: --config-file={name}"
+        f"{option}: no such file, folder or shipped experiment{_nearby(Path(name))}; "
+        f"shipped experiments ({nearest_names(wanted, names)}). Received: {option}={name}"
     )
 
 

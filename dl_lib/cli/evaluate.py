@@ -13,7 +13,7 @@ from dl_lib.cli.errors import user_errors
 from dl_lib.cli.experiment import (
     Experiment,
     check_weights,
-    copy_net,
+    copy_own_code,
     load_experiment,
     register_parts,
     start_processes,
@@ -103,7 +103,7 @@ def evaluate(experiment: Experiment, submission: bool) -> None:
     with errors_logged("evaluating"):
         if comm.is_main_process() and not (output_dir / CONFIG_NAME).exists():  # keep the config of the training run
             write_config(cfg, output_dir)
-            copy_net(experiment)
+            copy_own_code(experiment)
         model = build_configured_model(cfg)
         rest = Checkpointer(model).load(
             cfg.MODEL.WEIGHTS,

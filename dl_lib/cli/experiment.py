@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from dl_lib.cli.config_file import find_config_file
-from dl_lib.config import CfgNode, ConfigError, apply_overrides, expand_paths, get_cfg
-from dl_lib.utils.files import write_atomically
+from dl_lib.cli.net_files import copy_nets, import_nets, import_nets_of
+from dl_lib.config import CfgNode, ConfigError, apply_overrides, get_cfg
+from dl_lib.config.layers import read_layers
+from dl_lib.config.paths import config_folder
+from dl_lib.config.yaml_text import parse_yaml
 from dl_lib.utils.names import nearest_names
 from dl_lib.utils.run_files import CONFIG_NAME, LAST_CHECKPOINT_NAME
 
@@ -26,16 +25,12 @@ __all__ = [
     "Experiment",
     "check_run_folder",
     "check_weights",
-    "copy_net",
-    "import_net",
-    "import_net_of",
+    "copy_own_code",
     "load_experiment",
     "read_experiment",
     "register_parts",
     "start_processes",
 ]
-
-NET_NAME = "net.py"
 
 
 @dataclass(frozen=True)
@@ -45,12 +40,12 @@ class Experiment:
     Args:
         cfg: Complete, valid and frozen config; `OUTPUT_DIR` is set.
         config_file: File that the config was read from.
-        net_file: Code that registers the experiment's own components, or None.
+        net_files: Code that registers the experiment's own components: net.py files, those of base configs first.
     """
 
     cfg: CfgNode
     config_file: Path
-    net_file: Path | None
+    net_files: tuple[Path, ...] = ()
 
     @property
     def output_dir(self) -> Path:
@@ -82,56 +77,30 @@ def load_experiment(
 def read_experiment(config_file: str | None, opts: Sequence[str]) -> Experiment:
     """Read an experiment and register its own components, without validation; see `load_experiment`."""
     path = find_config_file(config_file)
-    net_file = import_net_of(path)
+    layers = read_layers(path)
+    net_files = import_nets_of(layers)
     cfg = get_cfg()
-    cfg.merge_from_file(path)
+    cfg.merge_from_layers(layers)
     if (path.parent / LAST_CHECKPOINT_NAME).is_file():
         cfg.OUTPUT_DIR = str(path.parent)  # the folder of the run may have been moved
-    apply_overrides(cfg, opts)
+    with config_folder(path.parent):
+        apply_overrides(cfg, opts)
     if not cfg.OUTPUT_DIR:
         cfg.OUTPUT_DIR = os.path.join(".", "output", _experiment_name(path))
-    expand_paths(cfg)
     _register_folders(cfg)
     cfg.freeze()
-    return Experiment(cfg, path, net_file)
+    return Experiment(cfg, path, net_files)
 
 
 def register_parts(experiment: Experiment) -> None:
     """Register the experiment's own components and datasets in a new process."""
-    if experiment.net_file is not None:
-        import_net(experiment.net_file)
+    import_nets(experiment.net_files)
     _register_folders(experiment.cfg)
 
 
-def import_net_of(config_file: Path) -> Path | None:
-    """Import the net.py next to a config file; return its path, or None if there is none."""
-    net_file = config_file.parent / NET_NAME
-    if not net_file.is_file():
-        return None
-    import_net(net_file)
-    return net_file
-
-
-def import_net(net_file: Path) -> None:
-    """Import an experiment's code as the module `net`; a second call for the same code does nothing.
-
-    Its folder is added to `sys.path`, so that the module can import others from there and data loader workers can find
-    it.
-    """
-    resolved = net_file.resolve()
-    loaded = sys.modules.get("net")
-    if loaded is not None and loaded.__file__ and Path(loaded.__file__).read_bytes() == resolved.read_bytes():
-        return  # the copy in the run folder, too
-    spec = importlib.util.spec_from_file_location("net", resolved)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(resolved.parent))
-    sys.modules["net"] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules["net"]  # no partially initialized module
-        raise
+def copy_own_code(experiment: Experiment) -> None:
+    """Copy the experiment's own code into the run folder, so that the config there can be run again."""
+    copy_nets(experiment.net_files, experiment.output_dir)
 
 
 def check_run_folder(experiment: Experiment) -> None:
@@ -165,13 +134,6 @@ def check_weights(experiment: Experiment) -> None:
     )
 
 
-def copy_net(experiment: Experiment) -> None:
-    """Copy the experiment's own code into the run folder, so that the config there can be run again."""
-    target = experiment.output_dir / NET_NAME
-    if experiment.net_file is not None and not (target.exists() and target.samefile(experiment.net_file)):
-        write_atomically(target, experiment.net_file.read_bytes())
-
-
 def start_processes(
     function: Callable[..., None], arguments: argparse.Namespace, experiment: Experiment, *args: Any
 ) -> None:
@@ -195,10 +157,10 @@ def _register_folders(cfg: CfgNode) -> None:
 
 def _is_complete(path: Path) -> bool:
     """Return whether a config file sets every key, as the files written by training and evaluation do."""
-    given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    given = parse_yaml(path.read_text(encoding="utf-8"), name=str(path))
     return isinstance(given, dict) and get_cfg().flat().keys() <= CfgNode(given).flat().keys()
 
 
 def _experiment_name(path: Path) -> str:
     """Return the name of the folder of a config.yaml, or the stem of a config file with another name."""
-    return path.resolve().parent.name if path.name == CONFIG_NAME else path.stem
+    return path.resolve().parent.name or path.stem if path.name == CONFIG_NAME else path.stem

@@ -13,7 +13,7 @@ from dl_lib.cli.experiment import (
     Experiment,
     check_run_folder,
     check_weights,
-    copy_net,
+    copy_own_code,
     load_experiment,
     register_parts,
     start_processes,
@@ -57,7 +57,7 @@ def train(experiment: Experiment, resume: bool) -> None:
             trainer = DefaultTrainer(experiment.cfg)
             trainer.resume_or_load(resume=resume)
         if comm.is_main_process():
-            copy_net(experiment)
+            copy_own_code(experiment)
         trainer.train()
     if comm.is_main_process():
         logging.getLogger(__name__).info("Run folder: %s", experiment.output_dir.absolute())

@@ -2,7 +2,7 @@
 
 from dl_lib.config.config_node import CfgNode
 from dl_lib.config.configurable import configurable
-from dl_lib.config.defaults import add_keys, expand_paths, get_cfg, write_config
+from dl_lib.config.defaults import add_keys, get_cfg, write_config
 from dl_lib.config.errors import ConfigError
 from dl_lib.config.overrides import apply_overrides
 
@@ -12,7 +12,6 @@ __all__ = [
     "add_keys",
     "apply_overrides",
     "configurable",
-    "expand_paths",
     "get_cfg",
     "write_config",
 ]

@@ -16,6 +16,7 @@ _DATASETS = (
         "Datasets to register from folders of images and labels; entries have the keys `NAME`, `IMAGES`, `LABELS`, "
         "`LABEL_SUFFIX`, `CLASSES`, `COLORS` and `IGNORE_VALUE` (see `datasets/README.md`).",
         items=dict,
+        path_entries=("IMAGES", "LABELS"),
     ),
 )
 
@@ -33,7 +34,13 @@ _LOADING = (
         "Cache of decoded samples: `memmap` decodes each image once into a memory-mapped file.",
         choices=CacheMode,
     ),
-    key("DATALOADER.CACHE_DIR", "", "Folder of the cache files.", special={"": "`.cache` in the dataset root"}),
+    key(
+        "DATALOADER.CACHE_DIR",
+        "",
+        "Folder of the cache files; a relative path is relative to the dataset root.",
+        special={"": "`.cache` in the dataset root"},
+        is_path=True,
+    ),
     key(
         "DATALOADER.ON_ERROR",
         "raise",

@@ -15,7 +15,7 @@ from dl_lib.config.key import ConfigKey
 from dl_lib.utils.files import write_atomically
 from dl_lib.utils.run_files import CONFIG_NAME
 
-__all__ = ["DEFAULTS", "add_keys", "expand_paths", "get_cfg", "write_config"]
+__all__ = ["DEFAULTS", "add_keys", "get_cfg", "write_config"]
 
 
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z][A-Z0-9_]*)*")
@@ -46,12 +46,6 @@ def add_keys(*keys: ConfigKey) -> None:
 def get_cfg() -> CfgNode:
     """Return a new copy of the defaults, to merge files and overrides into."""
     return DEFAULTS.clone()
-
-
-def expand_paths(cfg: CfgNode) -> None:
-    """Expand a leading `~` in `OUTPUT_DIR` and `MODEL.WEIGHTS`, which shells do not expand after `=`."""
-    cfg.OUTPUT_DIR = os.path.expanduser(cfg.OUTPUT_DIR)
-    cfg.MODEL.WEIGHTS = os.path.expanduser(cfg.MODEL.WEIGHTS)
 
 
 def write_config(cfg: CfgNode, output_dir: str | os.PathLike[str]) -> Path:

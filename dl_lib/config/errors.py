@@ -6,7 +6,16 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["ConfigError", "nearest_keys", "numbered", "renamed_key", "renamed_value", "unknown_key"]
+__all__ = [
+    "ConfigError",
+    "nearest_keys",
+    "numbered",
+    "renamed_key",
+    "renamed_value",
+    "shortened",
+    "shown",
+    "unknown_key",
+]
 
 RENAMED_KEYS = {
     "PICTURES_PERIOD": "VIS_PERIOD",
@@ -19,9 +28,24 @@ RENAMED_VALUES = {"TEST.ABSENT_CLASSES": {"leave_out": "exclude"}}
 # Ignored with a warning: the published configs set it, and costs are now measured at the size of each input.
 REMOVED_KEYS = ("INPUT.FIX_SIZE_FOR_FLOPS",)
 
+_MAX_SHOWN = 200  # characters of a value in a message
+
 
 class ConfigError(ValueError):
     """Configuration that cannot be used; the message lists all problems."""
+
+
+def shown(value: Any) -> str:
+    """Return the repr of a value for an error message, shortened if it is long."""
+    try:
+        return shortened(repr(value))
+    except (ValueError, RecursionError):  # Python does not print integers of more than 4300 digits
+        return f"{type(value).__name__} that is too long to print"
+
+
+def shortened(text: str) -> str:
+    """Return a text for an error message, cut off after 200 characters."""
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}… ({len(text)} characters)"
 
 
 def numbered(title: str, problems: Sequence[str]) -> str:
@@ -36,22 +60,22 @@ def unknown_key(key: str, value: Any, known: Mapping[str, Any]) -> str:
     """Return the error message for a key that is not among the `known` full names."""
     inside = [name for name in known if name.startswith(key + ".")]
     if inside:
-        return f"{key} is a section; set its keys one by one: {', '.join(inside)}. Received: {key}={value!r}"
+        return f"{key} is a section; set its keys one by one: {', '.join(inside)}. Received: {key}={shown(value)}"
     near = nearest_keys(key, known)
     sections = dict.fromkeys(name.partition(".")[0] for name in known)
     hint = f"nearest: {', '.join(near)}" if near else f"sections: {', '.join(sections)}"
-    return f"unknown key {key}; {hint}; or declare it in net.py with add_keys. Received: {key}={value!r}"
+    return f"unknown key {key}; {hint}; or declare it in net.py with add_keys. Received: {key}={shown(value)}"
 
 
 def renamed_key(key: str, value: Any) -> str:
     """Return the error message for a key in `RENAMED_KEYS`."""
-    return f"{key} has been renamed; use {RENAMED_KEYS[key]}. Received: {key}={value!r}"
+    return f"{key} has been renamed; use {RENAMED_KEYS[key]}. Received: {key}={shown(value)}"
 
 
 def renamed_value(key: str, value: Any) -> str | None:
     """Return the error message for a value in `RENAMED_VALUES`; None for any other value."""
     new = RENAMED_VALUES.get(key, {}).get(value) if isinstance(value, str) else None
-    return None if new is None else f"{key}: {value} has been renamed; use {new}. Received: {key}={value!r}"
+    return None if new is None else f"{key}: {value} has been renamed; use {new}. Received: {key}={shown(value)}"
 
 
 def nearest_keys(key: str, keys: Iterable[str], *, limit: int = 3) -> list[str]:

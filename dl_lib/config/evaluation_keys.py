@@ -86,8 +86,9 @@ _RUN = (
     key(
         "OUTPUT_DIR",
         "",
-        "Run folder: checkpoints, logs, metrics and results.",
+        "Run folder, relative to the current directory: checkpoints, logs, metrics and results.",
         special={"": "`./output/` and the name of the experiment folder or config file"},
+        is_path=True,
     ),
     key(
         "PROCESS_TIMEOUT_SECONDS",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
+from dl_lib.config.errors import shown
 from dl_lib.utils.names import close_names
 
 __all__ = ["ConfigKey", "Interval", "Order", "Reference", "key"]
@@ -81,6 +82,8 @@ class ConfigKey:
     length: int | None = None
     min_length: int = 0
     order: Order = "any"
+    is_path: bool = False
+    path_entries: tuple[str, ...] = ()
 
     @property
     def section(self) -> str:
@@ -106,7 +109,7 @@ class ConfigKey:
         alternatives = "".join(
             f", or {_shown(other)} ({meaning.replace('`', '')})" for other, meaning in self.special.items()
         )
-        return f"{self.name} must {requirement}{alternatives}. Received: {self.name}={value!r}"
+        return f"{self.name} must {requirement}{alternatives}. Received: {self.name}={shown(value)}"
 
     def _is_special(self, value: Any) -> bool:
         if isinstance(value, (list, tuple)):
@@ -138,7 +141,7 @@ class ConfigKey:
                 return f"{be} registered in {self.choices.target}, which is empty; register it in net.py"
             if choices and value not in choices:
                 near = close_names(str(value), map(str, choices))
-                hint = f" (nearest to {value!r}: {', '.join(near)})" if near else ""
+                hint = f" (nearest to {shown(value)}: {', '.join(near)})" if near else ""
                 return f"{be} {'from' if self.items is not None else 'one of'} {', '.join(map(str, choices))}{hint}"
         return None
 
@@ -156,6 +159,8 @@ def key(
     length: int | None = None,
     min_length: int = 0,
     order: Order = "any",
+    is_path: bool = False,
+    path_entries: tuple[str, ...] = (),
 ) -> ConfigKey:
     """Declare a config key.
 
@@ -171,6 +176,8 @@ def key(
         length: Number of elements of a list.
         min_length: Smallest number of elements of a list.
         order: Requirement on the elements of a list.
+        is_path: Whether the value is a path, in which `~` and `$VARIABLE` are expanded.
+        path_entries: Names of the data paths in the entries of a list of dicts.
 
     Raises:
         ValueError: If the default is an empty list and `items` is missing, or the range is malformed.
@@ -191,6 +198,8 @@ def key(
         length=length,
         min_length=min_length,
         order=order,
+        is_path=is_path,
+        path_entries=path_entries,
     )
 
 

@@ -24,9 +24,10 @@ _GENERAL = (
     key(
         "MODEL.WEIGHTS",
         "",
-        "Path or URL of the initial weights: a checkpoint of dl_lib or of the published code, or a classifier of "
-        "torchvision, timm or the ReXNet repository.",
+        "Path (relative to the current directory) or URL of the initial weights: a checkpoint of dl_lib or of the "
+        "published code, or a classifier of torchvision, timm or the ReXNet repository.",
         special={"": "random initialization"},
+        is_path=True,
     ),
     key(
         "MODEL.ALLOW_MISSING_KEYS",

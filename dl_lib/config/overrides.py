@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dl_lib.config.errors import ConfigError
+from dl_lib.config.errors import ConfigError, shown
 from dl_lib.config.values import Text
 
 if TYPE_CHECKING:
@@ -40,10 +40,11 @@ def parse_overrides(opts: Sequence[Any]) -> list[tuple[str, Any]]:
             position += 1
             continue
         if not isinstance(key, str):
-            raise ConfigError(f"override {position + 1} must be the name of a key. Received: opts={list(opts)!r}")
+            raise ConfigError(f"override {position + 1} must be the name of a key. Received: opts={shown(list(opts))}")
         if position + 1 == len(opts):
             raise ConfigError(
-                f"an override must be `KEY VALUE` or `KEY=VALUE`; {key!r} has no value. Received: opts={list(opts)!r}"
+                f"an override must be `KEY VALUE` or `KEY=VALUE`; {shown(key)} has no value. "
+                f"Received: opts={shown(list(opts))}"
             )
         value = opts[position + 1]
         _check_brackets(value, following=opts[position + 2 :])
@@ -61,5 +62,5 @@ def _check_brackets(value: Any, *, following: Sequence[Any]) -> None:
     if rest:
         raise ConfigError(
             "a list with spaces must be quoted, such as '[c4, c5]', or the shell splits it. "
-            f"Received: {value!r}, and later {rest[0]!r}"
+            f"Received: {shown(value)}, and later {shown(rest[0])}"
         )

@@ -80,7 +80,8 @@ def _table_row(key: ConfigKey) -> str:
 
 def _accepted(key: ConfigKey) -> Iterator[str]:
     """Yield the type with its unit, range or choices, and special values."""
-    yield f"{key.type_name} ({key.unit})" if key.unit else key.type_name
+    type_name = "path" if key.is_path else key.type_name
+    yield f"{type_name} ({key.unit})" if key.unit else type_name
     if key.length is not None:
         yield f"{key.length} elements"
     elif key.min_length:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+from collections.abc import Callable
 from typing import Any
 
-import yaml
-
 from dl_lib.config.declarations import KEYS
-from dl_lib.config.errors import ConfigError
+from dl_lib.config.errors import ConfigError, shown
+from dl_lib.config.paths import escape_path, expand_path, locate_data
+from dl_lib.config.yaml_text import parse_yaml
 
-__all__ = ["Text", "fit_value"]
+__all__ = ["Text", "escape_value", "expand_value", "fit_value"]
+
+_MAX_INT, _MAX_FLOAT = 2**63 - 1, int(sys.float_info.max)
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # surrogates stand for bytes that are not UTF-8
 
 
 class Text(str):
@@ -30,11 +36,48 @@ def fit_value(value: Any, current: Any, *, key: str) -> Any:
     """
     if not isinstance(current, (list, tuple)):
         return _fit(value, type(current), key=key)
-    elements = _read(value, list)
+    elements = _read(value, list, key=key)
     if not isinstance(elements, (list, tuple)):
         return _fit(value, list, key=key)  # raises
     items = _item_type(key, current)
     return type(current)(_fit(element, items, key=f"{key}[{index}]") for index, element in enumerate(elements))
+
+
+def expand_value(value: Any, *, key: str) -> Any:
+    """Expand the paths in a value of the right type, see `dl_lib.config.paths`.
+
+    Raises:
+        ConfigError: If a path cannot be expanded.
+    """
+    in_entries = key in KEYS and KEYS[key].path_entries
+    return _convert_paths(value, key=key, convert=locate_data if in_entries else expand_path)
+
+
+def escape_value(value: Any, *, key: str) -> Any:
+    """Return a value that `expand_value` turns into this one, to be written to a config file."""
+    return _convert_paths(value, key=key, convert=escape_path)
+
+
+def _convert_paths(value: Any, *, key: str, convert: Callable[..., str]) -> Any:
+    """Apply `convert(path, key=name)` to every path in a value: of a path key, or in the entries of a list."""
+    declared = KEYS.get(key)
+    if declared is not None and declared.is_path:
+        return convert(value, key=key)
+    if declared is None or not declared.path_entries:
+        return value
+    entries = []
+    for index, entry in enumerate(value):
+        names = set(declared.path_entries) & entry.keys() if isinstance(entry, dict) else ()
+        paths = {name: _convert_each(entry[name], key=f"{key}[{index}].{name}", convert=convert) for name in names}
+        entries.append({**entry, **paths} if paths else entry)
+    return entries
+
+
+def _convert_each(value: Any, *, key: str, convert: Callable[..., str]) -> Any:
+    """Apply `convert` to a path or to each path of a list; other types are reported when the entry is checked."""
+    if isinstance(value, list):
+        return [_convert_each(path, key=key, convert=convert) for path in value]
+    return convert(value, key=key) if isinstance(value, str) else value
 
 
 def _item_type(key: str, current: Any) -> type | None:
@@ -45,21 +88,25 @@ def _item_type(key: str, current: Any) -> type | None:
 def _fit(value: Any, expected: type | None, *, key: str) -> Any:
     if expected is None:
         return value
-    read = _read(value, expected)
+    read = _read(value, expected, key=key)
+    if type(read) is int and expected in (int, float) and abs(read) > (_MAX_INT if expected is int else _MAX_FLOAT):
+        raise ConfigError(f"{key} must be a number of at most 64 bits. Received: {key}={shown(value)}")
     if expected is float and type(read) is int:
         return float(read)
+    if expected is str and isinstance(read, str) and _UNPRINTABLE.search(read):
+        raise ConfigError(f"{key} must be text in UTF-8 without control characters. Received: {key}={shown(value)}")
     if type(read) is expected:
         return read
     if read is None or read == {}:  # a line without a value in a file
         wanted = f"must have a value of type {expected.__name__}; give one or remove the line"
-        raise ConfigError(f"{key} {wanted}. Received: {key}={value!r}")
+        raise ConfigError(f"{key} {wanted}. Received: {key}={shown(value)}")
     fix = _fix(read, value, expected)
     raise ConfigError(
-        f"{key} must be of type {expected.__name__}, not {type(read).__name__}{fix}. Received: {key}={value!r}"
+        f"{key} must be of type {expected.__name__}, not {type(read).__name__}{fix}. Received: {key}={shown(value)}"
     )
 
 
-def _read(value: Any, expected: type) -> Any:
+def _read(value: Any, expected: type, *, key: str) -> Any:
     """Parse text as a literal, unless the key expects text."""
     if not isinstance(value, str):
         return value
@@ -68,17 +115,25 @@ def _read(value: Any, expected: type) -> Any:
         literal = _literal(value) if isinstance(value, Text) else value
         return literal if isinstance(literal, str) and not isinstance(literal, Text) else str(value)
     literal = _literal(value)
-    if isinstance(literal, str):  # YAML reads what is no Python literal: [c4, c5], true
-        try:
-            return yaml.safe_load(literal)
-        except yaml.YAMLError:
-            return str(value)
-    return literal
+    if not isinstance(literal, str):
+        return literal
+    try:
+        return parse_yaml(literal, name=key)  # what is no Python literal: [c4, c5], true
+    except ConfigError:
+        if expected is list:
+            raise
+        return str(value)
 
 
 def _literal(value: str) -> Any:
+    """Return the value of a Python literal, or the text if it is none or has a key twice in one dict."""
     try:
-        return ast.literal_eval(value)
+        tree = ast.parse(value.strip(), mode="eval")
+        for node in ast.walk(tree):
+            keys = [ast.literal_eval(key) for key in node.keys if key] if isinstance(node, ast.Dict) else []
+            if len(set(keys)) < len(keys):
+                return value
+        return ast.literal_eval(tree)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return value
 

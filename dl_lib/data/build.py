@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import torch
@@ -164,8 +163,7 @@ def _raw_dataset(cfg: CfgNode, name: str) -> RawDataset:
     dataset = DatasetCatalog.get(name)
     if cfg.DATALOADER.CACHE != "memmap":
         return dataset
-    folder = Path(cfg.DATALOADER.CACHE_DIR or datasets_root() / ".cache")
-    return cached_dataset(dataset, name=name, folder=folder.expanduser())
+    return cached_dataset(dataset, name=name, folder=datasets_root() / (cfg.DATALOADER.CACHE_DIR or ".cache"))
 
 
 def _build_mapper(cfg: CfgNode, augmentations: Sequence[Augmentation], *, transform_label: bool) -> DatasetMapper:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dl_lib.config.paths import DATASETS_VARIABLE, datasets_root
 from dl_lib.data.errors import DataError, MissingDataError, UnreadableFileError
 from dl_lib.data.raw_dataset import RawDataset
 
@@ -27,8 +28,6 @@ __all__ = [
     "resolve_path",
 ]
 
-_ROOT_VARIABLE = "DL_DATASETS"
-_DEFAULT_ROOT = "datasets"
 _SYSTEM_FOLDERS = {  # of macOS archives, Synology, QNAP, Windows and Linux; in lower case
     *("__macosx", "@eadir", "#recycle", "@recycle", "@recently-snapshot", "#snapshot"),
     *("$recycle.bin", "system volume information", "lost+found"),
@@ -76,14 +75,9 @@ class UnpairedFilesError(MissingDataError):
         self.usable = usable
 
 
-def datasets_root() -> Path:
-    """Return the folder given by the environment variable `DL_DATASETS`, by default `./datasets`; it need not exist."""
-    return Path(os.environ.get(_ROOT_VARIABLE) or _DEFAULT_ROOT).expanduser()
-
-
-def resolve_path(path: str | os.PathLike[str]) -> Path:
-    """Resolve a user's path: relative paths are relative to `datasets_root()`, a leading `~` is expanded."""
-    return datasets_root() / Path(path).expanduser()
+def resolve_path(path: str) -> Path:
+    """Resolve an expanded data path (see `locate_data`): a relative one is relative to `datasets_root()`."""
+    return datasets_root() / path
 
 
 def ensure_exists(path: Path, *, layout: str) -> Path:
@@ -96,8 +90,9 @@ def ensure_exists(path: Path, *, layout: str) -> Path:
         return path
     raise MissingDataError(
         f"{path} does not exist. Expected {layout}; datasets/README.md describes the layouts and the sources of the "
-        f"data. If the datasets are in another folder, set the environment variable {_ROOT_VARIABLE} to it. "
-        f"Received: {_ROOT_VARIABLE}={os.environ.get(_ROOT_VARIABLE)!r}, path={str(path.absolute())!r}"
+        f"data. Relative paths are relative to the dataset root, or else to the folder of the config; if the datasets "
+        f"are in another folder, set the environment variable {DATASETS_VARIABLE} to it. "
+        f"Received: {DATASETS_VARIABLE}={os.environ.get(DATASETS_VARIABLE)!r}, path={str(path.absolute())!r}"
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from dl_lib.config import CfgNode, ConfigError, expand_paths
+from dl_lib.config import CfgNode, ConfigError
 from dl_lib.engine.environment import describe_environment
 from dl_lib.modeling.build import build_model, resolve_device
 from dl_lib.utils import comm
@@ -36,7 +36,6 @@ def default_setup(cfg: CfgNode) -> None:
     """
     cfg.defrost()
     cfg.OUTPUT_DIR = cfg.OUTPUT_DIR or _DEFAULT_OUTPUT_DIR
-    expand_paths(cfg)
     if cfg.SEED < 0:
         cfg.SEED = comm.broadcast(secrets.randbelow(2**31))
     cfg.freeze()

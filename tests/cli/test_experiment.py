@@ -13,8 +13,7 @@ from dl_lib.cli.experiment import (
     Experiment,
     check_run_folder,
     check_weights,
-    copy_net,
-    import_net,
+    copy_own_code,
     load_experiment,
     register_parts,
     start_processes,
@@ -33,7 +32,7 @@ DATASETS: {TRAIN: [digit_scenes_train], TEST: [digit_scenes_val]}
 def write(experiment):
     """Write the files of a run folder that exist when training starts."""
     write_config(experiment.cfg, experiment.output_dir)
-    copy_net(experiment)
+    copy_own_code(experiment)
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def test_the_config_of_the_current_folder_is_found(folder):
     experiment = load_experiment(None, ["SEED=4"])
     assert (experiment.cfg.SEED, experiment.cfg.OUTPUT_DIR) == (4, "./output/Mine")
     assert experiment.cfg.is_frozen()
-    assert experiment.net_file is None
+    assert experiment.net_files == ()
 
 
 def test_a_file_or_a_folder_can_be_named(folder, monkeypatch):
@@ -81,8 +80,8 @@ def test_net_py_is_imported_once_before_the_configuration_is_checked(folder):
         "MODEL: {SEM_SEG_HEAD: {NUM_CLASSES: 2}}\nDATASETS: {TRAIN: [experiment_test_set], TEST: []}\n"
     )
     experiment = load_experiment(None, [])
-    assert experiment.net_file == Path("net.py")
-    import_net(experiment.net_file)  # registering a name twice would raise
+    assert experiment.net_files == (folder / "net.py",)
+    register_parts(experiment)  # registering a name twice would raise
     write(load_experiment(".", ["OUTPUT_DIR=run"]))
     assert (folder / "run" / "net.py").read_text() == (folder / "net.py").read_text()
 
@@ -211,7 +210,7 @@ def test_processes_are_started_as_configured(tmp_path, monkeypatch):
     monkeypatch.setattr(launch_module, "launch", lambda *args, **settings: calls.append((args, settings)))
     cfg = get_cfg()
     cfg.merge_from_list(["MODEL.DEVICE", "cpu", "PROCESS_TIMEOUT_SECONDS", 7.0])
-    experiment = Experiment(cfg, tmp_path, None)
+    experiment = Experiment(cfg, tmp_path)
     arguments = parse_run_arguments(experiment_parser(prog="dl_train", description=""), ["--num-processes", "2"])
     start_processes(print, arguments, experiment, True)
     settings = {"device": "cpu", "timeout_seconds": 7.0, "args": (experiment, True)}

@@ -172,9 +172,8 @@ def test_datasets_root_is_set_by_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("DL_DATASETS", str(tmp_path))
     assert datasets_root() == tmp_path
     assert resolve_path("mine/images") == tmp_path / "mine" / "images"
-    assert resolve_path(tmp_path / "elsewhere") == tmp_path / "elsewhere"
+    assert resolve_path(str(tmp_path / "elsewhere")) == tmp_path / "elsewhere"
     monkeypatch.setenv("HOME", "/home/me")
-    assert resolve_path("~/images") == Path("/home/me/images")
     monkeypatch.setenv("DL_DATASETS", "~/data")
     assert datasets_root() == Path("/home/me/data")
 

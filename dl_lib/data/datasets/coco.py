@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dl_lib.config.paths import locate_data
 from dl_lib.data.catalog import Catalog, DatasetCatalog, DatasetMeta, voc_colormap
 from dl_lib.data.datasets.coco_file import CocoImage, read_coco, read_coco_classes
 from dl_lib.data.datasets.coco_regions import Region, rasterize_regions
@@ -126,8 +127,9 @@ def register_coco_sem_seg(
 
     Args:
         name: Name for `DATASETS.TRAIN` and `DATASETS.TEST`.
-        json: Annotation file; a relative path is relative to the dataset root.
-        images: Folder of the image files; a relative path is relative to the dataset root.
+        json: Annotation file; a relative path is relative to the dataset root, or else to the folder of the net.py that
+            registers it. `~` and `$VARIABLE` are expanded.
+        images: Folder of the image files, like `json`.
         background: Name of class 0 for pixels without annotation; None ignores these pixels.
         ignore_value: Ignore index, 0..65535, also the label of crowds.
         catalog: Catalog to register the dataset in.
@@ -137,7 +139,12 @@ def register_coco_sem_seg(
     """
     if not 0 <= ignore_value < 2**16:
         raise ValueError(f"ignore_value must be in 0..65535. Received: ignore_value={ignore_value}")
-    source = CocoSource(os.fspath(json), os.fspath(images), background=background, ignore_value=ignore_value)
+    source = CocoSource(
+        locate_data(json, key="json"),
+        locate_data(images, key="images"),
+        background=background,
+        ignore_value=ignore_value,
+    )
     catalog.register(name, source, source.meta)
 
 

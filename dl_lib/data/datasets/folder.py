@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dl_lib.config.paths import locate_data
 from dl_lib.data.catalog import Catalog, Color, DatasetCatalog, DatasetMeta, voc_colormap
 from dl_lib.data.datasets.file_dataset import FileDataset, build_file_dataset
 from dl_lib.data.files import ensure_exists, find_files, pair_files, resolve_path
@@ -80,10 +81,10 @@ def register_folder_sem_seg(
 
     Args:
         name: Name for `DATASETS.TRAIN` and `DATASETS.TEST`.
-        images: Image folder; a relative path is relative to the dataset root.
+        images: Image folder; a relative path is relative to the dataset root, or else to the folder of the net.py that
+            registers it. `~` and `$VARIABLE` are expanded.
         classes: Names of the class ids 0, 1, ...
-        labels: Folder of PNGs with the class ids; a relative path is relative to the dataset root. None if there is no
-            ground truth.
+        labels: Folder of PNGs with the class ids, like `images`. None if there is no ground truth.
         colors: (red, green, blue) of each class, 0..255; None uses the PASCAL VOC colormap.
         ignore_value: Ignore index.
         label_suffix: Suffix of label names, such as `_mask` if `a.jpg` has the label `a_mask.png`.
@@ -93,8 +94,8 @@ def register_folder_sem_seg(
         ValueError: If another dataset is registered under the name, or the arguments are inconsistent.
     """
     source = FolderSource(
-        images=os.fspath(images),
-        labels=None if labels is None else os.fspath(labels),
+        images=locate_data(images, key="images"),
+        labels=None if labels is None else locate_data(labels, key="labels"),
         classes=tuple(classes),
         colors=None if colors is None else tuple(colors),
         ignore_value=ignore_value,
