@@ -3,7 +3,8 @@
 A file consists of the arrays, each aligned to 64 bytes, an index in JSON, and a trailer that marks the file as
 complete. It is written atomically (temporary file, then rename) by one process while others wait for a lock. Processes
 map it read-only: the operating system shares its pages between them, and reads only the pages that are accessed, such
-as those of a crop.
+as those of a crop. The checksum of a sample is verified when it is first read; a damaged sample is read from the
+original dataset instead.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import mmap
 import os
 import secrets
 import shutil
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,10 +38,12 @@ __all__ = ["CacheError", "CachedDataset", "cached_dataset"]
 
 _ALIGNMENT = 64
 _TRAILER = struct.Struct("<Q8s8s")  # offset of the index, file id, magic number
-_MAGIC = b"dlcache1"
+_FILE_ID = struct.Struct("<I4s")  # CRC-32 of the index, random bytes
+_MAGIC = b"dlcache2"
 _MIN_SAMPLES_FOR_ESTIMATE = 16  # samples written before their mean size is extrapolated to the whole dataset
 _ARRAYS = ("image", "sem_seg")
 _INVALID_FILE_ERRORS = (OSError, ValueError, TypeError)  # missing, truncated or damaged
+_UNVERIFIED, _INTACT, _DAMAGED = range(3)  # states of a sample
 _BYTES_PER_GB = 1e9
 
 _log = logging.getLogger(__name__)
@@ -54,9 +59,9 @@ class _Index:
 
     Attributes:
         fingerprint: Fingerprint of the dataset, and version of dl_lib.
-        records: For each sample, offset, shape and dtype of its arrays, its image id and file name; None for a sample
-            that could not be read.
-        file_id: Eight random bytes, different for each file written.
+        records: For each sample, offset, shape and dtype of its arrays, their checksum, its image id and file name;
+            None for a sample that could not be read.
+        file_id: Checksum of the index, and random bytes, so that it is different for each file written.
     """
 
     fingerprint: str
@@ -67,7 +72,8 @@ class _Index:
 class CachedDataset:
     """Dataset that reads its samples from a cache file; the arrays are read-only views of the file.
 
-    A sample that could not be read when the cache was built is read from the original dataset, which raises its error.
+    A sample that could not be read when the cache was built, or is damaged in the file, is read from the original
+    dataset, which raises its errors.
     """
 
     def __init__(self, dataset: RawDataset, path: Path, index: _Index) -> None:
@@ -76,14 +82,18 @@ class CachedDataset:
         self._file_id = index.file_id
         self._records = SerializedList(index.records)
         self._map: np.ndarray | None = None
+        self._states = self._new_states()
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: int) -> RawSample:
         record = self._records[index]
-        if record is None:
-            return self._dataset[index]
+        sample = self._intact_sample(index, record) if record and self._states[index] != _DAMAGED else None
+        return self._dataset[index] if sample is None else sample
+
+    def _intact_sample(self, index: int, record: dict[str, Any]) -> RawSample | None:
+        """Return a sample of the file, or None if it is damaged; its checksum is verified once."""
         sample: RawSample = {
             "image": self._array(*record["image"]),
             "image_id": record["image_id"],
@@ -91,14 +101,31 @@ class CachedDataset:
         }
         if "sem_seg" in record:
             sample["sem_seg"] = self._array(*record["sem_seg"])
+        if self._states[index] == _UNVERIFIED and _checksum(sample) != record["crc32"]:
+            self._states[index] = _DAMAGED
+            _log.warning(
+                "Damaged sample %d in the cache %s; reading its original instead: %s. Delete the cache to rebuild it",
+                *(index, self.path, record["file_name"]),
+            )
+            return None
+        self._states[index] = _INTACT
         return sample
+
+    def _new_states(self) -> mmap.mmap:
+        """Return one byte per sample, shared with forked processes, so that one of them verifies a sample for all."""
+        return mmap.mmap(-1, max(len(self), 1))
 
     def file_name(self, index: int) -> str:
         record = self._records[index]
         return sample_name(self._dataset, index) if record is None else str(record["file_name"])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_map": None}  # pickling would copy the whole file; each process maps it itself
+        # Pickling would copy the whole file; each process maps it itself.
+        return {key: value for key, value in self.__dict__.items() if key not in ("_map", "_states")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _map=None)
+        self._states = self._new_states()
 
     def _array(self, start: int, shape: list[int], dtype: str) -> np.ndarray:
         if self._map is None:
@@ -151,7 +178,10 @@ def _read_index(path: Path, fingerprint: str) -> _Index | None:
         with path.open("rb") as file:
             start, file_id = _read_trailer(file)
             file.seek(start)
-            index = _Index(**json.loads(file.read()[: -_TRAILER.size]), file_id=file_id)
+            text = file.read()[: -_TRAILER.size]
+        if zlib.crc32(text) != _FILE_ID.unpack(file_id)[0]:
+            return None
+        index = _Index(**json.loads(text), file_id=file_id)
     except _INVALID_FILE_ERRORS:
         return None
     return index if index.fingerprint == fingerprint else None
@@ -176,8 +206,9 @@ def _write(dataset: RawDataset, path: Path, *, name: str, fingerprint: str) -> N
             _check_disk_space(file, path, done=number + 1, total=len(dataset))
             bar.update()
         start = file.tell()
-        file.write(json.dumps({"fingerprint": fingerprint, "records": records}, separators=(",", ":")).encode())
-        file.write(_TRAILER.pack(start, secrets.token_bytes(8), _MAGIC))
+        text = json.dumps({"fingerprint": fingerprint, "records": records}, separators=(",", ":")).encode()
+        file_id = _FILE_ID.pack(zlib.crc32(text), secrets.token_bytes(4))
+        file.write(text + _TRAILER.pack(start, file_id, _MAGIC))
     _log.info("Built decode cache of %s at %s (%.2f GB)", name, path, path.stat().st_size / _BYTES_PER_GB)
 
 
@@ -194,7 +225,18 @@ def _write_sample(file: IO[bytes], dataset: RawDataset, number: int) -> dict[str
             file.write(bytes(-file.tell() % _ALIGNMENT))
             record[name] = [file.tell(), array.shape, array.dtype.str]
             file.write(np.ascontiguousarray(array).data)
+    record["crc32"] = _checksum(sample)
     return record
+
+
+def _checksum(sample: RawSample) -> int:
+    """Return the CRC-32 of the arrays; it takes about 1 ms for an image and label of 1024 x 2048 pixels."""
+    checksum = 0
+    for name in _ARRAYS:
+        if name in sample:
+            array: np.ndarray = sample[name]  # type: ignore[literal-required]
+            checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
+    return checksum
 
 
 def _check_disk_space(file: IO[bytes], path: Path, *, done: int, total: int) -> None:

@@ -1,5 +1,6 @@
 """Memory-mapped cache: equal samples, invalidation, concurrency and failed writes."""
 
+import json
 import logging
 import multiprocessing
 import os
@@ -145,6 +146,44 @@ def test_invalid_sample_is_not_cached_but_read_from_the_dataset(folder, cache_fo
     np.testing.assert_array_equal(cached[3]["image"], Folder(folder)[3]["image"])
     (folder / "2.txt").write_text("2")
     np.testing.assert_array_equal(cached[2]["image"], Folder(folder)[2]["image"])
+
+
+@pytest.mark.parametrize("name", ["image", "sem_seg"])
+def test_damaged_sample_is_read_from_the_dataset(folder, cache_folder, name, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("dl_lib"), "propagate", True)
+    path = cached_dataset(Folder(folder), name="set", folder=cache_folder).path
+    content = bytearray(path.read_bytes())
+    start = json.loads(content[content.rindex(b'{"fingerprint"') : -24])["records"][1][name][0]
+    content[start + 7] ^= 1
+    path.write_bytes(content)
+    dataset = Folder(folder)
+    cached = cached_dataset(dataset, name="set", folder=cache_folder)
+    for _ in range(2):
+        assert_same_samples(cached, Folder(folder))
+    assert dataset.read == [1, 1]
+    (message,) = (text for text in caplog.messages if "Damaged" in text)
+    assert message.startswith(f"Damaged sample 1 in the cache {path}; reading its original instead: ")
+    assert message.endswith("1.txt. Delete the cache to rebuild it")
+
+
+def test_sample_is_verified_once_for_all_forked_processes(folder, cache_folder, monkeypatch):
+    verified = []
+    cached = cached_dataset(Folder(folder), name="set", folder=cache_folder)
+    monkeypatch.setattr(cache, "_checksum", lambda sample, own=cache._checksum: verified.append(sample) or own(sample))
+    worker = multiprocessing.get_context("fork").Process(target=cached.__getitem__, args=(2,))
+    worker.start()
+    worker.join()
+    for index in (2, 2, 3, 3):
+        assert cached[index]["image"].any()
+    assert [sample["image_id"] for sample in verified] == ["image 3"]
+
+
+def test_damaged_index_rebuilds_the_cache(folder, cache_folder):
+    path = cached_dataset(Folder(folder), name="set", folder=cache_folder).path
+    path.write_bytes(path.read_bytes().replace(b'"image 3"', b'"image 4"'))
+    dataset = Folder(folder)
+    assert_same_samples(cached_dataset(dataset, name="set", folder=cache_folder), Folder(folder))
+    assert dataset.read == list(range(6))
 
 
 def test_pickled_cache_contains_no_samples(folder, cache_folder):
