@@ -15,6 +15,7 @@ _OVERRIDES = """
 overrides:
   config keys, as KEY VALUE or KEY=VALUE:
     SOLVER.IMS_PER_BATCH 4 SEED=1 "INPUT.CROP_SIZE=[256, 256]"
+    DATASETS.FOLDERS.0.IMAGES=mine/images  (element 0 of the list)
   dl_lib config KEY describes a key.
 """
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from fvcore.common.config import CfgNode as _FvcoreNode
 
+from dl_lib.config.elements import list_key_of, with_element
 from dl_lib.config.errors import ConfigError, numbered, renamed_key, renamed_value, unknown_key
 from dl_lib.config.layers import ConfigLayer, read_layers
 from dl_lib.config.overrides import parse_overrides
@@ -37,11 +38,11 @@ class CfgNode(_FvcoreNode):
 
     def merge_from_layers(self, layers: Sequence[ConfigLayer]) -> None:
         """Merge config files in the given order; raises ConfigError like `merge_from_file`."""
-        fitted, problems = [], []
+        fitted, problems, values = [], [], self.flat()
         for layer in layers:
             with config_folder(layer.folder):
                 try:
-                    fitted += self._fit_all(list(_given(layer.values, self, ())), source=layer.path)
+                    fitted += self._fit_all(list(_given(layer.values, self, ())), source=layer.path, values=values)
                 except ConfigError as error:
                     problems.append(str(error))
         if problems:
@@ -71,17 +72,24 @@ class CfgNode(_FvcoreNode):
         """Return all values by full key, such as `SOLVER.OPTIMIZER.BASE_LR`."""
         return dict(_leaves(self, ()))
 
-    def _fit_all(self, pairs: Sequence[tuple[str, Any]], *, source: str) -> list[tuple[str, Any]]:
-        """Return keys with values of their types and expanded paths; raise ConfigError listing all problems."""
+    def _fit_all(
+        self, pairs: Sequence[tuple[str, Any]], *, source: str, values: dict[str, Any] | None = None
+    ) -> list[tuple[str, Any]]:
+        """Return keys with values of their types and expanded paths; raise ConfigError listing all problems.
+
+        `values` are those of all keys so far, by default those of this tree; the fitted values are added to them.
+        """
         if self.is_frozen():
             raise ConfigError(f"a frozen config cannot be changed; clone() and defrost() it. Received: {source}")
-        known = self.flat()
+        values = self.flat() if values is None else values
         problems: list[str] = []
         fitted: list[tuple[str, Any]] = []
         for key, value in pairs:
-            if key in known:
+            list_key = None if key in values else list_key_of(key, values)
+            if key in values or list_key is not None:
                 try:
-                    fitted.append((key, expand_value(fit_value(value, known[key], key=key), key=key)))
+                    fitted.append(_fitted(key, value, list_key=list_key, values=values))
+                    values.update(fitted[-1:])
                 except ConfigError as error:
                     problems.append(str(error))
                 if problem := renamed_value(key, value):
@@ -89,7 +97,7 @@ class CfgNode(_FvcoreNode):
             elif self.key_is_renamed(key):
                 problems.append(renamed_key(key, value))
             elif not self.key_is_deprecated(key):  # yacs logs a warning
-                problems.append(unknown_key(key, value, known))
+                problems.append(unknown_key(key, value, values))
         if problems:
             raise ConfigError(numbered(f"{source} cannot be merged", problems))
         return fitted
@@ -104,6 +112,14 @@ class CfgNode(_FvcoreNode):
         for name in path.split(".") if path else ():
             node = node[name]
         return node
+
+
+def _fitted(key: str, value: Any, *, list_key: str | None, values: Mapping[str, Any]) -> tuple[str, Any]:
+    """Return a key and its value; for an element of the list `list_key`, that key and the whole list."""
+    if list_key is not None:
+        elements = escape_value(values[list_key], key=list_key)  # expanded again below
+        key, value = list_key, with_element(elements, value, key=key, list_key=list_key)
+    return key, expand_value(fit_value(value, values[key], key=key), key=key)
 
 
 def _leaves(node: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:

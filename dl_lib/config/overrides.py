@@ -1,4 +1,4 @@
-"""Command line overrides of config keys: `KEY VALUE` and `KEY=VALUE`."""
+"""Command line overrides of config keys and elements of lists: `KEY VALUE` and `KEY=VALUE`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["apply_overrides", "parse_overrides"]
 
 _BRACKETS = {"[": "]", "(": ")"}
-_ASSIGNMENT = re.compile(r"(?P<key>[A-Za-z_]\w*(?:\.\w+)*)=(?P<value>.*)", re.DOTALL)
+_ASSIGNMENT = re.compile(r"(?P<key>[A-Za-z_]\w*(?:\.[\w-]+)*)=(?P<value>.*)", re.DOTALL)
 
 
 def apply_overrides(cfg: CfgNode, opts: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from dl_lib.config.errors import ConfigError, shown
 from dl_lib.config.paths import escape_path, expand_path, locate_data
 from dl_lib.config.yaml_text import parse_yaml
 
-__all__ = ["Text", "escape_value", "expand_value", "fit_value"]
+__all__ = ["Text", "escape_value", "expand_value", "fit_value", "read_entry"]
 
 _MAX_INT, _MAX_FLOAT = 2**63 - 1, int(sys.float_info.max)
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # surrogates stand for bytes that are not UTF-8
@@ -41,6 +41,13 @@ def fit_value(value: Any, current: Any, *, key: str) -> Any:
         return _fit(value, list, key=key)  # raises
     items = _item_type(key, current)
     return type(current)(_fit(element, items, key=f"{key}[{index}]") for index, element in enumerate(elements))
+
+
+def read_entry(value: Any, current: Any, *, key: str) -> Any:
+    """Return an element of a list: text from a command line as the type of the current element, or as YAML."""
+    if not isinstance(value, Text):
+        return value
+    return _read(value, str if isinstance(current, str) else list, key=key)
 
 
 def expand_value(value: Any, *, key: str) -> Any:
