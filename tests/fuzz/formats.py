@@ -32,7 +32,8 @@ from dl_lib.data.datasets.coco import CocoSource
 from dl_lib.data.datasets.sbd import read_sbd_label
 from dl_lib.data.errors import DataError
 from dl_lib.data.files import pair_files, read_names
-from dl_lib.data.reading import read_image, read_label
+from dl_lib.data.label_reading import read_color_label, read_label
+from dl_lib.data.reading import read_image
 from dl_lib.engine import NonFiniteLossError
 from dl_lib.engine.hooks import BestCheckpointer, EarlyStopping, PeriodicWriter
 from dl_lib.engine.training.writers import JSONWriter
@@ -306,12 +307,20 @@ def labels(folder):
     palette.putpalette(list(range(256)) * 3)
     buffer = io.BytesIO()
     palette.save(buffer, "PNG")
-    valid = [_encoded(ids, "PNG"), _encoded(ids.astype(np.uint16) * 999, "PNG"), buffer.getvalue()]
+    valid = [buffer.getvalue(), *(_encoded(ids, kind) for kind in ("PNG", "TIFF", "BMP"))]
+    valid += [_encoded(ids.astype(np.uint16) * 999, kind) for kind in ("PNG", "TIFF")]
+    for dtype in (np.uint8, np.int64, np.float32):
+        buffer = io.BytesIO()
+        np.save(buffer, ids.astype(dtype))
+        valid.append(buffer.getvalue())
 
     def read(content):
         path.write_bytes(content)
+        with contextlib.suppress(DataError):
+            colors = read_color_label(path)
+            assert colors.dtype == np.uint8 and colors.shape[2:] == (3,) and colors.size
         label = read_label(path)
-        assert label.dtype in (np.uint8, np.uint16) and label.ndim == 2 and label.size
+        assert np.issubdtype(label.dtype, np.integer) and label.ndim == 2 and label.size
 
     damaged = mutated_bytes(valid)
     return Format(damaged | damaged.map(with_png_checksums), read)
