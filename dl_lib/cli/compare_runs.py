@@ -19,6 +19,7 @@ from dl_lib.utils.run_files import RESULTS_NAME
 __all__ = ["main"]
 
 _MISSING = "-"
+_MAX_NUMBER = 1e15  # of a plausible value
 _SCORES = ("mIoU", "fwIoU", "mACC", "pACC")
 _COSTS = {"expected": "expected", "real": "real", "real_complete": "complete", "executed": "executed"}
 _LEGEND = (
@@ -77,12 +78,14 @@ def _read(folder: Path, *, among: Sequence[Path]) -> list[_Run]:
             f"RUN: no {RESULTS_NAME} in this folder; evaluate the run with dl_lib evaluate --config-file {folder}, or "
             f"give the folder that contains it. Received: RUN={str(folder)!r} ({error.strerror})"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path} is not valid JSON; evaluate the run again. Received: {type(error).__name__}: {error}"
         ) from error
     datasets = content.get("datasets") if isinstance(content, dict) else None
-    if not isinstance(datasets, dict) or not all(_is_complete(values) for values in datasets.values()):
+    parameters = content.get("parameters") if isinstance(content, dict) else None
+    is_complete = isinstance(datasets, dict) and all(map(_is_complete, datasets.values()))
+    if not is_complete or not (parameters is None or _is_number(parameters)):
         raise ConfigError(
             f"{path} is incomplete; evaluate the run again. "
             f"Received: {sorted(content) if isinstance(content, dict) else type(content).__name__}"
@@ -90,14 +93,22 @@ def _read(folder: Path, *, among: Sequence[Path]) -> list[_Run]:
     own_name = folder.resolve().name
     is_shared = sum(other.resolve().name == own_name for other in among) > 1
     name = str(folder) if is_shared else own_name
-    return [_Run(name, dataset, values, content.get("parameters")) for dataset, values in datasets.items()]
+    return [_Run(name, dataset, values, parameters) for dataset, values in datasets.items()]
 
 
 def _is_complete(values: Any) -> bool:
-    costs = values.get("costs_gflops") if isinstance(values, dict) else None
-    if not isinstance(costs, dict) or "seconds_per_image" not in values:
+    """Return whether an entry has costs and time, and all its values in the tables are numbers."""
+    try:
+        required = [values["seconds_per_image"], *(values["costs_gflops"][kind]["avg"] for kind in _COSTS)]
+        scores = [values.get(score) for score in _SCORES]
+        scores += [known.get("IoU") for known in values.get("classes", {}).values()]
+    except (AttributeError, KeyError, TypeError):  # not an object
         return False
-    return all(isinstance(costs.get(kind), dict) and "avg" in costs[kind] for kind in _COSTS)
+    return all(map(_is_number, required)) and all(score is None or _is_number(score) for score in scores)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < _MAX_NUMBER  # False for NaN
 
 
 def _format(runs: Sequence[_Run], *, classes: bool, style: str) -> str:

@@ -112,6 +112,8 @@ def test_results_without_the_number_of_parameters(runs, tmp_path, capsys):
         ('{"datasets": 3}', "Received: ['datasets']"),
         ('{"datasets": {"a": {"mIoU": 0.5}}}', "is incomplete"),
         ('{"datasets": {"a": {"seconds_per_image": 1, "costs_gflops": {"expected": {}}}}}', "is incomplete"),
+        ('{"datasets": {}, "parameters": "many"}', "is incomplete"),
+        ("[" * 100_000, "is not valid JSON"),
     ],
 )
 def test_folders_without_usable_results(tmp_path, capsys, content, message):

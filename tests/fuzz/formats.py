@@ -49,6 +49,20 @@ FORMATS: dict[str, Callable[[Path], "Format"]] = {}
 IGNORE = 255
 
 
+class Content:
+    """Content of a file, with a short representation."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(repr(self))
+
+    def __repr__(self) -> str:
+        text = repr(self.value)
+        return text if len(text) < 2000 else f"{text[:1000]} ... {text[-1000:]}"
+
+
 class Format(NamedTuple):
     """Strategy of contents, and their reader."""
 

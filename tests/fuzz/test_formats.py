@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tests.fuzz.formats import FORMATS, USER_ERRORS
+from tests.fuzz.formats import FORMATS, USER_ERRORS, Content
 
 MAX_MESSAGE = 3000  # characters
 
@@ -27,4 +27,4 @@ def test_damaged_files(name, tmp_path):
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )
-    examples(given(form.contents)(lambda content: check(form, content)))()
+    examples(given(form.contents.map(lambda value: Content(value)))(lambda content: check(form, content.value)))()

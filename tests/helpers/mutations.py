@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hypothesis import strategies as st
@@ -42,17 +42,16 @@ def mutated_tree(draw: st.DrawFn, valid: Any, *, extremes: Sequence[Any] = EXTRE
     """Return nested dicts and lists with up to three values replaced, removed, repeated or exchanged."""
     tree = _copied(valid)
     for _ in range(draw(st.integers(1, 3))):
-        places = list(_places(tree))
-        if not places:
+        if not tree:
             break
-        container, key = draw(st.sampled_from(places))
+        container, key = _place(draw, tree)
         action = draw(st.sampled_from(("replace", "replace", "remove", "repeat", "exchange")))
         if action == "replace":
             container[key] = _copied(draw(st.sampled_from(extremes)))
         elif action == "remove":
             del container[key]
         elif action == "exchange":
-            other, name = draw(st.sampled_from(places))
+            other, name = _place(draw, tree)
             container[key] = _copied(other[name])
         elif isinstance(container, list):
             container.append(_copied(container[key]))
@@ -132,12 +131,14 @@ def _range(draw: st.DrawFn, content: bytes) -> tuple[int, int]:
     return start, draw(st.integers(start, min(len(content), start + 64)))
 
 
-def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield container and key of all values."""
-    keys = tree if isinstance(tree, Mapping) else range(len(tree)) if isinstance(tree, list) else ()
-    for key in keys:
-        yield tree, key
-        yield from _places(tree[key])
+def _place(draw: st.DrawFn, tree: Any) -> tuple[Any, Any]:
+    """Return container and key of a value; values in short containers are more likely than those in long ones."""
+    while True:
+        key = draw(st.sampled_from(list(tree) if isinstance(tree, Mapping) else range(len(tree))))
+        value = tree[key]
+        if not isinstance(value, (dict, list)) or not value or draw(st.integers(0, 3)) == 0:
+            return tree, key
+        tree = value
 
 
 def _copied(tree: Any) -> Any:
