@@ -1,7 +1,10 @@
 """Config keys of an experiment, declared with `add_keys`."""
 
+import sys
+
 import pytest
 
+from dl_lib.cli.config import main
 from dl_lib.config import ConfigError, add_keys, defaults, get_cfg
 from dl_lib.config.declarations import KEYS
 from dl_lib.config.key import Reference, key
@@ -37,6 +40,27 @@ def test_own_keys_are_merged_validated_described_and_written():
         cfg.merge_from_list(["MODEL.MY_HEAD.WIDTH=wide"])
     assert "WIDTH: 0" in cfg.dump()
     assert describe_keys("MY_MODE").splitlines()[0] == "MY_MODE = 'fast'"
+
+
+NET = """
+from dl_lib.config import add_keys
+from dl_lib.config.key import key
+add_keys(key("MY_WIDTH", 8, "Number of channels.", range="[1, inf)"))
+"""
+
+
+def test_own_keys_are_listed_and_compared_by_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "net", raising=False)
+    for name, net, content in (("a", NET, "MY_WIDTH: 9"), ("b", NET.replace("8", "16"), "SEED: 1")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "net.py").write_text(net)
+        (tmp_path / name / "config.yaml").write_text(content)
+    main(["my_width", "--config-file", str(tmp_path / "a")])
+    assert capsys.readouterr().out == "MY_WIDTH = 8\n    Number of channels.\n    int; >= 1\n"
+    main(["--diff", str(tmp_path / "a"), str(tmp_path / "b")])
+    assert capsys.readouterr().out == "SEED: 0 -> 1\nMY_WIDTH: 9 -> 16\n"
+    sys.modules.pop("net", None)
 
 
 def test_a_key_that_is_no_longer_declared_is_an_error_that_names_the_way_to_declare_it():
