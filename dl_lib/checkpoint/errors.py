@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
+from dl_lib.utils.files import NO_SPACE
 
 __all__ = ["CheckpointError", "NoSpaceError", "UnreadableCheckpointError", "write_error"]
-
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, exceeded quota, exceeded limit of the file size
 
 
 class CheckpointError(ValueError):

@@ -16,6 +16,7 @@ __all__ = [
     "comma_separated_ints",
     "comma_separated_sizes",
     "figure_path",
+    "local_path",
     "non_negative_int",
     "positive_float",
     "positive_int",
@@ -23,9 +24,16 @@ __all__ = [
 ]
 
 
+def local_path(text: str) -> Path:
+    """Return the path of an output file or folder."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"must be a local path, without a scheme. Received: {text}")
+    return Path(text)
+
+
 def figure_path(text: str) -> Path:
     """Return the path of a figure file."""
-    path = Path(text)
+    path = local_path(text)
     if path.suffix.lower() not in FIGURE_SUFFIXES:
         raise argparse.ArgumentTypeError(f"must end in one of {', '.join(FIGURE_SUFFIXES)}. Received: {text}")
     return path

@@ -11,6 +11,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from dl_lib.cli.arg_types import local_path
 from dl_lib.cli.errors import user_errors
 from dl_lib.config import ConfigError
 from dl_lib.utils.files import write_atomically
@@ -56,16 +57,16 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib compare-runs"
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help=f"run folder with a {RESULTS_NAME}")
     add("--classes", action="store_true", help="also print the IoU of each class")
-    add("--output", type=Path, metavar="DIR", help="also write comparison.md and comparison.json to this folder")
+    add("--output", type=local_path, metavar="DIR", help="also write comparison.md and comparison.json to this folder")
     arguments = parser.parse_args(argv)
     with user_errors(prog):
         runs = [run for folder in arguments.runs for run in _read(folder, among=arguments.runs)]
-    print(_format(runs, classes=arguments.classes, style="simple"))
-    if arguments.output is not None:
-        markdown = f"# Comparison\n\n{_format(runs, classes=arguments.classes, style='github')}\n"
-        write_atomically(arguments.output / "comparison.md", markdown)
-        write_atomically(arguments.output / "comparison.json", json.dumps(_as_list(runs), indent=2) + "\n")
-        print(f"\nWrote comparison.md and comparison.json to {arguments.output.absolute()}")
+        print(_format(runs, classes=arguments.classes, style="simple"))
+        if arguments.output is not None:
+            markdown = f"# Comparison\n\n{_format(runs, classes=arguments.classes, style='github')}\n"
+            write_atomically(arguments.output / "comparison.md", markdown)
+            write_atomically(arguments.output / "comparison.json", json.dumps(_as_list(runs), indent=2) + "\n")
+            print(f"\nWrote comparison.md and comparison.json to {arguments.output.absolute()}")
 
 
 def _read(folder: Path, *, among: Sequence[Path]) -> list[_Run]:

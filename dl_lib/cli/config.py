@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,15 +60,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib config") -> N
             _import_nets(arguments.config_file)
             text = describe_keys(arguments.key)
     if text:
-        _print(text)
-
-
-def _print(text: str) -> None:
-    """Print text; a reader that stops early, such as `| head`, is no error."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports the pipe again at its exit
+        print(text)
 
 
 def _import_nets(config_file: str | None) -> None:

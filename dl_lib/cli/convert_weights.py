@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
+from dl_lib.cli.arg_types import local_path
 from dl_lib.cli.errors import user_errors
 
 __all__ = ["main"]
@@ -20,12 +20,12 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib convert-weigh
         allow_abbrev=False,
     )
     parser.add_argument("path_in", metavar="IN", help="released .pth file")
-    parser.add_argument("path_out", metavar="OUT", help="checkpoint to write")
+    parser.add_argument("path_out", metavar="OUT", type=local_path, help="checkpoint to write")
     arguments = parser.parse_args(argv)
     with user_errors(prog):
         from dl_lib.checkpoint import CheckpointError, convert_file
 
-        folder = Path(arguments.path_out).parent
+        folder = arguments.path_out.parent
         if not folder.is_dir():
             raise CheckpointError(f"OUT: the folder does not exist; create it first. Received: OUT={str(folder)!r}")
         print(convert_file(arguments.path_in, arguments.path_out))

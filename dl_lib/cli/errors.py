@@ -11,15 +11,20 @@ from pathlib import Path
 
 from dl_lib.config import ConfigError
 from dl_lib.launch import LaunchError, LostProcessError
+from dl_lib.utils.files import NO_SPACE, WriteError
 from dl_lib.utils.metrics_file import MetricsFileError
 from dl_lib.utils.output_path import OutputPathError
+from dl_lib.utils.standard_streams import tolerant_streams
 
 __all__ = ["user_errors"]
 
 FAILED_STATUS = 1
 USER_ERROR_STATUS = 2  # as in argparse
 # ENOENT is not among them: a file that the library expects and does not find can be a defect.
-_UNUSABLE_PATH = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
+_UNUSABLE_PATH = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),
+    *NO_SPACE,
+)
 INTERRUPTED_STATUS = 130  # as in shells: 128 + SIGINT
 
 
@@ -29,8 +34,8 @@ def user_errors(prog: str) -> Iterator[None]:
 
     The status is 2 for an invalid config, file, dataset or launch and for a path that cannot be written, 1 for a
     diverged run or a lost process, 130 after Ctrl-C. All other errors, which are defects of the library or of the
-    user's own code, keep their traceback. If several torchrun workers on one machine fail, only
-    the first one prints its message.
+    user's own code, keep their traceback. If several torchrun workers on one machine fail, only the first one prints
+    its message. A standard output or error that cannot be written is no error, see `tolerant_streams`.
 
     Args:
         prog: Name of the command, as a prefix of the message.
@@ -38,18 +43,19 @@ def user_errors(prog: str) -> Iterator[None]:
     Raises:
         SystemExit: Instead of a user error.
     """
-    try:
-        yield
-    except KeyboardInterrupt:
-        print(f"\n{prog}: interrupted by Ctrl-C", file=sys.stderr)
-        raise SystemExit(INTERRUPTED_STATUS) from None
-    except Exception as error:
-        status, is_first = _exit_status(error), _is_first_to_report()
-        if status is None:
-            raise
-        if is_first:
-            print(f"{prog}: error: {_message(error)}", file=sys.stderr)
-        raise SystemExit(status) from None
+    with tolerant_streams():
+        try:
+            yield
+        except KeyboardInterrupt:
+            print(f"\n{prog}: interrupted by Ctrl-C", file=sys.stderr)
+            raise SystemExit(INTERRUPTED_STATUS) from None
+        except Exception as error:
+            status, is_first = _exit_status(error), _is_first_to_report()
+            if status is None:
+                raise
+            if is_first:
+                print(f"{prog}: error: {_message(error)}", file=sys.stderr)
+            raise SystemExit(status) from None
 
 
 def _exit_status(error: Exception) -> int | None:
@@ -73,12 +79,14 @@ def _exit_status(error: Exception) -> int | None:
 
 
 def _is_unusable_path(error: Exception) -> bool:
+    if isinstance(error, WriteError):
+        return True
     return isinstance(error, OSError) and error.errno in _UNUSABLE_PATH and error.filename is not None
 
 
 def _message(error: Exception) -> str:
     """Return the message without the traceback that torch prepends to errors of data loader workers."""
-    if isinstance(error, OSError) and _is_unusable_path(error):
+    if isinstance(error, OSError) and not isinstance(error, WriteError) and _is_unusable_path(error):
         path = error.filename2 or error.filename  # of a failed rename, the target
         return f"cannot use this path: {error.strerror}; choose another one or fix its permissions. Received: {path}"
     text = str(error)

@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_test") -> None:
         help="also write the archive for the evaluation server of Cityscapes or PASCAL VOC to the run folder, after "
         "checks of file names, image sizes and label ids",
     )
-    arguments = parse_run_arguments(parser, argv)
     with user_errors(prog):
+        arguments = parse_run_arguments(parser, argv)
         evaluate_experiment(arguments, submission=arguments.submission)
 
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dl_lib.cli.arg_types import at_least_ten, positive_float, ratio
+from dl_lib.cli.arg_types import at_least_ten, local_path, positive_float, ratio
 from dl_lib.cli.arguments import experiment_parser, parse_arguments
 from dl_lib.cli.errors import user_errors
 from dl_lib.cli.experiment import Experiment, check_weights, load_experiment
 from dl_lib.config import ConfigError
+from dl_lib.utils.output_path import prepare_folder
 from dl_lib.utils.run_files import LR_FINDER_STEM
 
 if TYPE_CHECKING:
@@ -41,13 +42,14 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib find-lr") -> 
             )
         experiment = load_experiment(arguments.config_file, arguments.opts)
         check_weights(experiment)
+        folder, key = (arguments.output, "--output") if arguments.output else (experiment.output_dir, "OUTPUT_DIR")
+        prepare_folder(folder, key=key)
         result = _run_test(experiment, arguments)
         if not result.rates:
             raise ConfigError(
                 "the loss is not finite in the first iteration, before any update; check MODEL.WEIGHTS and MODEL.LOSS. "
                 f"Received: --low={arguments.low:g}"
             )
-        folder = arguments.output or experiment.output_dir
         _write(result, folder=folder, name=experiment.output_dir.resolve().name)
     print(_summary(result))
     print(f"Wrote {LR_FINDER_STEM}.csv and {LR_FINDER_STEM}.png to {folder.absolute()}")
@@ -70,7 +72,7 @@ def _parse(argv: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
         metavar="RATIO",
         help="decay of the EMA of the loss, in [0, 1) (default: 0.9)",
     )
-    add("--output", type=Path, metavar="DIR", help="folder of the results (default: OUTPUT_DIR)")
+    add("--output", type=local_path, metavar="DIR", help="folder of the results (default: OUTPUT_DIR)")
     return parse_arguments(parser, argv)
 
 

@@ -6,9 +6,12 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from dl_lib.utils.standard_streams import tolerant_streams
+
 __all__ = ["COMMANDS", "main"]
 
 USAGE_ERROR_STATUS = 2  # as in argparse
+FAILED_STATUS = 1
 
 # A subcommand's module is dl_lib.cli.<name>, with underscores instead of hyphens.
 COMMANDS = {
@@ -24,6 +27,8 @@ COMMANDS = {
     "config": "show config keys and shipped experiments, or compare configs",
 }
 
+_PRINTING = ("check-dataset", "compare-runs", "config")  # the result of the others is in files
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the subcommand named by the first argument.
@@ -36,7 +41,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     name, *rest = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
     if name in COMMANDS:
         module = importlib.import_module(f"dl_lib.cli.{name.replace('-', '_')}")
-        module.main(rest, prog=f"dl_lib {name}")
+        with tolerant_streams() as failures:
+            module.main(rest, prog=f"dl_lib {name}")
+        if failures and name in _PRINTING:
+            print(f"dl_lib {name}: error: cannot write to standard output: {failures[0].strerror}", file=sys.stderr)
+            raise SystemExit(FAILED_STATUS)
     elif name in ("-h", "--help"):
         print(_overview())
     elif name == "--version":

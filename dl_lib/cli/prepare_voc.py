@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib prepare-voc")
     with user_errors(prog):
         from dl_lib.data.archives import fetch_archive
         from dl_lib.data.files import datasets_root
+        from dl_lib.utils.output_path import prepare_folder
 
+        prepare_folder(datasets_root(), key="DL_DATASETS")
         given = []
         for archive, path in zip(published_archives(), (arguments.voc, arguments.sbd), strict=True):
             if path is not None:

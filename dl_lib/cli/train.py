@@ -35,8 +35,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_train") -> None:
         "--resume", action="store_true", help="resume from the last checkpoint in OUTPUT_DIR, if there is one"
     )
     parser.add_argument("--eval-only", action="store_true", help="do not train; evaluate as dl_lib evaluate does")
-    arguments = parse_run_arguments(parser, argv)
     with user_errors(prog):
+        arguments = parse_run_arguments(parser, argv)
         if arguments.eval_only:
             evaluate_experiment(arguments, submission=False)
         else:

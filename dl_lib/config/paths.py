@@ -14,6 +14,7 @@ from pathlib import Path
 from string import Template
 
 from dl_lib.config.errors import ConfigError, shown
+from dl_lib.utils.output_path import check_local
 
 __all__ = ["DATASETS_VARIABLE", "config_folder", "datasets_root", "escape_path", "expand_path", "locate_data"]
 
@@ -65,8 +66,11 @@ def datasets_root() -> Path:
 
     Raises:
         ConfigError: If the variable contains another one that is not set.
+        OutputPathError: If it is a URL.
     """
-    return Path(expand_path(os.environ.get(DATASETS_VARIABLE) or _DEFAULT_ROOT, key=DATASETS_VARIABLE))
+    root = expand_path(os.environ.get(DATASETS_VARIABLE) or _DEFAULT_ROOT, key=DATASETS_VARIABLE)
+    check_local(root, key=DATASETS_VARIABLE)
+    return Path(root)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from dl_lib.data.errors import MissingDataError, UnreadableFileError
+from dl_lib.utils.files import PARTIAL_SUFFIX, write_errors
 from dl_lib.utils.progress import progress_bar
 
 __all__ = ["PublishedArchive", "check_archive", "fetch_archive", "unpack_archive"]
@@ -76,10 +78,11 @@ def check_archive(path: Path, archive: PublishedArchive) -> None:
 
 
 def unpack_archive(path: Path, archive: PublishedArchive, *, folder: Path) -> None:
-    """Extract the dataset, overwriting existing files. Nothing is written outside of the folder.
+    """Extract the dataset, overwriting existing files once all are extracted. Nothing is written outside the folder.
 
     Raises:
         UnreadableFileError: If the archive is damaged, or contains devices, or paths or links that leave the folder.
+        WriteError: If the disk is full; existing files are unchanged.
     """
 
     def mapped_member(member: tarfile.TarInfo, destination: str) -> tarfile.TarInfo | None:
@@ -89,15 +92,28 @@ def unpack_archive(path: Path, archive: PublishedArchive, *, folder: Path) -> No
                 return tarfile.data_filter(renamed, destination)
         return None
 
-    folder.mkdir(parents=True, exist_ok=True)
+    extracted = folder / f".{archive.file_name}{PARTIAL_SUFFIX}"
     try:
-        with path.open("rb") as file, tarfile.open(fileobj=file) as tar:
-            tar.extractall(folder, members=_with_progress(tar, file), filter=mapped_member)
+        with path.open("rb") as file, tarfile.open(fileobj=file) as tar, write_errors(extracted):
+            extracted.mkdir(parents=True, exist_ok=True)
+            tar.extractall(extracted, members=_with_progress(tar, file), filter=mapped_member)
+        _move_content(extracted, folder)
     except _EXTRACTION_ERRORS as error:
         raise UnreadableFileError(
             f"{path} could not be extracted: the archive is damaged, or has members that would be written outside of "
             f"{folder}. Download it again from {archive.url}. Received: {type(error).__name__}: {error}"
         ) from error
+    finally:
+        shutil.rmtree(extracted, ignore_errors=True)
+
+
+def _move_content(source: Path, target: Path) -> None:
+    for path in sorted(source.rglob("*")):  # folders before their content
+        moved = target / path.relative_to(source)
+        if path.is_dir() and not path.is_symlink():
+            moved.mkdir(exist_ok=True)
+        else:
+            path.replace(moved)
 
 
 def _with_progress(tar: tarfile.TarFile, file: IO[bytes]) -> Iterator[tarfile.TarInfo]:

@@ -21,6 +21,7 @@ from dl_lib.launch.process_group import initialized_process_group, uses_gpu
 from dl_lib.launch.process_info import LostProcessError, ProcessInfo
 from dl_lib.launch.signals import SignalForwarder, exit_with_parent
 from dl_lib.utils.files import write_atomically
+from dl_lib.utils.standard_streams import tolerant_streams
 
 __all__ = ["run_spawned"]
 
@@ -76,7 +77,10 @@ def _run_worker(
     info = replace(first_info, rank=first_info.rank + local_rank, local_rank=local_rank)
     error_path = error_folder / f"{local_rank}{_ERROR_SUFFIX}"
     try:
-        with initialized_process_group(info, device=device, timeout_seconds=timeout_seconds):
+        with (
+            tolerant_streams(),
+            initialized_process_group(info, device=device, timeout_seconds=timeout_seconds),
+        ):
             main(*args)
     except (SystemExit, KeyboardInterrupt) as error:
         # Exits with status 0: at any other status torch would terminate the other processes while they exit.

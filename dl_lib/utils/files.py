@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 __all__ = [
+    "NO_SPACE",
     "PARTIAL_SUFFIX",
+    "WriteError",
     "flush_to_disk",
     "open_atomically",
     "open_regular",
@@ -19,9 +22,46 @@ __all__ = [
     "remove_durably",
     "sync_folder",
     "write_atomically",
+    "write_errors",
 ]
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, exceeded quota, exceeded limit of the file size
+_BYTES_PER_MB = 1e6
+
 PARTIAL_SUFFIX = ".partial"  # appended while a file is written; fixed, so that a retry replaces an aborted write
+
+
+class WriteError(OSError):
+    """File that cannot be written; attributes as in `OSError`."""
+
+    def __str__(self) -> str:
+        return (
+            f"cannot write {os.path.basename(self.filename)}: {self.strerror}; free disk space, fix the permissions or "
+            f"choose another folder. Received: path={self.filename!r}"
+        )
+
+
+@contextlib.contextmanager
+def write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Context manager that names the file, and the free space of a full disk, in errors of writing to `path`.
+
+    The operating system does not name the file when a write fails. Errors that name another file keep their type.
+
+    Raises:
+        WriteError: If the file or its folder cannot be written.
+    """
+    path = os.fspath(path)
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        if error.filename is not None and not f"{path}{PARTIAL_SUFFIX}".startswith(os.fspath(error.filename)):
+            raise
+        reason = error.strerror or str(error)
+        if error.errno in NO_SPACE:
+            reason = f"{reason} ({_free_bytes(path) / _BYTES_PER_MB:.1f} MB free)"
+        raise WriteError(error.errno, reason, path) from error
 
 
 def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
@@ -59,13 +99,17 @@ def open_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
     The content is written to a partial file in the same folder, flushed to disk with fsync and renamed. After an error,
     the partial file is deleted. The folder must exist.
+
+    Raises:
+        WriteError: If the file cannot be written.
     """
     partial = os.fspath(path) + PARTIAL_SUFFIX
     try:
-        with open(partial, "wb") as file:
-            yield file
-            flush_to_disk(file)
-        os.replace(partial, path)
+        with write_errors(path):
+            with open(partial, "wb") as file:
+                yield file
+                flush_to_disk(file)
+            os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.remove(partial)
@@ -75,7 +119,8 @@ def open_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
     """Write a complete file, text as UTF-8, with `open_atomically`; create its folder if it does not exist."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with write_errors(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open_atomically(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
@@ -93,7 +138,7 @@ def remove_durably(path: str | os.PathLike[str]) -> None:
         sync_folder(os.path.dirname(path) or os.curdir)
 
 
-def sync_folder(folder: str) -> None:
+def sync_folder(folder: str | os.PathLike[str]) -> None:
     """Make renames and removals survive a power failure; file systems without fsync of folders are ignored."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
@@ -101,3 +146,10 @@ def sync_folder(folder: str) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _free_bytes(path: str) -> int:
+    folder = Path(path).absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

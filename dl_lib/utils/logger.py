@@ -41,7 +41,7 @@ def setup_logger(output_dir: str | Path | None = None, *, rank: int = 0, holds_b
     Returns:
         The library's logger.
     """
-    handlers: list[logging.Handler] = [_terminal_handler(sys.stdout)] if rank == 0 else []
+    handlers: list[logging.Handler] = [_terminal_handler(sys.stdout)] if rank == 0 and sys.stdout else []
     if output_dir is not None:
         file = _FileHandler(Path(output_dir) / log_name(rank))
         handlers.append(_HeldBackLines(file) if holds_back else file)

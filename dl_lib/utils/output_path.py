@@ -16,14 +16,14 @@ class OutputPathError(ValueError):
 
 
 def check_local(path: str | os.PathLike[str], *, key: str) -> None:
-    """Refuse an output path with a URL scheme: remote files can be read, not written.
+    """Refuse a path with a URL scheme where a local one is needed, such as for all output.
 
     Raises:
         OutputPathError: If the path has a scheme; the message leads with `key`.
     """
     if "://" in os.fspath(path):
         raise OutputPathError(
-            f"{key}: results can only be written to a local or mounted file system; use a path without a scheme. "
+            f"{key} must be on a local or mounted file system; use a path without a scheme. "
             f"Received: {key}={os.fspath(path)!r}"
         )
 

@@ -29,6 +29,9 @@ def check_run(report: Report) -> None:
     """Report problems with training, evaluation and logging."""
     report.problems += group_rule_problems(report.value("SOLVER.OPTIMIZER.GROUPS"))
     _check_schedule(report)
+    for key in ("OUTPUT_DIR", "DATALOADER.CACHE_DIR"):
+        if "://" in report.value(key):
+            report.add(key, "must be a local path, without a scheme: remote files can be read, not written")
     if report.value("TEST.OFFICIAL_SCORES"):
         _check_official_scores(report)
     if report.value("TEST.SLIDING.WINDOW") and report.accepts("TEST.SLIDING.WINDOW"):

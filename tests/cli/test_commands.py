@@ -1,5 +1,6 @@
 """User errors of the commands: one message and an exit status; defects keep their traceback."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,14 +11,22 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dl_lib.checkpoint import CheckpointError
-from dl_lib.cli import convert_weights, evaluate, train
+from dl_lib.cli import (
+    browse_dataset,
+    compare_runs,
+    convert_weights,
+    evaluate,
+    find_lr,
+    plot_metrics,
+    prepare_voc,
+    train,
+)
 from dl_lib.cli.errors import user_errors
 from dl_lib.config import ConfigError
 from dl_lib.data.datasets.digit_scenes import DigitScenes
 from dl_lib.data.errors import InvalidSampleError, UnknownDatasetError
 from dl_lib.engine import NonFiniteLossError
 from dl_lib.launch import LaunchError, LostProcessError
-from dl_lib.utils.files import write_atomically
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,8 +53,8 @@ def test_a_user_error_is_one_message_without_traceback(tmp_path):
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
         "dl_train: error: config.yaml cannot be merged: 2 problems",
-        "  1. unknown key SOLVER.BASE_LR; nearest: SOLVER.OPTIMIZER.BASE_LR, SOLVER.BEST_METRIC. "
-        "Received: SOLVER.BASE_LR=0.1",
+        "  1. unknown key SOLVER.BASE_LR; nearest: SOLVER.OPTIMIZER.BASE_LR, SOLVER.BEST_METRIC; "
+        "or declare it in net.py with add_keys. Received: SOLVER.BASE_LR=0.1",
         "  2. SEED must be of type int, not str. Received: SEED='x'",
     ]
 
@@ -132,16 +141,37 @@ def test_a_missing_extra_is_named(capsys, monkeypatch):
     assert "pip install" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("parent", ["file", "folder.png"])
-def test_a_path_that_cannot_be_written_is_a_user_error(tmp_path, capsys, parent):
+@pytest.mark.parametrize(
+    ("main", "words", "key"),
+    [
+        (train.main, ["--config-file", "Quickstart", "OUTPUT_DIR={}"], "OUTPUT_DIR"),
+        (find_lr.main, ["--config-file", "Quickstart", "OUTPUT_DIR={}"], "OUTPUT_DIR"),
+        (find_lr.main, ["--config-file", "Quickstart", "--output", "{}"], "--output"),
+        (plot_metrics.main, ["run", "--output", "{}/x.png"], "x.png"),
+        (compare_runs.main, ["run", "--output", "{}"], "comparison.md"),
+        (convert_weights.main, ["foreign.pth", "{}/out.pth"], "OUT"),
+        (browse_dataset.main, ["digit_scenes_val", "--count=1", "--output={}/x.png"], "x.png"),
+        (prepare_voc.main, ["--voc", "absent.tar"], "DL_DATASETS"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_one_message(tmp_path, monkeypatch, capsys, main, words, key):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    (tmp_path / "folder.png").mkdir()
-    path = tmp_path / "file" / "a.png" if parent == "file" else tmp_path / parent
-    with pytest.raises(SystemExit) as caught, user_errors("dl_train"):
-        write_atomically(path, "")
-    assert caught.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("dl_train: error: cannot use this path: ") and error.endswith(f"{tmp_path / parent}\n")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.json").write_text('{"iteration": 1, "total_loss": 1.0}\n')
+    costs = {kind: {"avg": 1.0} for kind in ("expected", "real", "real_complete", "executed")}
+    results = {"datasets": {"val": {"seconds_per_image": 1.0, "costs_gflops": costs}}}
+    (tmp_path / "run" / "results.json").write_text(json.dumps(results))
+    torch.save({"model": {"a.weight": torch.zeros(1)}}, tmp_path / "foreign.pth")
+    before = sorted(tmp_path.rglob("*"))
+    for folder in ("file", "file/new", "/proc/nope", "s3://bucket"):
+        monkeypatch.setenv("DL_DATASETS", folder)
+        assert exit_status(main, *(word.format(folder) for word in words)) == 2
+        *usage, error = capsys.readouterr().err.splitlines()
+        assert all("error" not in line for line in usage)
+        assert key in error or folder == "s3://bucket"
+        assert "Traceback" not in error and "Received: " in error
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """Dataset archives: download, verification and safe extraction."""
 
 import dataclasses
+import errno
 import hashlib
 import io
+import os
 import tarfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +14,7 @@ import pytest
 
 from dl_lib.data.archives import PublishedArchive, check_archive, fetch_archive, unpack_archive
 from dl_lib.data.errors import MissingDataError, UnreadableFileError
+from dl_lib.utils.files import WriteError
 
 CONTENT = {"release/dataset/img/1.jpg": b"image", "release/dataset/list.txt": b"1\n", "release/code/run.m": b"code"}
 PATH_MAP = {"release/dataset/img/": "set/img/", "release/dataset/list.txt": "set/list.txt"}
@@ -89,6 +92,22 @@ def test_truncated_archive_raises(tmp_path, mode):
         path.write_bytes(content)
         with pytest.raises(UnreadableFileError, match=r"set\.tar could not be extracted"):
             unpack_archive(path, archive_of(path), folder=tmp_path / "root")
+
+
+def test_full_disk_keeps_existing_files(tmp_path, monkeypatch):
+    path = write_tar(tmp_path / "set.tar", CONTENT)
+    unpack_archive(path, archive_of(path), folder=tmp_path / "root")
+    before = files_below(tmp_path)
+    copy = tarfile.copyfileobj
+
+    def fill(source, target, length, *args):
+        copy(source, target, length // 2, *args)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tarfile, "copyfileobj", fill)
+    with pytest.raises(WriteError, match=r"No space left on device \(.* MB free\).*set\.tar\.partial'$"):
+        unpack_archive(path, archive_of(path), folder=tmp_path / "root")
+    assert files_below(tmp_path) == before
 
 
 class QuietHandler(SimpleHTTPRequestHandler):

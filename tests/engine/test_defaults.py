@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+import shutil
 from contextlib import contextmanager
 
 import numpy as np
@@ -18,6 +19,7 @@ from dl_lib.engine import DefaultTrainer, TrainingInterrupted, build_configured_
 from dl_lib.engine.hooks import LRScheduler
 from dl_lib.engine.setup import seed_everything
 from dl_lib.evaluation import IncompleteEvaluationError
+from dl_lib.utils.files import WriteError
 from dl_lib.validation import validate_config
 from tests.helpers.small_run import TIMES
 from tests.helpers.training import At, restore_logging
@@ -236,6 +238,16 @@ def test_a_start_that_is_refused_leaves_the_earlier_run_unchanged(tmp_path):
         with pytest.raises(CheckpointError):
             trainer.resume_or_load(resume="MODEL.WEIGHTS" not in settings)
     assert files() == before
+
+
+def test_a_deleted_output_folder_is_an_error(tmp_path):
+    cfg = small_config(tmp_path / "run", **LIGHT)
+    default_setup(cfg)
+    trainer = DefaultTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.hooks.append(At(2, lambda trainer: shutil.rmtree(tmp_path / "run")))
+    with pytest.raises(WriteError, match=r"cannot write metrics\.json: it was deleted during the run"):
+        trainer.train()
 
 
 def test_best_and_latest_checkpoints_are_kept(tmp_path):

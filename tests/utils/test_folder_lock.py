@@ -112,6 +112,6 @@ def test_only_the_main_process_locks_and_every_process_is_refused(tmp_path, monk
 def test_unusable_folder(tmp_path, monkeypatch, folder, reason):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(OutputPathError, match=f"^OUTPUT_DIR: .*{reason}.*Received: OUTPUT_DIR="), locked_folder(folder):
+    with pytest.raises(OutputPathError, match=f"^OUTPUT_DIR.*{reason}.*Received: OUTPUT_DIR="), locked_folder(folder):
         pass
     assert os.listdir(tmp_path) == ["file"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import logging
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dl_lib.utils.files import flush_to_disk, write_atomically
+from dl_lib.utils.files import WriteError, flush_to_disk, write_atomically, write_errors
 from dl_lib.utils.metrics_file import ITERATION, MetricsFileError, parse_line, read_lines
 from dl_lib.utils.run_files import DAMAGED_METRICS_STEM
 
@@ -64,10 +65,10 @@ class JSONWriter(Writer):
         self._path = Path(path)
 
     def open(self, *, iteration: int, written: int) -> int:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lines = read_lines(self._path)
         except FileNotFoundError:
+            write_atomically(self._path, "")
             return written
         except OSError as error:
             raise MetricsFileError(
@@ -87,7 +88,9 @@ class JSONWriter(Writer):
 
     def write(self, entries: Mapping[int, Mapping[str, float]]) -> None:
         lines = [{ITERATION: iteration, **scalars} for iteration, scalars in entries.items()]
-        with self._path.open("ab") as file:  # closed after each write, so that a killed run loses no line
+        if not self._path.exists():
+            raise WriteError(errno.ENOENT, "it was deleted during the run", str(self._path))
+        with write_errors(self._path), self._path.open("ab") as file:  # closed, so that a killed run loses no line
             file.write("".join(f"{json.dumps(line, allow_nan=False)}\n" for line in lines).encode())
             flush_to_disk(file)  # a checkpoint saved next states that these lines are written
 
@@ -124,10 +127,11 @@ class TensorBoardWriter(Writer):
 
     def write(self, entries: Mapping[int, Mapping[str, float]]) -> None:
         assert self._writer is not None, "opened before writing"
-        for iteration, scalars in entries.items():
-            for name, value in scalars.items():
-                self._writer.add_scalar(name, value, iteration)
-        self._writer.flush()  # a checkpoint saved next states that these scalars are written
+        with write_errors(self._log_dir / "events.out.tfevents"):
+            for iteration, scalars in entries.items():
+                for name, value in scalars.items():
+                    self._writer.add_scalar(name, value, iteration)
+            self._writer.flush()  # a checkpoint saved next states that these scalars are written
 
     def write_image(self, name: str, image: npt.NDArray[np.uint8], *, iteration: int) -> None:
         assert self._writer is not None, "opened before writing"

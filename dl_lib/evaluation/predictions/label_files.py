@@ -14,6 +14,7 @@ from dl_lib.data.datasets.cityscapes_labels import TRAIN_ID_TO_ID
 from dl_lib.data.datasets.voc import VOC_PALETTE
 from dl_lib.data.errors import InvalidSampleError
 from dl_lib.evaluation.scores.prediction import Prediction
+from dl_lib.utils.files import write_errors
 from dl_lib.utils.names import is_safe_id
 
 __all__ = ["LabelPngWriter", "encode_label", "label_path"]
@@ -42,8 +43,10 @@ class LabelPngWriter:
 
     def process(self, prediction: Prediction) -> None:
         path = label_path(self.folder, prediction.image_id)
-        path.parent.mkdir(parents=True, exist_ok=True)  # ids may contain folders
-        path.write_bytes(encode_label(prediction.classes.cpu().numpy(), benchmark=self.benchmark))
+        content = encode_label(prediction.classes.cpu().numpy(), benchmark=self.benchmark)
+        with write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)  # ids may contain folders
+            path.write_bytes(content)
 
     def close(self) -> None:
         """Do nothing, since every file is complete."""

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from dl_lib.data.errors import MissingDataError
 from dl_lib.evaluation.scores.prediction import Prediction
 from dl_lib.utils import comm
-from dl_lib.utils.files import open_atomically, write_atomically
+from dl_lib.utils.files import open_atomically, write_atomically, write_errors
 
 __all__ = ["CocoRleWriter", "PredictionWriter"]
 
@@ -57,7 +57,8 @@ class CocoRleWriter:
         self._part(comm.get_rank()).write_bytes(b"")
 
     def process(self, prediction: Prediction) -> None:
-        with self._part(comm.get_rank()).open("a") as part:
+        path = self._part(comm.get_rank())
+        with write_errors(path), path.open("a") as part:
             for entry in _entries(prediction):
                 part.write(json.dumps(entry, separators=(",", ":")) + "\n")
 
