@@ -4,6 +4,7 @@ from dl_lib.checkpoint.conversion.released import is_released
 from dl_lib.checkpoint.convert_file import Conversion, convert_file
 from dl_lib.checkpoint.errors import CheckpointError, NoSpaceError
 from dl_lib.checkpoint.matching import CheckpointMismatchError, Mismatch
+from dl_lib.checkpoint.weights import load_ema_weights
 
 __all__ = [
     "CONVERTER_REGISTRY",
@@ -18,4 +19,5 @@ __all__ = [
     "Translation",
     "convert_file",
     "is_released",
+    "load_ema_weights",
 ]

@@ -9,12 +9,14 @@ from typing import Any
 
 from fvcore.common.checkpoint import Checkpointer as FvcoreCheckpointer
 from torch import nn
+from torch.optim import Optimizer
 
 from dl_lib.checkpoint.errors import CheckpointError, write_error
 from dl_lib.checkpoint.files import read_checkpoint, save_checkpoint
 from dl_lib.checkpoint.folder import RunFolder
 from dl_lib.checkpoint.newest import find_newest, read_if_valid
 from dl_lib.checkpoint.resume_check import ResumeConflictError, resume_changes, resume_conflicts
+from dl_lib.checkpoint.state_check import check_optimizer_state, check_state, is_plain
 from dl_lib.checkpoint.weights import convert_weights, load_weights
 from dl_lib.utils.comm import is_main_process
 from dl_lib.utils.names import nearest_names
@@ -184,6 +186,11 @@ class Checkpointer(FvcoreCheckpointer):
 
     def _compare_config(self, saved: Mapping[str, Any], *, path: str) -> None:
         """Refuse a conflicting configuration, and log a warning for each permitted change."""
+        if not isinstance(saved, Mapping) or not is_plain(saved):
+            raise CheckpointError(
+                f"cannot resume: the checkpoint's 'config' must be a dict of config keys and plain values. "
+                f"Received: path={path!r} with {type(saved).__name__}"
+            )
         if conflicts := resume_conflicts(saved, self.config):
             raise ResumeConflictError(conflicts, path=path)
         for difference in resume_changes(saved, self.config):
@@ -199,14 +206,14 @@ class Checkpointer(FvcoreCheckpointer):
         load_weights(self.model, weights, path=path, **allowed)
         for name in names:
             try:
-                self.checkpointables[name].load_state_dict(content.pop(name))
+                _load_state(self.checkpointables[name], content.pop(name), name=name)
             except KeyError as error:
                 raise CheckpointError(
                     f"cannot resume: the checkpoint's {name!r} state has no {error}, so another version of dl_lib has "
                     f"written it; to use its weights, set MODEL.WEIGHTS to this file in a new OUTPUT_DIR. "
                     f"Received: path={path!r}"
                 ) from error
-            except (ValueError, RuntimeError) as error:
+            except (ValueError, RuntimeError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
                 raise CheckpointError(
                     f"the checkpoint's {name!r} does not match this run's: {error}. Received: path={path!r}"
                 ) from error
@@ -244,3 +251,11 @@ class Checkpointer(FvcoreCheckpointer):
         if missing:
             self.logger.warning("Checkpointables not loaded from %s: %s", path, ", ".join(missing))
         return available if names is None else names
+
+
+def _load_state(part: Any, state: Any, *, name: str) -> None:
+    """Load the state of a checkpointable after a check of its types, which `load_state_dict` need not make."""
+    check_state(state, like=part.state_dict(), name=name)
+    if isinstance(part, Optimizer):
+        check_optimizer_state(state, optimizer=part)
+    part.load_state_dict(state)

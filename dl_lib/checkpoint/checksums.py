@@ -12,12 +12,13 @@ import re
 from typing import IO
 
 from dl_lib.checkpoint.errors import CheckpointError
-from dl_lib.utils.files import write_atomically
+from dl_lib.utils.files import open_regular, write_atomically
 from dl_lib.utils.run_files import CHECKSUM_SUFFIX
 
 __all__ = ["HashingFile", "checksum_path", "verify_checksum", "write_checksum"]
 
 _LINE = re.compile(rb"([0-9a-f]{64}) [ *].+\n?")
+_MAX_LINE_BYTES = 4096  # more than a digest and the longest file name
 _CHUNK_BYTES = 2**20
 
 
@@ -60,8 +61,8 @@ def verify_checksum(file: IO[bytes], path: str) -> None:
         CheckpointError: If the digests differ, or the checksum file is malformed.
     """
     try:
-        with open(checksum_path(path), "rb") as checksum_file:
-            line = _LINE.fullmatch(checksum_file.read())
+        with open_regular(checksum_path(path)) as checksum_file:
+            line = _LINE.fullmatch(checksum_file.read(_MAX_LINE_BYTES))
     except FileNotFoundError:
         return
     expected = line[1].decode() if line else "a valid sha256sum line"

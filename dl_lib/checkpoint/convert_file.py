@@ -14,6 +14,7 @@ from dl_lib.checkpoint.conversion.released import RELEASED_CELL_TYPES, is_releas
 from dl_lib.checkpoint.errors import CheckpointError
 from dl_lib.checkpoint.files import read_checkpoint, save_checkpoint
 from dl_lib.checkpoint.matching import CheckpointMismatchError, find_mismatch
+from dl_lib.checkpoint.weights import check_values
 from dl_lib.config import CfgNode, get_cfg
 from dl_lib.modeling import build_model
 from dl_lib.modeling.dynamic.lattice import FINEST_STRIDE
@@ -58,7 +59,8 @@ def convert_file(
         cell_types: Operations of each cell in order (`CELL_TYPE`), since the published names only number them.
 
     Raises:
-        CheckpointError: If `path_out` exists, or if `path_in` cannot be read or is not a file of the published code.
+        CheckpointError: If `path_out` exists, or if `path_in` cannot be read or is not a file of the published code, or
+            has NaN or infinite values.
         CheckpointMismatchError: If keys are missing or unexpected.
     """
     source, target = os.fspath(path_in), os.fspath(path_out)
@@ -76,6 +78,7 @@ def convert_file(
     mismatch = replace(mismatch, untranslated=translation.untranslated)
     if mismatch:
         raise CheckpointMismatchError(mismatch, path=source, original_names=translation.original_names)
+    check_values(published, path=source)
     save_checkpoint({"model": dict(translation.weights)}, target)
     return Conversion(
         path=target,

@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Iterable, Mapping
 from typing import IO, Any, cast
 
@@ -16,12 +17,14 @@ from torch import Tensor
 
 from dl_lib.checkpoint.checksums import HashingFile, checksum_path, verify_checksum, write_checksum
 from dl_lib.checkpoint.errors import CheckpointError, UnreadableCheckpointError, write_error
-from dl_lib.utils.files import flush_to_disk, open_atomically, remove_durably
+from dl_lib.checkpoint.wrappers import without_wrappers
+from dl_lib.utils.files import flush_to_disk, open_atomically, open_regular, remove_durably
 
-__all__ = ["read_checkpoint", "save_checkpoint"]
+__all__ = ["read_checkpoint", "save_checkpoint", "state_dict_of"]
 
 SAFETENSORS = ".safetensors"  # https://huggingface.co/docs/safetensors: named tensors only
-PARALLEL_PREFIX = "module."  # key prefix of DistributedDataParallel and DataParallel
+
+_ZIP_START, _PICKLE_START = b"PK", b"\x80"  # formats of torch.save, the present and the legacy one
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -33,7 +36,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             Python values and numpy scalars and arrays.
 
     Returns:
-        Content of the file, with the weights under "model" as a dict of tensors without a parallel wrapper's prefix.
+        Content of the file, with the weights under "model" as a dict of tensors, see `without_wrappers`.
 
     Raises:
         CheckpointError: If the file is missing or damaged, does not match its checksum, contains no weights, or
@@ -41,12 +44,13 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         UnreadableCheckpointError: If the operating system refuses to read the file.
     """
     path = os.fspath(path)
-    if not os.path.isfile(path):
-        raise CheckpointError(f"no such checkpoint file. Received: path={path!r}")
     try:
-        with open(path, "rb") as file:  # opened once, so the loaded content is the verified content
+        with open_regular(path) as file:  # opened once, so the loaded content is the verified content
+            _check_format(file, path)
             verify_checksum(file, path)
             return _with_weights(_load(file, path), path=path)
+    except FileNotFoundError:
+        raise CheckpointError(f"no such checkpoint file. Received: path={path!r}") from None
     except OSError as error:  # a fault of the disk or network, not of the file
         raise UnreadableCheckpointError(
             f"the file cannot be read: {error.strerror or error}. Fix the cause, or move the file away to continue "
@@ -89,12 +93,28 @@ def save_checkpoint(content: Mapping[str, Any], path: str | os.PathLike[str]) ->
         raise write_error(error, path=path) from error
 
 
+def _check_format(file: IO[bytes], path: str) -> None:
+    """Check the first and last bytes, so that no checksum of a large file without a checkpoint is computed."""
+    start = file.read(8)
+    if _is_safetensors(path):
+        is_valid = 0 < int.from_bytes(start, "little") < os.path.getsize(path)  # length of the header
+    else:
+        is_valid = start.startswith(_PICKLE_START) or (start.startswith(_ZIP_START) and zipfile.is_zipfile(file))
+    if not is_valid:
+        raise _load_error(ValueError(), path=path)
+    file.seek(0)
+
+
+def _is_safetensors(path: str) -> bool:
+    return path.lower().endswith(SAFETENSORS)
+
+
 def _load(file: IO[bytes], path: str) -> Any:
     try:
-        if path.lower().endswith(SAFETENSORS):
-            from safetensors.torch import load  # lazy: only needed for this format
+        if _is_safetensors(path):
+            from safetensors.torch import load_file  # lazy: only needed for this format
 
-            return load(file.read())
+            return load_file(path)
         with torch.serialization.safe_globals(_numpy_globals()), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(file, map_location="cpu", weights_only=True)
@@ -141,7 +161,7 @@ def _load_error(error: Exception, *, path: str) -> CheckpointError:
             f"plain values. If the source is trusted, convert the file there: torch.load(path, weights_only=False), "
             f"then torch.save({{'model': weights}}, new_path). Received: path={path!r}"
         )
-    size, kind = os.path.getsize(path), "safetensors" if path.lower().endswith(SAFETENSORS) else "torch.save"
+    size, kind = os.path.getsize(path), "safetensors" if _is_safetensors(path) else "torch.save"
     reason = f" ({type(error).__name__}: {error})" if isinstance(error, RuntimeError) else ""
     return CheckpointError(
         f"the file is empty, truncated, damaged or not a {kind} checkpoint; nothing was executed. Copy, download or "
@@ -149,21 +169,32 @@ def _load_error(error: Exception, *, path: str) -> CheckpointError:
     )
 
 
-def _with_weights(content: Any, *, path: str) -> dict[str, Any]:
-    """Return the content with its weights under "model"."""
-    values = dict(content) if isinstance(content, Mapping) else {}
-    name = next((name for name in ("model", "state_dict") if isinstance(values.get(name), Mapping)), None)
-    weights = values.pop(name) if name else values
-    others = [key for key, value in weights.items() if not isinstance(value, Tensor | np.ndarray)]
+def state_dict_of(content: Any, *, path: str) -> dict[str, Tensor]:
+    """Return a state dict of dense tensors, see `without_wrappers`.
+
+    Raises:
+        CheckpointError: If the content is anything else.
+    """
+    weights = dict(content) if isinstance(content, Mapping) else {}
+    others = [key for key, value in weights.items() if not (_is_dense(value) or isinstance(value, np.ndarray))]
     if others or not weights:
         found = f"non-tensor keys {others[:5]}" if others else f"a {type(content).__name__} without tensors"
         raise CheckpointError(
             f"no state dict in this file; expected {{'model': state_dict}}, {{'state_dict': state_dict}} or a bare "
             f"state dict (names to tensors). Received: path={path!r} with {found}"
         )
-    return {**(values if name else {}), "model": _without_prefix(weights)}
+    named = without_wrappers({str(key): value for key, value in weights.items()})
+    return {key: torch.as_tensor(value) for key, value in named.items()}
 
 
-def _without_prefix(weights: Mapping[str, Any]) -> dict[str, Tensor]:
-    prefixed = all(str(key).startswith(PARALLEL_PREFIX) for key in weights)
-    return {str(key)[len(PARALLEL_PREFIX) if prefixed else 0 :]: torch.as_tensor(v) for key, v in weights.items()}
+def _with_weights(content: Any, *, path: str) -> dict[str, Any]:
+    """Return the content with its weights under "model"."""
+    values = dict(content) if isinstance(content, Mapping) else {}
+    name = next((name for name in ("model", "state_dict") if isinstance(values.get(name), Mapping)), None)
+    if name is None:
+        return {"model": state_dict_of(content, path=path)}
+    return {"model": state_dict_of(values.pop(name), path=path)} | values
+
+
+def _is_dense(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized)

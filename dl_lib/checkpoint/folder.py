@@ -10,7 +10,7 @@ from pathlib import Path
 from dl_lib.checkpoint.checksums import checksum_path
 from dl_lib.checkpoint.earlier_run import is_being_archived
 from dl_lib.checkpoint.errors import UnreadableCheckpointError
-from dl_lib.utils.files import PARTIAL_SUFFIX, write_atomically
+from dl_lib.utils.files import PARTIAL_SUFFIX, open_regular, write_atomically
 from dl_lib.utils.run_files import (
     BEST_CHECKPOINT,
     CHECKPOINT_SUFFIX,
@@ -21,6 +21,7 @@ from dl_lib.utils.run_files import (
 
 __all__ = ["RunFolder"]
 
+_MAX_NAME_BYTES = 4096  # more than the longest file name
 _NUMBERED = re.compile(r"model_(\d{7,})")
 _CHECKPOINT = re.compile(rf"({_NUMBERED.pattern}|{FINAL_CHECKPOINT}|{BEST_CHECKPOINT}){re.escape(CHECKPOINT_SUFFIX)}")
 
@@ -96,13 +97,14 @@ class RunFolder:
                 _log.info("Deleted leftover of an interrupted save: %s", self.join(name))
 
     def _read(self, file_name: str) -> str | None:
-        path = Path(self.join(file_name))
+        path = self.join(file_name)
         try:
-            return path.read_text(encoding="utf-8", errors="replace").strip()
+            with open_regular(path) as file:
+                return file.read(_MAX_NAME_BYTES).decode(errors="replace").strip()
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _unreadable(error, path=str(path)) from error
+            raise _unreadable(error, path=path) from error
 
     def _listing(self) -> set[str]:
         try:

@@ -126,6 +126,9 @@ def _is_optional_counter(key: str, *state_dicts: Mapping[str, Tensor]) -> bool:
 
 
 def _hints(mismatch: Mismatch, *, allow_unexpected: str, allow_missing: str) -> Iterable[str]:
+    if prefix := _common_prefix(mismatch):
+        yield f"all keys of the file begin with {prefix!r}; save the weights under the keys without it"
+        return
     extra_cells, absent_cells = _whole_cells(mismatch.unexpected), _whole_cells(mismatch.missing)
     if extra_cells or absent_cells:
         sides = (("file", extra_cells), ("model", absent_cells))
@@ -151,6 +154,15 @@ def _hints(mismatch: Mismatch, *, allow_unexpected: str, allow_missing: str) -> 
         yield f"to ignore unexpected keys, set MODEL.ALLOW_UNEXPECTED_KEYS, e.g. {allow_unexpected}"
     if allow_missing and not absent_cells and not model_has_gates:
         yield f"to keep the initialization of missing keys, set MODEL.ALLOW_MISSING_KEYS, e.g. {allow_missing}"
+
+
+def _common_prefix(mismatch: Mismatch) -> str:
+    """Return the prefix without which all keys of the file are the model's; "" if there is none."""
+    first = next(iter(mismatch.unexpected), "")
+    prefixes = (first.removesuffix(key) for key in mismatch.missing if first.endswith(f".{key}"))
+    prefix = max(prefixes, key=len, default="")
+    renamed = {f"{prefix}{key}" for key in mismatch.missing}
+    return prefix if set(mismatch.unexpected) <= renamed else ""
 
 
 def _suggestion(keys: Sequence[str], *, of: Iterable[str]) -> str:

@@ -14,6 +14,8 @@ from dl_lib.utils.run_files import CHECKPOINT_SUFFIX, FINAL_CHECKPOINT, LAST_CHE
 
 __all__ = ["find_newest", "read_if_valid"]
 
+_MAX_NAME_BYTES = 256  # of a file system
+
 _log = logging.getLogger(__name__)
 
 
@@ -77,7 +79,7 @@ def _tagged(folder: RunFolder) -> str | None:
     name = folder.tagged()
     if name is None:
         _log.warning("%s not found; choosing the newest checkpoint by file name", LAST_CHECKPOINT_NAME)
-    elif not name or os.path.basename(name) != name:
+    elif not name.isprintable() or not 0 < len(name.encode()) < _MAX_NAME_BYTES or os.path.basename(name) != name:
         _log.warning("Skipped invalid %s: expected a file name without folder, found %.80r", LAST_CHECKPOINT_NAME, name)
         return None
     return name

@@ -77,6 +77,6 @@ def _differences(saved: Mapping[str, Any], present: Mapping[str, Any]) -> list[D
 
 def _is_binding(difference: Difference) -> bool:
     key = difference.key
-    if key in NORMS and {difference.saved, difference.present} <= set(BATCH_NORMS):
+    if key in NORMS and difference.saved in BATCH_NORMS and difference.present in BATCH_NORMS:
         return False
     return key.startswith(BINDING) and not key.startswith((*FREE, *TRAINING_IN_MODEL))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from dl_lib.checkpoint.conversion.registry import ConversionError, Translation, convert
 from dl_lib.checkpoint.errors import CheckpointError
-from dl_lib.checkpoint.matching import CheckpointMismatchError, find_mismatch
+from dl_lib.checkpoint.files import state_dict_of
+from dl_lib.checkpoint.matching import CheckpointMismatchError, find_mismatch, format_keys
 from dl_lib.checkpoint.partial_loading import describe_allowed_mismatch, split_mismatch
 
-__all__ = ["convert_weights", "load_weights"]
+__all__ = ["check_values", "convert_weights", "load_ema_weights", "load_weights", "non_finite"]
 
 _log = logging.getLogger(__name__)
 
@@ -69,4 +72,50 @@ def load_weights(
     for text in describe_allowed_mismatch(allowed, model_keys=own, file_keys=file.file_keys):
         _log.info("%s: %s", path, text)
     fitting = {key: value for key, value in file.weights.items() if key in own and key not in mismatch.shapes}
+    check_values(fitting, path=path, like=own, original_names=file.original_names)
     model.load_state_dict({**own, **fitting}, strict=True)
+
+
+def load_ema_weights(model: nn.Module, checkpoint: Mapping[str, Any], *, path: str) -> bool:
+    """Load the EMA weights of a checkpoint of this library, see `load_weights`; return False if it has none.
+
+    Raises:
+        CheckpointError: If they are not those of the model.
+    """
+    if "ema" not in checkpoint:
+        return False
+    state = checkpoint["ema"]
+    weights = state.get("weights") if isinstance(state, Mapping) else None
+    load_weights(model, state_dict_of(weights, path=path), path=path)
+    return True
+
+
+def check_values(
+    weights: Mapping[str, Tensor],
+    *,
+    path: str,
+    like: Mapping[str, Tensor] | None = None,
+    original_names: Mapping[str, str] | None = None,
+) -> None:
+    """Check that all values are finite, and floating-point where those of `like` are.
+
+    Raises:
+        CheckpointError: With the names of the tensors, in the file if `original_names` has them.
+    """
+    integers = [key for key in weights if like and like[key].is_floating_point() > weights[key].is_floating_point()]
+    for keys, requirement in ((integers, "floating-point numbers"), (non_finite(weights), "finite, not NaN or Inf")):
+        if keys:
+            names = [(original_names or {}).get(key, key) for key in keys]
+            raise CheckpointError(
+                f"weights must be {requirement}; nothing was loaded. {len(names)} are not:\n{format_keys(names)}\n"
+                f"Use another checkpoint, such as one from before the run diverged. Received: path={path!r}"
+            )
+
+
+def non_finite(weights: Mapping[str, Tensor]) -> list[str]:
+    """Return the keys of tensors with NaN or infinite values."""
+    return [key for key, value in weights.items() if value.is_floating_point() and not _is_finite(value)]
+
+
+def _is_finite(value: Tensor) -> bool:
+    return bool(torch.isfinite(value if value.element_size() > 1 else value.float()).all())  # float8 has no isfinite

@@ -140,9 +140,10 @@ def _last_checkpoint(output_dir: str) -> str:
 
 def _load_ema(model: nn.Module, checkpoint: Mapping[str, Any], *, weights: str) -> None:
     """Replace the weights by their EMA, which is also evaluated during training."""
+    from dl_lib.checkpoint import load_ema_weights
+
     log = logging.getLogger(__name__)
-    if "ema" in checkpoint:
-        model.load_state_dict(checkpoint["ema"]["weights"])
+    if load_ema_weights(model, checkpoint, path=weights):
         log.info("Evaluating the EMA weights; SOLVER.EMA.EVALUATE=False evaluates the raw weights")
     else:
         log.warning("No EMA weights in %s although SOLVER.EMA.DECAY is set; evaluating the raw weights", weights)

@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from dl_lib.checkpoint import Checkpointer
+from dl_lib.checkpoint import Checkpointer, CheckpointError
 from dl_lib.checkpoint.earlier_run import archive_earlier_run
+from dl_lib.checkpoint.state_check import check_range
 from dl_lib.config import CfgNode, write_config
 from dl_lib.data.build import build_train_loader
 from dl_lib.engine.consistency import check_consistent_start
@@ -52,6 +53,7 @@ from dl_lib.utils.run_files import METRICS_NAME
 
 __all__ = ["DefaultTrainer"]
 
+_MAX_SAMPLES = 2**53  # far more than any run uses; larger numbers do not fit the samplers
 _NOT_SETTINGS = ("params", "lr")  # of a parameter group; the scheduler sets the learning rate
 
 _log = logging.getLogger(__name__)
@@ -192,6 +194,11 @@ class DefaultTrainer(Trainer):
         )
         check_consistent_start(comm.unwrap(self.model), iteration=self.start_iteration, folder=self.cfg.OUTPUT_DIR)
         if is_resumed:
+            if self.scheduler.last_epoch != self.start_iteration:
+                raise CheckpointError(
+                    f"the checkpoint's trainer and scheduler must have the same iteration; use another checkpoint. "
+                    f"Received: trainer={self.start_iteration}, scheduler={self.scheduler.last_epoch}"
+                )
             self._apply_settings(current)
             _log.info("Resuming from iteration %d/%d", self.start_iteration, self.max_iter)
             self.loader = self.build_train_loader(start=self._samples_before)
@@ -220,7 +227,8 @@ class DefaultTrainer(Trainer):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state returned by `state_dict`, and log changed library versions."""
         super().load_state_dict(state)
-        self._samples_before = int(state["samples"])
+        check_range(state["samples"], name="samples", maximum=_MAX_SAMPLES)
+        self._samples_before = state["samples"]
         for name, version in library_versions().items():
             before = state["versions"].get(name)
             if before != version:

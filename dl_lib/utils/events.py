@@ -6,6 +6,7 @@ done, so the losses of the first step are recorded at iteration 1.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping
 from statistics import median
@@ -47,7 +48,7 @@ class EventStorage:
         self._kinds: dict[str, ScalarKind] = {}
 
     def put(self, scalars: Mapping[str, float], *, kind: ScalarKind = "step") -> None:
-        """Record scalars at the current iteration.
+        """Record the finite scalars at the current iteration.
 
         Args:
             scalars: Values by name; a name includes its unit, such as `data_seconds`.
@@ -55,6 +56,8 @@ class EventStorage:
                 latest value (`latest`: learning rate, peak memory), or every value (`evaluation`).
         """
         for name, value in scalars.items():
+            if not math.isfinite(value):
+                continue
             self._kinds[name] = kind
             self._histories.setdefault(name, HistoryBuffer(_HISTORY_LENGTH)).update(float(value), self.iteration)
 
@@ -102,11 +105,13 @@ class EventStorage:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state returned by `state_dict`; `iteration` is unchanged."""
-        self._kinds = dict(state["kinds"])
+        self._kinds = {name: state["kinds"][name] for name in state["values"]}
         self._histories = {}
         for name, values in state["values"].items():
             history = self._histories[name] = HistoryBuffer(_HISTORY_LENGTH)
             for value, iteration in zip(values, state["iterations"][name], strict=True):
+                if not (math.isfinite(value) and 0 <= iteration <= self.iteration):
+                    raise ValueError(f"events must have finite values up to iteration {self.iteration}; {name} has not")
                 history.update(float(value), int(iteration))
 
     def _history(self, name: str) -> HistoryBuffer:

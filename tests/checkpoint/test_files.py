@@ -97,9 +97,12 @@ def test_truncated_file_is_an_error(tmp_path_factory, ratio):
         read_checkpoint(path)
 
 
+PREFIXES = ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "_forward_module._orig_mod."]
+
+
 @pytest.mark.parametrize("layout", ["model", "state_dict", "bare"])
-@pytest.mark.parametrize("prefix", ["", "module."])
-def test_supported_layouts_and_parallel_prefix(tmp_path, layout, prefix):
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_supported_layouts_and_prefixes_of_wrappers(tmp_path, layout, prefix):
     weights = {prefix + key: value for key, value in GOOD["model"].items()}
     torch.save(weights if layout == "bare" else {layout: weights, "iteration": 3}, tmp_path / "model.pth")
     read = read_checkpoint(tmp_path / "model.pth")
@@ -110,17 +113,48 @@ def test_supported_layouts_and_parallel_prefix(tmp_path, layout, prefix):
     assert read == ({} if layout == "bare" else {"iteration": 3})
 
 
-def test_prefix_of_some_keys_only_is_kept(tmp_path):
-    torch.save({"module.a": torch.zeros(1), "b": torch.zeros(1)}, tmp_path / "model.pth")
-    assert list(read_checkpoint(tmp_path / "model.pth")["model"]) == ["module.a", "b"]
-
-
 def test_numpy_arrays_load_as_weights(tmp_path):
     torch.save({"model": {"weight": np.arange(3, dtype=np.float32)}}, tmp_path / "model.pth")
     assert torch.equal(read_checkpoint(tmp_path / "model.pth")["model"]["weight"], torch.arange(3.0))
 
 
-@pytest.mark.parametrize("content", [{}, [torch.zeros(1)], {"iteration": 3}, {"model": {"a": "text"}}, {"model": {}}])
+def not_regular(kind):
+    """Return functions that put something else in the place of a file."""
+    return {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda path: os.symlink("/dev/zero", path)}[kind]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+@pytest.mark.parametrize("name", ["model_0000001.pth", "model_0000001.pth.sha256", "last_checkpoint"])
+def test_anything_but_a_regular_file_is_refused_at_once(tmp_path, name, kind):
+    save_run(tmp_path, 1)
+    (tmp_path / name).unlink()
+    not_regular(kind)(tmp_path / name)
+    with pytest.raises(CheckpointError, match=r"(not a regular file but a pipe, device or socket|Is a directory)"):
+        Checkpointer(small_model(), tmp_path).resume_or_load("")
+
+
+def test_huge_files_are_refused_without_reading_them(tmp_path):
+    save_run(tmp_path, 1, 2, 3)
+    with open(tmp_path / "model_0000003.pth", "r+b") as file:
+        file.truncate(2**42)
+    with open(tmp_path / "model_0000002.pth.sha256", "r+b") as file:
+        file.truncate(2**42)
+    with open(tmp_path / "last_checkpoint", "r+b") as file:
+        file.truncate(2**42)
+    with open(tmp_path / "model.safetensors", "wb") as file:
+        file.truncate(2**42)
+    assert newest_iteration(tmp_path) == 1
+    with pytest.raises(CheckpointError, match="damaged or not a safetensors"):
+        read_checkpoint(tmp_path / "model.safetensors")
+
+
+META = torch.zeros(2, device="meta")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{}, [torch.zeros(1)], {"iteration": 3}, {"model": {"a": "text"}}, {"model": {}}, {"a": META}],
+)
 def test_file_without_weights_is_rejected(tmp_path, content):
     torch.save(content, tmp_path / "model.pth")
     with pytest.raises(CheckpointError, match="no state dict in this file"):

@@ -45,9 +45,13 @@ class BestCheckpointer(Hook):
         if trainer.iteration == 0:
             return
         best = self._checkpointer.read_own(BEST_CHECKPOINT).get("best") if comm.is_main_process() else None
-        best = comm.broadcast(best) or {}  # saving is collective, so all processes must agree on the best value
-        if best.get("metric") == self._metric:
+        best = comm.broadcast(best)  # saving is collective, so all processes must agree on the best value
+        if not isinstance(best, dict) or best.get("metric") != self._metric:
+            return
+        if isinstance(best.get("value"), float):
             self._best = best
+        else:
+            _log.warning("Ignored the best value in %s, which is no number: %.80r", BEST_CHECKPOINT, best.get("value"))
 
     def after_step(self, trainer: Trainer) -> None:
         seen_before = bool(self._best)

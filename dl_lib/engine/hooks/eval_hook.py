@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -32,5 +31,5 @@ class EvalHook(PeriodicHook):
     def run(self, trainer: Trainer) -> None:
         with trainer.interruptible():
             metrics = self._evaluate()
-        trainer.events.put({name: value for name, value in metrics.items() if math.isfinite(value)}, kind="evaluation")
+        trainer.events.put(metrics, kind="evaluation")
         comm.synchronize()  # waiting for slower processes here keeps it out of the next step's time

@@ -35,8 +35,8 @@ class PeriodicWriter(Hook):
         self._written: list[int] = []  # iteration per writer
 
     def before_train(self, trainer: Trainer) -> None:
-        iteration = trainer.iteration
-        self._written = [writer.open(iteration=iteration, written=self._restored) for writer in self._writers]
+        iteration, written = trainer.iteration, min(self._restored, trainer.iteration)
+        self._written = [writer.open(iteration=iteration, written=written) for writer in self._writers]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the iteration up to which all writers have written."""

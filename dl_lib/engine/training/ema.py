@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from dl_lib.checkpoint.weights import non_finite
 from dl_lib.layers import KernelAttention
 
 __all__ = ["ModelEMA"]
@@ -46,7 +47,13 @@ class ModelEMA:
         return {"weights": self.model.state_dict(), "updates": int(self._averaged.n_averaged)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state returned by `state_dict`."""
+        """Load a state returned by `state_dict`.
+
+        Raises:
+            ValueError: If a weight is NaN or infinite.
+        """
+        if names := non_finite(state["weights"]):
+            raise ValueError(f"weights must be finite, but {', '.join(names)} have NaN or Inf")
         self.model.load_state_dict(state["weights"])
         self._averaged.n_averaged.fill_(state["updates"])
 

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["get_random_state", "preserve_random_state", "set_random_state"]
+from dl_lib.checkpoint.state_check import check_range, check_state
+
+__all__ = ["check_random_state", "get_random_state", "preserve_random_state", "set_random_state"]
 
 
 def get_random_state() -> dict[str, Any]:
@@ -32,6 +34,19 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(state["cuda"])
+
+
+def check_random_state(state: dict[str, Any]) -> None:
+    """Check that a saved state can be restored, which includes restoring it for a moment.
+
+    Raises:
+        ValueError, KeyError, TypeError, RuntimeError: If it cannot.
+    """
+    check_state(state, like=get_random_state(), name="random_states")
+    mt19937 = state["numpy"]["state"]  # NumPy does not check the position, which is an index of the key
+    check_range(mt19937["pos"], name="the position of NumPy's generator", maximum=len(mt19937["key"]))
+    with preserve_random_state():
+        set_random_state(state)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -12,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dl_lib.checkpoint.state_check import check_range
 from dl_lib.engine.training.hook import Hook
 from dl_lib.engine.training.interrupt import InterruptGuard, TrainingInterrupted
 from dl_lib.engine.training.non_finite import NonFiniteLossError, NonFinitePolicy
 from dl_lib.engine.training.precision import Precision
-from dl_lib.engine.training.random_state import get_random_state, set_random_state
+from dl_lib.engine.training.random_state import check_random_state, get_random_state, set_random_state
 from dl_lib.engine.training.train_step import Batch, GradientClip, TrainStep
 from dl_lib.utils import comm
 from dl_lib.utils.events import EventStorage
@@ -147,8 +147,16 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state returned by `state_dict`."""
-        self.start_iteration = int(state["iteration"])
+        """Load a state returned by `state_dict`.
+
+        Raises:
+            ValueError: If a value is out of range.
+        """
+        check_range(state["iteration"], name="the iteration", maximum=self.max_iter, limit="MAX_ITER")
+        check_range(state["skipped_steps"], name="skipped_steps", maximum=state["iteration"], limit="the iteration")
+        if not all(isinstance(name, str) for name in state["hooks_done"]):
+            raise ValueError(f"hooks_done must contain names, but is {state['hooks_done']!r:.80}")
+        self.start_iteration = state["iteration"]
         self.events = EventStorage(iteration=self.start_iteration)
         self.events.load_state_dict(state["events"])
         for name, hook in self._named_hooks():
@@ -159,6 +167,7 @@ class Trainer:
         random_states = state["random_states"]
         if len(random_states) == comm.get_world_size():
             self._restored_random_state = random_states[comm.get_rank()]
+            check_random_state(random_states[comm.get_rank()])
         else:
             _log.warning(
                 "World size changed from %d to %d since the checkpoint; random states are not restored",
@@ -238,8 +247,7 @@ class Trainer:
             self._step.skip_step()
         self.events.iteration += 1
         self._in_step = False
-        finite = {name: value for name, value in scalars.items() if math.isfinite(value)}
-        self.events.put({**finite, "data_seconds": data_seconds})
+        self.events.put({**scalars, "data_seconds": data_seconds})
 
     def _fetch(self, batches: Iterator[Batch]) -> Batch:
         try:
