@@ -14,9 +14,10 @@ _DATASETS = (
         "DATASETS.FOLDERS",
         [],
         "Datasets to register from folders of images and labels; entries have the keys `NAME`, `IMAGES`, `LABELS`, "
-        "`LABEL_SUFFIX`, `CLASSES`, `COLORS` and `IGNORE_VALUE` (see `datasets/README.md`).",
+        "`SPLIT`, `IMAGE_PATTERN`, `LABEL_PATTERN`, `LABEL_SUFFIX`, `CLASSES`, `COLORS`, `LABEL_MAP`, `REDUCE_ZERO`, "
+        "`COLOR_MAP` and `IGNORE_VALUE` (see `datasets/README.md`).",
         items=dict,
-        path_entries=("IMAGES", "LABELS"),
+        path_entries=("IMAGES", "LABELS", "SPLIT", "COLOR_MAP"),
     ),
 )
 

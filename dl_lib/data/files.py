@@ -7,7 +7,7 @@ import os
 import re
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ __all__ = [
     "datasets_root",
     "ensure_exists",
     "find_files",
+    "list_files",
+    "name_pattern",
     "normalized",
     "pair_files",
     "read_names",
@@ -96,41 +98,56 @@ def ensure_exists(path: Path, *, layout: str) -> Path:
     )
 
 
-def find_files(folder: Path, *, endings: Iterable[str], prefix: str = "", flat: bool = False) -> dict[str, str]:
+def list_files(folder: Path) -> Iterator[tuple[str, str]]:
     """List the files below a folder, with symbolic links followed.
 
     Files and folders that are hidden or made by operating systems (`.ipynb_checkpoints`, `@eaDir`, `__MACOSX`) are
     skipped. Each folder is listed once, under its real path if that is below `folder`: links cannot form a cycle.
+
+    Yields:
+        Path relative to the folder, with `/` on every system and in Unicode normal form C, and path of the file.
+
+    Raises:
+        UnreadableFileError: If a folder cannot be listed.
+    """
+    for parent, file_names in _walk(folder):
+        for file_name in file_names:
+            path = Path(parent, file_name)
+            yield normalized(path.relative_to(folder).as_posix()), str(path)
+
+
+def find_files(
+    folder: Path, *, endings: Iterable[str], prefix: str = "", flat: bool = False, exclude: Container[str] = ()
+) -> dict[str, str]:
+    """Find the files of `list_files` with certain names.
 
     Args:
         folder: Existing folder.
         endings: File name endings to include, such as `_leftImg8bit.png` or `/mask.png`; letter case is ignored.
         prefix: Text before the name, such as `mask_` or `masks/`; letter case is ignored.
         flat: Omit subfolders from the names.
+        exclude: Paths of files to skip.
 
     Returns:
-        Path by name. A name is the path relative to the folder, with `/` on every system, in Unicode normal form C and
-        without prefix and ending.
+        Path by name: the relative path without prefix and ending.
 
     Raises:
         UnreadableFileError: If a folder cannot be listed.
         DataError: If two files have the same name.
     """
-    pattern = _name_pattern(prefix, endings)
+    pattern = name_pattern(prefix, endings)
     found: dict[str, str] = {}
-    for parent, file_names in _walk(folder):
-        for file_name in file_names:
-            path = Path(parent, file_name)
-            match = pattern.fullmatch(normalized(path.relative_to(folder).as_posix()))
-            if match is None:
-                continue
-            name = match["name"] if flat else match["parent"] + match["name"]
-            if name in found:
-                raise DataError(
-                    f"{folder} must not contain two files with the name {name!r}: labels are assigned to images by "
-                    f"name. Rename or remove one. Received: files={sorted([str(path), found[name]])}"
-                )
-            found[name] = str(path)
+    for relative, path in list_files(folder):
+        match = pattern.fullmatch(relative)
+        if match is None or path in exclude:
+            continue
+        name = match["name"] if flat else match["parent"] + match["name"]
+        if name in found:
+            raise DataError(
+                f"{folder} must not contain two files with the name {name!r}: labels are assigned to images by name. "
+                f"Rename or remove one. Received: files={sorted([path, found[name]])}"
+            )
+        found[name] = path
     return found
 
 
@@ -182,7 +199,8 @@ def pair_files(
     )
 
 
-def _name_pattern(prefix: str, endings: Iterable[str]) -> re.Pattern[str]:
+def name_pattern(prefix: str, endings: Iterable[str]) -> re.Pattern[str]:
+    """Return the expression for relative paths; its groups are the `parent`, which ends in `/`, and the `name`."""
     either = "|".join(re.escape(normalized(ending)) for ending in endings)
     text = f"(?P<parent>(?:.*/)?){re.escape(normalized(prefix))}(?P<name>[^/]+)(?:{either})"
     return re.compile(text, re.IGNORECASE | re.DOTALL)

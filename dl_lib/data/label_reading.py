@@ -23,7 +23,7 @@ from dl_lib.data.reading import (
     read_bytes,
 )
 
-__all__ = ["LABEL_ENDINGS", "read_color_label", "read_label"]
+__all__ = ["LABEL_ENDINGS", "read_color_label", "read_label", "smallest_dtype"]
 
 LABEL_ENDINGS = (".png", ".tif", ".tiff", ".bmp", ".npy")
 
@@ -32,7 +32,7 @@ _NPY_SIGNATURE = b"\x93NUMPY"
 _TIFF_AND_BMP_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
 _LOSSLESS_SIGNATURES = (b"\x89PNG\r\n\x1a\n", *_TIFF_AND_BMP_SIGNATURES)
 _EXACT_STORAGE = re.compile(r"L|P|P;[124]|I;16\w*|I;32\w*")  # Pillow formats that are decoded without scaling
-_ID_DTYPES = (np.uint8, np.uint16, np.int16, np.int32, np.int64)
+_ID_DTYPES = (np.uint8, np.uint16, np.int16, np.uint32, np.int32, np.int64, np.uint64)
 _COLOR_MODES = ("RGB", "RGBA", "RGBX", "CMYK", "LA", "PA", "YCbCr", "LAB")
 
 
@@ -72,6 +72,12 @@ def read_color_label(path: FilePath) -> np.ndarray:
     if not data.startswith(_LOSSLESS_SIGNATURES):
         raise _unsupported(data, path)
     return decode_image(data, path)
+
+
+def smallest_dtype(low: int, high: int) -> np.dtype:
+    """Return the smallest integer type, unsigned if possible, that represents all values from `low` to `high`."""
+    fitting = (dtype for dtype in _ID_DTYPES if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max)
+    return np.dtype(next(fitting))
 
 
 def _png_ids(data: bytes, path: FilePath) -> np.ndarray:
@@ -127,9 +133,7 @@ def _npy_ids(data: bytes, path: FilePath) -> np.ndarray:
 
 def _compact(ids: np.ndarray) -> np.ndarray:
     """Return ids as a writable array of the smallest integer type."""
-    low, high = int(ids.min()), int(ids.max())
-    fitting = (dtype for dtype in _ID_DTYPES if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max)
-    return np.array(ids, dtype=next(fitting, ids.dtype), order="C")
+    return np.array(ids, dtype=smallest_dtype(int(ids.min()), int(ids.max())), order="C")
 
 
 def _has_colors(path: FilePath, received: str) -> ColorLabelError:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dl_lib.config.entries import EntryKey, entry_problems
 from dl_lib.data.catalog import Catalog, DatasetCatalog
-from dl_lib.data.datasets.folder import FolderSource
+from dl_lib.data.datasets.folder import FolderSource, frozen
 from dl_lib.utils.names import NAME_RULE, is_safe_name
 
 __all__ = ["ConfiguredFolders", "parse_folders", "register_folders"]
@@ -67,14 +67,8 @@ def register_folders(entries: Sequence[Any], *, catalog: Catalog = DatasetCatalo
 
 
 def _source(entry: Mapping[str, Any]) -> FolderSource:
-    return FolderSource(
-        images=entry["IMAGES"],
-        labels=entry.get("LABELS"),
-        classes=tuple(entry["CLASSES"]),
-        colors=tuple((red, green, blue) for red, green, blue in entry["COLORS"]) if "COLORS" in entry else None,
-        ignore_value=entry.get("IGNORE_VALUE", FolderSource.ignore_value),
-        label_suffix=entry.get("LABEL_SUFFIX", FolderSource.label_suffix),
-    )
+    arguments = {key.lower(): frozen(value) for key, value in entry.items() if key != "NAME"}
+    return FolderSource(**{"labels": None, **arguments})
 
 
 def _is_str(value: Any) -> bool:
@@ -85,29 +79,57 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_label(value: Any) -> bool:
+    return type(value) is int and -(2**15) <= value < 2**16
 
 
 def _are_names(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(map(_is_name, value))
 
 
+def _are_paths(value: Any) -> bool:
+    return _is_name(value) or _are_names(value)
+
+
 def _are_colors(value: Any) -> bool:
     return isinstance(value, list) and all(
         isinstance(color, list)
         and len(color) == 3
-        and all(_is_int(channel) and 0 <= channel <= 255 for channel in color)
+        and all(type(channel) is int and 0 <= channel <= 255 for channel in color)
         for color in value
     )
 
 
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(value)
+
+
+def _is_color_map(value: Any) -> bool:
+    return _is_name(value) or _is_mapping(value) or (isinstance(value, list) and bool(value))
+
+
 _KEYS = {
     "NAME": EntryKey(is_safe_name, f"a name to use in DATASETS.TRAIN and DATASETS.TEST: {NAME_RULE}", required=True),
-    "IMAGES": EntryKey(_is_name, "the path of a folder", required=True),
-    "LABELS": EntryKey(_is_name, "the path of a folder; omit it if there are no labels"),
+    "IMAGES": EntryKey(_are_paths, "the path of a folder, or a list of paths", required=True),
+    "LABELS": EntryKey(
+        _are_paths, "the path of a folder, or a list with one path for each of IMAGES; omit it if there are no labels"
+    ),
+    "SPLIT": EntryKey(_are_paths, "the path of a text file with one image name per line, one for each of IMAGES"),
+    "IMAGE_PATTERN": EntryKey(_is_name, "a file name such as '{name}_sat.jpg'"),
+    "LABEL_PATTERN": EntryKey(_is_name, "a file name such as '{name}_mask.png'"),
     "LABEL_SUFFIX": EntryKey(_is_str, "text, such as _mask"),
+    "LABEL_MAP": EntryKey(_is_mapping, "a mapping such as {0: ignore, 1-5: CLASS, 7: 1}"),
+    "REDUCE_ZERO": EntryKey(_is_bool, "True or False"),
+    "COLOR_MAP": EntryKey(
+        _is_color_map,
+        "a list of [red, green, blue] in class order, a mapping such as {'128, 64, 128': CLASS, '#000000': ignore}, or "
+        "the path of a palette file",
+    ),
     "CLASSES": EntryKey(_are_names, "a list of names (quote names such as 'yes' or 'no')", required=True),
     "COLORS": EntryKey(_are_colors, "a list of [red, green, blue], each 0 to 255"),
-    "IGNORE_VALUE": EntryKey(_is_int, "an integer"),
+    "IGNORE_VALUE": EntryKey(_is_label, "an integer from -32768 to 65535"),
 }

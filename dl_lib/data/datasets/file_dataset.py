@@ -20,13 +20,24 @@ _MAX_SHOWN = 3  # names per list in an error message
 
 
 class FileDataset:
-    """Map-style dataset of image files and label files; `label_reader` returns (H, W) integer ids."""
+    """Map-style dataset of image files and label files.
+
+    Args:
+        records: Files of each sample.
+        label_reader: Function that returns the (H, W) integer ids of a label file.
+        label_settings: Settings of the label reader, part of the fingerprint.
+    """
 
     def __init__(
-        self, records: Iterable[FileRecord], *, label_reader: Callable[[str], np.ndarray] = read_label
+        self,
+        records: Iterable[FileRecord],
+        *,
+        label_reader: Callable[[str], np.ndarray] = read_label,
+        label_settings: str = "",
     ) -> None:
         self._records = SerializedList(astuple(record) for record in records)
         self._read_label = label_reader
+        self._label_settings = label_settings
 
     def __len__(self) -> int:
         return len(self._records)
@@ -48,25 +59,37 @@ class FileDataset:
     def fingerprint(self) -> str:
         records = (FileRecord(*self._records[index]) for index in range(len(self)))
         paths = (path for record in records for path in (record.image, record.label) if path)
-        return fingerprint_files(paths, extra=self._records.digest())
+        return fingerprint_files(paths, extra=self._records.digest() + self._label_settings)
 
 
 def build_file_dataset(
-    paired: PairedFiles, *, location: str, label_reader: Callable[[str], np.ndarray] = read_label
+    paired: PairedFiles,
+    *,
+    location: str,
+    label_reader: Callable[[str], np.ndarray] = read_label,
+    label_settings: str = "",
+    hint: str = "",
 ) -> FileDataset:
-    """Build the dataset of paired files, provided that all files are paired; the error message names the `location`.
+    """Build the dataset of paired files, provided that all files are paired.
+
+    Args:
+        paired: Files.
+        location: Folders, for the error message.
+        label_reader: Function that returns the (H, W) integer ids of a label file.
+        label_settings: Settings of the label reader, part of the fingerprint.
+        hint: Sentence for the error message, starting with a space.
 
     Raises:
         UnpairedFilesError: If a file has no counterpart. The error carries the files and the dataset of the pairs.
         MissingDataError: If there are no files.
     """
-    dataset = FileDataset(paired.records, label_reader=label_reader)
+    dataset = FileDataset(paired.records, label_reader=label_reader, label_settings=label_settings)
     num_unlabelled, num_imageless = len(paired.without_label), len(paired.without_image)
     if num_unlabelled or num_imageless:
         raise UnpairedFilesError(
             f"images and labels in {location} must form pairs. Expected a label for each image and an image for each "
             f"label; found {len(dataset)} pairs; without a label: {_listed(paired.without_label)}; without an image: "
-            f"{_listed(paired.without_image)}. "
+            f"{_listed(paired.without_image)}.{hint} "
             "Add the missing files or remove the others; `dl_lib check-dataset --all` lists all of them. "
             f"Received: without_label={num_unlabelled}, without_image={num_imageless}",
             paired=paired,

@@ -127,12 +127,21 @@ ENTRY = {
 }
 
 
+def without(key):
+    return {name: value for name, value in ENTRY.items() if name != key}
+
+
 def test_config_entry_is_equivalent_to_the_function(root):
     catalog = Catalog()
     register_folders([ENTRY], catalog=catalog)
     assert len(catalog.get("folder_test_set")) == 4
     called = registered(colors=[(128, 64, 128), (0, 0, 142)], ignore_value=254)
     assert catalog.meta("folder_test_set") == called.meta("mine")
+    settings = {"split": ["s"], "label_pattern": "{name}.bmp", "label_suffix": "", "color_map": [[9, 9, 9], [0, 0, 0]]}
+    register_folders([{**ENTRY, "NAME": "all", **{key.upper(): v for key, v in settings.items()}}], catalog=catalog)
+    arguments = {"images": "mine/images", "labels": "mine/labels", "classes": ("road", "car"), "ignore_value": 254}
+    colors = ((128, 64, 128), (0, 0, 142))
+    register_folder_sem_seg("all", **arguments, **settings, colors=colors, catalog=catalog)  # equal: no error
     few = {key: ENTRY[key] for key in ("IMAGES", "CLASSES")}
     register_folders([{"NAME": "unlabelled", **few}], catalog=catalog)
     assert catalog.meta("unlabelled") == registered(labels=None).meta("mine")
@@ -153,10 +162,6 @@ def test_equal_entry_has_no_effect_and_different_entry_is_a_problem():
         assert catalog.meta("folder_test_set").class_names == ("road", "car")
 
 
-def without(key):
-    return {name: value for name, value in ENTRY.items() if name != key}
-
-
 @pytest.mark.parametrize(
     ("entries", "problem"),
     [
@@ -169,8 +174,34 @@ def without(key):
         ([{**ENTRY, "NAME": ""}], r"\[0\]\.NAME must be a name.*NAME=''$"),
         ([{**ENTRY, "NAME": "../a"}], r"\[0\]\.NAME must be a name.*: text of 1 to 80 bytes without /.*NAME='../a'$"),
         ([{**ENTRY, "NAME": ["a"]}], r"\[0\]\.NAME must be a name.*NAME=\['a'\]$"),
-        ([{**ENTRY, "LABELS": None}], r"\.LABELS must be the path of a folder; omit it.*LABELS=None$"),
+        ([{**ENTRY, "LABELS": None}], r"\.LABELS must be the path of a folder, .*; omit it.*LABELS=None$"),
         ([{**ENTRY, "LABEL_SUFFIX": 3}], r"\.LABEL_SUFFIX must be text"),
+        ([{**ENTRY, "IMAGES": ["a", "b"]}], r"\[0\]: labels must have one path for each path of images.*\('a', 'b'\)$"),
+        ([{**ENTRY, "IMAGES": []}], r"\.IMAGES must be the path of a folder, or a list of paths.*IMAGES=\[\]$"),
+        ([{**ENTRY, "SPLIT": ["a", "b"]}], r"\[0\]: split must have one path for each path of images"),
+        ([{**ENTRY, "IMAGE_PATTERN": "*.jpg"}], r"\[0\]: image_pattern must contain \{name\} once.*'\*\.jpg'$"),
+        ([{**ENTRY, "LABEL_PATTERN": "{name}.tif"}], r"\[0\]: label_suffix must not be combined with label_pattern"),
+        ([{**without("LABEL_SUFFIX"), "LABEL_PATTERN": "{name}.jpg"}], r"label_pattern must end in a lossless format"),
+        ([{**ENTRY, "LABEL_MAP": ["road"]}], r"\.LABEL_MAP must be a mapping such as \{0: ignore, 1-5: CLASS"),
+        ([{**ENTRY, "LABEL_MAP": {1: "raod"}}], r"label_map\[1\] must be .*nearest: road.*label_map\[1\]='raod'$"),
+        ([{**ENTRY, "LABEL_MAP": {1: True}}], r"label_map\[1\] must be a class index \(0 to 1\).*quote names"),
+        ([{**ENTRY, "LABEL_MAP": {1: 2}}], r"label_map\[1\] must be .*Received: label_map\[1\]=2$"),
+        ([{**ENTRY, "LABEL_MAP": {"5-1": 0}}], r"label_map must have keys such as 7 .*Received: key='5-1'$"),
+        ([{**ENTRY, "LABEL_MAP": {10**20: 0}}], r"label_map must have keys such as 7"),
+        ([{**ENTRY, "LABEL_MAP": {"1-5": 0, 3: 1}}], r"label_map must list each raw id once. Received: 3 twice"),
+        ([{**ENTRY, "REDUCE_ZERO": 1}], r"\.REDUCE_ZERO must be True or False"),
+        (
+            [{**ENTRY, "REDUCE_ZERO": True, "LABEL_MAP": {1: 0}}],
+            r"converted in one way.*\['label_map', 'reduce_zero'\]$",
+        ),
+        ([{**ENTRY, "COLOR_MAP": 3}], r"\.COLOR_MAP must be a list of \[red, green, blue\]"),
+        ([{**ENTRY, "COLOR_MAP": [[0, 0, 0]]}], r"color_map must list a color for each of the 2 classes; .* 1 colors$"),
+        ([{**ENTRY, "COLOR_MAP": [[0, 0, 0], [0, 0, 0]]}], r"color_map must list colors, each once"),
+        ([{**ENTRY, "COLOR_MAP": [[0, 0, 0], [0, 0, 256]]}], r"color_map\[1\] must contain colors such as .* 256\)$"),
+        ([{**ENTRY, "COLOR_MAP": {"#00000": "road"}}], r"color_map must contain colors such as .*Received: '#00000'$"),
+        ([{**ENTRY, "COLOR_MAP": {"0,0,0": "bus"}}], r"color_map\['0,0,0'\] must be a class index"),
+        ([{**ENTRY, "IGNORE_VALUE": 0}], r"\[0\]: ignore_value must not be one of .* set reduce_zero"),
+        ([{**ENTRY, "IGNORE_VALUE": 10**9}], r"\.IGNORE_VALUE must be an integer from -32768 to 65535"),
         ([{**ENTRY, "CLASSES": []}], r"\.CLASSES must be a list of names"),
         ([{**ENTRY, "CLASSES": "road"}], r"\.CLASSES must be a list of names"),
         ([{**ENTRY, "CLASSES": ["road", False]}], r"\.CLASSES must be .*quote names.*\['road', False\]$"),

@@ -1,0 +1,144 @@
+"""Image-label pairs of folders: file name patterns, split lists and several roots."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dl_lib.data.errors import DataError, MissingDataError
+from dl_lib.data.files import PairedFiles, find_files, name_pattern, pair_files
+from dl_lib.data.label_reading import LABEL_ENDINGS
+
+__all__ = ["IMAGE_ENDINGS", "FilePattern", "FolderRoot", "list_pairs", "list_roots"]
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+_NAME = "{name}"
+
+
+@dataclass(frozen=True)
+class FilePattern:
+    """Pattern of file names.
+
+    Args:
+        prefix: Text before the name.
+        endings: Alternative texts after the name, including the extension; letter case is ignored.
+        num_fixed: Number of characters of the pattern besides the name.
+    """
+
+    prefix: str
+    endings: tuple[str, ...]
+    num_fixed: int
+
+    @classmethod
+    def of_images(cls, text: str) -> FilePattern:
+        """Return the pattern of a text such as `{name}_sat.jpg`; without an extension, any image format matches."""
+        return cls._parse(text, argument="image_pattern", extensions=IMAGE_ENDINGS, default=IMAGE_ENDINGS)
+
+    @classmethod
+    def of_labels(cls, text: str) -> FilePattern:
+        """Return the pattern of a text such as `{name}_mask.png`; without an extension, only PNGs match."""
+        return cls._parse(text, argument="label_pattern", extensions=LABEL_ENDINGS, default=LABEL_ENDINGS[:1])
+
+    @classmethod
+    def _parse(cls, text: str, *, argument: str, extensions: Sequence[str], default: Sequence[str]) -> FilePattern:
+        if text.count(_NAME) != 1:
+            raise ValueError(
+                f"{argument} must contain {_NAME} once, such as '{_NAME}_a{default[0]}'. Received: {argument}={text!r}"
+            )
+        prefix, suffix = text.split(_NAME)
+        extension = os.path.splitext(f"a{suffix}")[1].lower()
+        if extension in IMAGE_ENDINGS and extension not in extensions:
+            raise ValueError(
+                f"{argument} must end in a lossless format ({', '.join(extensions)}); convert the files. "
+                f"Received: {argument}={text!r}"
+            )
+        endings = (suffix,) if extension in extensions else tuple(suffix + ending for ending in default)
+        return cls(prefix, endings, num_fixed=len(prefix + suffix))
+
+    def name_of(self, relative_path: str) -> str | None:
+        """Return the name of a file; None if the file does not match."""
+        match = name_pattern(self.prefix, self.endings).fullmatch(relative_path)
+        return match["parent"] + match["name"] if match else None
+
+
+@dataclass(frozen=True)
+class FolderRoot:
+    """Folders that belong together.
+
+    Args:
+        images: Image folder.
+        labels: Label folder, which may be the image folder; None without ground truth.
+        names: Names or image files to use; None for all.
+    """
+
+    images: Path
+    labels: Path | None = None
+    names: tuple[str, ...] | None = None
+
+
+def list_roots(roots: Sequence[FolderRoot], *, images: FilePattern, labels: FilePattern) -> PairedFiles:
+    """List the pairs of several roots. With more than one root, names start with the part of its path that differs.
+
+    Raises:
+        MissingDataError: If a root contains no images.
+        DataError: If files are ambiguous.
+    """
+    listed = [list_pairs(root, images=images, labels=labels) for root in roots]
+    if len(roots) == 1:
+        return listed[0]
+    common = os.path.commonpath([root.images.absolute() for root in roots])
+    prefixes = [root.images.absolute().relative_to(common).as_posix() for root in roots]
+    repeated = [prefix for prefix, times in Counter(prefixes).items() if times > 1 or prefix == "."]
+    if repeated:
+        folders = [str(root.images) for root in roots]
+        raise DataError(f"images must be different folders that do not contain each other. Received: images={folders}")
+    return PairedFiles(
+        tuple(
+            replace(record, image_id=f"{prefix}/{record.image_id}")
+            for prefix, paired in zip(prefixes, listed, strict=True)
+            for record in paired.records
+        ),
+        without_label=_prefixed(prefixes, [paired.without_label for paired in listed]),
+        without_image=_prefixed(prefixes, [paired.without_image for paired in listed]),
+    )
+
+
+def list_pairs(root: FolderRoot, *, images: FilePattern, labels: FilePattern) -> PairedFiles:
+    """List the pairs of one root. A file that matches both patterns is a label, unless the image pattern is longer.
+
+    Raises:
+        MissingDataError: If there are no images.
+        DataError: If two files have the same name, or a listed name occurs twice.
+    """
+    found_images, found_labels = _find(root, images=images, labels=labels)
+    if not found_images and not found_labels:
+        raise MissingDataError(f"{root.images} contains no images. Received: 0 images")
+    names: Iterable[str] = found_images.keys() | (found_labels or {}).keys()
+    if root.names is not None:
+        names = [name if name in found_images else images.name_of(name) or name for name in root.names]
+        if repeated := [name for name, times in Counter(names).items() if times > 1]:
+            raise DataError(f"the list of {root.images} must not contain an image twice. Received: {repeated[:3]}")
+    return pair_files(names, images=found_images, labels=found_labels)
+
+
+def _find(
+    root: FolderRoot, *, images: FilePattern, labels: FilePattern
+) -> tuple[dict[str, str], dict[str, str] | None]:
+    if root.labels is None:
+        return find_files(root.images, prefix=images.prefix, endings=images.endings), None
+    # A file in both folders, which may be the same or contain each other, belongs to the more specific one.
+    specific = (len(root.images.parts), images.num_fixed), (len(root.labels.parts), labels.num_fixed)
+    if specific[0] > specific[1]:
+        found_images = find_files(root.images, prefix=images.prefix, endings=images.endings)
+        taken = set(found_images.values())
+        return found_images, find_files(root.labels, prefix=labels.prefix, endings=labels.endings, exclude=taken)
+    found_labels = find_files(root.labels, prefix=labels.prefix, endings=labels.endings)
+    taken = set(found_labels.values())
+    return find_files(root.images, prefix=images.prefix, endings=images.endings, exclude=taken), found_labels
+
+
+def _prefixed(prefixes: Sequence[str], names: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    return tuple(f"{prefix}/{name}" for prefix, own in zip(prefixes, names, strict=True) for name in own)
