@@ -75,7 +75,6 @@ def prepare_voc(given: Sequence[tuple[PublishedArchive, Path]]) -> None:
 
     Raises:
         DataError: If an archive is invalid, or files are missing after extraction.
-        ImportError: If scipy, which reads the labels of SBD, is not installed.
     """
     from dl_lib.data import DatasetCatalog
     from dl_lib.data.archives import check_archive, unpack_archive

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from dl_lib.data.errors import MissingDataError, UnreadableFileError
+from dl_lib.data.refusals import describe_limit, describe_stand_in
+from dl_lib.utils.files import open_regular
 
 __all__ = [
     "FilePath",
@@ -38,10 +41,14 @@ FilePath = str | os.PathLike[str]
 # https://www.w3.org/TR/png-3/, 5.2 (signature) and 11.2.1 (header)
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_BIT_DEPTH_OFFSET, _PNG_COLOR_TYPE_OFFSET = 24, 25
+_PNG_SIDES = struct.Struct(">16xII")  # width and height
+_MAX_PNG_SIDE = 1_000_000  # pixels; of libpng, in OpenCV
 _GRAY, _RGB = 0, 2
 
 _COLOR_MODES = ("1", "L", "P", "RGB")  # Pillow modes that convert to RGB without loss of information
 _OPAQUE = 255
+_STACK_FORMATS = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # animations or several pages
+_REDUCED_PAGE_TAG = 254  # of a TIFF page; not 0 for a smaller copy or mask of another page
 
 
 @dataclass(frozen=True)
@@ -78,35 +85,40 @@ def decode_image(data: bytes, path: FilePath) -> np.ndarray:
             f"{path} must not have 16 bits per channel, because the conversion depends on the range of values; convert "
             f"it to 8 bits. Received: Pillow storage {storage!r}"
         )
-    if image.has_transparency_data:
-        image = _without_alpha(image.convert("RGBA"), path)
-    if image.mode not in _COLOR_MODES:
-        raise UnreadableFileError(
-            f"{path} must be an RGB or grayscale image with 8 bits per channel; convert it. "
-            f"Received: Pillow mode {image.mode!r}"
-        )
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    try:
+        return np.array(_opaque_rgb(image, path))
+    except UnreadableFileError:
+        raise
+    except Exception as error:  # a missing palette is an AssertionError
+        raise damaged(path, error) from error
 
 
 def read_bytes(path: FilePath) -> bytes:
-    """Return the content of a file, at least one byte.
+    """Return the content of a data file that is not text.
 
     Raises:
         MissingDataError: If the file does not exist.
-        UnreadableFileError: If it cannot be opened or is empty.
+        UnreadableFileError: If it cannot be read, is empty, or is another file that stands in for it.
     """
     try:
-        data = Path(path).read_bytes()
+        with open_regular(path) as file:
+            data = file.read()
     except FileNotFoundError:
         raise MissingDataError(
             f"file does not exist; extract or copy the dataset again. Received: path={os.fspath(path)!r}"
         ) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter from a name with a null character
         raise UnreadableFileError(
-            f"{path} cannot be opened; check its permissions. Received: {error.strerror or error}"
+            f"{path} cannot be opened; check that it is a file with read permission. "
+            f"Received: {getattr(error, 'strerror', None) or error}"
         ) from error
+    except MemoryError as error:
+        raise damaged(path, error) from error
     if not data:
         raise UnreadableFileError(f"{path} is empty; download or create it again. Received: 0 bytes")
+    stand_in = describe_stand_in(data)
+    if stand_in:
+        raise UnreadableFileError(f"{path} {stand_in}. Received: {len(data)} bytes starting with {data[:24]!r}")
     return data
 
 
@@ -119,7 +131,14 @@ def png_header(data: bytes) -> PngHeader | None:
 
 
 def decode_with_opencv(data: bytes, path: FilePath, *, flags: int) -> np.ndarray:
-    """Decode an image file with the given flags of `cv2.imdecode`, ignoring the orientation."""
+    """Decode a PNG with the given flags of `cv2.imdecode`, ignoring the orientation."""
+    if b"acTL" in data[: data.find(b"IDAT")]:
+        raise _has_frames(path, "an animated PNG")
+    if max(_PNG_SIDES.unpack_from(data)) > _MAX_PNG_SIDE:
+        raise UnreadableFileError(
+            f"{path} is larger than libpng decodes, {_MAX_PNG_SIDE} pixels per side; split it into tiles. "
+            f"Received: width and height={_PNG_SIDES.unpack_from(data)}"
+        )
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
@@ -137,7 +156,10 @@ def decode_with_pillow(data: bytes, path: FilePath) -> tuple[Image.Image, str]:
     try:
         image = Image.open(io.BytesIO(data))
         arguments = image.tile[0][3] if image.tile else None
+        _check_frames(image, path)
         image.load()
+    except UnreadableFileError:
+        raise
     except UnidentifiedImageError as error:
         raise UnreadableFileError(
             f"{path} is not an image in a format that Pillow supports, or is truncated. "
@@ -148,16 +170,45 @@ def decode_with_pillow(data: bytes, path: FilePath) -> tuple[Image.Image, str]:
     return image, arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else image.mode
 
 
-def _without_alpha(image: Image.Image, path: FilePath) -> Image.Image:
-    lowest = int(np.array(image.getchannel("A")).min())
-    if lowest < _OPAQUE:
+def _check_frames(image: Image.Image, path: FilePath) -> None:
+    """Raise an error unless the file contains a single image, apart from smaller copies of it."""
+    num_frames = getattr(image, "n_frames", 1) if image.format in _STACK_FORMATS else 1
+    if num_frames > 1 and image.format == "TIFF":
+        num_frames = sum(_is_main_page(image, page) for page in range(num_frames))
+        image.seek(0)
+    if num_frames > 1:
+        raise _has_frames(path, f"{image.format} with {num_frames} frames")
+
+
+def _is_main_page(image: Any, page: int) -> bool:
+    image.seek(page)
+    return not image.tag_v2.get(_REDUCED_PAGE_TAG)
+
+
+def _has_frames(path: FilePath, received: str) -> UnreadableFileError:
+    return UnreadableFileError(
+        f"{path} must contain one image, not an animation or several pages; save each as a file. Received: {received}"
+    )
+
+
+def _opaque_rgb(image: Image.Image, path: FilePath) -> Image.Image:
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        lowest = int(np.array(image.getchannel("A")).min())
+        if lowest < _OPAQUE:
+            raise UnreadableFileError(
+                f"{path} has transparent pixels, whose color is undefined; composite the image onto a background. "
+                f"Received: lowest alpha={lowest}"
+            )
+    elif image.mode not in _COLOR_MODES:
         raise UnreadableFileError(
-            f"{path} has transparent pixels, whose color is undefined; composite the image onto a background. "
-            f"Received: lowest alpha={lowest}"
+            f"{path} must be an RGB or grayscale image with 8 bits per channel; convert it. "
+            f"Received: Pillow mode {image.mode!r}"
         )
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def damaged(path: FilePath, received: object) -> UnreadableFileError:
-    """Return the error for a damaged file."""
-    return UnreadableFileError(f"{path} is damaged or truncated; download or create it again. Received: {received}")
+    """Return the error for a file that a decoder refuses because of damage, or of a limit that its error mentions."""
+    reason = describe_limit(received) or "is damaged or truncated; download or create it again"
+    return UnreadableFileError(f"{path} {reason}. Received: {str(received).strip() or type(received).__name__}")

@@ -1,6 +1,7 @@
 """Decoding of images, compared with Pillow and OpenCV, and unsupported files."""
 
 import io
+import os
 import re
 
 import cv2
@@ -10,22 +11,12 @@ from PIL import Image
 
 from dl_lib.data.errors import MissingDataError, UnreadableFileError
 from dl_lib.data.reading import read_image
+from tests.helpers.image_files import encoded, png, write
 
 SIZE = (37, 53)
 RNG = np.random.default_rng(0)
 COLOR = cv2.resize(RNG.integers(0, 256, (6, 8, 3)).astype(np.uint8), SIZE[::-1], interpolation=cv2.INTER_CUBIC)
 GRAY = COLOR[..., 1].copy()
-
-
-def encoded(image, kind="PNG", **settings):
-    file = io.BytesIO()
-    image.save(file, kind, **settings)
-    return file.getvalue()
-
-
-def write(path, data):
-    path.write_bytes(data)
-    return path
 
 
 LOSSLESS = {
@@ -96,8 +87,9 @@ INVALID_IMAGES = {
     "rgb16.tiff": (lambda: cv2.imencode(".tiff", COLOR.astype(np.uint16) * 257)[1].tobytes(), "16 bits per channel"),
     "float.tiff": (lambda: encoded(Image.fromarray(GRAY.astype(np.float32)), "TIFF"), "mode 'F'"),
     "cmyk.jpg": (lambda: encoded(Image.fromarray(COLOR).convert("CMYK"), "JPEG"), "mode 'CMYK'"),
-    "text.jpg": (lambda: b"<html>not found</html>", "22 bytes starting with b'<html>no'"),
+    "text.jpg": (lambda: b"not found", "9 bytes starting with b'not foun'"),
     "empty.png": (lambda: b"", "0 bytes"),
+    "no_palette.png": (lambda: png(8, 3, [bytes(4)]), "AssertionError"),
 }
 
 
@@ -111,6 +103,23 @@ def test_unsupported_image_raises_with_its_path(tmp_path, name):
     assert message.startswith(str(path))
     assert received in message
     assert "Received: " in message
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("mode", ["P", "RGB"])
+def test_animation_and_stack_raise(tmp_path, kind, mode):
+    frames = [Image.fromarray(pixels).convert(mode) for pixels in (COLOR, 255 - COLOR)]
+    path = write(tmp_path / "image", encoded(frames[0], kind, save_all=True, append_images=frames[1:]))
+    with pytest.raises(UnreadableFileError, match=rf"image must contain one image, .* Received: .*{kind}"):
+        read_image(path)
+
+
+def test_smaller_copies_in_a_tiff_are_ignored(tmp_path):
+    copy = Image.fromarray(COLOR).resize((9, 7))
+    copy.encoderinfo = {"tiffinfo": {254: 1}}
+    data = encoded(Image.fromarray(COLOR), "TIFF", save_all=True, append_images=[copy])
+    assert Image.open(io.BytesIO(data)).n_frames == 2
+    np.testing.assert_array_equal(read_image(write(tmp_path / "image.tif", data)), COLOR)
 
 
 @pytest.mark.parametrize("name", ["rgb.png", "palette_of_2_bits.png", "rgb.jpg", "rgb.bmp", "rgb.tiff"])
@@ -145,3 +154,8 @@ def test_missing_file_raises_with_its_path(tmp_path):
         read_image(tmp_path / "absent.png")
     with pytest.raises(UnreadableFileError, match=r"cannot be opened; .*Received: Is a directory$"):
         read_image(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UnreadableFileError, match=r"cannot be opened; .*Received: not a regular file but a pipe"):
+        read_image(tmp_path / "pipe")
+    with pytest.raises(UnreadableFileError, match=r"cannot be opened; .*Received: embedded null byte"):
+        read_image("a\0b")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from dl_lib.data.datasets.coco_entries import EntryId, flag, identifier, parse_entries, required, side, text
 from dl_lib.data.datasets.coco_regions import Region, check_region
 from dl_lib.data.errors import DataError, UnreadableFileError
+from dl_lib.data.reading import read_bytes
 from dl_lib.utils.names import is_safe_id
 
 __all__ = ["CocoFile", "CocoImage", "read_coco", "read_coco_classes"]
@@ -116,9 +117,10 @@ def _errors_naming(path: Path) -> Iterator[None]:
 
 
 def _load(path: Path) -> dict[str, list[Any]]:
+    data = read_bytes(path)
     try:
-        content = loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        content = loads(data)
+    except ValueError as error:
         raise UnreadableFileError(f"{path} is damaged or not a JSON file. Received: {error}") from error
     except RecursionError:
         raise UnreadableFileError(

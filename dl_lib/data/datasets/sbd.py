@@ -12,17 +12,16 @@ Layout below the dataset root, as extracted by torchvision's `SBDataset` and by 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 from dl_lib.data.catalog import Catalog
 from dl_lib.data.datasets.file_dataset import FileDataset, build_file_dataset
+from dl_lib.data.datasets.mat_file import MatFileError, read_uint8_field
 from dl_lib.data.datasets.voc import VOC_META, voc_images, voc_labels, voc_names
-from dl_lib.data.errors import MissingDataError, UnreadableFileError
+from dl_lib.data.errors import UnreadableFileError
 from dl_lib.data.files import datasets_root, ensure_exists, find_files, pair_files, read_names
 from dl_lib.data.label_reading import read_label
+from dl_lib.data.reading import read_bytes
 
 __all__ = ["augmented_names", "load_voc_aug", "read_sbd_label", "register_voc_aug"]
 
@@ -38,9 +37,7 @@ def load_voc_aug() -> FileDataset:
     Raises:
         MissingDataError: If a split list or a folder is missing.
         UnpairedFilesError: If a listed name has no image or no label.
-        ImportError: If scipy, which reads SBD labels, is not installed.
     """
-    _import_loadmat()  # fail early rather than at the first sample in a worker process
     voc_train = set(voc_names("train"))
     images = _merge(voc_train, voc=voc_images(), sbd=_find("img", ".jpg"))
     labels = _merge(voc_train, voc=voc_labels(), sbd=_find("cls", _MAT_ENDING))
@@ -65,24 +62,14 @@ def read_sbd_label(path: str) -> np.ndarray:
     Raises:
         MissingDataError: If the file does not exist.
         UnreadableFileError: If the file is damaged or not an SBD label.
-        ImportError: If scipy is not installed.
     """
-    loadmat = _import_loadmat()
     try:
-        label = loadmat(path, appendmat=False, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0]
-    except FileNotFoundError:
-        raise MissingDataError(f"file does not exist; extract SBD again. Received: path={path!r}") from None
-    except Exception as error:  # the error type of damaged files varies
+        return read_uint8_field(read_bytes(path), variable="GTcls", field="Segmentation")
+    except MatFileError as error:
         raise UnreadableFileError(
-            f"{path} is damaged or not an SBD label. Expected a MATLAB file with GTcls.Segmentation. "
-            f"Received: {type(error).__name__}: {error}"
+            f"{path} is damaged or not an SBD label. Expected a MATLAB file with GTcls.Segmentation, a (height, width) "
+            f"matrix of class uint8. Received: {error}"
         ) from error
-    if not isinstance(label, np.ndarray) or label.dtype != np.uint8 or label.ndim != 2:
-        raise UnreadableFileError(
-            f"GTcls.Segmentation in {path} must be (H, W) uint8. "
-            f"Received: dtype={getattr(label, 'dtype', type(label))}, shape={np.shape(label)}"
-        )
-    return label
 
 
 def register_voc_aug(catalog: Catalog) -> None:
@@ -101,13 +88,3 @@ def _merge(own: set[str], *, voc: dict[str, str], sbd: dict[str, str]) -> dict[s
     """Return VOC files for `own` names and SBD's files for all others."""
     merged = {name: path for name, path in sbd.items() if name not in own}
     return merged | {name: path for name, path in voc.items() if name in own}
-
-
-def _import_loadmat() -> Callable[..., dict[str, Any]]:
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise ImportError(
-            "SBD labels are MATLAB files and require scipy. Install it with: pip install 'dl_lib[voc]'"
-        ) from error
-    return loadmat
