@@ -15,7 +15,7 @@ from dl_lib.cli.arg_types import local_path
 from dl_lib.cli.errors import user_errors
 from dl_lib.config import ConfigError
 from dl_lib.utils.files import write_atomically
-from dl_lib.utils.run_files import RESULTS_NAME
+from dl_lib.utils.run_files import EVALUATIONS_NAME, RESULTS_NAME
 
 __all__ = ["main"]
 
@@ -35,7 +35,7 @@ class _Run:
     """Results of one run on one dataset.
 
     Attributes:
-        name: Name of the run folder.
+        name: Name of the run folder, followed by that of the evaluation if it is not the training's own.
         dataset: Name of the dataset.
         values: Entry of the dataset in results.json.
         parameters: Number of learnable parameters; None if results.json does not contain it.
@@ -51,11 +51,12 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib compare-runs"
     """Print a table with a row for each run and dataset; see `dl_lib compare-runs --help`."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Print scores and costs of several evaluated runs as one table.",
+        description="Print scores and costs of several evaluated runs as one table: a run's last evaluation during "
+        "training, and its evaluations with dl_lib evaluate.",
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("runs", nargs="+", type=Path, metavar="RUN", help=f"run folder with a {RESULTS_NAME}")
+    add("runs", nargs="+", type=Path, metavar="RUN", help=f"run or evaluation folder with a {RESULTS_NAME}")
     add("--classes", action="store_true", help="also print the IoU of each class")
     add("--output", type=local_path, metavar="DIR", help="also write comparison.md and comparison.json to this folder")
     arguments = parser.parse_args(argv)
@@ -70,7 +71,21 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib compare-runs"
 
 
 def _read(folder: Path, *, among: Sequence[Path]) -> list[_Run]:
-    """Read the results of a run; runs whose folders have the same name are named by their paths."""
+    """Read the results of a run and its evaluations; runs whose folders have the same name are named by their paths."""
+    own_name = _name(folder)
+    name = str(folder) if sum(_name(other) == own_name for other in among) > 1 else own_name
+    evaluations = sorted((folder / EVALUATIONS_NAME).glob(f"[!.]*/{RESULTS_NAME}"))
+    own = _read_results(folder, name=name) if (folder / RESULTS_NAME).exists() or not evaluations else []
+    return own + [run for path in evaluations for run in _read_results(path.parent, name=f"{name}/{path.parent.name}")]
+
+
+def _name(folder: Path) -> str:
+    """Return the name of a run folder, or RUN/NAME for an evaluation."""
+    path = folder.resolve()
+    return f"{path.parents[1].name}/{path.name}" if path.parent.name == EVALUATIONS_NAME else path.name
+
+
+def _read_results(folder: Path, *, name: str) -> list[_Run]:
     path = folder / RESULTS_NAME
     try:
         content = json.loads(path.read_bytes())
@@ -85,15 +100,12 @@ def _read(folder: Path, *, among: Sequence[Path]) -> list[_Run]:
         ) from error
     datasets = content.get("datasets") if isinstance(content, dict) else None
     parameters = content.get("parameters") if isinstance(content, dict) else None
-    is_complete = isinstance(datasets, dict) and all(map(_is_complete, datasets.values()))
-    if not is_complete or not (parameters is None or _is_number(parameters)):
+    has_parameters = parameters is None or _is_number(parameters)
+    if not isinstance(datasets, dict) or not all(map(_is_complete, datasets.values())) or not has_parameters:
         raise ConfigError(
             f"{path} is incomplete; evaluate the run again. "
             f"Received: {sorted(content) if isinstance(content, dict) else type(content).__name__}"
         )
-    own_name = folder.resolve().name
-    is_shared = sum(other.resolve().name == own_name for other in among) > 1
-    name = str(folder) if is_shared else own_name
     return [_Run(name, dataset, values, parameters) for dataset, values in datasets.items()]
 
 

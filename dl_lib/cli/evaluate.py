@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dl_lib.cli.arguments import experiment_parser, parse_run_arguments
@@ -13,15 +15,15 @@ from dl_lib.cli.errors import user_errors
 from dl_lib.cli.experiment import (
     Experiment,
     check_weights,
-    copy_own_code,
     load_experiment,
     register_parts,
     start_processes,
 )
-from dl_lib.config import ConfigError, write_config
+from dl_lib.cli.net_files import copy_nets
+from dl_lib.config import CfgNode, ConfigError, write_config
 from dl_lib.config.overrides import parse_overrides
 from dl_lib.launch import resolve_world_size
-from dl_lib.utils.run_files import CONFIG_NAME
+from dl_lib.utils.run_files import LAST_CHECKPOINT_NAME, evaluation_folder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,48 +36,60 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_test") -> None:
     parser = experiment_parser(
         prog=prog,
         description="Evaluate on DATASETS.TEST. The weights are those of MODEL.WEIGHTS if overridden here, else the "
-        "last checkpoint in OUTPUT_DIR (with --config-file RUN_FOLDER: in that folder), else MODEL.WEIGHTS of the "
-        "config.",
+        "last checkpoint of the run (--config-file RUN_FOLDER, otherwise OUTPUT_DIR), else MODEL.WEIGHTS of the "
+        "config. Results go to OUTPUT_DIR/evaluations/NAME, with RUN_FOLDER as the default of OUTPUT_DIR.",
     )
+    parser.add_argument("--name", metavar="NAME", help="name of the evaluation (default: that of its dataset)")
     parser.add_argument(
         "--submission",
         action="store_true",
-        help="also write the archive for the evaluation server of Cityscapes or PASCAL VOC to the run folder, after "
-        "checks of file names, image sizes and label ids",
+        help="also write the archive for the evaluation server of Cityscapes or PASCAL VOC, after checks of file "
+        "names, image sizes and label ids",
     )
     with user_errors(prog):
         arguments = parse_run_arguments(parser, argv)
-        evaluate_experiment(arguments, submission=arguments.submission)
+        evaluate_experiment(arguments, name=arguments.name, submission=arguments.submission)
 
 
-def evaluate_experiment(arguments: argparse.Namespace, *, submission: bool) -> None:
-    """Evaluate in the processes given on the command line; `submission` also writes archives for evaluation servers.
+def evaluate_experiment(arguments: argparse.Namespace, *, name: str | None, submission: bool) -> None:
+    """Evaluate in the processes given on the command line.
+
+    Args:
+        arguments: Arguments of `parse_run_arguments`.
+        name: Name of the evaluation; None takes those of the datasets.
+        submission: Whether to write archives for evaluation servers.
 
     Raises:
-        ConfigError: If the config is invalid, or there is nothing to evaluate.
+        ConfigError: If the config is invalid, there is nothing to evaluate, or an evaluation under other settings has
+            the name.
     """
+    from dl_lib.evaluation.report.folder import check_settings, evaluation_name
+
     world_size = resolve_world_size(arguments.processes)
     experiment = load_experiment(arguments.config_file, arguments.opts, world_size=world_size, purpose="evaluation")
     experiment = with_weights(experiment, arguments.opts)
     check_weights(experiment)
     if submission:
         _check_benchmarks(experiment)
-    start_processes(evaluate, arguments, experiment, submission)
+    folder = evaluation_folder(experiment.output_dir, evaluation_name(name, dataset_names=experiment.cfg.DATASETS.TEST))
+    check_settings(experiment.cfg, folder, weights_are_given=_gives_weights(arguments.opts))
+    start_processes(evaluate, arguments, experiment, folder, submission)
 
 
 def with_weights(experiment: Experiment, opts: Sequence[str]) -> Experiment:
     """Return the experiment with `MODEL.WEIGHTS` set to the weights to evaluate.
 
-    Weights given on the command line take precedence over the last checkpoint in the run folder. Weights given in the
-    config come last, because in a run folder they are the initial weights of its training.
+    Weights given on the command line take precedence over the last checkpoint of the run, which is the folder of the
+    config if that is a run folder, otherwise `OUTPUT_DIR`. Weights given in the config come last, because in a run
+    folder they are the initial weights of its training.
 
     Raises:
         ConfigError: If there are no weights, or no datasets to evaluate on.
     """
     cfg = experiment.cfg.clone()
     cfg.defrost()
-    if "MODEL.WEIGHTS" not in dict(parse_overrides(opts)):
-        cfg.MODEL.WEIGHTS = _last_checkpoint(cfg.OUTPUT_DIR) or cfg.MODEL.WEIGHTS
+    if not _gives_weights(opts):
+        cfg.MODEL.WEIGHTS = _last_checkpoint(experiment) or cfg.MODEL.WEIGHTS
     if not cfg.MODEL.WEIGHTS:
         raise ConfigError(
             "MODEL.WEIGHTS: no weights to evaluate, and no checkpoint in the run folder; train first, or add "
@@ -89,32 +103,52 @@ def with_weights(experiment: Experiment, opts: Sequence[str]) -> Experiment:
     return dataclasses.replace(experiment, cfg=cfg)
 
 
-def evaluate(experiment: Experiment, submission: bool) -> None:
-    """Evaluate `MODEL.WEIGHTS` in this process, which is one process of the run; see `evaluate_experiment`."""
-    from dl_lib.checkpoint import Checkpointer
-    from dl_lib.engine import build_configured_model
-    from dl_lib.evaluation import evaluate_datasets
+def evaluate(experiment: Experiment, folder: Path, submission: bool) -> None:
+    """Evaluate `MODEL.WEIGHTS` in this process, which is one process of the run; see `evaluate_experiment`.
+
+    Raises:
+        IncompleteEvaluationError: If a dataset is invalid, after the results on the others have been written.
+    """
+    from dl_lib.evaluation import IncompleteEvaluationError
+    from dl_lib.evaluation.report.folder import recorded_config, replaced_folder
     from dl_lib.utils import comm
     from dl_lib.utils.logger import errors_logged, setup_logger
 
     register_parts(experiment)
-    cfg, output_dir = experiment.cfg, experiment.output_dir
-    setup_logger(output_dir, rank=comm.get_rank())
-    with errors_logged("evaluating"):
-        if comm.is_main_process() and not (output_dir / CONFIG_NAME).exists():  # keep the config of the training run
-            write_config(cfg, output_dir)
-            copy_own_code(experiment)
-        model = build_configured_model(cfg)
-        rest = Checkpointer(model).load(
-            cfg.MODEL.WEIGHTS,
-            allow_missing_keys=cfg.MODEL.ALLOW_MISSING_KEYS,
-            allow_unexpected_keys=cfg.MODEL.ALLOW_UNEXPECTED_KEYS,
-        )
-        if cfg.SOLVER.EMA.DECAY and cfg.SOLVER.EMA.EVALUATE:
-            _load_ema(model, rest, weights=cfg.MODEL.WEIGHTS)
-        evaluate_datasets(cfg, model, output_dir, submission=submission)
-        if comm.is_main_process():
-            logging.getLogger(__name__).info("Results: %s", output_dir.absolute())
+    failure: IncompleteEvaluationError | None = None
+    with replaced_folder(folder) as written:
+        setup_logger(written, rank=comm.get_rank())
+        with errors_logged("evaluating"):
+            if comm.is_main_process():
+                write_config(recorded_config(experiment.cfg), written)
+                copy_nets(experiment.net_files, written)
+            try:
+                _evaluate(experiment.cfg, written, submission=submission)
+            except IncompleteEvaluationError as error:
+                if not error.results:
+                    raise
+                failure = error
+        setup_logger(rank=comm.get_rank())  # closes the log file, whose folder is renamed
+    if comm.is_main_process():
+        logging.getLogger(__name__).info("Results: %s", folder.absolute())
+    if failure is not None:
+        raise failure
+
+
+def _evaluate(cfg: CfgNode, output_dir: Path, *, submission: bool) -> None:
+    from dl_lib.checkpoint import Checkpointer
+    from dl_lib.engine import build_configured_model
+    from dl_lib.evaluation import evaluate_datasets
+
+    model = build_configured_model(cfg)
+    rest = Checkpointer(model).load(
+        cfg.MODEL.WEIGHTS,
+        allow_missing_keys=cfg.MODEL.ALLOW_MISSING_KEYS,
+        allow_unexpected_keys=cfg.MODEL.ALLOW_UNEXPECTED_KEYS,
+    )
+    if cfg.SOLVER.EMA.DECAY and cfg.SOLVER.EMA.EVALUATE:
+        _load_ema(model, rest, weights=cfg.MODEL.WEIGHTS)
+    evaluate_datasets(cfg, model, output_dir, submission=submission)
 
 
 def _check_benchmarks(experiment: Experiment) -> None:
@@ -130,12 +164,19 @@ def _check_benchmarks(experiment: Experiment) -> None:
         )
 
 
-def _last_checkpoint(output_dir: str) -> str:
+def _gives_weights(opts: Sequence[str]) -> bool:
+    return "MODEL.WEIGHTS" in dict(parse_overrides(opts))
+
+
+def _last_checkpoint(experiment: Experiment) -> str:
     from torch import nn
 
     from dl_lib.checkpoint import Checkpointer
 
-    return Checkpointer(nn.Identity(), output_dir).get_checkpoint_file()
+    folder = experiment.config_file.parent
+    if not (folder / LAST_CHECKPOINT_NAME).is_file():
+        folder = experiment.output_dir
+    return Checkpointer(nn.Identity(), os.fspath(folder)).get_checkpoint_file()
 
 
 def _load_ema(model: nn.Module, checkpoint: Mapping[str, Any], *, weights: str) -> None:

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_train") -> None:
     with user_errors(prog):
         arguments = parse_run_arguments(parser, argv)
         if arguments.eval_only:
-            evaluate_experiment(arguments, submission=False)
+            evaluate_experiment(arguments, name=None, submission=False)
         else:
             _train_experiment(arguments)
 

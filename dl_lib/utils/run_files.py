@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 __all__ = [
     "BEST_CHECKPOINT",
     "CHECKPOINT_SUFFIX",
@@ -11,6 +13,7 @@ __all__ = [
     "COPIED_ON_ARCHIVE",
     "DAMAGED_METRICS_STEM",
     "EARLIER_RUN_STEM",
+    "EVALUATIONS_NAME",
     "FINAL_CHECKPOINT",
     "LAST_CHECKPOINT_NAME",
     "LOCK_NAME",
@@ -25,6 +28,7 @@ __all__ = [
     "RESULTS_NAME",
     "ROUTE_STEM",
     "SUBMISSION_STEM",
+    "evaluation_folder",
     "log_name",
     "numbered_checkpoint",
 ]
@@ -35,7 +39,8 @@ LOG_NAME = "log.txt"  # main process; see `log_name`
 METRICS_NAME = "metrics.json"  # one JSON object per line
 DAMAGED_METRICS_STEM = "metrics_damaged"  # .json; copy of a metrics file with invalid lines, numbered from 2 on
 
-RESULTS_NAME = "results.json"  # latest evaluation
+EVALUATIONS_NAME = "evaluations"  # folder with a subfolder for each `dl_lib evaluate`; see `evaluation_folder`
+RESULTS_NAME = "results.json"  # latest evaluation of the training run; in an evaluation folder, that evaluation
 RESULTS_MARKDOWN_NAME = "results.md"
 # With several datasets, the stem is followed by `_<dataset>`.
 PER_IMAGE_STEM = "per_image"  # .csv
@@ -67,8 +72,13 @@ MOVED_ON_ARCHIVE = (
     ),
     *(f"{stem}{CHECKPOINT_SUFFIX}*" for stem in ("model_[0-9]*", FINAL_CHECKPOINT, BEST_CHECKPOINT)),
     *(f"{PER_IMAGE_STEM}*.csv", f"{CONFUSION_STEM}*.csv", f"{CONFUSION_STEM}*.png", f"{ROUTE_STEM}*.png"),
-    *(PREDICTIONS_NAME, f"{SUBMISSION_STEM}_*"),
+    *(PREDICTIONS_NAME, f"{SUBMISSION_STEM}_*", EVALUATIONS_NAME),
 )
+
+
+def evaluation_folder(run_folder: Path, name: str) -> Path:
+    """Return the folder of an evaluation with `dl_lib evaluate`."""
+    return run_folder / EVALUATIONS_NAME / name
 
 
 def log_name(rank: int) -> str:

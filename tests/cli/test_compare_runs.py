@@ -96,6 +96,17 @@ def test_runs_with_the_same_name_are_named_by_path(runs, tmp_path, capsys):
     assert str(runs / "first") in printed and str(other) in printed and f"{runs}/second" not in printed
 
 
+def test_evaluations_of_a_run_are_named_after_it(runs, tmp_path, capsys):
+    content = (runs / "first" / "results.json").read_bytes()
+    for name in ("one/evaluations/val", "one/evaluations/.val.partial", "two", "two/evaluations/flipped"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "results.json").write_bytes(content)
+    folders = [tmp_path / name for name in ("one", "two", "two/evaluations/flipped")]
+    compare(capsys, *folders, "--output", tmp_path)
+    rows = markdown_rows((tmp_path / "comparison.md").read_text())
+    assert [row[1] for row in rows[1:]] == ["one/val", "two", "two/flipped", "two/flipped"]
+
+
 def test_results_without_the_number_of_parameters(runs, tmp_path, capsys):
     content = json.loads((runs / "first" / "results.json").read_text())
     del content["parameters"]

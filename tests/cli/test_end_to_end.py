@@ -59,11 +59,12 @@ def test_cityscapes(folder):
     assert {**plain, "seconds_per_image": 0} == {**cached, "seconds_per_image": 0}, "the cache must not change results"
     words = ["DATASETS.TEST=[cityscapes_fine_sem_seg_val,cityscapes_fine_sem_seg_test]", "TEST.OFFICIAL_SCORES=True"]
     words += ["TEST.ABSENT_CLASSES=zero_if_predicted", "--submission"]
-    printed = run("evaluate", "--config-file", "plain", *words, cwd=folder)
+    printed = run("evaluate", "--config-file", "plain", "--name", "official", *words, cwd=folder)
     assert any("official IoU" in line for line in printed)
-    scores = results_of(folder / "plain")["cityscapes_fine_sem_seg_val"]
+    official = folder / "plain/evaluations/official"
+    scores = results_of(official)["cityscapes_fine_sem_seg_val"]
     assert scores["mIoU"] == scores["official"]["mean_class_IoU"]
-    with zipfile.ZipFile(folder / "plain/submission_cityscapes_fine_sem_seg_test.zip") as archive:
+    with zipfile.ZipFile(official / "submission_cityscapes_fine_sem_seg_test.zip") as archive:
         assert len(archive.namelist()) == 4
 
 
@@ -71,9 +72,10 @@ def test_voc(folder):
     config = str(ROOT / "playground/VOC/Seg.Layer16.Aug")
     run("train", "--config-file", config, "OUTPUT_DIR=voc", "INPUT.CROP_SIZE=[64,64]", *SHORT, cwd=folder)
     assert results_of(folder / "voc")["voc_2012_sem_seg_val"]["images"] == len(VOC_NAMES["val"])
-    words = ["DATASETS.TEST=[voc_2012_sem_seg_test]", "OUTPUT_DIR=voc_test", "MODEL.WEIGHTS=voc/model_final.pth"]
+    words = ["DATASETS.TEST=[voc_2012_sem_seg_test]", "OUTPUT_DIR=voc_test"]
     run("evaluate", "--config-file", "voc", "--submission", *words, cwd=folder)
-    with tarfile.open(folder / "voc_test/submission_voc_2012_sem_seg_test.tgz") as archive:
+    evaluation = folder / "voc_test/evaluations/voc_2012_sem_seg_test"
+    with tarfile.open(evaluation / "submission_voc_2012_sem_seg_test.tgz") as archive:
         assert sum(member.isfile() for member in archive) == len(VOC_NAMES["test"])
     printed = run("check-dataset", "voc_2012_aug_sem_seg_train", cwd=folder)
     assert f"{len(AUGMENTED_NAMES)} samples read" in printed[0]
@@ -82,7 +84,7 @@ def test_voc(folder):
 def test_runs_are_compared(folder):
     """Must be last: compares the runs of the other tests."""
     printed = run("compare-runs", "plain", "cached", "voc", cwd=folder)
-    for name in ("plain", "cached", "voc"):
+    for name in ("plain", "plain/official", "cached", "voc"):
         assert any(name in line for line in printed)
     with (folder / "voc/per_image.csv").open(newline="") as file:
         assert [row["image_id"] for row in csv.DictReader(file)] == VOC_NAMES["val"]

@@ -170,7 +170,8 @@ def test_a_moved_run_keeps_its_folder(folder):
         ("run", [], "run/model_0000007.pth"),
         ("run", ["MODEL.WEIGHTS", "mine.pth"], "mine.pth"),
         ("run", ["MODEL.WEIGHTS=mine.pth"], "mine.pth"),
-        ("run", ["OUTPUT_DIR=empty"], "start.pth"),
+        ("run", ["OUTPUT_DIR=empty"], "run/model_0000007.pth"),
+        ("config.yaml", ["OUTPUT_DIR=empty", "MODEL.WEIGHTS=mine.pth"], "mine.pth"),
         ("config.yaml", ["OUTPUT_DIR=run"], "run/model_0000007.pth"),
     ],
 )

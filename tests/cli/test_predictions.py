@@ -82,9 +82,9 @@ def test_two_processes_give_the_same_results_as_one(folder, monkeypatch):
         *("TEST.OFFICIAL_SCORES=True", "TEST.BOUNDARY_IOU=True", "TEST.ABSENT_CLASSES=zero_if_predicted"),
         *("TEST.SLIDING.WINDOW=[64,64]", "TEST.MULTI_SCALE.SCALES=[0.5,1.0]", "TEST.MULTI_SCALE.FLIP=True"),
     ]
-    command(folder, *words, "--num-gpus", "2", "--submission", output="two")
+    command(folder, *words, "--num-gpus", "2", "--submission", "--name", "new", output="outer")
     evaluate_here(folder, *words, output="one", monkeypatch=monkeypatch)
-    one, two = folder / "one", folder / "two"
+    one, two = folder / "one", folder / "outer" / "evaluations" / "new"
     assert results_of(one) == results_of(two)
     assert files_of(one / "predictions") == files_of(two / "predictions")
     assert {path.name for path in two.iterdir()} - {path.name for path in one.iterdir()} == {

@@ -151,12 +151,15 @@ def test_a_resumed_run_is_evaluated_to_the_same_results(playground):
     trained = scores_of(folder)
     best = [line["best_loss"] for line in lines_of(folder) if "best_loss" in line]
     assert best == sorted(best, reverse=True)  # the state of the hook was restored
-    (folder / "results.json").unlink()
-    config = (folder / "config.yaml").read_bytes()
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     printed = run("evaluate", "--config-file", str(folder), "SEED=99", cwd=playground.parent)
-    assert printed[-1].endswith(f"Results: {folder}")
-    assert scores_of(folder) == trained
-    assert (folder / "config.yaml").read_bytes() == config  # unchanged by the evaluation
+    evaluation = folder / "evaluations" / SET
+    assert printed[-1].endswith(f"Results: {evaluation}")
+    assert scores_of(evaluation) == trained
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    again = run("evaluate", "--config-file", str(evaluation), "--name", "again", cwd=playground.parent)
+    assert again[-1].endswith(f"Results: {folder / 'evaluations' / 'again'}")
+    assert scores_of(folder / "evaluations" / "again") == trained
 
 
 def test_a_file_that_kills_data_loader_workers_is_named(playground):

@@ -92,10 +92,10 @@ def test_quickstart_in_an_empty_folder(run, tmp_path):
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["output"]
     folder = tmp_path / "output" / "Quickstart"
-    (folder / "results.json").unlink(missing_ok=True)
     done = run("dl_lib", "evaluate", "--config-file", "output/Quickstart")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    (scores,) = json.loads((folder / "results.json").read_text())["datasets"].values()
+    (results,) = (folder / "evaluations").glob("*/results.json")
+    (scores,) = json.loads(results.read_text())["datasets"].values()
     assert 0 <= scores["mIoU"] <= 1
 
 

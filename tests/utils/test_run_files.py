@@ -7,7 +7,12 @@ from dl_lib.utils import run_files
 
 PACKAGE = Path(run_files.__file__).parents[1]
 NAMES = {getattr(run_files, name) for name in run_files.__all__ if name.isupper()}
-GENERIC = {run_files.CONFUSION_STEM, run_files.PER_IMAGE_STEM, run_files.ROUTE_STEM}  # also keys and figure names
+GENERIC = {
+    run_files.EVALUATIONS_NAME,
+    run_files.CONFUSION_STEM,
+    run_files.PER_IMAGE_STEM,
+    run_files.ROUTE_STEM,
+}  # also words, keys and figures
 
 
 def last_components(path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from dl_lib.evaluation.scores.budget import BudgetTarget
 from dl_lib.evaluation.scores.result import EvaluationResult
 from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.utils.files import write_atomically
+from dl_lib.utils.names import is_safe_name
 from dl_lib.utils.run_files import (
     CONFUSION_STEM,
     PER_IMAGE_STEM,
@@ -41,7 +42,8 @@ def write_report(
 
     Each dataset gets per_image.csv; with ground truth also confusion.csv and confusion.png; and for networks with
     gates route.png, the mean routing. With several datasets, the name of the dataset is appended, as in
-    route_<dataset>.png. Each file is written atomically.
+    route_<dataset>.png. Each file is written atomically; those of an earlier evaluation in the folder that are not
+    replaced are removed, if its datasets are known from results.json.
 
     Args:
         results: Results by dataset name.
@@ -54,7 +56,7 @@ def write_report(
     figures: dict[str, Figure] = {}
     figure_names: dict[str, dict[str, str]] = {}
     for name, result in results.items():
-        suffix = "" if len(results) == 1 else f"_{name}"
+        suffix = _suffix(name, among=results)
         files |= _csv_files(result, suffix=suffix)
         drawn = _draw(result, lattice=lattice)
         figure_names[name] = {title: f"{_FIGURE_STEMS[title]}{suffix}.png" for title in drawn}
@@ -68,13 +70,35 @@ def write_report(
     }
     files[RESULTS_MARKDOWN_NAME] = format_markdown(results, targets=targets, figures=figure_names)
     files[RESULTS_NAME] = json.dumps(data, indent=2, allow_nan=False) + "\n"
+    stale = _earlier_files(output_dir) - {*files, *figures}
     for name, figure in figures.items():
         from dl_lib.visualization.figure import save_figure
 
         save_figure(figure, output_dir / name)
     for file, content in files.items():
         write_atomically(output_dir / file, content)
+    for file in stale:
+        (output_dir / file).unlink(missing_ok=True)
     return tuple(output_dir / file for file in (*figures, *files))
+
+
+def _suffix(name: str, *, among: Collection[str]) -> str:
+    return "" if len(among) == 1 else f"_{name}"
+
+
+def _earlier_files(folder: Path) -> set[str]:
+    """Return the names of the files that an earlier evaluation may have written for its datasets."""
+    try:
+        names = list(json.loads((folder / RESULTS_NAME).read_bytes())["datasets"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return set()
+    suffixes = [_suffix(name, among=names) for name in names if is_safe_name(name)]
+    stems = [
+        f"{PER_IMAGE_STEM}{{}}.csv",
+        f"{CONFUSION_STEM}{{}}.csv",
+        *(f"{s}{{}}.png" for s in _FIGURE_STEMS.values()),
+    ]
+    return {stem.format(suffix) for stem in stems for suffix in suffixes}
 
 
 def _csv_files(result: EvaluationResult, *, suffix: str) -> dict[str, str]:

@@ -262,6 +262,13 @@ def test_several_data_sets_share_the_files_and_have_figures_each(result, tmp_pat
     assert data["one"] == data["two"] and "budget_gflops" not in data["one"]
 
 
+def test_files_of_an_earlier_evaluation_are_removed(result, tmp_path):
+    write({"one": result, "two": result}, tmp_path)
+    (tmp_path / "route_notes.png").touch()  # of the user
+    write({"two": result}, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*FILES, "route_notes.png"])
+
+
 def test_failed_write_keeps_the_old_file(folder, result, monkeypatch):
     before = (folder / "results.json").read_bytes()
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
