@@ -39,7 +39,10 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib check-dataset
     arguments = parse_arguments(parser, argv)
     with user_errors(prog):
         report = _check(arguments)
+        proposal = _proposal(report, name=arguments.name)
     print(_format(report, name=arguments.name, max_listed=len(report.issues) if arguments.all else _MAX_LISTED))
+    if proposal:
+        print(f"\n{proposal}")
     if not report.usable_for_training:
         raise SystemExit(UNUSABLE_STATUS)
 
@@ -57,6 +60,21 @@ def _check(arguments: argparse.Namespace) -> DatasetReport:
         dataset, unpaired = error.usable, unpaired_issues(error.paired)
     checks = check_samples(dataset, meta=meta, workers=arguments.workers)
     return summarize(_with_bar(checks, total=len(dataset), name=arguments.name), meta=meta, unpaired=unpaired)
+
+
+def _proposal(report: DatasetReport, *, name: str) -> str:
+    """Return the proposed entry of a dataset whose files do not fit its entry in DATASETS.FOLDERS, or an empty text."""
+    from dl_lib.data import DatasetCatalog
+    from dl_lib.data.datasets.folder import FolderSource
+    from dl_lib.data.datasets.proposals import propose_entry
+
+    source = DatasetCatalog.loader(name)
+    if not isinstance(source, FolderSource) or not report.meta.labelled or not (report.issues or report.absent_classes):
+        return ""
+    proposal = propose_entry(name, source)
+    if proposal is None:
+        return ""
+    return f"proposed entry of DATASETS.FOLDERS; check the classes ({'; '.join(proposal.reasons)}):\n{proposal.entry}"
 
 
 def _with_bar(checks: Iterable[SampleCheck], *, total: int, name: str) -> Iterator[SampleCheck]:

@@ -110,6 +110,14 @@ class Catalog:
         """
         return self._entry(name).loader()
 
+    def loader(self, name: str) -> Loader:
+        """Return the registered function that constructs a dataset.
+
+        Raises:
+            UnknownDatasetError: If the name is not registered.
+        """
+        return self._entry(name).loader
+
     def meta(self, name: str) -> DatasetMeta:
         """Return the metadata of a dataset without constructing the dataset.
 

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from dl_lib.cli import browse_dataset, check_dataset
 from tests.helpers.dataset_files import save_png, write_cityscapes, write_voc
@@ -79,6 +80,21 @@ def test_folders_from_the_command_line(root, capsys):
     assert "own_on_the_line: 2 samples read" in capsys.readouterr().out
     assert run(check_dataset, "other", "DATASETS.FOLDERS=[{NAME: other, IMAGES: images}]") == 2
     assert "must have the key CLASSES" in capsys.readouterr().err
+
+
+def test_an_entry_that_fits_the_files_is_proposed(root, capsys):
+    for name in ("a", "b"):
+        save_png(root / f"images/{name}_sat.png", np.zeros((8, 8, 3), np.uint8))
+        save_png(root / f"labels/{name}_mask.png", np.full((8, 8), 255 * (name == "a"), np.uint8))
+    entry = "{NAME: own_masks, IMAGES: images, LABELS: labels, CLASSES: [x, y]}"
+    assert run(check_dataset, "own_masks", "--workers", "0", f"DATASETS.FOLDERS=[{entry}]") == 1
+    proposed = capsys.readouterr().out.partition("proposed entry of DATASETS.FOLDERS")[2].partition("\n")[2]
+    assert "LABEL_PATTERN: '{name}_mask.png'" in proposed
+    other = yaml.safe_load(proposed.replace("own_masks", "own_masks_fixed"))
+    check_dataset.main(["own_masks_fixed", "--workers", "0", f"DATASETS.FOLDERS={other}"])
+    printed = capsys.readouterr().out
+    assert "own_masks_fixed: 2 samples read" in printed
+    assert printed.endswith("usable for training: yes\n")  # and no further proposal
 
 
 def test_an_unknown_name_is_answered_with_similar_ones(root, capsys):
