@@ -3,6 +3,7 @@ from dl_lib.checkpoint.conversion import CONVERTER_REGISTRY, ConversionError, Co
 from dl_lib.checkpoint.conversion.released import is_released
 from dl_lib.checkpoint.convert_file import Conversion, convert_file
 from dl_lib.checkpoint.errors import CheckpointError, NoSpaceError
+from dl_lib.checkpoint.locate import local_weights
 from dl_lib.checkpoint.matching import CheckpointMismatchError, Mismatch
 from dl_lib.checkpoint.weights import load_ema_weights
 
@@ -20,4 +21,5 @@ __all__ = [
     "convert_file",
     "is_released",
     "load_ema_weights",
+    "local_weights",
 ]

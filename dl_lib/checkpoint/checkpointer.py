@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from fvcore.common.checkpoint import Checkpointer as FvcoreCheckpointer
@@ -14,12 +15,12 @@ from torch.optim import Optimizer
 from dl_lib.checkpoint.errors import CheckpointError, write_error
 from dl_lib.checkpoint.files import read_checkpoint, save_checkpoint
 from dl_lib.checkpoint.folder import RunFolder
+from dl_lib.checkpoint.locate import is_address, local_weights
 from dl_lib.checkpoint.newest import find_newest, read_if_valid
 from dl_lib.checkpoint.resume_check import ResumeConflictError, resume_changes, resume_conflicts
 from dl_lib.checkpoint.state_check import check_optimizer_state, check_state, is_plain
 from dl_lib.checkpoint.weights import convert_weights, load_weights
 from dl_lib.utils.comm import is_main_process
-from dl_lib.utils.names import nearest_names
 from dl_lib.utils.run_files import CHECKPOINT_SUFFIX
 
 __all__ = ["Checkpointer"]
@@ -120,7 +121,7 @@ class Checkpointer(FvcoreCheckpointer):
             return {}
         path = os.fspath(path)
         allowed = {"allow_missing_keys": allow_missing_keys, "allow_unexpected_keys": allow_unexpected_keys}
-        return self._load_content(read_checkpoint(self._fetch(path)), checkpointables, path=path, **allowed)
+        return self._load_content(_read_weights(path), checkpointables, path=path, **allowed)
 
     def resume_or_load(
         self,
@@ -219,17 +220,6 @@ class Checkpointer(FvcoreCheckpointer):
                 ) from error
         return content
 
-    def _fetch(self, path: str) -> str:
-        """Return a local copy of a path or URL."""
-        if "://" in path:
-            return self.path_manager.get_local_path(path)  # fvcore's handler of http(s) downloads once, then caches
-        if os.path.exists(path):
-            return path
-        folder, name = os.path.split(path)
-        folder = folder or os.curdir
-        found = nearest_names(name, os.listdir(folder)) if os.path.isdir(folder) else "the folder does not exist either"
-        raise CheckpointError(f"no such checkpoint file; {found}. Received: path={path!r}")
-
     def _select(
         self, content: Mapping[str, Any], names: Sequence[str] | None, *, path: str, is_foreign: bool
     ) -> Sequence[str]:
@@ -251,6 +241,18 @@ class Checkpointer(FvcoreCheckpointer):
         if missing:
             self.logger.warning("Checkpointables not loaded from %s: %s", path, ", ".join(missing))
         return available if names is None else names
+
+
+def _read_weights(path: str) -> dict[str, Any]:
+    """Read a file or address; an invalid download is removed from the cache, so that it can be repeated."""
+    local_path = local_weights(path)
+    try:
+        return read_checkpoint(local_path)
+    except CheckpointError:
+        if is_address(path):
+            with suppress(OSError):
+                os.remove(local_path)
+        raise
 
 
 def _load_state(part: Any, state: Any, *, name: str) -> None:

@@ -15,7 +15,7 @@ from dl_lib.checkpoint.errors import CheckpointError
 from dl_lib.utils.files import open_regular, write_atomically
 from dl_lib.utils.run_files import CHECKSUM_SUFFIX
 
-__all__ = ["HashingFile", "checksum_path", "verify_checksum", "write_checksum"]
+__all__ = ["HashingFile", "checksum_path", "sha256_of", "verify_checksum", "write_checksum"]
 
 _LINE = re.compile(rb"([0-9a-f]{64}) [ *].+\n?")
 _MAX_LINE_BYTES = 4096  # more than a digest and the longest file name
@@ -54,6 +54,14 @@ def write_checksum(path: str, digest: str) -> None:
     write_atomically(checksum_path(path), f"{digest}  {os.path.basename(path)}\n")
 
 
+def sha256_of(file: IO[bytes]) -> str:
+    """Return the hexadecimal SHA-256 of the rest of a file."""
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
 def verify_checksum(file: IO[bytes], path: str) -> None:
     """Compare the file at `path`, opened at its start, with its checksum file, if any, and seek back to the start.
 
@@ -66,10 +74,7 @@ def verify_checksum(file: IO[bytes], path: str) -> None:
     except FileNotFoundError:
         return
     expected = line[1].decode() if line else "a valid sha256sum line"
-    digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK_BYTES):
-        digest.update(chunk)
-    found = digest.hexdigest()
+    found = sha256_of(file)
     if found != expected:
         raise CheckpointError(
             f"checksum mismatch with {os.path.basename(checksum_path(path))}: the file or its checksum is damaged or "

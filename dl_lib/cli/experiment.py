@@ -15,7 +15,6 @@ from dl_lib.config import CfgNode, ConfigError, apply_overrides, get_cfg
 from dl_lib.config.layers import read_layers
 from dl_lib.config.paths import config_folder
 from dl_lib.config.yaml_text import parse_yaml
-from dl_lib.utils.names import nearest_names
 from dl_lib.utils.run_files import CONFIG_NAME, LAST_CHECKPOINT_NAME
 
 if TYPE_CHECKING:
@@ -118,20 +117,18 @@ def check_run_folder(experiment: Experiment) -> None:
 
 
 def check_weights(experiment: Experiment) -> None:
-    """Check that the file of `MODEL.WEIGHTS` exists, before the run folder is changed; URLs are not checked.
+    """Check that the file of `MODEL.WEIGHTS` exists, before the run folder is changed; an address is downloaded.
 
     Raises:
-        ConfigError: If there is no such file.
+        ConfigError: If there is no such file, or the download fails.
     """
-    weights = experiment.cfg.MODEL.WEIGHTS
-    path = Path(weights)
-    if not weights or "://" in weights or path.is_file():
-        return
-    existing = [other.name for other in path.parent.glob("*")] if path.parent.is_dir() else []
-    raise ConfigError(
-        f"MODEL.WEIGHTS: no such checkpoint ({nearest_names(path.name, existing)} in the same folder). "
-        f"Received: MODEL.WEIGHTS={weights!r}"
-    )
+    from dl_lib.checkpoint import CheckpointError, local_weights  # imports torch; config errors do not wait for it
+
+    if experiment.cfg.MODEL.WEIGHTS:
+        try:
+            local_weights(experiment.cfg.MODEL.WEIGHTS)
+        except CheckpointError as error:
+            raise ConfigError(f"MODEL.WEIGHTS: {error}") from error
 
 
 def start_processes(

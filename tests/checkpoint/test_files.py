@@ -1,10 +1,7 @@
 import errno
-import functools
 import os
 import pickle
 import resource
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -119,7 +116,7 @@ def test_numpy_arrays_load_as_weights(tmp_path):
 
 
 def not_regular(kind):
-    """Return functions that put something else in the place of a file."""
+    """Return functions that put something else instead of a file."""
     return {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda path: os.symlink("/dev/zero", path)}[kind]
 
 
@@ -159,30 +156,6 @@ def test_file_without_weights_is_rejected(tmp_path, content):
     torch.save(content, tmp_path / "model.pth")
     with pytest.raises(CheckpointError, match="no state dict in this file"):
         read_checkpoint(tmp_path / "model.pth")
-
-
-def test_weights_are_downloaded_from_a_url(tmp_path, monkeypatch):
-    served, cache = tmp_path / "served", tmp_path / "cache"
-    served.mkdir()
-    saved, loaded = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
-    torch.save({"model": saved.state_dict()}, served / "model.pth")
-    monkeypatch.setenv("FVCORE_CACHE", str(cache))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    handler = functools.partial(QuietHandler, directory=served)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            Checkpointer(loaded).load(f"http://127.0.0.1:{server.server_port}/model.pth")
-        finally:
-            server.shutdown()
-            thread.join()
-    assert torch.equal(loaded.weight, saved.weight)
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
