@@ -52,11 +52,17 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib browse-datase
 def _draw(arguments: argparse.Namespace) -> Figure:
     import numpy as np
 
+    from dl_lib.config.crop_size import has_automatic_crop
     from dl_lib.data import DatasetCatalog
+    from dl_lib.engine.image_sizes import automatic_crop
     from dl_lib.utils.progress import progress_bar
     from dl_lib.visualization.overlay import class_legend, draw_image_grid
 
     cfg, meta = read_dataset_config(arguments)
+    if has_automatic_crop(cfg):
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.INPUT.CROP_SIZE = automatic_crop(cfg, [arguments.name])
     dataset = DatasetCatalog.get(arguments.name)
     indices = np.linspace(0, len(dataset) - 1, min(arguments.count, len(dataset))).round().astype(int).tolist()
     variants = arguments.variants if meta.labelled else 0

@@ -15,12 +15,14 @@ from dl_lib.cli.errors import user_errors
 from dl_lib.cli.experiment import (
     Experiment,
     check_weights,
+    keep_crop,
     load_experiment,
     register_parts,
     start_processes,
 )
 from dl_lib.cli.net_files import copy_nets
 from dl_lib.config import CfgNode, ConfigError, write_config
+from dl_lib.config.crop_size import MAX_AUTOMATIC_CROP_PX
 from dl_lib.config.overrides import parse_overrides
 from dl_lib.launch import resolve_world_size
 from dl_lib.utils.run_files import LAST_CHECKPOINT_NAME, evaluation_folder
@@ -68,6 +70,8 @@ def evaluate_experiment(arguments: argparse.Namespace, *, name: str | None, subm
     world_size = resolve_world_size(arguments.processes)
     experiment = load_experiment(arguments.config_file, arguments.opts, world_size=world_size, purpose="evaluation")
     experiment = with_weights(experiment, arguments.opts)
+    largest_crop = [MAX_AUTOMATIC_CROP_PX] * 2  # of foreign weights; the ratio of costs does not depend on the crop
+    experiment = keep_crop(experiment, Path(experiment.cfg.MODEL.WEIGHTS).parent, default=largest_crop)
     check_weights(experiment)
     if submission:
         _check_benchmarks(experiment)
@@ -138,8 +142,12 @@ def evaluate(experiment: Experiment, folder: Path, submission: bool) -> None:
 def _evaluate(cfg: CfgNode, output_dir: Path, *, submission: bool) -> None:
     from dl_lib.checkpoint import Checkpointer
     from dl_lib.engine import build_configured_model
+    from dl_lib.engine.image_sizes import warn_about_enlarged_images
     from dl_lib.evaluation import evaluate_datasets
+    from dl_lib.utils import comm
 
+    if comm.is_main_process():
+        warn_about_enlarged_images(cfg, trains=False)
     model = build_configured_model(cfg)
     rest = Checkpointer(model).load(
         cfg.MODEL.WEIGHTS,

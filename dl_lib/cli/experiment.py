@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dl_lib.cli.config_file import find_config_file
 from dl_lib.cli.net_files import copy_nets, import_nets, import_nets_of
 from dl_lib.config import CfgNode, ConfigError, apply_overrides, get_cfg
+from dl_lib.config.crop_size import AUTOMATIC_CROP, has_automatic_crop
 from dl_lib.config.layers import read_layers
 from dl_lib.config.paths import config_folder
 from dl_lib.config.yaml_text import parse_yaml
@@ -25,6 +27,7 @@ __all__ = [
     "check_run_folder",
     "check_weights",
     "copy_own_code",
+    "keep_crop",
     "load_experiment",
     "read_experiment",
     "register_parts",
@@ -129,6 +132,24 @@ def check_weights(experiment: Experiment) -> None:
             local_weights(experiment.cfg.MODEL.WEIGHTS)
         except CheckpointError as error:
             raise ConfigError(f"MODEL.WEIGHTS: {error}") from error
+
+
+def keep_crop(experiment: Experiment, folder: Path, *, default: Sequence[int] = AUTOMATIC_CROP) -> Experiment:
+    """Return the experiment with an automatic `INPUT.CROP_SIZE` replaced by that of the run in a folder.
+
+    A resumed or evaluated run keeps its crop and budget, even if its datasets have changed. If the folder contains no
+    run, the crop is the `default`.
+    """
+    if not has_automatic_crop(experiment.cfg):
+        return experiment
+    cfg, earlier = experiment.cfg.clone(), get_cfg()
+    earlier.INPUT.CROP_SIZE = list(default)
+    with suppress(ConfigError):
+        earlier.merge_from_file(folder / CONFIG_NAME)
+    cfg.defrost()
+    cfg.INPUT.CROP_SIZE = earlier.INPUT.CROP_SIZE
+    cfg.freeze()
+    return replace(experiment, cfg=cfg)
 
 
 def start_processes(

@@ -77,6 +77,7 @@ def _parse(argv: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
 
 
 def _run_test(experiment: Experiment, arguments: argparse.Namespace) -> LRFinderResult:
+    from dl_lib.engine.image_sizes import resolve_crop_size
     from dl_lib.solver.lr_finder import exponential_rates, run_lr_finder
     from dl_lib.utils.logger import setup_logger
     from dl_lib.utils.progress import progress_bar
@@ -85,6 +86,7 @@ def _run_test(experiment: Experiment, arguments: argparse.Namespace) -> LRFinder
     cfg = experiment.cfg.clone()
     cfg.defrost()
     cfg.SEED = max(0, cfg.SEED)
+    resolve_crop_size(cfg)
     cfg.freeze()
     step = _build_step(cfg)
     rates = exponential_rates(arguments.low, arguments.high, count=arguments.iterations)

@@ -14,6 +14,7 @@ from dl_lib.cli.experiment import (
     check_run_folder,
     check_weights,
     copy_own_code,
+    keep_crop,
     load_experiment,
     register_parts,
     start_processes,
@@ -67,6 +68,8 @@ def _train_experiment(arguments: argparse.Namespace) -> None:
     world_size = resolve_world_size(arguments.processes)
     experiment = load_experiment(arguments.config_file, arguments.opts, world_size=world_size)
     check_run_folder(experiment)
-    if not (arguments.resume and (experiment.output_dir / LAST_CHECKPOINT_NAME).is_file()):
+    if arguments.resume and (experiment.output_dir / LAST_CHECKPOINT_NAME).is_file():
+        experiment = keep_crop(experiment, experiment.output_dir)
+    else:
         check_weights(experiment)
     start_processes(train, arguments, experiment, arguments.resume)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dl_lib.config.choices import CacheMode, ChannelOrder, ResizeBackend, SampleErrorAction
+from dl_lib.config.crop_size import AUTOMATIC_CROP, MAX_AUTOMATIC_CROP_PX
 from dl_lib.config.key import Reference, key
 
 __all__ = ["DATA_KEYS"]
@@ -67,10 +68,11 @@ _INPUT = (
     ),
     key(
         "INPUT.MIN_SIZE_TRAIN",
-        [512, 768, 1024, 1280, 1536, 2048],
+        [],
         "Shorter edge in training, drawn from this list for each image.",
         unit="pixels",
         range="[1, inf)",
+        items=int,
         special={(): "keep the image size"},
     ),
     key("INPUT.MAX_SIZE_TRAIN", 4096, "Upper limit of the longer edge in training.", unit="pixels"),
@@ -87,7 +89,7 @@ _INPUT = (
     ),
     key(
         "INPUT.MIN_SIZE_TEST",
-        1024,
+        0,
         "Shorter edge in evaluation.",
         unit="pixels",
         range="[1, inf)",
@@ -102,11 +104,15 @@ _INPUT = (
     key("INPUT.FLIP_PROB", 0.5, "Probability of a horizontal flip in training.", range="[0, 1]"),
     key(
         "INPUT.CROP_SIZE",
-        [768, 768],
+        list(AUTOMATIC_CROP),
         "Height and width of the random training crop; smaller images are padded.",
         unit="pixels",
         range="[1, inf)",
-        special={(): "no crop"},
+        special={
+            (): "no crop",
+            AUTOMATIC_CROP: "height and width of the largest training image, rounded up to the coarsest stride of the "
+            f"network, at most {MAX_AUTOMATIC_CROP_PX}",
+        },
         length=2,
     ),
     key(

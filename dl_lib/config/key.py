@@ -6,7 +6,7 @@ import enum
 import importlib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal, get_args
@@ -106,14 +106,17 @@ class ConfigKey:
         requirement = self._list_problem(value) if self.items is not None else self._element_problem([value])
         if requirement is None:
             return None
-        alternatives = "".join(
-            f", or {_shown(other)} ({meaning.replace('`', '')})" for other, meaning in self.special.items()
-        )
+        alternatives = "".join(f", or {other} ({meaning})" for other, meaning in self.special_values())
         return f"{self.name} must {requirement}{alternatives}. Received: {self.name}={shown(value)}"
+
+    def special_values(self) -> Iterator[tuple[str, str]]:
+        """Yield the values accepted in addition, as written in a config, and their meanings, as plain text."""
+        for value, meaning in self.special.items():
+            yield repr(list(value) if isinstance(value, tuple) else value), meaning.replace("`", "")
 
     def _is_special(self, value: Any) -> bool:
         if isinstance(value, (list, tuple)):
-            return not value and () in self.special
+            return any(isinstance(other, tuple) and list(other) == list(value) for other in self.special)
         return isinstance(value, (str, int, float)) and value in self.special
 
     def _list_problem(self, values: Sequence[Any]) -> str | None:
@@ -171,7 +174,7 @@ def key(
         unit: Unit of the value, such as `pixels`.
         range: Accepted numbers, such as `[0, 1)` or `(0, inf)`; of a list, of each element.
         choices: `Literal` type, tuple or `Reference` of accepted values; of a list, of each element.
-        special: Values accepted in addition, with their meaning; `()` stands for the empty list.
+        special: Values accepted in addition, with their meaning; a tuple stands for a list.
         items: Type of the elements of a list that is empty by default.
         length: Number of elements of a list.
         min_length: Smallest number of elements of a list.
@@ -201,7 +204,3 @@ def key(
         is_path=is_path,
         path_entries=path_entries,
     )
-
-
-def _shown(value: Any) -> str:
-    return "[]" if value == () else repr(value)

@@ -97,8 +97,8 @@ def _accepted(key: ConfigKey) -> Iterator[str]:
         yield "names registered in `net.py`"
     if key.order != "any":
         yield "without duplicates" if key.order == "unique" else f"in {key.order} order"
-    for value, meaning in key.special.items():
-        yield f"{'[]' if value == () else repr(value)}: {meaning.replace('`', '')}"
+    for value, meaning in key.special_values():
+        yield f"{value}: {meaning}"
 
 
 def main() -> None:

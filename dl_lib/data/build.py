@@ -14,6 +14,7 @@ from fvcore.common.config import CfgNode
 from torch.utils.data import ConcatDataset, Sampler
 
 from dl_lib.config import ConfigError
+from dl_lib.config.crop_size import resolved_crop
 from dl_lib.data.cache import cached_dataset
 from dl_lib.data.catalog import DatasetCatalog
 from dl_lib.data.files import datasets_root
@@ -129,6 +130,9 @@ def build_train_augmentations(cfg: CfgNode) -> list[Augmentation]:
     """Build the training augmentations enabled in `INPUT`: resize, flip, rotation, crop, color distortion, blur, own.
 
     Color distortion and blur follow the crop, where the number of pixels is smallest; they also apply to its padding.
+
+    Raises:
+        ConfigError: If the crop is automatic and was not measured.
     """
     inputs, ignore_value = cfg.INPUT, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
     pads = {"image_pad": inputs.CROP_IMAGE_PAD_VALUE, "label_pad": ignore_value}
@@ -141,9 +145,8 @@ def build_train_augmentations(cfg: CfgNode) -> list[Augmentation]:
         augmentations.append(RandomFlip(inputs.FLIP_PROB))
     if inputs.ROTATION_DEGREES > 0:
         augmentations.append(RandomRotation(inputs.ROTATION_DEGREES, **pads))
-    if inputs.CROP_SIZE:
-        ratio = inputs.CROP_MAX_CLASS_RATIO
-        augmentations.append(RandomCropPad(tuple(inputs.CROP_SIZE), max_class_ratio=ratio, **pads))
+    if crop := resolved_crop(cfg):
+        augmentations.append(RandomCropPad(tuple(crop), max_class_ratio=inputs.CROP_MAX_CLASS_RATIO, **pads))
     if inputs.PHOTOMETRIC.ENABLED:
         limits = {key.lower(): value for key, value in inputs.PHOTOMETRIC.items() if key != "ENABLED"}
         augmentations.append(PhotometricDistortion(**limits))

@@ -11,7 +11,16 @@ from typing import Any, Protocol, TypedDict, runtime_checkable
 import numpy as np
 from torch.utils.data import ConcatDataset, Subset
 
-__all__ = ["HasFileName", "HasFingerprint", "RawDataset", "RawSample", "fingerprint_files", "sample_name"]
+__all__ = [
+    "HasFileName",
+    "HasFingerprint",
+    "HasImageSize",
+    "RawDataset",
+    "RawSample",
+    "fingerprint_files",
+    "image_size",
+    "sample_name",
+]
 
 
 class _RequiredKeys(TypedDict):
@@ -59,6 +68,15 @@ class HasFingerprint(Protocol):
         ...
 
 
+@runtime_checkable
+class HasImageSize(Protocol):
+    """Dataset that knows the size of its images without decoding them."""
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Return height and width of an image in pixels; raises a DataError if its file cannot be read."""
+        ...
+
+
 def sample_name(dataset: Any, index: int) -> str:
     """Return the file of a sample; without a `file_name` method, its index and the class of its dataset.
 
@@ -66,15 +84,38 @@ def sample_name(dataset: Any, index: int) -> str:
         dataset: Dataset of raw samples, or a `ConcatDataset` or `Subset` of such datasets.
         index: Index of the sample.
     """
-    if isinstance(dataset, ConcatDataset):
-        position = bisect_right(dataset.cumulative_sizes, index)
-        offset = dataset.cumulative_sizes[position - 1] if position else 0
-        return sample_name(dataset.datasets[position], index - offset)
-    if isinstance(dataset, Subset):
-        return sample_name(dataset.dataset, int(dataset.indices[index]))
+    dataset, index = _source(dataset, index)
     if isinstance(dataset, HasFileName):
         return dataset.file_name(index)
     return f"index {index} of {type(dataset).__name__}"
+
+
+def image_size(dataset: Any, index: int) -> tuple[int, int]:
+    """Return height and width of an image; without an `image_size` method, the sample is read.
+
+    Args:
+        dataset: Dataset of raw samples, or a `ConcatDataset` or `Subset` of such datasets.
+        index: Index of the sample.
+
+    Raises:
+        DataError: If the image cannot be read.
+    """
+    dataset, index = _source(dataset, index)
+    if isinstance(dataset, HasImageSize):
+        return dataset.image_size(index)
+    height, width = dataset[index]["image"].shape[:2]
+    return height, width
+
+
+def _source(dataset: Any, index: int) -> tuple[Any, int]:
+    """Return the dataset that a `ConcatDataset` or `Subset` takes a sample from, and the index there."""
+    if isinstance(dataset, ConcatDataset):
+        position = bisect_right(dataset.cumulative_sizes, index)
+        offset = dataset.cumulative_sizes[position - 1] if position else 0
+        return _source(dataset.datasets[position], index - offset)
+    if isinstance(dataset, Subset):
+        return _source(dataset.dataset, int(dataset.indices[index]))
+    return dataset, index
 
 
 def fingerprint_files(paths: Iterable[str], *, extra: str = "") -> str:

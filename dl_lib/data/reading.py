@@ -34,6 +34,7 @@ __all__ = [
     "png_header",
     "read_bytes",
     "read_image",
+    "read_image_size",
 ]
 
 FilePath = str | os.PathLike[str]
@@ -93,6 +94,17 @@ def decode_image(data: bytes, path: FilePath) -> np.ndarray:
         raise damaged(path, error) from error
 
 
+def read_image_size(path: FilePath) -> tuple[int, int]:
+    """Return height and width of an image from the header of its file; raises the errors of `read_image`."""
+    try:
+        with open_regular(path) as file, Image.open(file) as image:
+            return image.height, image.width
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except Exception as error:  # the error type of damaged data depends on Pillow's reader of the format
+        raise damaged(path, error) from error
+
+
 def read_bytes(path: FilePath) -> bytes:
     """Return the content of a data file that is not text.
 
@@ -104,9 +116,7 @@ def read_bytes(path: FilePath) -> bytes:
         with open_regular(path) as file:
             data = file.read()
     except FileNotFoundError:
-        raise MissingDataError(
-            f"file does not exist; extract or copy the dataset again. Received: path={os.fspath(path)!r}"
-        ) from None
+        raise _missing(path) from None
     except (OSError, ValueError) as error:  # the latter from a name with a null character
         raise UnreadableFileError(
             f"{path} cannot be opened; check that it is a file with read permission. "
@@ -206,6 +216,12 @@ def _opaque_rgb(image: Image.Image, path: FilePath) -> Image.Image:
             f"Received: Pillow mode {image.mode!r}"
         )
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _missing(path: FilePath) -> MissingDataError:
+    return MissingDataError(
+        f"file does not exist; extract or copy the dataset again. Received: path={os.fspath(path)!r}"
+    )
 
 
 def damaged(path: FilePath, received: object) -> UnreadableFileError:

@@ -12,6 +12,7 @@ from torch import nn
 
 from dl_lib.config import CfgNode, ConfigError
 from dl_lib.engine.environment import describe_environment
+from dl_lib.engine.image_sizes import resolve_crop_size, warn_about_enlarged_images
 from dl_lib.modeling.build import build_model, resolve_device
 from dl_lib.utils import comm
 from dl_lib.utils.allocator import keep_freed_memory
@@ -27,20 +28,25 @@ _log = logging.getLogger(__name__)
 def default_setup(cfg: CfgNode) -> None:
     """Set up a run before anything is built; every process must call it.
 
-    Sets `OUTPUT_DIR` and `SEED` if they are unset and freezes the config. Logs to the terminal and to the output
-    folder, and seeds all random generators. The lines of the log file are held back until
-    `DefaultTrainer.resume_or_load` has moved an earlier run away.
+    Sets `OUTPUT_DIR` and `SEED` if they are unset, measures an automatic `INPUT.CROP_SIZE`, and freezes the config.
+    Logs to the terminal and to the output folder, and seeds all random generators. The lines of the log file are held
+    back until `DefaultTrainer.resume_or_load` has moved an earlier run away.
 
     Args:
         cfg: Full config; modified in place.
+
+    Raises:
+        DataError: If the crop is automatic and a training dataset is missing.
     """
     cfg.defrost()
     cfg.OUTPUT_DIR = cfg.OUTPUT_DIR or _DEFAULT_OUTPUT_DIR
     if cfg.SEED < 0:
         cfg.SEED = comm.broadcast(secrets.randbelow(2**31))
-    cfg.freeze()
     setup_logger(cfg.OUTPUT_DIR, rank=comm.get_rank(), holds_back=True)
+    resolve_crop_size(cfg)
+    cfg.freeze()
     if comm.is_main_process():
+        warn_about_enlarged_images(cfg, trains=True)
         _log.info("Environment:\n%s", describe_environment(uses_gpus=cfg.MODEL.DEVICE != "cpu"))
     seed_everything(cfg.SEED, rank=comm.get_rank())
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dl_lib.data  # noqa: F401  (registers the built-in datasets)
+from dl_lib.config.crop_size import has_automatic_crop
 from dl_lib.data.catalog import DatasetCatalog, DatasetMeta
 from dl_lib.data.datasets.configured import parse_folders
 from dl_lib.data.errors import DataError
 from dl_lib.utils.names import nearest_names
-from dl_lib.validation.model import coarsest_stride, has_small_gates
+from dl_lib.validation.model import coarsest_stride, smallest_side
 from dl_lib.validation.norms import check_crop_norm
 from dl_lib.validation.report import Report
 
@@ -24,7 +25,7 @@ def check_data(report: Report) -> None:
         report.add(_IGNORE_VALUE, f"must not be a class id (0 to {classes - 1}); use 255")
     _check_sizes(report)
     if report.value("INPUT.CROP_SIZE"):
-        if report.accepts("INPUT.CROP_SIZE"):
+        if report.accepts("INPUT.CROP_SIZE") and not has_automatic_crop(report.cfg):
             _check_crop(report)
     elif report.value("INPUT.CROP_MAX_CLASS_RATIO") < 1:
         report.add("INPUT.CROP_MAX_CLASS_RATIO", "must be 1 without a crop; set INPUT.CROP_SIZE")
@@ -79,11 +80,10 @@ def _check_sizes(report: Report) -> None:
 
 
 def _check_crop(report: Report) -> None:
-    crop, divisor = report.value("INPUT.CROP_SIZE"), coarsest_stride(report)
-    if divisor is None:
+    crop, divisor, smallest = report.value("INPUT.CROP_SIZE"), coarsest_stride(report), smallest_side(report)
+    if divisor is None or smallest is None:
         return
-    small_gate, padded = has_small_gates(report), any(side % divisor for side in crop)
-    if padded:
+    if padded := any(side % divisor for side in crop):
         # The model would pad such crops: every batch would include border pixels without labels.
         nearest = [max(divisor, round(side / divisor) * divisor) for side in crop]
         report.add(
@@ -91,12 +91,12 @@ def _check_crop(report: Report) -> None:
             f"must be multiples of {divisor}, the coarsest stride of the network, or every batch is padded; "
             f"use {nearest}",
         )
-    if small_gate and min(crop) < 4 * divisor:
+    if smallest > divisor and min(crop) < smallest:
         report.add(
             "INPUT.CROP_SIZE",
-            f"must be at least {4 * divisor} in both directions with MODEL.GATE.SMALL_GATE=True, which shrinks the "
+            f"must be at least {smallest} in both directions with MODEL.GATE.SMALL_GATE=True, which shrinks the "
             "coarsest feature map to a quarter",
         )
     elif report.trains and not padded:
-        check_crop_norm(report, "MODEL.BACKBONE.NORM", cell_px=divisor * (4 if small_gate else 1))
+        check_crop_norm(report, "MODEL.BACKBONE.NORM", cell_px=smallest)
         check_crop_norm(report, "MODEL.SEM_SEG_HEAD.NORM", cell_px=divisor)

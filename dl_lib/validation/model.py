@@ -6,6 +6,7 @@ import re
 
 import torch
 
+from dl_lib.modeling.dynamic.gate import SMALL_GATE_SHRINK
 from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.modeling.dynamic.network import check_layer_num
 from dl_lib.modeling.meta_arch.dynamic4seg import check_dense_cost
@@ -19,7 +20,7 @@ from dl_lib.validation.static_model import (
     static_logits_stride,
 )
 
-__all__ = ["check_model", "coarsest_stride", "has_small_gates", "logits_stride"]
+__all__ = ["check_model", "coarsest_stride", "logits_stride", "smallest_side"]
 
 _ROUTED_LOGITS_STRIDE = 4  # pixels, stride of the finest scale of the lattice
 _MIN_SPLIT_CHANNELS = 4  # SPConv makes two groups and a remainder
@@ -56,8 +57,13 @@ def coarsest_stride(report: Report) -> int | None:
         return None  # reported by `_check_lattice`
 
 
-def has_small_gates(report: Report) -> bool:
-    """Return whether the network has gates that use their input at a quarter of its size."""
+def smallest_side(report: Report) -> int | None:
+    """Return the smallest side of an image that the network accepts; None if it is unknown."""
+    divisor = coarsest_stride(report)
+    return None if divisor is None else divisor * (SMALL_GATE_SHRINK if _has_small_gates(report) else 1)
+
+
+def _has_small_gates(report: Report) -> bool:
     small = report.value("MODEL.GATE.GATE_ON") and report.value("MODEL.GATE.SMALL_GATE")
     return bool(small and not _is_static(report))
 

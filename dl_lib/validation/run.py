@@ -12,7 +12,7 @@ from dl_lib.data.build import local_batch_size
 from dl_lib.data.errors import DataError
 from dl_lib.evaluation.runner.windows import window_starts
 from dl_lib.solver.group_rules import group_rule_problems
-from dl_lib.validation.model import coarsest_stride, has_small_gates, logits_stride
+from dl_lib.validation.model import coarsest_stride, logits_stride, smallest_side
 from dl_lib.validation.report import Report
 
 __all__ = ["check_run"]
@@ -117,10 +117,9 @@ def _known_metas(names: Iterable[str]) -> list[tuple[str, DatasetMeta]]:
 
 def _check_windows(report: Report) -> None:
     key, window = "TEST.SLIDING.WINDOW", report.value("TEST.SLIDING.WINDOW")
-    divisor = coarsest_stride(report)
-    if divisor is None:
+    divisor, smallest = coarsest_stride(report), smallest_side(report)
+    if divisor is None or smallest is None:
         return
-    smallest = 4 * divisor if has_small_gates(report) else divisor
     if any(side % divisor or side < smallest for side in window):
         nearest = [max(smallest, round(side / divisor) * divisor) for side in window]
         why = " with MODEL.GATE.SMALL_GATE=True" if smallest > divisor else ""

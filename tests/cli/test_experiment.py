@@ -14,6 +14,7 @@ from dl_lib.cli.experiment import (
     check_run_folder,
     check_weights,
     copy_own_code,
+    keep_crop,
     load_experiment,
     register_parts,
     start_processes,
@@ -216,3 +217,14 @@ def test_processes_are_started_as_configured(tmp_path, monkeypatch):
     start_processes(print, arguments, experiment, True)
     settings = {"device": "cpu", "timeout_seconds": 7.0, "args": (experiment, True)}
     assert calls == [((print, ProcessRequest(2)), settings)]
+
+
+def test_an_automatic_crop_of_a_run_is_kept(folder):
+    experiment = load_experiment(None, [])
+    assert keep_crop(experiment, folder / "absent").cfg == experiment.cfg
+    assert keep_crop(experiment, folder / "absent", default=[512, 512]).cfg.INPUT.CROP_SIZE == [512, 512]
+    write(load_experiment(None, ["INPUT.CROP_SIZE=[64,96]", "SEED=5"]))
+    kept = keep_crop(experiment, experiment.output_dir, default=[512, 512]).cfg
+    assert (kept.INPUT.CROP_SIZE, kept.SEED, kept.is_frozen()) == ([64, 96], 0, True)
+    fixed = load_experiment(None, ["INPUT.CROP_SIZE=[32,32]"])
+    assert keep_crop(fixed, experiment.output_dir) is fixed

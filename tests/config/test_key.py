@@ -39,11 +39,12 @@ def test_every_key_is_complete(declared):
     if isinstance(declared.choices, Reference):
         assert declared.resolve_choices() or not declared.default  # a registry that net.py fills may be empty
     if declared.interval is not None:
-        numbers = [value for value in declared.special if value != ()]
+        numbers = [number for value in declared.special for number in (value if isinstance(value, tuple) else [value])]
         assert not any(value in declared.interval for value in numbers), "special values are outside the range"
 
 
 SIZES = key("A.SIZES", [1, 2], "Sizes.", range="[1, inf)", special={(): "keep"}, length=2, order="ascending")
+CROP = key("A.CROP", [0, 0], "Crop.", range="[1, inf)", special={(0, 0): "`measured`"}, length=2)
 PERIOD = key("A.PERIOD", 0, "Period.", range="[1, inf)", special={0: "off"})
 NAMES = key("A.NAMES", ["red"], "Names.", choices=("red", "green"), min_length=1, order="unique")
 
@@ -56,6 +57,8 @@ NAMES = key("A.NAMES", ["red"], "Names.", choices=("red", "green"), min_length=1
         (SIZES, [1], "A.SIZES must have 2 elements, or [] (keep). Received: A.SIZES=[1]"),
         (SIZES, [0, 1], "A.SIZES must contain only values >= 1, or [] (keep). Received: A.SIZES=[0, 1]"),
         (SIZES, [2, 1], "A.SIZES must be in ascending order, or [] (keep). Received: A.SIZES=[2, 1]"),
+        (CROP, [0, 0], None),
+        (CROP, [0, 1], "A.CROP must contain only values >= 1, or [0, 0] (measured). Received: A.CROP=[0, 1]"),
         (NAMES, ["green", "red"], None),
         (NAMES, [], "A.NAMES must have at least 1 element. Received: A.NAMES=[]"),
         (NAMES, ["red", "red"], "A.NAMES must not contain a value twice. Received: A.NAMES=['red', 'red']"),

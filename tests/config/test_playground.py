@@ -22,6 +22,7 @@ PUBLISHED = {
     f"{SMALL_GATE}C": (16, 0.05, 1.0, 190000, 5000, 0.0, False),
     "Seg.Layer33.ImageNet": (33, 0.02, 2.5, 190000, 5000, 0.0, True),
 }
+SIZES = [512, 768, 1024, 1280, 1536, 2048]
 BUDGETS = {f"{SMALL_GATE}A": (0.8, 0.1), f"{SMALL_GATE}B": (0.5, 0.1), f"{SMALL_GATE}C": (0.5, 0.2)}
 
 
@@ -50,12 +51,25 @@ def test_published_settings(name):
     )
     assert model.BACKBONE.CELL_NUM_LIST == [2, 3] + [4] * (model.BACKBONE.LAYER_NUM - 2)
     assert (model.GATE.UNREACHED, model.BUDGET.FLOPS_ALL, solver.IMS_PER_BATCH) == ("published", 26300.0, 8)
+    inputs = cfg.INPUT
+    assert (inputs.MIN_SIZE_TRAIN, inputs.CROP_SIZE, inputs.MIN_SIZE_TEST) == (SIZES, [768, 768], 1024)
     pretrained = name.endswith("ImageNet")
     assert list(model.ALLOW_MISSING_KEYS) == (["gate", "sem_seg_head"] if pretrained else [])
     budget = (model.BUDGET.LOSS_WEIGHT, model.BUDGET.LOSS_MU)
     constrained = name in BUDGETS
     assert model.GATE["SMALL_GATE"] is model.BUDGET["CONSTRAIN"] is constrained
     assert budget == BUDGETS.get(name, (0.0, 0.0))
+
+
+def test_the_base_of_the_architecture_has_no_recipe_for_data():
+    """Published code: the base config set sizes, crop, FLOPs and schedule for Cityscapes."""
+    base, defaults = load(ROOT / "configs" / "Base-DynamicNet4Seg.yaml").flat(), get_cfg().flat()
+    assert [key for key in base if base[key] != defaults[key]] == ["MODEL.GATE.UNREACHED"]
+    assert (defaults["INPUT.MIN_SIZE_TRAIN"], defaults["INPUT.MIN_SIZE_TEST"]) == ([], 0)
+    quickstart = load(PLAYGROUND / "Quickstart" / "config.yaml")
+    inputs = quickstart.INPUT
+    assert (inputs.MIN_SIZE_TRAIN, inputs.CROP_SIZE, inputs.MIN_SIZE_TEST) == ([], [96, 96], 0)
+    assert quickstart.MODEL.BUDGET.FLOPS_ALL == 0
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.parent.name)

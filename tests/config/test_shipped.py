@@ -74,5 +74,8 @@ def test_a_null_character_in_a_base_is_an_error(tmp_path):
 
 
 def test_a_shipped_base_that_does_not_exist_lists_those_that_do(tmp_path):
-    with pytest.raises(ConfigError, match=r"expected one of Base-DynamicNet4Seg\.yaml.*Received: _BASE_='dl_lib://B"):
+    with pytest.raises(
+        ConfigError,
+        match=r"expected one of Base-Cityscapes\.yaml, Base-DynamicNet4Seg\.yaml.*Received: _BASE_='dl_lib://B",
+    ):
         load(tmp_path, "dl_lib://Base.yaml")

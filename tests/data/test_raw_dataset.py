@@ -1,4 +1,4 @@
-"""Sample names without reading the samples."""
+"""Names and image sizes of samples without reading the samples."""
 
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from dl_lib.data.cache import cached_dataset
 from dl_lib.data.datasets.coco import CocoSource
 from dl_lib.data.datasets.digit_scenes import DigitScenes
 from dl_lib.data.datasets.folder import FolderSource
-from dl_lib.data.raw_dataset import sample_name
+from dl_lib.data.errors import DataError
+from dl_lib.data.raw_dataset import image_size, sample_name
 from tests.helpers.dataset_files import write_coco
 
 
@@ -54,6 +55,18 @@ def test_subset_and_concatenation_are_resolved(datasets):
         *("val_000000", "val_000001", "val_000001"),
         folder.file_name(0),
     ]
+
+
+def test_image_sizes_are_those_of_the_samples(datasets):
+    folder = datasets["folder"]
+    both = ConcatDataset([datasets["scenes"], Subset(folder, [0]), datasets["coco"], [folder[0]]])
+    for index in (0, 1, 2, 3, len(both) - 1):
+        assert image_size(both, index) == both[index]["image"].shape[:2]
+    with pytest.raises(DataError, match=r"099\.jpg is damaged"):
+        image_size(folder, 1)
+    Path(folder.file_name(1)).unlink()
+    with pytest.raises(DataError, match=r"does not exist.*099\.jpg"):
+        image_size(folder, 1)
 
 
 def test_dataset_without_file_names_falls_back_to_the_index():

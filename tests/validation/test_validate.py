@@ -120,8 +120,6 @@ def test_valid_configs_pass(overrides):
         ("INPUT.CROP_SIZE=[8,32]", r"use \[32, 32\]"),
         ("INPUT.CROP_SIZE=[128]", r"CROP_SIZE must have 2 elements, or \[\]"),
         ("INPUT.CROP_IMAGE_PAD_VALUE=256", r"CROP_IMAGE_PAD_VALUE must be in \[0, 255\]"),
-        ("INPUT.MAX_SIZE_TRAIN=2000", "MAX_SIZE_TRAIN must be at least 2048"),
-        ("INPUT.MAX_SIZE_TEST=512", "MAX_SIZE_TEST must be at least 1024"),
         ("INPUT.MIN_SIZE_TRAIN=[0]", "MIN_SIZE_TRAIN must contain only values >= 1"),
         ("INPUT.SCALE_RANGE_TRAIN=[0,2]", "SCALE_RANGE_TRAIN must contain only values > 0"),
         ("INPUT.SCALE_RANGE_TRAIN=[2,0.5]", "SCALE_RANGE_TRAIN must be in ascending order"),
@@ -164,6 +162,12 @@ def test_all_problems_are_listed_at_once():
     listed = problems("SEED=-2", "INPUT.FORMAT=GBR", "INPUT.CROP_SIZE=[100,100]", "DATASETS.TRAIN=[nothing]", *SMALL)
     assert "4 problems" in listed
     assert [line[:5] for line in listed.splitlines()[1:]] == [f"  {number}. " for number in range(1, 5)]
+
+
+def test_longer_edges_cannot_be_below_the_shorter_ones():
+    listed = problems("INPUT.MIN_SIZE_TRAIN=[512,5000]", "INPUT.MIN_SIZE_TEST=1024", "INPUT.MAX_SIZE_TEST=512")
+    assert "MAX_SIZE_TRAIN must be at least 5000, the shorter edge (INPUT.MIN_SIZE_TRAIN)" in listed
+    assert "MAX_SIZE_TEST must be at least 1024, the shorter edge (INPUT.MIN_SIZE_TEST)" in listed
 
 
 def test_a_class_ratio_needs_a_crop():

@@ -115,7 +115,7 @@ DECODERS: Mapping[str, Callable[[Path], object]] = {
 
 def implementations(pairs: Sequence[Pair], *, size: Size, folder: Path, workers: int) -> dict[str, Any]:
     """Return all implementations by name, indexed by `SampleKey`, for files in `images` and `labels` of a folder."""
-    name = f"benchmark in {folder.absolute()}"
+    name = f"benchmark in {folder.absolute().name}"
     paths = {kind: (folder / kind).absolute() for kind in ("images", "labels")}
     register_folder_sem_seg(name, **paths, classes=[f"class {number}" for number in range(NUM_CLASSES)])
     cfg = get_cfg()

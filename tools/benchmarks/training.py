@@ -71,6 +71,7 @@ class TrainingCase(Case):
             "MODEL.GATE.SMALL_GATE": self.gate == "small_gate",
             "MODEL.CHANNELS_LAST": self.variant == "channels_last",
             "MODEL.ACTIVATION_CHECKPOINTING": self.checkpointed,
+            "INPUT.CROP_SIZE": [self.side, self.side],
         }
         cfg = default_config(settings, [word for option in options.items() for word in option])
         model = build_network(cfg).train()

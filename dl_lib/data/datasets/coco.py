@@ -57,6 +57,10 @@ class CocoSemSeg:
     def file_name(self, index: int) -> str:
         return str(self._folder / _image(self._records[index]).file_name)
 
+    def image_size(self, index: int) -> tuple[int, int]:
+        record = _image(self._records[index])
+        return record.height, record.width
+
     def fingerprint(self) -> str:
         """Return a digest of files and annotations, see `dl_lib.data.raw_dataset.HasFingerprint`."""
         paths = (self.file_name(index) for index in range(len(self)))

@@ -127,6 +127,10 @@ class DigitScenes:
         """Return the image id of a scene, used as its file name, see `dl_lib.data.raw_dataset.HasFileName`."""
         return f"{self.split}_{index:06d}"
 
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Return height and width of all scenes, see `dl_lib.data.raw_dataset.HasImageSize`."""
+        return self.size
+
     def layout(self, index: int) -> tuple[PlacedDigit, ...]:
         """Return the digits of a scene in rendering order."""
         return self._place(self._generator(index))

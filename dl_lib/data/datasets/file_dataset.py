@@ -11,7 +11,7 @@ from dl_lib.data.errors import MissingDataError
 from dl_lib.data.files import FileRecord, PairedFiles, UnpairedFilesError
 from dl_lib.data.label_reading import read_label
 from dl_lib.data.raw_dataset import RawSample, fingerprint_files
-from dl_lib.data.reading import read_image
+from dl_lib.data.reading import read_image, read_image_size
 from dl_lib.data.serialized_list import SerializedList
 
 __all__ = ["FileDataset", "build_file_dataset"]
@@ -55,6 +55,9 @@ class FileDataset:
 
     def file_name(self, index: int) -> str:
         return FileRecord(*self._records[index]).image
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        return read_image_size(FileRecord(*self._records[index]).image)
 
     def fingerprint(self) -> str:
         records = (FileRecord(*self._records[index]) for index in range(len(self)))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dl_lib.config import CfgNode, ConfigError, configurable
+from dl_lib.config.crop_size import resolved_crop
 from dl_lib.modeling.build import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 from dl_lib.modeling.costs.costs import MADDS_PER_MFLOP
 from dl_lib.modeling.costs.counters import MaddsObserver
@@ -118,11 +119,11 @@ def check_dense_cost(cfg: CfgNode) -> None:
 
 def _build_budget(cfg: CfgNode, costs: NetworkCosts) -> BudgetConstraint:
     check_dense_cost(cfg)
-    budget, crop = cfg.MODEL.BUDGET, cfg.INPUT.CROP_SIZE
+    budget = cfg.MODEL.BUDGET
     return BudgetConstraint(
         loss_weight=budget.LOSS_WEIGHT,
         target_ratio=budget.LOSS_MU,
-        dense_madds=budget.FLOPS_ALL * MADDS_PER_MFLOP or costs.table(*crop).expected_all_open,
+        dense_madds=budget.FLOPS_ALL * MADDS_PER_MFLOP or costs.table(*resolved_crop(cfg)).expected_all_open,
         start_rate=budget.UNUPDATE_RATE,
         warm_up=budget.WARM_UP,
     )

@@ -18,6 +18,7 @@ from dl_lib.modeling.dynamic.gate import SoftGate
 from tests.helpers.published import REFERENCE, SETTINGS, batch_of, build_case
 
 TINY = [*SETTINGS["tiny"], "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.NORM", "BN", "MODEL.SEM_SEG_HEAD.NORM", "BN"]
+TINY += ["INPUT.CROP_SIZE", [128, 128]]
 FLOPS = {"expt_flops", "real_flops", "real_flops_complete", "executed_flops"}
 
 
@@ -110,6 +111,8 @@ def test_dense_cost_of_the_budget_is_measured_at_the_crop():
     assert model_of(*crop, "MODEL.BUDGET.FLOPS_ALL", 26300).budget.dense_madds == 26300e6
     with pytest.raises(ValueError, match=r"MODEL\.BUDGET\.FLOPS_ALL=0 .*INPUT\.CROP_SIZE"):
         model_of(*crop, "INPUT.CROP_SIZE", [])
+    with pytest.raises(ValueError, match=r"INPUT\.CROP_SIZE must be measured .*default_setup"):
+        model_of(*crop, "INPUT.CROP_SIZE", [0, 0])
 
 
 def test_ignored_pixels_do_not_contribute():
