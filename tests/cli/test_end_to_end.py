@@ -5,15 +5,13 @@ Datasets have only a few small images and training only a few iterations; everyt
 
 import csv
 import json
-import os
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.commands import run_command as run
 from tests.helpers.dataset_files import AUGMENTED_NAMES, VOC_NAMES, write_cityscapes, write_sbd, write_voc
 
 ROOT = Path(__file__).parents[2]
@@ -22,16 +20,6 @@ SHORT = [
     *("MODEL.BACKBONE.LAYER_NUM=3", "MODEL.BACKBONE.CELL_NUM_LIST=[2,3,4]", "MODEL.BACKBONE.INIT_CHANNEL=8"),
     *("SOLVER.IMS_PER_BATCH=2", "SOLVER.LR_SCHEDULER.MAX_ITER=2", "TEST.PRECISE_BN.NUM_ITER=1", "LOG_PERIOD=1"),
 ]
-
-
-def run(command, *words, cwd):
-    """Run a command; return the lines that it prints."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DL_DATASETS": str(cwd / "data"), "PYTHONPATH": str(ROOT)}
-    line = [sys.executable, "-m", "dl_lib.cli.main", command, *words]
-    done = subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
-    return done.stdout.splitlines()
 
 
 def results_of(folder):
@@ -44,7 +32,9 @@ def folder(tmp_path_factory):
     write_cityscapes(folder / "data", images_per_city=2)
     write_voc(folder / "data")
     write_sbd(folder / "data")
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DL_DATASETS", str(folder / "data"))
+        yield folder
 
 
 def test_cityscapes(folder):

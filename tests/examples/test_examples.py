@@ -1,5 +1,6 @@
 """Example scripts, run as in their docstrings."""
 
+import json
 import os
 import re
 import subprocess
@@ -14,17 +15,48 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
-def run(name, *arguments, cwd):
-    return run_python(str(ROOT / "examples" / name), *arguments, cwd=cwd)
+# Each with its arguments, in this order in one process: most of the time would be spent on importing torch.
+RUNS = {
+    "predict_image": ("image.png", "--config-file", "Quickstart"),
+    "custom_dataset": ("--output", "out"),
+    "custom_cell_operation": (),
+    "custom_loss": (),
+    "custom_hook": (),
+    "custom_augmentation": (),
+    "layers_in_pytorch": (),
+}
+RUN_ALL = """
+import json, runpy, sys
+for path, arguments in json.loads(sys.argv[1]):
+    sys.argv = [path, *arguments]
+    runpy.run_path(path, run_name="__main__")
+    print("\\nEND", flush=True)
+"""
 
 
-def run_python(*arguments, cwd):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Folder with an image, in which all examples have run; `printed.json` holds what each of them printed."""
+    folder = tmp_path_factory.mktemp("examples")
+    image = np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8)
+    Image.fromarray(image).save(folder / "image.png")
+    scripts = json.dumps([(str(ROOT / "examples" / f"{name}.py"), arguments) for name, arguments in RUNS.items()])
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
-    )
+    settings = {"env": environment, "capture_output": True, "text": True, "timeout": 300}
+    done = subprocess.run([sys.executable, "-c", RUN_ALL, scripts], cwd=folder, **settings)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    (folder / "printed.json").write_text(json.dumps(dict(zip(RUNS, done.stdout.split("\nEND\n"), strict=False))))
+    return folder
+
+
+@pytest.fixture
+def printed(folder):
+    """Output of the examples by name."""
+    return json.loads((folder / "printed.json").read_text())
+
+
+def test_all_examples_are_run():
+    assert set(RUNS) == {path.stem for path in EXAMPLES}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -32,33 +64,33 @@ def test_docstring_contains_the_command(path):
     assert f"\n    python examples/{path.name}" in path.read_text().split('"""')[1]
 
 
-def test_predict_image_saves_an_overlay_of_the_same_size(tmp_path):
-    image = np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8)
-    Image.fromarray(image).save(tmp_path / "image.png")
-    printed = run("predict_image.py", "image.png", "--config-file", "Quickstart", cwd=tmp_path)
-    overlay = np.asarray(Image.open(tmp_path / "overlay.png"))
+def test_predict_image_saves_an_overlay_of_the_same_size(folder, printed):
+    image, overlay = (np.asarray(Image.open(folder / name)) for name in ("image.png", "overlay.png"))
     assert overlay.shape == image.shape and (overlay != image).any()
-    assert re.search(r"^\d+\.\d MFLOPs executed; classes: ", printed)
+    assert re.search(r"^\d+\.\d MFLOPs executed; classes: ", printed["predict_image"])
 
 
-def test_custom_dataset_trains_and_evaluates(tmp_path):
-    printed = run("custom_dataset.py", "--output", "out", cwd=tmp_path)
-    assert 0 <= float(re.search(r"mIoU on my_dataset: (\S+)", printed)[1]) <= 1
-    assert {"config.yaml", "model_final.pth", "results.json"} <= {path.name for path in (tmp_path / "out").iterdir()}
+def test_custom_dataset_trains_and_evaluates(folder, printed):
+    assert 0 <= float(re.search(r"mIoU on my_dataset: (\S+)", printed["custom_dataset"])[1]) <= 1
+    assert {"config.yaml", "model_final.pth", "results.json"} <= {path.name for path in (folder / "out").iterdir()}
 
 
-def test_custom_parts(tmp_path):
-    names = [f"custom_{part}.py" for part in ("cell_operation", "loss", "hook", "augmentation")]
-    code = "import runpy, sys\nfor path in sys.argv[1:]: runpy.run_path(path, run_name='__main__')"
-    printed = run_python("-c", code, *(str(ROOT / "examples" / name) for name in names), cwd=tmp_path)
-    assert "logits: (19, 64, 128)" in printed
-    assert float(re.search(r"executed: (\S+) MFLOPs", printed)[1]) > 0
-    entropy, focal = map(float, re.search(r"loss_sem_seg (\S+), loss_extra_focal (\S+)", printed).groups())
+def test_custom_cell_operation_is_counted(printed):
+    assert "logits: (19, 64, 128)" in printed["custom_cell_operation"]
+    assert float(re.search(r"executed: (\S+) MFLOPs", printed["custom_cell_operation"])[1]) > 0
+
+
+def test_custom_loss_is_smaller_than_the_cross_entropy(printed):
+    losses = re.fullmatch(r"loss_sem_seg (\S+), loss_extra_focal (\S+)\n", printed["custom_loss"]).groups()
+    entropy, focal = map(float, losses)
     assert 0 < focal < 0.5 * entropy
-    assert "best loss: 0.250" in printed  # the minimum of the mean of (w - 1)² and (w - 2)²
-    assert "ignored pixels: 1536 of 6144" in printed  # a quarter
 
 
-def test_layers_in_pytorch_reduce_the_loss(tmp_path):
-    first, last = re.findall(r"loss (\S+)", run("layers_in_pytorch.py", cwd=tmp_path))
+def test_custom_hook_and_augmentation(printed):
+    assert printed["custom_hook"] == "best loss: 0.250\n"  # the minimum of the mean of (w - 1)² and (w - 2)²
+    assert printed["custom_augmentation"] == "ignored pixels: 1536 of 6144\n"  # a quarter
+
+
+def test_layers_in_pytorch_reduce_the_loss(printed):
+    first, last = re.findall(r"loss (\S+)", printed["layers_in_pytorch"])
     assert float(last) < 0.5 * float(first)
