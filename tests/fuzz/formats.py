@@ -161,7 +161,7 @@ def checkpoint(folder):
         assert 0 <= trainer.iteration <= 6
         assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
         trainer.train()
-        assert len(read_metrics(run)["total_loss"].values) == 6
+        assert set(read_metrics(run)["total_loss"].iterations) <= set(range(1, 7))
 
     damaged = st.sampled_from(sorted(files)).flatmap(
         lambda name: st.tuples(st.just(name), mutated_bytes([files[name]]), st.booleans())
@@ -406,7 +406,7 @@ def archives(folder):
         try:
             unpack_archive(path, archive, folder=extracted)
         finally:
-            assert {entry.name for entry in folder.iterdir()} == {"archive.tar", "extracted"}
-            assert {entry.name for entry in extracted.iterdir()} <= {"mine"}
+            assert {entry.name for entry in folder.iterdir()} <= {"archive.tar", "extracted"}
+            assert {entry.name for entry in extracted.glob("[!.]*")} <= {"mine"}
 
     return Format(mutated_bytes(valid), read)
