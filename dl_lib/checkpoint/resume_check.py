@@ -14,7 +14,7 @@ __all__ = ["Difference", "ResumeConflictError", "resume_changes", "resume_confli
 # Keys that determine the weights, their meaning or the optimizer state; unknown keys of MODEL belong here.
 BINDING = ("MODEL.", "INPUT.FORMAT", "SOLVER.OPTIMIZER.NAME")
 # Keys that steer training and may change with a warning; unknown keys of SOLVER belong here.
-TRAINING = ("SOLVER.", "DATASETS.TRAIN", "INPUT.", "SEED", "EXTRA_HOOKS")
+TRAINING = ("SOLVER.", "DATASETS.TRAIN", "DATASETS.FOLDERS", "INPUT.", "SEED", "EXTRA_HOOKS")
 TRAINING_IN_MODEL = (
     *("MODEL.LOSS.", "MODEL.BUDGET.", "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", "MODEL.AUXILIARY_HEADS.LOSS_WEIGHT"),
     *("MODEL.BACKBONE.DROP_PROB", "MODEL.GATE.GATE_INIT_BIAS"),

@@ -65,9 +65,12 @@ def check_range(value: Any, *, name: str, maximum: int, limit: str = "") -> None
 
 
 def is_plain(value: Any) -> bool:
-    """Return whether a value is a plain config value: text, number, truth value, None, or lists and dicts of them."""
+    """Return whether a value is a plain config value: text, number, truth value, None, or lists and dicts of them.
+
+    Keys of dicts are text or integers, as in the label maps of DATASETS.FOLDERS.
+    """
     if isinstance(value, Mapping):
-        return all(isinstance(key, str) and is_plain(below) for key, below in value.items())
+        return all(isinstance(key, (str, int)) and is_plain(below) for key, below in value.items())
     if isinstance(value, (list, tuple)):
         return all(map(is_plain, value))
     return value is None or isinstance(value, (str, bool, int, float))

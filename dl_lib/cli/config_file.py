@@ -39,8 +39,12 @@ def shipped_experiments() -> dict[str, Path]:
     """Return the config files of the shipped experiments by name, such as `Zoo/Digits.SAC`."""
     playground = shipped_playground()
     files = {path.parent.relative_to(playground): path for path in sorted(playground.rglob(CONFIG_NAME))}
-    # In a checkout, finished runs may lie in an experiment's folder.
-    return {name.as_posix(): path for name, path in files.items() if "output" not in name.parts}
+    # In a checkout, finished runs and hidden copies may lie in an experiment's folder.
+    return {
+        name.as_posix(): path
+        for name, path in files.items()
+        if not any(part == "output" or part.startswith(".") for part in name.parts)
+    }
 
 
 def _config_in(folder: Path, *, option: str | None) -> Path:

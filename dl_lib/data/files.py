@@ -14,6 +14,7 @@ from pathlib import Path
 from dl_lib.config.paths import DATASETS_VARIABLE, datasets_root
 from dl_lib.data.errors import DataError, MissingDataError, UnreadableFileError
 from dl_lib.data.raw_dataset import RawDataset
+from dl_lib.utils.files import read_regular
 
 __all__ = [
     "FileRecord",
@@ -34,6 +35,7 @@ _SYSTEM_FOLDERS = {  # of macOS archives, Synology, QNAP, Windows and Linux; in 
     *("__macosx", "@eadir", "#recycle", "@recycle", "@recently-snapshot", "#snapshot"),
     *("$recycle.bin", "system volume information", "lost+found"),
 }
+_MAX_LIST_BYTES = 2**26  # a million names are shorter
 
 _log = logging.getLogger(__name__)
 
@@ -159,11 +161,12 @@ def read_names(path: Path) -> list[str]:
         DataError: If a name occurs twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        text = read_regular(path, max_bytes=_MAX_LIST_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableFileError(
             f"{path} must be a text file in UTF-8 with one name per line. Received: {error}"
         ) from error
+    lines = text.replace("\r", "\n").split("\n")
     names = [normalized(line.strip()) for line in lines if line.strip()]
     repeated = [name for name, times in Counter(names).items() if times > 1]
     if repeated:

@@ -12,6 +12,7 @@ from typing import Any
 from dl_lib.data.catalog import Color
 from dl_lib.data.errors import DataError, UnreadableFileError
 from dl_lib.data.label_conversion import ColorReader, IdReader
+from dl_lib.utils.files import read_regular
 from dl_lib.utils.names import nearest_names
 
 __all__ = ["IGNORE", "LabelClasses"]
@@ -155,16 +156,14 @@ def _color(value: Any, location: str) -> Color:
 def _read_palette(path: Path) -> tuple[list[Color], list[str | None]]:
     """Return the colors of a palette file and their classes, None for a line without class."""
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_PALETTE_BYTES + 1)
-        text = content.decode("utf-8-sig")
+        text = read_regular(path, max_bytes=_MAX_PALETTE_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableFileError(f"{path} must be a text file in UTF-8, see COLOR_MAP. Received: {error}") from error
     lines = [line.strip() for line in text.splitlines() if not line.startswith("#")]
-    if len(content) > _MAX_PALETTE_BYTES or any(len(line) > _MAX_PALETTE_LINE for line in lines):
+    if longest := max((len(line) for line in lines if len(line) > _MAX_PALETTE_LINE), default=0):
         raise UnreadableFileError(
             f"{path} must be a palette with lines of at most {_MAX_PALETTE_LINE} characters; check COLOR_MAP. "
-            f"Received: {len(content)} bytes"
+            f"Received: {longest} characters"
         )
     matches = [match for line in lines if (match := _PALETTE_LINE.fullmatch(line) or _CLASS_FIRST_LINE.fullmatch(line))]
     channels = [[int(match[channel]) for channel in ("red", "green", "blue")] for match in matches]

@@ -135,8 +135,9 @@ class DatasetMapper:
             values = np.unique(label[is_unknown]).tolist()
             raise UnknownLabelError(
                 f"the label of image {_name(sample)} contains values that are neither a class id "
-                f"(0..{self.num_classes - 1}) nor the ignore index ({self.ignore_value}). Fix the label, or set "
-                "MODEL.SEM_SEG_HEAD.NUM_CLASSES and MODEL.SEM_SEG_HEAD.IGNORE_VALUE to those of the dataset. "
+                f"(0..{self.num_classes - 1}) nor the ignore index ({self.ignore_value}). Fix the label, map its ids "
+                "(LABEL_MAP or REDUCE_ZERO of DATASETS.FOLDERS), or set MODEL.SEM_SEG_HEAD.NUM_CLASSES and "
+                "MODEL.SEM_SEG_HEAD.IGNORE_VALUE to those of the dataset. "
                 f"Received: values={values} in {np.count_nonzero(is_unknown)} of {label.size} pixels"
             )
 

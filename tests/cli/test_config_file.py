@@ -90,8 +90,8 @@ def test_an_unknown_name_is_answered_with_similar_ones(folder, name, hint):
     assert re.search(f"Received: --config-file='?{re.escape(name)}'?$", str(caught.value))
 
 
-def test_runs_in_the_playground_are_not_experiments(folder, monkeypatch):
-    for name in ("One", "One/output/One"):
+def test_runs_and_hidden_copies_in_the_playground_are_not_experiments(folder, monkeypatch):
+    for name in ("One", "One/output/One", ".Trash-1000/files/Two", "One/.ipynb_checkpoints"):
         touch(folder / name / "config.yaml")
     monkeypatch.setattr(module, "shipped_playground", lambda: folder)
     assert list(shipped_experiments()) == ["One"]
