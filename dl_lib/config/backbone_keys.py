@@ -27,24 +27,28 @@ _BACKBONE = (
         "MODEL.BACKBONE.LAYER_NUM",
         16,
         "Number of layers after the source cell; the length of `CELL_NUM_LIST`. `DynamicNetwork` only.",
+        range="[1, 256]",
     ),
     key(
         "MODEL.BACKBONE.CELL_NUM_LIST",
         [2, 3] + [4] * 14,
         "Number of cells (scales) in each layer after the source cell; each number equals its predecessor or exceeds "
         "it by one. `DynamicNetwork` only.",
+        range="[1, 8]",
+        max_length=256,
     ),
     key(
         "MODEL.BACKBONE.INIT_CHANNEL",
         64,
         "Number of channels at stride 4, even; doubles with each coarser scale. `DynamicNetwork` only.",
-        range="[2, inf)",
+        range="[2, 1024]",
     ),
     key(
         "MODEL.BACKBONE.MAX_STRIDE",
         32,
         "Stride of the coarsest scale; must match `CELL_NUM_LIST`. `DynamicNetwork` only.",
         unit="pixels",
+        range="[4, 512]",
     ),
     key(
         "MODEL.BACKBONE.SEPT_STEM",
@@ -85,13 +89,13 @@ _BACKBONE = (
         "MODEL.BACKBONE.WIDTH_FACTOR",
         1.0,
         "Multiplier of the number of channels. `rexnet` and `rexnet_lite` only.",
-        range="(0, inf)",
+        range="[0.05, 16]",
     ),
     key(
         "MODEL.BACKBONE.DEPTH_FACTOR",
         1.0,
         "Multiplier of the number of blocks per stage, rounded up. `rexnet` and `rexnet_lite` only.",
-        range="(0, inf)",
+        range="[0.05, 16]",
     ),
     key(
         "MODEL.BACKBONE.SQUEEZE_NORM",
@@ -131,7 +135,12 @@ _CONV = (
 
 _GATE = (
     key("MODEL.GATE.GATE_ON", True, "Learn gates; False fixes the routing with every gate at 1."),
-    key("MODEL.GATE.GATE_INIT_BIAS", 1.5, "Initial bias of the last convolution of a gate."),
+    key(
+        "MODEL.GATE.GATE_INIT_BIAS",
+        1.5,
+        "Initial bias of the last convolution of a gate.",
+        range="[-100, 100]",
+    ),
     key("MODEL.GATE.SMALL_GATE", False, "Compute gates on the cell input resized by 0.25, which makes them cheaper."),
     key(
         "MODEL.GATE.UNREACHED",

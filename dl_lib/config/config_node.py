@@ -22,6 +22,8 @@ from dl_lib.config.values import escape_value, expand_value, fit_value
 
 __all__ = ["CfgNode"]
 
+_MAX_PROBLEMS = 100
+
 
 class CfgNode(_FvcoreNode):
     """Section of the configuration: keys are attributes, sections nest, `freeze()` makes it read-only."""
@@ -85,6 +87,8 @@ class CfgNode(_FvcoreNode):
         problems: list[str] = []
         fitted: list[tuple[str, Any]] = []
         for key, value in pairs:
+            if len(problems) > _MAX_PROBLEMS:  # the search for similar names takes time
+                break
             list_key = None if key in values else list_key_of(key, values)
             if key in values or list_key is not None:
                 try:

@@ -27,7 +27,7 @@ _LOADING = (
         "DATALOADER.NUM_WORKERS",
         4,
         "Number of data loading processes per training process.",
-        range="[1, inf)",
+        range="[1, 1024]",
         special={0: "load in the training process"},
     ),
     key(
@@ -54,7 +54,7 @@ _LOADING = (
         "DATALOADER.MAX_SKIPPED",
         10,
         "Number of distinct samples that each process may skip; skipping more ends the run with an error.",
-        range="[0, inf)",
+        range="[0, 1000000000]",
     ),
 )
 
@@ -71,17 +71,23 @@ _INPUT = (
         [],
         "Shorter edge in training, drawn from this list for each image.",
         unit="pixels",
-        range="[1, inf)",
+        range="[1, 16384]",
         items=int,
         special={(): "keep the image size"},
     ),
-    key("INPUT.MAX_SIZE_TRAIN", 4096, "Upper limit of the longer edge in training.", unit="pixels"),
+    key(
+        "INPUT.MAX_SIZE_TRAIN",
+        4096,
+        "Upper limit of the longer edge in training.",
+        unit="pixels",
+        range="[0, 32768]",
+    ),
     key(
         "INPUT.SCALE_RANGE_TRAIN",
         [],
         "Lowest and highest scale, relative to the image size, drawn uniformly for each image; replaces "
         "`MIN_SIZE_TRAIN`.",
-        range="(0, inf)",
+        range="[0.05, 20]",
         special={(): "use `MIN_SIZE_TRAIN`"},
         items=float,
         length=2,
@@ -92,7 +98,7 @@ _INPUT = (
         0,
         "Shorter edge in evaluation.",
         unit="pixels",
-        range="[1, inf)",
+        range="[1, 16384]",
         special={0: "keep the image size"},
     ),
     key(
@@ -100,6 +106,7 @@ _INPUT = (
         2048,
         "Upper limit of the longer edge in evaluation; unused if `MIN_SIZE_TEST` is 0.",
         unit="pixels",
+        range="[0, 32768]",
     ),
     key("INPUT.FLIP_PROB", 0.5, "Probability of a horizontal flip in training.", range="[0, 1]"),
     key(
@@ -107,7 +114,7 @@ _INPUT = (
         list(AUTOMATIC_CROP),
         "Height and width of the random training crop; smaller images are padded.",
         unit="pixels",
-        range="[1, inf)",
+        range="[1, 16384]",
         special={
             (): "no crop",
             AUTOMATIC_CROP: "height and width of the largest training image, rounded up to the coarsest stride of the "
@@ -142,7 +149,7 @@ _INPUT = (
         [0.1, 2.0],
         "Lowest and highest standard deviation of the blur, drawn uniformly.",
         unit="pixels",
-        range="(0, inf)",
+        range="[0.01, 100]",
         length=2,
         order="ascending",
     ),

@@ -29,6 +29,7 @@ RENAMED_VALUES = {"TEST.ABSENT_CLASSES": {"leave_out": "exclude"}}
 REMOVED_KEYS = ("INPUT.FIX_SIZE_FOR_FLOPS",)
 
 _MAX_SHOWN = 200  # characters of a value in a message
+_MAX_PROBLEMS = 20
 
 
 class ConfigError(ValueError):
@@ -49,11 +50,12 @@ def shortened(text: str) -> str:
 
 
 def numbered(title: str, problems: Sequence[str]) -> str:
-    """Return a title and one numbered line per problem; a single problem follows the title on the same line."""
+    """Return a title and up to 20 numbered problems, one per line; a single one follows the title on the same line."""
     if len(problems) == 1:
         return f"{title}: {problems[0]}"
-    lines = (f"  {number}. {problem}" for number, problem in enumerate(problems, 1))
-    return "\n".join((f"{title}: {len(problems)} problems", *lines))
+    lines = [f"  {number}. {problem}" for number, problem in enumerate(problems[:_MAX_PROBLEMS], 1)]
+    more = [f"  … and {len(problems) - _MAX_PROBLEMS} more"] if len(problems) > _MAX_PROBLEMS else []
+    return "\n".join((f"{title}: {len(problems)} problems", *lines, *more))
 
 
 def unknown_key(key: str, value: Any, known: Mapping[str, Any]) -> str:
@@ -84,6 +86,8 @@ def nearest_keys(key: str, keys: Iterable[str], *, limit: int = 3) -> list[str]:
     The similarity is the larger of two: that of the last components, which finds keys in the wrong section (`BASE_LR`,
     `MODEL.SMALL_GATE`), and that of the full names, which finds misspelt keys.
     """
+    if len(key) > _MAX_SHOWN:
+        return []
 
     def similarity(candidate: str) -> float:
         given, known = key.casefold(), candidate.casefold()

@@ -13,7 +13,7 @@ _TEST = (
         0,
         "Interval between evaluations during training.",
         unit="iterations",
-        range="[1, inf)",
+        range="[1, 1000000000]",
         special={0: "after the last iteration only"},
     ),
     key(
@@ -52,7 +52,7 @@ _TEST = (
         [],
         "Height and width of the windows of sliding-window evaluation.",
         unit="pixels",
-        range="[1, inf)",
+        range="[1, 16384]",
         special={(): "whole image"},
         items=int,
         length=2,
@@ -67,7 +67,8 @@ _TEST = (
         "TEST.MULTI_SCALE.SCALES",
         [1.0],
         "Scales, relative to the test size, whose logits are averaged.",
-        range="(0, inf)",
+        range="[0.05, 20]",
+        max_length=32,
         min_length=1,
         order="unique",
     ),
@@ -78,7 +79,11 @@ _TEST = (
         "Recompute the running statistics of batch norms before each evaluation (precise BN).",
     ),
     key(
-        "TEST.PRECISE_BN.NUM_ITER", 200, "Number of training batches for precise BN.", unit="batches", range="[1, inf)"
+        "TEST.PRECISE_BN.NUM_ITER",
+        200,
+        "Number of training batches for precise BN.",
+        unit="batches",
+        range="[1, 1000000]",
     ),
 )
 
@@ -95,16 +100,22 @@ _RUN = (
         1800.0,
         "Timeout of collectives; must exceed the longest work that a single process does alone.",
         unit="seconds",
-        range="(0, inf)",
+        range="(0, 1000000]",
     ),
-    key("SEED", 0, "Seed of all random number generators.", range="[0, inf)", special={-1: "draw a seed and log it"}),
+    key(
+        "SEED",
+        0,
+        "Seed of all random number generators.",
+        range="[0, 4294967295]",
+        special={-1: "draw a seed and log it"},
+    ),
     key(
         "LOG_PERIOD",
         20,
         "Interval between logged metrics. Losses, costs and times in the log, `metrics.json` and TensorBoard are "
         "medians over the iterations since the previous multiple of it.",
         unit="iterations",
-        range="[1, inf)",
+        range="[1, 1000000000]",
     ),
     key(
         "VIS_PERIOD",
@@ -112,7 +123,7 @@ _RUN = (
         "Interval between figures of a test sample in TensorBoard (image, label, prediction, route); a multiple of "
         "`LOG_PERIOD`.",
         unit="iterations",
-        range="[1, inf)",
+        range="[1, 1000000000]",
         special={0: "no figures"},
     ),
     key(

@@ -18,6 +18,7 @@ __all__ = ["ConfigKey", "Interval", "Order", "Reference", "key"]
 
 Order = Literal["any", "unique", "ascending", "strictly ascending"]
 
+_MAX_LENGTH = 1000
 _INTERVAL = re.compile(r"([\[(])(-?[\d.]+), (inf|-?[\d.]+)([\])])")
 
 
@@ -46,8 +47,8 @@ class Interval:
 
     def __str__(self) -> str:
         if self.high == math.inf:
-            return f"{'>' if self.open_low else '>='} {self.low:g}"
-        return f"in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
+            return f"{'>' if self.open_low else '>='} {self.low:.15g}"
+        return f"in {'(' if self.open_low else '['}{self.low:.15g}, {self.high:.15g}{')' if self.open_high else ']'}"
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class ConfigKey:
     items: type | None = None
     length: int | None = None
     min_length: int = 0
+    max_length: int = _MAX_LENGTH
     order: Order = "any"
     is_path: bool = False
     path_entries: tuple[str, ...] = ()
@@ -124,6 +126,8 @@ class ConfigKey:
             return f"have {self.length} elements"
         if len(values) < self.min_length:
             return f"have at least {self.min_length} element{'s' if self.min_length > 1 else ''}"
+        if len(values) > self.max_length:
+            return f"have at most {self.max_length} elements"
         if problem := self._element_problem(values):
             return problem
         if self.order == "unique":
@@ -161,6 +165,7 @@ def key(
     items: type | None = None,
     length: int | None = None,
     min_length: int = 0,
+    max_length: int = _MAX_LENGTH,
     order: Order = "any",
     is_path: bool = False,
     path_entries: tuple[str, ...] = (),
@@ -178,6 +183,7 @@ def key(
         items: Type of the elements of a list that is empty by default.
         length: Number of elements of a list.
         min_length: Smallest number of elements of a list.
+        max_length: Largest number of elements of a list.
         order: Requirement on the elements of a list.
         is_path: Whether the value is a path, in which `~` and `$VARIABLE` are expanded.
         path_entries: Names of the data paths in the entries of a list of dicts.
@@ -200,6 +206,7 @@ def key(
         items=items,
         length=length,
         min_length=min_length,
+        max_length=max_length,
         order=order,
         is_path=is_path,
         path_entries=path_entries,

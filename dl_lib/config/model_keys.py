@@ -70,12 +70,13 @@ _GENERAL = (
         [103.53, 116.28, 123.675],
         "Mean that is subtracted from each channel, in the order of `INPUT.FORMAT`; pixel values are 0 to 255.",
         length=3,
+        range="[-1000, 1000]",
     ),
     key(
         "MODEL.PIXEL_STD",
         [1.0, 1.0, 1.0],
         "Standard deviation that each channel is divided by, in the order of `INPUT.FORMAT`.",
-        range="(0, inf)",
+        range="[0.001, 1000]",
         length=3,
     ),
 )
@@ -93,11 +94,12 @@ _HEADS = (
         "Feature maps that the head uses, finest first: `layer_0`, `layer_1`, … of a routed network, `c1` to `c5` of a "
         "static backbone.",
     ),
-    key("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 19, "Number of classes; must match the datasets.", range="[1, inf)"),
+    key("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 19, "Number of classes; must match the datasets.", range="[1, 10000]"),
     key(
         "MODEL.SEM_SEG_HEAD.IGNORE_VALUE",
         255,
         "Label of pixels that are excluded from loss and evaluation; must match the datasets.",
+        range="[-32768, 65535]",
     ),
     key(
         "MODEL.SEM_SEG_HEAD.NORM",
@@ -110,9 +112,9 @@ _HEADS = (
         128,
         "Number of channels inside `SemanticFPNHead` (128 in arXiv 1901.02446) and `ASPPHead` (256 in arXiv "
         "1706.05587).",
-        range="[1, inf)",
+        range="[1, 8192]",
     ),
-    key("MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", 1.0, "Weight of the cross-entropy.", range="[0, inf)"),
+    key("MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", 1.0, "Weight of the cross-entropy.", range="[0, 1000000]"),
     key(
         "MODEL.AUXILIARY_HEADS.IN_FEATURES",
         [],
@@ -120,8 +122,8 @@ _HEADS = (
         items=str,
         special={(): "no auxiliary heads"},
     ),
-    key("MODEL.AUXILIARY_HEADS.CHANNELS", 256, "Number of channels inside each auxiliary head.", range="[1, inf)"),
-    key("MODEL.AUXILIARY_HEADS.LOSS_WEIGHT", 0.4, "Weight of the loss of each auxiliary head.", range="[0, inf)"),
+    key("MODEL.AUXILIARY_HEADS.CHANNELS", 256, "Number of channels inside each auxiliary head.", range="[1, 8192]"),
+    key("MODEL.AUXILIARY_HEADS.LOSS_WEIGHT", 0.4, "Weight of the loss of each auxiliary head.", range="[0, 1000000]"),
 )
 
 _LOSS = (
@@ -129,7 +131,8 @@ _LOSS = (
         "MODEL.LOSS.CLASS_WEIGHTS",
         [],
         "Weight of each class in the cross-entropy; `dl_lib check-dataset` prints balancing weights.",
-        range="[0, inf)",
+        range="[0, 1000000]",
+        max_length=10000,
         items=float,
         special={(): "equal weights"},
     ),
@@ -139,8 +142,8 @@ _LOSS = (
         "Fraction of the cross-entropy target that is spread evenly over all classes (arXiv 1512.00567, section 7).",
         range="[0, 1]",
     ),
-    key("MODEL.LOSS.DICE_WEIGHT", 0.0, "Weight of the Dice loss.", range="[0, inf)"),
-    key("MODEL.LOSS.LOVASZ_WEIGHT", 0.0, "Weight of the Lovász-softmax loss.", range="[0, inf)"),
+    key("MODEL.LOSS.DICE_WEIGHT", 0.0, "Weight of the Dice loss.", range="[0, 1000000]"),
+    key("MODEL.LOSS.LOVASZ_WEIGHT", 0.0, "Weight of the Lovász-softmax loss.", range="[0, 1000000]"),
     key(
         "MODEL.LOSS.EXTRA",
         [],
@@ -175,14 +178,14 @@ _BUDGET = (
         "Add the budget loss, `LOSS_WEIGHT` * warmup * (expected cost / `FLOPS_ALL` - `LOSS_MU`)² "
         "(arXiv 2003.10401, eq. 11).",
     ),
-    key("MODEL.BUDGET.LOSS_WEIGHT", 0.0, "Weight of the budget loss.", range="[0, inf)"),
+    key("MODEL.BUDGET.LOSS_WEIGHT", 0.0, "Weight of the budget loss.", range="[0, 1000000]"),
     key("MODEL.BUDGET.LOSS_MU", 0.0, "Target of the expected cost, as a fraction of `FLOPS_ALL`.", range="[0, 1]"),
     key(
         "MODEL.BUDGET.FLOPS_ALL",
         0.0,
         "Cost of the network with all gates open.",
         unit="MFLOPs (millions of multiply-adds) per image",
-        range="(0, inf)",
+        range="[0.001, 1000000000]",
         special={0: "measured at `INPUT.CROP_SIZE`"},
     ),
     key("MODEL.BUDGET.UNUPDATE_RATE", 0.4, "Fraction of the iterations before the budget loss starts.", range="[0, 1]"),

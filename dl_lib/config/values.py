@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dl_lib.config.declarations import KEYS
@@ -16,7 +16,9 @@ from dl_lib.config.yaml_text import parse_yaml
 __all__ = ["Text", "escape_value", "expand_value", "fit_value", "read_entry"]
 
 _MAX_INT, _MAX_FLOAT = 2**63 - 1, int(sys.float_info.max)
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # surrogates stand for bytes that are not UTF-8
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_NOT_UTF8 = re.compile("[\x00\ud800-\udfff]")  # a surrogate stands for a byte that is not UTF-8
+_MAX_QUOTED = 100  # characters of a value that a hint repeats
 
 
 class Text(str):
@@ -40,7 +42,22 @@ def fit_value(value: Any, current: Any, *, key: str) -> Any:
     if not isinstance(elements, (list, tuple)):
         return _fit(value, list, key=key)  # raises
     items = _item_type(key, current)
+    if items is None:
+        _check_entries(elements, key=key)
     return type(current)(_fit(element, items, key=f"{key}[{index}]") for index, element in enumerate(elements))
+
+
+def _check_entries(value: Any, *, key: str) -> None:
+    """Raise ConfigError for integers and texts in entries that cannot be computed with or written to a file."""
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, (list, tuple)):
+        for below in value:
+            _check_entries(below, key=key)
+    elif isinstance(value, int) and abs(value) > _MAX_INT:
+        raise ConfigError(f"{key} must contain only numbers of at most 64 bits. Received: {key}={shown(value)}")
+    elif isinstance(value, str) and _NOT_UTF8.search(value):
+        raise ConfigError(f"{key} must contain only text in UTF-8. Received: {key}={shown(value)}")
 
 
 def read_entry(value: Any, current: Any, *, key: str) -> Any:
@@ -147,6 +164,8 @@ def _literal(value: str) -> Any:
 
 def _fix(value: Any, given: Any, expected: type) -> str:
     """Return a hint for fixing a value of the wrong type; `given` is the value before it was read as a literal."""
+    if len(str(given)) > _MAX_QUOTED:
+        return ""
     if expected is list and isinstance(value, (str, int, float)) and not str(value).startswith("("):
         return f"; write [{value}] for a list of one element"
     if expected is str and not isinstance(value, (list, dict)):

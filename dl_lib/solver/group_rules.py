@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from dl_lib.utils.names import nearest_names
 __all__ = ["GroupRule", "check_rules_match", "first_match", "group_rule_problems", "read_group_rules"]
 
 _KEY = "SOLVER.OPTIMIZER.GROUPS"
+_MAX_FACTOR = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -97,17 +97,17 @@ def _is_expression(value: Any) -> bool:
         return False
     try:
         re.compile(value)
-    except re.error:
+    except (re.error, OverflowError, RecursionError):  # a repetition of 2**32 times, thousands of parentheses
         return False
     return True
 
 
-def _is_non_negative(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+def _is_factor(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _MAX_FACTOR
 
 
 _KEYS = {
     "PARAMS": EntryKey(_is_expression, "a regular expression to search for in parameter names", required=True),
-    "LR_MULTI": EntryKey(_is_non_negative, "a number >= 0"),
-    "WEIGHT_DECAY": EntryKey(_is_non_negative, "a number >= 0"),
+    "LR_MULTI": EntryKey(_is_factor, f"a number in [0, {_MAX_FACTOR}]"),
+    "WEIGHT_DECAY": EntryKey(_is_factor, f"a number in [0, {_MAX_FACTOR}]"),
 }

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 __all__ = ["NAME_RULE", "close_names", "is_safe_id", "is_safe_name", "nearest_names"]
 
 _MAX_CLOSE, _MAX_EXISTING = 3, 20  # names that a message lists
+_MAX_COMPARED = 200  # characters; the comparison takes quadratic time
 _MAX_NAME_BYTES = 80  # three times as many after percent-encoding; leaves room for suffixes in the 255 of a file name
 _MAX_ID_BYTES = 240  # file names of images; leaves room for `.png.partial`
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control characters, surrogates, line separators
@@ -18,6 +19,8 @@ NAME_RULE = f"text of 1 to {_MAX_NAME_BYTES} bytes without /, \\ and control cha
 
 def close_names(name: str, names: Iterable[str]) -> list[str]:
     """Return up to three of the existing names that are similar to `name`, most similar first; case is ignored."""
+    if len(name) > _MAX_COMPARED:
+        return []
     by_folded = {known.casefold(): known for known in sorted(names)}
     near = difflib.get_close_matches(name.casefold(), list(by_folded), n=_MAX_CLOSE)
     return [by_folded[folded] for folded in near]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dl_lib.data  # noqa: F401  (registers the built-in datasets)
 from dl_lib.config.crop_size import has_automatic_crop
+from dl_lib.config.errors import shown
 from dl_lib.data.catalog import DatasetCatalog, DatasetMeta
 from dl_lib.data.datasets.configured import parse_folders
 from dl_lib.data.errors import DataError
@@ -32,13 +33,13 @@ def check_data(report: Report) -> None:
 
 
 def _check_datasets(report: Report) -> None:
-    folders = parse_folders(report.value("DATASETS.FOLDERS"))
+    folders = parse_folders(report.value("DATASETS.FOLDERS") if report.accepts("DATASETS.FOLDERS") else [])
     report.problems += folders.problems
     known = {*DatasetCatalog.names(), *folders.names}
     if report.trains and not report.value("DATASETS.TRAIN"):
         report.add("DATASETS.TRAIN", f"must name a dataset to train on; available: {', '.join(sorted(known))}")
     for key in ("DATASETS.TRAIN", "DATASETS.TEST") if report.trains else ("DATASETS.TEST",):
-        for name in dict.fromkeys(report.value(key)):
+        for name in dict.fromkeys(report.value(key)) if report.accepts(key) else ():
             if name in folders.sources:
                 _check_classes(report, key, name, meta=folders.sources[name].meta)
             elif name in DatasetCatalog.names():
@@ -46,8 +47,8 @@ def _check_datasets(report: Report) -> None:
             elif name not in folders.names:  # an invalid entry of FOLDERS has its own line
                 report.add(
                     key,
-                    f"contains {name!r}, which is not a registered dataset; {nearest_names(name, known)}; register "
-                    "your own in DATASETS.FOLDERS or in a net.py next to the config",
+                    f"contains {shown(name)}, which is not a registered dataset; {nearest_names(name, known)}; "
+                    "register your own in DATASETS.FOLDERS or in a net.py next to the config",
                 )
 
 

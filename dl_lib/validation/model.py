@@ -22,6 +22,7 @@ from dl_lib.validation.static_model import (
 
 __all__ = ["check_model", "coarsest_stride", "logits_stride", "smallest_side"]
 
+_CELL_NUM_LIST = "MODEL.BACKBONE.CELL_NUM_LIST"
 _ROUTED_LOGITS_STRIDE = 4  # pixels, stride of the finest scale of the lattice
 _MIN_SPLIT_CHANNELS = 4  # SPConv makes two groups and a remainder
 
@@ -49,10 +50,10 @@ def coarsest_stride(report: Report) -> int | None:
     """Return the coarsest stride of the network, to whose multiples images are padded; None if it is unknown."""
     if _is_static(report):
         return static_coarsest_stride(report)
-    if report.value("MODEL.BACKBONE.NAME") != ROUTED_BACKBONE:
+    if report.value("MODEL.BACKBONE.NAME") != ROUTED_BACKBONE or not report.accepts(_CELL_NUM_LIST):
         return None
     try:
-        return Lattice(report.value("MODEL.BACKBONE.CELL_NUM_LIST")).max_stride
+        return Lattice(report.value(_CELL_NUM_LIST)).max_stride
     except ValueError:
         return None  # reported by `_check_lattice`
 
@@ -100,7 +101,7 @@ def _check_loss(report: Report) -> None:
 
 def _check_normalization(report: Report) -> None:
     mean, std = report.value("MODEL.PIXEL_MEAN"), report.value("MODEL.PIXEL_STD")
-    if 0 < max(mean) <= 1 and max(std) <= 1:
+    if report.accepts("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD") and 0 < max(mean) <= 1 and max(std) <= 1:
         report.add(
             "MODEL.PIXEL_MEAN",
             "must be in 0..255 like the pixel values, and so must MODEL.PIXEL_STD; multiply both by 255",
@@ -135,8 +136,10 @@ def _check_cells(report: Report) -> None:
 
 def _check_lattice(report: Report) -> None:
     report.collect(check_layer_num, report.cfg.MODEL.BACKBONE)
+    if not report.accepts(_CELL_NUM_LIST):
+        return
     try:
-        lattice = Lattice(report.value("MODEL.BACKBONE.CELL_NUM_LIST"))
+        lattice = Lattice(report.value(_CELL_NUM_LIST))
     except ValueError as error:
         report.problems.append(f"MODEL.BACKBONE.CELL_NUM_LIST: {error}")
         return

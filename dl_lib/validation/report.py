@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from dl_lib.config.config_node import CfgNode
-from dl_lib.config.errors import ConfigError
+from dl_lib.config.errors import ConfigError, shown
 
 __all__ = ["Purpose", "Report"]
 
@@ -40,7 +40,7 @@ class Report:
 
     def add(self, key: str, problem: str) -> None:
         """Add a problem, formatted as `KEY problem. Received: KEY=value`."""
-        self.problems.append(f"{key} {problem}. Received: {key}={self.value(key)!r}")
+        self.problems.append(f"{key} {problem}. Received: {key}={shown(self.value(key))}")
 
     def collect(self, check: Callable[..., object], *args: Any, **kwargs: Any) -> None:
         """Call a check of the library and add the message of its ConfigError."""

@@ -27,7 +27,8 @@ _NEEDS_TEST_SET = {
 
 def check_run(report: Report) -> None:
     """Report problems with training, evaluation and logging."""
-    report.problems += group_rule_problems(report.value("SOLVER.OPTIMIZER.GROUPS"))
+    if report.accepts("SOLVER.OPTIMIZER.GROUPS"):
+        report.problems += group_rule_problems(report.value("SOLVER.OPTIMIZER.GROUPS"))
     _check_schedule(report)
     for key in ("OUTPUT_DIR", "DATALOADER.CACHE_DIR"):
         if "://" in report.value(key):

@@ -43,7 +43,7 @@ def test_a_key_is_described():
     assert describe_keys("solver.optimizer.weight_decay_bias").splitlines() == [
         "SOLVER.OPTIMIZER.WEIGHT_DECAY_BIAS = -1.0",
         "    Weight decay of biases outside normalization layers.",
-        "    float; >= 0; -1: same as WEIGHT_DECAY, as published",
+        "    float; in [0, 100]; -1: same as WEIGHT_DECAY, as published",
     ]
     assert "one of BN, SyncBN" in describe_keys("MODEL.BACKBONE.NORM")
 
