@@ -29,15 +29,16 @@ from urllib.parse import quote
 import numpy as np
 
 from dl_lib.data.errors import DataError
-from dl_lib.data.raw_dataset import HasFingerprint, RawDataset, RawSample, sample_name
+from dl_lib.data.raw_dataset import HasFingerprint, RawDataset, RawSample, image_size, sample_name
 from dl_lib.data.serialized_list import SerializedList
-from dl_lib.utils.files import open_atomically
+from dl_lib.utils.files import open_atomically, open_regular
 from dl_lib.utils.progress import progress_bar
 
 __all__ = ["CacheError", "CachedDataset", "cached_dataset"]
 
 _ALIGNMENT = 64
 _TRAILER = struct.Struct("<Q8s8s")  # offset of the index, file id, magic number
+_MAX_INDEX_BYTES = 2**30  # more than for a million samples
 _FILE_ID = struct.Struct("<I4s")  # CRC-32 of the index, random bytes
 _MAGIC = b"dlcache2"
 _MIN_SAMPLES_FOR_ESTIMATE = 16  # samples written before their mean size is extrapolated to the whole dataset
@@ -119,6 +120,13 @@ class CachedDataset:
         record = self._records[index]
         return sample_name(self._dataset, index) if record is None else str(record["file_name"])
 
+    def image_size(self, index: int) -> tuple[int, int]:
+        record = self._records[index]
+        if record is None:
+            return image_size(self._dataset, index)
+        height, width, _ = record["image"][1]
+        return height, width
+
     def __getstate__(self) -> dict[str, Any]:
         # Pickling would copy the whole file; each process maps it itself.
         return {key: value for key, value in self.__dict__.items() if key not in ("_map", "_states")}
@@ -136,7 +144,7 @@ class CachedDataset:
     def _open_map(self) -> np.ndarray:
         received = "another file"
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 if _read_trailer(file)[1] == self._file_id:
                     return np.asarray(np.memmap(file, np.uint8, mode="r"))
         except _INVALID_FILE_ERRORS as error:
@@ -175,7 +183,7 @@ def cached_dataset(dataset: RawDataset, *, name: str, folder: Path) -> CachedDat
 def _read_index(path: Path, fingerprint: str) -> _Index | None:
     """Return the index of a complete cache file with this fingerprint, else None."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start, file_id = _read_trailer(file)
             file.seek(start)
             text = file.read()[: -_TRAILER.size]
@@ -189,10 +197,10 @@ def _read_index(path: Path, fingerprint: str) -> _Index | None:
 
 def _read_trailer(file: IO[bytes]) -> tuple[int, bytes]:
     """Return the offset of the index and the file id; raise an OSError or ValueError if the file is incomplete."""
-    file.seek(-_TRAILER.size, os.SEEK_END)
+    end = file.seek(-_TRAILER.size, os.SEEK_END)
     start, file_id, magic = _TRAILER.unpack(file.read())
-    if magic != _MAGIC:
-        raise ValueError(f"not a complete cache file. Received: magic={magic!r}")
+    if magic != _MAGIC or not 0 <= end - start <= _MAX_INDEX_BYTES:
+        raise ValueError(f"not a complete cache file. Received: magic={magic!r}, index of {end - start} bytes")
     return start, file_id
 
 

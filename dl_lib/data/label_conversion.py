@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from dl_lib.data.errors import UnknownLabelError
-from dl_lib.data.label_reading import read_color_label, read_label, smallest_dtype
+from dl_lib.data.label_decoding import smallest_dtype
+from dl_lib.data.reading import read_color_label, read_label
 
 __all__ = ["ColorReader", "IdReader", "count_colors"]
 

@@ -1,64 +1,20 @@
-"""Decoding of image files.
-
-PNGs with 8 bits are decoded by OpenCV, which is about a seventh faster; all other files by Pillow, which detects
-damaged JPEGs that OpenCV accepts. For files that both support, the decoded pixels are identical, so `INPUT.BACKEND`
-affects resizing only.
-
-EXIF orientation is ignored, because label files have none and would not match the rotated image. Color profiles are
-ignored as well.
-"""
+"""Reading of image and label files."""
 
 from __future__ import annotations
 
-import io
-import os
-import struct
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from dl_lib.data.errors import MissingDataError, UnreadableFileError
-from dl_lib.data.refusals import describe_limit, describe_stand_in
+from dl_lib.data.decoding import FilePath, damaged, decode_image
+from dl_lib.data.errors import DataError, MissingDataError, UnreadableFileError
+from dl_lib.data.label_decoding import decode_color_label, decode_label
+from dl_lib.data.refusals import describe_stand_in
 from dl_lib.utils.files import open_regular
 
-__all__ = [
-    "FilePath",
-    "PngHeader",
-    "damaged",
-    "decode_image",
-    "decode_with_opencv",
-    "decode_with_pillow",
-    "png_header",
-    "read_bytes",
-    "read_image",
-    "read_image_size",
-]
-
-FilePath = str | os.PathLike[str]
-
-# https://www.w3.org/TR/png-3/, 5.2 (signature) and 11.2.1 (header)
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_BIT_DEPTH_OFFSET, _PNG_COLOR_TYPE_OFFSET = 24, 25
-_PNG_SIDES = struct.Struct(">16xII")  # width and height
-_MAX_PNG_SIDE = 1_000_000  # pixels; of libpng, in OpenCV
-_GRAY, _RGB = 0, 2
-
-_COLOR_MODES = ("1", "L", "P", "RGB")  # Pillow modes that convert to RGB without loss of information
-_OPAQUE = 255
-_STACK_FORMATS = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # animations or several pages
-_REDUCED_PAGE_TAG = 254  # of a TIFF page; not 0 for a smaller copy or mask of another page
-
-
-@dataclass(frozen=True)
-class PngHeader:
-    """Pixel format of a PNG."""
-
-    bits: int  # per channel, or per palette index
-    color_type: int  # 4 and 6 have an alpha channel
-    transparency: bool  # whether a color or palette entries are marked as transparent (tRNS chunk)
+__all__ = ["read_bytes", "read_color_label", "read_image", "read_image_size", "read_label"]
 
 
 def read_image(path: FilePath) -> np.ndarray:
@@ -69,61 +25,59 @@ def read_image(path: FilePath) -> np.ndarray:
 
     Raises:
         MissingDataError: If the file does not exist.
-        UnreadableFileError: If the file is not an image, is damaged or truncated, or its pixels are not opaque colors
-            with 8 bits.
+        UnreadableFileError: If the file is not an image, is damaged or truncated, exceeds a limit of its decoder, or
+            its pixels are not opaque colors with 8 bits.
     """
     return decode_image(read_bytes(path), path)
 
 
-def decode_image(data: bytes, path: FilePath) -> np.ndarray:
-    """Decode the content of a file as `read_image` does."""
-    header = png_header(data)
-    if header is not None and header.bits == 8 and header.color_type in (_GRAY, _RGB) and not header.transparency:
-        return decode_with_opencv(data, path, flags=cv2.IMREAD_COLOR_RGB)
-    image, storage = decode_with_pillow(data, path)
-    if ";16" in storage:
-        raise UnreadableFileError(
-            f"{path} must not have 16 bits per channel, because the conversion depends on the range of values; convert "
-            f"it to 8 bits. Received: Pillow storage {storage!r}"
-        )
-    try:
-        return np.array(_opaque_rgb(image, path))
-    except UnreadableFileError:
-        raise
-    except Exception as error:  # a missing palette is an AssertionError
-        raise damaged(path, error) from error
-
-
 def read_image_size(path: FilePath) -> tuple[int, int]:
     """Return height and width of an image from the header of its file; raises the errors of `read_image`."""
-    try:
-        with open_regular(path) as file, Image.open(file) as image:
-            return image.height, image.width
-    except FileNotFoundError:
-        raise _missing(path) from None
-    except Exception as error:  # the error type of damaged data depends on Pillow's reader of the format
-        raise damaged(path, error) from error
+    with _errors_naming(path), open_regular(path) as file:
+        try:
+            with Image.open(file) as image:
+                return image.height, image.width
+        except Exception as error:  # the error type of damaged data depends on Pillow's reader of the format
+            raise damaged(path, error) from error
+
+
+def read_label(path: FilePath) -> np.ndarray:
+    """Read the ids of a label file, (H, W) of the smallest integer type: gray values, palette indices or array values.
+
+    Args:
+        path: PNG, TIFF, BMP or .npy file; grayscale with at least 8 bits, a palette, or an array of integers.
+
+    Raises:
+        MissingDataError: If the file does not exist.
+        ColorLabelError: If the file contains colors.
+        UnreadableFileError: If the file has another format, is damaged or truncated, exceeds a limit of its decoder,
+            or does not contain one id per pixel.
+    """
+    return decode_label(read_bytes(path), path)
+
+
+def read_color_label(path: FilePath) -> np.ndarray:
+    """Read the colors of a label file, (H, W, 3) uint8 RGB.
+
+    Args:
+        path: PNG, TIFF or BMP file with opaque colors of 8 bits per channel, a palette, or gray values.
+
+    Raises:
+        MissingDataError: If the file does not exist.
+        UnreadableFileError: If the file has another format, is damaged or truncated, or exceeds a limit of its decoder.
+    """
+    return decode_color_label(read_bytes(path), path)
 
 
 def read_bytes(path: FilePath) -> bytes:
-    """Return the content of a data file that is not text.
+    """Return the content of a data file.
 
     Raises:
         MissingDataError: If the file does not exist.
         UnreadableFileError: If it cannot be read, is empty, or is another file that stands in for it.
     """
-    try:
-        with open_regular(path) as file:
-            data = file.read()
-    except FileNotFoundError:
-        raise _missing(path) from None
-    except (OSError, ValueError) as error:  # the latter from a name with a null character
-        raise UnreadableFileError(
-            f"{path} cannot be opened; check that it is a file with read permission. "
-            f"Received: {getattr(error, 'strerror', None) or error}"
-        ) from error
-    except MemoryError as error:
-        raise damaged(path, error) from error
+    with _errors_naming(path), open_regular(path) as file:
+        data = file.read()
     if not data:
         raise UnreadableFileError(f"{path} is empty; download or create it again. Received: 0 bytes")
     stand_in = describe_stand_in(data)
@@ -132,99 +86,21 @@ def read_bytes(path: FilePath) -> bytes:
     return data
 
 
-def png_header(data: bytes) -> PngHeader | None:
-    """Return the pixel format of a PNG, or None for other data and for a truncated header."""
-    if not data.startswith(_PNG_SIGNATURE) or len(data) <= _PNG_COLOR_TYPE_OFFSET:
-        return None
-    transparency = b"tRNS" in data[: data.find(b"IDAT")]
-    return PngHeader(data[_PNG_BIT_DEPTH_OFFSET], data[_PNG_COLOR_TYPE_OFFSET], transparency)
-
-
-def decode_with_opencv(data: bytes, path: FilePath, *, flags: int) -> np.ndarray:
-    """Decode a PNG with the given flags of `cv2.imdecode`, ignoring the orientation."""
-    if b"acTL" in data[: data.find(b"IDAT")]:
-        raise _has_frames(path, "an animated PNG")
-    if max(_PNG_SIDES.unpack_from(data)) > _MAX_PNG_SIDE:
-        raise UnreadableFileError(
-            f"{path} is larger than libpng decodes, {_MAX_PNG_SIDE} pixels per side; split it into tiles. "
-            f"Received: width and height={_PNG_SIDES.unpack_from(data)}"
-        )
+@contextmanager
+def _errors_naming(path: FilePath) -> Iterator[None]:
+    """Turn the errors of opening and reading a file into data errors."""
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise damaged(path, error) from error
-    if pixels is None:
-        raise damaged(path, f"PNG of {len(data)} bytes")
-    return pixels
-
-
-def decode_with_pillow(data: bytes, path: FilePath) -> tuple[Image.Image, str]:
-    """Return the decoded image and the name of its pixel format in the file.
-
-    Decoding reduces 16 bits per channel to 8, scales fewer than 8 bits and inverts some files: the name shows it.
-    """
-    try:
-        image = Image.open(io.BytesIO(data))
-        arguments = image.tile[0][3] if image.tile else None
-        _check_frames(image, path)
-        image.load()
-    except UnreadableFileError:
+        yield
+    except DataError:
         raise
-    except UnidentifiedImageError as error:
+    except FileNotFoundError:
+        raise MissingDataError(
+            f"file does not exist; extract or copy the dataset again. Received: path={str(path)!r}"
+        ) from None
+    except (OSError, ValueError) as error:  # the latter from a name with a null character
         raise UnreadableFileError(
-            f"{path} is not an image in a format that Pillow supports, or is truncated. "
-            f"Received: {len(data)} bytes starting with {data[:8]!r}"
+            f"{path} cannot be opened; check that it is a file with read permission. "
+            f"Received: {getattr(error, 'strerror', None) or error}"
         ) from error
-    except Exception as error:  # the error type of damaged data depends on Pillow's reader of the format
+    except MemoryError as error:
         raise damaged(path, error) from error
-    return image, arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else image.mode
-
-
-def _check_frames(image: Image.Image, path: FilePath) -> None:
-    """Raise an error unless the file contains a single image, apart from smaller copies of it."""
-    num_frames = getattr(image, "n_frames", 1) if image.format in _STACK_FORMATS else 1
-    if num_frames > 1 and image.format == "TIFF":
-        num_frames = sum(_is_main_page(image, page) for page in range(num_frames))
-        image.seek(0)
-    if num_frames > 1:
-        raise _has_frames(path, f"{image.format} with {num_frames} frames")
-
-
-def _is_main_page(image: Any, page: int) -> bool:
-    image.seek(page)
-    return not image.tag_v2.get(_REDUCED_PAGE_TAG)
-
-
-def _has_frames(path: FilePath, received: str) -> UnreadableFileError:
-    return UnreadableFileError(
-        f"{path} must contain one image, not an animation or several pages; save each as a file. Received: {received}"
-    )
-
-
-def _opaque_rgb(image: Image.Image, path: FilePath) -> Image.Image:
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        lowest = int(np.array(image.getchannel("A")).min())
-        if lowest < _OPAQUE:
-            raise UnreadableFileError(
-                f"{path} has transparent pixels, whose color is undefined; composite the image onto a background. "
-                f"Received: lowest alpha={lowest}"
-            )
-    elif image.mode not in _COLOR_MODES:
-        raise UnreadableFileError(
-            f"{path} must be an RGB or grayscale image with 8 bits per channel; convert it. "
-            f"Received: Pillow mode {image.mode!r}"
-        )
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _missing(path: FilePath) -> MissingDataError:
-    return MissingDataError(
-        f"file does not exist; extract or copy the dataset again. Received: path={os.fspath(path)!r}"
-    )
-
-
-def damaged(path: FilePath, received: object) -> UnreadableFileError:
-    """Return the error for a file that a decoder refuses because of damage, or of a limit that its error mentions."""
-    reason = describe_limit(received) or "is damaged or truncated; download or create it again"
-    return UnreadableFileError(f"{path} {reason}. Received: {str(received).strip() or type(received).__name__}")

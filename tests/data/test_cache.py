@@ -18,7 +18,7 @@ import pytest
 from dl_lib.data import cache
 from dl_lib.data.cache import CacheError, cached_dataset
 from dl_lib.data.errors import UnreadableFileError
-from dl_lib.data.raw_dataset import fingerprint_files
+from dl_lib.data.raw_dataset import fingerprint_files, image_size
 
 
 class Folder:
@@ -72,6 +72,7 @@ def assert_same_samples(one, other):
     assert len(one) == len(other)
     for index in range(len(one)):
         sample, expected = one[index], other[index]
+        assert image_size(one, index) == expected["image"].shape[:2]
         assert sample.keys() == expected.keys()
         for key in sample:
             np.testing.assert_array_equal(sample[key], expected[key])

@@ -6,8 +6,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from dl_lib.data.errors import UnreadableFileError
-from dl_lib.data.label_reading import read_label
-from dl_lib.data.reading import read_image
+from dl_lib.data.reading import read_image, read_label
 from tests.helpers.image_files import encoded, png, write
 
 PALETTE_IMAGE = Image.fromarray(np.arange(37 * 53, dtype=np.uint8).reshape(37, 53)).quantize(9)

@@ -32,8 +32,7 @@ from dl_lib.data.datasets.coco import CocoSource
 from dl_lib.data.datasets.sbd import read_sbd_label
 from dl_lib.data.errors import DataError
 from dl_lib.data.files import pair_files, read_names
-from dl_lib.data.label_reading import read_color_label, read_label
-from dl_lib.data.reading import read_image
+from dl_lib.data.reading import read_color_label, read_image, read_label
 from dl_lib.engine import NonFiniteLossError
 from dl_lib.engine.hooks import BestCheckpointer, EarlyStopping, PeriodicWriter
 from dl_lib.engine.training.writers import JSONWriter

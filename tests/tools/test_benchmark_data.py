@@ -14,8 +14,7 @@ from data import DECODERS, LEAN, PLAIN, SCALES, data_tables, implementations, lo
 from synthetic_images import write_pairs
 
 from dl_lib.config import get_cfg
-from dl_lib.data.label_reading import read_label
-from dl_lib.data.reading import read_image
+from dl_lib.data.reading import read_image, read_label
 from dl_lib.data.samplers import SampleKey
 
 SIZE = (64, 128)

@@ -9,9 +9,8 @@ import numpy as np
 
 from dl_lib.data.errors import MissingDataError
 from dl_lib.data.files import FileRecord, PairedFiles, UnpairedFilesError
-from dl_lib.data.label_reading import read_label
 from dl_lib.data.raw_dataset import RawSample, fingerprint_files
-from dl_lib.data.reading import read_image, read_image_size
+from dl_lib.data.reading import read_image, read_image_size, read_label
 from dl_lib.data.serialized_list import SerializedList
 
 __all__ = ["FileDataset", "build_file_dataset"]

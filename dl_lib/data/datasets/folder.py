@@ -17,7 +17,7 @@ from dl_lib.data.datasets.layout_hints import pattern_hint
 from dl_lib.data.files import ensure_exists, read_names, resolve_path
 from dl_lib.data.label_conversion import ColorReader
 from dl_lib.data.label_map import LabelClasses
-from dl_lib.data.label_reading import read_label
+from dl_lib.data.reading import read_label
 
 __all__ = ["PATH_ARGUMENTS", "FolderSource", "frozen", "register_folder_sem_seg"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dl_lib.data.errors import DataError, MissingDataError
 from dl_lib.data.files import PairedFiles, find_files, name_pattern, pair_files
-from dl_lib.data.label_reading import LABEL_ENDINGS
+from dl_lib.data.label_decoding import LABEL_ENDINGS
 
 __all__ = ["IMAGE_ENDINGS", "FilePattern", "FolderRoot", "list_pairs", "list_roots"]
 

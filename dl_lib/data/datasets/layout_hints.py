@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from dl_lib.data.datasets.folder_files import IMAGE_ENDINGS, FilePattern, FolderRoot
 from dl_lib.data.files import list_files
-from dl_lib.data.label_reading import LABEL_ENDINGS
+from dl_lib.data.label_decoding import LABEL_ENDINGS
 
 __all__ = ["FilePatterns", "infer_patterns", "pattern_hint"]
 

@@ -20,7 +20,7 @@ from dl_lib.data.errors import ColorLabelError, DataError
 from dl_lib.data.files import FileRecord, PairedFiles
 from dl_lib.data.label_conversion import ColorReader, IdReader, count_colors
 from dl_lib.data.label_map import IGNORE
-from dl_lib.data.label_reading import read_color_label, read_label
+from dl_lib.data.reading import read_color_label, read_label
 
 __all__ = ["Proposal", "propose_entry"]
 

@@ -20,8 +20,7 @@ from dl_lib.data.datasets.mat_file import MatFileError, read_uint8_field
 from dl_lib.data.datasets.voc import VOC_META, voc_images, voc_labels, voc_names
 from dl_lib.data.errors import UnreadableFileError
 from dl_lib.data.files import datasets_root, ensure_exists, find_files, pair_files, read_names
-from dl_lib.data.label_reading import read_label
-from dl_lib.data.reading import read_bytes
+from dl_lib.data.reading import read_bytes, read_label
 
 __all__ = ["augmented_names", "load_voc_aug", "read_sbd_label", "register_voc_aug"]
 

@@ -11,7 +11,7 @@ from PIL import Image
 from dl_lib.data.datasets.cityscapes_labels import CITYSCAPES_LABELS
 from dl_lib.data.datasets.voc import VOC_PALETTE
 from dl_lib.data.errors import InvalidSampleError
-from dl_lib.data.label_reading import read_label
+from dl_lib.data.reading import read_label
 from dl_lib.evaluation.predictions.label_files import LabelPngWriter, encode_label, label_path
 from tests.helpers.evaluation import make_samples, predictions_of
 

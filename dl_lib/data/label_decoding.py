@@ -1,4 +1,4 @@
-"""Decoding of label files: ids per pixel, or colors that stand for classes.
+"""Decoding of label files in memory: ids per pixel, or colors that stand for classes.
 
 PNG, TIFF, BMP and NumPy files are read, recognized by their content. Lossy formats change ids and are refused.
 """
@@ -12,18 +12,17 @@ import re
 import cv2
 import numpy as np
 
-from dl_lib.data.errors import ColorLabelError, UnreadableFileError
-from dl_lib.data.reading import (
+from dl_lib.data.decoding import (
     FilePath,
     damaged,
     decode_image,
     decode_with_opencv,
     decode_with_pillow,
     png_header,
-    read_bytes,
 )
+from dl_lib.data.errors import ColorLabelError, UnreadableFileError
 
-__all__ = ["LABEL_ENDINGS", "read_color_label", "read_label", "smallest_dtype"]
+__all__ = ["LABEL_ENDINGS", "decode_color_label", "decode_label", "smallest_dtype"]
 
 LABEL_ENDINGS = (".png", ".tif", ".tiff", ".bmp", ".npy")
 
@@ -36,19 +35,8 @@ _ID_DTYPES = (np.uint8, np.uint16, np.int16, np.uint32, np.int32, np.int64, np.u
 _COLOR_MODES = ("RGB", "RGBA", "RGBX", "CMYK", "LA", "PA", "YCbCr", "LAB")
 
 
-def read_label(path: FilePath) -> np.ndarray:
-    """Read the ids of a label file, (H, W) of the smallest integer type: gray values, palette indices or array values.
-
-    Args:
-        path: PNG, TIFF, BMP or .npy file; grayscale with at least 8 bits, a palette, or an array of integers.
-
-    Raises:
-        MissingDataError: If the file does not exist.
-        ColorLabelError: If the file contains colors.
-        UnreadableFileError: If the file has another format, is damaged or truncated, or does not contain one id per
-            pixel.
-    """
-    data = read_bytes(path)
+def decode_label(data: bytes, path: FilePath) -> np.ndarray:
+    """Decode the ids of a label file, see `dl_lib.data.reading.read_label`; the path is for messages."""
     if png_header(data) is not None:
         return _png_ids(data, path)
     if data.startswith(_NPY_SIGNATURE):
@@ -58,17 +46,8 @@ def read_label(path: FilePath) -> np.ndarray:
     raise _unsupported(data, path)
 
 
-def read_color_label(path: FilePath) -> np.ndarray:
-    """Read the colors of a label file, (H, W, 3) uint8 RGB.
-
-    Args:
-        path: PNG, TIFF or BMP file with opaque colors of 8 bits per channel, a palette, or gray values.
-
-    Raises:
-        MissingDataError: If the file does not exist.
-        UnreadableFileError: If the file has another format, or is damaged or truncated.
-    """
-    data = read_bytes(path)
+def decode_color_label(data: bytes, path: FilePath) -> np.ndarray:
+    """Decode the colors of a label file, see `dl_lib.data.reading.read_color_label`; the path is for messages."""
     if not data.startswith(_LOSSLESS_SIGNATURES):
         raise _unsupported(data, path)
     return decode_image(data, path)

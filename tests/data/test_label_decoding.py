@@ -2,7 +2,6 @@
 
 import io
 import struct
-import zlib
 
 import cv2
 import numpy as np
@@ -10,7 +9,8 @@ import pytest
 from PIL import Image
 
 from dl_lib.data.errors import ColorLabelError, MissingDataError, UnreadableFileError
-from dl_lib.data.label_reading import read_color_label, read_label
+from dl_lib.data.reading import read_color_label, read_label
+from tests.helpers.image_files import encoded, png, write
 
 SIZE = (37, 53)
 RNG = np.random.default_rng(0)
@@ -19,17 +19,6 @@ GRAY = COLOR[..., 1].copy()
 ALPHA = np.dstack([COLOR, np.full(SIZE, 255, np.uint8)])
 IDS = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE)
 PALETTE = RNG.permutation(256 * 3).astype(np.uint8)[:768].tobytes()
-
-
-def write(path, data):
-    path.write_bytes(data)
-    return path
-
-
-def encoded(image, kind="PNG", **settings):
-    file = io.BytesIO()
-    image.save(file, kind, **settings)
-    return file.getvalue()
 
 
 def npy(array, **settings):
@@ -47,17 +36,6 @@ def with_palette(ids):
     image = Image.fromarray(ids)
     image.putpalette(PALETTE)
     return image
-
-
-def png(bits, color_type, rows):
-    """Encode a PNG from rows of packed bytes, in formats that no library writes."""
-
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", len(rows[0]) * 8 // bits, len(rows), bits, color_type, 0, 0, 0)
-    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 ID_FILES = {  # file content and expected dtype

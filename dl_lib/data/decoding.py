@@ -1,0 +1,168 @@
+"""Decoding of image files in memory.
+
+PNGs with 8 bits are decoded by OpenCV, which is about a seventh faster; all other files by Pillow, which detects
+damaged JPEGs that OpenCV accepts. For files that both support, the decoded pixels are identical, so `INPUT.BACKEND`
+affects resizing only.
+
+EXIF orientation is ignored, because label files have none and would not match the rotated image. Color profiles are
+ignored as well.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from dl_lib.data.errors import UnreadableFileError
+from dl_lib.data.refusals import describe_limit
+
+__all__ = [
+    "FilePath",
+    "PngHeader",
+    "damaged",
+    "decode_image",
+    "decode_with_opencv",
+    "decode_with_pillow",
+    "png_header",
+]
+
+FilePath = str | os.PathLike[str]
+
+# https://www.w3.org/TR/png-3/, 5.2 (signature) and 11.2.1 (header)
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_BIT_DEPTH_OFFSET, _PNG_COLOR_TYPE_OFFSET = 24, 25
+_PNG_SIDES = struct.Struct(">16xII")  # width and height
+_MAX_PNG_SIDE = 1_000_000  # pixels; of libpng, in OpenCV
+_GRAY, _RGB = 0, 2
+
+_COLOR_MODES = ("1", "L", "P", "RGB")  # Pillow modes that convert to RGB without loss of information
+_OPAQUE = 255
+_STACK_FORMATS = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # animations or several pages
+_REDUCED_PAGE_TAG = 254  # of a TIFF page; not 0 for a smaller copy or mask of another page
+
+
+@dataclass(frozen=True)
+class PngHeader:
+    """Pixel format of a PNG."""
+
+    bits: int  # per channel, or per palette index
+    color_type: int  # 4 and 6 have an alpha channel
+    transparency: bool  # whether a color or palette entries are marked as transparent (tRNS chunk)
+
+
+def decode_image(data: bytes, path: FilePath) -> np.ndarray:
+    """Decode the content of an image file, see `dl_lib.data.reading.read_image`; the path is for messages."""
+    header = png_header(data)
+    if header is not None and header.bits == 8 and header.color_type in (_GRAY, _RGB) and not header.transparency:
+        return decode_with_opencv(data, path, flags=cv2.IMREAD_COLOR_RGB)
+    image, storage = decode_with_pillow(data, path)
+    if ";16" in storage:
+        raise UnreadableFileError(
+            f"{path} must not have 16 bits per channel, because the conversion depends on the range of values; convert "
+            f"it to 8 bits. Received: Pillow storage {storage!r}"
+        )
+    try:
+        return np.array(_opaque_rgb(image, path))
+    except UnreadableFileError:
+        raise
+    except Exception as error:  # a missing palette is an AssertionError
+        raise damaged(path, error) from error
+
+
+def png_header(data: bytes) -> PngHeader | None:
+    """Return the pixel format of a PNG, or None for other data and for a truncated header."""
+    if not data.startswith(_PNG_SIGNATURE) or len(data) <= _PNG_COLOR_TYPE_OFFSET:
+        return None
+    transparency = b"tRNS" in data[: data.find(b"IDAT")]
+    return PngHeader(data[_PNG_BIT_DEPTH_OFFSET], data[_PNG_COLOR_TYPE_OFFSET], transparency)
+
+
+def decode_with_opencv(data: bytes, path: FilePath, *, flags: int) -> np.ndarray:
+    """Decode a PNG with the given flags of `cv2.imdecode`, ignoring the orientation."""
+    if b"acTL" in data[: data.find(b"IDAT")]:
+        raise _has_frames(path, "an animated PNG")
+    if max(_PNG_SIDES.unpack_from(data)) > _MAX_PNG_SIDE:
+        raise UnreadableFileError(
+            f"{path} is larger than libpng decodes, {_MAX_PNG_SIDE} pixels per side; split it into tiles. "
+            f"Received: width and height={_PNG_SIDES.unpack_from(data)}"
+        )
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise damaged(path, error) from error
+    if pixels is None:
+        raise damaged(path, f"PNG of {len(data)} bytes")
+    return pixels
+
+
+def decode_with_pillow(data: bytes, path: FilePath) -> tuple[Image.Image, str]:
+    """Return the decoded image and the name of its pixel format in the file.
+
+    Decoding reduces 16 bits per channel to 8, scales fewer than 8 bits and inverts some files: the name shows it.
+    """
+    try:
+        image = Image.open(io.BytesIO(data))
+        arguments = image.tile[0][3] if image.tile else None
+        _check_frames(image, path)
+        image.load()
+    except UnreadableFileError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableFileError(
+            f"{path} is not an image in a format that Pillow supports, or is truncated. "
+            f"Received: {len(data)} bytes starting with {data[:8]!r}"
+        ) from error
+    except Exception as error:  # the error type of damaged data depends on Pillow's reader of the format
+        raise damaged(path, error) from error
+    return image, arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else image.mode
+
+
+def _check_frames(image: Image.Image, path: FilePath) -> None:
+    """Raise an error unless the file contains a single image, apart from smaller copies of it."""
+    num_frames = getattr(image, "n_frames", 1) if image.format in _STACK_FORMATS else 1
+    if num_frames > 1 and image.format == "TIFF":
+        num_frames = sum(_is_main_page(image, page) for page in range(num_frames))
+        image.seek(0)
+    if num_frames > 1:
+        raise _has_frames(path, f"{image.format} with {num_frames} frames")
+
+
+def _is_main_page(image: Any, page: int) -> bool:
+    image.seek(page)
+    return not image.tag_v2.get(_REDUCED_PAGE_TAG)
+
+
+def _has_frames(path: FilePath, received: str) -> UnreadableFileError:
+    return UnreadableFileError(
+        f"{path} must contain one image, not an animation or several pages; save each as a file. Received: {received}"
+    )
+
+
+def _opaque_rgb(image: Image.Image, path: FilePath) -> Image.Image:
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        lowest = int(np.array(image.getchannel("A")).min())
+        if lowest < _OPAQUE:
+            raise UnreadableFileError(
+                f"{path} has transparent pixels, whose color is undefined; composite the image onto a background. "
+                f"Received: lowest alpha={lowest}"
+            )
+    elif image.mode not in _COLOR_MODES:
+        raise UnreadableFileError(
+            f"{path} must be an RGB or grayscale image with 8 bits per channel; convert it. "
+            f"Received: Pillow mode {image.mode!r}"
+        )
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def damaged(path: FilePath, received: object) -> UnreadableFileError:
+    """Return the error for a file that a decoder refuses because of damage, or of a limit that its error mentions."""
+    reason = describe_limit(received) or "is damaged or truncated; download or create it again"
+    return UnreadableFileError(f"{path} {reason}. Received: {str(received).strip() or type(received).__name__}")
