@@ -12,6 +12,7 @@ from dl_lib.cli.arg_types import non_negative_int
 from dl_lib.cli.arguments import parse_arguments
 from dl_lib.cli.dataset_arguments import dataset_parser, read_dataset_config
 from dl_lib.cli.errors import user_errors
+from dl_lib.utils.escaping import printable, printable_lines
 
 if TYPE_CHECKING:
     from dl_lib.data.dataset_check import DatasetReport, Issue, SampleCheck
@@ -40,9 +41,10 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib check-dataset
     with user_errors(prog):
         report = _check(arguments)
         proposal = _proposal(report, name=arguments.name)
-    print(_format(report, name=arguments.name, max_listed=len(report.issues) if arguments.all else _MAX_LISTED))
+    max_listed = len(report.issues) if arguments.all else _MAX_LISTED
+    print(printable_lines(_format(report, name=arguments.name, max_listed=max_listed)))
     if proposal:
-        print(f"\n{proposal}")
+        print(printable_lines(f"\n{proposal}"))
     if not report.usable_for_training:
         raise SystemExit(UNUSABLE_STATUS)
 
@@ -101,7 +103,7 @@ def _class_table(report: DatasetReport) -> str:
     rows = [
         [label, name, f"{pixels:,}", f"{100 * pixels / max(1, labelled):.3f}", f"{images:,}", f"{weight:.4f}"]
         for label, (name, pixels, images, weight) in enumerate(
-            zip(report.meta.class_names, report.pixels, report.images, report.weights, strict=True)
+            zip(map(printable, report.meta.class_names), report.pixels, report.images, report.weights, strict=True)
         )
     ]
     headers = ["id", "class", "pixels", "% of labelled", "images", "weight"]

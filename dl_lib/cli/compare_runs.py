@@ -14,6 +14,7 @@ from tabulate import tabulate
 from dl_lib.cli.arg_types import local_path
 from dl_lib.cli.errors import user_errors
 from dl_lib.config import ConfigError
+from dl_lib.utils.escaping import TABLE_ESCAPES
 from dl_lib.utils.files import write_atomically
 from dl_lib.utils.run_files import EVALUATIONS_NAME, RESULTS_NAME
 
@@ -159,7 +160,9 @@ def _class_rows(runs: Sequence[_Run]) -> list[list[str]]:
 
 def _table(rows: Sequence[Sequence[str]], *, headers: Sequence[str], style: str, text_columns: int) -> str:
     align = ["left"] * text_columns + ["right"] * (len(headers) - text_columns)
-    return tabulate(rows, headers=headers, tablefmt=style, colalign=align, disable_numparse=True)
+    escape = TABLE_ESCAPES[style]
+    cells = [[escape(cell) for cell in row] for row in rows]
+    return tabulate(cells, headers=list(map(escape, headers)), tablefmt=style, colalign=align, disable_numparse=True)
 
 
 def _percent(ratio: float | None) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from dl_lib.cli.arg_types import local_path
 from dl_lib.cli.errors import user_errors
+from dl_lib.utils.escaping import printable_lines
 
 __all__ = ["main"]
 
@@ -28,4 +29,4 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib convert-weigh
         folder = arguments.path_out.parent
         if not folder.is_dir():
             raise CheckpointError(f"OUT: the folder does not exist; create it first. Received: OUT={str(folder)!r}")
-        print(convert_file(arguments.path_in, arguments.path_out))
+        print(printable_lines(str(convert_file(arguments.path_in, arguments.path_out))))

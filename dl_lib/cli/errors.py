@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dl_lib.config import ConfigError
 from dl_lib.launch import LaunchError, LostProcessError
+from dl_lib.utils.escaping import printable_lines
 from dl_lib.utils.files import NO_SPACE, WriteError
 from dl_lib.utils.metrics_file import MetricsFileError
 from dl_lib.utils.output_path import OutputPathError
@@ -54,7 +55,7 @@ def user_errors(prog: str) -> Iterator[None]:
             if status is None:
                 raise
             if is_first:
-                print(f"{prog}: error: {_message(error)}", file=sys.stderr)
+                print(f"{prog}: error: {printable_lines(_message(error))}", file=sys.stderr)
             raise SystemExit(status) from None
 
 

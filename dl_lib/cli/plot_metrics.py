@@ -9,6 +9,7 @@ from pathlib import Path
 from dl_lib.cli.arg_types import comma_separated, figure_path, ratio
 from dl_lib.cli.errors import user_errors
 from dl_lib.config import ConfigError
+from dl_lib.utils.escaping import printable
 from dl_lib.utils.names import nearest_names
 
 __all__ = ["main"]
@@ -64,7 +65,7 @@ def _plot(arguments: argparse.Namespace) -> None:
     chosen = select_scalars(known, arguments.metrics) or known
     save_figure(draw_curves(runs, scalars=chosen, smoothing=arguments.smoothing), arguments.output)
     if omitted := [name for name in known if name not in chosen]:
-        print(f"Omitted (select them with --metrics): {', '.join(omitted)}")
+        print(f"Omitted (select them with --metrics): {', '.join(map(printable, omitted))}")
     print(f"Wrote {arguments.output.absolute()}")
 
 

@@ -14,12 +14,14 @@ from pathlib import Path
 from dl_lib.config.paths import DATASETS_VARIABLE, datasets_root
 from dl_lib.data.errors import DataError, MissingDataError, UnreadableFileError
 from dl_lib.data.raw_dataset import RawDataset
+from dl_lib.utils.escaping import printable
 from dl_lib.utils.files import read_regular
 
 __all__ = [
     "FileRecord",
     "PairedFiles",
     "UnpairedFilesError",
+    "check_printable",
     "datasets_root",
     "ensure_exists",
     "find_files",
@@ -118,6 +120,19 @@ def list_files(folder: Path) -> Iterator[tuple[str, str]]:
             yield normalized(path.relative_to(folder).as_posix()), str(path)
 
 
+def check_printable(path: str) -> None:
+    """Check that the path of a data file can be written to logs and results.
+
+    Raises:
+        DataError: If it is not UTF-8, or contains control characters.
+    """
+    if (shown := printable(path)) != path:
+        raise DataError(
+            "the path of a data file must be UTF-8 without control characters; rename the file or folder. "
+            f"Received: path={shown}"
+        )
+
+
 def find_files(
     folder: Path, *, endings: Iterable[str], prefix: str = "", flat: bool = False, exclude: Container[str] = ()
 ) -> dict[str, str]:
@@ -135,7 +150,7 @@ def find_files(
 
     Raises:
         UnreadableFileError: If a folder cannot be listed.
-        DataError: If two files have the same name.
+        DataError: If two files have the same name, or a path is not printable UTF-8.
     """
     pattern = name_pattern(prefix, endings)
     found: dict[str, str] = {}
@@ -143,6 +158,7 @@ def find_files(
         match = pattern.fullmatch(relative)
         if match is None or path in exclude:
             continue
+        check_printable(path)
         name = match["name"] if flat else match["parent"] + match["name"]
         if name in found:
             raise DataError(

@@ -16,6 +16,7 @@ from dl_lib.data.errors import InvalidSampleError, UnknownLabelError
 from dl_lib.data.raw_dataset import RawDataset, RawSample
 from dl_lib.data.samplers import SampleKey
 from dl_lib.data.transforms import Augmentation, fuse, sample_transforms
+from dl_lib.utils.escaping import printable
 
 __all__ = ["DatasetMapper", "MappedDataset"]
 
@@ -183,4 +184,4 @@ def _check_sizes(sample: RawSample, *, image: tuple[int, ...], label: tuple[int,
 
 
 def _name(sample: RawSample) -> str:
-    return f"{sample['image_id']!r} ({sample['file_name']})"
+    return f"{sample['image_id']!r} ({printable(sample['file_name'])})"

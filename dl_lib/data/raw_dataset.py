@@ -133,5 +133,5 @@ def fingerprint_files(paths: Iterable[str], *, extra: str = "") -> str:
             state = "missing"
         else:
             state = f"{status.st_size} {status.st_mtime_ns}"
-        digest.update(f"\0{path}\0{state}".encode())
+        digest.update(f"\0{path}\0{state}".encode(errors="surrogateescape"))
     return digest.hexdigest()

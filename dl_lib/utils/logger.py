@@ -13,6 +13,7 @@ from typing import TextIO
 from termcolor import colored
 from tqdm import tqdm
 
+from dl_lib.utils.escaping import printable_lines
 from dl_lib.utils.progress import progress_bar_enabled
 from dl_lib.utils.run_files import log_name
 
@@ -97,7 +98,17 @@ class _TerminalFormatter(logging.Formatter):
         if self._color:
             time = colored(time, "green", force_color=True)
             level = colored(level, _COLORS[record.levelno], force_color=True) if level else ""
-        return f"{time} {level}{super().format(record)}"
+        return f"{time} {level}{printable_lines(super().format(record))}"
+
+
+class _FileFormatter(logging.Formatter):
+    """Formatter with time, level and logger."""
+
+    def __init__(self) -> None:
+        super().__init__("[%(asctime)s] %(levelname)s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
 
 
 class _FileHandler(WatchedFileHandler):
@@ -106,7 +117,7 @@ class _FileHandler(WatchedFileHandler):
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
-        self.setFormatter(logging.Formatter("[%(asctime)s] %(levelname)s %(name)s: %(message)s"))
+        self.setFormatter(_FileFormatter())
         self._has_failed = False
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import unicodedata
 from collections.abc import Iterable
+
+from dl_lib.utils.escaping import printable
 
 __all__ = ["NAME_RULE", "close_names", "is_safe_id", "is_safe_name", "nearest_names"]
 
@@ -12,7 +13,6 @@ _MAX_CLOSE, _MAX_EXISTING = 3, 20  # names that a message lists
 _MAX_COMPARED = 200  # characters; the comparison takes quadratic time
 _MAX_NAME_BYTES = 80  # three times as many after percent-encoding; leaves room for suffixes in the 255 of a file name
 _MAX_ID_BYTES = 240  # file names of images; leaves room for `.png.partial`
-_FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control characters, surrogates, line separators
 
 NAME_RULE = f"text of 1 to {_MAX_NAME_BYTES} bytes without /, \\ and control characters that does not start with a dot"
 
@@ -56,6 +56,7 @@ def _is_safe_component(text: str, *, max_bytes: int) -> bool:
     return (
         bool(text.strip())
         and not text.startswith(".")
-        and not any(char in "/\\" or unicodedata.category(char) in _FORBIDDEN_CATEGORIES for char in text)
+        and not any(char in "/\\" for char in text)
+        and printable(text) == text
         and len(text.encode()) <= max_bytes
     )

@@ -8,6 +8,7 @@ import sys
 from tqdm import tqdm
 
 from dl_lib.utils import comm
+from dl_lib.utils.escaping import printable
 
 __all__ = ["progress_bar", "progress_bar_enabled"]
 
@@ -26,7 +27,7 @@ def progress_bar(total: int, *, description: str, unit: str, done: int = 0) -> t
     return tqdm(
         total=total,
         initial=done,
-        desc=description,
+        desc=printable(description),
         unit=unit,
         bar_format=_BAR_FORMAT,
         dynamic_ncols=has_size,

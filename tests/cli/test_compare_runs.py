@@ -107,6 +107,16 @@ def test_evaluations_of_a_run_are_named_after_it(runs, tmp_path, capsys):
     assert [row[1] for row in rows[1:]] == ["one/val", "two", "two/flipped", "two/flipped"]
 
 
+def test_names_are_escaped(runs, tmp_path, capsys):
+    text = (runs / "first" / "results.json").read_text()
+    (tmp_path / "a|b").mkdir()
+    (tmp_path / "a|b" / "results.json").write_text(text.replace("some_val", "\\u001b[31m").replace("disc", "<i>"))
+    printed = compare(capsys, tmp_path / "a|b", "--classes", "--output", tmp_path)
+    assert "\x1b" not in printed and r"\x1b[31m" in printed and "<i>" in printed
+    markdown = (tmp_path / "comparison.md").read_text()
+    assert r"a\|b" in markdown and r"\\x1b\[31m" in markdown and "&lt;i&gt;" in markdown and "<i>" not in markdown
+
+
 def test_results_without_the_number_of_parameters(runs, tmp_path, capsys):
     content = json.loads((runs / "first" / "results.json").read_text())
     del content["parameters"]

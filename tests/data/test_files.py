@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,15 @@ def test_hidden_and_system_files_are_skipped(tmp_path):
     assert set(find_files(root, endings=[".png"])) == {"a/1"}
     os.mkfifo(root / "5.png")  # reading it would never end
     assert set(find_files(root, endings=[".png", ".db"])) == {"a/1", "Thumbs"}
+
+
+@pytest.mark.parametrize("name", [b"stra\xdfe.png", b"a\x1b[31m.png", b"a\nb.png"])
+def test_paths_that_are_not_printable_are_rejected(tmp_path, name):
+    (tmp_path / os.fsdecode(name)).touch()
+    shown = re.escape(f"{tmp_path}/{ascii(name)[2:-1]}")
+    with pytest.raises(DataError, match=rf"must be UTF-8 without control .*Received: path={shown}$"):
+        find_files(tmp_path, endings=[".png"])
+    assert find_files(tmp_path, endings=[".jpg"]) == {}  # other files may have any name
 
 
 def test_unreadable_folder_raises(tmp_path):

@@ -35,6 +35,13 @@ def test_repeated_setup_logs_each_line_once(tmp_path, capsys):
     ]
 
 
+def test_control_characters_are_escaped_and_lines_kept(tmp_path, capsys):
+    setup_logger(tmp_path)
+    logging.getLogger("dl_lib.data").info("table\nof %s", "a\x1b[2J \udcdf")
+    for text in (capsys.readouterr().out, (tmp_path / "log.txt").read_text()):
+        assert text.endswith("table\nof a\\x1b[2J \\xdf\n") and "\x1b" not in text
+
+
 def test_second_run_in_a_process_logs_to_its_own_file(tmp_path):
     setup_logger(tmp_path / "first").info("one")
     setup_logger(tmp_path / "second").info("two")

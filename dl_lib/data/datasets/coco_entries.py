@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from dl_lib.data.errors import DataError
+from dl_lib.utils.escaping import printable
 
 __all__ = ["EntryId", "flag", "identifier", "parse_entries", "required", "side", "text"]
 
@@ -64,10 +64,10 @@ def identifier(entry: Mapping[str, Any], key: str) -> EntryId:
 
 
 def text(entry: Mapping[str, Any], key: str) -> str:
-    """Return a text that can be part of a path."""
+    """Return a text that can be part of a path, a table or a log."""
     value = required(entry, key)
-    if not isinstance(value, str) or not value or "\0" in value or not _is_encodable(value):
-        raise DataError(f"{key} must be text. Received: {key}={value!r:.60}")
+    if not isinstance(value, str) or not value or printable(value) != value:
+        raise DataError(f"{key} must be text without control characters. Received: {key}={value!r:.60}")
     return value
 
 
@@ -95,14 +95,6 @@ def flag(entry: Mapping[str, Any], key: str) -> bool:
 def _whole_number(value: Any) -> int | None:
     is_whole = isinstance(value, float) and value.is_integer()
     return int(value) if is_whole or (isinstance(value, int) and not isinstance(value, bool)) else None
-
-
-def _is_encodable(value: str) -> bool:
-    try:
-        os.fsencode(value)
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False
-    return True
 
 
 def _entry_name(part: str, position: int, entry: Any) -> str:

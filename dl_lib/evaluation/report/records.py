@@ -15,6 +15,7 @@ from dl_lib.evaluation.scores.metrics import ClassScore, SegmentationMetrics
 from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord, OfficialScores
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.modeling.dynamic.lattice import Lattice
+from dl_lib.utils.escaping import csv_text
 
 __all__ = ["IMAGE_COLUMNS", "UNITS", "confusion_as_csv", "images_as_csv", "result_as_dict"]
 
@@ -29,8 +30,8 @@ UNITS = {
     "parameters": "number of learnable parameters",
 }
 IMAGE_COLUMNS = {
-    "image_id": "unique within the dataset",
-    "file_name": "image file",
+    "image_id": "unique within the dataset; a text that spreadsheets would run as a formula has a leading '",
+    "file_name": "image file; likewise",
     "input_height": "pixels, image size in the first pass",
     "input_width": "pixels, image size in the first pass",
     "passes": "number of forward passes",
@@ -123,5 +124,6 @@ def _image_row(image: ImageRecord) -> list[Any]:
 
 def _csv(rows: Iterable[Sequence[Any]]) -> str:
     file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(rows)
+    escaped = ([csv_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    csv.writer(file, lineterminator="\n").writerows(escaped)
     return file.getvalue()

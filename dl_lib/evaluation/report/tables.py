@@ -5,7 +5,8 @@ Scores are in percent with two decimals; costs are in GFLOPs with four decimals 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import quote
 
 from tabulate import tabulate
 
@@ -13,6 +14,7 @@ from dl_lib.evaluation.scores.budget import BudgetTarget
 from dl_lib.evaluation.scores.metrics import SegmentationMetrics
 from dl_lib.evaluation.scores.result import EvaluationResult, OfficialScores
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
+from dl_lib.utils.escaping import TABLE_ESCAPES, markdown_text
 
 __all__ = ["COST_LABELS", "format_markdown", "format_text", "mean_scores"]
 
@@ -27,7 +29,7 @@ _COST_LEGEND = (
 
 def format_text(result: EvaluationResult, *, target: BudgetTarget | None = None) -> str:
     """Format the tables of one dataset for the terminal, including the budget if there is a target."""
-    return "\n\n".join((_headline(result), *_tables(result, target=target, style="simple"), *_remarks(result, target)))
+    return "\n\n".join(_parts(result, target=target, style="simple"))
 
 
 def format_markdown(
@@ -39,10 +41,9 @@ def format_markdown(
     """Format the tables of all datasets, and links to their figures ({title: file name}), as a Markdown document."""
     parts = ["# Evaluation"]
     for name, result in results.items():
-        target = targets.get(name)
-        parts += [f"## {name}", _headline(result), *_tables(result, target=target, style="github")]
-        parts += _remarks(result, target)
-        parts += [f"![{title} on {name}]({file})" for title, file in figures[name].items()]
+        title = markdown_text(name)
+        parts += [f"## {title}", *_parts(result, target=targets.get(name), style="github")]
+        parts += [f"![{kind} on {title}]({quote(file)})" for kind, file in figures[name].items()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -57,10 +58,15 @@ def mean_scores(metrics: SegmentationMetrics) -> dict[str, float]:
     return scores if metrics.mean_boundary_iou is None else {**scores, "mBIoU": metrics.mean_boundary_iou}
 
 
-def _headline(result: EvaluationResult) -> str:
+def _parts(result: EvaluationResult, *, target: BudgetTarget | None, style: str) -> list[str]:
+    tables = _tables(result, target=target, style=style)
+    return [_headline(result, style=style), *tables, *_remarks(result, target, style=style)]
+
+
+def _headline(result: EvaluationResult, *, style: str) -> str:
     truth = f"{result.metrics.pixels:,} labelled pixels" if result.metrics else "no ground truth, costs only"
     return (
-        f"{result.dataset_name}: {result.num_images} images, {truth}, "
+        f"{TABLE_ESCAPES[style](result.dataset_name)}: {result.num_images} images, {truth}, "
         f"{result.seconds_per_image:.4f} s per image (model only, median)"
     )
 
@@ -90,7 +96,7 @@ def _tables(result: EvaluationResult, *, target: BudgetTarget | None, style: str
 
 def _score_tables(metrics: SegmentationMetrics, *, official: OfficialScores | None, style: str) -> list[str]:
     columns = {
-        "class": [score.name for score in metrics.classes],
+        "class": [TABLE_ESCAPES[style](score.name) for score in metrics.classes],
         "IoU (%)": [_percent(score.iou) for score in metrics.classes],
         "accuracy (%)": [_percent(score.accuracy) for score in metrics.classes],
     }
@@ -111,7 +117,7 @@ def _score_tables(metrics: SegmentationMetrics, *, official: OfficialScores | No
     return tables
 
 
-def _remarks(result: EvaluationResult, target: BudgetTarget | None) -> list[str]:
+def _remarks(result: EvaluationResult, target: BudgetTarget | None, *, style: str) -> list[str]:
     remarks = [_COST_LEGEND]
     passes = max(len(image.input_sizes) for image in result.images)
     if passes > 1:
@@ -122,7 +128,7 @@ def _remarks(result: EvaluationResult, target: BudgetTarget | None) -> list[str]
             "results.json)."
         )
     if result.metrics is not None:
-        remarks += _absent_class_remarks(result.metrics)
+        remarks += _absent_class_remarks(result.metrics, escape=TABLE_ESCAPES[style])
         if result.metrics.mean_boundary_iou is not None:
             remarks.append("Boundary IoU (mean: mBIoU) as in arXiv 2103.16562, with 2 % of the image diagonal.")
     if result.official is not None:
@@ -137,14 +143,14 @@ def _remarks(result: EvaluationResult, target: BudgetTarget | None) -> list[str]
     return remarks
 
 
-def _absent_class_remarks(metrics: SegmentationMetrics) -> list[str]:
+def _absent_class_remarks(metrics: SegmentationMetrics, *, escape: Callable[[str], str]) -> list[str]:
     counts_as_zero = metrics.absent_rule == "zero_if_predicted"
     excluded = [name for name in metrics.absent if not (counts_as_zero and name in metrics.predicted_absent)]
     remarks = []
     if excluded:
-        remarks.append(f"Not in the ground truth, excluded from all means: {', '.join(excluded)}.")
+        remarks.append(f"Not in the ground truth, excluded from all means: {', '.join(map(escape, excluded))}.")
     if metrics.predicted_absent:
-        names = ", ".join(metrics.predicted_absent)
+        names = ", ".join(map(escape, metrics.predicted_absent))
         remarks.append(
             f"Predicted but not in the ground truth, IoU of 0 in the mIoU: {names}."
             if counts_as_zero

@@ -153,12 +153,19 @@ def first(part, **changes):
         (first("images", width=0), "image 100: width must be a positive integer"),
         (first("images", width=float("inf")), "image 100: width must be a positive integer"),
         (first("images", height=10**6, width=10**6), "image 100: height x width must be at most"),
-        (first("images", file_name="a\0b"), r"image 100: file_name must be text. Received: file_name='a\\x00b'"),
+        (
+            first("images", file_name="a\0b"),
+            r"image 100: file_name must be text without control characters. Received: file_name='a\\x00b'",
+        ),
         (first("images", file_name="\ud800"), "image 100: file_name must be text"),
+        (first("categories", name="a\x1b[31m"), r"category 90: name must be text .*Received: name='a\\x1b\[31m'"),
         (lambda c: c.update(images=[1]), r"images\[0\]: must be an object. Received: int 1"),
         (lambda c: c.update(images=[None] * 9), r"images\[2\]: .*\n  \.\.\.\n.*Received: invalid images=9$"),
         (first("categories", id=1), r"ids of categories .*ids=\[1\]$"),
-        (first("categories", name=[]), r"category 90: name must be text. Received: name=\[\]"),
+        (
+            first("categories", name=[]),
+            r"category 90: name must be text without control characters. Received: name=\[\]",
+        ),
         (lambda c: [entry.update(name="_Background") for entry in c["categories"][:2]], "only one category can be"),
         (
             lambda c: [entry.update(name="x") for entry in c["categories"][:2]],

@@ -262,6 +262,26 @@ def test_several_data_sets_share_the_files_and_have_figures_each(result, tmp_pat
     assert data["one"] == data["two"] and "budget_gflops" not in data["one"]
 
 
+def test_names_from_data_are_escaped(tmp_path):
+    names = ("=1+2|3", "<b>\n# title", "\x1b[31mred", "$x$")
+    evaluator = SemSegEvaluator("a|b", class_names=names, ignore_value=IGNORE)
+    samples = [{**sample, "image_id": "-id", "file_name": "/data/stra\udcdfe,\n.png"} for sample in make_samples(1)]
+    result = inference_on_dataset(_ModelOfLattice(), batches_of(samples), evaluator)
+    write({"a|b": result}, tmp_path)
+    rows = list(csv.reader((tmp_path / "confusion.csv").read_text().splitlines()))
+    assert rows[0][1:] == [row[0] for row in rows[1:]] == ["'=1+2|3", r"<b>\n# title", r"\x1b[31mred", "$x$"]
+    (image,) = csv.DictReader((tmp_path / "per_image.csv").read_text().splitlines())
+    assert (image["image_id"], image["file_name"]) == ("'-id", r"/data/stra\xdfe,\n.png")
+    text = (tmp_path / "results.md").read_text()
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table[:6]} == {4}  # three columns
+    assert r"=1+2\|3" in table[2] and r"&lt;b&gt;\\n# title" in table[3] and r"\\x1b\[31mred" in table[4]
+    assert r"## a\|b" in text and "](confusion.png)" in text and "\n# title" not in text
+    terminal = format_text(result)
+    assert r"<b>\n# title" in terminal and r"\x1b[31mred" in terminal and "\x1b" not in terminal
+    assert list(json.loads((tmp_path / "results.json").read_text())["datasets"]["a|b"]["classes"]) == list(names)
+
+
 def test_files_of_an_earlier_evaluation_are_removed(result, tmp_path):
     write({"one": result, "two": result}, tmp_path)
     (tmp_path / "route_notes.png").touch()  # of the user
