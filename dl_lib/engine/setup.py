@@ -13,6 +13,7 @@ from torch import nn
 from dl_lib.config import CfgNode, ConfigError
 from dl_lib.engine.environment import describe_environment
 from dl_lib.engine.image_sizes import resolve_crop_size, warn_about_enlarged_images
+from dl_lib.launch.process_group import warn_without_gpu
 from dl_lib.modeling.build import build_model, resolve_device
 from dl_lib.utils import comm
 from dl_lib.utils.allocator import keep_freed_memory
@@ -45,6 +46,7 @@ def default_setup(cfg: CfgNode) -> None:
     setup_logger(cfg.OUTPUT_DIR, rank=comm.get_rank(), holds_back=True)
     resolve_crop_size(cfg)
     cfg.freeze()
+    warn_without_gpu(cfg.MODEL.DEVICE)
     if comm.is_main_process():
         warn_about_enlarged_images(cfg, trains=True)
         _log.info("Environment:\n%s", describe_environment(uses_gpus=cfg.MODEL.DEVICE != "cpu"))

@@ -15,6 +15,7 @@ from dl_lib.launch.process_info import ProcessInfo
 from dl_lib.launch.request import ANY_PORT, ProcessRequest, detect_process_info
 from dl_lib.launch.signals import exit_with_parent
 from dl_lib.launch.spawning import run_spawned
+from dl_lib.launch.temp_folder import use_temp_folder
 
 __all__ = ["launch"]
 
@@ -48,6 +49,7 @@ def launch(
         SystemExit: As raised by the first process that exits this way; the same applies to KeyboardInterrupt.
         Exception: As raised by `main`, also in a spawned process.
     """
+    use_temp_folder()
     request = request or ProcessRequest()
     info = detect_process_info(request)
     if info is not None:

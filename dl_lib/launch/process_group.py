@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +18,14 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 from dl_lib.launch.process_info import LaunchError, LostProcessError, ProcessInfo
 from dl_lib.utils import comm
 
-__all__ = ["initialized_process_group", "uses_gpu"]
+__all__ = ["initialized_process_group", "uses_gpu", "warn_without_gpu"]
 
 _ERROR_DELAY_SECONDS = 1.0  # lets the failed process report first, before the processes that lost it
 _LAST_COLLECTIVE_SECONDS = 0.1
 # gloo raises plain RuntimeErrors; these are parts of its source paths and messages.
 _LOST = re.compile(r"gloo/transport|pair closure|by peer", re.IGNORECASE)
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -34,7 +38,7 @@ def initialized_process_group(info: ProcessInfo, *, device: str, timeout_seconds
         timeout_seconds: Timeout of collectives and of the rendezvous.
 
     Raises:
-        LaunchError: If there is no GPU for this process.
+        LaunchError: If there is no GPU for this process, or the init method cannot be used on this machine.
         LostProcessError: If another process cannot be reached, exits, or does not respond within the timeout.
     """
     on_gpu = uses_gpu(device)
@@ -71,6 +75,14 @@ def uses_gpu(device: str) -> bool:
     return device != "cpu" and torch.cuda.is_available()
 
 
+def warn_without_gpu(device: str) -> None:
+    """Log a warning if the processes of a run, which use one GPU each, share the CPU cores instead."""
+    if comm.is_main_process() and comm.get_world_size() > 1 and device != "cpu" and not uses_gpu(device):
+        _log.warning(
+            "No GPU available; %d processes share the CPU cores (--device cpu confirms this)", comm.get_world_size()
+        )
+
+
 def _gpu_index(info: ProcessInfo) -> int:
     available = torch.cuda.device_count()
     if info.launcher == "srun" and available == 1:
@@ -84,6 +96,7 @@ def _gpu_index(info: ProcessInfo) -> int:
 
 
 def _initialize(info: ProcessInfo, *, backend: str, timeout: timedelta) -> None:
+    _check_host(info)
     try:
         if info.is_hosted:
             address = urlsplit(info.init_method)
@@ -100,11 +113,30 @@ def _initialize(info: ProcessInfo, *, backend: str, timeout: timedelta) -> None:
             )
         comm.synchronize()  # an unreachable process fails here, not in the first step
     except RuntimeError as error:
+        if "EADDRINUSE" in str(error):
+            raise LaunchError(
+                "the port of the init method is in use by another process on this machine; choose another one, or "
+                f"--dist-url auto on a single machine. Received: init_method={info.init_method}"
+            ) from error
         raise LostProcessError(
             f"process {info.rank} of {info.world_size}, started by {info.launcher}, could not connect to the others "
             f"within {timeout.total_seconds():g} s (PROCESS_TIMEOUT_SECONDS). Check that all processes are started and "
             "that each machine can reach the init method's host. "
             f"Received: init_method={info.init_method}, {error}"
+        ) from error
+
+
+def _check_host(info: ProcessInfo) -> None:
+    """Check that the host of the init method has an address; torch retries until the timeout."""
+    host = urlsplit(info.init_method).hostname
+    if not host:
+        return
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError as error:
+        raise LaunchError(
+            f"the host of the init method cannot be resolved ({error.strerror or error}); check its name. "
+            f"Received: init_method={info.init_method}"
         ) from error
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
-__all__ = ["LaunchError", "Launcher", "LostProcessError", "ProcessInfo", "non_negative_int"]
+__all__ = ["LaunchError", "Launcher", "LostProcessError", "ProcessInfo", "check_endpoint", "non_negative_int"]
 
 Launcher = Literal["torchrun", "srun", "spawn"]
 
@@ -51,6 +52,19 @@ class ProcessInfo:
             raise LaunchError(
                 f"local_rank must not be negative. Received: local_rank={self.local_rank}, launcher={self.launcher}"
             )
+
+
+def check_endpoint(url: str, *, name: str) -> None:
+    """Raise LaunchError unless a rendezvous endpoint has the form `tcp://HOST:PORT`; `name` is that of the value."""
+    try:
+        address = urlsplit(url)
+        is_valid = bool(address.scheme == "tcp" and address.hostname and address.port and not address.path)
+    except ValueError:  # the port is no number, or over 65535
+        is_valid = False
+    if not is_valid:
+        raise LaunchError(
+            f"{name} must be of the form tcp://HOST:PORT, with a port between 1 and 65535. Received: {name}={url!r}"
+        )
 
 
 def non_negative_int(environment: Mapping[str, str], name: str) -> int:

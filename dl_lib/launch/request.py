@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dl_lib.launch.process_info import LaunchError, ProcessInfo
+from dl_lib.launch.process_info import LaunchError, ProcessInfo, check_endpoint
 from dl_lib.launch.slurm import slurm_process_info
 from dl_lib.launch.torchrun import torchrun_process_info
 
@@ -50,6 +50,8 @@ class ProcessRequest:
                 "dist_url is required with several machines; use an address and a free port of machine 0, such as "
                 f"--dist-url tcp://10.0.0.1:29500. Received: dist_url='auto', num_machines={self.num_machines}"
             )
+        if self.dist_url != ANY_PORT:
+            check_endpoint(self.dist_url, name="dist_url")
 
     @property
     def per_machine(self) -> int:

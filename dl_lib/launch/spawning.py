@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import signal
@@ -20,6 +19,7 @@ from torch.multiprocessing.spawn import ProcessContext, ProcessException, Proces
 from dl_lib.launch.process_group import initialized_process_group, uses_gpu
 from dl_lib.launch.process_info import LostProcessError, ProcessInfo
 from dl_lib.launch.signals import SignalForwarder, exit_with_parent
+from dl_lib.launch.temp_folder import hold_temp_folder, use_temp_folder
 from dl_lib.utils.files import write_atomically
 from dl_lib.utils.standard_streams import tolerant_streams
 
@@ -35,8 +35,6 @@ _SIGNAL_CAUSES = {
     "SIGABRT": " With NCCL, torch sends it when another process has not responded for PROCESS_TIMEOUT_SECONDS.",
 }
 
-_log = logging.getLogger(__name__)
-
 
 def run_spawned(
     main: Callable[..., None],
@@ -51,9 +49,7 @@ def run_spawned(
 
     `first_info` belongs to the first process; the others have consecutive ranks.
     """
-    if not uses_gpu(device) and device != "cpu":
-        _log.warning("No GPU available; %d processes share the CPU cores", num_processes)
-    with tempfile.TemporaryDirectory() as folder, SignalForwarder() as forwarder:
+    with tempfile.TemporaryDirectory(dir=use_temp_folder()) as folder, SignalForwarder() as forwarder:
         shared = (main, num_processes, first_info, device, timeout_seconds, Path(folder), tuple(args))
         processes = spawn(_run_worker, args=shared, nprocs=num_processes, join=False)
         forwarder.forward_to(processes.pids())
@@ -71,6 +67,7 @@ def _run_worker(
     args: tuple[Any, ...],
 ) -> None:
     exit_with_parent()
+    hold_temp_folder(use_temp_folder())
     os.setsid()  # signals of the terminal arrive only once, through the forwarder
     if not uses_gpu(device) and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, torch.get_num_threads() // num_processes))

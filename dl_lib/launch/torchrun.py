@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dl_lib.launch.process_info import LaunchError, ProcessInfo, non_negative_int
+from dl_lib.launch.process_info import LaunchError, ProcessInfo, check_endpoint, non_negative_int
 
 __all__ = ["torchrun_process_info"]
 
@@ -33,16 +33,19 @@ def torchrun_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
             f"{', '.join((*_RANKS, *_ADDRESS))} must be set together; missing: {', '.join(missing)}. Start the "
             f"processes with torchrun, which sets all of them, or unset the others. Received: {given}"
         )
+    host, port = (environment[name] for name in _ADDRESS)
+    endpoint = f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+    check_endpoint(endpoint, name="tcp://MASTER_ADDR:MASTER_PORT")
     return ProcessInfo(
         "torchrun",
         rank=non_negative_int(environment, "RANK"),
         world_size=non_negative_int(environment, "WORLD_SIZE"),
         local_rank=non_negative_int(environment, "LOCAL_RANK"),
-        **_rendezvous(environment),
+        **_rendezvous(environment, endpoint=endpoint),
     )
 
 
-def _rendezvous(environment: Mapping[str, str]) -> dict[str, Any]:
+def _rendezvous(environment: Mapping[str, str], *, endpoint: str) -> dict[str, Any]:
     """Return init method, host and attempt of the store.
 
     torchrun's agent may host the store and reuse it after a restart. Keys written by workers of an earlier attempt must
@@ -59,9 +62,8 @@ def _rendezvous(environment: Mapping[str, str]) -> dict[str, Any]:
             "creates a new store, or use --max-restarts=0. "
             f"Received: GROUP_WORLD_SIZE={machines}, --max-restarts={max_restarts}"
         )
-    host, port = environment["MASTER_ADDR"], non_negative_int(environment, "MASTER_PORT")
     return {
-        "init_method": f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}",
+        "init_method": endpoint,
         "is_hosted": True,
         "attempt": environment.get("TORCHELASTIC_RESTART_COUNT", "0"),
     }

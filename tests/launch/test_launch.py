@@ -2,18 +2,23 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+import torch
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from dl_lib.config import ConfigError
-from dl_lib.launch import LostProcessError, ProcessRequest, spawning
+from dl_lib.launch import LaunchError, LostProcessError, ProcessRequest, spawning
 from dl_lib.launch.launch import launch
+from dl_lib.launch.process_group import initialized_process_group, warn_without_gpu
+from dl_lib.launch.process_info import ProcessInfo
 from dl_lib.launch.signals import SignalForwarder
+from dl_lib.utils import comm
 from tests.launch.worker import work
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +96,28 @@ def test_torchrun_prints_an_error_once_and_leaves_no_process():
     assert "in work\n" in finished.stderr  # torchrun's summary holds the traceback
     (survivor,) = pids(finished.stdout)
     assert not is_alive(survivor)
+
+
+@pytest.mark.parametrize(
+    ("host", "message"), [("127.0.0.1", "^the port .* is in use"), ("host.invalid", r"cannot be resolved \(.*\)")]
+)
+def test_unusable_init_method_is_named(host, message):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"tcp://{host}:{server.getsockname()[1]}"
+        info = ProcessInfo("spawn", rank=0, world_size=2, local_rank=0, init_method=url)
+        with (
+            pytest.raises(LaunchError, match=rf"{message}.*Received: init_method={url}$"),
+            initialized_process_group(info, device="cpu", timeout_seconds=1),
+        ):
+            pass
+
+
+@pytest.mark.parametrize(("device", "processes", "warns"), [("auto", 4, True), ("cpu", 4, False), ("auto", 1, False)])
+def test_processes_without_a_gpu_are_a_warning(monkeypatch, caplog, device, processes, warns):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(comm, "get_world_size", lambda: processes)
+    warn_without_gpu(device)
+    assert ("No GPU available; 4 processes share the CPU cores" in caplog.text) is warns
 
 
 def test_single_process_runs_in_the_calling_process():

@@ -129,6 +129,10 @@ def test_request_that_contradicts_the_launcher_is_rejected(requested):
         ({"num_machines": 2}, "tcp://.*Received: dist_url='auto', num_machines=2"),
         ({"num_machines": 2, "machine_rank": 2}, "Received: machine_rank=2, num_machines=2"),
         ({"num_processes": 0}, "Received: num_processes=0"),
+        *(
+            ({"dist_url": url}, f"^dist_url must be of the form tcp://HOST:PORT.*Received: dist_url='{url}'$")
+            for url in ("tcp://a", "tcp://a:0", "tcp://a:99999", "tcp://a:b", "tcp://:1", "a:1", "http://a:1", "")
+        ),
     ],
 )
 def test_inconsistent_request_is_rejected(settings, message):
