@@ -16,7 +16,7 @@ __all__ = ["archive_earlier_run", "is_being_archived"]
 def archive_earlier_run(folder: Path) -> Path | None:
     """Move the metrics, TensorBoard events, checkpoints, results and logs of an earlier run to a numbered subfolder.
 
-    Its config and code are copied: the new run may have been started from them. A folder with logs only holds no run.
+    Its config and code are copied, as the new run may use them. A folder with only logs holds no run.
 
     A process may be killed at any point. The files are first collected in a folder with a fixed name, whose presence
     means that those in `folder` are an incomplete run; the next call completes it.
@@ -32,7 +32,9 @@ def archive_earlier_run(folder: Path) -> Path | None:
     if not names and not collected.is_dir():
         return None
     os.makedirs(collected, exist_ok=True)
-    for name in _matches(folder, COPIED_ON_ARCHIVE):
+    packages = [f"{path.parent.name}/**/*.py" for path in folder.glob("*/__init__.py")]
+    for name in _matches(folder, (*COPIED_ON_ARCHIVE, *packages)):
+        (collected / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(folder / name, collected / name)
     for name in (*_matches(folder, LOGS), *names):
         if not (collected / name).exists():  # a failed start between the two calls has written a log of its own
@@ -54,7 +56,7 @@ def _collected(folder: Path) -> Path:
 
 
 def _matches(folder: Path, patterns: tuple[str, ...]) -> list[str]:
-    return sorted(path.name for pattern in patterns for path in folder.glob(pattern))
+    return sorted(str(path.relative_to(folder)) for pattern in patterns for path in folder.glob(pattern))
 
 
 def _last_number(folder: Path) -> int:

@@ -19,11 +19,11 @@ from dl_lib.config import ConfigError
 from dl_lib.config.layers import ConfigLayer
 from dl_lib.config.paths import config_folder
 from dl_lib.utils.files import write_atomically
+from dl_lib.utils.run_files import BASES_NAME
 
 __all__ = ["copy_nets", "find_nets", "import_nets", "import_nets_of"]
 
 NET_NAME = "net.py"
-BASES_NAME = "base_nets"  # in a run folder: 00/net.py, 01/net.py, … of the bases
 
 __path__: list[str] = []  # Python imports submodules of packages only; `_BaseNetFinder` finds them
 

@@ -64,10 +64,13 @@ class _FolderLock:
         # Opened for writing: over NFS, flock becomes a lock of the file's bytes, which requires it. Python's files are
         # closed in executed programs, but a forked process shares the open file description that owns the lock: an
         # orphaned loader worker would keep the folder locked after its trainer was killed.
-        self._descriptor: int | None = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+        path = folder / LOCK_NAME
+        self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         os.register_at_fork(after_in_child=partial(_close_inherited, weakref.ref(self)))
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not (path.exists() and os.path.samestat(path.stat(), os.fstat(self._descriptor))):
+                raise BlockingIOError  # its holder moved or removed the folder in the meantime
         except BlockingIOError:
             holder = os.pread(self._descriptor, 300, 0).decode(errors="replace").strip() or "unknown"
             self.close()

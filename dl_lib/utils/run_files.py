@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 __all__ = [
+    "BASES_NAME",
     "BEST_CHECKPOINT",
     "CHECKPOINT_SUFFIX",
     "CHECKSUM_SUFFIX",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 CONFIG_NAME = "config.yaml"  # in an experiment folder: keys that differ; in a run folder: all keys
+BASES_NAME = "base_nets"  # 00/net.py, 01/net.py, … of the bases of the config
 LOCK_NAME = ".folder.lock"  # host and process id of the process that writes to the folder
 LOG_NAME = "log.txt"  # main process; see `log_name`
 METRICS_NAME = "metrics.json"  # one JSON object per line
@@ -60,7 +62,7 @@ CHECKSUM_SUFFIX = ".sha256"  # appended to the checkpoint's file name
 # Shell patterns of the files and folders that a run and its evaluations write.
 EARLIER_RUN_STEM = "earlier_run"  # followed by `_<number>`: subfolder with the files of an earlier run
 LOGS = (LOG_NAME, "log_rank*.txt")
-COPIED_ON_ARCHIVE = (CONFIG_NAME, "*.py")
+COPIED_ON_ARCHIVE = (CONFIG_NAME, "*.py", f"{BASES_NAME}/**/*.py")
 MOVED_ON_ARCHIVE = (
     *(
         METRICS_NAME,

@@ -6,6 +6,7 @@ import shutil
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dl_lib.checkpoint.earlier_run import archive_earlier_run
 from dl_lib.checkpoint.folder import RunFolder
 from tests.helpers.checkpoints import save_run, warnings_in
 
@@ -94,3 +95,24 @@ def test_failed_deletion_logs_a_warning(tmp_path, monkeypatch, caplog):
     RunFolder(str(tmp_path)).prune(iteration=2, keep_last=1, keep_every=0)
     assert iterations_in(tmp_path) == [1, 2]
     assert warnings_in(caplog) == [f"Could not delete {tmp_path / 'model_0000001.pth'}: Operation not permitted"]
+
+
+def test_archives_are_numbered_and_keep_the_code_and_other_files_in_place(tmp_path):
+    code = {"config.yaml", "net.py", "base_nets/00/net.py", "parts/__init__.py", "parts/inner/a.py"}
+    others = {"notes.txt", "other/b.py", "find_lr.csv"}
+    for number in (1, 2):
+        moved = {"metrics.json", "log.txt", "log_rank1.txt", "events.out.tfevents.1", "evaluations/val/results.json"}
+        for name in (*code, *others, *moved):
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        archive = archive_earlier_run(tmp_path)
+        assert archive == tmp_path / f"earlier_run_{number}"
+        assert files_below(archive) == code | moved
+    assert {name for name in files_below(tmp_path) if not name.startswith("earlier_run_")} == code | others
+    (tmp_path / "log.txt").touch()  # of a start that has failed
+    assert archive_earlier_run(tmp_path) is None
+
+
+def files_below(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

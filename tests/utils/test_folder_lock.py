@@ -77,6 +77,12 @@ def test_a_forked_process_does_not_release_the_lock(tmp_path):
             pass
 
 
+def test_a_folder_moved_away_by_the_former_holder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", lambda *_: (tmp_path / "run").rename(tmp_path / "moved"))
+    with pytest.raises(OutputPathError, match="another process"), locked_folder(tmp_path / "run"):
+        pass
+
+
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
 def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, caplog, code):
     def refuse(descriptor, operation):
