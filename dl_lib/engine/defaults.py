@@ -41,11 +41,10 @@ from dl_lib.engine.training.train_step import GradientClip
 from dl_lib.engine.training.trainer import Trainer
 from dl_lib.engine.training.writers import JSONWriter, TensorBoardWriter, Writer
 from dl_lib.evaluation import EvaluationResult, IncompleteEvaluationError, evaluate_datasets
-from dl_lib.evaluation.report.tables import mean_scores
+from dl_lib.evaluation.runner.logged import logged_metrics
 from dl_lib.evaluation.runner.sample_figures import SampleFigures
 from dl_lib.evaluation.runner.validation_loss import validation_losses
 from dl_lib.modeling.build import resolve_device
-from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.solver import build_lr_scheduler, build_optimizer, format_groups
 from dl_lib.utils import comm
 from dl_lib.utils.logger import write_held_back_lines
@@ -247,11 +246,7 @@ class DefaultTrainer(Trainer):
             self.results = evaluate_datasets(self.cfg, model, self._folder)
         except IncompleteEvaluationError as error:
             self.results, self._failed_evaluation = error.results, error
-        metrics = {
-            f"{dataset}/{name}": value
-            for dataset, result in self.results.items()
-            for name, value in _logged_metrics(result).items()
-        }
+        metrics = logged_metrics(self.results)
         if self.cfg.TEST.VALIDATION_LOSS:
             metrics |= validation_losses(self.cfg, model, dataset_names=self.results)
         return metrics
@@ -281,12 +276,3 @@ class DefaultTrainer(Trainer):
                 self._folder,
                 archive,
             )
-
-
-def _logged_metrics(result: EvaluationResult) -> dict[str, float]:
-    metrics = {} if result.metrics is None else mean_scores(result.metrics)
-    return {
-        **metrics,
-        "expt_gflops": result.costs.average.expected / MADDS_PER_GFLOP,
-        "real_gflops": result.costs.average.real / MADDS_PER_GFLOP,
-    }

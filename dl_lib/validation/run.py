@@ -10,13 +10,17 @@ from importlib.util import find_spec
 from dl_lib.data import DatasetCatalog, DatasetMeta
 from dl_lib.data.build import local_batch_size
 from dl_lib.data.errors import DataError
+from dl_lib.evaluation.runner.logged import has_known_losses, metric_names
+from dl_lib.evaluation.runner.validation_loss import loss_metric
 from dl_lib.evaluation.runner.windows import window_starts
 from dl_lib.solver.group_rules import group_rule_problems
+from dl_lib.utils.names import nearest_names
 from dl_lib.validation.model import coarsest_stride, logits_stride, smallest_side
 from dl_lib.validation.report import Report
 
 __all__ = ["check_run"]
 
+_MAX_METRICS = 30  # listed in a message
 _NEEDS_TEST_SET = {
     "TEST.EVAL_PERIOD": "must be 0",
     "VIS_PERIOD": "must be 0",
@@ -74,8 +78,26 @@ def _check_training(report: Report) -> None:
             "SOLVER.EARLY_STOPPING.METRIC",
             "needs evaluations during training; name a dataset in DATASETS.TEST and set TEST.EVAL_PERIOD",
         )
+    for key in ("SOLVER.BEST_METRIC", "SOLVER.EARLY_STOPPING.METRIC"):
+        if report.value(key) and report.value("DATASETS.TEST"):
+            _check_metric(report, key)
     _check_validation_loss(report)
     _check_figures(report)
+
+
+def _check_metric(report: Report, key: str) -> None:
+    """Check that evaluations will log the metric of a key."""
+    metric, cfg = report.value(key), report.cfg
+    try:
+        names, has_all = metric_names(cfg), has_known_losses(cfg)
+    except (DataError, KeyError):  # an unknown dataset or meta-architecture has its own line
+        return
+    own_losses = () if has_all else tuple(loss_metric(name, "") for name in cfg.DATASETS.TEST)
+    if metric in names or metric.startswith(own_losses):
+        return
+    listed = ", ".join(names) if len(names) <= _MAX_METRICS else nearest_names(metric, names)
+    hint = "" if cfg.TEST.VALIDATION_LOSS else " (validation losses: with TEST.VALIDATION_LOSS=True)"
+    report.add(key, f"must name a metric of the evaluation: {listed}{hint}")
 
 
 def _check_validation_loss(report: Report) -> None:

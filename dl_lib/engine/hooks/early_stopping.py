@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from dl_lib.checkpoint.state_check import check_state
 from dl_lib.config.choices import MetricMode
 from dl_lib.engine.hooks.metric_tracker import is_better, tracked_metric
 from dl_lib.engine.training.hook import Hook
@@ -73,6 +74,7 @@ class EarlyStopping(Hook):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state returned by `state_dict`; a state of another metric or mode is ignored."""
         if (state.get("metric"), state.get("mode")) == (self._metric, self._mode):
+            check_state(state["best"], like=0.0, name="EarlyStopping.best")
             self._best, self._without_improvement = state["best"], state["without_improvement"]
 
     def _stop_if_exhausted(self, trainer: Trainer) -> None:

@@ -21,10 +21,12 @@ def tracked_metric(events: EventStorage, name: str, *, key: str, seen_before: bo
             missing.
 
     Raises:
-        ConfigError: If the evaluation has other metrics but never had this one.
+        ConfigError: If the evaluation has other metrics of the same dataset but never had this one.
     """
     metrics = events.current_eval_metrics()
     value = metrics.get(name)
+    dataset, separator, _ = name.rpartition("/")  # has no metrics if its evaluation failed, which ends the run later
+    metrics = {other: score for other, score in metrics.items() if other.startswith(dataset + separator)}
     if metrics and value is None and not seen_before:
         raise ConfigError(
             f"{key} must name a finite metric of the evaluation; {nearest_names(name, metrics)}. "

@@ -16,8 +16,15 @@ from dl_lib.evaluation.scores.result import EvaluationResult, OfficialScores
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.utils.escaping import TABLE_ESCAPES, markdown_text
 
-__all__ = ["COST_LABELS", "format_markdown", "format_text", "mean_scores"]
+__all__ = ["COST_LABELS", "MEAN_BOUNDARY_IOU", "MEAN_SCORES", "format_markdown", "format_text", "mean_scores"]
 
+MEAN_SCORES = {
+    "mIoU": "mean_iou",
+    "fwIoU": "frequency_weighted_iou",
+    "mACC": "mean_accuracy",
+    "pACC": "pixel_accuracy",
+}  # name -> attribute of SegmentationMetrics
+MEAN_BOUNDARY_IOU = "mBIoU"  # with TEST.BOUNDARY_IOU
 COST_LABELS = {"expected": "expected", "real": "real", "real_complete": "real complete", "executed": "executed"}
 _ABSENT = "absent"  # instead of a score
 _COST_LEGEND = (
@@ -49,13 +56,8 @@ def format_markdown(
 
 def mean_scores(metrics: SegmentationMetrics) -> dict[str, float]:
     """Return the mean scores of a dataset under their usual names, as ratios."""
-    scores = {
-        "mIoU": metrics.mean_iou,
-        "fwIoU": metrics.frequency_weighted_iou,
-        "mACC": metrics.mean_accuracy,
-        "pACC": metrics.pixel_accuracy,
-    }
-    return scores if metrics.mean_boundary_iou is None else {**scores, "mBIoU": metrics.mean_boundary_iou}
+    scores = {name: getattr(metrics, attribute) for name, attribute in MEAN_SCORES.items()}
+    return scores if metrics.mean_boundary_iou is None else {**scores, MEAN_BOUNDARY_IOU: metrics.mean_boundary_iou}
 
 
 def _parts(result: EvaluationResult, *, target: BudgetTarget | None, style: str) -> list[str]:

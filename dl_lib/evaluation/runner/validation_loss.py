@@ -16,7 +16,9 @@ from dl_lib.utils import comm
 from dl_lib.utils.modes import evaluation_mode
 from dl_lib.utils.progress import progress_bar
 
-__all__ = ["mean_losses", "validation_losses"]
+__all__ = ["TOTAL_LOSS", "loss_metric", "mean_losses", "validation_losses"]
+
+TOTAL_LOSS = "total_loss"  # sum of the losses
 
 
 def validation_losses(
@@ -48,7 +50,7 @@ def validation_losses(
             f"TEST.VALIDATION_LOSS=False. Received: model={type(network).__name__}"
         )
     return {
-        f"{name}/val_{loss}": value
+        loss_metric(name, loss): value
         for name in (cfg.DATASETS.TEST if dataset_names is None else dataset_names)
         for loss, value in mean_losses(
             network,
@@ -57,6 +59,11 @@ def validation_losses(
             description=f"validation loss on {name}",
         ).items()
     }
+
+
+def loss_metric(dataset: str, loss: str) -> str:
+    """Return the name of a validation loss, such as `voc_2012_sem_seg_val/val_total_loss`."""
+    return f"{dataset}/val_{loss}"
 
 
 def mean_losses(
@@ -85,7 +92,7 @@ def mean_losses(
                 if not (sample["sem_seg"] != ignore_value).any():
                     continue
                 losses = {name: loss.item() for name, loss in model.label_losses([sample]).items()}
-                for name, loss in {**losses, "total_loss": sum(losses.values())}.items():
+                for name, loss in {**losses, TOTAL_LOSS: sum(losses.values())}.items():
                     sums[name] = sums.get(name, 0.0) + loss
                 images += 1
             bar.update()

@@ -13,7 +13,9 @@ from dl_lib.modeling.build import LOSS_REGISTRY
 from dl_lib.modeling.losses.cross_entropy import HardExamples, PixelCrossEntropy
 from dl_lib.modeling.losses.overlap import dice_loss, lovasz_softmax_loss
 
-__all__ = ["SegmentationLoss", "build_segmentation_loss"]
+__all__ = ["SegmentationLoss", "build_segmentation_loss", "segmentation_loss_names"]
+
+_EXTRA_PREFIX = "loss_extra_"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class SegmentationLoss:
         if self.lovasz_weight:
             value = lovasz_softmax_loss(logits_BCHW, target_BHW, ignore_value=ignore_value)
             losses["loss_lovasz"] = self.lovasz_weight * value
-        return losses | {f"loss_extra_{name}": loss(logits_BCHW, target_BHW) for name, loss in self.extra.items()}
+        return losses | {f"{_EXTRA_PREFIX}{name}": loss(logits_BCHW, target_BHW) for name, loss in self.extra.items()}
 
 
 def build_segmentation_loss(cfg: CfgNode) -> SegmentationLoss:
@@ -65,3 +67,11 @@ def build_segmentation_loss(cfg: CfgNode) -> SegmentationLoss:
         lovasz_weight=loss.LOVASZ_WEIGHT,
         extra={name: LOSS_REGISTRY.get(name)(cfg) for name in loss.EXTRA},
     )
+
+
+def segmentation_loss_names(cfg: CfgNode) -> tuple[str, ...]:
+    """Return the names of the losses that `build_segmentation_loss` computes for a config."""
+    loss = cfg.MODEL.LOSS
+    weights = {"loss_dice": loss.DICE_WEIGHT, "loss_lovasz": loss.LOVASZ_WEIGHT}
+    optional = (name for name, weight in weights.items() if weight)
+    return ("loss_sem_seg", *optional, *(f"{_EXTRA_PREFIX}{name}" for name in loss.EXTRA))

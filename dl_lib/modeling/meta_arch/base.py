@@ -15,7 +15,7 @@ from dl_lib.config import CfgNode
 from dl_lib.layers import KernelAttention, ShapeSpec
 from dl_lib.modeling.costs.costs import Costs
 from dl_lib.modeling.heads.base import AuxiliaryHead, SemSegHead
-from dl_lib.modeling.losses.segmentation import SegmentationLoss, build_segmentation_loss
+from dl_lib.modeling.losses.segmentation import SegmentationLoss, build_segmentation_loss, segmentation_loss_names
 from dl_lib.modeling.meta_arch.batching import (
     StepMeans,
     check_label_sizes,
@@ -27,6 +27,8 @@ from dl_lib.modeling.meta_arch.batching import (
 from dl_lib.modeling.meta_arch.coarse import CoarseLogits, CoarsePrediction, requested_size
 
 __all__ = ["NetworkOutput", "SegmentationModel"]
+
+_AUXILIARY_PREFIX = "loss_auxiliary_"  # followed by the feature
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,6 +197,12 @@ class SegmentationModel(nn.Module, ABC):
         output = self.run(self.preprocess_images(batched_inputs), step_rate=0.0)
         return self._losses(output, batched_inputs, step_means=None)
 
+    @classmethod
+    def label_loss_names(cls, cfg: CfgNode) -> tuple[str, ...]:
+        """Return the names of `label_losses`, which can be metrics of a run; override both together."""
+        auxiliary = (f"{_AUXILIARY_PREFIX}{name}" for name in cfg.MODEL.AUXILIARY_HEADS.IN_FEATURES)
+        return (*segmentation_loss_names(cfg), *auxiliary)
+
     def predict_coarse(self, batched_inputs: Sequence[dict[str, Any]]) -> list[CoarsePrediction]:
         """Return predictions at the output stride, for the inputs of evaluation; call it in evaluation mode.
 
@@ -248,5 +256,6 @@ class SegmentationModel(nn.Module, ABC):
             coarse = head(output.features[name])
             logits = interpolate(coarse, size=size, mode="bilinear", align_corners=False)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            losses[f"loss_auxiliary_{name}"] = self.auxiliary_weight * entropy(logits, target, mean_weight=mean_weight)
+            loss = self.auxiliary_weight * entropy(logits, target, mean_weight=mean_weight)
+            losses[f"{_AUXILIARY_PREFIX}{name}"] = loss
         return losses
