@@ -40,8 +40,15 @@ class IdReader:
             DataError: If the file cannot be read.
             UnknownLabelError: If it contains an id outside of the ranges.
         """
-        raw = read_label(path)
-        label = self.convert(raw)
+        return self.convert(read_label(path), path=path)
+
+    def convert(self, raw: np.ndarray, *, path: str) -> np.ndarray:
+        """Convert the content of a label file, an (H, W) array of any integer type.
+
+        Raises:
+            UnknownLabelError: If it contains an id outside of the ranges.
+        """
+        label = self._labels(raw)
         if any((label[rows] == self._unknown).any() for rows in _row_blocks(label)):
             ids = ((str(value), count) for value, count in Counter(raw[label == self._unknown].tolist()).items())
             raise UnknownLabelError(
@@ -50,8 +57,8 @@ class IdReader:
             )
         return label
 
-    def convert(self, raw: np.ndarray) -> np.ndarray:
-        """Return the label of each raw id; other ids get a label that does not occur in the ranges."""
+    def _labels(self, raw: np.ndarray) -> np.ndarray:
+        """Return the label of each raw id, and `_unknown` for other ids."""
         if raw.dtype.itemsize > 2:
             return self._search(raw)
         table = _table(self, raw.dtype)
@@ -60,6 +67,7 @@ class IdReader:
 
     @cached_property
     def _unknown(self) -> int:
+        """Label that does not occur in the ranges."""
         return _unused(label for _, _, label in self.ranges)
 
     def _search(self, raw: np.ndarray) -> np.ndarray:
@@ -87,7 +95,14 @@ class ColorReader:
             DataError: If the file cannot be read.
             UnknownLabelError: If it contains another color.
         """
-        pixels = read_color_label(path)
+        return self.convert(read_color_label(path), path=path)
+
+    def convert(self, pixels: np.ndarray, *, path: str) -> np.ndarray:
+        """Convert the content of a label file, (H, W, 3) uint8 RGB.
+
+        Raises:
+            UnknownLabelError: If it contains another color.
+        """
         positions, labels = _color_tables(self)
         label = np.empty(pixels.shape[:2], labels.dtype)
         for rows in _row_blocks(label):

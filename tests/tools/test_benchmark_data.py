@@ -10,7 +10,18 @@ import data
 import numpy as np
 import pytest
 import torch
-from data import DECODERS, LEAN, PLAIN, SCALES, data_tables, implementations, load_rate, loader_rate, round_keys
+from data import (
+    DECODERS,
+    LEAN,
+    PLAIN,
+    SCALES,
+    data_tables,
+    implementations,
+    label_conversions,
+    load_rate,
+    loader_rate,
+    round_keys,
+)
 from synthetic_images import write_pairs
 
 from dl_lib.config import get_cfg
@@ -69,6 +80,12 @@ def test_decoders_agree(pairs):
         np.testing.assert_array_equal(decode(pairs[0][0]), expected)
 
 
+def test_label_maps_agree(pairs):
+    labels = [convert(SampleKey(0, 1)) for convert in label_conversions(pairs).values()]
+    for label in labels:
+        np.testing.assert_array_equal(label, read_label(pairs[1][1]))
+
+
 def test_images_decode_like_photographs(tmp_path):
     """About 2 MB at this size, and nearly all rows Paeth-filtered (filter 4), as in PNGs of photographs."""
     ((image, label),) = write_pairs(tmp_path, count=1, size=(1024, 2048))
@@ -121,12 +138,14 @@ def test_tables_in_closed_form():
 
     loading = {PLAIN: rates(0.5, 0.1, 0.3), "own": rates(0.1, 0.2, 0.15)}
     with_workers = {("own", 0): rates(0.25), ("own", 2): rates(0.125)}
-    one_process, decoding, loader = data_tables(loading, {"Pillow": rates(0.05)}, with_workers)
+    one_process, decoding, converting, loader = data_tables(
+        loading, {"Pillow": rates(0.05)}, {"LABEL_MAP": rates(0.001)}, with_workers
+    )
     assert [row[1:] for row in one_process.rows] == [
         (300.0, pytest.approx(1 / 0.3), 1.0),
         (150.0, pytest.approx(1 / 0.15), 2.0),
     ]
-    assert decoding.rows == [("Pillow", 50.0)]
+    assert (decoding.rows, converting.rows) == ([("Pillow", 50.0)], [("LABEL_MAP", 1.0)])
     assert loader.rows == [("own", 0, 4.0, 250.0), ("own", 2, 8.0, 125.0)]
 
 

@@ -30,6 +30,8 @@ from dl_lib.cli.errors import user_errors
 from dl_lib.config import CfgNode, get_cfg
 from dl_lib.data import register_folder_sem_seg
 from dl_lib.data.build import build_train_augmentations, build_train_loader
+from dl_lib.data.catalog import voc_colormap
+from dl_lib.data.label_map import LabelClasses
 from dl_lib.data.reading import read_image
 from dl_lib.data.samplers import SampleKey
 from dl_lib.data.transforms import CropPad, HorizontalFlip, Resize, sample_transforms
@@ -137,6 +139,25 @@ def implementations(pairs: Sequence[Pair], *, size: Size, folder: Path, workers:
     return datasets
 
 
+def label_conversions(pairs: Sequence[Pair]) -> dict[str, Callable[[SampleKey], object]]:
+    """Return functions that convert the label of a sample, which is already in memory, by name of the setting."""
+    labels = [np.asarray(Image.open(label)) for _, label in pairs]
+    classes = LabelClasses(tuple(f"class {number}" for number in range(NUM_CLASSES)), ignore_value=255)
+    colors = np.array(voc_colormap(NUM_CLASSES), np.uint8)
+    by_id = classes.id_reader({number: number for number in range(NUM_CLASSES)})
+    wide = classes.id_reader({1000 * number: number for number in range(NUM_CLASSES)})
+    by_color = classes.color_reader(voc_colormap(NUM_CLASSES))
+    variants = {
+        "LABEL_MAP, 8 bits": (by_id, labels),
+        "LABEL_MAP, 16 bits": (wide, [label.astype(np.uint16) * 1000 for label in labels]),
+        "COLOR_MAP": (by_color, [colors[label] for label in labels]),
+    }
+    return {
+        name: lambda key, reader=reader, arrays=arrays: reader.convert(arrays[key.index], path="")
+        for name, (reader, arrays) in variants.items()
+    }
+
+
 def round_keys(plain: PlainSamples, round_number: int) -> list[SampleKey]:
     """Return one key per image, different in each round; all scales are equally frequent."""
     keys = []
@@ -192,7 +213,8 @@ def measure(folder: Path, *, size: Size, images: int, rounds: int, workers: Sequ
     """Write images to a folder and load them with all implementations.
 
     Returns:
-        A description of the images, and the rates of loading, of decoding, and by (implementation, workers).
+        A description of the images, and the rates of loading, of decoding, of converting labels, and by
+        (implementation, workers).
     """
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -204,7 +226,10 @@ def measure(folder: Path, *, size: Size, images: int, rounds: int, workers: Sequ
         name: load_rate(lambda key, decode=decode: decode(pairs[key.index][0]), keys)
         for name, decode in DECODERS.items()
     }
-    loading, decoding = (interleave(calls, rounds=rounds, warmup=WARMUP_ROUNDS) for calls in (loads, decodes))
+    converts = {name: load_rate(convert, keys) for name, convert in label_conversions(pairs).items()}
+    loading, decoding, converting = (
+        interleave(calls, rounds=rounds, warmup=WARMUP_ROUNDS) for calls in (loads, decodes, converts)
+    )
     loaders = {
         (name, number): loader_rate(dataset, keys, workers=number, sample_seconds=medians(loading[name])[0])
         for name, dataset in datasets.items()
@@ -218,7 +243,7 @@ def measure(folder: Path, *, size: Size, images: int, rounds: int, workers: Sequ
         f"{images} pairs of PNGs of {size[1]}x{size[0]} pixels, images of {image_mb:.2f} MB, labels of "
         f"{1e3 * label_mb:.0f} kB; scales {', '.join(f'{scale:g}' for scale in SCALES)}, equally frequent"
     )
-    return description, [loading, decoding, with_workers]
+    return description, [loading, decoding, converting, with_workers]
 
 
 def medians(rates: Sequence[Rate]) -> Rate:
@@ -227,18 +252,19 @@ def medians(rates: Sequence[Rate]) -> Rate:
     return median(cpu_seconds), median(samples_per_second)
 
 
-def data_tables(loading: Rates, decoding: Rates, with_workers: Rates) -> list[Table]:
-    """Return tables of CPU time in one process, of decoding alone, and of throughput with worker processes.
+def data_tables(loading: Rates, decoding: Rates, converting: Rates, with_workers: Rates) -> list[Table]:
+    """Return tables of CPU time in one process, of decoding and label maps alone, and of throughput with workers.
 
     The ratio is the median of the rounds' ratios: all implementations load the same samples in a round.
     """
-    one_process, only_decoding, loader = [], [], []
+    one_process, loader = [], []
     for name, rates in loading.items():
         ratio = median(plain / own for (plain, _), (own, _) in zip(loading[PLAIN], rates, strict=True))
         cpu_seconds, _ = medians(rates)
         one_process.append((name, 1e3 * cpu_seconds, 1 / cpu_seconds, ratio))
-    for name, rates in decoding.items():
-        only_decoding.append((name, 1e3 * medians(rates)[0]))
+    only_decoding, only_converting = (
+        [(name, 1e3 * medians(rates)[0]) for name, rates in own.items()] for own in (decoding, converting)
+    )
     for (name, workers), rates in with_workers.items():
         cpu_seconds, samples_per_second = medians(rates)
         loader.append((name, workers, samples_per_second, 1e3 * cpu_seconds))
@@ -246,6 +272,7 @@ def data_tables(loading: Rates, decoding: Rates, with_workers: Rates) -> list[Ta
     return [
         Table("One process", {**name, **cpu, "samples per CPU s": ".1f", "ratio": ".2f"}, one_process),
         Table("Decoding only", {"decoder": "", "CPU ms per image": ".2f"}, only_decoding),
+        Table("Label maps only", {"setting": "", "CPU ms per label": ".2f"}, only_converting),
         Table("DataLoader", {**name, "workers": "d", "samples per s": ".1f", **cpu}, loader),
     ]
 
@@ -263,7 +290,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         settings = start(arguments)
         description, rates = measure(Path(folder), size=size, images=images, rounds=rounds, workers=workers)
     facts = {**describe_machine(settings), "opencv": cv2.__version__, "Pillow": PIL.__version__, "images": description}
-    kinds = ("loading", "decoding", "workers")
+    kinds = ("loading", "decoding", "label maps", "workers")
     samples = {f"{kind} {key}": values for kind, own in zip(kinds, rates, strict=True) for key, values in own.items()}
     report = Report("Data loading", facts, NOTES.format(rounds=rounds), data_tables(*rates), samples)
     report.write(arguments.output, "data", document=arguments.document)
