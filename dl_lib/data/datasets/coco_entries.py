@@ -81,10 +81,10 @@ def side(entry: Mapping[str, Any], key: str) -> int:
 
 
 def flag(entry: Mapping[str, Any], key: str) -> bool:
-    """Return an optional flag, False by default. Its values may also be text, as some exporters write them."""
-    if key not in entry:
+    """Return a flag, False if it is missing or null. Its values may also be text, as some exporters write them."""
+    value = entry.get(key)
+    if value is None:
         return False
-    value = entry[key]
     number = int(value) if isinstance(value, bool) else _whole_number(value)
     known = _FLAGS.get(str(value).strip().lower() if isinstance(value, str) else str(number))
     if known is None:

@@ -205,7 +205,14 @@ def test_flags_are_read_as_numbers_and_text(root):
             assert f": iscrowd must be 0, 1, true or false. Received: iscrowd={value!r}" in str(error)
     absent, present = labels["0"], labels["1"]
     assert absent < present
-    assert {value for value, pixels in labels.items() if pixels == absent} == {"0", "False", "0.0", "'0'", "'false'"}
+    assert {value for value, pixels in labels.items() if pixels == absent} == {
+        "0",
+        "None",
+        "False",
+        "0.0",
+        "'0'",
+        "'false'",
+    }
     assert {value for value, pixels in labels.items() if pixels == present} == {"1", "True", "'1'", "'True'"}
 
 
