@@ -94,7 +94,7 @@ _HEADS = (
         "Feature maps that the head uses, finest first: `layer_0`, `layer_1`, … of a routed network, `c1` to `c5` of a "
         "static backbone.",
     ),
-    key("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 19, "Number of classes; must match the datasets.", range="[1, 10000]"),
+    key("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 19, "Number of classes; must match the datasets.", range="[2, 10000]"),
     key(
         "MODEL.SEM_SEG_HEAD.IGNORE_VALUE",
         255,

@@ -1,12 +1,14 @@
 """Validation: each problem is reported with its key and value, all in one list, and valid configs pass."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
 from dl_lib.config import ConfigError, get_cfg
 from dl_lib.data.catalog import DatasetCatalog, DatasetMeta
+from dl_lib.data.errors import DataError
 from dl_lib.validation import validate_config
 
 SMALL = ["MODEL.BACKBONE.LAYER_NUM=3", "MODEL.BACKBONE.CELL_NUM_LIST=[2,3,4]"]
@@ -209,7 +211,8 @@ def test_an_evaluation_is_not_checked_for_training():
     assert "must name a dataset to train on" in listed
     validate_config(valid(*opts), world_size=3, purpose="evaluation")
     assert "NUM_CLASSES" in problems("MODEL.SEM_SEG_HEAD.NUM_CLASSES=4", purpose="evaluation")
-    unlabelled = valid("DATASETS.TEST=[cityscapes_fine_sem_seg_test]", "MODEL.SEM_SEG_HEAD.NUM_CLASSES=19")
+    words = ["DATASETS.TRAIN=[]", "DATASETS.TEST=[cityscapes_fine_sem_seg_test]", "MODEL.SEM_SEG_HEAD.NUM_CLASSES=19"]
+    unlabelled = valid(*words)
     validate_config(unlabelled, purpose="evaluation")
 
 
@@ -287,6 +290,77 @@ def test_a_user_dataset_is_checked_against_the_model():
             "MODEL.SEM_SEG_HEAD.IGNORE_VALUE=200",
         )
     )
+
+
+@pytest.fixture
+def named(monkeypatch):
+    """Register datasets with the given class names."""
+    monkeypatch.setattr(DatasetCatalog, "_entries", dict(DatasetCatalog._entries))
+    monkeypatch.setattr(DatasetCatalog, "_loaded_metas", {})
+
+    def register(name, classes, *, lazily=False, colors=0, **arguments):
+        meta = DatasetMeta(tuple(classes), tuple((colors, 0, 0) for _ in classes), **arguments)
+        DatasetCatalog.register(name, lambda: [], (lambda: meta) if lazily else meta)
+
+    return register
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "differing"),
+    [
+        (["abc", "acb"], [], "v0 has the same"),
+        (["abc"], ["acb"], "1: 'b' in t0, 'c' in v0; 2: 'c' in t0, 'b' in v0. Received: DATASETS.TEST=['v0']"),
+        (["abc"], ["abc", "abx"], "2: 'c' in t0, 'x' in v1"),
+        (["abc"], ["ab"], "2: 'c' in t0, '' in v0"),
+        (["abc", "aBc"], ["abc"], "1: 'b' in t0, 'B' in t1"),
+        ([], ["abc", "cba"], "0: 'a' in v0, 'c' in v1; 2: 'c' in v0, 'a' in v1"),
+        (["abcdefghijklm"], ["bcdefghijklma"], "9: 'j' in t0, 'k' in v0, and 3 more"),
+    ],
+)
+@pytest.mark.parametrize("lazily", [False, True])  # the classes of COCO files are read when they are needed
+def test_all_datasets_have_the_same_class_names(named, train, test, differing, lazily):
+    sets = {"t": train, "v": test}
+    for key, classes in sets.items():
+        for number, names in enumerate(classes):
+            named(f"{key}{number}", names, lazily=lazily)
+    names = {key: f"[{','.join(f'{key}{number}' for number in range(len(classes)))}]" for key, classes in sets.items()}
+    words = [f"MODEL.SEM_SEG_HEAD.NUM_CLASSES={len((train + test)[0])}"]
+    words += [f"DATASETS.TRAIN={names['t']}", f"DATASETS.TEST={names['v']}"]
+    for purpose in ("training", "evaluation") if train else ("evaluation",):
+        listed = problems(*words, purpose=purpose)
+        assert "all datasets of a run must have the same class names in the same order" in listed
+        assert differing.replace("v0 has the same", "t1, which has the same classes in another order than t0") in listed
+        assert ("set it to []" in listed) == (purpose == "evaluation")
+
+
+def test_an_evaluation_without_the_training_dataset(named):
+    named("v0", "abc", colors=1)
+    words = ["MODEL.SEM_SEG_HEAD.NUM_CLASSES=3", "DATASETS.TEST=[v0]"]
+    validate_config(valid(*words, "DATASETS.TRAIN=[absent]"), purpose="evaluation")
+    named("t0", "abc", labelled=False, ignore_value=200)  # neither is used by an evaluation, and colors may differ
+    validate_config(valid(*words, "DATASETS.TRAIN=[t0]"), purpose="evaluation")
+    named("damaged", "abc")
+    DatasetCatalog._entries["damaged"] = replace(DatasetCatalog._entries["damaged"], meta=raise_data_error)
+    validate_config(valid(*words, "DATASETS.TRAIN=[damaged]"), purpose="evaluation")
+    assert "classes of damaged cannot be read: no file" in problems(*words, "DATASETS.TRAIN=[damaged]")
+
+
+def raise_data_error():
+    raise DataError("no file")
+
+
+def test_a_single_class_is_refused_with_the_binary_setup(named):
+    named("one", "f")
+    words = ["DATASETS.TRAIN=[one]", "DATASETS.TEST=[]"]
+    for classes in (1, 2):
+        listed = problems(*words, f"MODEL.SEM_SEG_HEAD.NUM_CLASSES={classes}")
+        assert "DATASETS.TRAIN contains one, which has one class, 'f'; a binary task has two classes" in listed
+        assert "CLASSES: [background, object]" in listed and "{0: 0, 255: 1}" in listed
+        assert "NUM_CLASSES must be 1," not in listed
+    listed = problems("MODEL.SEM_SEG_HEAD.NUM_CLASSES=1")
+    assert "NUM_CLASSES must be in [2, 10000]" in listed
+    assert "NUM_CLASSES leaves nothing to learn: a binary task" in listed
+    assert "must be in [2, 10000]" in problems("MODEL.SEM_SEG_HEAD.NUM_CLASSES=1", purpose="evaluation")
 
 
 def test_batch_norms_on_1x1_feature_maps_need_two_images():
