@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
+from dl_lib.config import ConfigError
+from dl_lib.config.errors import shortened
+from dl_lib.config.paths import expand_path
 from dl_lib.visualization import FIGURE_SUFFIXES
 
 __all__ = [
@@ -16,19 +19,32 @@ __all__ = [
     "comma_separated_ints",
     "comma_separated_sizes",
     "figure_path",
+    "int_between",
     "local_path",
     "non_negative_int",
     "positive_float",
     "positive_int",
     "ratio",
+    "user_path",
+    "worker_count",
 ]
+
+_MAX_DIGITS = 18
+
+
+def user_path(text: str) -> Path:
+    """Return the path of a file or folder, with `~` and variables expanded."""
+    try:
+        return Path(expand_path(text, key="path"))
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def local_path(text: str) -> Path:
     """Return the path of an output file or folder."""
     if "://" in text:
         raise argparse.ArgumentTypeError(f"must be a local path, without a scheme. Received: {text}")
-    return Path(text)
+    return user_path(text)
 
 
 def figure_path(text: str) -> Path:
@@ -39,13 +55,19 @@ def figure_path(text: str) -> Path:
     return path
 
 
-def _int_from(minimum: int, text: str) -> int:
-    if not text.isdecimal() or int(text) < minimum:
-        raise argparse.ArgumentTypeError(f"must be an integer of at least {minimum}. Received: {text}")
-    return int(text)
+def int_between(low: int, high: int) -> Callable[[str], int]:
+    """Return a type that accepts decimal integers in [low, high]."""
+
+    def convert(text: str) -> int:
+        if not (text.isdecimal() and len(text) <= _MAX_DIGITS and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(f"must be an integer in [{low}, {high}]. Received: {shortened(text)}")
+        return int(text)
+
+    return convert
 
 
-non_negative_int, positive_int, at_least_ten = (partial(_int_from, minimum) for minimum in (0, 1, 10))
+non_negative_int, positive_int, at_least_ten = (int_between(low, 1_000_000) for low in (0, 1, 10))
+worker_count = int_between(0, 1024)
 
 
 def positive_float(text: str) -> float:
@@ -72,17 +94,17 @@ def comma_separated(text: str) -> list[str]:
 def comma_separated_ints(text: str) -> list[int]:
     """Return the items of a comma-separated list of integers of at least 0."""
     items = comma_separated(text)
-    if not all(item.isdecimal() for item in items):
-        raise argparse.ArgumentTypeError(f"must be integers of at least 0, such as 0,1,2. Received: {text}")
+    if not all(item.isdecimal() and len(item) <= _MAX_DIGITS for item in items):
+        raise argparse.ArgumentTypeError(f"must be integers of at least 0, such as 0,1,2. Received: {shortened(text)}")
     return [int(item) for item in items]
 
 
 def comma_separated_sizes(text: str) -> list[tuple[int, int]]:
     """Return the items of a comma-separated list of sizes as (height, width) in pixels."""
-    matches = [re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", item) for item in comma_separated(text)]
+    matches = [re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", item) for item in comma_separated(text)]
     if not all(matches):
         raise argparse.ArgumentTypeError(
-            f"must be sizes HEIGHTxWIDTH in pixels, such as 512x1024,64x128. Received: {text}"
+            f"must be sizes HEIGHTxWIDTH of up to 99999 pixels, such as 512x1024,64x128. Received: {shortened(text)}"
         )
     return [(int(match[1]), int(match[2])) for match in matches if match]
 

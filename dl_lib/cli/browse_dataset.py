@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dl_lib.cli.arg_types import figure_path, positive_int
+from dl_lib.cli.arg_types import figure_path, int_between
 from dl_lib.cli.arguments import parse_arguments
 from dl_lib.cli.dataset_arguments import dataset_parser, read_dataset_config
 from dl_lib.cli.errors import user_errors
@@ -31,11 +31,17 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib browse-datase
     )
     add = parser.add_argument
     add("--output", type=figure_path, metavar="FILE", help=".png, .svg or .pdf (default: output/browse_NAME.png)")
-    add("--count", type=positive_int, default=6, metavar="N", help="number of samples (default: 6)")
-    add("--variants", type=positive_int, default=3, metavar="N", help="augmented variants of each sample (default: 3)")
+    add("--count", type=int_between(1, 1000), default=6, metavar="N", help="number of samples (default: 6)")
+    add(
+        "--variants",
+        type=int_between(1, 100),
+        default=3,
+        metavar="N",
+        help="augmented variants per sample (default: 3)",
+    )
     add(
         "--cell-width",
-        type=positive_int,
+        type=int_between(16, 4096),
         default=320,
         metavar="PX",
         help="width of each image in pixels (default: 320)",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from dl_lib.cli.arg_types import non_negative_int
+from dl_lib.cli.arg_types import worker_count
 from dl_lib.cli.arguments import parse_arguments
 from dl_lib.cli.dataset_arguments import dataset_parser, read_dataset_config
 from dl_lib.cli.errors import user_errors
@@ -31,9 +31,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib check-dataset
         "unknown class ids, the number of pixels of each class, and class weights. Exit status: 0 if the dataset is "
         "usable for training, else 1.",
     )
-    parser.add_argument(
-        "--workers", type=non_negative_int, default=2, metavar="N", help="data loader workers (default: 2)"
-    )
+    parser.add_argument("--workers", type=worker_count, default=2, metavar="N", help="data loader workers (default: 2)")
     parser.add_argument(
         "--all", action="store_true", help=f"list all issues instead of the first {_MAX_LISTED} of each kind"
     )

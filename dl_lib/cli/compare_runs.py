@@ -11,7 +11,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from dl_lib.cli.arg_types import local_path
+from dl_lib.cli.arg_types import local_path, user_path
 from dl_lib.cli.errors import user_errors
 from dl_lib.config import ConfigError
 from dl_lib.utils.escaping import TABLE_ESCAPES
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib compare-runs"
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("runs", nargs="+", type=Path, metavar="RUN", help=f"run or evaluation folder with a {RESULTS_NAME}")
+    add("runs", nargs="+", type=user_path, metavar="RUN", help=f"run or evaluation folder with a {RESULTS_NAME}")
     add("--classes", action="store_true", help="also print the IoU of each class")
     add("--output", type=local_path, metavar="DIR", help="also write comparison.md and comparison.json to this folder")
     arguments = parser.parse_args(argv)

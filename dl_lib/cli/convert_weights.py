@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from dl_lib.cli.arg_types import local_path
+from dl_lib.cli.arg_types import local_path, user_path
 from dl_lib.cli.errors import user_errors
 from dl_lib.utils.escaping import printable_lines
 
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib convert-weigh
         "evaluation also load them unconverted, from MODEL.WEIGHTS. No code in the file is executed.",
         allow_abbrev=False,
     )
-    parser.add_argument("path_in", metavar="IN", help="released .pth file")
+    parser.add_argument("path_in", metavar="IN", type=user_path, help="released .pth file")
     parser.add_argument("path_out", metavar="OUT", type=local_path, help="checkpoint to write")
     arguments = parser.parse_args(argv)
     with user_errors(prog):
@@ -29,4 +29,4 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib convert-weigh
         folder = arguments.path_out.parent
         if not folder.is_dir():
             raise CheckpointError(f"OUT: the folder does not exist; create it first. Received: OUT={str(folder)!r}")
-        print(printable_lines(str(convert_file(arguments.path_in, arguments.path_out))))
+        print(printable_lines(str(convert_file(str(arguments.path_in), arguments.path_out))))

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dl_lib.cli.arg_types import comma_separated, figure_path, ratio
+from dl_lib.cli.arg_types import comma_separated, figure_path, ratio, user_path
 from dl_lib.cli.errors import user_errors
 from dl_lib.config import ConfigError
 from dl_lib.utils.escaping import printable
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib plot-metrics"
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
+    add("runs", nargs="+", type=user_path, metavar="RUN", help="run folder")
     default = Path("output", "metrics.png")
     add("--output", type=figure_path, default=default, metavar="FILE", help=".png, .svg or .pdf (default: %(default)s)")
     add(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dl_lib.cli.arg_types import user_path
 from dl_lib.cli.errors import user_errors
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib prepare-voc")
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--voc", type=Path, metavar="TAR", help="local copy of VOCtrainval_11-May-2012.tar")
-    add("--sbd", type=Path, metavar="TGZ", help="local copy of benchmark.tgz of SBD")
+    add("--voc", type=user_path, metavar="TAR", help="local copy of VOCtrainval_11-May-2012.tar")
+    add("--sbd", type=user_path, metavar="TGZ", help="local copy of benchmark.tgz of SBD")
     add("--download", action="store_true", help="download the archives that are not given, to that folder")
     arguments = parser.parse_args(argv)
     if not (arguments.voc or arguments.sbd or arguments.download):

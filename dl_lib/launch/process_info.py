@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 __all__ = ["LaunchError", "Launcher", "LostProcessError", "ProcessInfo", "check_endpoint", "non_negative_int"]
 
+_MAX_DIGITS = 18
+
 Launcher = Literal["torchrun", "srun", "spawn"]
 
 
@@ -70,6 +72,8 @@ def check_endpoint(url: str, *, name: str) -> None:
 def non_negative_int(environment: Mapping[str, str], name: str) -> int:
     """Return an environment variable as an integer; raise LaunchError unless it is a non-negative decimal one."""
     text = environment[name]
-    if not (text.isascii() and text.isdecimal()):
-        raise LaunchError(f"{name} must be a non-negative integer. Received: {name}={text!r}")
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
+        raise LaunchError(
+            f"{name} must be a non-negative integer of at most {_MAX_DIGITS} digits. Received: {name}={text!r:.200}"
+        )
     return int(text)

@@ -12,6 +12,7 @@ from dl_lib.launch.torchrun import torchrun_process_info
 
 __all__ = ["ANY_PORT", "ProcessRequest", "detect_process_info", "resolve_world_size"]
 
+_MAX_PER_MACHINE, _MAX_MACHINES = 1024, 65536
 ANY_PORT = "auto"  # an init method on this machine with a free port
 
 
@@ -35,10 +36,14 @@ class ProcessRequest:
     dist_url: str = ANY_PORT
 
     def __post_init__(self) -> None:
-        if self.num_processes is not None and self.num_processes < 1:
+        if self.num_processes is not None and not 1 <= self.num_processes <= _MAX_PER_MACHINE:
             raise LaunchError(
-                "num_processes must be at least 1; use --device cpu to train without GPUs. "
+                f"num_processes must be in [1, {_MAX_PER_MACHINE}]; use --device cpu to train without GPUs. "
                 f"Received: num_processes={self.num_processes}"
+            )
+        if not 1 <= self.num_machines <= _MAX_MACHINES:
+            raise LaunchError(
+                f"num_machines must be in [1, {_MAX_MACHINES}]. Received: num_machines={self.num_machines}"
             )
         if not 0 <= self.machine_rank < self.num_machines:
             raise LaunchError(

@@ -1,6 +1,7 @@
 """Command line arguments: overrides and options in any order, invalid arguments."""
 
 import argparse
+from pathlib import Path
 
 import pytest
 
@@ -64,17 +65,25 @@ def test_invalid_arguments_exit_with_status_2(capsys, words, message):
 @pytest.mark.parametrize(
     ("function", "valid", "invalid"),
     [
-        (arg_types.positive_int, {"1": 1, "20": 20}, ["0", "-1", "1.0", "x", ""]),
+        (arg_types.positive_int, {"1": 1, "20": 20}, ["0", "-1", "1.0", "x", "", "1000001", "9" * 5000]),
+        (arg_types.worker_count, {"0": 0}, ["1025"]),
+        (arg_types.user_path, {"~/a": Path("/home/me/a"), "$STORE/b": Path("/store/b")}, ["$NO_SUCH_VARIABLE", "a$"]),
         (arg_types.non_negative_int, {"0": 0, "3": 3}, ["-1", "x"]),
         (arg_types.at_least_ten, {"10": 10}, ["9", "1e2"]),
         (arg_types.positive_float, {"1e-6": 1e-6, "2": 2.0}, ["0", "-1", "inf", "nan", "x"]),
         (arg_types.ratio, {"0": 0.0, "0.9": 0.9}, ["1", "-0.1", "nan", "x"]),
         (arg_types.comma_separated, {"a, b,c": ["a", "b", "c"]}, []),
-        (arg_types.comma_separated_ints, {"0,1, 2": [0, 1, 2]}, ["0,", "-1", "1.5"]),
-        (arg_types.comma_separated_sizes, {"512x1024,64x128": [(512, 1024), (64, 128)]}, ["512", "0x8", "8x8x8"]),
+        (arg_types.comma_separated_ints, {"0,1, 2": [0, 1, 2]}, ["0,", "-1", "1.5", "9" * 5000]),
+        (
+            arg_types.comma_separated_sizes,
+            {"512x1024,64x128": [(512, 1024), (64, 128)]},
+            ["512", "0x8", "8x8x8", "8x123456"],
+        ),
     ],
 )
-def test_argument_types(function, valid, invalid):
+def test_argument_types(function, valid, invalid, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("STORE", "/store")
     for text, value in valid.items():
         assert function(text) == value
     for text in invalid:

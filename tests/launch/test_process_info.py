@@ -94,6 +94,7 @@ def test_batch_scripts_and_interactive_shells_are_not_steps(monkeypatch):
         ({**TORCHRUN, "RANK": "8"}, "Received: rank=8, world_size=8, launcher=torchrun"),
         ({**TORCHRUN, "WORLD_SIZE": "two"}, "Received: WORLD_SIZE='two'"),
         ({**SRUN, "SLURM_PROCID": "-1"}, "Received: SLURM_PROCID='-1'"),
+        ({**TORCHRUN, "RANK": "9" * 5000}, "at most 18 digits. Received: RANK='999"),
         ({**SRUN, "SLURM_STEP_NODELIST": "[1]"[:1]}, "Received: SLURM_STEP_NODELIST='\\['"),
     ],
 )
@@ -129,6 +130,8 @@ def test_request_that_contradicts_the_launcher_is_rejected(requested):
         ({"num_machines": 2}, "tcp://.*Received: dist_url='auto', num_machines=2"),
         ({"num_machines": 2, "machine_rank": 2}, "Received: machine_rank=2, num_machines=2"),
         ({"num_processes": 0}, "Received: num_processes=0"),
+        ({"num_processes": 10**6}, r"num_processes must be in \[1, 1024\].*Received: num_processes=1000000"),
+        ({"num_machines": 10**6}, r"num_machines must be in \[1, 65536\]"),
         *(
             ({"dist_url": url}, f"^dist_url must be of the form tcp://HOST:PORT.*Received: dist_url='{url}'$")
             for url in ("tcp://a", "tcp://a:0", "tcp://a:99999", "tcp://a:b", "tcp://:1", "a:1", "http://a:1", "")

@@ -205,7 +205,7 @@ def measure_processes(cfg: CfgNode, *, rounds: int) -> tuple[Table, Samples]:
 
     def measure(processes: int) -> float:
         launch(train_in_process, ProcessRequest(processes), device="cpu", args=(cfg, rounds, path))
-        return float(path.read_text())
+        return float(path.read_text(encoding="utf-8"))
 
     measures = {str(count): lambda count=count: measure(count) for count in (1, 2)}
     samples = interleave(measures, rounds=PROCESS_ROUNDS, warmup=0)  # each process warms up itself
@@ -220,7 +220,7 @@ def train_in_process(cfg: CfgNode, steps: int, path: Path) -> None:
     trainer.train()
     torch.set_num_threads(threads)
     if comm.is_main_process():
-        path.write_text(str(trainer.events.summary(after=2)["iteration_seconds"]))
+        path.write_text(str(trainer.events.summary(after=2)["iteration_seconds"]), encoding="utf-8")
 
 
 def with_options(cfg: CfgNode, *options: Any) -> CfgNode:

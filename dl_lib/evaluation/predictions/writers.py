@@ -58,7 +58,7 @@ class CocoRleWriter:
 
     def process(self, prediction: Prediction) -> None:
         path = self._part(comm.get_rank())
-        with write_errors(path), path.open("a") as part:
+        with write_errors(path), path.open("a", encoding="utf-8") as part:
             for entry in _entries(prediction):
                 part.write(json.dumps(entry, separators=(",", ":")) + "\n")
 
