@@ -96,11 +96,24 @@ def start_differently(folder):
     (folder / f"start_errors{comm.get_rank()}.json").write_text(json.dumps(messages))
 
 
+UNSYNCHRONIZED = [
+    *("MODEL.BACKBONE.NORM", "BN", "MODEL.SEM_SEG_HEAD.NORM", "BN", "TEST.PRECISE_BN.ENABLED", False),
+    *("SOLVER.LR_SCHEDULER.MAX_ITER", 3, "TEST.EVAL_PERIOD", 2, "TEST.VALIDATION_LOSS", True),
+]
+
+
+def train_unsynchronized(folder):
+    """Train a run that evaluates the weights, and one that evaluates the EMA."""
+    for use_ema in (False, True):
+        train_small_run(folder / str(use_ema), [*UNSYNCHRONIZED, "SOLVER.EMA.EVALUATE", use_ema])
+
+
 def run_all(folder):
     train(folder)
     recompute_norms(folder)
     start_differently(folder)
-    train_until_ctrl_c(folder)
+    train_unsynchronized(folder)
+    train_until_ctrl_c(folder)  # last: it ends the processes
 
 
 @pytest.fixture(scope="module")
@@ -164,23 +177,10 @@ def test_different_starts_are_rejected(two_processes):
     assert other_weights.endswith("Received: OUTPUT_DIR='runs/a', iterations=[4, 4] with different weights")
 
 
-UNSYNCHRONIZED = [
-    *("MODEL.BACKBONE.NORM", "BN", "MODEL.SEM_SEG_HEAD.NORM", "BN", "TEST.PRECISE_BN.ENABLED", False),
-    *("SOLVER.LR_SCHEDULER.MAX_ITER", 3, "TEST.EVAL_PERIOD", 2, "TEST.VALIDATION_LOSS", True),
-]
-
-
-def train_unsynchronized(folder):
-    """Train a run that evaluates the weights, and one that evaluates the EMA."""
-    for use_ema in (False, True):
-        train_small_run(folder / str(use_ema), [*UNSYNCHRONIZED, "SOLVER.EMA.EVALUATE", use_ema])
-
-
-def test_evaluated_model_equals_the_saved_one(tmp_path):
+def test_evaluated_model_equals_the_saved_one(two_processes):
     """Norms are not synchronized, so their statistics differ between processes, which evaluate different images."""
-    launch(train_unsynchronized, ProcessRequest(2), device="cpu", args=(tmp_path,))
     for use_ema in (False, True):
-        folder = tmp_path / str(use_ema)
+        folder = two_processes[0] / str(use_ema)
         with restore_logging():
             again = make_trainer(folder, [*UNSYNCHRONIZED, "SOLVER.EMA.EVALUATE", use_ema]).evaluate()
         assert f"{DATASET}/val_total_loss" in again

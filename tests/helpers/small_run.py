@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from torch.utils.data import Subset
@@ -62,7 +63,7 @@ def make_trainer(folder, overrides=(), *, resume=True):
 
 def train(folder, overrides=()):
     """Train until the end, from the start or the last checkpoint."""
-    make_trainer(folder, overrides).train()
+    _train(make_trainer(folder, overrides))
 
 
 class Killer(Hook):
@@ -81,7 +82,13 @@ def train_and_kill(folder, after, iteration, overrides=()):
     trainer = make_trainer(folder, overrides)
     position = [type(hook).__name__ for hook in trainer.hooks].index(after) + 1
     trainer.hooks.insert(position, Killer(iteration))
-    trainer.train()
+    _train(trainer)
+
+
+def _train(trainer):
+    """Train without figures of the evaluations, which take longer than the rest of the run."""
+    with patch("dl_lib.evaluation.report.write._draw", return_value={}):
+        trainer.train()
 
 
 def train_and_kill_once(folder):
