@@ -14,14 +14,14 @@ __all__ = ["check_optimizer_state", "check_range", "check_state", "is_plain"]
 def check_state(state: Any, *, like: Any, name: str) -> None:
     """Check that a saved state has the types of a present one, recursively where both have a value.
 
-    Integers and floating-point numbers are interchangeable, and None fits everything. Ranges, lengths and missing keys
-    are left to `load_state_dict`.
+    Integers and floating-point numbers are interchangeable, and anything may replace None. Ranges, lengths and missing
+    keys are left to `load_state_dict`.
 
     Raises:
         ValueError: With the name of the first value of a different type.
     """
     expected = next((kind for kind in _KINDS if isinstance(like, _KINDS[kind])), None)
-    if expected is None or state is None:
+    if expected is None:
         return
     if not isinstance(state, _KINDS[expected]) or isinstance(state, bool) != isinstance(like, bool):
         raise ValueError(f"{name} must be {expected}, but is {_describe(state)}")

@@ -74,7 +74,8 @@ class EarlyStopping(Hook):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state returned by `state_dict`; a state of another metric or mode is ignored."""
         if (state.get("metric"), state.get("mode")) == (self._metric, self._mode):
-            check_state(state["best"], like=0.0, name="EarlyStopping.best")
+            if state["best"] is not None:
+                check_state(state["best"], like=0.0, name="EarlyStopping.best")
             self._best, self._without_improvement = state["best"], state["without_improvement"]
 
     def _stop_if_exhausted(self, trainer: Trainer) -> None:

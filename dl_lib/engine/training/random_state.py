@@ -42,7 +42,7 @@ def check_random_state(state: dict[str, Any]) -> None:
     Raises:
         ValueError, KeyError, TypeError, RuntimeError: If it cannot.
     """
-    check_state(state, like=get_random_state(), name="random_states")
+    check_state(state["numpy"], like=get_random_state()["numpy"], name="random_states.numpy")
     mt19937 = state["numpy"]["state"]  # NumPy does not check the position, which is an index of the key
     check_range(mt19937["pos"], name="the position of NumPy's generator", maximum=len(mt19937["key"]))
     with preserve_random_state():
