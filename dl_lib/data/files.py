@@ -24,6 +24,7 @@ __all__ = [
     "check_printable",
     "datasets_root",
     "ensure_exists",
+    "existing_form",
     "find_files",
     "list_files",
     "name_pattern",
@@ -193,6 +194,12 @@ def read_names(path: Path) -> list[str]:
 def normalized(name: str) -> str:
     """Return a file name in Unicode normal form C; macOS stores `é` as two characters, other systems as one."""
     return unicodedata.normalize("NFC", name)
+
+
+def existing_form(path: str) -> str:
+    """Return the path, or its Unicode normal form C or D if only that exists; `path` if none does."""
+    forms = (path, normalized(path), unicodedata.normalize("NFD", path))
+    return next((form for form in forms if os.path.exists(form)), path)
 
 
 def pair_files(

@@ -15,7 +15,7 @@ from dl_lib.data.catalog import Catalog, DatasetCatalog, DatasetMeta, voc_colorm
 from dl_lib.data.datasets.coco_file import CocoImage, read_coco, read_coco_classes
 from dl_lib.data.datasets.coco_regions import Region, rasterize_regions
 from dl_lib.data.errors import DataError, InvalidSampleError, MissingDataError
-from dl_lib.data.files import ensure_exists, resolve_path
+from dl_lib.data.files import ensure_exists, existing_form, resolve_path
 from dl_lib.data.raw_dataset import RawSample, fingerprint_files
 from dl_lib.data.reading import read_image
 from dl_lib.data.serialized_list import SerializedList
@@ -39,7 +39,7 @@ class CocoSemSeg:
 
     def __getitem__(self, index: int) -> RawSample:
         record = _image(self._records[index])
-        path = str(self._folder / record.file_name)
+        path = self.file_name(index)
         image = read_image(path)
         if image.shape[:2] != (record.height, record.width):
             raise InvalidSampleError(
@@ -55,7 +55,7 @@ class CocoSemSeg:
         return {"image": image, "sem_seg": label, "image_id": record.image_id, "file_name": path}
 
     def file_name(self, index: int) -> str:
-        return str(self._folder / _image(self._records[index]).file_name)
+        return existing_form(str(self._folder / _image(self._records[index]).file_name))
 
     def image_size(self, index: int) -> tuple[int, int]:
         record = _image(self._records[index])

@@ -115,7 +115,8 @@ def list_pairs(root: FolderRoot, *, images: FilePattern, labels: FilePattern) ->
     """
     found_images, found_labels = _find(root, images=images, labels=labels)
     if not found_images and not found_labels:
-        raise MissingDataError(f"{root.images} contains no images. Received: 0 images")
+        endings = ", ".join(images.endings)
+        raise MissingDataError(f"{root.images} contains no images (files that end in {endings}). Received: 0 images")
     names: Iterable[str] = found_images.keys() | (found_labels or {}).keys()
     if root.names is not None:
         names = [name if name in found_images else images.name_of(name) or name for name in root.names]

@@ -75,7 +75,7 @@ def pattern_hint(root: FolderRoot, *, images: FilePattern, labels: FilePattern) 
         return ""
     extension = _extension(found.labels)
     if not found.labels_are_readable:
-        return f" Labels exist as {extension}: not read, because the format is not lossless; convert them to PNG."
+        return f" Labels exist as {extension}: not read; create them again as PNG or another lossless format."
     reason = "Images and labels have other names" if extension == ".png" else f"Labels exist as {extension}: not read"
     image_setting = "" if found.images == "{name}" else f" and IMAGE_PATTERN to '{found.images}'"
     return f" {reason}; set LABEL_PATTERN to '{found.labels}'{image_setting}."

@@ -21,6 +21,7 @@ from dl_lib.data.catalog import Benchmark
 from dl_lib.data.datasets.cityscapes_labels import TRAIN_ID_TO_ID
 from dl_lib.data.datasets.voc import VOC_META, VOC_PALETTE
 from dl_lib.data.errors import DataError
+from dl_lib.data.files import list_files
 from dl_lib.evaluation.predictions.label_files import label_path
 from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord
 from dl_lib.utils.files import open_atomically
@@ -91,7 +92,7 @@ def write_submission(result: EvaluationResult, *, benchmark: Benchmark, folder: 
 def _check(result: EvaluationResult, *, folder: Path, format_: _Format) -> None:
     problems = [f"sample {sample.index} has no prediction: {sample.reason}" for sample in result.skipped]
     known = {label_path(folder, image.image_id) for image in result.images}
-    unknown = sorted(path for path in folder.rglob("*") if path.is_file() and path not in known)
+    unknown = sorted({Path(path) for _, path in list_files(folder)} - known)
     problems += [f"{path} belongs to no image of the dataset; remove it" for path in unknown]
     with progress_bar(len(result.images), description="validating the submission", unit="file") as bar:
         for image in result.images:

@@ -1,6 +1,7 @@
 """COCO datasets: labels against pycocotools on a miniature dataset, and invalid files."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,6 +73,18 @@ def test_labels_match_pycocotools(root, background, capsys):
         assert {255, first_label + 9} < set(np.unique(sample["sem_seg"]).tolist())  # crowd and rectangle
     names = [f"digit {COCO_CATEGORY_IDS.index(number)}" for number in sorted(COCO_CATEGORY_IDS)]
     assert catalog.meta("mine").class_names == tuple([background] * first_label + names)
+
+
+def test_unicode_forms_of_file_names_are_equal(root):
+    path = root / "coco" / "annotations.json"
+    content = json.loads(path.read_text())
+    for entry, in_file, on_disk in zip(content["images"], ("\u00e9", "u\u0308"), ("e\u0301", "\u00fc"), strict=False):
+        (root / "coco" / "images" / entry["file_name"]).rename(root / "coco" / "images" / f"{on_disk}.jpg")
+        entry["file_name"] = f"{in_file}.jpg"
+    path.write_text(json.dumps(content))
+    dataset = registered().get("mine")
+    assert [Path(dataset[index]["file_name"]).name for index in (1, 2)] == ["\u00fc.jpg", "e\u0301.jpg"]
+    assert dataset.fingerprint()
 
 
 def test_metadata_are_read_once_and_on_demand(root):

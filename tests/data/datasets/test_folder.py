@@ -187,7 +187,7 @@ def test_equal_entry_has_no_effect_and_different_entry_is_a_problem():
         ([{**ENTRY, "LABEL_MAP": {1: True}}], r"label_map\[1\] must be a class index \(0 to 1\).*quote names"),
         ([{**ENTRY, "LABEL_MAP": {1: 2}}], r"label_map\[1\] must be .*Received: label_map\[1\]=2$"),
         ([{**ENTRY, "LABEL_MAP": {"5-1": 0}}], r"label_map must have keys such as 7 .*Received: key='5-1'$"),
-        ([{**ENTRY, "LABEL_MAP": {10**20: 0}}], r"label_map must have keys such as 7"),
+        ([{**ENTRY, "LABEL_MAP": {"9" * 20: 0}}], r"label_map must have keys such as 7"),
         ([{**ENTRY, "LABEL_MAP": {"1-5": 0, 3: 1}}], r"label_map must list each raw id once. Received: 3 twice"),
         ([{**ENTRY, "REDUCE_ZERO": 1}], r"\.REDUCE_ZERO must be True or False"),
         (

@@ -122,7 +122,7 @@ def test_problems_of_several_roots(root):
     ("files", "settings", "hint"),
     [
         (["i/1.jpg", "m/1.tif"], {}, r"Labels exist as \.tif: not read; set LABEL_PATTERN to '\{name\}\.tif'\. Add"),
-        (["i/1.jpg", "m/1.jpeg"], {}, r"Labels exist as \.jpeg: not read, because the format is not lossless; convert"),
+        (["i/1.jpg", "m/1.jpeg"], {}, r"Labels exist as \.jpeg: not read; create them again as PNG"),
         (
             ["i/x_sat.jpg", "m/x_mask.png"],
             {},

@@ -156,7 +156,12 @@ def test_data_set_without_server(predicted, tmp_path):
 def test_file_of_an_unknown_image(predicted, tmp_path):
     other = first_file(predicted).with_name("other.png")
     other.write_bytes(b"")
-    assert_rejected(predicted, tmp_path, r"other.png belongs to no image of the dataset; remove it")
+    other.with_name(".DS_Store").write_bytes(b"")  # hidden files are no predictions
+    assert_rejected(
+        predicted,
+        tmp_path,
+        r"other.png belongs to no image of the dataset; remove it\nReceived: 2 predictions, 1 problems$",
+    )
 
 
 def test_wrong_size(predicted, tmp_path):
