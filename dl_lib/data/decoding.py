@@ -50,8 +50,10 @@ _REDUCED_PAGE_TAG = 254  # of a TIFF page; not 0 for a smaller copy or mask of a
 
 @dataclass(frozen=True)
 class PngHeader:
-    """Pixel format of a PNG."""
+    """Size and pixel format of a PNG."""
 
+    height: int  # pixels, like the width
+    width: int
     bits: int  # per channel, or per palette index
     color_type: int  # 4 and 6 have an alpha channel
     transparency: bool  # whether a color or palette entries are marked as transparent (tRNS chunk)
@@ -77,11 +79,12 @@ def decode_image(data: bytes, path: FilePath) -> np.ndarray:
 
 
 def png_header(data: bytes) -> PngHeader | None:
-    """Return the pixel format of a PNG, or None for other data and for a truncated header."""
+    """Return size and pixel format of a PNG, or None for other data and for a truncated header."""
     if not data.startswith(_PNG_SIGNATURE) or len(data) <= _PNG_COLOR_TYPE_OFFSET:
         return None
     transparency = b"tRNS" in data[: data.find(b"IDAT")]
-    return PngHeader(data[_PNG_BIT_DEPTH_OFFSET], data[_PNG_COLOR_TYPE_OFFSET], transparency)
+    width, height = _PNG_SIDES.unpack_from(data)
+    return PngHeader(height, width, data[_PNG_BIT_DEPTH_OFFSET], data[_PNG_COLOR_TYPE_OFFSET], transparency)
 
 
 def decode_with_opencv(data: bytes, path: FilePath, *, flags: int) -> np.ndarray:

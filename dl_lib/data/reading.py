@@ -8,13 +8,15 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image
 
-from dl_lib.data.decoding import FilePath, damaged, decode_image
+from dl_lib.data.decoding import FilePath, damaged, decode_image, png_header
 from dl_lib.data.errors import DataError, MissingDataError, UnreadableFileError
 from dl_lib.data.label_decoding import decode_color_label, decode_label
 from dl_lib.data.refusals import describe_stand_in
 from dl_lib.utils.files import open_regular
 
 __all__ = ["read_bytes", "read_color_label", "read_image", "read_image_size", "read_label"]
+
+_PNG_HEADER_BYTES = 33
 
 
 def read_image(path: FilePath) -> np.ndarray:
@@ -34,6 +36,10 @@ def read_image(path: FilePath) -> np.ndarray:
 def read_image_size(path: FilePath) -> tuple[int, int]:
     """Return height and width of an image from the header of its file; raises the errors of `read_image`."""
     with _errors_naming(path), open_regular(path) as file:
+        header = png_header(file.read(_PNG_HEADER_BYTES))
+        if header is not None and header.height and header.width:  # Pillow would refuse large PNGs that OpenCV decodes
+            return header.height, header.width
+        file.seek(0)
         try:
             with Image.open(file) as image:
                 return image.height, image.width

@@ -37,7 +37,7 @@ def describe_limit(received: object) -> str | None:
         return (
             f"has more pixels than Pillow decodes, {2 * (Image.MAX_IMAGE_PIXELS or 0)} (2 x "
             "PIL.Image.MAX_IMAGE_PIXELS, a protection against decompression bombs); split it into tiles or, if you "
-            "trust its source, set PIL.Image.MAX_IMAGE_PIXELS to a larger number in net.py"
+            "trust its source, set PIL.Image.MAX_IMAGE_PIXELS to a larger integer in net.py"
         )
     for name in ("MAX_TEXT_CHUNK", "MAX_TEXT_MEMORY"):
         if name in text:
@@ -51,7 +51,7 @@ def describe_limit(received: object) -> str | None:
         if f"CV_IO_MAX_IMAGE_{name}" in text:
             return (
                 f"is larger than OpenCV decodes, {os.environ.get(variable, default)} ({variable}); split it into tiles "
-                f"or, if you trust its source, set the environment variable {variable} to a larger number"
+                f"or, if you trust its source, set the environment variable {variable} to a larger integer"
             )
     if isinstance(received, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY):
         return "does not fit into memory; split it into tiles or use a machine with more memory"
