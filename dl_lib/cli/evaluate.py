@@ -25,6 +25,7 @@ from dl_lib.config import CfgNode, ConfigError, write_config
 from dl_lib.config.crop_size import MAX_AUTOMATIC_CROP_PX
 from dl_lib.config.overrides import parse_overrides
 from dl_lib.launch import resolve_world_size
+from dl_lib.utils.output_path import prepare_folder
 from dl_lib.utils.run_files import LAST_CHECKPOINT_NAME, evaluation_folder
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def evaluate_experiment(arguments: argparse.Namespace, *, name: str | None, subm
         _check_benchmarks(experiment)
     folder = evaluation_folder(experiment.output_dir, evaluation_name(name, dataset_names=experiment.cfg.DATASETS.TEST))
     check_settings(experiment.cfg, folder, weights_are_given=_gives_weights(arguments.opts))
+    prepare_folder(experiment.output_dir, key="OUTPUT_DIR")
     start_processes(evaluate, arguments, experiment, folder, submission)
 
 

@@ -32,6 +32,7 @@ from dl_lib.data.errors import DataError
 from dl_lib.data.raw_dataset import HasFingerprint, RawDataset, RawSample, image_size, sample_name
 from dl_lib.data.serialized_list import SerializedList
 from dl_lib.utils.files import open_atomically, open_regular
+from dl_lib.utils.folder_lock import CANNOT_LOCK
 from dl_lib.utils.progress import progress_bar
 
 __all__ = ["CacheError", "CachedDataset", "cached_dataset"]
@@ -267,8 +268,8 @@ def _write_errors(folder: Path, name: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise CacheError(
-            f"the cache of {name} cannot be written: {error}. Free disk space, fix the permissions or set "
-            f"DATALOADER.CACHE_DIR to another folder. Received: folder={str(folder)!r}"
+            f"the cache of {name} cannot be written: {error.strerror or error}. Free disk space, fix the permissions or"
+            f" set DATALOADER.CACHE_DIR to another folder. Received: folder={str(folder)!r}"
         ) from error
 
 
@@ -281,4 +282,8 @@ def _lock(path: Path) -> Iterator[None]:
         except BlockingIOError:
             _log.info("Waiting for another process that is building the cache %s", path)
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in CANNOT_LOCK:
+                raise
+            _log.warning("%s cannot be locked (%s); each process builds the cache", path.parent, error.strerror)
         yield

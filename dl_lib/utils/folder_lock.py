@@ -18,9 +18,9 @@ from dl_lib.utils import comm
 from dl_lib.utils.output_path import OutputPathError, prepare_folder, unusable_folder
 from dl_lib.utils.run_files import LOCK_NAME
 
-__all__ = ["locked_folder"]
+__all__ = ["CANNOT_LOCK", "locked_folder"]
 
-_CANNOT_LOCK = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of the file system, such as Lustre without `flock`
+CANNOT_LOCK = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of the file system, such as Lustre without `flock`
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class _FolderLock:
                 f"folder. Received: {key}={os.fspath(folder)!r}, used by {holder}"
             ) from None
         except OSError as error:
-            if error.errno not in _CANNOT_LOCK:
+            if error.errno not in CANNOT_LOCK:
                 raise
             _log.warning(
                 "%s cannot be locked (%s); make sure that no other process writes to it", folder, error.strerror

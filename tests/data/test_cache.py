@@ -1,5 +1,7 @@
 """Memory-mapped cache: equal samples, invalidation, concurrency and failed writes."""
 
+import errno
+import fcntl
 import json
 import logging
 import multiprocessing
@@ -249,6 +251,15 @@ def test_too_small_disk_is_detected_before_it_is_full(folder, cache_folder, monk
         cached_dataset(dataset, name="set", folder=cache_folder)
     assert len(dataset.read) == 16
     assert [path.name for path in cache_folder.iterdir()] == ["set.lock"]
+
+
+def test_file_system_without_locks_is_a_warning(folder, cache_folder, monkeypatch, caplog):
+    def refuse(file, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert_same_samples(cached_dataset(Folder(folder), name="set", folder=cache_folder), Folder(folder))
+    assert "cannot be locked (No locks available)" in caplog.text
 
 
 def test_failed_write_raises_and_leaves_no_file(folder, cache_folder):

@@ -288,6 +288,6 @@ class Trainer:
             try:
                 hook.close(self)
             except Exception as error:
-                _log.exception("Failed to close %s", type(hook).__name__)
+                _log.exception("Failed to close %s", type(hook).__name__, extra=FILE_ONLY)
                 errors.append(error)
         return errors[0] if errors else None

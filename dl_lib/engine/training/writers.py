@@ -8,6 +8,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,12 +123,13 @@ class TensorBoardWriter(Writer):
     def open(self, *, iteration: int, written: int) -> int:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
-        self._writer = SummaryWriter(str(self._log_dir), purge_step=written + 1)
+        with self._write_errors():
+            self._writer = SummaryWriter(str(self._log_dir), purge_step=written + 1)
         return written
 
     def write(self, entries: Mapping[int, Mapping[str, float]]) -> None:
         assert self._writer is not None, "opened before writing"
-        with write_errors(self._log_dir / "events.out.tfevents"):
+        with self._write_errors():
             for iteration, scalars in entries.items():
                 for name, value in scalars.items():
                     self._writer.add_scalar(name, value, iteration)
@@ -135,9 +137,14 @@ class TensorBoardWriter(Writer):
 
     def write_image(self, name: str, image: npt.NDArray[np.uint8], *, iteration: int) -> None:
         assert self._writer is not None, "opened before writing"
-        self._writer.add_image(name, image, iteration, dataformats="HWC")
+        with self._write_errors():
+            self._writer.add_image(name, image, iteration, dataformats="HWC")
 
     def close(self) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with self._write_errors():
+                self._writer.close()
             self._writer = None
+
+    def _write_errors(self) -> AbstractContextManager[None]:
+        return write_errors(self._log_dir / "events.out.tfevents")

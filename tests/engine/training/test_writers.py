@@ -1,5 +1,6 @@
 """Contents of metrics.json and TensorBoard after a run."""
 
+import errno
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from tensorboard.summary.writer import event_file_writer
 from dl_lib.engine.hooks import EvalHook, Hook, MetricLogger, PeriodicWriter
 from dl_lib.engine.training.interrupt import TrainingInterrupted
 from dl_lib.engine.training.writers import JSONWriter, TensorBoardWriter, Writer
+from dl_lib.utils.files import WriteError
 from dl_lib.utils.metrics_file import MetricsFileError, read_metrics
 from tests.helpers.training import At, captured_log, plain_trainer, resumable_trainer
 
@@ -195,6 +197,19 @@ def test_unopened_writers_do_not_hide_the_error(tmp_path):
     trainer = resumable_trainer(tmp_path, max_iter=4, hooks=[Broken(), PeriodicWriter(writers, period=1)])
     with pytest.raises(OSError, match="the disk is full"):
         trainer.train()
+
+
+def test_full_disk_is_named(tmp_path, monkeypatch):
+    def fill(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    writer = TensorBoardWriter(tmp_path)
+    writer.open(iteration=0, written=0)
+    monkeypatch.setattr(event_file_writer.EventFileWriter, "flush", fill)
+    monkeypatch.setattr(event_file_writer.EventFileWriter, "close", fill)
+    for act in (lambda: writer.write({1: {"total_loss": 1.0}}), writer.close):
+        with pytest.raises(WriteError, match=r"^cannot write events\.out\.tfevents: No space left .* MB free\)"):
+            act()
 
 
 def test_all_writers_are_closed_if_one_fails():
