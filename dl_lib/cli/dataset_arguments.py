@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dl_lib.cli.arguments import experiment_parser
 from dl_lib.cli.experiment import read_experiment
 from dl_lib.config import CfgNode, ConfigError, apply_overrides, get_cfg
 from dl_lib.config.errors import numbered
+from dl_lib.config.paths import config_folder
 
 if TYPE_CHECKING:
     from dl_lib.data.catalog import DatasetMeta
@@ -41,7 +43,8 @@ def read_dataset_config(arguments: argparse.Namespace) -> tuple[CfgNode, Dataset
 
     if arguments.config_file is None:
         cfg = get_cfg()
-        apply_overrides(cfg, arguments.opts)
+        with config_folder(Path.cwd()):
+            apply_overrides(cfg, arguments.opts)
         register_folders(cfg.DATASETS.FOLDERS)
     else:
         cfg = read_experiment(arguments.config_file, arguments.opts).cfg

@@ -40,7 +40,9 @@ def parse_yaml(text: str, *, name: str) -> Any:
     except yaml.YAMLError as error:
         if isinstance(error, yaml.MarkedYAMLError) and error.problem:
             error.problem = shortened(error.problem)
-        raise ConfigError(f"config must be YAML without Python tags: {error}. Received: {shortened(name)}") from error
+        raise ConfigError(
+            f"config must be valid YAML without Python tags: {error}. Received: {shortened(name)}"
+        ) from error
 
 
 class _StrictLoader(yaml.SafeLoader):

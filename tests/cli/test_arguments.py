@@ -49,7 +49,7 @@ def test_a_negative_number_is_a_value():
     [
         (["--machine-rank", "1"], "Received: machine_rank=1, num_machines=1"),
         (["--num-machines", "2", "--machine-rank", "1"], "Received: dist_url='auto'"),
-        (["--num-machines", "0"], "Received: machine_rank=0, num_machines=0"),
+        (["--num-machines", "0"], "Received: num_machines=0"),
         (["--num-gpus", "0"], "Received: num_processes=0"),
         (["--num-gpu", "4"], "--num-gpu"),
         (["--num-gpus", "many"], "invalid int"),

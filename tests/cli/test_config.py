@@ -41,7 +41,8 @@ def test_differences_between_configs(tmp_path, capsys):
     ("words", "message"),
     [
         (["SOLVER.BASE_LR"], "SOLVER.OPTIMIZER.BASE_LR"),
-        (["--diff", "Quickstart", "Quikstart"], "nearest: Quickstart"),
+        (["--diff", "Quickstart", "Quikstart"], "error: --diff: no such file, folder or shipped experiment"),
+        (["--diff", "Quickstart", "Quikstart"], "nearest: Quickstart). Received: --diff=Quikstart"),
         (["--diff", "Quickstart"], "expected 2 arguments"),
         (["SEED", "--list"], "not allowed with"),
     ],
