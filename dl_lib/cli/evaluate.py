@@ -26,7 +26,7 @@ from dl_lib.config.crop_size import MAX_AUTOMATIC_CROP_PX
 from dl_lib.config.overrides import parse_overrides
 from dl_lib.launch import resolve_world_size
 from dl_lib.utils.output_path import prepare_folder
-from dl_lib.utils.run_files import LAST_CHECKPOINT_NAME, evaluation_folder
+from dl_lib.utils.run_files import EVALUATIONS_NAME, LAST_CHECKPOINT_NAME, evaluation_folder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,6 +65,7 @@ def evaluate_experiment(arguments: argparse.Namespace, *, name: str | None, subm
     Raises:
         ConfigError: If the config is invalid, there is nothing to evaluate, or an evaluation under other settings has
             the name.
+        OutputPathError: If `OUTPUT_DIR` cannot be written.
     """
     from dl_lib.evaluation.report.folder import check_settings, evaluation_name
 
@@ -184,6 +185,8 @@ def _last_checkpoint(experiment: Experiment) -> str:
     from dl_lib.checkpoint import Checkpointer
 
     folder = experiment.config_file.parent
+    if folder.resolve().parent.name == EVALUATIONS_NAME:
+        return ""  # an evaluation is repeated with the weights that its config records
     if not (folder / LAST_CHECKPOINT_NAME).is_file():
         folder = experiment.output_dir
     return Checkpointer(nn.Identity(), os.fspath(folder)).get_checkpoint_file()

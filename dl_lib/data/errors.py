@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dl_lib.utils import comm
+
 __all__ = [
     "ColorLabelError",
     "DataError",
@@ -11,6 +16,7 @@ __all__ = [
     "UnknownLabelError",
     "UnlabelledDatasetError",
     "UnreadableFileError",
+    "data_errors_shared",
 ]
 
 
@@ -47,3 +53,22 @@ class InvalidSampleError(DataError):
 
 class UnknownLabelError(InvalidSampleError):
     """Label map with values that are neither a class id nor the ignore index."""
+
+
+@contextmanager
+def data_errors_shared() -> Iterator[None]:
+    """Context manager that raises a `DataError` of one process in every process, at the end; a collective.
+
+    Without it, the other processes would wait for the one that handles the error.
+    """
+    own: DataError | None = None
+    try:
+        yield
+    except DataError as error:
+        own = error
+    messages = comm.all_gather(None if own is None else str(own))
+    if own is not None:
+        raise own
+    for message in messages:
+        if message is not None:
+            raise DataError(message)

@@ -1,6 +1,7 @@
 """Experiments: config lookup, own code in net.py, run folders, weights to evaluate."""
 
 import pickle
+import shutil
 import sys
 from pathlib import Path
 
@@ -174,10 +175,12 @@ def test_a_moved_run_keeps_its_folder(folder):
         ("run", ["OUTPUT_DIR=empty"], "run/model_0000007.pth"),
         ("config.yaml", ["OUTPUT_DIR=empty", "MODEL.WEIGHTS=mine.pth"], "mine.pth"),
         ("config.yaml", ["OUTPUT_DIR=run"], "run/model_0000007.pth"),
+        ("run/evaluations/val", ["OUTPUT_DIR=run"], "start.pth"),
     ],
 )
 def test_which_weights_are_evaluated(folder, name, opts, weights):
     finished_run(folder)
+    shutil.copytree("run", "run/evaluations/val", ignore=shutil.ignore_patterns("*_checkpoint"))
     chosen = with_weights(load_experiment(name, opts), opts).cfg.MODEL
     assert dict(chosen)["WEIGHTS"] == weights
 

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from dl_lib.data.datasets.cityscapes import CITYSCAPES_META
-from dl_lib.data.errors import InvalidSampleError, MissingDataError
+from dl_lib.data.errors import InvalidSampleError, MissingDataError, data_errors_shared
 from dl_lib.evaluation.predictions.label_files import label_path
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
 from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord, OfficialScores
@@ -55,7 +55,10 @@ class CityscapesEvaluator(SemSegEvaluator):
     def evaluate(self) -> EvaluationResult:
         """Return the result of `SemSegEvaluator` with the official scores, computed by the main process."""
         result = super().evaluate()
-        official = official_scores(result.images, folder=self.folder) if comm.is_main_process() else None
+        official = None
+        with data_errors_shared():
+            if comm.is_main_process():
+                official = official_scores(result.images, folder=self.folder)
         return replace(result, official=comm.broadcast(official))
 
 

@@ -13,7 +13,7 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from dl_lib.data import DatasetCatalog, build_test_loader
-from dl_lib.data.errors import DataError, UnlabelledDatasetError
+from dl_lib.data.errors import DataError, data_errors_shared
 from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.official.submission import write_submission
 from dl_lib.evaluation.predictions.writers import PredictionWriter
@@ -79,7 +79,6 @@ def evaluate_datasets(
 
     Raises:
         IncompleteEvaluationError: If a dataset or a prediction is invalid, after the evaluation of the other datasets.
-        DataError: If a dataset or a prediction is invalid in one of several processes, immediately.
         ConfigError: If the model does not support the configured inference.
         ImportError: If an optional library is required but not installed.
     """
@@ -91,15 +90,12 @@ def evaluate_datasets(
     for name in cfg.DATASETS.TEST:
         folder = predictions_folder(output_dir, name)
         try:
-            results[name] = inference_on_dataset(
-                inference_model,
-                build_test_loader(cfg, name),
-                build_evaluator(cfg, name, folder=folder),
-                writers=build_writers(cfg, name, folder=folder, submission=submission),
-            )
+            with data_errors_shared():
+                loader = build_test_loader(cfg, name)
+            evaluator = build_evaluator(cfg, name, folder=folder)
+            writers = build_writers(cfg, name, folder=folder, submission=submission)
+            results[name] = inference_on_dataset(inference_model, loader, evaluator, writers=writers)
         except DataError as error:
-            if comm.get_world_size() > 1 and not isinstance(error, UnlabelledDatasetError):
-                raise  # the other processes may be unaffected and wait for this one
             failures[name] = error
             _log.error("Evaluation on %s failed: %s", name, error)
             continue
@@ -123,20 +119,23 @@ def inference_on_dataset(
     *,
     writers: Sequence[PredictionWriter] = (),
 ) -> EvaluationResult:
-    """Run the model on all batches, and score and write its predictions.
+    """Run the model on all batches, and score and write its predictions; a collective.
 
     Args:
         model: Model from a list of samples to a list of outputs; its training or evaluation mode is preserved.
         loader: Batches of this process, of any size; the progress bar counts batches.
         evaluator: Evaluator, which is reset first and gathers the images of all processes.
         writers: Writers of the predictions.
+
+    Raises:
+        DataError: If a sample or a prediction is invalid in any of the processes.
     """
     evaluator.reset()
     for writer in writers:
         writer.open()
     num_classes = len(evaluator.class_names)
     bar = progress_bar(len(loader), description=f"evaluating {evaluator.dataset_name}", unit="image")
-    with evaluation_mode(model), torch.inference_mode(), bar:
+    with data_errors_shared(), evaluation_mode(model), torch.inference_mode(), bar:
         for inputs in loader:
             for sample, prediction in zip(inputs, _predict(model, inputs, num_classes=num_classes), strict=True):
                 evaluator.process(sample, prediction)
@@ -144,9 +143,8 @@ def inference_on_dataset(
                     writer.process(prediction)
             bar.update()
     evaluator.set_skipped(loader.skipped)
-    comm.synchronize()  # until all processes have written their predictions
-    if comm.is_main_process():
-        for writer in writers:
+    with data_errors_shared():  # all processes have written their predictions
+        for writer in writers if comm.is_main_process() else ():
             writer.close()
     return evaluator.evaluate()
 

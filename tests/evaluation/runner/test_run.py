@@ -11,7 +11,7 @@ from torch import nn
 
 from dl_lib.config import ConfigError, get_cfg
 from dl_lib.data import DatasetMeta
-from dl_lib.data.errors import MissingDataError, UnlabelledDatasetError
+from dl_lib.data.errors import UnlabelledDatasetError
 from dl_lib.evaluation import IncompleteEvaluationError, SemSegEvaluator, evaluate_datasets, inference_on_dataset
 from dl_lib.evaluation.runner import run as inference
 from dl_lib.modeling.dynamic.lattice import Lattice
@@ -106,11 +106,16 @@ def test_faulty_data_sets_do_not_lose_the_results_of_others(cfg, fault, message,
         evaluate_datasets(cfg, FakeModel(), tmp_path)
     assert set(error.value.results) == {"second_val"}
     assert set(json.loads((tmp_path / "results.json").read_text())["datasets"]) == {"second_val"}
-    # Of several processes, all find that no pixel is labelled, but a single one may find an invalid sample.
-    monkeypatch.setattr(inference.comm, "get_world_size", lambda: 2)
-    monkeypatch.setattr(inference.comm, "all_gather", lambda data: [data])
-    monkeypatch.setattr(inference.comm, "synchronize", lambda: None)
-    with pytest.raises(IncompleteEvaluationError if message == "no pixel of " else MissingDataError):
+
+
+def test_error_of_another_process_is_raised_in_this_one(cfg, tmp_path, monkeypatch):
+    others = iter([None, "sample 3 is invalid"])  # after building the loader, after its part of the dataset
+
+    def all_gather(data):
+        return [data, next(others, None)] if data is None or isinstance(data, str) else [data]
+
+    monkeypatch.setattr(inference.comm, "all_gather", all_gather)
+    with pytest.raises(IncompleteEvaluationError, match=r"first_val failed .*second_val.*: sample 3 is invalid"):
         evaluate_datasets(cfg, FakeModel(), tmp_path)
 
 
