@@ -61,10 +61,20 @@ def _check_entries(value: Any, *, key: str) -> None:
 
 
 def read_entry(value: Any, current: Any, *, key: str) -> Any:
-    """Return an element of a list: text from a command line as the type of the current element, or as YAML."""
+    """Return an element of a list: text from a command line as the type of the current element, or as YAML.
+
+    An element that is text can be replaced by a list or dict; `{name}_mask.png`, which is neither, stays text.
+    """
     if not isinstance(value, Text):
         return value
-    return _read(value, str if isinstance(current, str) else list, key=key)
+    if isinstance(current, str) and not value.startswith(("[", "{")):
+        return _read(value, str, key=key)
+    try:
+        return _read(value, list, key=key)
+    except ConfigError:
+        if isinstance(current, (list, dict)):
+            raise
+        return _read(value, str, key=key)
 
 
 def expand_value(value: Any, *, key: str) -> Any:

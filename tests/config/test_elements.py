@@ -20,6 +20,9 @@ def cfg():
     [
         (["DATASETS.FOLDERS.0.IMAGES=2012"], "IMAGES", "2012"),
         (["DATASETS.FOLDERS.0.IMAGES", "a b"], "IMAGES", "a b"),
+        (["DATASETS.FOLDERS.0.IMAGES=[a, b]"], "IMAGES", ["a", "b"]),
+        (["DATASETS.FOLDERS.0.LABEL_PATTERN={name}_mask.png"], "LABEL_PATTERN", "{name}_mask.png"),
+        (["DATASETS.FOLDERS.0.IMAGES={name}_sat"], "IMAGES", "{name}_sat"),
         (["DATASETS.FOLDERS.0.CLASSES=[c, d]"], "CLASSES", ["c", "d"]),
         (["DATASETS.FOLDERS.0.CLASSES.1=c"], "CLASSES", ["a", "c"]),
         (["DATASETS.FOLDERS.0.LABELS=masks"], "LABELS", "masks"),
