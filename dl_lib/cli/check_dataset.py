@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from tabulate import tabulate
 
@@ -12,6 +12,7 @@ from dl_lib.cli.arg_types import worker_count
 from dl_lib.cli.arguments import parse_arguments
 from dl_lib.cli.dataset_arguments import dataset_parser, read_dataset_config
 from dl_lib.cli.errors import user_errors
+from dl_lib.config.choices import LabelShortcoming
 from dl_lib.utils.escaping import printable, printable_lines
 
 if TYPE_CHECKING:
@@ -28,12 +29,20 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib check-dataset
     parser = dataset_parser(
         prog=prog,
         description="Read all samples of a dataset. Print images and labels without a counterpart, unreadable files, "
-        "unknown class ids, the number of pixels of each class, and class weights. Exit status: 0 if the dataset is "
-        "usable for training, else 1.",
+        "unknown class ids, images with an EXIF orientation, the number of pixels of each class, and class weights. "
+        "Exit status: 0 if the dataset is usable for training, else 1: also if a class has no pixel, or more than "
+        "90 % of the pixels are ignored in a dataset that is not known to be sparse (as Cityscapes coarse is).",
     )
     parser.add_argument("--workers", type=worker_count, default=2, metavar="N", help="data loader workers (default: 2)")
     parser.add_argument(
         "--all", action="store_true", help=f"list all issues instead of the first {_MAX_LISTED} of each kind"
+    )
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        choices=get_args(LabelShortcoming),
+        help="accept classes without a pixel, or mostly ignored pixels; can be given twice",
     )
     arguments = parse_arguments(parser, argv)
     with user_errors(prog):
@@ -59,7 +68,8 @@ def _check(arguments: argparse.Namespace) -> DatasetReport:
     except UnpairedFilesError as error:  # check the complete pairs nevertheless
         dataset, unpaired = error.usable, unpaired_issues(error.paired)
     checks = check_samples(dataset, meta=meta, workers=arguments.workers)
-    return summarize(_with_bar(checks, total=len(dataset), name=arguments.name), meta=meta, unpaired=unpaired)
+    checks = _with_bar(checks, total=len(dataset), name=arguments.name)
+    return summarize(checks, meta=meta, unpaired=unpaired, allowed=arguments.allow)
 
 
 def _proposal(report: DatasetReport, *, name: str) -> str:
@@ -91,9 +101,23 @@ def _format(report: DatasetReport, *, name: str, max_listed: int) -> str:
     if report.meta.labelled:
         parts += [_class_table(report), *_notes(report)]
     parts += _issue_lists(report.issues, max_listed=max_listed)
-    reason = "" if report.meta.labelled else " (no labels)"
-    parts.append(f"usable for training: {'yes' if report.usable_for_training else 'no' + reason}")
+    parts.append(f"usable for training: {'yes' if report.usable_for_training else 'no' + _reasons(report)}")
     return "\n\n".join(parts)
+
+
+def _reasons(report: DatasetReport) -> str:
+    """Return the shortcomings of the labels as a whole, with the fix."""
+    from dl_lib.data.label_shortcomings import label_hint
+
+    if not report.meta.labelled:
+        return " (no labels)"
+    if not report.shortcomings:
+        return ""
+    listed = "; ".join(
+        message + (f" (accept with --allow {kind})" if kind in get_args(LabelShortcoming) else "")
+        for kind, message in report.shortcomings.items()
+    )
+    return f": {listed}. Check the ids: {label_hint(report.meta)}"
 
 
 def _class_table(report: DatasetReport) -> str:
@@ -116,8 +140,6 @@ def _notes(report: DatasetReport) -> list[str]:
         f"{100 * report.ignored_pixels / max(1, total):.2f} % of all pixels are ignored.",
         f"Class weights (median frequency balancing) for MODEL.LOSS.CLASS_WEIGHTS: [{weights}]",
     ]
-    if report.absent_classes:
-        notes.append(f"Absent classes: {', '.join(report.absent_classes)}.")
     return notes
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "ChannelOrder",
     "Execution",
     "GradClipType",
+    "LabelShortcoming",
     "MetricMode",
     "NonFiniteAction",
     "PrecisionName",
@@ -31,6 +32,8 @@ PrecisionName = Literal["float32", "bf16", "fp16"]
 GradClipType = Literal["norm", "value"]
 NonFiniteAction = Literal["stop", "skip"]
 MetricMode = Literal["max", "min"]
+
+LabelShortcoming = Literal["absent-classes", "ignored-pixels"]  # of `dl_lib check-dataset --allow`
 
 Execution = Literal["sparse", "dense"]
 AbsentRule = Literal["exclude", "zero_if_predicted"]

@@ -25,6 +25,7 @@ class DatasetMeta:
         class_colors: (red, green, blue) of each class, 0..255.
         ignore_value: Ignore index, excluded from loss and evaluation.
         labelled: Whether the dataset has ground truth for training or evaluation.
+        sparse: Whether most pixels may be ignored by design, as with coarse annotations or scribbles.
         benchmark: Benchmark whose official prediction format and scores apply; "" for none.
 
     Raises:
@@ -36,6 +37,7 @@ class DatasetMeta:
     class_colors: tuple[Color, ...]
     ignore_value: int = 255
     labelled: bool = True
+    sparse: bool = False
     benchmark: Benchmark = ""
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from statistics import median
@@ -13,9 +13,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from dl_lib.config.choices import LabelShortcoming
 from dl_lib.data.catalog import DatasetMeta
 from dl_lib.data.errors import DataError, InvalidSampleError, UnknownLabelError
 from dl_lib.data.files import PairedFiles
+from dl_lib.data.label_shortcomings import label_shortcomings
+from dl_lib.data.orientation import UPRIGHT, read_orientation
 from dl_lib.data.raw_dataset import RawDataset
 from dl_lib.data.workers import MonitoredDataLoader, WorkerProgress
 
@@ -41,6 +44,12 @@ class IssueKind(Enum):
     SIZES = "label size differs from image size"
     UNKNOWN_ID = "label with unknown class ids"
     INVALID = "invalid annotation"
+    ORIENTATION = "warning: EXIF orientation other than 1, which is ignored; labels must match the stored pixels"
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether a dataset with such issues is usable for training."""
+        return self is IssueKind.ORIENTATION
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,8 @@ class DatasetReport:
     Attributes:
         meta: Expected classes.
         num_samples: Number of checked samples.
-        issues: All issues.
+        issues: All issues of samples.
+        shortcomings: Issues of the labels as a whole by kind, see `label_shortcomings`.
         pixels: Number of pixels of each class.
         ignored_pixels: Number of pixels with the ignore index.
         images: Number of images that contain each class.
@@ -76,6 +86,7 @@ class DatasetReport:
     meta: DatasetMeta
     num_samples: int
     issues: tuple[Issue, ...]
+    shortcomings: Mapping[str, str]
     pixels: tuple[int, ...]
     ignored_pixels: int
     images: tuple[int, ...]
@@ -88,8 +99,8 @@ class DatasetReport:
 
     @property
     def usable_for_training(self) -> bool:
-        """True if there are no issues and at least one labelled pixel."""
-        return not self.issues and any(self.pixels)
+        """True if there are no issues other than warnings, and no shortcomings."""
+        return not self.shortcomings and all(issue.kind.is_warning for issue in self.issues)
 
 
 def check_sample(dataset: RawDataset, index: int, *, meta: DatasetMeta) -> SampleCheck:
@@ -98,12 +109,14 @@ def check_sample(dataset: RawDataset, index: int, *, meta: DatasetMeta) -> Sampl
         sample = dataset[index]
     except DataError as error:
         return SampleCheck((Issue(_kind_of(error), str(error)),))
+    name, issues = f"{sample['image_id']} ({sample['file_name']})", []
+    if (orientation := read_orientation(sample["file_name"])) != UPRIGHT:
+        issues.append(Issue(IssueKind.ORIENTATION, f"{name}: orientation {orientation}"))
     if "sem_seg" not in sample:
-        return SampleCheck()
-    name, label = f"{sample['image_id']} ({sample['file_name']})", sample["sem_seg"]
+        return SampleCheck(tuple(issues))
+    label = sample["sem_seg"]
     ids, counts = np.unique(label, return_counts=True)
     pixels = dict(zip(ids.tolist(), counts.tolist(), strict=True))
-    issues = []
     if label.shape != sample["image"].shape[:2]:
         sizes = f"image {sample['image'].shape[:2]}, label {label.shape} (height, width)"
         issues.append(Issue(IssueKind.SIZES, f"{name}: {sizes}"))
@@ -130,8 +143,14 @@ def unpaired_issues(paired: PairedFiles) -> tuple[Issue, ...]:
     )
 
 
-def summarize(checks: Iterable[SampleCheck], *, meta: DatasetMeta, unpaired: Sequence[Issue] = ()) -> DatasetReport:
-    """Aggregate the checks of all samples, and the issues found when the files were listed."""
+def summarize(
+    checks: Iterable[SampleCheck],
+    *,
+    meta: DatasetMeta,
+    unpaired: Sequence[Issue] = (),
+    allowed: Collection[LabelShortcoming] = (),
+) -> DatasetReport:
+    """Aggregate the checks of all samples, and the issues found when the files were listed; accept `allowed` ones."""
     num_samples, issues = 0, list(unpaired)
     pixels: Counter[int] = Counter()
     images: Counter[int] = Counter()
@@ -148,6 +167,7 @@ def summarize(checks: Iterable[SampleCheck], *, meta: DatasetMeta, unpaired: Seq
         meta=meta,
         num_samples=num_samples,
         issues=tuple(issues),
+        shortcomings=label_shortcomings(pixels, meta=meta, allowed=allowed),
         pixels=tuple(pixels[label] for label in labels),
         ignored_pixels=pixels[meta.ignore_value],
         images=tuple(images[label] for label in labels),

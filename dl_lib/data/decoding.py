@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from dl_lib.data.errors import UnreadableFileError
+from dl_lib.data.orientation import load_as_stored
 from dl_lib.data.refusals import describe_limit
 
 __all__ = [
@@ -114,7 +115,7 @@ def decode_with_pillow(data: bytes, path: FilePath) -> tuple[Image.Image, str]:
         image = Image.open(io.BytesIO(data))
         arguments = image.tile[0][3] if image.tile else None
         _check_frames(image, path)
-        image.load()
+        image = load_as_stored(image)
     except UnreadableFileError:
         raise
     except UnidentifiedImageError as error:

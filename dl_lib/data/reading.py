@@ -11,6 +11,7 @@ from PIL import Image
 from dl_lib.data.decoding import FilePath, damaged, decode_image, png_header
 from dl_lib.data.errors import DataError, MissingDataError, UnreadableFileError
 from dl_lib.data.label_decoding import decode_color_label, decode_label
+from dl_lib.data.orientation import stored_size
 from dl_lib.data.refusals import describe_stand_in
 from dl_lib.utils.files import open_regular
 
@@ -42,7 +43,7 @@ def read_image_size(path: FilePath) -> tuple[int, int]:
         file.seek(0)
         try:
             with Image.open(file) as image:
-                return image.height, image.width
+                return stored_size(image)
         except Exception as error:  # the error type of damaged data depends on Pillow's reader of the format
             raise damaged(path, error) from error
 

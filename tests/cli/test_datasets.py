@@ -76,8 +76,14 @@ def test_folders_from_the_command_line(root, capsys):
         save_png(root / f"images/{name}.png", np.zeros((8, 8, 3), np.uint8))
         save_png(root / f"labels/{name}.png", np.ones((8, 8), np.uint8))
     entry = "{NAME: own_on_the_line, IMAGES: images, LABELS: labels, CLASSES: [x, y]}"
-    check_dataset.main(["own_on_the_line", "--workers", "0", f"DATASETS.FOLDERS=[{entry}]"])
-    assert "own_on_the_line: 2 samples read" in capsys.readouterr().out
+    words = ["own_on_the_line", "--workers", "0", f"DATASETS.FOLDERS=[{entry}]"]
+    assert run(check_dataset, *words) == 1
+    printed = capsys.readouterr().out
+    assert "own_on_the_line: 2 samples read" in printed
+    assert "usable for training: no: no pixel of class 'x' (accept with --allow absent-classes). Check" in printed
+    assert "255 is the ignore value, not a class; map files with other ids" in printed and "LABEL_MAP" in printed
+    check_dataset.main([*words, "--allow", "absent-classes"])
+    assert capsys.readouterr().out.endswith("usable for training: yes\n")
     assert run(check_dataset, "other", "DATASETS.FOLDERS=[{NAME: other, IMAGES: images}]") == 2
     assert "must have the key CLASSES" in capsys.readouterr().err
 

@@ -67,7 +67,7 @@ def test_voc(folder):
     evaluation = folder / "voc_test/evaluations/voc_2012_sem_seg_test"
     with tarfile.open(evaluation / "submission_voc_2012_sem_seg_test.tgz") as archive:
         assert sum(member.isfile() for member in archive) == len(VOC_NAMES["test"])
-    printed = run("check-dataset", "voc_2012_aug_sem_seg_train", cwd=folder)
+    printed = run("check-dataset", "voc_2012_aug_sem_seg_train", "--allow", "absent-classes", cwd=folder)
     assert f"{len(AUGMENTED_NAMES)} samples read" in printed[0]
 
 

@@ -1,15 +1,21 @@
 """Dataset check: all kinds of issues, and pixel counts and class weights."""
 
 import re
+from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from dl_lib.data.catalog import DatasetMeta
+from dl_lib.config.choices import LabelShortcoming
+from dl_lib.data.catalog import DatasetCatalog, DatasetMeta
 from dl_lib.data.dataset_check import IssueKind, check_sample, check_samples, class_weights, summarize
+from dl_lib.data.datasets.folder import FolderSource
 from dl_lib.data.errors import InvalidSampleError, UnknownLabelError, UnreadableFileError
+from tests.helpers.dataset_files import save_png
 
 META = DatasetMeta(("road", "car", "sky", "moon"), ((0, 0, 0), (1, 1, 1), (2, 2, 2), (3, 3, 3)), ignore_value=255)
 
@@ -73,6 +79,52 @@ def test_pixel_and_image_counts(workers):
     assert report.absent_classes == ("moon",)
     frequencies = [7 / 10, 2 / 4, 1 / 6]
     assert report.weights == pytest.approx((*(0.5 / f for f in frequencies), 0.0))
+    assert not report.usable_for_training
+    assert report.shortcomings == {"absent-classes": "no pixel of class 'moon'"}
+    accepted = summarize(check_samples(samples, meta=META, workers=0), meta=META, allowed=["absent-classes"])
+    assert accepted.usable_for_training
+
+
+@pytest.mark.parametrize(
+    ("ignored", "sparse", "shortcomings"),
+    [
+        (0, False, {}),
+        (36, False, {}),  # exactly 90 %
+        (40, False, {"ignored-pixels": "90.9 % of the pixels have the ignore value 255"}),
+        (400, True, {}),  # Cityscapes coarse
+    ],
+)
+def test_mostly_ignored_pixels(ignored, sparse, shortcomings):
+    label = [[0, 1, 2, 3] + [255] * ignored]
+    samples, meta = Samples(label, image_size=(1, 4 + ignored)), replace(META, sparse=sparse)
+    checks = [check_sample(samples, 0, meta=meta)]
+    report = summarize(checks, meta=meta)
+    assert report.shortcomings == shortcomings
+    assert report.usable_for_training is not bool(shortcomings)
+    assert summarize(checks, meta=meta, allowed=["ignored-pixels"]).usable_for_training
+
+
+def test_coarse_annotations_are_known_to_be_sparse():
+    names = [name for name in DatasetCatalog.names() if "coarse" in name]
+    assert names == ["cityscapes_coarse_sem_seg_train_extra"]
+    assert DatasetCatalog.meta(names[0]).sparse
+    assert not DatasetCatalog.meta("cityscapes_fine_sem_seg_train").sparse
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
+def test_exif_orientation_is_a_warning(tmp_path, monkeypatch, ending):
+    monkeypatch.setenv("DL_DATASETS", str(tmp_path))
+    for name, orientation in (("a", 3), ("b", 1), ("c", 6)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((2, 3, 3), np.uint8)).save(tmp_path / "images" / f"{name}.{ending}", exif=exif)
+        save_png(tmp_path / "labels" / f"{name}.png", np.array([[0, 1, 2], [3, 0, 0]], np.uint8))
+    report = summarize(
+        check_samples(FolderSource("images", "labels", META.class_names)(), meta=META, workers=0), meta=META
+    )
+    assert [issue.kind for issue in report.issues] == [IssueKind.ORIENTATION] * 2
+    assert [issue.message.split(": ")[-1] for issue in report.issues] == ["orientation 3", "orientation 6"]
     assert report.usable_for_training
 
 
@@ -89,4 +141,8 @@ def test_class_weights_are_zero_for_absent_classes_and_have_median_one(pixels):
 
 def test_dataset_without_labelled_pixels_is_not_usable_for_training():
     assert not summarize([check_sample(Samples(None), 0, meta=META)], meta=META).usable_for_training
-    assert not summarize([check_sample(Samples([[255] * 3] * 2), 0, meta=META)], meta=META).usable_for_training
+    report = summarize(
+        [check_sample(Samples([[255] * 3] * 2), 0, meta=META)], meta=META, allowed=get_args(LabelShortcoming)
+    )
+    assert report.shortcomings == {"no-labels": "all pixels have the ignore value 255"}
+    assert not report.usable_for_training

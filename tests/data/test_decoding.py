@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from dl_lib.data.errors import UnreadableFileError
-from dl_lib.data.reading import read_image
+from dl_lib.data.orientation import read_orientation
+from dl_lib.data.reading import read_image, read_image_size
 from tests.helpers.image_files import encoded, png, write
 
 SIZE = (37, 53)
@@ -60,14 +61,21 @@ def test_opencv_and_pillow_decode_to_the_same_pixels(tmp_path, kind):
     np.testing.assert_array_equal(image, cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1])
 
 
-@pytest.mark.parametrize("ending", ["jpg", "png"])
-def test_exif_orientation_is_ignored(tmp_path, ending):
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize(
+    ("ending", "options"),
+    [("jpg", {}), ("png", {}), ("webp", {"lossless": True}), ("tif", {}), ("tif", {"compression": "tiff_lzw"})],
+)
+def test_exif_orientation_is_ignored(tmp_path, ending, options, orientation):
+    """Pillow turns TIFFs upright, but no other format."""
+    upright, path = tmp_path / f"upright.{ending}", tmp_path / f"image.{ending}"
     exif = Image.Exif()
-    exif[0x0112] = 6  # rotated by 90 degrees
-    path = tmp_path / f"image.{ending}"
-    Image.fromarray(COLOR).save(path, exif=exif)
-    assert cv2.imread(str(path)).shape == (*SIZE[::-1], 3)  # OpenCV applies the tag
-    assert read_image(path).shape == (*SIZE, 3)
+    exif[0x0112] = orientation
+    Image.fromarray(COLOR).save(upright, **options)
+    Image.fromarray(COLOR).save(path, exif=exif, **options)
+    np.testing.assert_array_equal(read_image(path), read_image(upright))
+    assert read_image_size(path) == SIZE
+    assert (read_orientation(path), read_orientation(upright), read_orientation(tmp_path)) == (orientation, 1, 1)
 
 
 def colored_key():

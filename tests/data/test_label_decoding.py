@@ -98,11 +98,12 @@ def test_missing_label_raises_with_its_path(tmp_path):
             read(tmp_path / "absent.png")
 
 
-def test_exif_orientation_is_ignored(tmp_path):
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_exif_orientation_is_ignored(tmp_path, ending):
     exif = Image.Exif()
     exif[0x0112] = 6  # rotated by 90 degrees
-    Image.fromarray(GRAY).save(tmp_path / "label.png", exif=exif)
-    np.testing.assert_array_equal(read_label(tmp_path / "label.png"), GRAY)
+    Image.fromarray(GRAY).save(tmp_path / f"label.{ending}", exif=exif)
+    np.testing.assert_array_equal(read_label(tmp_path / f"label.{ending}"), GRAY)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -104,7 +104,7 @@ def register_cityscapes(catalog: Catalog) -> None:
         ("cityscapes_fine_sem_seg_test", "test", "gtFine", False),
         ("cityscapes_coarse_sem_seg_train_extra", "train_extra", "gtCoarse", True),
     ):
-        meta = replace(CITYSCAPES_META, labelled=labelled)
+        meta = replace(CITYSCAPES_META, labelled=labelled, sparse=kind == "gtCoarse")
         catalog.register(name, partial(load_cityscapes, split, kind=kind, labelled=labelled), meta)
 
 

@@ -1,0 +1,56 @@
+"""EXIF orientation of image files, which reading ignores: pixels are used as they are stored, like those of labels."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from PIL import Image
+
+from dl_lib.utils.files import open_regular
+
+__all__ = ["UPRIGHT", "load_as_stored", "read_orientation", "stored_size"]
+
+UPRIGHT = 1
+_TAG = 0x0112
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
+_INVERSE = {  # of the operation that makes an image upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def read_orientation(path: str | os.PathLike[str]) -> int:
+    """Return the orientation in the header of an image file, 1 to 8; 1 if it has none or cannot be read."""
+    try:
+        with open_regular(path) as file, Image.open(file) as image:
+            return _orientation_of(image)
+    except Exception:  # the error type of damaged data depends on Pillow's reader of the format
+        return UPRIGHT
+
+
+def load_as_stored(image: Image.Image) -> Image.Image:
+    """Load the pixels of an opened image, and return it as it is stored: Pillow turns TIFF images upright."""
+    orientation = _orientation_of(image) if image.format == "TIFF" else UPRIGHT
+    image.load()
+    is_turned = orientation != UPRIGHT and _orientation_of(image) == UPRIGHT  # Pillow removes the tag
+    return image.transpose(_INVERSE[orientation]) if is_turned else image
+
+
+def stored_size(image: Image.Image) -> tuple[int, int]:
+    """Return height and width of an opened image as it is stored."""
+    if image.format == "TIFF":
+        tags: Any = image
+        return int(tags.tag_v2[_TIFF_HEIGHT]), int(tags.tag_v2[_TIFF_WIDTH])
+    return image.height, image.width
+
+
+def _orientation_of(image: Image.Image) -> int:
+    tags: Any = getattr(image, "tag_v2", None) or image.getexif()
+    value = tags.get(_TAG, UPRIGHT)
+    return value if value in _INVERSE else UPRIGHT
