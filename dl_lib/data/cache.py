@@ -1,74 +1,43 @@
 """Memory-mapped cache of decoded samples, one file per dataset (`DATALOADER.CACHE: memmap`).
 
-A file consists of the arrays, each aligned to 64 bytes, an index in JSON, and a trailer that marks the file as
-complete. It is written atomically (temporary file, then rename) by one process while others wait for a lock. Processes
-map it read-only: the operating system shares its pages between them, and reads only the pages that are accessed, such
-as those of a crop. The checksum of a sample is verified when it is first read; a damaged sample is read from the
-original dataset instead.
+One process writes the file while others wait for a lock. Processes map it read-only: the operating system shares its
+pages between them, and reads only the pages that are accessed, such as those of a crop. The checksum of a sample is
+verified when it is first read; a damaged sample is read from the original dataset instead.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import mmap
-import os
-import secrets
-import shutil
-import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
-from dl_lib.data.errors import DataError
+from dl_lib.data.cache_file import (
+    INVALID_FILE_ERRORS,
+    CacheError,
+    CacheIndex,
+    checksum,
+    read_index,
+    read_trailer,
+    write_cache,
+)
 from dl_lib.data.raw_dataset import HasFingerprint, RawDataset, RawSample, image_size, sample_name
 from dl_lib.data.serialized_list import SerializedList
-from dl_lib.utils.files import open_atomically, open_regular
+from dl_lib.utils.files import open_regular
 from dl_lib.utils.folder_lock import CANNOT_LOCK
-from dl_lib.utils.progress import progress_bar
 
 __all__ = ["CacheError", "CachedDataset", "cached_dataset"]
 
-_ALIGNMENT = 64
-_TRAILER = struct.Struct("<Q8s8s")  # offset of the index, file id, magic number
-_MAX_INDEX_BYTES = 2**30  # more than for a million samples
-_FILE_ID = struct.Struct("<I4s")  # CRC-32 of the index, random bytes
-_MAGIC = b"dlcache2"
-_MIN_SAMPLES_FOR_ESTIMATE = 16  # samples written before their mean size is extrapolated to the whole dataset
-_ARRAYS = ("image", "sem_seg")
-_INVALID_FILE_ERRORS = (OSError, ValueError, TypeError)  # missing, truncated or damaged
 _UNVERIFIED, _INTACT, _DAMAGED = range(3)  # states of a sample
-_BYTES_PER_GB = 1e9
 
 _log = logging.getLogger(__name__)
-
-
-class CacheError(DataError):
-    """Cache that cannot be built or read."""
-
-
-@dataclass(frozen=True)
-class _Index:
-    """Index of a cache file.
-
-    Attributes:
-        fingerprint: Fingerprint of the dataset, and version of dl_lib.
-        records: For each sample, offset, shape and dtype of its arrays, their checksum, its image id and file name;
-            None for a sample that could not be read.
-        file_id: Checksum of the index, and random bytes, so that it is different for each file written.
-    """
-
-    fingerprint: str
-    records: list[dict[str, Any] | None]
-    file_id: bytes
 
 
 class CachedDataset:
@@ -78,7 +47,7 @@ class CachedDataset:
     dataset, which raises its errors.
     """
 
-    def __init__(self, dataset: RawDataset, path: Path, index: _Index) -> None:
+    def __init__(self, dataset: RawDataset, path: Path, index: CacheIndex) -> None:
         self.path = path
         self._dataset = dataset
         self._file_id = index.file_id
@@ -103,7 +72,7 @@ class CachedDataset:
         }
         if "sem_seg" in record:
             sample["sem_seg"] = self._array(*record["sem_seg"])
-        if self._states[index] == _UNVERIFIED and _checksum(sample) != record["crc32"]:
+        if self._states[index] == _UNVERIFIED and checksum(sample) != record["crc32"]:
             self._states[index] = _DAMAGED
             _log.warning(
                 "Damaged sample %d in the cache %s; reading its original instead: %s. Delete the cache to rebuild it",
@@ -146,9 +115,9 @@ class CachedDataset:
         received = "another file"
         try:
             with open_regular(self.path) as file:
-                if _read_trailer(file)[1] == self._file_id:
+                if read_trailer(file)[1] == self._file_id:
                     return np.asarray(np.memmap(file, np.uint8, mode="r"))
-        except _INVALID_FILE_ERRORS as error:
+        except INVALID_FILE_ERRORS as error:
             received = str(error)
         raise CacheError(
             f"cache {self.path} was deleted or rebuilt by another process during this run; restart the run. "
@@ -170,95 +139,15 @@ def cached_dataset(dataset: RawDataset, *, name: str, folder: Path) -> CachedDat
         )
     path = folder / f"{quote(name, safe='')}.cache"
     fingerprint = f"dl_lib {version('dl_lib')} {dataset.fingerprint()}"
-    index = _read_index(path, fingerprint)
+    index = read_index(path, fingerprint)
     if index is None:
         with _write_errors(folder, name), _lock(path):
-            index = _read_index(path, fingerprint)  # another process may have built it during the wait for the lock
+            index = read_index(path, fingerprint)  # another process may have built it during the wait for the lock
             if index is None:
-                _write(dataset, path, name=name, fingerprint=fingerprint)
-                index = _read_index(path, fingerprint)
+                write_cache(dataset, path, name=name, fingerprint=fingerprint)
+                index = read_index(path, fingerprint)
                 assert index is not None
     return CachedDataset(dataset, path, index)
-
-
-def _read_index(path: Path, fingerprint: str) -> _Index | None:
-    """Return the index of a complete cache file with this fingerprint, else None."""
-    try:
-        with open_regular(path) as file:
-            start, file_id = _read_trailer(file)
-            file.seek(start)
-            text = file.read()[: -_TRAILER.size]
-        if zlib.crc32(text) != _FILE_ID.unpack(file_id)[0]:
-            return None
-        index = _Index(**json.loads(text), file_id=file_id)
-    except _INVALID_FILE_ERRORS:
-        return None
-    return index if index.fingerprint == fingerprint else None
-
-
-def _read_trailer(file: IO[bytes]) -> tuple[int, bytes]:
-    """Return the offset of the index and the file id; raise an OSError or ValueError if the file is incomplete."""
-    end = file.seek(-_TRAILER.size, os.SEEK_END)
-    start, file_id, magic = _TRAILER.unpack(file.read())
-    if magic != _MAGIC or not 0 <= end - start <= _MAX_INDEX_BYTES:
-        raise ValueError(f"not a complete cache file. Received: magic={magic!r}, index of {end - start} bytes")
-    return start, file_id
-
-
-def _write(dataset: RawDataset, path: Path, *, name: str, fingerprint: str) -> None:
-    if path.exists():
-        _log.info("Rebuilding stale decode cache of %s at %s", name, path)
-    records: list[dict[str, Any] | None] = []
-    with open_atomically(path) as file, progress_bar(len(dataset), description=f"Caching {name}", unit="image") as bar:
-        for number in range(len(dataset)):
-            records.append(_write_sample(file, dataset, number))
-            _check_disk_space(file, path, done=number + 1, total=len(dataset))
-            bar.update()
-        start = file.tell()
-        text = json.dumps({"fingerprint": fingerprint, "records": records}, separators=(",", ":")).encode()
-        file_id = _FILE_ID.pack(zlib.crc32(text), secrets.token_bytes(4))
-        file.write(text + _TRAILER.pack(start, file_id, _MAGIC))
-    _log.info("Built decode cache of %s at %s (%.2f GB)", name, path, path.stat().st_size / _BYTES_PER_GB)
-
-
-def _write_sample(file: IO[bytes], dataset: RawDataset, number: int) -> dict[str, Any] | None:
-    try:
-        sample = dataset[number]
-    except DataError as error:
-        _log.warning("Skipped caching of invalid sample %d: %s", number, error)
-        return None
-    record: dict[str, Any] = {"image_id": sample["image_id"], "file_name": sample["file_name"]}
-    for name in _ARRAYS:
-        if name in sample:
-            array: np.ndarray = sample[name]  # type: ignore[literal-required]
-            file.write(bytes(-file.tell() % _ALIGNMENT))
-            record[name] = [file.tell(), array.shape, array.dtype.str]
-            file.write(np.ascontiguousarray(array).data)
-    record["crc32"] = _checksum(sample)
-    return record
-
-
-def _checksum(sample: RawSample) -> int:
-    """Return the CRC-32 of the arrays; it takes about 1 ms for an image and label of 1024 x 2048 pixels."""
-    checksum = 0
-    for name in _ARRAYS:
-        if name in sample:
-            array: np.ndarray = sample[name]  # type: ignore[literal-required]
-            checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
-    return checksum
-
-
-def _check_disk_space(file: IO[bytes], path: Path, *, done: int, total: int) -> None:
-    """Raise an error before the disk is full, which would affect every other process as well."""
-    if done < min(_MIN_SAMPLES_FOR_ESTIMATE, total):
-        return
-    needed, free = file.tell() / done * (total - done), shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise CacheError(
-            f"not enough disk space for the cache {path}: after {done} of {total} samples, about "
-            f"{needed / _BYTES_PER_GB:.2f} GB more are needed but {free / _BYTES_PER_GB:.2f} GB are free. Free disk "
-            f"space or set DATALOADER.CACHE_DIR to another folder. Received: folder={str(path.parent)!r}"
-        )
 
 
 @contextmanager

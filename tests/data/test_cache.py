@@ -172,7 +172,7 @@ def test_damaged_sample_is_read_from_the_dataset(folder, cache_folder, name, cap
 def test_sample_is_verified_once_for_all_forked_processes(folder, cache_folder, monkeypatch):
     verified = []
     cached = cached_dataset(Folder(folder), name="set", folder=cache_folder)
-    monkeypatch.setattr(cache, "_checksum", lambda sample, own=cache._checksum: verified.append(sample) or own(sample))
+    monkeypatch.setattr(cache, "checksum", lambda sample, own=cache.checksum: verified.append(sample) or own(sample))
     worker = multiprocessing.get_context("fork").Process(target=cached.__getitem__, args=(2,))
     worker.start()
     worker.join()
