@@ -118,6 +118,7 @@ def evaluate(experiment: Experiment, folder: Path, submission: bool) -> None:
     """
     from dl_lib.evaluation import IncompleteEvaluationError
     from dl_lib.evaluation.report.folder import recorded_config, replaced_folder
+    from dl_lib.launch.process_group import warn_without_gpu
     from dl_lib.utils import comm
     from dl_lib.utils.logger import errors_logged, setup_logger
 
@@ -125,6 +126,7 @@ def evaluate(experiment: Experiment, folder: Path, submission: bool) -> None:
     failure: IncompleteEvaluationError | None = None
     with replaced_folder(folder) as written:
         setup_logger(written, rank=comm.get_rank())
+        warn_without_gpu(experiment.cfg.MODEL.DEVICE)
         with errors_logged("evaluating"):
             if comm.is_main_process():
                 write_config(recorded_config(experiment.cfg), written)

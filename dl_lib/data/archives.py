@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from dl_lib.data.errors import MissingDataError, UnreadableFileError
-from dl_lib.utils.files import PARTIAL_SUFFIX, write_errors
+from dl_lib.utils.files import NO_SPACE, PARTIAL_SUFFIX, write_errors
 from dl_lib.utils.progress import progress_bar
 
 __all__ = ["PublishedArchive", "check_archive", "fetch_archive", "unpack_archive"]
@@ -42,12 +42,16 @@ def fetch_archive(archive: PublishedArchive, folder: Path) -> Path:
 
     Raises:
         MissingDataError: If the download fails.
+        WriteError: If the disk is full.
     """
     from torchvision.datasets.utils import download_url
 
     try:
         download_url(archive.url, str(folder), archive.file_name, archive.md5)
     except (OSError, HTTPException, RuntimeError) as error:  # no network, incomplete file, wrong checksum
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            with write_errors(folder / archive.file_name):
+                raise
         raise MissingDataError(
             f"{archive.file_name} could not be downloaded: {error}. Download it by other means and pass its path "
             f"instead. Received: url={archive.url!r}"

@@ -268,11 +268,18 @@ class DefaultTrainer(Trainer):
             group.update(current, lr=current["initial_lr"] * factor)
 
     def _archive_earlier_run(self) -> None:
+        """Move an earlier run away; the initial weights, if they are one of its checkpoints, get their new path."""
         archive = archive_earlier_run(self._folder)
-        if archive is not None:
-            _log.warning(
-                "Starting a new run in %s, which contains an earlier run; moved its metrics, checkpoints, results and "
-                "logs to %s (set MODEL.WEIGHTS to start from one of its checkpoints)",
-                self._folder,
-                archive,
-            )
+        if archive is None:
+            return
+        _log.warning(
+            "Starting a new run in %s, which contains an earlier run; moved its metrics, checkpoints, results and logs "
+            "to %s (set MODEL.WEIGHTS to start from one of its checkpoints)",
+            self._folder,
+            archive,
+        )
+        weights = Path(self.cfg.MODEL.WEIGHTS)
+        if weights.parent.absolute() == self._folder.absolute() and (archive / weights.name).is_file():
+            self.cfg.defrost()
+            self.cfg.MODEL.WEIGHTS = str(archive / weights.name)
+            self.cfg.freeze()

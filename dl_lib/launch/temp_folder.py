@@ -11,6 +11,8 @@ from multiprocessing import process, util
 from pathlib import Path
 from typing import Any
 
+from dl_lib.launch.process_info import LaunchError
+
 __all__ = ["hold_temp_folder", "use_temp_folder"]
 
 _PREFIX = "dl_lib-run-"
@@ -24,16 +26,23 @@ def use_temp_folder() -> Path:
     when this process exits; after `kill -9`, the next run of the same user removes it. Every process that uses the
     folder holds a shared lock of it. A process id would not identify the process: ids are reused, and containers that
     share `$TMPDIR` have their own.
+
+    Raises:
+        LaunchError: If no folder can be created.
     """
     config = _config()
     used = config.get("tempdir")
     if used is not None and Path(used).name.startswith(_PREFIX):
         return Path(used)
-    _remove_abandoned(Path(tempfile.gettempdir()))
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        if hold_temp_folder(folder):
-            break
+    try:
+        _remove_abandoned(Path(tempfile.gettempdir()))
+        while not hold_temp_folder(folder := Path(tempfile.mkdtemp(prefix=_PREFIX))):
+            pass  # another process has removed it before the lock
+    except OSError as error:
+        raise LaunchError(
+            f"no folder for temporary files can be written ({error.strerror or error}); free disk space, or set TMPDIR "
+            f"to another folder. Received: TMPDIR={os.environ.get('TMPDIR', '')!r}"
+        ) from error
     util.Finalize(None, shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, exitpriority=_LAST)
     config["tempdir"] = str(folder)
     return folder
@@ -41,11 +50,10 @@ def use_temp_folder() -> Path:
 
 def hold_temp_folder(folder: Path) -> bool:
     """Mark a folder as used until this process and the processes forked from it end; False if it is being removed."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
+    except (FileNotFoundError, BlockingIOError):
         return False
     except OSError:
         return True  # a file system without locks: no process removes the folder of another

@@ -74,9 +74,11 @@ class _FolderLock:
         except BlockingIOError:
             holder = os.pread(self._descriptor, 300, 0).decode(errors="replace").strip() or "unknown"
             self.close()
+            is_local = holder.startswith(f"host {socket.gethostname()},")
+            crashed = "" if is_local else f" (delete its {LOCK_NAME} only if that machine has crashed)"
             raise OutputPathError(
                 f"{key}: another process is writing to this folder; wait until it ends, stop it, or choose another "
-                f"folder. Received: {key}={os.fspath(folder)!r}, used by {holder}"
+                f"folder{crashed}. Received: {key}={os.fspath(folder)!r}, used by {holder}"
             ) from None
         except OSError as error:
             if error.errno not in CANNOT_LOCK:

@@ -18,7 +18,7 @@ _COLUMNS, _ROWS = 120, 24  # for pseudo-terminals that report size 0, where tqdm
 
 def progress_bar_enabled() -> bool:
     """Return whether progress bars are drawn: on the main process if its standard error is a terminal."""
-    return comm.is_main_process() and sys.stderr.isatty()
+    return comm.is_main_process() and sys.stderr is not None and sys.stderr.isatty()
 
 
 def progress_bar(total: int, *, description: str, unit: str, done: int = 0) -> tqdm:

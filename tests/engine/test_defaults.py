@@ -201,7 +201,7 @@ def test_new_run_in_a_used_folder_is_not_confused_with_the_earlier_run(tmp_path)
     with pytest.raises(TrainingInterrupted):
         run(tmp_path, stop_after=4, **LIGHT)
     old_config, old_metrics = ((tmp_path / name).read_bytes() for name in ("config.yaml", "metrics.json"))
-    cfg = small_config(tmp_path, **LIGHT, SEED=11)
+    cfg = small_config(tmp_path, **LIGHT, **{"SEED": 11, "MODEL.WEIGHTS": str(tmp_path / "model_0000004.pth")})
     default_setup(cfg)
     trainer = DefaultTrainer(cfg)
     with captured_warnings() as messages:
@@ -213,7 +213,9 @@ def test_new_run_in_a_used_folder_is_not_confused_with_the_earlier_run(tmp_path)
     assert {path.name for path in earlier.iterdir() if "tfevents" not in path.name} >= moved
     assert [(earlier / name).read_bytes() for name in ("config.yaml", "metrics.json")] == [old_config, old_metrics]
     assert {path.name for path in tmp_path.iterdir()} == {"earlier_run_1", "config.yaml", "log.txt"}
-    assert (tmp_path / "config.yaml").read_bytes() != old_config
+    written = get_cfg()
+    written.merge_from_file(tmp_path / "config.yaml")
+    assert (11, str(earlier / "model_0000004.pth")) == (written.SEED, written.MODEL.WEIGHTS)
     logs = [(folder / "log.txt").read_text() for folder in (earlier, tmp_path)]
     assert ["Environment:" in log for log in logs] == [True, True]
     assert ["seed 11" in log for log in logs] == [False, True]

@@ -10,6 +10,7 @@ from multiprocessing import process, util
 
 import pytest
 
+from dl_lib.launch import LaunchError
 from dl_lib.launch.temp_folder import use_temp_folder
 
 # Python 3.12 and later warn because of torch's threads, which the child processes do not use.
@@ -80,6 +81,12 @@ def test_only_folders_of_runs_are_removed(tmp_path):
     names = {"other", "dl_lib-run-link", "dl_lib-run-file", own.name}
     assert {path.name for path in tmp_path.iterdir()} == names
     assert (tmp_path / "other" / "content").is_dir()
+
+
+def test_unusable_folder_for_temporary_files_is_named(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/nope")
+    with pytest.raises(LaunchError, match=r"No such file or directory.*set TMPDIR.*Received: TMPDIR="):
+        use_temp_folder()
 
 
 def write_temp_folder(queue):
