@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from dl_lib.config import ConfigError
@@ -26,7 +27,8 @@ def find_config_file(config_file: str | None, *, option: str = "--config-file") 
     Raises:
         ConfigError: If there is no such file and no such experiment, or several experiments have the name.
     """
-    expanded = expand_path("." if config_file is None else config_file, key=option)
+    given = "." if config_file is None else config_file
+    expanded = given if os.path.exists(given) else expand_path(given, key=option)
     path = Path(expanded)
     if path.is_file():
         return path

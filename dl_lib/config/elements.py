@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dl_lib.config.errors import ConfigError, shown
+from dl_lib.config.errors import ConfigError, shortened, shown
 from dl_lib.config.values import read_entry
 
 __all__ = ["list_key_of", "with_element"]
@@ -34,7 +34,7 @@ def with_element(elements: Sequence[Any], value: Any, *, key: str, list_key: str
     try:
         return _replaced(elements, path, value, name=list_key)
     except ConfigError as error:
-        raise ConfigError(f"{error}. Received: {key}={shown(value)}") from None
+        raise ConfigError(f"{error}. Received: {shortened(key)}={shown(value)}") from None
 
 
 def _replaced(current: Any, path: Sequence[str], value: Any, *, name: str) -> Any:
@@ -42,7 +42,7 @@ def _replaced(current: Any, path: Sequence[str], value: Any, *, name: str) -> An
         return read_entry(value, current, key=name)
     part, rest = path[0], path[1:]
     if isinstance(current, (list, tuple)):
-        if not (part.isdecimal() and int(part) < len(current)):
+        if part not in map(str, range(len(current))):
             indices = f"an index from 0 to {len(current) - 1}" if current else "no index, as the list is empty"
             raise ConfigError(f"{name} must be followed by {indices}")
         changed: Any = list(current)

@@ -63,7 +63,7 @@ def unknown_key(key: str, value: Any, known: Mapping[str, Any]) -> str:
     inside = [name for name in known if name.startswith(key + ".")]
     if inside:
         return f"{key} is a section; set its keys one by one: {', '.join(inside)}. Received: {key}={shown(value)}"
-    near = nearest_keys(key, known)
+    near, key = nearest_keys(key, known), shortened(key)
     sections = dict.fromkeys(name.partition(".")[0] for name in known)
     hint = f"nearest: {', '.join(near)}" if near else f"sections: {', '.join(sections)}"
     return f"unknown key {key}; {hint}; or declare it in net.py with add_keys. Received: {key}={shown(value)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -16,6 +17,7 @@ __all__ = ["MAX_CHARACTERS", "parse_yaml"]
 MAX_CHARACTERS = 1_000_000  # with aliases expanded; the largest shipped config has 2,000
 _MAX_DEPTH = 50  # nested lists and mappings
 _MAX_INT = 2**63 - 1
+_AMBIGUOUS = re.compile(r"^[-+]?0[0-9_]|:")  # octal without an o, and base 60: 010 is 8, and 1:30 is 90
 # Raised by PyYAML for a scalar that does not match its tag, such as `!!int ""`, or the date 2001-99-99.
 _SCALAR_ERRORS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 
@@ -96,8 +98,11 @@ class _StrictLoader(yaml.SafeLoader):
             value = super().construct_object(node, deep)
         except _SCALAR_ERRORS as error:
             raise ConstructorError(None, None, f"found an invalid value, {error}", node.start_mark) from error
-        fits = not isinstance(value, int) or abs(value) <= _MAX_INT
-        _require(fits, "found an integer of more than 64 bits", node.start_mark)
+        if isinstance(value, int):
+            _require(abs(value) <= _MAX_INT, "found an integer of more than 64 bits", node.start_mark)
+            is_clear = isinstance(value, bool) or not _AMBIGUOUS.search(node.value)
+            hint = f"found {node.value}, which YAML reads as {value}; write {value}, or quote a text"
+            _require(is_clear, hint, node.start_mark)
         return value
 
     def _expanded_size(self, node: Node) -> tuple[int, int]:

@@ -80,12 +80,14 @@ def _is_static(report: Report) -> bool:
 
 def _check_device(report: Report) -> None:
     key, device = "MODEL.DEVICE", report.value("MODEL.DEVICE")
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", device):
         report.add(key, "must be auto, cpu, cuda or cuda:N")
     elif device.startswith("cuda") and not torch.cuda.is_available():
         report.add(key, "needs a GPU and torch finds none; use auto or cpu")
     elif report.world_size > 1 and device.startswith("cuda:"):
         report.add(key, f"must not be one GPU with {report.world_size} processes; use cuda, which assigns one to each")
+    elif device.startswith("cuda:") and int(device.removeprefix("cuda:")) >= torch.cuda.device_count():
+        report.add(key, f"names a GPU that torch does not find; it finds {torch.cuda.device_count()}, numbered from 0")
 
 
 def _check_loss(report: Report) -> None:

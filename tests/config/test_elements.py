@@ -60,6 +60,7 @@ def test_paths_in_an_entry_are_expanded_once(cfg, monkeypatch):
     ("override", "problem"),
     [
         ("DATASETS.FOLDERS.2.IMAGES=x", r"FOLDERS must be followed by an index from 0 to 1\."),
+        (f"DATASETS.FOLDERS.{'9' * 5000}.IMAGES=x", r"FOLDERS must be followed by an index from 0 to 1\."),
         ("DATASETS.FOLDERS.-1.IMAGES=x", r"FOLDERS must be followed by an index from 0 to 1\."),
         ("DATASETS.FOLDERS.IMAGES=x", r"FOLDERS must be followed by an index from 0 to 1\."),
         ("DATASETS.FOLDERS.0.CLASSES.2=x", r"FOLDERS\.0\.CLASSES must be followed by an index from 0 to 1\."),

@@ -62,6 +62,8 @@ def test_anchors_aliases_and_merge_keys_remain_usable():
         ("SEED: 0x" + "f" * 5000, "more than 64 bits"),
         ("SEED: " + "9" * 5000, "invalid value"),
         ("SEED: 9223372036854775808", "more than 64 bits"),
+        ("SEED: 010", "which YAML reads as 8; write 8"),
+        ("MAP: {1:5: 2}", "which YAML reads as 65"),
         ('SEED: !!int ""', "invalid value"),
         ("SEED: !!bool maybe", "invalid value"),
         ("SEED: !!timestamp now", "invalid value"),

@@ -229,6 +229,8 @@ def test_the_best_checkpoint_needs_scores():
 
 def test_each_gpu_process_has_its_own_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert "names a GPU that torch does not find; it finds 2" in problems("MODEL.DEVICE=cuda:2")
     assert "must not be one GPU with 2 processes" in problems("MODEL.DEVICE=cuda:1", world_size=2)
     validate_config(valid("MODEL.DEVICE=cuda:1"))
     for device in ("auto", "cuda", "cpu"):
