@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.commands import run_command as run
 from tests.helpers.dataset_files import AUGMENTED_NAMES, VOC_NAMES, write_cityscapes, write_sbd, write_voc
+from tests.helpers.forked import run_command as run
 
 ROOT = Path(__file__).parents[2]
 SHORT = [

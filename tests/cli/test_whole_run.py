@@ -15,6 +15,8 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.helpers.forked import run_command as run
+
 ROOT = Path(__file__).parents[2]
 SET = "six_digit_scenes"
 NET = f"""
@@ -72,15 +74,6 @@ def start(command, *words, **settings):
     )
 
 
-def run(command, *words, cwd):
-    """Run a command; return the lines that it prints."""
-    process = start(command, *words, cwd=cwd)
-    printed, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, printed + errors
-    assert errors == ""
-    return printed.splitlines()
-
-
 @pytest.fixture(scope="module")
 def playground(tmp_path_factory):
     """Folder of an experiment with a run of six iterations in output/Small."""
@@ -88,7 +81,9 @@ def playground(tmp_path_factory):
     folder.mkdir()
     (folder / "config.yaml").write_text(CONFIG)
     (folder / "net.py").write_text(NET + DEADLY + PARTS)
-    run("train", "SOLVER.LR_SCHEDULER.MAX_ITER=6", cwd=folder)
+    process = start("train", "SOLVER.LR_SCHEDULER.MAX_ITER=6", cwd=folder)
+    printed, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors) == (0, ""), printed + errors
     return folder
 
 

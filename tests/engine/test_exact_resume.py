@@ -1,6 +1,5 @@
 """Bit-exact equality of killed and resumed runs with uninterrupted ones."""
 
-import multiprocessing
 import os
 import random
 import signal
@@ -13,23 +12,13 @@ import pytest
 
 from dl_lib.launch import ProcessRequest
 from dl_lib.launch.launch import launch
+from tests.helpers.forked import CONTEXT
+from tests.helpers.forked import run_forked as run
 from tests.helpers.small_run import assert_same_run, final_state, metrics, train, train_and_kill
 
-# Processes forked from a preloaded server start fast and share no locks with the test process.
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.helpers.small_run", "torch.utils.tensorboard", "sklearn.datasets"])
 KILLS = 20
 ROOT = Path(__file__).parents[2]
 SMALL_RUN = str(ROOT / "tests" / "helpers" / "small_run.py")
-
-
-def run(target, *args):
-    """Run a function in a new process and return its exit code; a signal is a negative number."""
-    process = CONTEXT.Process(target=target, args=args)
-    process.start()
-    process.join(120)
-    assert process.exitcode is not None, "timeout"
-    return process.exitcode
 
 
 @pytest.fixture(scope="module")
