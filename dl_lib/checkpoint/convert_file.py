@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dl_lib.checkpoint.conversion.released import RELEASED_CELL_TYPES, is_released, translate_released
 from dl_lib.checkpoint.errors import CheckpointError
 from dl_lib.checkpoint.files import read_checkpoint, save_checkpoint
+from dl_lib.checkpoint.locate import local_weights
 from dl_lib.checkpoint.matching import CheckpointMismatchError, find_mismatch
 from dl_lib.checkpoint.weights import check_values
 from dl_lib.config import CfgNode, get_cfg
@@ -66,7 +67,7 @@ def convert_file(
     source, target = os.fspath(path_in), os.fspath(path_out)
     if os.path.exists(target):
         raise CheckpointError(f"the output file exists; delete it or use another name. Received: path_out={target!r}")
-    published = read_checkpoint(source)["model"]
+    published = read_checkpoint(local_weights(source))["model"]
     if not is_released(published):
         raise CheckpointError(
             f"these weights do not have the key names of the published code; checkpoints of this library need no "

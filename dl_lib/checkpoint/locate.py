@@ -48,8 +48,10 @@ def local_weights(path: str) -> str:
         return _cached_copy(path) if path.startswith(_DOWNLOADED_SCHEMES) else _path_from_handler(path)
     if os.path.isdir(path):
         raise CheckpointError(f"weights must be a file, not a folder; {_weight_files(path)}. Received: path={path!r}")
-    if os.path.exists(path):
+    if os.path.isfile(path):
         return path
+    if os.path.exists(path):
+        raise CheckpointError(f"weights must be a file, not a pipe, device or socket. Received: path={path!r}")
     folder, name = os.path.split(path)
     folder = folder or os.curdir
     found = nearest_names(name, os.listdir(folder)) if os.path.isdir(folder) else "the folder does not exist either"

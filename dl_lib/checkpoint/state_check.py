@@ -23,7 +23,8 @@ def check_state(state: Any, *, like: Any, name: str) -> None:
     expected = next((kind for kind in _KINDS if isinstance(like, _KINDS[kind])), None)
     if expected is None:
         return
-    if not isinstance(state, _KINDS[expected]) or isinstance(state, bool) != isinstance(like, bool):
+    fits = isinstance(state, _KINDS[expected]) and isinstance(state, bool) == isinstance(like, bool)
+    if not fits:
         raise ValueError(f"{name} must be {expected}, but is {_describe(state)}")
     if isinstance(like, Mapping):
         for key in like.keys() & state.keys():
@@ -76,12 +77,12 @@ def is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (str, bool, int, float))
 
 
-_KINDS: Mapping[str, type | tuple[type, ...]] = {
-    "a dict": Mapping,
+_KINDS: dict[str, tuple[type, ...]] = {
+    "a dict": (Mapping,),
     "a list": (list, tuple),
-    "a tensor": Tensor,
-    "text": str,
-    "a truth value": bool,
+    "a tensor": (Tensor,),
+    "text": (str,),
+    "a truth value": (bool,),
     "a number": (int, float),
 }
 

@@ -15,8 +15,8 @@ from dl_lib.cli.arg_types import local_path, user_path
 from dl_lib.cli.errors import user_errors
 from dl_lib.config import ConfigError
 from dl_lib.utils.escaping import TABLE_ESCAPES
-from dl_lib.utils.files import write_atomically
-from dl_lib.utils.run_files import EVALUATIONS_NAME, RESULTS_NAME
+from dl_lib.utils.files import read_regular, write_atomically
+from dl_lib.utils.run_files import EVALUATIONS_NAME, MAX_RESULTS_BYTES, RESULTS_NAME
 
 __all__ = ["main"]
 
@@ -89,7 +89,7 @@ def _name(folder: Path) -> str:
 def _read_results(folder: Path, *, name: str) -> list[_Run]:
     path = folder / RESULTS_NAME
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_regular(path, max_bytes=MAX_RESULTS_BYTES))
     except OSError as error:
         raise ConfigError(
             f"RUN: no {RESULTS_NAME} in this folder; evaluate the run with dl_lib evaluate --config-file {folder}, or "

@@ -34,6 +34,8 @@ def find_config_file(config_file: str | None, *, option: str = "--config-file") 
         return path
     if path.is_dir():
         return _config_in(path, option=None if config_file is None else option)
+    if path.exists():
+        raise ConfigError(f"{option} must be a file or folder, not a pipe, device or socket. Received: {option}={path}")
     return _find_shipped(expanded, option=option)
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "LOGS",
     "LOG_NAME",
     "LR_FINDER_STEM",
+    "MAX_RESULTS_BYTES",
     "METRICS_NAME",
     "MOVED_ON_ARCHIVE",
     "PER_IMAGE_STEM",
@@ -43,6 +44,7 @@ DAMAGED_METRICS_STEM = "metrics_damaged"  # .json; copy of a metrics file with i
 
 EVALUATIONS_NAME = "evaluations"  # folder with a subfolder for each `dl_lib evaluate`; see `evaluation_folder`
 RESULTS_NAME = "results.json"  # latest evaluation of the training run; in an evaluation folder, that evaluation
+MAX_RESULTS_BYTES = 2**26  # far more than a results.json has
 RESULTS_MARKDOWN_NAME = "results.md"
 # With several datasets, the stem is followed by `_<dataset>`.
 PER_IMAGE_STEM = "per_image"  # .csv

@@ -152,6 +152,9 @@ def test_folder_lists_its_weights(tmp_path):
         (tmp_path / name).touch()
     with pytest.raises(CheckpointError, match=r"not a folder; name one of its files: a.safe.*, model_0.*, model_f"):
         local_weights(str(tmp_path))
+    os.mkfifo(tmp_path / "pipe.pth")
+    with pytest.raises(CheckpointError, match="not a pipe, device or socket"):
+        local_weights(str(tmp_path / "pipe.pth"))
     os.mkdir(tmp_path / "empty")
     with pytest.raises(CheckpointError, match=r"it contains no weights\. Received: path="):
         local_weights(str(tmp_path / "empty"))

@@ -1,6 +1,7 @@
 """Command `dl_lib compare-runs`: every cell is the value in the run's results.json."""
 
 import json
+import os
 import re
 from dataclasses import replace
 
@@ -135,10 +136,14 @@ def test_results_without_the_number_of_parameters(runs, tmp_path, capsys):
         ('{"datasets": {"a": {"seconds_per_image": 1, "costs_gflops": {"expected": {}}}}}', "is incomplete"),
         ('{"datasets": {}, "parameters": "many"}', "is incomplete"),
         ("[" * 100_000, "is not valid JSON"),
+        (os.mkfifo, "(not a regular file but a pipe, device or socket)"),
+        (os.mkdir, "(Is a directory)"),
     ],
 )
 def test_folders_without_usable_results(tmp_path, capsys, content, message):
-    if content is not None:
+    if callable(content):
+        content(tmp_path / "results.json")
+    elif content is not None:
         (tmp_path / "results.json").write_text(content)
     with pytest.raises(SystemExit) as caught:
         main([str(tmp_path)])

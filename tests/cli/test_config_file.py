@@ -1,5 +1,6 @@
 """Lookup of `--config-file`: paths, shipped experiments, errors with similar names."""
 
+import os
 import re
 from pathlib import Path
 
@@ -30,6 +31,13 @@ def test_a_file_or_a_folder(folder):
     for name in ("other.yaml", str(folder / "other.yaml"), "./other.yaml"):
         assert find_config_file(name) == Path(name)
     assert find_config_file("Mine") == find_config_file("Mine/config.yaml") == Path("Mine/config.yaml")
+
+
+def test_pipes_and_devices_are_refused_at_once(folder):
+    os.mkfifo(folder / "pipe.yaml")
+    for name in ("pipe.yaml", "/dev/zero"):
+        with pytest.raises(ConfigError, match=f"must be a file or folder, not a pipe.* Received: --config-file={name}"):
+            find_config_file(name)
 
 
 def test_the_current_folder_is_the_default(folder):

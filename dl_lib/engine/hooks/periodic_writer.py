@@ -37,6 +37,8 @@ class PeriodicWriter(Hook):
     def before_train(self, trainer: Trainer) -> None:
         iteration, written = trainer.iteration, min(self._restored, trainer.iteration)
         self._written = [writer.open(iteration=iteration, written=written) for writer in self._writers]
+        if iteration >= trainer.max_iter:  # the final evaluation is repeated, as it may have failed
+            self._written = [written] * len(self._writers)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the iteration up to which all writers have written."""

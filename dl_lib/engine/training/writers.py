@@ -55,8 +55,8 @@ class Writer:
 class JSONWriter(Writer):
     """Writer of one JSON object per line: `iteration` (completed steps) and the scalars logged at that iteration.
 
-    A line is written once its iteration is complete and then never changes. On resume, lines up to the current
-    iteration are kept. If other lines are invalid, a copy of the file is kept under another name.
+    A line is written once its iteration is complete; only a repeated final evaluation replaces one. On resume, lines up
+    to the current iteration are kept. If other lines are invalid, a copy of the file is kept under another name.
 
     Args:
         path: File to append to.
@@ -64,6 +64,7 @@ class JSONWriter(Writer):
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
+        self._last = 0  # iteration of the last line
 
     def open(self, *, iteration: int, written: int) -> int:
         try:
@@ -85,15 +86,26 @@ class JSONWriter(Writer):
             if scalars is not None and scalars[ITERATION] <= iteration
         ]
         write_atomically(self._path, b"".join(line + b"\n" for _, line in kept))
-        return max([written, *(at for at, _ in kept)])
+        self._last = max((at for at, _ in kept), default=0)
+        return max(written, self._last)
 
     def write(self, entries: Mapping[int, Mapping[str, float]]) -> None:
         lines = [{ITERATION: iteration, **scalars} for iteration, scalars in entries.items()]
+        text = "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in lines)
         if not self._path.exists():
             raise WriteError(errno.ENOENT, "it was deleted during the run", str(self._path))
-        with write_errors(self._path), self._path.open("ab") as file:  # closed, so that a killed run loses no line
-            file.write("".join(f"{json.dumps(line, allow_nan=False)}\n" for line in lines).encode())
-            flush_to_disk(file)  # a checkpoint saved next states that these lines are written
+        if min(entries) <= self._last:
+            write_atomically(self._path, self._text_before(min(entries)) + text)
+        else:
+            with write_errors(self._path), self._path.open("ab") as file:  # closed, so that a killed run loses no line
+                file.write(text.encode())
+                flush_to_disk(file)  # a checkpoint saved next states that these lines are written
+        self._last = max(entries)
+
+    def _text_before(self, iteration: int) -> str:
+        """Return the lines of the file before an iteration."""
+        lines = [line.decode() for line in read_lines(self._path)]
+        return "".join(f"{line}\n" for line in lines if json.loads(line)[ITERATION] < iteration)
 
     def _keep_damaged(self, number: int, *, invalid: int) -> None:
         suffixes = itertools.chain([""], (f"_{count}" for count in itertools.count(2)))

@@ -12,10 +12,11 @@ from dl_lib.evaluation.report.tables import format_markdown
 from dl_lib.evaluation.scores.budget import BudgetTarget
 from dl_lib.evaluation.scores.result import EvaluationResult
 from dl_lib.modeling.dynamic.lattice import Lattice
-from dl_lib.utils.files import write_atomically
+from dl_lib.utils.files import read_regular, write_atomically
 from dl_lib.utils.names import is_safe_name
 from dl_lib.utils.run_files import (
     CONFUSION_STEM,
+    MAX_RESULTS_BYTES,
     PER_IMAGE_STEM,
     RESULTS_MARKDOWN_NAME,
     RESULTS_NAME,
@@ -89,8 +90,8 @@ def _suffix(name: str, *, among: Collection[str]) -> str:
 def _earlier_files(folder: Path) -> set[str]:
     """Return the names of the files that an earlier evaluation may have written for its datasets."""
     try:
-        names = list(json.loads((folder / RESULTS_NAME).read_bytes())["datasets"])
-    except (OSError, ValueError, TypeError, KeyError):
+        names = list(json.loads(read_regular(folder / RESULTS_NAME, max_bytes=MAX_RESULTS_BYTES))["datasets"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return set()
     suffixes = [_suffix(name, among=names) for name in names if is_safe_name(name)]
     stems = [

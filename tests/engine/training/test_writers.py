@@ -51,13 +51,13 @@ def fail(trainer):
     raise OSError("an image cannot be read")
 
 
-def run_with_scores(folder, *, at=0, action=None, in_evaluation=False, logged=()):
+def run_with_scores(folder, *, at=0, action=None, in_evaluation=False, logged=(), scored=lambda iteration: True):
     """Train with evaluations; `action` is called at an iteration, in or after its evaluation."""
 
     def evaluate():
         if in_evaluation and trainer.iteration == at:
             action(trainer)
-        return {"val/mIoU": trainer.iteration / 10}
+        return {"val/mIoU": trainer.iteration / 10} if scored(trainer.iteration) else {}
 
     stops = [] if in_evaluation else [At(at, action)]
     writers = [JSONWriter(folder / "metrics.json"), TensorBoardWriter(folder)]
@@ -105,6 +105,16 @@ def test_files_of_a_stopped_and_resumed_run_equal_those_of_an_undisturbed_one(
     assert lines == expected
     assert [json.loads(line)["iteration"] for line in lines.splitlines()] == [4, 5, 8, 10, 12, 13]
     assert scalar_events(tmp_path) == scalar_events(undisturbed)
+
+
+def test_failed_final_evaluation_is_completed_on_resume(tmp_path, undisturbed):
+    for evaluated in (False, True, True):
+        run_with_scores(tmp_path, scored=lambda iteration, evaluated=evaluated: evaluated or iteration < 13)
+        lines = read_lines(tmp_path / "metrics.json")
+        assert [line["iteration"] for line in lines] == [4, 5, 8, 10, 12, 13]
+        assert ("val/mIoU" in lines[-1]) == evaluated
+        assert ("val/mIoU" in lines[-1]) == (scalar_events(tmp_path) == scalar_events(undisturbed))
+    assert without_times(tmp_path / "metrics.json") == without_times(undisturbed / "metrics.json")
 
 
 def test_log_and_metrics_file_have_the_same_values(tmp_path):
