@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from dl_lib.config.errors import shortened, shown
 from dl_lib.data.catalog import Color
 from dl_lib.data.errors import DataError, UnreadableFileError
 from dl_lib.data.label_conversion import ColorReader, IdReader
@@ -49,15 +50,15 @@ class LabelClasses:
         if not isinstance(label_map, Mapping) or not label_map:
             raise ValueError(
                 f"label_map must map raw ids to classes, such as {{0: ignore, 1-5: {self.names[0]}}}. "
-                f"Received: label_map={label_map!r}"
+                f"Received: label_map={shown(label_map)}"
             )
         ranges = sorted(
-            (*_id_range(key), self._label(value, f"label_map[{key!r}]")) for key, value in label_map.items()
+            (*_id_range(key), self._label(value, f"label_map[{shown(key)}]")) for key, value in label_map.items()
         )
         for (_, last, _), (first, *_) in pairwise(ranges):
             if first <= last:
                 raise ValueError(
-                    f"label_map must list each raw id once. Received: {first} twice in {dict(label_map)!r}"
+                    f"label_map must list each raw id once. Received: {first} twice in {shown(dict(label_map))}"
                 )
         return IdReader(tuple(ranges), setting="LABEL_MAP")
 
@@ -80,7 +81,7 @@ class LabelClasses:
         """
         if isinstance(color_map, Mapping):
             colors = [_color(color, "color_map") for color in color_map]
-            return _reader(colors, [self._label(value, f"color_map[{key!r}]") for key, value in color_map.items()])
+            return _reader(colors, [self._label(value, f"color_map[{shown(key)}]") for key, value in color_map.items()])
         return self._in_class_order([_color(color, f"color_map[{index}]") for index, color in enumerate(color_map)])
 
     def palette_reader(self, path: Path) -> ColorReader:
@@ -117,16 +118,20 @@ class LabelClasses:
             return self.names.index(value)
         if type(value) is int and (0 <= value < len(self.names) or value == self.ignore_value):
             return value
-        hint = "quote names such as 'yes' or 'no'" if isinstance(value, bool) else nearest_names(str(value), self.names)
+        hint = (
+            "quote names such as 'yes' or 'no'"
+            if isinstance(value, bool)
+            else nearest_names(shortened(str(value)), self.names)
+        )
         raise ValueError(
             f"{location} must be a class index (0 to {len(self.names) - 1}), a class name or {IGNORE!r}; {hint}. "
-            f"Received: {location}={value!r}"
+            f"Received: {location}={shown(value)}"
         )
 
 
 def _reader(colors: Sequence[Color], labels: Sequence[int]) -> ColorReader:
     if len(set(colors)) < len(colors) or not colors:
-        raise ValueError(f"color_map must list colors, each once. Received: colors={list(colors)}")
+        raise ValueError(f"color_map must list colors, each once. Received: colors={shown(list(colors))}")
     return ColorReader(tuple(zip(colors, labels, strict=True)))
 
 
@@ -134,7 +139,7 @@ def _id_range(key: Any) -> tuple[int, int]:
     match = _RANGE.fullmatch(str(key).strip()) if type(key) in (int, str) else None
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
     if first > last:
-        raise ValueError(f"label_map must have keys such as 7 (raw id) or '1-5' (range). Received: key={key!r}")
+        raise ValueError(f"label_map must have keys such as 7 (raw id) or '1-5' (range). Received: key={shown(key)}")
     return first, last
 
 
@@ -148,7 +153,7 @@ def _color(value: Any, location: str) -> Color:
     if len(channels) != 3 or not all(type(channel) is int and 0 <= channel <= 255 for channel in channels):
         raise ValueError(
             f"{location} must contain colors such as [128, 64, 128], '128, 64, 128' or '#804080', with channels from 0 "
-            f"to 255. Received: {value!r}"
+            f"to 255. Received: {shown(value)}"
         )
     return channels[0], channels[1], channels[2]
 

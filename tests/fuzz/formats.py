@@ -32,6 +32,7 @@ from dl_lib.data.datasets.coco import CocoSource
 from dl_lib.data.datasets.sbd import read_sbd_label
 from dl_lib.data.errors import DataError
 from dl_lib.data.files import pair_files, read_names
+from dl_lib.data.label_map import LabelClasses
 from dl_lib.data.reading import read_color_label, read_image, read_label
 from dl_lib.engine import NonFiniteLossError
 from dl_lib.engine.hooks import BestCheckpointer, EarlyStopping, PeriodicWriter
@@ -85,6 +86,9 @@ DATASETS:
   TRAIN: [mine]
   FOLDERS:
     - {NAME: mine, IMAGES: images, LABELS: labels, CLASSES: [road, car], COLORS: [[0, 0, 0], [255, 0, 0]]}
+    - {NAME: ids, IMAGES: [a, b], LABELS: [a, b], SPLIT: [a.txt, b.txt], IMAGE_PATTERN: "{name}_sat",
+       LABEL_PATTERN: "{name}_mask.png", CLASSES: [road, car], LABEL_MAP: {0: ignore, 1-5: road, 7: 1}}
+    - {NAME: colors, IMAGES: a, LABELS: a, CLASSES: [road, car], COLOR_MAP: {"0, 0, 0": road, "#ff0000": car}}
 DATALOADER: {NUM_WORKERS: 2, CACHE: none}
 INPUT: {CROP_SIZE: [64, 64], MIN_SIZE_TRAIN: [], FLIP_PROB: 0.5}
 SOLVER:
@@ -215,6 +219,20 @@ def metrics(folder):
         assert all(json.loads(line)["iteration"] <= 4 for line in kept)
 
     return Format(mutated_bytes([valid]) | trees, read)
+
+
+@registered
+def palette(folder):
+    path = folder / "palette.txt"
+    classes = LabelClasses(("road", "car"), ignore_value=IGNORE)
+
+    def read(content):
+        path.write_bytes(content)
+        for color, label in classes.palette_reader(path).colors:
+            assert all(0 <= channel <= 255 for channel in color)
+            assert label in (0, 1, IGNORE)
+
+    return Format(mutated_bytes([b"0 0 0\n255 0 0\n", b"name,r,g,b\nroad,0,0,0\ncar,255,0,0\nignore,1,1,1\n"]), read)
 
 
 @registered

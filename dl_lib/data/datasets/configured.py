@@ -11,7 +11,7 @@ from dl_lib.data.catalog import Catalog, DatasetCatalog
 from dl_lib.data.datasets.folder import FolderSource, frozen
 from dl_lib.utils.names import NAME_RULE, is_safe_name
 
-__all__ = ["ConfiguredFolders", "parse_folders", "register_folders"]
+__all__ = ["ENTRY_KEYS", "ConfiguredFolders", "parse_folders", "register_folders"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def parse_folders(entries: Sequence[Any], *, catalog: Catalog = DatasetCatalog) 
     problems: list[str] = []
     for index, entry in enumerate(entries):
         location = f"DATASETS.FOLDERS[{index}]"
-        found = entry_problems(entry, name=location, keys=_KEYS)
+        found = entry_problems(entry, name=location, keys=ENTRY_KEYS)
         name: Any = entry.get("NAME") if isinstance(entry, Mapping) else None
         received = f"Received: {location}.NAME={name!r}"
         if not found:
@@ -112,7 +112,7 @@ def _is_color_map(value: Any) -> bool:
     return _is_name(value) or _is_mapping(value) or (isinstance(value, list) and bool(value))
 
 
-_KEYS = {
+ENTRY_KEYS = {
     "NAME": EntryKey(is_safe_name, f"a name to use in DATASETS.TRAIN and DATASETS.TEST: {NAME_RULE}", required=True),
     "IMAGES": EntryKey(_are_paths, "the path of a folder, or a list of paths", required=True),
     "LABELS": EntryKey(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dl_lib.config.errors import shown
 from dl_lib.config.paths import locate_data
 from dl_lib.data.catalog import Catalog, Color, DatasetCatalog, DatasetMeta, voc_colormap
 from dl_lib.data.datasets.file_dataset import FileDataset, build_file_dataset
@@ -59,8 +60,8 @@ class FolderSource:
             value = getattr(self, name)
             if value is not None and len(_listed(value)) != len(_listed(self.images)):
                 raise ValueError(
-                    f"{name} must have one path for each path of images. Received: {name}={value!r}, "
-                    f"images={self.images!r}"
+                    f"{name} must have one path for each path of images. Received: {name}={shown(value)}, "
+                    f"images={shown(self.images)}"
                 )
         conversions = {"label_map": self.label_map, "reduce_zero": self.reduce_zero, "color_map": self.color_map}
         if len(used := [name for name, value in conversions.items() if value]) > 1:
@@ -88,7 +89,7 @@ class FolderSource:
         if self.label_suffix and self.label_pattern != FolderSource.label_pattern:
             raise ValueError(
                 "label_suffix must not be combined with label_pattern; add it to the pattern. "
-                f"Received: label_suffix={self.label_suffix!r}, label_pattern={self.label_pattern!r}"
+                f"Received: label_suffix={shown(self.label_suffix)}, label_pattern={shown(self.label_pattern)}"
             )
         return FilePattern.of_labels(self.label_pattern + self.label_suffix)
 

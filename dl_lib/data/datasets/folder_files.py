@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dl_lib.config.errors import shown
 from dl_lib.data.errors import DataError, MissingDataError
 from dl_lib.data.files import PairedFiles, find_files, name_pattern, pair_files
 from dl_lib.data.label_decoding import LABEL_ENDINGS
@@ -46,14 +47,15 @@ class FilePattern:
     def _parse(cls, text: str, *, argument: str, extensions: Sequence[str], default: Sequence[str]) -> FilePattern:
         if text.count(_NAME) != 1:
             raise ValueError(
-                f"{argument} must contain {_NAME} once, such as '{_NAME}_a{default[0]}'. Received: {argument}={text!r}"
+                f"{argument} must contain {_NAME} once, such as '{_NAME}_a{default[0]}'. "
+                f"Received: {argument}={shown(text)}"
             )
         prefix, suffix = text.split(_NAME)
         extension = os.path.splitext(f"a{suffix}")[1].lower()
         if extension in IMAGE_ENDINGS and extension not in extensions:
             raise ValueError(
                 f"{argument} must end in a lossless format ({', '.join(extensions)}); convert the files. "
-                f"Received: {argument}={text!r}"
+                f"Received: {argument}={shown(text)}"
             )
         endings = (suffix,) if extension in extensions else tuple(suffix + ending for ending in default)
         return cls(prefix, endings, num_fixed=len(prefix + suffix))

@@ -1,14 +1,16 @@
 """Custom datasets from folders, registered in code and in a config."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from dl_lib.config import ConfigError, get_cfg
+from dl_lib.config.declarations import KEYS
 from dl_lib.data.catalog import Catalog, DatasetCatalog
-from dl_lib.data.datasets.configured import parse_folders, register_folders
+from dl_lib.data.datasets.configured import ENTRY_KEYS, parse_folders, register_folders
 from dl_lib.data.datasets.folder import register_folder_sem_seg
 from dl_lib.data.errors import DataError, MissingDataError
 from dl_lib.data.files import UnpairedFilesError
@@ -222,6 +224,13 @@ def test_invalid_entry_is_a_config_problem(entries, problem):
     cfg.DATASETS.FOLDERS = entries
     with pytest.raises(ConfigError, match=rf"^invalid config: DATASETS\.FOLDERS.*{problem}"):
         validate_config(cfg)
+
+
+def test_every_key_is_documented():
+    readme = (Path(__file__).parents[3] / "datasets" / "README.md").read_text()
+    for key in ENTRY_KEYS:
+        assert f"{key}:" in readme
+        assert f"`{key}`" in KEYS["DATASETS.FOLDERS"].doc
 
 
 def test_validation_uses_folders_before_they_are_registered():
