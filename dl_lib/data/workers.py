@@ -154,7 +154,8 @@ class _MonitoredIterator(_MultiProcessingDataLoaderIter):
         batch = super().__next__()
         if not self._has_returned:
             self._has_returned = True
-            warn_about_limits(batch, in_flight=self._prefetch_factor * self._num_workers + 1)
+            # Besides those loaded ahead, the batch of the current step and the one that replaces it.
+            warn_about_limits(batch, in_flight=self._prefetch_factor * self._num_workers + 2)
         return batch
 
     def _get_data(self) -> Any:

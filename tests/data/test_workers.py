@@ -209,16 +209,16 @@ def test_too_many_open_files_end_the_run(cfg):
 def test_small_limits_are_warned_of_with_the_first_batch(cfg, monkeypatch, caplog):
     monkeypatch.setattr(logging.getLogger("dl_lib"), "propagate", True)
     cfg.DATASETS.TRAIN = [register("whole", WorkerKiller())]
-    needed = (2 * 2 + 1) * 2 * 4 * 4 * 4  # batches in flight, images, pixels, channels with the label
+    needed = (2 * 2 + 2) * 2 * 4 * 4 * 4  # batches in flight, images, pixels, channels with the label
     for free in (needed, needed - 1):
         monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: shutil._ntuple_diskusage(2**20, 0, free))
-        monkeypatch.setattr(resource, "getrlimit", lambda kind, free=free: (20 - needed + free, -1))
+        monkeypatch.setattr(resource, "getrlimit", lambda kind, free=free: (24 - needed + free, -1))
         batches = build_train_loader(cfg)
         list(islice(batches, 3))
     memory, files = (text for text in caplog.messages if "ends the run" in text)
     assert memory.startswith("/dev/shm may become full")
     assert memory.endswith("Loader workers may need 0.0 MiB. Received: /dev/shm=1.00 MiB (0.00 MiB free)")
-    assert files.endswith("may need 20. Received: limit=19")
+    assert files.endswith("may need 24. Received: limit=23")
 
 
 def test_more_workers_than_cores_are_one_warning(cfg, monkeypatch, caplog, recwarn):
