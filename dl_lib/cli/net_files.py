@@ -118,11 +118,16 @@ def _check_names(net_files: Sequence[Path]) -> None:
     for net_file in net_files if len(net_files) > 1 else ():
         for name, path in _local_modules(net_file, among=net_files).items():
             other = first.setdefault(name, path)
-            if other != path and not (path.is_file() and other.is_file() and path.read_bytes() == other.read_bytes()):
+            if _code(other) != _code(path):
                 raise ConfigError(
                     f"{NET_NAME}: a config and its base must not import different modules of the same name, of which "
                     f"Python loads only one; rename one. Received: {other} and {path}"
                 )
+
+
+def _code(module: Path) -> dict[Path, bytes]:
+    """Return the content of the file of a module, or of the modules of a package, by relative path."""
+    return {file.relative_to(module.parent): file.read_bytes() for file in _files(module)}
 
 
 def _imported_names(path: Path) -> Iterator[str]:

@@ -117,13 +117,15 @@ def test_modules_that_net_py_imports_are_copied_and_used_from_any_directory(fold
     subprocess.run([sys.executable, "-c", code, str(run)], cwd="/", env=environment, check=True)
 
 
-def test_modules_of_one_name_in_two_folders_are_refused_unless_they_are_equal(folders):
+@pytest.mark.parametrize("helper", ["same_helper.py", "same_helper/__init__.py"])
+def test_modules_of_one_name_in_two_folders_are_refused_unless_they_are_equal(folders, helper):
     for name in ("Base", "Mine"):
-        (folders / name / "same_helper.py").write_text("VALUE = 1\n")
+        (folders / name / helper).parent.mkdir(exist_ok=True)
+        (folders / name / helper).write_text("VALUE = 1\n")
         write_net(folders / name, "import same_helper\n")
     read_experiment("Mine", [])
-    (folders / "Mine" / "same_helper.py").write_text("VALUE = 2\n")
-    with pytest.raises(ConfigError, match=r"different modules of the same name.*Base/same_helper\.py and .*Mine/same"):
+    (folders / "Mine" / helper).write_text("VALUE = 2\n")
+    with pytest.raises(ConfigError, match=r"different modules of the same name.*Base/same_helper.* and .*Mine/same"):
         read_experiment("Mine", [])
 
 
