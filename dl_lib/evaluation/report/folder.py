@@ -115,6 +115,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
                     entry.unlink()
         comm.synchronize()
         yield partial
+        comm.synchronize()  # until no other process writes to it
         if comm.is_main_process():
             (partial / LOCK_NAME).unlink()
             replace_folder(folder)
