@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dl_lib.config.declarations import KEYS
 from dl_lib.config.errors import shown
 from dl_lib.config.paths import locate_data
 from dl_lib.data.catalog import Catalog, Color, DatasetCatalog, DatasetMeta, voc_colormap
@@ -23,7 +24,7 @@ from dl_lib.data.reading import read_label
 __all__ = ["PATH_ARGUMENTS", "FolderSource", "frozen", "register_folder_sem_seg"]
 
 _LAYOUT = "a folder of images and, if labelled, a folder of labels with the same names in the same subfolders"
-PATH_ARGUMENTS = ("images", "labels", "split", "color_map")
+PATH_ARGUMENTS = tuple(name.lower() for name in KEYS["DATASETS.FOLDERS"].path_entries)
 Paths = str | tuple[str, ...]
 
 
