@@ -15,6 +15,7 @@ __all__ = [
     "NO_SPACE",
     "PARTIAL_SUFFIX",
     "WriteError",
+    "failure_reason",
     "flush_to_disk",
     "open_atomically",
     "open_regular",
@@ -58,10 +59,13 @@ def write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     except OSError as error:
         if error.filename is not None and not f"{path}{PARTIAL_SUFFIX}".startswith(os.fspath(error.filename)):
             raise
-        reason = error.strerror or str(error)
-        if error.errno in NO_SPACE:
-            reason = f"{reason} ({_free_bytes(path) / _BYTES_PER_MB:.1f} MB free)"
-        raise WriteError(error.errno, reason, path) from error
+        raise WriteError(error.errno, failure_reason(error, path), path) from error
+
+
+def failure_reason(error: OSError, path: str | os.PathLike[str]) -> str:
+    """Return the system's description of an error at a path, with the free space if the disk is full."""
+    reason = error.strerror or str(error)
+    return f"{reason}, {_free_bytes(path) / _BYTES_PER_MB:.1f} MB free" if error.errno in NO_SPACE else reason
 
 
 def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
@@ -148,7 +152,7 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
             os.close(descriptor)
 
 
-def _free_bytes(path: str) -> int:
+def _free_bytes(path: str | os.PathLike[str]) -> int:
     folder = Path(path).absolute().parent
     while not folder.exists():
         folder = folder.parent

@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from dl_lib.utils.files import failure_reason
+
 __all__ = ["OutputPathError", "check_local", "prepare_folder", "unusable_folder"]
 
 _PROBE_BYTES = 4096  # one block, as file systems may store less than a block without allocating one
@@ -52,7 +54,7 @@ def prepare_folder(folder: str | os.PathLike[str], *, key: str) -> Path:
 
 def unusable_folder(error: Exception, folder: str | os.PathLike[str], *, key: str) -> OutputPathError:
     """Return the user error for an operating system error in an output folder."""
-    reason = (error.strerror if isinstance(error, OSError) else None) or error
+    reason = failure_reason(error, folder) if isinstance(error, OSError) else error
     return OutputPathError(
         f"{key}: this folder cannot be created or written ({reason}); choose another one, free disk space or fix its "
         f"permissions. Received: {key}={os.fspath(folder)!r}"

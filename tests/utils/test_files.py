@@ -49,7 +49,7 @@ def limited_file_size():
 def test_a_full_disk_is_named_with_the_file_and_keeps_the_old_one(tmp_path, limited_file_size):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(WriteError, match=r"^cannot write a\.txt: .* \([\d.]+ MB free\); .* Received: path='.*a\.txt'$"):
+    with pytest.raises(WriteError, match=r"^cannot write a\.txt: .*, [\d.]+ MB free; .* Received: path='.*a\.txt'$"):
         write_atomically(path, bytes(2**17))
     with pytest.raises(WriteError, match=r"cannot write b\.txt: .* MB free"), write_errors(tmp_path / "b.txt"):
         (tmp_path / "b.txt").write_bytes(bytes(2**17))

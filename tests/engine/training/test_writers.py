@@ -218,7 +218,7 @@ def test_full_disk_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(event_file_writer.EventFileWriter, "flush", fill)
     monkeypatch.setattr(event_file_writer.EventFileWriter, "close", fill)
     for act in (lambda: writer.write({1: {"total_loss": 1.0}}), writer.close):
-        with pytest.raises(WriteError, match=r"^cannot write events\.out\.tfevents: No space left .* MB free\)"):
+        with pytest.raises(WriteError, match=r"^cannot write events\.out\.tfevents: No space left .* MB free;"):
             act()
 
 
