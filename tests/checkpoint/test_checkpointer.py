@@ -322,3 +322,33 @@ def test_invalid_names_and_keys_are_rejected(tmp_path, name, extra):
     with pytest.raises(ValueError, match="Received: "):
         Checkpointer(small_model(), tmp_path, values=Values()).save(name, **extra)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            torch.tensor([1.0, float("nan")]),
+            r"finite, not NaN or Inf; nothing was loaded\. Others \(1\):\n    2\.own",
+        ),
+        (torch.tensor([1.0, float("-inf")]).half(), r"must be finite.*\n    2\.own"),
+        (torch.tensor([1, 2]), r"must be floating-point numbers.*\n    2\.own"),
+    ],
+)
+def test_weights_that_are_not_finite_numbers_are_errors(tmp_path, value, message):
+    model = small_model()
+    model[2].register_buffer("own", torch.zeros(2))
+    before = {key: weight.clone() for key, weight in model.state_dict().items()}
+    torch.save({**before, "2.own": value}, tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match=message):
+        Checkpointer(model).load(tmp_path / "model.pth")
+    assert all(torch.equal(weight, before[key]) for key, weight in model.state_dict().items())
+    torch.save({**before, "extra": value}, tmp_path / "model.pth")
+    Checkpointer(model).load(tmp_path / "model.pth", allow_unexpected_keys=["extra"])  # only used values are checked
+
+
+def test_prefix_of_all_keys_is_named(tmp_path):
+    torch.save({f"net.model.{key}": value for key, value in small_model().state_dict().items()}, tmp_path / "model.pth")
+    with pytest.raises(CheckpointMismatchError, match=r"Hint: all keys of the file begin with 'net\.model\.'") as error:
+        Checkpointer(small_model()).load(tmp_path / "model.pth")
+    assert str(error.value).count("Hint") == 1

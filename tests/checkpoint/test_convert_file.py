@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 
@@ -43,6 +45,18 @@ def test_existing_file_is_not_overwritten(tmp_path):
     with pytest.raises(CheckpointError, match="the output file exists"):
         convert_file(tmp_path / "in.pth", tmp_path / "in.pth")
     assert (tmp_path / "in.pth").read_bytes() == before
+
+
+def test_nan_and_folders_are_not_converted(tmp_path):
+    name = next(key for key in TINY_WEIGHTS if key.endswith(".weight"))
+    damaged = {f"_orig_mod.{key}": value for key, value in TINY_WEIGHTS.items()}
+    damaged[f"_orig_mod.{name}"] = torch.full_like(TINY_WEIGHTS[name], float("nan"))
+    torch.save({"model": damaged}, tmp_path / "in.pth")
+    with pytest.raises(CheckpointError, match=re.escape(name)):
+        convert_file(tmp_path / "in.pth", tmp_path / "out.pth")
+    with pytest.raises(CheckpointError, match=r"not a folder; name one of its files: in\.pth"):
+        convert_file(tmp_path, tmp_path / "out.pth")
+    assert not (tmp_path / "out.pth").exists()
 
 
 @pytest.mark.parametrize(
