@@ -140,10 +140,10 @@ class ConfigKey:
         be = "contain only values" if self.items is not None else "be"
         choices = self.resolve_choices()
         for value in values:
-            if isinstance(value, float) and not math.isfinite(value):
-                return f"{be} finite"
             if self.interval is not None and value not in self.interval:
                 return f"{be} {self.interval}"
+            if isinstance(value, float) and not math.isfinite(value):
+                return f"{be} finite"
             if isinstance(self.choices, Reference) and not choices:
                 return f"{be} registered in {self.choices.target}, which is empty; register it in net.py"
             if choices and value not in choices:

@@ -18,6 +18,7 @@ __all__ = ["Text", "escape_value", "expand_value", "fit_value", "read_entry"]
 _MAX_INT, _MAX_FLOAT = 2**63 - 1, int(sys.float_info.max)
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _NOT_UTF8 = re.compile("[\x00\ud800-\udfff]")  # a surrogate stands for a byte that is not UTF-8
+_DIGITS = re.compile("[-+]?[0-9]+")
 _MAX_QUOTED = 100  # characters of a value that a hint repeats
 
 
@@ -123,8 +124,10 @@ def _fit(value: Any, expected: type | None, *, key: str) -> Any:
     if expected is None:
         return value
     read = _read(value, expected, key=key)
-    if type(read) is int and expected in (int, float) and abs(read) > (_MAX_INT if expected is int else _MAX_FLOAT):
-        raise ConfigError(f"{key} must be a number of at most 64 bits. Received: {key}={shown(value)}")
+    if _exceeds(read, expected):
+        declared = KEYS.get(key.partition("[")[0])
+        limits = str(declared.interval) if declared and declared.interval else "a number of at most 64 bits"
+        raise ConfigError(f"{key} must be {limits}. Received: {key}={shown(value)}")
     if expected is float and type(read) is int:
         return float(read)
     if expected is str and isinstance(read, str) and _UNPRINTABLE.search(read):
@@ -138,6 +141,15 @@ def _fit(value: Any, expected: type | None, *, key: str) -> Any:
     raise ConfigError(
         f"{key} must be of type {expected.__name__}, not {type(read).__name__}{fix}. Received: {key}={shown(value)}"
     )
+
+
+def _exceeds(number: Any, expected: type) -> bool:
+    """Return whether a number is too large to be of the expected type."""
+    if expected in (int, float) and isinstance(number, str):
+        return _DIGITS.fullmatch(number) is not None  # Python converts at most 4300 digits
+    if expected is int:
+        return type(number) in (int, float) and abs(number) > _MAX_INT
+    return expected is float and type(number) is int and abs(number) > _MAX_FLOAT
 
 
 def _read(value: Any, expected: type, *, key: str) -> Any:
@@ -174,7 +186,7 @@ def _literal(value: str) -> Any:
 
 def _fix(value: Any, given: Any, expected: type) -> str:
     """Return a hint for fixing a value of the wrong type; `given` is the value before it was read as a literal."""
-    if len(str(given)) > _MAX_QUOTED:
+    if len(shown(given)) > _MAX_QUOTED or (type(value) is int and abs(value) > _MAX_INT):
         return ""
     if expected is list and isinstance(value, (str, int, float)) and not str(value).startswith("("):
         return f"; write [{value}] for a list of one element"

@@ -16,7 +16,7 @@ __all__ = ["MAX_CHARACTERS", "parse_yaml"]
 
 MAX_CHARACTERS = 1_000_000  # with aliases expanded; the largest shipped config has 2,000
 _MAX_DEPTH = 50  # nested lists and mappings
-_MAX_INT = 2**63 - 1
+_TOO_LONG = 10**4300  # the first integer that Python does not print
 _AMBIGUOUS = re.compile(r"^[-+]?0[0-9_]|:")  # octal without an o, and base 60: 010 is 8, and 1:30 is 90
 # Raised by PyYAML for a scalar that does not match its tag, such as `!!int ""`, or the date 2001-99-99.
 _SCALAR_ERRORS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
@@ -30,8 +30,8 @@ def parse_yaml(text: str, *, name: str) -> Any:
         name: Name of the document in messages, such as the path of its file.
 
     Raises:
-        ConfigError: If the text is not YAML, has Python tags, a key twice in one mapping, an integer of more than 64
-            bits or an alias inside its own anchor, or exceeds the limits on depth and size.
+        ConfigError: If the text is not YAML, has Python tags, a key twice in one mapping, an ambiguous integer or an
+            alias inside its own anchor, or exceeds the limits on depth and size.
     """
     try:
         loader = _StrictLoader(text, name=name)
@@ -99,7 +99,7 @@ class _StrictLoader(yaml.SafeLoader):
         except _SCALAR_ERRORS as error:
             raise ConstructorError(None, None, f"found an invalid value, {error}", node.start_mark) from error
         if isinstance(value, int):
-            _require(abs(value) <= _MAX_INT, "found an integer of more than 64 bits", node.start_mark)
+            _require(abs(value) < _TOO_LONG, "found an integer that is too long", node.start_mark)
             is_clear = isinstance(value, bool) or not _AMBIGUOUS.search(node.value)
             hint = f"found {node.value}, which YAML reads as {value}; write {value}, or quote a text"
             _require(is_clear, hint, node.start_mark)

@@ -152,7 +152,7 @@ def test_valid_configs_pass(overrides):
         ("TEST.EXECUTION=spares", "EXECUTION must be .*nearest to 'spares': sparse"),
         ("SEED=-2", r"SEED must be in \[0, 4294967295\], or -1"),
         ("PROCESS_TIMEOUT_SECONDS=0", r"PROCESS_TIMEOUT_SECONDS must be in \(0, 1000000\]"),
-        ("SOLVER.OPTIMIZER.MOMENTUM=1e999", "MOMENTUM must be finite"),
+        ("SOLVER.OPTIMIZER.MOMENTUM=1e999", r"MOMENTUM must be in \[0, 1\)"),
     ],
 )
 def test_each_problem_names_key_and_value(override, message):
