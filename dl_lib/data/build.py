@@ -18,6 +18,7 @@ from dl_lib.config.crop_size import resolved_crop
 from dl_lib.data.cache import cached_dataset
 from dl_lib.data.catalog import DatasetCatalog
 from dl_lib.data.files import datasets_root
+from dl_lib.data.label_watch import EpochWatch
 from dl_lib.data.mapper import DatasetMapper, MappedDataset
 from dl_lib.data.raw_dataset import RawDataset
 from dl_lib.data.sample_loader import LoadedSample, OnError, SampleLoader, SkipInvalidSamples
@@ -70,13 +71,20 @@ def build_train_loader(cfg: CfgNode, *, start: int = 0) -> SampleLoader:
             "SEED must not be negative: draw a random seed, the same on all ranks, before building the loader. "
             f"Received: SEED={cfg.SEED}"
         )
-    raw: RawDataset = ConcatDataset([_raw_dataset(cfg, name) for name in cfg.DATASETS.TRAIN])  # type: ignore
+    datasets = [_raw_dataset(cfg, name) for name in cfg.DATASETS.TRAIN]
+    raw: RawDataset = ConcatDataset(datasets)  # type: ignore
     mapper = _build_mapper(cfg, build_train_augmentations(cfg), transform_label=True)
     mapped = MappedDataset(raw, mapper=mapper, seed=cfg.SEED)
     sampler = TrainingSampler(len(mapped), seed=cfg.SEED, rank=comm.get_rank(), world_size=world_size, start=start)
     persistent = cfg.DATALOADER.NUM_WORKERS > 0
     return _build_loader(
-        cfg, mapped, skip_policy="replace", sampler=sampler, batch_size=batch_size, persistent_workers=persistent
+        cfg,
+        mapped,
+        skip_policy="replace",
+        sampler=sampler,
+        batch_size=batch_size,
+        persistent_workers=persistent,
+        watch=EpochWatch.of(datasets, start=start),
     )
 
 
@@ -146,7 +154,8 @@ def build_train_augmentations(cfg: CfgNode) -> list[Augmentation]:
     if inputs.ROTATION_DEGREES > 0:
         augmentations.append(RandomRotation(inputs.ROTATION_DEGREES, **pads))
     if crop := resolved_crop(cfg):
-        augmentations.append(RandomCropPad(tuple(crop), max_class_ratio=inputs.CROP_MAX_CLASS_RATIO, **pads))
+        height, width = crop
+        augmentations.append(RandomCropPad((height, width), max_class_ratio=inputs.CROP_MAX_CLASS_RATIO, **pads))
     if inputs.PHOTOMETRIC.ENABLED:
         limits = {key.lower(): value for key, value in inputs.PHOTOMETRIC.items() if key != "ENABLED"}
         augmentations.append(PhotometricDistortion(**limits))
@@ -187,6 +196,7 @@ def _build_loader(
     sampler: Sampler[SampleKey],
     batch_size: int,
     persistent_workers: bool = False,
+    watch: EpochWatch | None = None,
 ) -> SampleLoader:
     settings = cfg.DATALOADER
     if settings.NUM_WORKERS > 0:
@@ -196,7 +206,13 @@ def _build_loader(
     on_error = skip_policy if settings.ON_ERROR == "skip" else "raise"
     progress = WorkerProgress(mapped.dataset, num_workers=settings.NUM_WORKERS)
     loader = MonitoredDataLoader(
-        SkipInvalidSamples(mapped, on_error=on_error, max_skipped=settings.MAX_SKIPPED, progress=progress),
+        SkipInvalidSamples(
+            mapped,
+            on_error=on_error,
+            max_skipped=settings.MAX_SKIPPED,
+            progress=progress,
+            watched_epoch=None if watch is None else watch.epoch,
+        ),
         progress=progress,
         batch_size=batch_size,
         sampler=sampler,
@@ -210,7 +226,7 @@ def _build_loader(
         # global random state of the training run unchanged.
         generator=torch.Generator(),
     )
-    return SampleLoader(loader, max_skipped=settings.MAX_SKIPPED)
+    return SampleLoader(loader, max_skipped=settings.MAX_SKIPPED, watch=watch)
 
 
 def _collate_as_list(samples: list[LoadedSample]) -> list[LoadedSample]:

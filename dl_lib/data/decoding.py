@@ -112,10 +112,10 @@ def decode_with_pillow(data: bytes, path: FilePath) -> tuple[Image.Image, str]:
     Decoding reduces 16 bits per channel to 8, scales fewer than 8 bits and inverts some files: the name shows it.
     """
     try:
-        image = Image.open(io.BytesIO(data))
-        arguments = image.tile[0][3] if image.tile else None
-        _check_frames(image, path)
-        image = load_as_stored(image)
+        opened = Image.open(io.BytesIO(data))
+        arguments = opened.tile[0][3] if opened.tile else None
+        _check_frames(opened, path)
+        image = load_as_stored(opened)
     except UnreadableFileError:
         raise
     except UnidentifiedImageError as error:

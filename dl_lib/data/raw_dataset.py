@@ -15,6 +15,7 @@ __all__ = [
     "HasFileName",
     "HasFingerprint",
     "HasImageSize",
+    "HasLabel",
     "RawDataset",
     "RawSample",
     "fingerprint_files",
@@ -74,6 +75,15 @@ class HasImageSize(Protocol):
 
     def image_size(self, index: int) -> tuple[int, int]:
         """Return height and width of an image in pixels; raises a DataError if its file cannot be read."""
+        ...
+
+
+@runtime_checkable
+class HasLabel(Protocol):
+    """Dataset that reads labels without images, and keeps no open files that forked processes would share."""
+
+    def label(self, index: int) -> np.ndarray:
+        """Return the `sem_seg` of a sample; raises a DataError if it cannot be read."""
         ...
 
 

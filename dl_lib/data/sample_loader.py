@@ -15,6 +15,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from dl_lib.data.errors import DataError
+from dl_lib.data.label_watch import EpochWatch, LabelContent, label_content
 from dl_lib.data.mapper import MappedDataset
 from dl_lib.data.samplers import SampleKey
 from dl_lib.data.workers import WorkerProgress
@@ -46,6 +47,7 @@ class LoadedSample(NamedTuple):
 
     sample: dict[str, Any] | None  # None if it was dropped
     skipped: tuple[SkippedSample, ...] = ()
+    content: LabelContent | None = None  # of its label, in the watched epoch
 
 
 class SkipInvalidSamples(Dataset):
@@ -57,44 +59,55 @@ class SkipInvalidSamples(Dataset):
             generator, so that the batch size is constant and independent of the worker; or `drop` the sample.
         max_skipped: Number of consecutive failed replacements after which the error is raised.
         progress: Progress of the workers that load the samples.
+        watched_epoch: Epoch in which the content of the labels is recorded; None records none.
     """
 
     def __init__(
-        self, dataset: MappedDataset, *, on_error: OnError, max_skipped: int, progress: WorkerProgress
+        self,
+        dataset: MappedDataset,
+        *,
+        on_error: OnError,
+        max_skipped: int,
+        progress: WorkerProgress,
+        watched_epoch: int | None = None,
     ) -> None:
         self.dataset = dataset
         self.on_error = on_error
         self.max_skipped = max_skipped
         self.progress = progress
+        self.watched_epoch = watched_epoch
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, key: SampleKey) -> LoadedSample:
-        rng = self.dataset.generator(key)
+        rng, is_watched = self.dataset.generator(key), key.epoch == self.watched_epoch
         if self.on_error == "replace":
-            return self._load_or_replace(key.index, rng=rng)
+            return self._load_or_replace(key.index, rng=rng, is_watched=is_watched)
         try:
-            return LoadedSample(self._map(key.index, rng=rng))
+            return self._load(key.index, rng=rng, is_watched=is_watched)
         except DataError as error:
             if self.on_error == "raise":
                 raise
             return LoadedSample(None, (SkippedSample(key.index, str(error)),))
 
-    def _load_or_replace(self, index: int, *, rng: np.random.Generator) -> LoadedSample:
+    def _load_or_replace(self, index: int, *, rng: np.random.Generator, is_watched: bool) -> LoadedSample:
         skipped: list[SkippedSample] = []
         while True:
             try:
-                return LoadedSample(self._map(index, rng=rng), tuple(skipped))
+                return self._load(index, rng=rng, is_watched=is_watched)._replace(skipped=tuple(skipped))
             except DataError as error:
                 skipped.append(SkippedSample(index, str(error)))
                 if len(skipped) > self.max_skipped:
                     raise
                 index = int(rng.integers(len(self)))
 
-    def _map(self, index: int, *, rng: np.random.Generator) -> dict[str, Any]:
+    def _load(self, index: int, *, rng: np.random.Generator, is_watched: bool) -> LoadedSample:
         with self.progress.loading(index):
-            return self.dataset.map(index, rng=rng)
+            raw = self.dataset.dataset[index]
+            mapped = self.dataset.mapper(raw, rng=rng)
+            content = label_content(self.dataset, raw, mapped, index=index) if is_watched else None
+            return LoadedSample(mapped, content=content)
 
 
 class SampleLoader:
@@ -103,14 +116,16 @@ class SampleLoader:
     Args:
         loader: Loader of batches of `LoadedSample`.
         max_skipped: Largest accepted number of distinct skipped samples.
+        watch: Record of the labels of one epoch; None records none.
 
     Attributes:
         loader: The given loader.
         skipped: Distinct skipped samples so far, in the order of their first occurrence.
     """
 
-    def __init__(self, loader: DataLoader[LoadedSample], *, max_skipped: int) -> None:
+    def __init__(self, loader: DataLoader[LoadedSample], *, max_skipped: int, watch: EpochWatch | None = None) -> None:
         self.loader = loader
+        self.watch = watch
         self.max_skipped = max_skipped
         self.skipped: list[SkippedSample] = []
 
@@ -129,6 +144,8 @@ class SampleLoader:
             for loaded in batch:
                 for sample in loaded.skipped:
                     self._record(sample)
+                if self.watch is not None and loaded.content is not None:
+                    self.watch.add(loaded.content)
             samples = [loaded.sample for loaded in batch if loaded.sample is not None]
             if samples:
                 yield samples

@@ -25,6 +25,7 @@ from dl_lib.engine.hooks import (
     EvalHook,
     Hook,
     IterationTimer,
+    LabelCheck,
     LRScheduler,
     MetricLogger,
     PeriodicCheckpointer,
@@ -136,6 +137,8 @@ class DefaultTrainer(Trainer):
                 keep_every=solver.CHECKPOINT_KEEP_EVERY,
             )
         )
+        # After a checkpoint that is due, so that an error of the labels costs no more steps than necessary.
+        hooks.append(LabelCheck(self.cfg.DATASETS.TRAIN, images_per_step=solver.IMS_PER_BATCH))
         hooks.append(EvalHook(self.evaluate, period=test.EVAL_PERIOD))
         if solver.BEST_METRIC:
             hooks.append(BestCheckpointer(self.checkpointer, metric=solver.BEST_METRIC, mode=solver.BEST_METRIC_MODE))

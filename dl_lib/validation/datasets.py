@@ -37,8 +37,8 @@ def check_datasets(report: Report) -> None:
     for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
         for name in dict.fromkeys(report.value(key)) if report.accepts(key) else ():
             meta = _find_meta(report, key, name, folders=folders, is_used=report.trains or key == "DATASETS.TEST")
-            if meta is not None:
-                metas.setdefault(name, meta)
+            if meta is not None and name not in metas:
+                metas[name] = meta
                 _check_equal_classes(report, key, name, metas=metas)
 
 

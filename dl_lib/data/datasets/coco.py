@@ -47,12 +47,16 @@ class CocoSemSeg:
                 f"{record.width} (height x width); fix the image or the annotation file. "
                 f"Received: {image.shape[0]} x {image.shape[1]} pixels"
             )
-        label = np.full(image.shape[:2], self._unlabelled, self._label_type)
+        return {"image": image, "sem_seg": self.label(index), "image_id": record.image_id, "file_name": path}
+
+    def label(self, index: int) -> np.ndarray:
+        record = _image(self._records[index])
+        label = np.full((record.height, record.width), self._unlabelled, self._label_type)
         try:
             rasterize_regions(label, record.regions)
         except InvalidSampleError as error:
-            raise InvalidSampleError(f"image {record.image_id!r} ({path}), {error}") from None
-        return {"image": image, "sem_seg": label, "image_id": record.image_id, "file_name": path}
+            raise InvalidSampleError(f"image {record.image_id!r} ({self.file_name(index)}), {error}") from None
+        return label
 
     def file_name(self, index: int) -> str:
         return existing_form(str(self._folder / _image(self._records[index]).file_name))

@@ -52,6 +52,9 @@ class FileDataset:
             sample["sem_seg"] = self._read_label(record.label)
         return sample
 
+    def label(self, index: int) -> np.ndarray:
+        return self._read_label(FileRecord(*self._records[index]).label)
+
     def file_name(self, index: int) -> str:
         return FileRecord(*self._records[index]).image
 

@@ -3,6 +3,7 @@
 from dl_lib.engine.hooks.best_checkpointer import BestCheckpointer
 from dl_lib.engine.hooks.early_stopping import EarlyStopping
 from dl_lib.engine.hooks.eval_hook import EvalHook
+from dl_lib.engine.hooks.label_check import LabelCheck
 from dl_lib.engine.hooks.metric_logger import MetricLogger
 from dl_lib.engine.hooks.optimization import EMAHook, LRScheduler
 from dl_lib.engine.hooks.periodic_checkpointer import PeriodicCheckpointer
@@ -22,6 +23,7 @@ __all__ = [
     "Hook",
     "IterationTimer",
     "LRScheduler",
+    "LabelCheck",
     "MetricLogger",
     "PeriodicCheckpointer",
     "PeriodicHook",
