@@ -195,7 +195,7 @@ def test_nothing_to_evaluate(folder):
 
 def test_weights_must_exist_before_anything_is_written(folder):
     (folder / "model_final.pth").touch()
-    with pytest.raises(ConfigError, match=r"nearest: model_final\.pth.*Received: MODEL\.WEIGHTS='model_fnal\.pth'"):
+    with pytest.raises(ConfigError, match=r"^MODEL\.WEIGHTS: .*nearest: model_final\.pth.*'model_fnal\.pth'"):
         check_weights(load_experiment(None, ["MODEL.WEIGHTS=model_fnal.pth"]))
     with pytest.raises(ConfigError, match="none exist"):
         check_weights(load_experiment(None, ["MODEL.WEIGHTS=absent/model.pth"]))
