@@ -93,8 +93,9 @@ class LabelClasses:
         Raises:
             DataError: If the file cannot be read or does not fit the classes.
         """
+        channels, names = _read_palette(path)
         try:
-            colors, names = _read_palette(path)
+            colors = [_color(color, str(path)) for color in channels]
             if any(names):
                 return _reader(
                     colors, [self._label(name, f"the class of {c}") for c, name in zip(colors, names, strict=True)]
@@ -158,8 +159,8 @@ def _color(value: Any, location: str) -> Color:
     return channels[0], channels[1], channels[2]
 
 
-def _read_palette(path: Path) -> tuple[list[Color], list[str | None]]:
-    """Return the colors of a palette file and their classes, None for a line without class."""
+def _read_palette(path: Path) -> tuple[list[list[int]], list[str | None]]:
+    """Return the channels of each color in a palette file and its class, None for a line without class."""
     try:
         text = read_regular(path, max_bytes=_MAX_PALETTE_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -172,4 +173,4 @@ def _read_palette(path: Path) -> tuple[list[Color], list[str | None]]:
         )
     matches = [match for line in lines if (match := _PALETTE_LINE.fullmatch(line) or _CLASS_FIRST_LINE.fullmatch(line))]
     channels = [[int(match[channel]) for channel in ("red", "green", "blue")] for match in matches]
-    return [_color(color, str(path)) for color in channels], [match["name"] for match in matches]
+    return channels, [match["name"] for match in matches]

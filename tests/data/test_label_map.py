@@ -145,7 +145,7 @@ def test_palette_files(tmp_path, content):
         (b"1 2 3 raod\n", "nearest: road"),
         (b"1 2 3 road\n1 2 3 car\n", "color_map must list colors, each once"),
         (b"1 2 300 road\n", "channels from 0 to 255"),
-        (b"\xff\xfe1", "must be a text file in UTF-8"),
+        (b"\xff\xfe1", "be a text file in UTF-8"),
         (b"1 2 3 " + b"4 " * 9999, "lines of at most 200 characters"),
         (b"", "must list a color for each"),
     ],

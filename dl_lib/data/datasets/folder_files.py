@@ -13,10 +13,10 @@ from dl_lib.data.errors import DataError, MissingDataError
 from dl_lib.data.files import PairedFiles, find_files, name_pattern, pair_files
 from dl_lib.data.label_decoding import LABEL_ENDINGS
 
-__all__ = ["IMAGE_ENDINGS", "FilePattern", "FolderRoot", "list_pairs", "list_roots"]
+__all__ = ["IMAGE_ENDINGS", "PLACEHOLDER", "FilePattern", "FolderRoot", "list_pairs", "list_roots"]
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-_NAME = "{name}"
+PLACEHOLDER = "{name}"  # of the name in a pattern
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class FilePattern:
 
     @classmethod
     def _parse(cls, text: str, *, argument: str, extensions: Sequence[str], default: Sequence[str]) -> FilePattern:
-        if text.count(_NAME) != 1:
+        if text.count(PLACEHOLDER) != 1:
             raise ValueError(
-                f"{argument} must contain {_NAME} once, such as '{_NAME}_a{default[0]}'. "
+                f"{argument} must contain {PLACEHOLDER} once, such as '{PLACEHOLDER}_a{default[0]}'. "
                 f"Received: {argument}={shown(text)}"
             )
-        prefix, suffix = text.split(_NAME)
+        prefix, suffix = text.split(PLACEHOLDER)
         extension = os.path.splitext(f"a{suffix}")[1].lower()
         if extension in IMAGE_ENDINGS and extension not in extensions:
             raise ValueError(
@@ -119,6 +119,8 @@ def list_pairs(root: FolderRoot, *, images: FilePattern, labels: FilePattern) ->
     if not found_images and not found_labels:
         endings = ", ".join(images.endings)
         raise MissingDataError(f"{root.images} contains no images (files that end in {endings}). Received: 0 images")
+    if root.names == ():
+        raise MissingDataError(f"the split list of {root.images} must contain names of images. Received: 0 names")
     names: Iterable[str] = found_images.keys() | (found_labels or {}).keys()
     if root.names is not None:
         names = [name if name in found_images else images.name_of(name) or name for name in root.names]

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from dl_lib.data.datasets.folder_files import IMAGE_ENDINGS, FilePattern, FolderRoot
+from dl_lib.data.datasets.folder_files import IMAGE_ENDINGS, PLACEHOLDER, FilePattern, FolderRoot
 from dl_lib.data.files import list_files
 from dl_lib.data.label_decoding import LABEL_ENDINGS
 
@@ -41,12 +41,9 @@ class FilePatterns:
 
     def equal(self, images: FilePattern, labels: FilePattern) -> bool:
         """Return whether the given patterns find the same names."""
-        name = "name"
-        image, label = self.images.format(name=name), self.labels.format(name=name)
-        return labels.name_of(label) == name and name in (
-            images.name_of(image),
-            images.name_of(image + IMAGE_ENDINGS[0]),
-        )
+        name, image = "name", FilePattern.of_images(self.images)
+        image_name = images.name_of(image.prefix + name + image.endings[0])
+        return (image_name, labels.name_of(self.labels.replace(PLACEHOLDER, name))) == (name, name)
 
 
 def infer_patterns(root: FolderRoot) -> FilePatterns | None:
@@ -65,7 +62,7 @@ def infer_patterns(root: FolderRoot) -> FilePatterns | None:
     image, label = max(forms, key=lambda pair: (forms[pair], -_length(pair), pair))
     has_affix = bool(image[0] or image[1])  # otherwise, the default pattern finds all images
     extension = image[2] if has_affix and same_folder else ""
-    return FilePatterns(f"{image[0]}{{name}}{image[1]}{extension}", f"{label[0]}{{name}}{label[1]}{label[2]}")
+    return FilePatterns(f"{image[0]}{PLACEHOLDER}{image[1]}{extension}", f"{label[0]}{PLACEHOLDER}{''.join(label[1:])}")
 
 
 def pattern_hint(root: FolderRoot, *, images: FilePattern, labels: FilePattern) -> str:
@@ -77,7 +74,7 @@ def pattern_hint(root: FolderRoot, *, images: FilePattern, labels: FilePattern) 
     if not found.labels_are_readable:
         return f" Labels exist as {extension}: not read; create them again as PNG or another lossless format."
     reason = "Images and labels have other names" if extension == ".png" else f"Labels exist as {extension}: not read"
-    image_setting = "" if found.images == "{name}" else f" and IMAGE_PATTERN to '{found.images}'"
+    image_setting = "" if found.images == PLACEHOLDER else f" and IMAGE_PATTERN to '{found.images}'"
     return f" {reason}; set LABEL_PATTERN to '{found.labels}'{image_setting}."
 
 
@@ -85,6 +82,8 @@ def _forms_by_key(paths: Iterable[str]) -> dict[str, list[_Form]]:
     """Return all ways to split each file name into text before, key and text after, by folder and key."""
     forms: defaultdict[str, list[_Form]] = defaultdict(list)
     for path in paths:
+        if PLACEHOLDER in path:
+            continue
         folder, name = os.path.split(path)
         stem, extension = os.path.splitext(name)
         for before, key, after in _splits(stem):

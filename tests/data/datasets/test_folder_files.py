@@ -102,6 +102,9 @@ def test_split_lists(root):
         (root / "train.txt").write_text(names)
         with pytest.raises(DataError, match=problem):
             source(split="train.txt")()
+    (root / "train.txt").write_text("\n")
+    with pytest.raises(MissingDataError, match=r"split list of .*i must contain names of images"):
+        source(split="train.txt")()
     with pytest.raises(MissingDataError, match=r"Expected a split list.*val\.txt'$"):
         source(split="val.txt")()
 
@@ -140,6 +143,8 @@ def test_problems_of_several_roots(root):
             r"set LABEL_PATTERN to '\{name\}_label\.png' and IMAGE_PATTERN to '\{name\}_rgb\.png'",
         ),
         (["i/1.jpg", "i/2.jpg", "m/1.png"], {}, r"without an image: none\. Add"),  # a label is missing
+        (["i/1_{a}{.jpg", "m/1_%s{x}.png"], {}, r"set LABEL_PATTERN to '\{name\}_%s\{x\}\.png' and IMAGE_PATTERN"),
+        (["i/{name}.jpg", "m/{name}_{name}.png"], {}, r"without an image: 1 \(\{name\}_\{name\}\)\. Add"),
         (["i/a.jpg", "m/b.png"], {}, r"without an image: 1 \(b\)\. Add"),  # nothing in common
     ],
 )
