@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
+from urllib.parse import urlsplit
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from dl_lib.config.defaults import DEFAULTS
 from dl_lib.launch.process_group import initialized_process_group
-from dl_lib.launch.process_info import ProcessInfo
+from dl_lib.launch.process_info import LaunchError, ProcessInfo
 from dl_lib.launch.request import ANY_PORT, ProcessRequest, detect_process_info
 from dl_lib.launch.signals import exit_with_parent
 from dl_lib.launch.spawning import run_spawned
@@ -86,6 +88,8 @@ def _spawn(
         # Hosting the store in this process holds the port from the moment it is chosen.
         store = TCPStore(_LOCALHOST, 0, is_master=True, wait_for_workers=False)
         url = f"tcp://{_LOCALHOST}:{store.port}"
+    elif request.num_machines == 1:
+        _check_is_local(url)
     first_info = ProcessInfo(
         "spawn",
         rank=request.machine_rank * request.per_machine,
@@ -102,3 +106,16 @@ def _spawn(
         timeout_seconds=timeout_seconds,
         args=args,
     )
+
+
+def _check_is_local(url: str) -> None:
+    """Check that the host is this machine; torch would wait for another one until the timeout."""
+    host = str(urlsplit(url).hostname)
+    try:
+        family = socket.getaddrinfo(host, 0)[0][0]
+        socket.create_server((host, 0), family=family).close()
+    except OSError as error:
+        raise LaunchError(
+            f"dist_url must name this machine, on which all processes run ({error.strerror or error}); use --dist-url "
+            f"auto, or --num-machines. Received: dist_url={url!r}"
+        ) from error

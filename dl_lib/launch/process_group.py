@@ -23,6 +23,8 @@ __all__ = ["initialized_process_group", "uses_gpu", "warn_without_gpu"]
 _ERROR_DELAY_SECONDS = 1.0  # lets the failed process report first, before the processes that lost it
 _LAST_COLLECTIVE_SECONDS = 0.1
 # gloo raises plain RuntimeErrors; these are parts of its source paths and messages.
+# Part of the message of torch's TCPStore.
+_NO_SERVER = re.compile(r"server socket has failed to (?:listen|bind).*message: ([^\n]+?)[.\s]*(?:\n|$)", re.DOTALL)
 _LOST = re.compile(r"gloo/transport|pair closure|by peer", re.IGNORECASE)
 
 _log = logging.getLogger(__name__)
@@ -113,9 +115,9 @@ def _initialize(info: ProcessInfo, *, backend: str, timeout: timedelta) -> None:
             )
         comm.synchronize()  # an unreachable process fails here, not in the first step
     except RuntimeError as error:
-        if "EADDRINUSE" in str(error):
+        if cause := _NO_SERVER.search(str(error)):
             raise LaunchError(
-                "the port of the init method is in use by another process on this machine; choose another one, or "
+                f"this machine cannot listen on the port of the init method ({cause[1]}); choose another one, or "
                 f"--dist-url auto on a single machine. Received: init_method={info.init_method}"
             ) from error
         raise LostProcessError(

@@ -99,7 +99,11 @@ def test_torchrun_prints_an_error_once_and_leaves_no_process():
 
 
 @pytest.mark.parametrize(
-    ("host", "message"), [("127.0.0.1", "^the port .* is in use"), ("host.invalid", r"cannot be resolved \(.*\)")]
+    ("host", "message"),
+    [
+        ("127.0.0.1", r"cannot listen on the port .* \(address already in use\)"),
+        ("host.invalid", r"cannot be resolved \(.*\)"),
+    ],
 )
 def test_unusable_init_method_is_named(host, message):
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -110,6 +114,14 @@ def test_unusable_init_method_is_named(host, message):
             initialized_process_group(info, device="cpu", timeout_seconds=1),
         ):
             pass
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "host.invalid"])  # reserved for documentation
+def test_processes_of_one_machine_need_a_local_init_method(host):
+    with pytest.raises(
+        LaunchError, match=rf"^dist_url must name this machine.*Received: dist_url='tcp://{host}:29500'$"
+    ):
+        launch(work, ProcessRequest(2, dist_url=f"tcp://{host}:29500"), device="cpu", args=("raise",))
 
 
 @pytest.mark.parametrize(("device", "processes", "warns"), [("auto", 4, True), ("cpu", 4, False), ("auto", 1, False)])
