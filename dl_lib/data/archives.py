@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
+import lzma
 import os
 import shutil
 import tarfile
@@ -20,7 +20,7 @@ from dl_lib.utils.progress import progress_bar
 __all__ = ["PublishedArchive", "check_archive", "fetch_archive", "unpack_archive"]
 
 _MIB = 2**20
-_EXTRACTION_ERRORS = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
+_DAMAGE_ERRORS = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)  # besides an OSError without a number
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,12 @@ def unpack_archive(path: Path, archive: PublishedArchive, *, folder: Path) -> No
         with path.open("rb") as file, tarfile.open(fileobj=file) as tar, write_errors(extracted):
             extracted.mkdir(parents=True, exist_ok=True)
             tar.extractall(extracted, members=_with_progress(tar, file), filter=mapped_member)
+            while tar.fileobj and tar.fileobj.read(_MIB):  # compressed data end in a checksum, after the last member
+                pass
         _move_content(extracted, folder)
-    except _EXTRACTION_ERRORS as error:
+    except (*_DAMAGE_ERRORS, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise UnreadableFileError(
             f"{path} could not be extracted: the archive is damaged, or has members that would be written outside of "
             f"{folder}. Download it again from {archive.url}. Received: {type(error).__name__}: {error}"

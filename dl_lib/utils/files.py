@@ -57,6 +57,8 @@ def write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     except WriteError:
         raise
     except OSError as error:
+        if error.errno is None:  # of a damaged compressed file that is read meanwhile
+            raise
         if error.filename is not None and not f"{path}{PARTIAL_SUFFIX}".startswith(os.fspath(error.filename)):
             raise
         raise WriteError(error.errno, failure_reason(error, path), path) from error

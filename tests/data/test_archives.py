@@ -94,6 +94,17 @@ def test_truncated_archive_raises(tmp_path, mode):
             unpack_archive(path, archive_of(path), folder=tmp_path / "root")
 
 
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+def test_damaged_compressed_archive_raises(tmp_path, mode):
+    text = " ".join(str(number) for number in range(9999)).encode()
+    path = write_tar(tmp_path / "set.tar", {**CONTENT, "release/dataset/img/2.jpg": text}, mode=mode)
+    whole = path.read_bytes()
+    position = len(whole) // 2
+    path.write_bytes(whole[:position] + bytes([whole[position] ^ 255]) + whole[position + 1 :])
+    with pytest.raises(UnreadableFileError, match=r"set\.tar could not be extracted"):
+        unpack_archive(path, archive_of(path), folder=tmp_path / "root")
+
+
 def test_full_disk_keeps_existing_files(tmp_path, monkeypatch):
     path = write_tar(tmp_path / "set.tar", CONTENT)
     unpack_archive(path, archive_of(path), folder=tmp_path / "root")

@@ -33,20 +33,23 @@ from dl_lib.data.datasets.sbd import read_sbd_label
 from dl_lib.data.errors import DataError
 from dl_lib.data.files import pair_files, read_names
 from dl_lib.data.label_map import LabelClasses
+from dl_lib.data.orientation import read_orientation
 from dl_lib.data.reading import read_color_label, read_image, read_label
 from dl_lib.engine import NonFiniteLossError
 from dl_lib.engine.hooks import BestCheckpointer, EarlyStopping, PeriodicWriter
 from dl_lib.engine.training.writers import JSONWriter
 from dl_lib.launch import LaunchError
+from dl_lib.utils.files import WriteError
 from dl_lib.utils.metrics_file import MetricsFileError, read_metrics
 from dl_lib.validation import validate_config
 from tests.helpers.dataset_files import as_counts, as_text, save_sbd_label
 from tests.helpers.mutations import EXTREMES, mutated_bytes, mutated_tree, with_png_checksums
 from tests.helpers.training import LeastSquares, resumable_trainer
 
-USER_ERRORS = (ConfigError, DataError, CheckpointError, MetricsFileError, LaunchError, NonFiniteLossError)
+USER_ERRORS = (ConfigError, DataError, CheckpointError, MetricsFileError, LaunchError, NonFiniteLossError, WriteError)
 FORMATS: dict[str, Callable[[Path], "Format"]] = {}
 IGNORE = 255
+EXIF_ORIENTATION = 0x0112
 
 
 class Content:
@@ -320,9 +323,13 @@ def images(folder):
     valid = [_encoded(color, kind) for kind in ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM")]
     valid += [_encoded(gray, "PNG"), _encoded(gray > 99, "PNG"), _encoded(gray.astype(np.uint16), "PNG")]
     valid += [_encoded(color, "JPEG", progressive=True), _encoded(color, "TIFF", compression="tiff_lzw")]
+    turned = Image.Exif()
+    turned[EXIF_ORIENTATION] = 6
+    valid += [_encoded(color, kind, exif=turned) for kind in ("JPEG", "TIFF", "PNG", "WEBP")]
 
     def read(content):
         path.write_bytes(content)
+        assert 1 <= read_orientation(path) <= 8
         image = read_image(path)
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size
 
