@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 
 from dl_lib.config.errors import shown
@@ -86,17 +87,12 @@ def list_roots(roots: Sequence[FolderRoot], *, images: FilePattern, labels: File
 
     Raises:
         MissingDataError: If a root contains no images.
-        DataError: If files are ambiguous.
+        DataError: If files are ambiguous, or a root contains another one.
     """
-    listed = [list_pairs(root, images=images, labels=labels) for root in roots]
     if len(roots) == 1:
-        return listed[0]
-    common = os.path.commonpath([root.images.absolute() for root in roots])
-    prefixes = [root.images.absolute().relative_to(common).as_posix() for root in roots]
-    repeated = [prefix for prefix, times in Counter(prefixes).items() if times > 1 or prefix == "."]
-    if repeated:
-        folders = [str(root.images) for root in roots]
-        raise DataError(f"images must be different folders that do not contain each other. Received: images={folders}")
+        return list_pairs(roots[0], images=images, labels=labels)
+    prefixes = _root_prefixes([root.images for root in roots])
+    listed = [list_pairs(root, images=images, labels=labels) for root in roots]
     return PairedFiles(
         tuple(
             replace(record, image_id=f"{prefix}/{record.image_id}")
@@ -143,6 +139,17 @@ def _find(
     found_labels = find_files(root.labels, prefix=labels.prefix, endings=labels.endings)
     taken = set(found_labels.values())
     return find_files(root.images, prefix=images.prefix, endings=images.endings, exclude=taken), found_labels
+
+
+def _root_prefixes(folders: Sequence[Path]) -> list[str]:
+    """Return the part of each path that differs, as a relative path without hidden folders."""
+    real = [folder.resolve() for folder in folders]
+    if any(first.is_relative_to(second) for first, second in permutations(real, 2)):
+        names = [str(folder) for folder in folders]
+        raise DataError(f"images must be different folders that do not contain each other. Received: images={names}")
+    paths = [os.path.abspath(folder) for folder in folders]
+    relative = [Path(path).relative_to(os.path.commonpath(paths)) for path in paths]
+    return ["/".join(part.lstrip(".") or "_" for part in path.parts) for path in relative]
 
 
 def _prefixed(prefixes: Sequence[str], names: Sequence[Sequence[str]]) -> tuple[str, ...]:

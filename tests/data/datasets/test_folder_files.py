@@ -71,6 +71,11 @@ LAYOUTS = {  # files, settings, image ids
     ),
     "tif": (["i/1.jpg", "m/1.tif"], {"label_pattern": "{name}.tif"}, ["1"]),
     "npy": (["i/1.jpg", "m/1.NPY"], {"label_pattern": "{name}.npy"}, ["1"]),
+    "several hidden roots": (
+        ["x/.p/1.jpg", "y/1.jpg", "m/1.png", "n/1.png"],
+        {"images": ("x/.p", "i/../y"), "labels": ("m", "n")},
+        ["x/p/1", "y/1"],
+    ),
     "several roots": (
         ["p/i/1.jpg", "q/i/1.jpg", "p/m/1.png", "q/m/1.png"],
         {"images": ("p/i", "q/i"), "labels": ("p/m", "q/m")},
@@ -81,6 +86,7 @@ LAYOUTS = {  # files, settings, image ids
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layout(root, layout):
+    (root / "i").mkdir()
     files, settings, image_ids = LAYOUTS[layout]
     write(root, *files)
     dataset = source(**settings)()
@@ -114,7 +120,9 @@ def test_problems_of_several_roots(root):
     (root / "empty").mkdir()
     with pytest.raises(UnpairedFilesError, match=r"p and .*m and .*q and .*found 1 pairs; .* label: 1 \(q/1\)"):
         source(images=("p", "q"), labels=("m", "empty"))()
-    for images in (("p", "p"), ("p", ".")):
+    (root / "link").symlink_to("p")
+    (root / "p" / "below").mkdir()
+    for images in (("p", "p"), ("p", "."), ("q", "p/below", "p"), ("p", "link")):
         with pytest.raises(DataError, match=r"images must be different folders that do not contain each other"):
             source(images=images, labels=None)()
     with pytest.raises(MissingDataError, match="empty contains no images"):
