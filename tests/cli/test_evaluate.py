@@ -18,7 +18,7 @@ from dl_lib.utils.folder_lock import locked_folder
 from dl_lib.utils.folder_replacement import partial_folder
 from tests.helpers.training import restore_logging
 
-DATASET = "two_digit_scenes"
+DATASET = "two_evaluated_scenes"
 SMALL = [
     *("MODEL.BACKBONE.LAYER_NUM=1", "MODEL.BACKBONE.CELL_NUM_LIST=[2]", "MODEL.BACKBONE.MAX_STRIDE=8"),
     *("MODEL.SEM_SEG_HEAD.IN_FEATURES=[layer_0,layer_1]", "MODEL.SEM_SEG_HEAD.NUM_CLASSES=11"),

@@ -308,6 +308,7 @@ def test_error_of_the_model_is_a_config_error(tmp_path):
 def test_configured_gpu_index_becomes_the_current_device(tmp_path, monkeypatch, device, chosen):
     calls = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", calls.append)
     monkeypatch.setattr("dl_lib.engine.setup.build_model", lambda cfg: calls.append("built"))
     build_configured_model(small_config(tmp_path, **{"MODEL.DEVICE": device}))
