@@ -17,12 +17,14 @@ from torch.hub import HASH_REGEX
 
 from dl_lib.checkpoint.checksums import sha256_of
 from dl_lib.checkpoint.errors import CheckpointError
+from dl_lib.config.paths import expand_path
 from dl_lib.utils.names import nearest_names
 from dl_lib.utils.progress import progress_bar_enabled
 from dl_lib.utils.run_files import CHECKPOINT_SUFFIX
 
 __all__ = ["is_address", "local_weights"]
 
+_CACHE_VARIABLE = "FVCORE_CACHE"  # as in iopath
 _WEIGHT_SUFFIXES = (CHECKPOINT_SUFFIX, ".pt", ".ckpt", ".bin", ".safetensors")
 _DOWNLOADED_SCHEMES = ("http://", "https://")
 _WEB_PAGE = (b"<!doctype", b"<html", b"<?xml", b"<head")
@@ -80,10 +82,12 @@ def _path_from_handler(address: str) -> str:
 
 def _cached_copy(address: str) -> str:
     """Download a file unless it is cached; one process at a time, the others wait and use the cached file."""
+    given = os.environ.get(_CACHE_VARIABLE)
+    cache = expand_path(given, key=_CACHE_VARIABLE) if given else None
     try:
         name = os.path.basename(urlsplit(address).path)[-_MAX_NAME_LENGTH:]
         # Equal file names of different addresses are different files.
-        folder = os.path.join(get_cache_dir(), "weights", hashlib.sha256(address.encode()).hexdigest()[:16])
+        folder = os.path.join(get_cache_dir(cache), "weights", hashlib.sha256(address.encode()).hexdigest()[:16])
         path = os.path.join(folder, name if name.strip(os.curdir) else _UNNAMED)
         with file_lock(path), _bounded_download():
             if not os.path.isfile(path):

@@ -35,8 +35,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib prepare-voc")
     if not (arguments.voc or arguments.sbd or arguments.download):
         parser.error("at least one of --voc, --sbd and --download is required")
     with user_errors(prog):
+        from dl_lib.config.paths import datasets_root
         from dl_lib.data.archives import fetch_archive
-        from dl_lib.data.files import datasets_root
         from dl_lib.utils.output_path import prepare_folder
 
         prepare_folder(datasets_root(), key="DL_DATASETS")
@@ -77,11 +77,11 @@ def prepare_voc(given: Sequence[tuple[PublishedArchive, Path]]) -> None:
     Raises:
         DataError: If an archive is invalid, or files are missing after extraction.
     """
+    from dl_lib.config.paths import datasets_root
     from dl_lib.data import DatasetCatalog
     from dl_lib.data.archives import check_archive, unpack_archive
     from dl_lib.data.datasets.sbd import augmented_names
     from dl_lib.data.datasets.voc import voc_list
-    from dl_lib.data.files import datasets_root
     from dl_lib.utils.files import write_atomically
 
     for archive, path in given:

@@ -15,9 +15,9 @@ from torch.utils.data import ConcatDataset, Sampler
 
 from dl_lib.config import ConfigError
 from dl_lib.config.crop_size import resolved_crop
+from dl_lib.config.paths import datasets_root
 from dl_lib.data.cache import cached_dataset
 from dl_lib.data.catalog import DatasetCatalog
-from dl_lib.data.files import datasets_root
 from dl_lib.data.label_watch import EpochWatch
 from dl_lib.data.mapper import DatasetMapper, MappedDataset
 from dl_lib.data.raw_dataset import RawDataset

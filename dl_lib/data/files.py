@@ -22,7 +22,6 @@ __all__ = [
     "PairedFiles",
     "UnpairedFilesError",
     "check_printable",
-    "datasets_root",
     "ensure_exists",
     "existing_form",
     "find_files",

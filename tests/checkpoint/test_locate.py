@@ -73,7 +73,8 @@ def server():
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("STORE", str(tmp_path))
+    monkeypatch.setenv("FVCORE_CACHE", "$STORE/cache")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     Handler.requests.clear()
     return tmp_path / "cache"

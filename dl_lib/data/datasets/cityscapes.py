@@ -15,11 +15,12 @@ from functools import partial
 import cv2
 import numpy as np
 
+from dl_lib.config.paths import datasets_root
 from dl_lib.data.catalog import Catalog, DatasetMeta
 from dl_lib.data.datasets.cityscapes_labels import CITYSCAPES_IGNORE, CITYSCAPES_LABELS
 from dl_lib.data.datasets.file_dataset import FileDataset, build_file_dataset
 from dl_lib.data.errors import InvalidSampleError, UnknownLabelError
-from dl_lib.data.files import datasets_root, ensure_exists, find_files, pair_files
+from dl_lib.data.files import ensure_exists, find_files, pair_files
 from dl_lib.data.reading import read_label
 
 __all__ = ["CITYSCAPES_META", "load_cityscapes", "read_cityscapes_label", "register_cityscapes"]
