@@ -25,8 +25,8 @@ class DatasetMeta:
         class_colors: (red, green, blue) of each class, 0..255.
         ignore_value: Ignore index, excluded from loss and evaluation.
         labelled: Whether the dataset has ground truth for training or evaluation.
-        sparse: Whether most pixels may be ignored by design, as with coarse annotations or scribbles.
         benchmark: Benchmark whose official prediction format and scores apply; "" for none.
+        sparse: Whether most pixels may be ignored by design, as with coarse annotations or scribbles.
 
     Raises:
         ValueError: If class names repeat, the number of colors differs from that of classes, or the ignore index is a
@@ -37,8 +37,8 @@ class DatasetMeta:
     class_colors: tuple[Color, ...]
     ignore_value: int = 255
     labelled: bool = True
-    sparse: bool = False
     benchmark: Benchmark = ""
+    sparse: bool = False
 
     def __post_init__(self) -> None:
         if len(set(self.class_names)) != len(self.class_names):

@@ -44,11 +44,11 @@ class IssueKind(Enum):
     SIZES = "label size differs from image size"
     UNKNOWN_ID = "label with unknown class ids"
     INVALID = "invalid annotation"
-    ORIENTATION = "warning: EXIF orientation other than 1, which is ignored; labels must match the stored pixels"
+    ORIENTATION = "image with an EXIF orientation (warning: it is ignored; labels must match the stored pixels)"
 
     @property
     def is_warning(self) -> bool:
-        """Whether a dataset with such issues is usable for training."""
+        """True if a dataset with such issues is usable for training."""
         return self is IssueKind.ORIENTATION
 
 

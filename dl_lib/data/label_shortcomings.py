@@ -7,9 +7,14 @@ from collections.abc import Collection, Mapping
 from dl_lib.config.choices import LabelShortcoming
 from dl_lib.data.catalog import DatasetMeta
 
-__all__ = ["MAX_IGNORED_RATIO", "label_hint", "label_shortcomings", "quoted_classes"]
+__all__ = ["BINARY_TASK_HINT", "MAX_IGNORED_RATIO", "label_hint", "label_shortcomings", "quoted_classes"]
 
 MAX_IGNORED_RATIO = 0.9  # of the pixels of a dataset whose annotations are not sparse by design
+BINARY_TASK_HINT = (
+    "a binary task has two classes, such as CLASSES: [background, object] with the label ids 0 and 1 (for masks with "
+    "0 and 255, LABEL_MAP: {0: 0, 255: 1}; for COCO files, a background class); with a single class, the loss is 0 "
+    "from the start and all predictions are equal"
+)
 _MAX_LISTED = 10  # class names
 
 
@@ -30,6 +35,8 @@ def label_shortcomings(
     if not labelled:
         return {"no-labels": f"all pixels have the ignore value {meta.ignore_value}"}
     found: dict[str, str] = {}
+    if meta.num_classes == 1:
+        found["one-class"] = f"the only class is {meta.class_names[0]!r}; {BINARY_TASK_HINT}"
     absent = [label for label in range(meta.num_classes) if not pixels.get(label)]
     if absent and "absent-classes" not in allowed:
         found["absent-classes"] = f"no pixel of {quoted_classes(absent, meta=meta)}"

@@ -10,6 +10,7 @@ from dl_lib.config.errors import shown
 from dl_lib.data.catalog import DatasetCatalog, DatasetMeta
 from dl_lib.data.datasets.configured import ConfiguredFolders, parse_folders
 from dl_lib.data.errors import DataError
+from dl_lib.data.label_shortcomings import BINARY_TASK_HINT
 from dl_lib.utils.names import nearest_names
 from dl_lib.validation.report import Report
 
@@ -17,11 +18,6 @@ __all__ = ["check_datasets"]
 
 _NUM_CLASSES, _IGNORE_VALUE = "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "MODEL.SEM_SEG_HEAD.IGNORE_VALUE"
 _MAX_LISTED = 10  # differing classes of one dataset
-_BINARY_TASK = (
-    "a binary task has two classes, such as CLASSES: [background, object] with the label ids 0 and 1 (for masks with "
-    "0 and 255, LABEL_MAP: {0: 0, 255: 1}; for COCO files, a background class); with a single class, the loss is 0 "
-    "from the start and all predictions are equal"
-)
 
 
 def check_datasets(report: Report) -> None:
@@ -32,7 +28,7 @@ def check_datasets(report: Report) -> None:
     if report.trains and not report.value("DATASETS.TRAIN"):
         report.add("DATASETS.TRAIN", f"must name a dataset to train on; available: {', '.join(sorted(known))}")
     if report.value(_NUM_CLASSES) == 1:
-        report.add(_NUM_CLASSES, f"leaves nothing to learn: {_BINARY_TASK}")
+        report.add(_NUM_CLASSES, f"leaves nothing to learn: {BINARY_TASK_HINT}")
     metas: dict[str, DatasetMeta] = {}
     for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
         for name in dict.fromkeys(report.value(key)) if report.accepts(key) else ():
@@ -72,7 +68,7 @@ def _check_classes(report: Report, key: str, name: str, *, meta: DatasetMeta) ->
     if report.trains and not meta.labelled:
         report.add(key, f"contains {name}, which has no labels; all datasets of a training run need labels")
     if meta.num_classes == 1:
-        report.add(key, f"contains {name}, which has one class, {meta.class_names[0]!r}; {_BINARY_TASK}")
+        report.add(key, f"contains {name}, which has one class, {meta.class_names[0]!r}; {BINARY_TASK_HINT}")
     elif report.value(_NUM_CLASSES) != meta.num_classes:
         report.add(_NUM_CLASSES, f"must be {meta.num_classes}, the number of classes of the dataset {name}")
     if report.value(_IGNORE_VALUE) != meta.ignore_value:

@@ -104,6 +104,13 @@ def test_mostly_ignored_pixels(ignored, sparse, shortcomings):
     assert summarize(checks, meta=meta, allowed=["ignored-pixels"]).usable_for_training
 
 
+def test_a_single_class_is_not_usable():
+    meta = DatasetMeta(("object",), ((0, 0, 0),))
+    report = summarize([check_sample(Samples([[0, 255]], image_size=(1, 2)), 0, meta=meta)], meta=meta)
+    assert not report.usable_for_training
+    assert "a binary task has two classes" in report.shortcomings["one-class"]
+
+
 def test_coarse_annotations_are_known_to_be_sparse():
     names = [name for name in DatasetCatalog.names() if "coarse" in name]
     assert names == ["cityscapes_coarse_sem_seg_train_extra"]
