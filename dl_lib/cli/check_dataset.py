@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
+from textwrap import indent
 from typing import TYPE_CHECKING, get_args
 
 from tabulate import tabulate
@@ -84,7 +85,8 @@ def _proposal(report: DatasetReport, *, name: str) -> str:
     proposal = propose_entry(name, source)
     if proposal is None:
         return ""
-    return f"proposed entry of DATASETS.FOLDERS; check the classes ({'; '.join(proposal.reasons)}):\n{proposal.entry}"
+    entry = indent(proposal.entry, 4 * " ")  # as in the files of the documentation
+    return f"proposed entry of DATASETS.FOLDERS; check the classes ({'; '.join(proposal.reasons)}):\n{entry}"
 
 
 def _with_bar(checks: Iterable[SampleCheck], *, total: int, name: str) -> Iterator[SampleCheck]:
