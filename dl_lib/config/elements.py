@@ -43,8 +43,9 @@ def _replaced(current: Any, path: Sequence[str], value: Any, *, name: str) -> An
     part, rest = path[0], path[1:]
     if isinstance(current, (list, tuple)):
         if part not in map(str, range(len(current))):
-            indices = f"an index from 0 to {len(current) - 1}" if current else "no index, as the list is empty"
-            raise ConfigError(f"{name} must be followed by {indices}")
+            if not current:
+                raise ConfigError(f"{name} has no elements; give the whole list, such as {name}=[…]")
+            raise ConfigError(f"{name} must be followed by an index from 0 to {len(current) - 1}")
         changed: Any = list(current)
         changed[int(part)] = _replaced(current[int(part)], rest, value, name=f"{name}.{part}")
         return changed

@@ -64,7 +64,7 @@ def test_paths_in_an_entry_are_expanded_once(cfg, monkeypatch):
         ("DATASETS.FOLDERS.-1.IMAGES=x", r"FOLDERS must be followed by an index from 0 to 1\."),
         ("DATASETS.FOLDERS.IMAGES=x", r"FOLDERS must be followed by an index from 0 to 1\."),
         ("DATASETS.FOLDERS.0.CLASSES.2=x", r"FOLDERS\.0\.CLASSES must be followed by an index from 0 to 1\."),
-        ("DATASETS.TEST.0=x", r"TEST must be followed by no index, as the list is empty\."),
+        ("DATASETS.TEST.0=x", r"TEST has no elements; give the whole list, such as DATASETS\.TEST=\[…\]\."),
         ("DATASETS.TRAIN.0.NAME=x", r"TRAIN\.0 must not be followed by \.NAME: it is a plain value, 'x'\."),
         ("INPUT.CROP_SIZE.0=wide", r"INPUT\.CROP_SIZE\[0\] must be of type int"),
         ("DATASETS.FOLDERS.0=x", r"DATASETS\.FOLDERS\[0\] must be a mapping"),
