@@ -2,16 +2,16 @@
 
 import os
 import signal
-import subprocess
 import sys
-import textwrap
-from pathlib import Path
+import time
 
 import pytest
 import torch
 
 from dl_lib.engine.hooks import EvalHook, Hook
 from dl_lib.engine.training.interrupt import InterruptGuard, TrainingInterrupted
+from dl_lib.utils.logger import setup_logger
+from tests.helpers.forked import CONTEXT
 from tests.helpers.training import At, LeastSquares, captured_log, plain_trainer, resumable_trainer
 
 
@@ -146,38 +146,34 @@ def test_ignored_signal_remains_ignored():
         signal.signal(signal.SIGINT, before)
 
 
+class Slow(Hook):
+    def before_step(self, trainer):
+        time.sleep(0.05)
+
+
+def train_slowly(folder):
+    """Train, and write the output to a file."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), number)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
+    setup_logger(folder)
+    hooks = [Slow(), At(2, lambda trainer: (folder / "started").touch())]
+    resumable_trainer(folder, max_iter=10_000, hooks=hooks).train()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_signal_saves_and_sets_the_exit_status(tmp_path, number):
-    script = textwrap.dedent(
-        f"""
-        import sys
-        import time
-        sys.path.insert(0, {str(Path(__file__).parents[3])!r})
-        from tests.helpers.training import At, resumable_trainer
-        from dl_lib.engine.hooks import Hook
-        from dl_lib.utils.logger import setup_logger
-
-        class Slow(Hook):
-            def before_step(self, trainer):
-                time.sleep(0.05)
-
-        folder = {str(tmp_path)!r}
-        setup_logger(folder)
-        hooks = [Slow(), At(2, lambda trainer: print("on", flush=True))]
-        resumable_trainer(folder, max_iter=10_000, hooks=hooks).train()
-        """
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
-    )
-    assert process.stdout is not None
-    while process.stdout.readline().strip() != "on":
-        assert process.poll() is None, process.stderr.read()
-    process.send_signal(number)
+    process = CONTEXT.Process(target=train_slowly, args=(tmp_path,))
+    process.start()
+    while not (tmp_path / "started").exists():
+        assert process.is_alive(), (tmp_path / "stderr").read_text()
+        time.sleep(0.02)
+    os.kill(process.pid, number)
     if number == signal.SIGTERM:
-        process.send_signal(number)  # as forwarded by a launcher
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+        os.kill(process.pid, number)  # as forwarded by a launcher
+    process.join(60)
+    output, errors = ((tmp_path / name).read_text() for name in ("stdout", "stderr"))
+    assert process.exitcode == 128 + number
     assert "Traceback" not in errors
     assert "--resume" in output
     iteration = torch.load(tmp_path / (tmp_path / "last_checkpoint").read_text(), weights_only=True)["trainer"][
