@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from dl_lib.config.choices import LabelShortcoming
+from dl_lib.config.errors import shown
 from dl_lib.data.catalog import DatasetMeta
 from dl_lib.data.errors import DataError, InvalidSampleError, UnknownLabelError
 from dl_lib.data.files import PairedFiles
@@ -33,6 +34,9 @@ __all__ = [
     "summarize",
     "unpaired_issues",
 ]
+
+_MAX_IDS = 32  # unknown ids of one label without a remark on their cause
+_MANY_IDS = "so many come from interpolation, JPEG compression or instances"
 
 
 class IssueKind(Enum):
@@ -123,8 +127,12 @@ def check_sample(dataset: RawDataset, index: int, *, meta: DatasetMeta) -> Sampl
     if unknown := sorted(pixels.keys() - {*range(meta.num_classes), meta.ignore_value}):
         expected = f"0..{meta.num_classes - 1} or {meta.ignore_value}"
         percent = 100 * sum(pixels[value] for value in unknown) / label.size
+        cause = f" ({_MANY_IDS})" if len(unknown) > _MAX_IDS else ""
         issues.append(
-            Issue(IssueKind.UNKNOWN_ID, f"{name}: ids {unknown} in {percent:.2g} % of the pixels, expected {expected}")
+            Issue(
+                IssueKind.UNKNOWN_ID,
+                f"{name}: ids {shown(unknown)}{cause} in {percent:.3g} % of the pixels, expected {expected}",
+            )
         )
     return SampleCheck(tuple(issues), pixels)
 

@@ -44,7 +44,7 @@ class UnreadableFileError(DataError):
 
 
 class ColorLabelError(UnreadableFileError):
-    """Label file with colors where ids are expected."""
+    """Label file with colors or scaled gray values where ids are expected."""
 
 
 class InvalidSampleError(DataError):

@@ -67,10 +67,7 @@ def _png_ids(data: bytes, path: FilePath) -> np.ndarray:
     if header.color_type != _GRAY:
         raise _has_colors(path, f"PNG color type {header.color_type}")
     if header.bits < 8:
-        raise UnreadableFileError(
-            f"{path} must have at least 8 bits per pixel: decoders scale the values of smaller grayscale PNGs to "
-            f"0..255, which changes the ids. Save it with 8 bits. Received: bits={header.bits}"
-        )
+        raise _has_scaled_values(path, f"bits={header.bits}")
     return decode_with_opencv(data, path, flags=cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
 
 
@@ -79,9 +76,11 @@ def _tiff_or_bmp_ids(data: bytes, path: FilePath) -> np.ndarray:
     if image.mode in _COLOR_MODES:
         raise _has_colors(path, f"Pillow mode {image.mode!r}")
     if not _EXACT_STORAGE.fullmatch(storage):
+        if image.mode in ("1", "L"):
+            raise _has_scaled_values(path, f"Pillow storage {storage!r}")
         raise UnreadableFileError(
-            f"{path} must contain integer ids with 8, 16 or 32 bits per pixel, where 0 is black: decoders change the "
-            f"values of other files. Save it as a PNG with 8 or 16 bits. Received: Pillow storage {storage!r}"
+            f"{path} must contain integer ids with 8, 16 or 32 bits per pixel. Save it as a PNG with 8 or 16 bits. "
+            f"Received: Pillow storage {storage!r}"
         )
     return _compact(np.array(image))
 
@@ -119,6 +118,14 @@ def _has_colors(path: FilePath, received: str) -> ColorLabelError:
     return ColorLabelError(
         f"{path} must contain one id per pixel (grayscale with 8 or 16 bits, or a palette); if its colors stand for "
         f"classes, set COLOR_MAP (datasets/README.md). Received: {received}"
+    )
+
+
+def _has_scaled_values(path: FilePath, received: str) -> ColorLabelError:
+    return ColorLabelError(
+        f"{path} must have at least 8 bits per pixel, where 0 is black: decoders scale the values of other files to "
+        "0..255, which changes the ids. Save it with 8 bits, or list the decoded values in COLOR_MAP, such as "
+        f"[[0, 0, 0], [255, 255, 255]] for 1 bit. Received: {received}"
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dl_lib.config.choices import ChannelOrder
+from dl_lib.config.errors import shown
 from dl_lib.data.errors import InvalidSampleError, UnknownLabelError
 from dl_lib.data.raw_dataset import RawDataset, RawSample
 from dl_lib.data.samplers import SampleKey
@@ -139,7 +140,7 @@ class DatasetMapper:
                 f"(0..{self.num_classes - 1}) nor the ignore index ({self.ignore_value}). Fix the label, map its ids "
                 "(LABEL_MAP or REDUCE_ZERO of DATASETS.FOLDERS), or set MODEL.SEM_SEG_HEAD.NUM_CLASSES and "
                 "MODEL.SEM_SEG_HEAD.IGNORE_VALUE to those of the dataset. "
-                f"Received: values={values} in {np.count_nonzero(is_unknown)} of {label.size} pixels"
+                f"Received: values={shown(values)} in {np.count_nonzero(is_unknown)} of {label.size} pixels"
             )
 
 

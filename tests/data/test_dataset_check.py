@@ -43,7 +43,7 @@ class Samples:
         (
             [[0, 1, 2], [2, 255, 9]],
             IssueKind.UNKNOWN_ID,
-            r"i0 \(f.png\): ids \[9\] in 17 % of the pixels, expected 0\.\.3 or",
+            r"i0 \(f.png\): ids \[9\] in 16\.7 % of the pixels, expected 0\.\.3 or",
         ),
         ([[0, 1], [2, 2]], IssueKind.SIZES, r"image \(2, 3\), label \(2, 2\)"),
         (UnreadableFileError("truncated"), IssueKind.UNREADABLE, "truncated"),

@@ -16,7 +16,7 @@ from dl_lib.data.catalog import Catalog, Color, DatasetCatalog, DatasetMeta, voc
 from dl_lib.data.datasets.file_dataset import FileDataset, build_file_dataset
 from dl_lib.data.datasets.folder_files import FilePattern, FolderRoot, list_roots
 from dl_lib.data.datasets.layout_hints import pattern_hint
-from dl_lib.data.files import ensure_exists, read_names, resolve_path
+from dl_lib.data.files import PairedFiles, ensure_exists, read_names, resolve_path
 from dl_lib.data.label_conversion import ColorReader
 from dl_lib.data.label_map import LabelClasses
 from dl_lib.data.reading import read_label
@@ -111,8 +111,17 @@ class FolderSource:
             location=" and ".join(dict.fromkeys(folders)),
             label_reader=reader,
             label_settings="" if reader is read_label else repr(reader),
-            hint=pattern_hint(roots[0], **patterns) if paired.without_label or paired.without_image else "",
+            hint=self._hint(roots[0], paired) if paired.without_label or paired.without_image else "",
         )
+
+    def _hint(self, root: FolderRoot, paired: PairedFiles) -> str:
+        """Return a sentence on the cause of unpaired files, starting with a space, or an empty text."""
+        if self.split is not None and set(paired.without_image) & set(paired.without_label):
+            return " Each line of a split list must be the name or path of one image, without other columns."
+        hint = pattern_hint(root, images=self.image_files, labels=self.label_files)
+        if hint or not paired.without_label or not isinstance(self.images, str):
+            return hint
+        return f" Expected label: {self.label_files.file_of(paired.without_label[0])}."
 
     def roots(self) -> list[FolderRoot]:
         """Return the folders and read the split lists.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
@@ -18,6 +18,7 @@ __all__ = ["IMAGE_ENDINGS", "PLACEHOLDER", "FilePattern", "FolderRoot", "list_pa
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 PLACEHOLDER = "{name}"  # of the name in a pattern
+_UNREADABLE_ENDINGS = (".gif", ".npz", ".mat", ".json", ".xml", ".txt")
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ class FilePattern:
             )
         prefix, suffix = text.split(PLACEHOLDER)
         extension = os.path.splitext(f"a{suffix}")[1].lower()
-        if extension in IMAGE_ENDINGS and extension not in extensions:
+        if extension in (*IMAGE_ENDINGS, *LABEL_ENDINGS, *_UNREADABLE_ENDINGS) and extension not in extensions:
             raise ValueError(
-                f"{argument} must end in a lossless format ({', '.join(extensions)}); convert the files. "
+                f"{argument} must end in a supported, lossless format ({', '.join(extensions)}); convert the files. "
                 f"Received: {argument}={shown(text)}"
             )
         endings = (suffix,) if extension in extensions else tuple(suffix + ending for ending in default)
@@ -65,6 +66,11 @@ class FilePattern:
         """Return the name of a file; None if the file does not match."""
         match = name_pattern(self.prefix, self.endings).fullmatch(relative_path)
         return match["parent"] + match["name"] if match else None
+
+    def file_of(self, name: str) -> str:
+        """Return a relative path of a file with a name."""
+        parent, base = os.path.split(name)
+        return os.path.join(parent, f"{self.prefix}{base}{self.endings[0]}")
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ def list_pairs(root: FolderRoot, *, images: FilePattern, labels: FilePattern) ->
         raise MissingDataError(f"the split list of {root.images} must contain names of images. Received: 0 names")
     names: Iterable[str] = found_images.keys() | (found_labels or {}).keys()
     if root.names is not None:
-        names = [name if name in found_images else images.name_of(name) or name for name in root.names]
+        names = [_listed_name(line, found_images, root=root, images=images) for line in root.names]
         if repeated := [name for name, times in Counter(names).items() if times > 1]:
             raise DataError(f"the list of {root.images} must not contain an image twice. Received: {repeated[:3]}")
     return pair_files(names, images=found_images, labels=found_labels)
@@ -139,6 +145,18 @@ def _find(
     found_labels = find_files(root.labels, prefix=labels.prefix, endings=labels.endings)
     taken = set(found_labels.values())
     return find_files(root.images, prefix=images.prefix, endings=images.endings, exclude=taken), found_labels
+
+
+def _listed_name(line: str, found: Container[str], *, root: FolderRoot, images: FilePattern) -> str:
+    """Return the name in a line of a split list: a name or image file, also with the last folders of `root.images`."""
+    folder = f"{os.path.abspath(root.images)}/"
+    parts = line.replace("\\", "/").removeprefix("./").split("/")
+    heads = ["/".join(parts[:at]).lstrip("/") for at in range(1, len(parts))]
+    paths = [line, "/".join(parts)]
+    paths += ["/".join(parts[at:]) for at, head in enumerate(heads, 1) if folder.endswith(f"/{head}/")]
+    extensions = ["", *(os.path.splitext(f"a{ending}")[1] for ending in images.endings)]
+    names = (name for path in paths for name in (path, *(images.name_of(path + extension) for extension in extensions)))
+    return next((name for name in names if name in found), None) or images.name_of(line) or line
 
 
 def _root_prefixes(folders: Sequence[Path]) -> list[str]:

@@ -26,6 +26,7 @@ __all__ = ["Proposal", "propose_entry"]
 
 _MAX_FILES = 200  # label files to read, evenly spaced
 _MAX_VALUES = 256  # ids or colors; more are instance ids or interpolated colors
+_MAX_OTHER_IDS = 32  # besides the classes; more come from interpolation, JPEG compression or instances
 _MAX_SHOWN = 12
 
 
@@ -62,7 +63,7 @@ def propose_entry(name: str, source: FolderSource) -> Proposal | None:
     ids, colors = _count_values(paired.records, has_colors=source.color_map is not None)
     if 0 < len(colors) <= _MAX_VALUES and (color_map := _color_map(colors, source)):
         reasons.append(f"labels contain the colors {_shares(colors)}")
-        source = replace(source, color_map=color_map)
+        source = replace(source, color_map=color_map, label_map=None, reduce_zero=False)
     elif len(ids) <= _MAX_VALUES and (settings := _id_settings(ids, source)):
         reasons.append(f"labels contain the ids {_shares(ids)}")
         source = replace(source, **{"label_map": None, "reduce_zero": False, **settings})
@@ -90,10 +91,7 @@ def _count_values(records: Iterable[FileRecord], *, has_colors: bool) -> tuple[C
     listed = list(records)
     for record in listed[:: -(-len(listed) // _MAX_FILES) or 1]:
         try:
-            label = read_color_label(record.label) if has_colors else read_label(record.label)
-        except ColorLabelError:
-            has_colors = True
-            label = read_color_label(record.label)
+            label = _raw_label(record.label, has_colors=has_colors)
         except DataError:  # reported by the check of the dataset
             continue
         if label.ndim == 3:
@@ -102,6 +100,13 @@ def _count_values(records: Iterable[FileRecord], *, has_colors: bool) -> tuple[C
             values, counts = np.unique(label, return_counts=True)
             ids += Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
     return ids, colors
+
+
+def _raw_label(path: str, *, has_colors: bool) -> np.ndarray:
+    try:
+        return read_color_label(path) if has_colors else read_label(path)
+    except ColorLabelError:
+        return read_color_label(path)
 
 
 def _id_settings(ids: Mapping[int, int], source: FolderSource) -> dict[str, Any] | None:
@@ -123,8 +128,11 @@ def _id_settings(ids: Mapping[int, int], source: FolderSource) -> dict[str, Any]
         return {"label_map": {**dict(zip(others, names, strict=True)), **ignored}}
     if len(found) == len(names):
         return {"label_map": dict(zip(found, names, strict=True))}
-    if len(others) == len(names) + 1 and others[0] == 0:
+    has_all_classes = set(range(len(names))) <= set(others)
+    if len(others) == len(names) + 1 and others[0] == 0 and not has_all_classes:
         return {"label_map": {0: IGNORE, **dict(zip(others[1:], names, strict=True)), **ignored}}
+    if len(found) > len(names) + _MAX_OTHER_IDS:
+        return None
     labels = {value: names[value] if 0 <= value < len(names) else IGNORE for value in found}
     return {"label_map": _in_ranges(labels)}
 
@@ -181,6 +189,6 @@ def _escaped(value: Any) -> Any:
 
 def _shares(counts: Mapping[Any, int]) -> str:
     total = sum(counts.values())
-    shown = [f"{value} ({100 * counts[value] / total:.2g} %)" for value in sorted(counts)[:_MAX_SHOWN]]
+    shown = [f"{value} ({100 * counts[value] / total:.3g} %)" for value in sorted(counts)[:_MAX_SHOWN]]
     more = f" and {len(counts) - _MAX_SHOWN} more" if len(counts) > _MAX_SHOWN else ""
     return ", ".join(shown) + more

@@ -183,7 +183,14 @@ def test_equal_entry_has_no_effect_and_different_entry_is_a_problem():
         ([{**ENTRY, "SPLIT": ["a", "b"]}], r"\[0\]: split must have one path for each path of images"),
         ([{**ENTRY, "IMAGE_PATTERN": "*.jpg"}], r"\[0\]: image_pattern must contain \{name\} once.*'\*\.jpg'$"),
         ([{**ENTRY, "LABEL_PATTERN": "{name}.tif"}], r"\[0\]: label_suffix must not be combined with label_pattern"),
-        ([{**without("LABEL_SUFFIX"), "LABEL_PATTERN": "{name}.jpg"}], r"label_pattern must end in a lossless format"),
+        (
+            [{**without("LABEL_SUFFIX"), "LABEL_PATTERN": "{name}.jpg"}],
+            r"label_pattern must end in a supported, lossless",
+        ),
+        (
+            [{**without("LABEL_SUFFIX"), "LABEL_PATTERN": "{name}.npz"}],
+            r"label_pattern must end in a supported, lossless",
+        ),
         ([{**ENTRY, "LABEL_MAP": ["road"]}], r"\.LABEL_MAP must be a mapping such as \{0: ignore, 1-5: CLASS"),
         ([{**ENTRY, "LABEL_MAP": {1: "raod"}}], r"label_map\[1\] must be .*nearest: road.*label_map\[1\]='raod'$"),
         ([{**ENTRY, "LABEL_MAP": {1: True}}], r"label_map\[1\] must be a class index \(0 to 1\).*quote names"),

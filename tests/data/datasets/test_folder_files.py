@@ -101,8 +101,16 @@ def test_split_lists(root):
     (root / "train.txt").write_bytes("\ufeff2.jpg\r\na/1\r\n".encode())  # with and without extension
     dataset = source(split="train.txt")()
     assert [dataset[index]["image_id"] for index in range(2)] == ["2", "a/1"]
+    for line in ("i/a/1.jpg", f"{root}/i/a/1", "./a/1.jpg", "i\\a\\1.jpg", "a/1.png"):
+        (root / "train.txt").write_text(line)
+        assert source(split="train.txt")()[0]["image_id"] == "a/1"
     for names, problem in (
         ("3\n4\n5\n", r"without a label: 2 \(3, 5\); without an image: 2 \(4, 5\)"),
+        ("x/i/2\n", r"label: 1 \(x/i/2\).* Each line of a split list must be the name or path of one image, without"),
+        (
+            "i/2.jpg m/2.png\n",
+            r"Each line of a split list must be the name or path of one image, without other columns",
+        ),
         ("2\n2.jpg\n", r"must not contain an image twice. Received: \['2'\]"),
     ):
         (root / "train.txt").write_text(names)
@@ -150,10 +158,14 @@ def test_problems_of_several_roots(root):
             {"images": "d", "labels": "d"},
             r"set LABEL_PATTERN to '\{name\}_label\.png' and IMAGE_PATTERN to '\{name\}_rgb\.png'",
         ),
-        (["i/1.jpg", "i/2.jpg", "m/1.png"], {}, r"without an image: none\. Add"),  # a label is missing
+        (
+            ["i/1.jpg", "i/2.jpg", "m/1.png"],
+            {},
+            r"without an image: none\. Expected label: 2\.png\. Add",
+        ),  # a label is missing
         (["i/1_{a}{.jpg", "m/1_%s{x}.png"], {}, r"set LABEL_PATTERN to '\{name\}_%s\{x\}\.png' and IMAGE_PATTERN"),
-        (["i/{name}.jpg", "m/{name}_{name}.png"], {}, r"without an image: 1 \(\{name\}_\{name\}\)\. Add"),
-        (["i/a.jpg", "m/b.png"], {}, r"without an image: 1 \(b\)\. Add"),  # nothing in common
+        (["i/{name}.jpg", "m/{name}_{name}.png"], {}, r"Expected label: \{name\}\.png\. Add"),
+        (["i/s/a.jpg", "m/a.png"], {"label_suffix": "_m"}, r"Expected label: s/a_m\.png\. Add"),
     ],
 )
 def test_unpaired_files_raise_with_the_patterns_to_set(root, files, settings, hint):

@@ -50,6 +50,12 @@ def proposed(current):
             [0, 1, 255, 255, 255, 255],
         ),
         (
+            [0, 1, 128, 255],
+            {"classes": ("a", "b")},
+            {"LABEL_MAP": {0: "a", 1: "b", 128: "ignore", 255: "ignore"}},
+            [0, 1, 255, 255],
+        ),
+        (
             [0, 5, 9],
             {"label_map": {0: "a", "4-6": 1}},
             {"LABEL_MAP": {0: "a", "4-6": 1, 9: "ignore"}},
@@ -99,12 +105,20 @@ def test_ids(root, ids, current, settings, labels):
             {"COLOR_MAP": {"9, 9, 9": "c", "7, 7, 7": "ignore"}},
             [2, 255],
         ),
+        ([(0, 0, 9), (9, 0, 0)], {"reduce_zero": True}, {"COLOR_MAP": {"0, 0, 9": "a", "9, 0, 0": "b"}}, [0, 1]),
+        ([(0, 0, 9), (9, 0, 0)], {"label_map": {0: 1}}, {"COLOR_MAP": {"0, 0, 9": "a", "9, 0, 0": "b"}}, [0, 1]),
     ],
 )
 def test_colors(root, colors, current, settings, labels):
     write(root, "i/1.png", np.zeros((1, len(colors)), np.uint8))
     write(root, "m/1.png", np.array([colors], np.uint8))
     assert proposed(source(**current)) == (settings, labels)
+
+
+def test_scaled_gray_values_are_colors(root):
+    write(root, "i/1.png", np.zeros((1, 2), np.uint8))
+    write(root, "m/1.png", np.array([[True, False]]))  # a PNG with 1 bit
+    assert proposed(source()) == ({"COLOR_MAP": {"0, 0, 0": "a", "255, 255, 255": "b"}}, [1, 0])
 
 
 def test_file_names_and_ids_together(root):
@@ -122,7 +136,9 @@ def test_no_proposal_for_files_that_fit_or_cannot_be_explained(root):
     write(root, "i/1.png", np.zeros((20, 20), np.uint8))
     instance_ids = np.arange(400, dtype=np.uint16).reshape(20, 20)
     photo = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
-    for pixels in (np.array([[0, 1, 255]], np.uint8), instance_ids, photo):
+    interpolated = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    transparent = np.zeros((2, 2, 4), np.uint8)
+    for pixels in (np.array([[0, 1, 255]], np.uint8), instance_ids, interpolated, photo, transparent):
         write(root, "m/1.png", pixels)
         assert propose_entry("mine", source()) is None
     (root / "m" / "1.png").write_bytes(b"damaged")
