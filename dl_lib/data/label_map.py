@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import dropwhile, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ _HEX_COLOR = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 _TEXT_COLOR = re.compile(r"[(\[]?\s*(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})\s*[)\]]?")
 _CHANNELS = r"(?P<red>\d{1,3})[\s,;]+(?P<green>\d{1,3})[\s,;]+(?P<blue>\d{1,3})"
 _PALETTE_LINE = re.compile(rf"{_CHANNELS}(?:[\s,;]+(?P<name>\S.*))?")  # as in CamVid's label_colors.txt
-_CLASS_FIRST_LINE = re.compile(rf"(?P<name>\S.*?)[\s,;]+{_CHANNELS}")  # as in class_dict.csv
+_CLASS_FIRST_LINE = re.compile(rf"(?P<name>\S.*?)[\s,;:\[(]+{_CHANNELS}(?::.*)?")  # as in class_dict.csv, or by CVAT
+_PALETTE_FRAME = " \t,;[](){}"  # of the lines of a list
 _MAX_PALETTE_BYTES, _MAX_PALETTE_LINE = 2**20, 200
 
 
@@ -87,8 +88,8 @@ class LabelClasses:
     def palette_reader(self, path: Path) -> ColorReader:
         """Return the label reader of a palette file: one color `red green blue` per line, with or without class.
 
-        Lines without a color, such as a header, and lines that start with # are skipped. Without classes, the colors
-        are in class order.
+        The lines before the first color, such as a header, and those that start with # are skipped. Without classes,
+        the colors are in class order.
 
         Raises:
             DataError: If the file cannot be read or does not fit the classes.
@@ -113,12 +114,17 @@ class LabelClasses:
         return _reader(colors, range(len(colors)))
 
     def _label(self, value: Any, location: str) -> int:
-        if value == IGNORE and IGNORE not in self.names:
-            return self.ignore_value
-        if isinstance(value, str) and value in self.names:
-            return self.names.index(value)
-        if type(value) is int and (0 <= value < len(self.names) or value == self.ignore_value):
-            return value
+        is_id = type(value) is int and (0 <= value < len(self.names) or value == self.ignore_value)
+        meanings = {value} if is_id else {self.ignore_value} if value == IGNORE else set()
+        if (is_id or isinstance(value, str)) and str(value) in self.names:
+            meanings.add(self.names.index(str(value)))
+        if len(meanings) == 1:
+            return meanings.pop()
+        if meanings:
+            raise ValueError(
+                f"{location} is ambiguous: it is the name of a class, and also {IGNORE!r} or the index of another one; "
+                f"quote a name that is a number, or rename the class. Received: {location}={shown(value)}"
+            )
         hint = (
             "quote names such as 'yes' or 'no'"
             if isinstance(value, bool)
@@ -165,12 +171,28 @@ def _read_palette(path: Path) -> tuple[list[list[int]], list[str | None]]:
         text = read_regular(path, max_bytes=_MAX_PALETTE_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableFileError(f"{path} must be a text file in UTF-8, see COLOR_MAP. Received: {error}") from error
-    lines = [line.strip() for line in text.splitlines() if not line.startswith("#")]
+    lines = [line.replace('"', "").strip() for line in text.splitlines() if not line.startswith("#")]
+    lines = [line for line in lines if line.strip(_PALETTE_FRAME)]
     if longest := max((len(line) for line in lines if len(line) > _MAX_PALETTE_LINE), default=0):
         raise UnreadableFileError(
             f"{path} must be a palette with lines of at most {_MAX_PALETTE_LINE} characters; check COLOR_MAP. "
             f"Received: {longest} characters"
         )
-    matches = [match for line in lines if (match := _PALETTE_LINE.fullmatch(line) or _CLASS_FIRST_LINE.fullmatch(line))]
-    channels = [[int(match[channel]) for channel in ("red", "green", "blue")] for match in matches]
-    return channels, [match["name"] for match in matches]
+    matches = [_palette_match(line) for line in lines]
+    found = list(dropwhile(lambda match: match is None, matches))
+    if not all(found) or not found:
+        invalid = lines[matches.index(None, len(lines) - len(found))] if found else text[:_MAX_PALETTE_LINE]
+        raise UnreadableFileError(
+            f"{path} must be a palette with lines such as '128 64 128 road' or 'road,128,64,128', after a "
+            f"header if any; check COLOR_MAP. Received: {invalid!r}"
+        )
+    channels = [[int(match[channel]) for channel in ("red", "green", "blue")] for match in found if match]
+    return channels, [match["name"] for match in found if match]
+
+
+def _palette_match(line: str) -> re.Match[str] | None:
+    """Return the match of a line with a color, also within a list."""
+    texts = (line, line.strip(_PALETTE_FRAME))
+    return next(
+        filter(None, (form.fullmatch(text) for text in texts for form in (_PALETTE_LINE, _CLASS_FIRST_LINE))), None
+    )

@@ -128,6 +128,8 @@ def test_colors_are_converted(tmp_path, ending):
         "128 64 128\n0 0 142\n70 130 180\n",
         "\ufeff128 64 128\troad\r\n0 0 142\t\tcar\r\n70 130 180\tsky\r\n0 0 0 ignore",
         "name,r,g,b\nsky,70,130,180\nroad, 128, 64, 128\ncar,0,0,142\n",
+        "# label:color_rgb:parts:actions\nsky:70,130,180::\nroad:128,64,128:lane,curb:turn\n\ncar:0,0,142::\n",
+        '{"road": [128, 64, 128],\n"car": [0, 0, 142],\n"sky": [70, 130, 180]}\n',
         "GIMP Palette\nName: mine\nColumns: 0\n#\n128  64 128\troad\n  0   0 142\tcar\n 70 130 180\tsky\n",
     ],
 )
@@ -147,7 +149,9 @@ def test_palette_files(tmp_path, content):
         (b"1 2 300 road\n", "channels from 0 to 255"),
         (b"\xff\xfe1", "be a text file in UTF-8"),
         (b"1 2 3 " + b"4 " * 9999, "lines of at most 200 characters"),
-        (b"", "must list a color for each"),
+        (b"1 2 3 road\n4 5 car\n6 7 8 sky", "lines such as .* Received: '4 5 car'$"),
+        (b"a,b\nc", r"lines such as .* Received: 'a,b\\nc'$"),
+        (b"", "lines such as .* Received: ''$"),
     ],
 )
 def test_invalid_palette_raises_with_its_path(tmp_path, content, problem):
@@ -181,3 +185,15 @@ def test_lossy_color_labels_raise(tmp_path):
     cv2.imwrite(str(tmp_path / "label.jpg"), np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(UnreadableFileError, match="label files need a lossless format"):
         CLASSES.color_reader(COLORS)(str(tmp_path / "label.jpg"))
+
+
+@pytest.mark.parametrize(
+    ("value", "meaning"), [(1, None), ("1", 0), ("2", 1), (2, None), (0, 0), ("ignore", None), (255, 255)]
+)
+def test_value_that_is_name_and_index_or_ignore_raises(value, meaning):
+    classes = LabelClasses(("1", "2", "ignore"), ignore_value=255)
+    if meaning is not None:
+        assert classes.id_reader({7: value}).ranges == ((7, 7, meaning),)
+    else:
+        with pytest.raises(ValueError, match=r"label_map\[7\] is ambiguous: it is the name of a class, and also"):
+            classes.id_reader({7: value})
