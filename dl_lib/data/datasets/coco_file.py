@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from json import loads
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from dl_lib.data.datasets.coco_entries import EntryId, flag, identifier, parse_entries, required, side, text
 from dl_lib.data.datasets.coco_regions import Region, check_region
@@ -27,7 +28,7 @@ _FOREIGN_KEYS = {  # keys of annotations in other formats
     "segments_info": "; convert panoptic annotations with panopticapi (panoptic2detection_coco_format.py)",
 }
 
-Identified = TypeVar("Identified", bound="_Identified")
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class CocoImage:
     file_name: str  # relative to the image folder
     height: int  # pixels, like the width
     width: int
-    regions: Sequence[Region]  # in the order of the file
+    regions: list[Region] = field(default_factory=list)  # in the order of the file
 
 
 @dataclass(frozen=True)
@@ -47,31 +48,6 @@ class CocoFile:
 
     class_names: tuple[str, ...]
     images: tuple[CocoImage, ...]
-
-
-class _Identified(Protocol):
-    """Parsed entry with an id."""
-
-    @property
-    def entry_id(self) -> EntryId: ...
-
-
-class _Category(NamedTuple):
-    entry_id: EntryId
-    name: str
-
-
-class _Image(NamedTuple):
-    entry_id: EntryId
-    file_name: str
-    height: int
-    width: int
-
-
-class _Annotation(NamedTuple):
-    entry_id: EntryId
-    image_id: EntryId
-    region: Region
 
 
 def read_coco(path: Path, *, background: str | None, crowd_label: int) -> CocoFile:
@@ -91,14 +67,8 @@ def read_coco(path: Path, *, background: str | None, crowd_label: int) -> CocoFi
     with _errors_naming(path):
         class_names, labels = _number_classes(content["categories"], background=background)
         images = _by_id("images", parse_entries("images", content["images"], _image))
-        regions = _regions(content["annotations"], images=images, labels=labels, crowd_label=crowd_label)
-    return CocoFile(
-        class_names,
-        tuple(
-            CocoImage(str(image.entry_id), image.file_name, image.height, image.width, regions.get(image.entry_id, ()))
-            for image in images.values()
-        ),
-    )
+        _add_regions(content["annotations"], images=images, labels=labels, crowd_label=crowd_label)
+    return CocoFile(class_names, tuple(images.values()))
 
 
 def read_coco_classes(path: Path, *, background: str | None) -> tuple[str, ...]:
@@ -149,11 +119,11 @@ def _hint(content: Any) -> str:
     return next((hint for key, hint in _FOREIGN_KEYS.items() if isinstance(first, dict) and key in first), "")
 
 
-def _category(entry: Mapping[str, Any]) -> _Category:
-    return _Category(identifier(entry, "id"), text(entry, "name"))
+def _category(entry: Mapping[str, Any]) -> tuple[EntryId, str]:
+    return identifier(entry, "id"), text(entry, "name")
 
 
-def _image(entry: Mapping[str, Any]) -> _Image:
+def _image(entry: Mapping[str, Any]) -> tuple[EntryId, CocoImage]:
     height, width = side(entry, "height"), side(entry, "width")
     if height * width > _MAX_PIXELS:
         raise DataError(f"height x width must be at most {_MAX_PIXELS} pixels. Received: {height} x {width}")
@@ -163,68 +133,64 @@ def _image(entry: Mapping[str, Any]) -> _Image:
             "id must be valid as the name of a prediction file, without .., \\ and control characters; rename it. "
             f"Received: id={entry_id!r:.200}"
         )
-    return _Image(entry_id, text(entry, "file_name"), height, width)
+    return entry_id, CocoImage(str(entry_id), text(entry, "file_name"), height, width)
 
 
-def _by_id(part: str, parsed: Sequence[Identified]) -> dict[EntryId, Identified]:
+def _by_id(part: str, parsed: Sequence[tuple[EntryId, Parsed]]) -> dict[EntryId, Parsed]:
     """Return parsed entries by id, sorted by id."""
-    ids = [entry.entry_id for entry in parsed]
+    ids = [entry_id for entry_id, _ in parsed]
     samples = list({type(entry_id): entry_id for entry_id in ids}.values())
     if len(samples) > 1:
         raise DataError(f"ids of {part} must be all integers or all text. Received: ids={samples}")
     repeated = [entry_id for entry_id, times in Counter(ids).items() if times > 1]
     if repeated:
         raise DataError(f"ids of {part} must be unique; renumber them. Received: repeated ids={repeated[:_MAX_SHOWN]}")
-    return {entry.entry_id: entry for entry in sorted(parsed, key=lambda entry: entry.entry_id)}
+    return dict(sorted(parsed, key=itemgetter(0)))
 
 
 def _number_classes(entries: Sequence[Any], *, background: str | None) -> tuple[tuple[str, ...], dict[EntryId, int]]:
     """Return the class names, and the label of each category by its id."""
-    categories = list(_by_id("categories", parse_entries("categories", entries, _category)).values())
+    categories = _by_id("categories", parse_entries("categories", entries, _category))
     if background is None:
-        names = [category.name for category in categories]
-        return tuple(names), {category.entry_id: label for label, category in enumerate(categories)}
-    own = [category for category in categories if _folded(category.name) == _folded(background)]
+        return tuple(categories.values()), {entry_id: label for label, entry_id in enumerate(categories)}
+    own = {entry_id: name for entry_id, name in categories.items() if _folded(name) == _folded(background)}
     if len(own) > 1:
         raise DataError(
             "only one category can be the class of pixels without annotation; merge or rename the others. "
-            f"Received: categories={[category.name for category in own]}, background={background!r}"
+            f"Received: categories={list(own.values())}, background={background!r}"
         )
-    objects = [category for category in categories if category not in own]
-    names = [own[0].name if own else background, *(category.name for category in objects)]
-    labels = {category.entry_id: label for label, category in enumerate(objects, start=1)}
-    return tuple(names), labels | {category.entry_id: 0 for category in own}
+    objects = {entry_id: name for entry_id, name in categories.items() if entry_id not in own}
+    names = [next(iter(own.values()), background), *objects.values()]
+    labels = {entry_id: label for label, entry_id in enumerate(objects, start=1)}
+    return tuple(names), labels | dict.fromkeys(own, 0)
 
 
 def _folded(name: str) -> str:
     return name.strip("_ ").casefold()
 
 
-def _regions(
+def _add_regions(
     entries: Sequence[Any],
     *,
-    images: Mapping[EntryId, _Image],
+    images: Mapping[EntryId, CocoImage],
     labels: Mapping[EntryId, int],
     crowd_label: int,
-) -> dict[EntryId, list[Region]]:
-    """Parse the annotations; return the regions by the id of their image."""
+) -> None:
+    """Parse the annotations and add their regions to the images."""
 
-    def parse(entry: Mapping[str, Any]) -> _Annotation:
+    def parse(entry: Mapping[str, Any]) -> tuple[EntryId, tuple[CocoImage, Region]]:
         image = images[_reference(entry, "image_id", defined=images)]
         label = labels[_reference(entry, "category_id", defined=labels)]
         is_crowd = flag(entry, "iscrowd")
         segmentation = required(entry, "segmentation")
         check_region(segmentation, size=(image.height, image.width))
         entry_id = identifier(entry, "id")
-        region = Region(entry_id, crowd_label if is_crowd else label, is_crowd, segmentation)
-        return _Annotation(entry_id, image.entry_id, region)
+        return entry_id, (image, Region(entry_id, crowd_label if is_crowd else label, is_crowd, segmentation))
 
     annotations = parse_entries("annotations", entries, parse)
     _by_id("annotations", annotations)
-    regions: dict[EntryId, list[Region]] = defaultdict(list)
-    for annotation in annotations:
-        regions[annotation.image_id].append(annotation.region)
-    return regions
+    for _, (image, region) in annotations:
+        image.regions.append(region)
 
 
 def _reference(entry: Mapping[str, Any], key: str, *, defined: Mapping[EntryId, object]) -> EntryId:
