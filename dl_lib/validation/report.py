@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from dl_lib.config.config_node import CfgNode
 from dl_lib.config.errors import ConfigError, shown
+from dl_lib.utils.output_path import OutputPathError
 
 __all__ = ["Purpose", "Report"]
 
@@ -43,8 +44,8 @@ class Report:
         self.problems.append(f"{key} {problem}. Received: {key}={shown(self.value(key))}")
 
     def collect(self, check: Callable[..., object], *args: Any, **kwargs: Any) -> None:
-        """Call a check of the library and add the message of its ConfigError."""
+        """Call a check of the library and add the message of its error."""
         try:
             check(*args, **kwargs)
-        except ConfigError as error:
+        except (ConfigError, OutputPathError) as error:
             self.problems.append(str(error))

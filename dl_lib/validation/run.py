@@ -15,6 +15,7 @@ from dl_lib.evaluation.runner.validation_loss import loss_metric
 from dl_lib.evaluation.runner.windows import window_starts
 from dl_lib.solver.group_rules import group_rule_problems
 from dl_lib.utils.names import nearest_names
+from dl_lib.utils.output_path import check_local
 from dl_lib.validation.model import coarsest_stride, logits_stride, smallest_side
 from dl_lib.validation.report import Report
 
@@ -35,8 +36,7 @@ def check_run(report: Report) -> None:
         report.problems += group_rule_problems(report.value("SOLVER.OPTIMIZER.GROUPS"))
     _check_schedule(report)
     for key in ("OUTPUT_DIR", "DATALOADER.CACHE_DIR"):
-        if "://" in report.value(key):
-            report.add(key, "must be a local path, without a scheme: remote files can be read, not written")
+        report.collect(check_local, report.value(key), key=key)
     if report.value("TEST.OFFICIAL_SCORES"):
         _check_official_scores(report)
     if report.value("TEST.SLIDING.WINDOW") and report.accepts("TEST.SLIDING.WINDOW"):
