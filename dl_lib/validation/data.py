@@ -10,15 +10,10 @@ from dl_lib.validation.report import Report
 
 __all__ = ["check_data"]
 
-_NUM_CLASSES, _IGNORE_VALUE = "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "MODEL.SEM_SEG_HEAD.IGNORE_VALUE"
-
 
 def check_data(report: Report) -> None:
     """Report problems with datasets, labels and image sizes."""
     check_datasets(report)
-    classes = report.value(_NUM_CLASSES)
-    if 0 <= report.value(_IGNORE_VALUE) < classes:
-        report.add(_IGNORE_VALUE, f"must not be a class id (0 to {classes - 1}); use 255")
     _check_sizes(report)
     if report.value("INPUT.CROP_SIZE"):
         if report.accepts("INPUT.CROP_SIZE") and not has_automatic_crop(report.cfg):
