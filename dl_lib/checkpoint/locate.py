@@ -18,7 +18,7 @@ from torch.hub import HASH_REGEX
 from dl_lib.checkpoint.checksums import sha256_of
 from dl_lib.checkpoint.errors import CheckpointError
 from dl_lib.config.paths import expand_path
-from dl_lib.utils.names import nearest_names
+from dl_lib.utils.names import joined, nearest_names
 from dl_lib.utils.progress import progress_bar_enabled
 from dl_lib.utils.run_files import CHECKPOINT_SUFFIX
 
@@ -66,8 +66,7 @@ def is_address(path: str) -> bool:
 
 def _weight_files(folder: str) -> str:
     names = sorted(name for name in os.listdir(folder) if name.lower().endswith(_WEIGHT_SUFFIXES))
-    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return f"name one of its files: {', '.join(names[:_MAX_LISTED])}{more}" if names else "it contains no weights"
+    return f"name one of its files: {joined(names, limit=_MAX_LISTED)}" if names else "it contains no weights"
 
 
 def _path_from_handler(address: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from dl_lib.data.errors import UnknownLabelError
 from dl_lib.data.label_decoding import smallest_dtype
 from dl_lib.data.reading import read_color_label, read_label
+from dl_lib.utils.names import joined
 
 __all__ = ["ColorReader", "IdReader", "count_colors"]
 
@@ -169,5 +170,4 @@ def _unused(labels: Iterable[int]) -> int:
 
 def _counted(values: Iterable[tuple[str, int]], *, total: int) -> str:
     ordered = sorted(values, key=lambda item: -item[1])
-    more = f" and {len(ordered) - _MAX_LISTED} more" if len(ordered) > _MAX_LISTED else ""
-    return ", ".join(f"{value} in {count}" for value, count in ordered[:_MAX_LISTED]) + f"{more} of {total} pixels"
+    return f"{joined([f'{value} in {count}' for value, count in ordered], limit=_MAX_LISTED)} of {total} pixels"

@@ -1,13 +1,13 @@
-"""Names: suggestions for misspelt ones, and the rule for names that become file names."""
+"""Names: lists and suggestions for messages, and the rule for names that become file names."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from dl_lib.utils.escaping import printable
 
-__all__ = ["NAME_RULE", "close_names", "is_safe_id", "is_safe_name", "nearest_names"]
+__all__ = ["NAME_RULE", "close_names", "is_safe_id", "is_safe_name", "joined", "nearest_names"]
 
 _MAX_CLOSE, _MAX_EXISTING = 3, 20  # names that a message lists
 _MAX_COMPARED = 200  # characters; the comparison takes quadratic time
@@ -33,8 +33,13 @@ def nearest_names(name: str, names: Iterable[str]) -> str:
         return "none exist"
     if near := close_names(name, known):
         return f"nearest: {', '.join(near)}"
-    more = f" and {len(known) - _MAX_EXISTING} more" if len(known) > _MAX_EXISTING else ""
-    return f"available: {', '.join(known[:_MAX_EXISTING])}{more}"
+    return f"available: {joined(known, limit=_MAX_EXISTING)}"
+
+
+def joined(texts: Sequence[str], *, limit: int, separator: str = ", ") -> str:
+    """Return texts in one line, such as `a, b and 3 more` if there are more than `limit`."""
+    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return separator.join(texts[:limit]) + more
 
 
 def is_safe_name(name: object) -> bool:

@@ -11,7 +11,7 @@ from dl_lib.data.catalog import DatasetCatalog, DatasetMeta
 from dl_lib.data.datasets.configured import ConfiguredFolders, parse_folders
 from dl_lib.data.errors import DataError
 from dl_lib.data.label_shortcomings import BINARY_TASK_HINT
-from dl_lib.utils.names import nearest_names
+from dl_lib.utils.names import joined, nearest_names
 from dl_lib.validation.report import Report
 
 __all__ = ["check_datasets"]
@@ -36,6 +36,8 @@ def check_datasets(report: Report) -> None:
             if meta is not None and name not in metas:
                 metas[name] = meta
                 _check_equal_classes(report, key, name, metas=metas)
+    if 0 <= report.value(_IGNORE_VALUE) < report.value(_NUM_CLASSES):
+        report.add(_IGNORE_VALUE, f"must not be a class id (0 to {report.value(_NUM_CLASSES) - 1}); use 255")
 
 
 def _find_meta(report: Report, key: str, name: str, *, folders: ConfiguredFolders, is_used: bool) -> DatasetMeta | None:
@@ -83,12 +85,11 @@ def _check_equal_classes(report: Report, key: str, name: str, *, metas: Mapping[
     differences = [f"{label}: {a!r} in {first}, {b!r} in {name}" for label, (a, b) in pairs if a != b]
     if not differences:
         return
-    more = f", and {len(differences) - _MAX_LISTED} more" if len(differences) > _MAX_LISTED else ""
     evaluated = "" if report.trains else "; to evaluate weights that were not trained on DATASETS.TRAIN, set it to []"
     what = "the same classes in another order" if sorted(expected) == sorted(found) else "other classes"
     report.add(
         key,
         f"contains {name}, which has {what} than {first}; all datasets of a run must have the same class names in the "
         "same order. Map the ids with LABEL_MAP, or reorder or rename CLASSES (DATASETS.FOLDERS) or the categories "
-        f"(COCO){evaluated}. Differing ids: {'; '.join(differences[:_MAX_LISTED])}{more}",
+        f"(COCO){evaluated}. Differing ids: {joined(differences, limit=_MAX_LISTED, separator='; ')}",
     )

@@ -316,7 +316,7 @@ def named(monkeypatch):
         (["abc"], ["ab"], "2: 'c' in t0, '' in v0"),
         (["abc", "aBc"], ["abc"], "1: 'b' in t0, 'B' in t1"),
         ([], ["abc", "cba"], "0: 'a' in v0, 'c' in v1; 2: 'c' in v0, 'a' in v1"),
-        (["abcdefghijklm"], ["bcdefghijklma"], "9: 'j' in t0, 'k' in v0, and 3 more"),
+        (["abcdefghijklm"], ["bcdefghijklma"], "9: 'j' in t0, 'k' in v0 and 3 more"),
     ],
 )
 @pytest.mark.parametrize("lazily", [False, True])  # the classes of COCO files are read when they are needed
