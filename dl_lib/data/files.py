@@ -196,8 +196,8 @@ def normalized(name: str) -> str:
 
 
 def existing_form(path: str) -> str:
-    """Return the path, or its Unicode normal form C or D if only that exists; `path` if none does."""
-    forms = (path, normalized(path), unicodedata.normalize("NFD", path))
+    """Return the path, or the form that exists: Unicode normal form C or D, or with `/` as separator; else `path`."""
+    forms = (path, normalized(path), unicodedata.normalize("NFD", path), path.replace("\\", "/"))
     return next((form for form in forms if os.path.exists(form)), path)
 
 

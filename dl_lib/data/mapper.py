@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from dl_lib.config.choices import ChannelOrder
 from dl_lib.config.errors import shown
 from dl_lib.data.errors import InvalidSampleError, UnknownLabelError
+from dl_lib.data.orientation import describe_swapped_sides
 from dl_lib.data.raw_dataset import RawDataset, RawSample
 from dl_lib.data.samplers import SampleKey
 from dl_lib.data.transforms import Augmentation, fuse, sample_transforms
@@ -172,15 +173,12 @@ class MappedDataset(Dataset):
 def _check_sizes(sample: RawSample, *, image: tuple[int, ...], label: tuple[int, ...]) -> None:
     if label == image:
         return
-    turned = (
-        ": height and width are swapped, as by an EXIF orientation, which is ignored; rotate the pixels of the image "
-        "and remove its EXIF orientation"
-        if label == image[::-1]
-        else "; resize the label without interpolation, or fix the pairing of the files"
+    fix = (
+        describe_swapped_sides(label, image) or "; resize the label without interpolation, or fix the pairing of files"
     )
     raise InvalidSampleError(
         f"the label of image {_name(sample)} must have the size of the image, {image[0]} x {image[1]} "
-        f"(height x width){turned}. Received: shape={label}"
+        f"(height x width){fix}. Received: shape={label}"
     )
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from dl_lib.utils.files import open_regular
 
-__all__ = ["UPRIGHT", "load_as_stored", "read_orientation", "stored_size"]
+__all__ = ["UPRIGHT", "describe_swapped_sides", "load_as_stored", "read_orientation", "stored_size"]
 
 UPRIGHT = 1
 _TAG = 0x0112
@@ -48,6 +48,16 @@ def stored_size(image: Image.Image) -> tuple[int, int]:
         tags: Any = image
         return int(tags.tag_v2[_TIFF_HEIGHT]), int(tags.tag_v2[_TIFF_WIDTH])
     return image.height, image.width
+
+
+def describe_swapped_sides(size: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    """Return a clause on cause and fix if height and width are swapped, starting with a colon, or an empty text."""
+    if size == expected or size != expected[::-1]:
+        return ""
+    return (
+        ": height and width are swapped, as by an EXIF orientation, which is ignored; rotate the pixels of the image "
+        "and remove its EXIF orientation"
+    )
 
 
 def _orientation_of(image: Image.Image) -> int:

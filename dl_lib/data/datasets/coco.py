@@ -16,6 +16,7 @@ from dl_lib.data.datasets.coco_file import CocoImage, read_coco, read_coco_class
 from dl_lib.data.datasets.coco_regions import Region, rasterize_regions
 from dl_lib.data.errors import DataError, InvalidSampleError, MissingDataError
 from dl_lib.data.files import ensure_exists, existing_form, resolve_path
+from dl_lib.data.orientation import describe_swapped_sides
 from dl_lib.data.raw_dataset import RawSample, fingerprint_files
 from dl_lib.data.reading import read_image
 from dl_lib.data.serialized_list import SerializedList
@@ -23,6 +24,7 @@ from dl_lib.data.serialized_list import SerializedList
 __all__ = ["CocoSemSeg", "CocoSource", "register_coco_sem_seg"]
 
 _LAYOUT = "a COCO annotation file and a folder with its images"
+_MAX_CHECKED = 16  # images, evenly spaced
 
 
 class CocoSemSeg:
@@ -41,10 +43,12 @@ class CocoSemSeg:
         record = _image(self._records[index])
         path = self.file_name(index)
         image = read_image(path)
-        if image.shape[:2] != (record.height, record.width):
+        size = (record.height, record.width)
+        if image.shape[:2] != size:
+            fix = describe_swapped_sides(image.shape[:2], size) or "; fix the image or the annotation file"
             raise InvalidSampleError(
                 f"image {record.image_id!r} ({path}) must have the size in its annotation file, {record.height} x "
-                f"{record.width} (height x width); fix the image or the annotation file. "
+                f"{record.width} (height x width){fix}. "
                 f"Received: {image.shape[0]} x {image.shape[1]} pixels"
             )
         return {"image": image, "sem_seg": self.label(index), "image_id": record.image_id, "file_name": path}
@@ -84,7 +88,7 @@ class CocoSource:
         """Read the annotation file and return the dataset.
 
         Raises:
-            MissingDataError: If the file or the folder is missing, or the file lists no images.
+            MissingDataError: If the file, the folder or the images are missing, or the file lists no images.
             UnreadableFileError: If the file is not in COCO format.
             DataError: If the annotations are invalid or inconsistent.
         """
@@ -95,12 +99,14 @@ class CocoSource:
                 f"{self.annotations} lists no images; check that it is the intended annotation file. "
                 "Received: images=[]"
             )
-        return CocoSemSeg(
+        dataset = CocoSemSeg(
             content.images,
             folder=folder,
             unlabelled=self.ignore_value if self.background is None else 0,
             label_type=np.min_scalar_type(max(self.ignore_value, self._meta(content.class_names).num_classes - 1)),
         )
+        _check_images_exist(dataset, self, name=content.images[0].file_name)
+        return dataset
 
     def meta(self) -> DatasetMeta:
         """Read the metadata: the background class, if any, and the categories; nothing else is checked."""
@@ -114,6 +120,16 @@ class CocoSource:
             return DatasetMeta(names, voc_colormap(len(names)), ignore_value=self.ignore_value)
         except ValueError as error:
             raise DataError(f"the categories of {self.annotations} are invalid as classes: {error}") from error
+
+
+def _check_images_exist(dataset: CocoSemSeg, source: CocoSource, *, name: str) -> None:
+    """Look for some images: if none exists, the folder is not the one that the file names are relative to."""
+    checked = range(0, len(dataset), -(-len(dataset) // _MAX_CHECKED))
+    if not any(os.path.exists(dataset.file_name(index)) for index in checked):
+        raise MissingDataError(
+            f"images must be the folder that the file names in {source.annotations} are relative to; it contains none "
+            f"of {len(checked)} images. Received: images={source.images!r}, file_name={name!r}"
+        )
 
 
 def register_coco_sem_seg(

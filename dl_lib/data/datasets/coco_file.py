@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from json import loads
 from operator import itemgetter
 from pathlib import Path
+from posixpath import normpath
 from typing import Any, TypeVar
 
 from dl_lib.data.datasets.coco_entries import EntryId, flag, identifier, parse_entries, required, side, text
-from dl_lib.data.datasets.coco_regions import Region, check_region
+from dl_lib.data.datasets.coco_regions import Region, check_region, is_normalized
 from dl_lib.data.errors import DataError, UnreadableFileError
 from dl_lib.data.reading import read_bytes
 from dl_lib.utils.names import is_safe_id
@@ -29,6 +31,8 @@ _FOREIGN_KEYS = {  # keys of annotations in other formats
 }
 
 Parsed = TypeVar("Parsed")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ def read_coco(path: Path, *, background: str | None, crowd_label: int) -> CocoFi
     with _errors_naming(path):
         class_names, labels = _number_classes(content["categories"], background=background)
         images = _by_id("images", parse_entries("images", content["images"], _image))
+        _check_unique_files(images.values())
         _add_regions(content["annotations"], images=images, labels=labels, crowd_label=crowd_label)
     return CocoFile(class_names, tuple(images.values()))
 
@@ -148,6 +153,16 @@ def _by_id(part: str, parsed: Sequence[tuple[EntryId, Parsed]]) -> dict[EntryId,
     return dict(sorted(parsed, key=itemgetter(0)))
 
 
+def _check_unique_files(images: Iterable[CocoImage]) -> None:
+    """Check that no image is listed twice, each time with a part of its annotations."""
+    times = Counter(normpath(image.file_name) for image in images)
+    if repeated := [name for name, number in times.items() if number > 1]:
+        raise DataError(
+            "file_name must be unique in images; merge the entries of an image and their annotations. "
+            f"Received: repeated file_name={repeated[:_MAX_SHOWN]}"
+        )
+
+
 def _number_classes(entries: Sequence[Any], *, background: str | None) -> tuple[tuple[str, ...], dict[EntryId, int]]:
     """Return the class names, and the label of each category by its id."""
     categories = _by_id("categories", parse_entries("categories", entries, _category))
@@ -189,8 +204,25 @@ def _add_regions(
 
     annotations = parse_entries("annotations", entries, parse)
     _by_id("annotations", annotations)
+    _check_annotations([region for _, (_, region) in annotations])
     for _, (image, region) in annotations:
         image.regions.append(region)
+
+
+def _check_annotations(regions: Sequence[Region]) -> None:
+    """Check the annotations as a whole: coordinates are in pixels; warn if most are crowds."""
+    if regions and all(is_normalized(region.segmentation) for region in regions):
+        raise DataError(
+            "polygons must have coordinates in pixels; multiply them by width and height. "
+            "Received: all coordinates between 0 and 1"
+        )
+    num_crowds = sum(region.is_crowd for region in regions)
+    if 2 * num_crowds > len(regions):
+        _log.warning(
+            "%d of %d annotations are crowds and ignored; set iscrowd to 0 if they are single objects, such as masks "
+            "exported by CVAT",
+            *(num_crowds, len(regions)),
+        )
 
 
 def _reference(entry: Mapping[str, Any], key: str, *, defined: Mapping[EntryId, object]) -> EntryId:

@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from dl_lib.data.errors import InvalidSampleError
 
-__all__ = ["Region", "check_region", "rasterize_regions", "region_mask"]
+__all__ = ["Region", "check_region", "is_normalized", "rasterize_regions", "region_mask"]
 
 _MIN_COORDINATES = 6  # three corners
 _MAX_CHARACTERS = 12  # of a compressed number, so that it fits into 64 bits
@@ -65,6 +65,13 @@ def check_region(segmentation: Any, *, size: tuple[int, int]) -> None:
         _run_lengths(segmentation, size=size)
     else:
         _polygons(segmentation, size=size)
+
+
+def is_normalized(segmentation: Any) -> bool:
+    """Return whether all coordinates of a checked segmentation with polygons are between 0 and 1."""
+    return not isinstance(segmentation, Mapping) and all(
+        0 <= coordinate <= 1 for polygon in segmentation for coordinate in polygon
+    )
 
 
 def region_mask(segmentation: Any, *, size: tuple[int, int]) -> np.ndarray:
@@ -150,7 +157,8 @@ def _polygon(polygon: Any, *, size: tuple[int, int]) -> np.ndarray:
     is_numeric = coordinates.ndim == 1 and coordinates.dtype.kind in "iuf"
     if not is_numeric or len(coordinates) < _MIN_COORDINATES or len(coordinates) % 2:
         raise InvalidSampleError(
-            f"a polygon must be a list [x, y, x, y, ...] of at least three corners. Received: polygon={polygon!r:.60}"
+            "each polygon of the list must be a list [x, y, x, y, ...] of at least three corners. "
+            f"Received: polygon={polygon!r:.60}"
         )
     if not (coordinates.min() >= -max_side and coordinates.max() <= 2 * max_side):  # also if one is not a number
         raise InvalidSampleError(

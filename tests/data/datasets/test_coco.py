@@ -87,6 +87,19 @@ def test_unicode_forms_of_file_names_are_equal(root):
     assert dataset.fingerprint()
 
 
+def test_files_of_windows_and_masks_of_cvat(root, caplog):
+    before = [sample["sem_seg"] for sample in registered().get("mine")]
+    (root / "coco" / "images").rename(root / "coco" / "sub")
+    edit(root, lambda content: [e.update(file_name=f"sub\\{e['file_name']}") for e in content["images"]])
+    np.testing.assert_equal([sample["sem_seg"] for sample in registered(images="coco").get("mine")], before)
+    assert not caplog.records
+    edit(root, lambda content: [entry.update(iscrowd=1) for entry in content["annotations"]])
+    registered(images="coco").get("mine")
+    assert (
+        "annotations are crowds and ignored; set iscrowd to 0 if they are single objects, such as masks" in caplog.text
+    )
+
+
 def test_metadata_are_read_once_and_on_demand(root):
     path = root / "coco" / "annotations.json"
     content = path.read_text()
@@ -171,6 +184,18 @@ def first(part, **changes):
             r"image 100: file_name must be text without control characters. Received: file_name='a\\x00b'",
         ),
         (first("images", file_name="\ud800"), "image 100: file_name must be text"),
+        (
+            lambda c: c["images"][1].update(file_name=f"./{c['images'][0]['file_name']}"),
+            r"file_name must be unique in images; .*Received: repeated file_name=\['0+100\.jpg'\]$",
+        ),
+        (
+            lambda c: [entry.update(segmentation=[[0, 0, 0.5, 0, 1, 1]]) for entry in c["annotations"]],
+            "polygons must have coordinates in pixels; .*Received: all coordinates between 0 and 1$",
+        ),
+        (
+            lambda c: [entry.update(file_name=f"images/{entry['file_name']}") for entry in c["images"]],
+            r"it contains none of 3 images\. Received: images='coco/images', file_name='images/0+98\.jpg'$",
+        ),
         (first("categories", name="a\x1b[31m"), r"category 90: name must be text .*Received: name='a\\x1b\[31m'"),
         (lambda c: c.update(images=[1]), r"images\[0\]: must be an object. Received: int 1"),
         (lambda c: c.update(images=[None] * 9), r"images\[2\]: .*\n  \.\.\.\n.*Received: invalid images=9$"),
@@ -249,7 +274,8 @@ def test_invalid_file_raises(root, text):
 
 def test_image_size_mismatch_raises(root):
     edit(root, lambda content: content["images"][2].update(height=96, width=64))
-    with pytest.raises(InvalidSampleError, match=r"image '98' \(.*\.jpg\) must have .* 96 x 64 .*: 64 x 96 pixels$"):
+    message = r"image '98' \(.*\.jpg\) must have .* 96 x 64 .*: height .* swapped, as by an EXIF .*: 64 x 96 pixels$"
+    with pytest.raises(InvalidSampleError, match=message):
         registered().get("mine")[0]
 
 
