@@ -22,9 +22,9 @@ __all__ = ["initialized_process_group", "uses_gpu", "warn_without_gpu"]
 
 _ERROR_DELAY_SECONDS = 1.0  # lets the failed process report first, before the processes that lost it
 _LAST_COLLECTIVE_SECONDS = 0.1
-# gloo raises plain RuntimeErrors; these are parts of its source paths and messages.
 # Part of the message of torch's TCPStore.
 _NO_SERVER = re.compile(r"server socket has failed to (?:listen|bind).*message: ([^\n]+?)[.\s]*(?:\n|$)", re.DOTALL)
+# gloo raises plain RuntimeErrors; these are parts of its source paths and messages.
 _LOST = re.compile(r"gloo/transport|pair closure|by peer", re.IGNORECASE)
 
 _log = logging.getLogger(__name__)

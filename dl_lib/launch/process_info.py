@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-__all__ = ["LaunchError", "Launcher", "LostProcessError", "ProcessInfo", "check_endpoint", "non_negative_int"]
+__all__ = [
+    "LaunchError",
+    "Launcher",
+    "LostProcessError",
+    "ProcessInfo",
+    "check_endpoint",
+    "master_endpoint",
+    "non_negative_int",
+]
 
 _MAX_DIGITS = 18
 
@@ -67,6 +75,13 @@ def check_endpoint(url: str, *, name: str) -> None:
         raise LaunchError(
             f"{name} must be of the form tcp://HOST:PORT, with a port between 1 and 65535. Received: {name}={url!r}"
         )
+
+
+def master_endpoint(host: str, port: str) -> str:
+    """Return the rendezvous endpoint of MASTER_ADDR and MASTER_PORT; raise LaunchError unless it is valid."""
+    endpoint = f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+    check_endpoint(endpoint, name="tcp://MASTER_ADDR:MASTER_PORT")
+    return endpoint
 
 
 def non_negative_int(environment: Mapping[str, str], name: str) -> int:

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from dl_lib.launch.process_info import LaunchError, ProcessInfo, check_endpoint, non_negative_int
+from dl_lib.launch.process_info import LaunchError, ProcessInfo, master_endpoint, non_negative_int
 
 __all__ = ["slurm_process_info"]
 
@@ -38,14 +38,12 @@ def slurm_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
         return None
     host = environment.get("MASTER_ADDR") or _first_host(environment["SLURM_STEP_NODELIST"])
     port = environment.get("MASTER_PORT") or _port(environment)
-    endpoint = f"tcp://{host}:{port}"
-    check_endpoint(endpoint, name="tcp://MASTER_ADDR:MASTER_PORT")
     return ProcessInfo(
         "srun",
         rank=non_negative_int(environment, "SLURM_PROCID"),
         world_size=non_negative_int(environment, tasks),
         local_rank=non_negative_int(environment, "SLURM_LOCALID"),
-        init_method=endpoint,
+        init_method=master_endpoint(host, port),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dl_lib.launch.process_info import LaunchError, ProcessInfo, check_endpoint, non_negative_int
+from dl_lib.launch.process_info import LaunchError, ProcessInfo, master_endpoint, non_negative_int
 
 __all__ = ["torchrun_process_info"]
 
@@ -33,19 +33,16 @@ def torchrun_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
             f"{', '.join((*_RANKS, *_ADDRESS))} must be set together; missing: {', '.join(missing)}. Start the "
             f"processes with torchrun, which sets all of them, or unset the others. Received: {given}"
         )
-    host, port = (environment[name] for name in _ADDRESS)
-    endpoint = f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
-    check_endpoint(endpoint, name="tcp://MASTER_ADDR:MASTER_PORT")
     return ProcessInfo(
         "torchrun",
         rank=non_negative_int(environment, "RANK"),
         world_size=non_negative_int(environment, "WORLD_SIZE"),
         local_rank=non_negative_int(environment, "LOCAL_RANK"),
-        **_rendezvous(environment, endpoint=endpoint),
+        **_rendezvous(environment),
     )
 
 
-def _rendezvous(environment: Mapping[str, str], *, endpoint: str) -> dict[str, Any]:
+def _rendezvous(environment: Mapping[str, str]) -> dict[str, Any]:
     """Return init method, host and attempt of the store.
 
     torchrun's agent may host the store and reuse it after a restart. Keys written by workers of an earlier attempt must
@@ -63,7 +60,7 @@ def _rendezvous(environment: Mapping[str, str], *, endpoint: str) -> dict[str, A
             f"Received: GROUP_WORLD_SIZE={machines}, --max-restarts={max_restarts}"
         )
     return {
-        "init_method": endpoint,
+        "init_method": master_endpoint(*(environment[name] for name in _ADDRESS)),
         "is_hosted": True,
         "attempt": environment.get("TORCHELASTIC_RESTART_COUNT", "0"),
     }
