@@ -169,7 +169,7 @@ class Checkpointer(FvcoreCheckpointer):
 
     def read_own(self, name: str) -> dict[str, Any]:
         """Return the content of this run's checkpoint of that name; empty if there is none or it is invalid."""
-        if not self.save_dir or f"{name}{CHECKPOINT_SUFFIX}" not in self._folder.own():
+        if not self.save_dir or f"{name}{CHECKPOINT_SUFFIX}" not in self._folder.checkpoints():
             return {}
         return read_if_valid(self._folder.join(f"{name}{CHECKPOINT_SUFFIX}")) or {}
 

@@ -13,14 +13,13 @@ from typing import IO, Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dl_lib.checkpoint.checksums import HashingFile, checksum_path, verify_checksum, write_checksum
 from dl_lib.checkpoint.errors import CheckpointError, UnreadableCheckpointError, write_error
-from dl_lib.checkpoint.wrappers import without_wrappers
+from dl_lib.checkpoint.state_dict import state_dict_of
 from dl_lib.utils.files import flush_to_disk, open_atomically, open_regular, remove_durably
 
-__all__ = ["read_checkpoint", "save_checkpoint", "state_dict_of"]
+__all__ = ["read_checkpoint", "save_checkpoint"]
 
 SAFETENSORS = ".safetensors"  # https://huggingface.co/docs/safetensors: named tensors only
 
@@ -36,7 +35,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             Python values and numpy scalars and arrays.
 
     Returns:
-        Content of the file, with the weights under "model" as a dict of tensors, see `without_wrappers`.
+        Content of the file, with the weights under "model" as a dict of tensors, see `state_dict_of`.
 
     Raises:
         CheckpointError: If the file is missing or damaged, does not match its checksum, contains no weights, or
@@ -169,24 +168,6 @@ def _load_error(error: Exception, *, path: str) -> CheckpointError:
     )
 
 
-def state_dict_of(content: Any, *, path: str) -> dict[str, Tensor]:
-    """Return a state dict of dense tensors, see `without_wrappers`.
-
-    Raises:
-        CheckpointError: If the content is anything else.
-    """
-    weights = dict(content) if isinstance(content, Mapping) else {}
-    others = [key for key, value in weights.items() if not (_is_dense(value) or isinstance(value, np.ndarray))]
-    if others or not weights:
-        found = f"non-tensor keys {others[:5]}" if others else f"a {type(content).__name__} without tensors"
-        raise CheckpointError(
-            f"no state dict in this file; expected {{'model': state_dict}}, {{'state_dict': state_dict}} or a bare "
-            f"state dict (names to tensors). Received: path={path!r} with {found}"
-        )
-    named = without_wrappers({str(key): value for key, value in weights.items()})
-    return {key: torch.as_tensor(value) for key, value in named.items()}
-
-
 def _with_weights(content: Any, *, path: str) -> dict[str, Any]:
     """Return the content with its weights under "model"."""
     values = dict(content) if isinstance(content, Mapping) else {}
@@ -194,7 +175,3 @@ def _with_weights(content: Any, *, path: str) -> dict[str, Any]:
     if name is None:
         return {"model": state_dict_of(content, path=path)}
     return {"model": state_dict_of(values.pop(name), path=path)} | values
-
-
-def _is_dense(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized)

@@ -19,7 +19,7 @@ from dl_lib.utils.run_files import (
     LAST_CHECKPOINT_NAME,
 )
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "is_resumable"]
 
 _MAX_NAME_BYTES = 4096  # more than the longest file name
 _NUMBERED = re.compile(r"model_(\d{7,})")
@@ -51,7 +51,7 @@ class RunFolder:
         """Record a file name in `last_checkpoint` atomically."""
         write_atomically(self.join(LAST_CHECKPOINT_NAME), file_name)
 
-    def own(self) -> set[str]:
+    def checkpoints(self) -> set[str]:
         """Return the names of the current run's checkpoint files."""
         if is_being_archived(Path(self.path)):
             return set()
@@ -59,12 +59,12 @@ class RunFolder:
 
     def numbered(self) -> dict[int, str]:
         """Return the current run's numbered checkpoints, {iteration: file name}, newest first."""
-        found = {int(match[1]): name for name in self.own() if (match := _NUMBERED.match(name))}
+        found = {int(match[1]): name for name in self.checkpoints() if (match := _NUMBERED.match(name))}
         return dict(sorted(found.items(), reverse=True))
 
     def holds_run(self) -> bool:
         """Return whether the folder holds a checkpoint to resume from, or `last_checkpoint` claims that it does."""
-        return self.tagged() is not None or bool(self.own() - {BEST_CHECKPOINT + CHECKPOINT_SUFFIX})
+        return self.tagged() is not None or any(map(is_resumable, self.checkpoints()))
 
     def prune(self, *, iteration: int, keep_last: int, keep_every: int) -> None:
         """Delete old numbered checkpoints after a newer one is on disk.
@@ -114,6 +114,11 @@ class RunFolder:
             return set()
         except OSError as error:
             raise _unreadable(error, path=self.path) from error
+
+
+def is_resumable(file_name: str) -> bool:
+    """Return whether a name is that of a numbered or the final checkpoint; runs do not resume from the best one."""
+    return _CHECKPOINT.fullmatch(file_name) is not None and file_name != BEST_CHECKPOINT + CHECKPOINT_SUFFIX
 
 
 def _is_partial(name: str) -> bool:

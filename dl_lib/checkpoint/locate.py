@@ -61,6 +61,7 @@ def local_weights(path: str) -> str:
 
 
 def is_address(path: str) -> bool:
+    """Return whether a path has a scheme, as in `https://…`."""
     return "://" in path
 
 

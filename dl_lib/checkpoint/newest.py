@@ -10,11 +10,10 @@ from typing import Any
 from dl_lib.checkpoint.errors import CheckpointError, UnreadableCheckpointError
 from dl_lib.checkpoint.files import read_checkpoint
 from dl_lib.checkpoint.folder import RunFolder
+from dl_lib.utils.names import is_safe_id
 from dl_lib.utils.run_files import CHECKPOINT_SUFFIX, FINAL_CHECKPOINT, LAST_CHECKPOINT_NAME
 
 __all__ = ["find_newest", "read_if_valid"]
-
-_MAX_NAME_BYTES = 256  # of a file system
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ def find_newest(folder: RunFolder) -> tuple[str, dict[str, Any]]:
     if tagged and (content := read(tagged)):
         return folder.join(tagged), content
     final_name = FINAL_CHECKPOINT + CHECKPOINT_SUFFIX
-    final = read(final_name) if final_name in folder.own() else None
+    final = read(final_name) if final_name in folder.checkpoints() else None
     stored = -1 if final is None else final.get("iteration")
     reached = stored if isinstance(stored, int) else math.inf
     for iteration, name in folder.numbered().items():
@@ -79,7 +78,7 @@ def _tagged(folder: RunFolder) -> str | None:
     name = folder.tagged()
     if name is None:
         _log.warning("%s not found; choosing the newest checkpoint by file name", LAST_CHECKPOINT_NAME)
-    elif not name.isprintable() or not 0 < len(name.encode()) < _MAX_NAME_BYTES or os.path.basename(name) != name:
+    elif "/" in name or not is_safe_id(name):
         _log.warning("Skipped invalid %s: expected a file name without folder, found %.80r", LAST_CHECKPOINT_NAME, name)
         return None
     return name

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from dl_lib.checkpoint.conversion.registry import ConversionError, Translation, convert
 from dl_lib.checkpoint.errors import CheckpointError
-from dl_lib.checkpoint.files import state_dict_of
 from dl_lib.checkpoint.matching import CheckpointMismatchError, find_mismatch, format_keys
 from dl_lib.checkpoint.partial_loading import describe_allowed_mismatch, split_mismatch
+from dl_lib.checkpoint.state_dict import state_dict_of
 
 __all__ = ["check_values", "convert_weights", "load_ema_weights", "load_weights", "non_finite"]
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from dl_lib.checkpoint.wrappers import without_wrappers
+from dl_lib.checkpoint.state_dict import without_wrappers
 
 
 @pytest.mark.parametrize(

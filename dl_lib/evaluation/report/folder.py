@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dl_lib.checkpoint.folder import is_resumable
+from dl_lib.checkpoint.locate import is_address
 from dl_lib.config import CfgNode, ConfigError, get_cfg
 from dl_lib.utils import comm
 from dl_lib.utils.folder_lock import locked_folder
 from dl_lib.utils.folder_replacement import finish_replacement, partial_folder, replace_folder
 from dl_lib.utils.names import NAME_RULE, is_safe_name
-from dl_lib.utils.run_files import (
-    CHECKPOINT_SUFFIX,
-    CONFIG_NAME,
-    FINAL_CHECKPOINT,
-    LOCK_NAME,
-    numbered_checkpoint,
-)
+from dl_lib.utils.run_files import CONFIG_NAME, LOCK_NAME
 
 __all__ = ["check_settings", "evaluation_name", "recorded_config", "replaced_folder"]
 
@@ -35,8 +30,6 @@ _NO_SETTINGS = (
     *("MODEL.ALLOW_", "MODEL.DEVICE", "MODEL.COMPILE", "MODEL.CHANNELS_LAST", "MODEL.LOSS."),
     *("MODEL.ACTIVATION_CHECKPOINTING", "TEST.EVAL_PERIOD", "TEST.VALIDATION_LOSS", "TEST.PRECISE_BN."),
 )
-# Of a run; its best checkpoint is not among them.
-_LAST_CHECKPOINT = re.compile(rf"({FINAL_CHECKPOINT}|{numbered_checkpoint(0).rstrip('0')}\d+)\{CHECKPOINT_SUFFIX}")
 
 
 def evaluation_name(name: str | None, *, dataset_names: list[str]) -> str:
@@ -75,7 +68,7 @@ def check_settings(cfg: CfgNode, folder: Path, *, weights_are_given: bool) -> No
             f"remove the folder. Received: {str(folder)!r} ({error})"
         ) from error
     old, new = _settings(saved.flat()), _settings(recorded_config(cfg).flat())
-    if not weights_are_given and _LAST_CHECKPOINT.fullmatch(os.path.basename(old[_WEIGHTS])):
+    if not weights_are_given and is_resumable(os.path.basename(old[_WEIGHTS])):
         del new[_WEIGHTS]
     changed = [f"{key} was {old[key]!r}, not {new[key]!r}" for key in new if key in old and old[key] != new[key]]
     if changed:
@@ -90,7 +83,7 @@ def recorded_config(cfg: CfgNode) -> CfgNode:
     recorded = cfg.clone()
     recorded.defrost()
     recorded.OUTPUT_DIR = os.path.abspath(cfg.OUTPUT_DIR)
-    if "://" not in cfg.MODEL.WEIGHTS:
+    if not is_address(cfg.MODEL.WEIGHTS):
         recorded.MODEL.WEIGHTS = os.path.abspath(cfg.MODEL.WEIGHTS)
     return recorded
 

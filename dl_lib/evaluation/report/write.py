@@ -94,12 +94,8 @@ def _earlier_files(folder: Path) -> set[str]:
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return set()
     suffixes = [_suffix(name, among=names) for name in names if is_safe_name(name)]
-    stems = [
-        f"{PER_IMAGE_STEM}{{}}.csv",
-        f"{CONFUSION_STEM}{{}}.csv",
-        *(f"{s}{{}}.png" for s in _FIGURE_STEMS.values()),
-    ]
-    return {stem.format(suffix) for stem in stems for suffix in suffixes}
+    kinds = [(PER_IMAGE_STEM, "csv"), (CONFUSION_STEM, "csv"), *((stem, "png") for stem in _FIGURE_STEMS.values())]
+    return {f"{stem}{suffix}.{kind}" for stem, kind in kinds for suffix in suffixes}
 
 
 def _csv_files(result: EvaluationResult, *, suffix: str) -> dict[str, str]:

@@ -21,19 +21,17 @@ __all__ = ["TOTAL_LOSS", "loss_metric", "mean_losses", "validation_losses"]
 TOTAL_LOSS = "total_loss"  # sum of the losses
 
 
-def validation_losses(
-    cfg: CfgNode, model: nn.Module, *, dataset_names: Iterable[str] | None = None
-) -> dict[str, float]:
-    """Compute the label losses on datasets of `DATASETS.TEST`; a collective with equal results on all processes.
+def validation_losses(cfg: CfgNode, model: nn.Module, *, dataset_names: Iterable[str]) -> dict[str, float]:
+    """Compute the label losses on datasets; a collective with equal results on all processes.
 
     The mean is over the images with labelled pixels. Images and labels are only resized, as `INPUT` specifies for
-    testing. The budget loss is excluded: its weight
-    grows during training, so that values of different iterations would not be comparable.
+    testing. The budget loss is excluded: its weight grows during training, so that values of different iterations would
+    not be comparable.
 
     Args:
         cfg: Configuration of the run.
         model: Model in training or evaluation mode, which is preserved.
-        dataset_names: Datasets to evaluate on; None for all.
+        dataset_names: Datasets to evaluate on, with labels.
 
     Returns:
         Losses under names such as `<dataset>/val_loss_sem_seg`, and their sum `<dataset>/val_total_loss`; none of a
@@ -51,7 +49,7 @@ def validation_losses(
         )
     return {
         loss_metric(name, loss): value
-        for name in (cfg.DATASETS.TEST if dataset_names is None else dataset_names)
+        for name in dataset_names
         for loss, value in mean_losses(
             network,
             build_test_loader(cfg, name, transform_label=True),

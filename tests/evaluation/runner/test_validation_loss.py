@@ -68,8 +68,8 @@ def test_model_is_unchanged(trained):
     modes = [module.training for module in model.modules()]
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     before = get_random_state()
-    first = validation_losses(trainer.cfg, model)
-    assert validation_losses(trainer.cfg, model) == first
+    first = validation_losses(trainer.cfg, model, dataset_names=trainer.cfg.DATASETS.TEST)
+    assert validation_losses(trainer.cfg, model, dataset_names=trainer.cfg.DATASETS.TEST) == first
     assert_equal(get_random_state(), before, path="random_state")
     assert_equal(dict(model.state_dict()), weights, path="model")
     assert [module.training for module in model.modules()] == modes
@@ -77,7 +77,7 @@ def test_model_is_unchanged(trained):
 
 def test_model_without_label_losses_is_rejected(trained):
     with pytest.raises(ConfigError, match=r"label_losses.*TEST\.VALIDATION_LOSS=False\. Received: model=Linear"):
-        validation_losses(trained[0].cfg, nn.Linear(1, 1))
+        validation_losses(trained[0].cfg, nn.Linear(1, 1), dataset_names=[])
 
 
 class HardPixels(nn.Module):
