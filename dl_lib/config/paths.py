@@ -56,7 +56,7 @@ def expand_path(path: str | os.PathLike[str], *, key: str) -> str:
     return home
 
 
-def escape_path(path: str, *, key: str) -> str:
+def escape_path(path: str) -> str:
     """Return a text that `expand_path` turns into the path; a relative path with a leading `~` gets a `./`."""
     return ("./" if path.startswith("~") else "") + path.replace("$", "$$")
 

@@ -90,7 +90,7 @@ def expand_value(value: Any, *, key: str) -> Any:
 
 def escape_value(value: Any, *, key: str) -> Any:
     """Return a value that `expand_value` turns into this one, to be written to a config file."""
-    return _convert_paths(value, key=key, convert=escape_path)
+    return _convert_paths(value, key=key, convert=lambda path, **_: escape_path(path))
 
 
 def _convert_paths(value: Any, *, key: str, convert: Callable[..., str]) -> Any:

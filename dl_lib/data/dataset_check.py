@@ -9,7 +9,6 @@ from enum import Enum
 from statistics import median
 
 import cv2
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -18,6 +17,7 @@ from dl_lib.config.errors import shown
 from dl_lib.data.catalog import DatasetMeta
 from dl_lib.data.errors import DataError, InvalidSampleError, UnknownLabelError
 from dl_lib.data.files import PairedFiles
+from dl_lib.data.label_conversion import count_ids
 from dl_lib.data.label_shortcomings import label_shortcomings
 from dl_lib.data.orientation import UPRIGHT, read_orientation
 from dl_lib.data.raw_dataset import RawDataset
@@ -119,8 +119,7 @@ def check_sample(dataset: RawDataset, index: int, *, meta: DatasetMeta) -> Sampl
     if "sem_seg" not in sample:
         return SampleCheck(tuple(issues))
     label = sample["sem_seg"]
-    ids, counts = np.unique(label, return_counts=True)
-    pixels = dict(zip(ids.tolist(), counts.tolist(), strict=True))
+    pixels = count_ids(label)
     if label.shape != sample["image"].shape[:2]:
         sizes = f"image {sample['image'].shape[:2]}, label {label.shape} (height, width)"
         issues.append(Issue(IssueKind.SIZES, f"{name}: {sizes}"))

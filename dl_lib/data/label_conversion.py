@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from dl_lib.data.label_decoding import smallest_dtype
 from dl_lib.data.reading import read_color_label, read_label
 from dl_lib.utils.names import joined
 
-__all__ = ["ColorReader", "IdReader", "count_colors"]
+__all__ = ["ColorReader", "IdReader", "count_colors", "count_ids"]
 
 _MAX_LISTED = 10  # ids or colors in an error message
 _BLOCK_ROWS = 32
@@ -51,7 +52,7 @@ class IdReader:
         """
         label = self._labels(raw)
         if any((label[rows] == self._unknown).any() for rows in _row_blocks(label)):
-            ids = ((str(value), count) for value, count in Counter(raw[label == self._unknown].tolist()).items())
+            ids = count_ids(raw[label == self._unknown])
             raise UnknownLabelError(
                 f"{path} contains ids that {self.setting} does not list; list each id with a class or ignore in "
                 f"LABEL_MAP. Received: {_counted(ids, total=raw.size)}"
@@ -115,7 +116,7 @@ class ColorReader:
 
     def _unlisted(self, pixels: np.ndarray, path: str) -> UnknownLabelError:
         listed = {color for color, _ in self.colors}
-        unlisted = [(str(color), count) for color, count in count_colors(pixels).items() if color not in listed]
+        unlisted = {color: count for color, count in count_colors(pixels).items() if color not in listed}
         return UnknownLabelError(
             f"{path} contains colors that COLOR_MAP does not list; list each color with a class or ignore. Many "
             "similar colors mean that the file was resized with interpolation or was once a JPEG: create it again. "
@@ -123,15 +124,16 @@ class ColorReader:
         )
 
 
+def count_ids(label: np.ndarray) -> Counter[int]:
+    """Return the number of pixels of each id of an integer array."""
+    ids, counts = np.unique(label, return_counts=True)
+    return Counter(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
+
+
 def count_colors(pixels: np.ndarray) -> Counter[tuple[int, int, int]]:
     """Return the number of pixels of each color of an (H, W, 3) uint8 array."""
-    packed, counts = np.unique(_packed(pixels), return_counts=True)
-    return Counter(
-        {
-            (code & 255, code >> 8 & 255, code >> 16): count
-            for code, count in zip(packed.tolist(), counts.tolist(), strict=True)
-        }
-    )
+    packed = count_ids(_packed(pixels))
+    return Counter({(code & 255, code >> 8 & 255, code >> 16): count for code, count in packed.items()})
 
 
 def _row_blocks(label: np.ndarray) -> Iterator[slice]:
@@ -168,6 +170,6 @@ def _unused(labels: Iterable[int]) -> int:
     return next(value for value in range(len(used) + 1) if value not in used)
 
 
-def _counted(values: Iterable[tuple[str, int]], *, total: int) -> str:
-    ordered = sorted(values, key=lambda item: -item[1])
+def _counted(pixels: Mapping[Any, int], *, total: int) -> str:
+    ordered = sorted(pixels.items(), key=lambda item: -item[1])
     return f"{joined([f'{value} in {count}' for value, count in ordered], limit=_MAX_LISTED)} of {total} pixels"

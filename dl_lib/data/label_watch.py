@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dl_lib.data.errors import DataError
+from dl_lib.data.label_conversion import count_ids
 from dl_lib.data.mapper import MappedDataset
 from dl_lib.data.raw_dataset import HasLabel, RawDataset, RawSample
 
@@ -101,16 +102,13 @@ def scan_labels(dataset: RawDataset, *, max_seconds: float) -> LabelScan:
     indices = np.linspace(0, len(dataset) - 1, min(_MAX_SCANNED, len(dataset))).round().astype(int)
     pixels: Counter[int] = Counter()
     num_labels = 0
-    for index in (
-        np.random.default_rng(0).permutation(indices).tolist()
-    ):  # a part of them is spread over the dataset, too
+    for index in np.random.default_rng(0).permutation(indices).tolist():  # so that a part is spread over the dataset
         if time.monotonic() > deadline:
             break
         try:
             label = dataset.label(index) if isinstance(dataset, HasLabel) else dataset[index]["sem_seg"]
         except (DataError, KeyError):
             continue
-        ids, counts = np.unique(label, return_counts=True)
-        pixels.update(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
+        pixels += count_ids(label)
         num_labels += 1
     return LabelScan(pixels, num_labels, is_complete=num_labels == len(dataset))

@@ -21,10 +21,10 @@ from dl_lib.data.label_conversion import ColorReader
 from dl_lib.data.label_map import LabelClasses
 from dl_lib.data.reading import read_label
 
-__all__ = ["PATH_ARGUMENTS", "FolderSource", "frozen", "register_folder_sem_seg"]
+__all__ = ["FolderSource", "frozen", "register_folder_sem_seg"]
 
 _LAYOUT = "a folder of images and, if labelled, a folder of labels with the same names in the same subfolders"
-PATH_ARGUMENTS = tuple(name.lower() for name in KEYS["DATASETS.FOLDERS"].path_entries)
+_PATH_KEYS = tuple(name.lower() for name in KEYS["DATASETS.FOLDERS"].path_entries)
 Paths = str | tuple[str, ...]
 
 
@@ -209,9 +209,7 @@ def register_folder_sem_seg(
         images=_located(images, key="images"),
         labels=_located(labels, key="labels"),
         classes=tuple(classes),
-        **{
-            key: _located(value, key=key) if key in PATH_ARGUMENTS else frozen(value) for key, value in settings.items()
-        },
+        **{key: _located(value, key=key) if key in _PATH_KEYS else frozen(value) for key, value in settings.items()},
     )
     catalog.register(name, source, source.meta)
 

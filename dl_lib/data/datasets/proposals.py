@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from typing import Any
@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import yaml
 
-from dl_lib.config.paths import escape_path
+from dl_lib.config.values import escape_value
 from dl_lib.data.catalog import Color, voc_colormap
-from dl_lib.data.datasets.folder import PATH_ARGUMENTS, FolderSource
+from dl_lib.data.datasets.folder import FolderSource
 from dl_lib.data.datasets.folder_files import list_roots
 from dl_lib.data.datasets.layout_hints import infer_patterns
 from dl_lib.data.errors import ColorLabelError, DataError
 from dl_lib.data.files import FileRecord, PairedFiles
-from dl_lib.data.label_conversion import ColorReader, IdReader, count_colors
+from dl_lib.data.label_conversion import ColorReader, IdReader, count_colors, count_ids
 from dl_lib.data.label_map import IGNORE
 from dl_lib.data.reading import read_color_label, read_label
+from dl_lib.utils.names import joined
 
 __all__ = ["Proposal", "propose_entry"]
 
@@ -62,10 +63,10 @@ def propose_entry(name: str, source: FolderSource) -> Proposal | None:
         source, paired = proposed, _pairs(proposed)
     ids, colors = _count_values(paired.records, has_colors=source.color_map is not None)
     if 0 < len(colors) <= _MAX_VALUES and (color_map := _color_map(colors, source)):
-        reasons.append(f"labels contain the colors {_shares(colors)}")
+        reasons.append(f"labels contain the colors {_with_percentages(colors)}")
         source = replace(source, color_map=color_map, label_map=None, reduce_zero=False)
     elif len(ids) <= _MAX_VALUES and (settings := _id_settings(ids, source)):
-        reasons.append(f"labels contain the ids {_shares(ids)}")
+        reasons.append(f"labels contain the ids {_with_percentages(ids)}")
         source = replace(source, **{"label_map": None, "reduce_zero": False, **settings})
     return Proposal(tuple(reasons), _entry(name, source)) if reasons else None
 
@@ -85,11 +86,10 @@ def _with_inferred_patterns(source: FolderSource, paired: PairedFiles) -> Folder
     return proposed if len(_pairs(proposed).records) > len(paired.records) else None
 
 
-def _count_values(records: Iterable[FileRecord], *, has_colors: bool) -> tuple[Counter[int], Counter[Color]]:
+def _count_values(records: Sequence[FileRecord], *, has_colors: bool) -> tuple[Counter[int], Counter[Color]]:
     """Return the number of pixels of each raw id and of each color in a sample of the label files."""
     ids, colors = Counter[int](), Counter[Color]()
-    listed = list(records)
-    for record in listed[:: -(-len(listed) // _MAX_FILES) or 1]:
+    for record in records[:: -(-len(records) // _MAX_FILES) or 1]:
         try:
             label = _raw_label(record.label, has_colors=has_colors)
         except DataError:  # reported by the check of the dataset
@@ -97,8 +97,7 @@ def _count_values(records: Iterable[FileRecord], *, has_colors: bool) -> tuple[C
         if label.ndim == 3:
             colors += count_colors(label)
         else:
-            values, counts = np.unique(label, return_counts=True)
-            ids += Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+            ids += count_ids(label)
     return ids, colors
 
 
@@ -169,26 +168,19 @@ def _color_map(colors: Mapping[Color, int], source: FolderSource) -> dict[str, A
 
 
 def _entry(name: str, source: FolderSource) -> str:
-    values = {"NAME": name}
+    values: dict[str, Any] = {"NAME": name}
     for field in fields(source):
         value = getattr(source, field.name)
         if value != field.default:
-            values[field.name.upper()] = _escaped(value) if field.name in PATH_ARGUMENTS else _as_lists(value)
-    return yaml.safe_dump([values], default_flow_style=None, sort_keys=False, allow_unicode=True, width=100).rstrip()
+            values[field.name.upper()] = _as_lists(value)
+    entries = escape_value([values], key="DATASETS.FOLDERS")
+    return yaml.safe_dump(entries, default_flow_style=None, sort_keys=False, allow_unicode=True, width=100).rstrip()
 
 
 def _as_lists(value: Any) -> Any:
     return [_as_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _escaped(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_escaped(item) for item in value]
-    return escape_path(value, key="path") if isinstance(value, str) else value
-
-
-def _shares(counts: Mapping[Any, int]) -> str:
-    total = sum(counts.values())
-    shown = [f"{value} ({100 * counts[value] / total:.3g} %)" for value in sorted(counts)[:_MAX_SHOWN]]
-    more = f" and {len(counts) - _MAX_SHOWN} more" if len(counts) > _MAX_SHOWN else ""
-    return ", ".join(shown) + more
+def _with_percentages(counts: Counter[Any]) -> str:
+    total = counts.total()
+    return joined([f"{value} ({100 * counts[value] / total:.3g} %)" for value in sorted(counts)], limit=_MAX_SHOWN)
