@@ -25,6 +25,9 @@ from dl_lib.data.orientation import load_as_stored
 from dl_lib.data.refusals import describe_limit
 
 __all__ = [
+    "PNG_GRAY",
+    "PNG_PALETTE",
+    "PNG_SIGNATURE",
     "FilePath",
     "PngHeader",
     "damaged",
@@ -37,13 +40,13 @@ __all__ = [
 FilePath = str | os.PathLike[str]
 
 # https://www.w3.org/TR/png-3/, 5.2 (signature) and 11.2.1 (header)
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_BIT_DEPTH_OFFSET, _PNG_COLOR_TYPE_OFFSET = 24, 25
 _PNG_SIDES = struct.Struct(">16xII")  # width and height
 _MAX_PNG_SIDE = 1_000_000  # pixels; of libpng, in OpenCV
-_GRAY, _RGB = 0, 2
+PNG_GRAY, _PNG_RGB, PNG_PALETTE = 0, 2, 3  # color types
 
-_COLOR_MODES = ("1", "L", "P", "RGB")  # Pillow modes that convert to RGB without loss of information
+_RGB_MODES = ("1", "L", "P", "RGB")  # Pillow modes that convert to RGB without loss of information
 _OPAQUE = 255
 _STACK_FORMATS = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # animations or several pages
 _REDUCED_PAGE_TAG = 254  # of a TIFF page; not 0 for a smaller copy or mask of another page
@@ -63,7 +66,7 @@ class PngHeader:
 def decode_image(data: bytes, path: FilePath) -> np.ndarray:
     """Decode the content of an image file, see `dl_lib.data.reading.read_image`; the path is for messages."""
     header = png_header(data)
-    if header is not None and header.bits == 8 and header.color_type in (_GRAY, _RGB) and not header.transparency:
+    if header and header.bits == 8 and header.color_type in (PNG_GRAY, _PNG_RGB) and not header.transparency:
         return decode_with_opencv(data, path, flags=cv2.IMREAD_COLOR_RGB)
     image, storage = decode_with_pillow(data, path)
     if ";16" in storage:
@@ -81,7 +84,7 @@ def decode_image(data: bytes, path: FilePath) -> np.ndarray:
 
 def png_header(data: bytes) -> PngHeader | None:
     """Return size and pixel format of a PNG, or None for other data and for a truncated header."""
-    if not data.startswith(_PNG_SIGNATURE) or len(data) <= _PNG_COLOR_TYPE_OFFSET:
+    if not data.startswith(PNG_SIGNATURE) or len(data) <= _PNG_COLOR_TYPE_OFFSET:
         return None
     transparency = b"tRNS" in data[: data.find(b"IDAT")]
     width, height = _PNG_SIDES.unpack_from(data)
@@ -158,7 +161,7 @@ def _opaque_rgb(image: Image.Image, path: FilePath) -> Image.Image:
                 f"{path} has transparent pixels, whose color is undefined; composite the image onto a background. "
                 f"Received: lowest alpha={lowest}"
             )
-    elif image.mode not in _COLOR_MODES:
+    elif image.mode not in _RGB_MODES:
         raise UnreadableFileError(
             f"{path} must be an RGB or grayscale image with 8 bits per channel; convert it. "
             f"Received: Pillow mode {image.mode!r}"

@@ -13,7 +13,11 @@ import cv2
 import numpy as np
 
 from dl_lib.data.decoding import (
+    PNG_GRAY,
+    PNG_PALETTE,
+    PNG_SIGNATURE,
     FilePath,
+    PngHeader,
     damaged,
     decode_image,
     decode_with_opencv,
@@ -26,10 +30,9 @@ __all__ = ["LABEL_ENDINGS", "decode_color_label", "decode_label", "smallest_dtyp
 
 LABEL_ENDINGS = (".png", ".tif", ".tiff", ".bmp", ".npy")
 
-_GRAY, _PALETTE = 0, 3  # PNG color types
 _NPY_SIGNATURE = b"\x93NUMPY"
 _TIFF_AND_BMP_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
-_LOSSLESS_SIGNATURES = (b"\x89PNG\r\n\x1a\n", *_TIFF_AND_BMP_SIGNATURES)
+_LOSSLESS_SIGNATURES = (PNG_SIGNATURE, *_TIFF_AND_BMP_SIGNATURES)
 _EXACT_STORAGE = re.compile(r"L|P|P;[124]|I;16\w*|I;32\w*")  # Pillow formats that are decoded without scaling
 _ID_DTYPES = (np.uint8, np.uint16, np.int16, np.uint32, np.int32, np.int64, np.uint64)
 _COLOR_MODES = ("RGB", "RGBA", "RGBX", "CMYK", "LA", "PA", "YCbCr", "LAB")
@@ -37,8 +40,8 @@ _COLOR_MODES = ("RGB", "RGBA", "RGBX", "CMYK", "LA", "PA", "YCbCr", "LAB")
 
 def decode_label(data: bytes, path: FilePath) -> np.ndarray:
     """Decode the ids of a label file, see `dl_lib.data.reading.read_label`; the path is for messages."""
-    if png_header(data) is not None:
-        return _png_ids(data, path)
+    if (header := png_header(data)) is not None:
+        return _png_ids(data, path, header=header)
     if data.startswith(_NPY_SIGNATURE):
         return _npy_ids(data, path)
     if data.startswith(_TIFF_AND_BMP_SIGNATURES):
@@ -59,12 +62,10 @@ def smallest_dtype(low: int, high: int) -> np.dtype:
     return np.dtype(next(fitting))
 
 
-def _png_ids(data: bytes, path: FilePath) -> np.ndarray:
-    header = png_header(data)
-    assert header is not None
-    if header.color_type == _PALETTE:
+def _png_ids(data: bytes, path: FilePath, *, header: PngHeader) -> np.ndarray:
+    if header.color_type == PNG_PALETTE:
         return np.array(decode_with_pillow(data, path)[0])
-    if header.color_type != _GRAY:
+    if header.color_type != PNG_GRAY:
         raise _has_colors(path, f"PNG color type {header.color_type}")
     if header.bits < 8:
         raise _has_scaled_values(path, f"bits={header.bits}")

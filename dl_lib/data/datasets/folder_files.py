@@ -67,6 +67,10 @@ class FilePattern:
         match = name_pattern(self.prefix, self.endings).fullmatch(relative_path)
         return match["parent"] + match["name"] if match else None
 
+    def find(self, folder: Path, *, exclude: Container[str] = ()) -> dict[str, str]:
+        """Return the paths of the files in a folder by name, without those of `exclude`; see `find_files`."""
+        return find_files(folder, prefix=self.prefix, endings=self.endings, exclude=exclude)
+
     def file_of(self, name: str) -> str:
         """Return a relative path of a file with a name."""
         parent, base = os.path.split(name)
@@ -135,16 +139,14 @@ def _find(
     root: FolderRoot, *, images: FilePattern, labels: FilePattern
 ) -> tuple[dict[str, str], dict[str, str] | None]:
     if root.labels is None:
-        return find_files(root.images, prefix=images.prefix, endings=images.endings), None
+        return images.find(root.images), None
     # A file in both folders, which may be the same or contain each other, belongs to the more specific one.
     specific = (len(root.images.parts), images.num_fixed), (len(root.labels.parts), labels.num_fixed)
     if specific[0] > specific[1]:
-        found_images = find_files(root.images, prefix=images.prefix, endings=images.endings)
-        taken = set(found_images.values())
-        return found_images, find_files(root.labels, prefix=labels.prefix, endings=labels.endings, exclude=taken)
-    found_labels = find_files(root.labels, prefix=labels.prefix, endings=labels.endings)
-    taken = set(found_labels.values())
-    return find_files(root.images, prefix=images.prefix, endings=images.endings, exclude=taken), found_labels
+        found_images = images.find(root.images)
+        return found_images, labels.find(root.labels, exclude=set(found_images.values()))
+    found_labels = labels.find(root.labels)
+    return images.find(root.images, exclude=set(found_labels.values())), found_labels
 
 
 def _listed_name(line: str, found: Container[str], *, root: FolderRoot, images: FilePattern) -> str:
