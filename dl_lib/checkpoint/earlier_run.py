@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from dl_lib.utils.files import PARTIAL_SUFFIX, sync_folder
+from dl_lib.utils.files import PARTIAL_SUFFIX, sync_folder, write_errors
 from dl_lib.utils.run_files import COPIED_ON_ARCHIVE, EARLIER_RUN_STEM, LOGS, MOVED_ON_ARCHIVE
 
 __all__ = ["archive_earlier_run", "is_being_archived"]
@@ -34,8 +34,9 @@ def archive_earlier_run(folder: Path) -> Path | None:
     os.makedirs(collected, exist_ok=True)
     packages = [f"{path.parent.name}/**/*.py" for path in folder.glob("*/__init__.py")]
     for name in _matches(folder, (*COPIED_ON_ARCHIVE, *packages)):
-        (collected / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(folder / name, collected / name)
+        with write_errors(collected / name):
+            (collected / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(folder / name, collected / name)
     for name in (*_matches(folder, LOGS), *names):
         if not (collected / name).exists():  # a failed start between the two calls has written a log of its own
             os.rename(folder / name, collected / name)

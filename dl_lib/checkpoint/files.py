@@ -53,7 +53,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     except OSError as error:  # a fault of the disk or network, not of the file
         raise UnreadableCheckpointError(
             f"the file cannot be read: {error.strerror or error}. Fix the cause, or move the file away to continue "
-            f"without it. Received: path={path!r}"
+            f"without it. Received: path={error.filename or path!r}"
         ) from error
 
 

@@ -91,9 +91,13 @@ def _read_results(folder: Path, *, name: str) -> list[_Run]:
     try:
         content = json.loads(read_regular(path, max_bytes=MAX_RESULTS_BYTES))
     except OSError as error:
+        if not isinstance(error, FileNotFoundError):
+            raise ConfigError(
+                f"{RESULTS_NAME} cannot be read ({error.strerror}); evaluate the run again. Received: {path}"
+            ) from error
         raise ConfigError(
             f"RUN: no {RESULTS_NAME} in this folder; evaluate the run with dl_lib evaluate --config-file {folder}, or "
-            f"give the folder that contains it. Received: RUN={str(folder)!r} ({error.strerror})"
+            f"give the folder that contains it. Received: RUN={str(folder)!r}"
         ) from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(

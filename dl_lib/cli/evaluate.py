@@ -189,7 +189,7 @@ def _last_checkpoint(experiment: Experiment) -> str:
     folder = experiment.config_file.parent
     if folder.resolve().parent.name == EVALUATIONS_NAME:
         return ""  # an evaluation is repeated with the weights that its config records
-    if not (folder / LAST_CHECKPOINT_NAME).is_file():
+    if not os.path.lexists(folder / LAST_CHECKPOINT_NAME):
         folder = experiment.output_dir
     return Checkpointer(nn.Identity(), os.fspath(folder)).get_checkpoint_file()
 

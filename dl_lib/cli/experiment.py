@@ -83,7 +83,7 @@ def read_experiment(config_file: str | None, opts: Sequence[str]) -> Experiment:
     net_files = import_nets_of(layers)
     cfg = get_cfg()
     cfg.merge_from_layers(layers)
-    if (path.parent / LAST_CHECKPOINT_NAME).is_file():
+    if os.path.lexists(path.parent / LAST_CHECKPOINT_NAME):
         cfg.OUTPUT_DIR = str(path.parent)  # the folder of the run may have been moved
     with config_folder(path.parent):
         apply_overrides(cfg, opts)
@@ -112,7 +112,7 @@ def check_run_folder(experiment: Experiment) -> None:
         ConfigError: If the run folder is the folder of the config and that config is not a complete one.
     """
     target = experiment.output_dir / CONFIG_NAME
-    if target.is_file() and target.samefile(experiment.config_file) and not _is_complete(target):
+    if os.path.isfile(target) and target.samefile(experiment.config_file) and not _is_complete(target):
         raise ConfigError(
             f"OUTPUT_DIR: training writes a complete {CONFIG_NAME} into the run folder, which would overwrite "
             f"{experiment.config_file}; choose another folder. Received: OUTPUT_DIR={experiment.cfg.OUTPUT_DIR!r}"

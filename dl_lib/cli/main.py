@@ -27,7 +27,7 @@ COMMANDS = {
     "config": "show config keys and shipped experiments, or compare configs",
 }
 
-_PRINTING = ("check-dataset", "compare-runs", "config")  # the result of the others is in files
+_WRITING = {*COMMANDS} - {"check-dataset", "compare-runs", "config"}  # commands whose result is in files
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -39,13 +39,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         SystemExit: With status 2 if there is no such subcommand, else with the status of the subcommand.
     """
     name, *rest = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
+    with tolerant_streams() as failures:
+        _run(name, rest)
+    if failures and name not in _WRITING:
+        print(f"dl_lib {name}: error: cannot write to standard output: {failures[0].strerror}", file=sys.stderr)
+        raise SystemExit(FAILED_STATUS)
+
+
+def _run(name: str, rest: Sequence[str]) -> None:
     if name in COMMANDS:
         module = importlib.import_module(f"dl_lib.cli.{name.replace('-', '_')}")
-        with tolerant_streams() as failures:
-            module.main(rest, prog=f"dl_lib {name}")
-        if failures and name in _PRINTING:
-            print(f"dl_lib {name}: error: cannot write to standard output: {failures[0].strerror}", file=sys.stderr)
-            raise SystemExit(FAILED_STATUS)
+        module.main(rest, prog=f"dl_lib {name}")
     elif name in ("-h", "--help"):
         print(_overview())
     elif name == "--version":

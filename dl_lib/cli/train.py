@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from collections.abc import Sequence
 
 from dl_lib.cli.arguments import experiment_parser, parse_run_arguments
@@ -48,7 +49,7 @@ def train(experiment: Experiment, resume: bool) -> None:
     """Train in this process, which is one process of the run; `resume` continues from its last checkpoint, if any."""
     from dl_lib.engine import DefaultTrainer, default_setup
     from dl_lib.utils import comm
-    from dl_lib.utils.folder_lock import locked_folder
+    from dl_lib.utils.folder_lock import check_present, locked_folder
     from dl_lib.utils.logger import errors_logged
 
     register_parts(experiment)
@@ -59,7 +60,9 @@ def train(experiment: Experiment, resume: bool) -> None:
             trainer.resume_or_load(resume=resume)
         if comm.is_main_process():
             copy_own_code(experiment)
+        check_present(experiment.output_dir)
         trainer.train()
+        check_present(experiment.output_dir)
     if comm.is_main_process():
         logging.getLogger(__name__).info("Run folder: %s", experiment.output_dir.absolute())
 
@@ -68,7 +71,7 @@ def _train_experiment(arguments: argparse.Namespace) -> None:
     world_size = resolve_world_size(arguments.processes)
     experiment = load_experiment(arguments.config_file, arguments.opts, world_size=world_size)
     check_run_folder(experiment)
-    if arguments.resume and (experiment.output_dir / LAST_CHECKPOINT_NAME).is_file():
+    if arguments.resume and os.path.isfile(experiment.output_dir / LAST_CHECKPOINT_NAME):
         experiment = keep_crop(experiment, experiment.output_dir)
     else:
         check_weights(experiment)

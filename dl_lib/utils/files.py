@@ -59,7 +59,8 @@ def write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:  # of a damaged compressed file that is read meanwhile
             raise
-        if error.filename is not None and not f"{path}{PARTIAL_SUFFIX}".startswith(os.fspath(error.filename)):
+        named = path if error.filename is None else os.fsdecode(error.filename)
+        if not (named.startswith(f"{path}.") or f"{path}{PARTIAL_SUFFIX}".startswith(named)):  # a suffix, or its folder
             raise
         raise WriteError(error.errno, failure_reason(error, path), path) from error
 

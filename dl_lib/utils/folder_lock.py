@@ -18,7 +18,7 @@ from dl_lib.utils import comm
 from dl_lib.utils.output_path import OutputPathError, prepare_folder, unusable_folder
 from dl_lib.utils.run_files import LOCK_NAME
 
-__all__ = ["CANNOT_LOCK", "locked_folder"]
+__all__ = ["CANNOT_LOCK", "check_present", "locked_folder"]
 
 CANNOT_LOCK = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of the file system, such as Lustre without `flock`
 
@@ -55,6 +55,22 @@ def locked_folder(folder: str | os.PathLike[str], *, key: str = "OUTPUT_DIR") ->
     finally:
         if lock is not None:
             lock.release()
+
+
+def check_present(folder: str | os.PathLike[str], *, key: str = "OUTPUT_DIR") -> None:
+    """Check that the folder of `locked_folder` has not been deleted or moved in the meantime; collective.
+
+    Raises:
+        OutputPathError: If its lock file is gone. Files written since then have created the folder anew.
+    """
+    problem = ""
+    if comm.is_main_process() and not (Path(folder) / LOCK_NAME).exists():
+        problem = (
+            f"{key}: this folder, or the {LOCK_NAME} in it, was deleted or moved while files were written, so that "
+            f"some may be missing; repeat the command. Received: {key}={os.fspath(folder)!r}"
+        )
+    if problem := comm.broadcast(problem):
+        raise OutputPathError(problem)
 
 
 class _FolderLock:

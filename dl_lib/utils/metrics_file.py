@@ -76,12 +76,13 @@ def read_metrics(folder: Path) -> dict[str, Series]:
 
 
 def read_lines(path: Path) -> list[bytes]:
-    """Return the lines of a metrics file without an incomplete last line, as in a running or killed run.
+    """Return the lines of a metrics file; without the last one if it is incomplete, as in a running or killed run.
 
     Raises:
         OSError: If the file is missing, not a regular file or larger than 1 GiB.
     """
-    return read_regular(path, max_bytes=_MAX_BYTES).split(b"\n")[:-1]
+    *lines, last = read_regular(path, max_bytes=_MAX_BYTES).split(b"\n")
+    return lines if parse_line(last) is None else [*lines, last]  # an editor may have removed the final line break
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:

@@ -126,7 +126,7 @@ def test_anything_but_a_regular_file_is_refused_at_once(tmp_path, name, kind):
     save_run(tmp_path, 1)
     (tmp_path / name).unlink()
     not_regular(kind)(tmp_path / name)
-    with pytest.raises(CheckpointError, match=r"(not a regular file but a pipe, device or socket|Is a directory)"):
+    with pytest.raises(CheckpointError, match=rf"(not a regular file|Is a directory).*{name}'"):
         Checkpointer(small_model(), tmp_path).resume_or_load("")
 
 

@@ -136,7 +136,7 @@ def test_results_without_the_number_of_parameters(runs, tmp_path, capsys):
         ('{"datasets": {"a": {"seconds_per_image": 1, "costs_gflops": {"expected": {}}}}}', "is incomplete"),
         ('{"datasets": {}, "parameters": "many"}', "is incomplete"),
         ("[" * 100_000, "is not valid JSON"),
-        (os.mkfifo, "(not a regular file but a pipe, device or socket)"),
+        (os.mkfifo, "results.json cannot be read (not a regular file but a pipe, device or socket)"),
         (os.mkdir, "(Is a directory)"),
     ],
 )

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from dl_lib.cli import evaluate
 from dl_lib.config import get_cfg, write_config
 from dl_lib.data import DatasetCatalog
 from dl_lib.engine.training.ema import ModelEMA
+from dl_lib.evaluation.runner import run as run_module
 from dl_lib.modeling import build_model
 from dl_lib.utils.folder_lock import locked_folder
 from dl_lib.utils.folder_replacement import partial_folder
@@ -134,6 +137,28 @@ def test_an_evaluation_is_replaced_as_a_whole(folder, monkeypatch, capsys):
     assert run(*words, "SEED=3", "DATALOADER.NUM_WORKERS=1") == 0
     assert files_of(first).keys() == before.keys() - {"of_the_first.txt"}
     assert [path.name for path in (folder / "evaluations").iterdir()] == ["val"]
+
+
+def test_a_folder_deleted_during_the_evaluation_is_an_error(folder, monkeypatch, capsys):
+    report = run_module.write_report
+
+    def delete(*args, **settings):
+        shutil.rmtree(folder / "evaluations")
+        return report(*args, **settings)
+
+    monkeypatch.setattr(run_module, "write_report", delete)
+    assert run(f"OUTPUT_DIR={folder}") == 2
+    assert "was deleted or moved while files were written" in capsys.readouterr().err
+
+
+def test_a_damaged_run_is_not_replaced_by_another_one(folder, capsys):
+    """The config of a copied run names the folder of the original run."""
+    copy = shutil.copytree(folder, "copy")
+    (Path(copy) / "config.yaml").write_text(f"OUTPUT_DIR: {folder}")
+    (Path(copy) / "last_checkpoint").unlink()
+    os.mkfifo(f"{copy}/last_checkpoint")
+    assert run("--config-file", copy) == 2
+    assert "path='copy/last_checkpoint'" in capsys.readouterr().err
 
 
 def raise_crash():

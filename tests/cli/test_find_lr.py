@@ -33,7 +33,7 @@ def test_table_figure_and_suggestion(tmp_path, capsys):
     ("words", "message"),
     [
         (["--low", "1", "--high", "0.1"], "--low must be less than --high. Received: --low=1, --high=0.1"),
-        (["--iterations", "9"], "must be an integer of at least 10. Received: 9"),
+        (["--iterations", "9"], "must be an integer in [10, 1000000]. Received: 9"),
         (["--low", "0"], "must be a finite number greater than 0. Received: 0"),
         (["--high", "inf"], "must be a finite number greater than 0. Received: inf"),
         (["--smoothing", "x"], "must be a number in [0, 1). Received: x"),

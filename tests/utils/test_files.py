@@ -65,5 +65,7 @@ def test_write_errors_of_folders_are_named_and_those_of_other_files_are_not(tmp_
             write_atomically(f"{folder}/a", "")
         assert caught.value.errno == code
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    with pytest.raises(WriteError, match="cannot write events: "), write_errors(tmp_path / "events"):
+        os.open(os.fsencode(tmp_path / "events.1/x"), os.O_RDONLY)  # a longer name, and as bytes
     with pytest.raises(FileNotFoundError), write_errors(tmp_path / "a"):
         (tmp_path / "another").read_bytes()

@@ -11,7 +11,7 @@ import pytest
 
 from dl_lib.cli import train
 from dl_lib.utils import comm
-from dl_lib.utils.folder_lock import locked_folder
+from dl_lib.utils.folder_lock import check_present, locked_folder
 from dl_lib.utils.output_path import OutputPathError
 
 # Python 3.12 and later warn because of torch's threads, which the child processes do not use.
@@ -104,13 +104,23 @@ def test_only_the_main_process_locks_and_every_process_is_refused(tmp_path, monk
         pass
 
 
+def test_a_deleted_or_moved_folder_is_noticed(tmp_path):
+    folder = tmp_path / "run"
+    with locked_folder(folder):
+        check_present(folder)
+        folder.rename(tmp_path / "moved")
+        folder.mkdir()  # as the next file that is written does
+        with pytest.raises(OutputPathError, match=r"^OUTPUT_DIR: .* was deleted or moved .*Received: OUTPUT_DIR="):
+            check_present(folder)
+
+
 @pytest.mark.parametrize(
     ("folder", "reason"),
     [
-        ("file", "File exists"),
+        ("file", "a file or a broken link has this name"),
         ("file/run", "Not a directory"),
         ("/proc/nope/run", "No such file or directory"),
-        ("/dev/null", "File exists"),
+        ("/dev/null", "a file or a broken link has this name"),
         ("x" * 300, "File name too long"),
         ("null\0", "null byte"),
         ("s3://bucket/run", "without a scheme"),

@@ -20,6 +20,11 @@ def test_scalars_are_read_by_name_without_an_incomplete_last_line(tmp_path):
     }
 
 
+def test_a_complete_last_line_needs_no_line_break(tmp_path):
+    (tmp_path / "metrics.json").write_text('{"iteration": 1, "a": 2}')
+    assert read_metrics(tmp_path) == {"a": Series((1,), (2.0,))}
+
+
 def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(MetricsFileError, match=r"cannot read metrics.json.*Received: RUN="):
         read_metrics(tmp_path)

@@ -21,6 +21,7 @@ from tests.helpers.training import restore_logging
         ("{} config >&-", 0, ""),
         ("{} config MODEL.DEVICE > /dev/full", 1, "cannot write to standard output: No space left on device\n"),
         ("{} config MODEL.DEVICE <&- >&- 2>&-", 0, ""),
+        ("{} --help > /dev/full", 1, "cannot write to standard output: No space left on device\n"),
     ],
 )
 def test_streams_of_a_command(shell, status, error):

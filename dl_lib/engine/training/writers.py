@@ -7,10 +7,12 @@ import itertools
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dl_lib.utils.files import WriteError, flush_to_disk, write_atomically, write_errors
 from dl_lib.utils.metrics_file import ITERATION, MetricsFileError, parse_line, read_lines
@@ -131,10 +133,13 @@ class TensorBoardWriter(Writer):
     def __init__(self, log_dir: str | Path) -> None:
         self._log_dir = Path(log_dir)
         self._writer: SummaryWriter | None = None
+        self._hook_before = threading.excepthook
 
     def open(self, *, iteration: int, written: int) -> int:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
+        self._hook_before = threading.excepthook
+        threading.excepthook = partial(_print_unless_passed_on, self._hook_before)
         with self._write_errors():
             self._writer = SummaryWriter(str(self._log_dir), purge_step=written + 1)
         return written
@@ -153,6 +158,7 @@ class TensorBoardWriter(Writer):
             self._writer.add_image(name, image, iteration, dataformats="HWC")
 
     def close(self) -> None:
+        threading.excepthook = self._hook_before
         if self._writer is not None:
             with self._write_errors():
                 self._writer.close()
@@ -160,3 +166,9 @@ class TensorBoardWriter(Writer):
 
     def _write_errors(self) -> AbstractContextManager[None]:
         return write_errors(self._log_dir / "events.out.tfevents")
+
+
+def _print_unless_passed_on(hook: Callable[[Any], Any], error: threading.ExceptHookArgs) -> None:
+    """Hook of failed threads that leaves those of tensorboard to the caller, to which tensorboard passes the error."""
+    if not type(error.thread).__module__.startswith("tensorboard."):
+        hook(error)

@@ -13,7 +13,7 @@ from dl_lib.checkpoint.folder import is_resumable
 from dl_lib.checkpoint.locate import is_address
 from dl_lib.config import CfgNode, ConfigError, get_cfg
 from dl_lib.utils import comm
-from dl_lib.utils.folder_lock import locked_folder
+from dl_lib.utils.folder_lock import check_present, locked_folder
 from dl_lib.utils.folder_replacement import finish_replacement, partial_folder, replace_folder
 from dl_lib.utils.names import NAME_RULE, is_safe_name
 from dl_lib.utils.run_files import CONFIG_NAME, LOCK_NAME
@@ -109,6 +109,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         comm.synchronize()
         yield partial
         comm.synchronize()  # until no other process writes to it
+        check_present(partial, key="--name")
         if comm.is_main_process():
             (partial / LOCK_NAME).unlink()
             replace_folder(folder)

@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.summary.writer import event_file_writer
+from tensorboard.summary.writer import event_file_writer, record_writer
 
 from dl_lib.engine.hooks import EvalHook, Hook, MetricLogger, PeriodicWriter
 from dl_lib.engine.training.interrupt import TrainingInterrupted
@@ -220,6 +220,18 @@ def test_full_disk_is_named(tmp_path, monkeypatch):
     for act in (lambda: writer.write({1: {"total_loss": 1.0}}), writer.close):
         with pytest.raises(WriteError, match=r"^cannot write events\.out\.tfevents: No space left .* MB free;"):
             act()
+
+
+def test_error_in_the_thread_of_tensorboard_is_raised_and_not_printed(tmp_path, capsys):
+    def fill(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    writer = TensorBoardWriter(tmp_path)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(WriteError, match="No space left"):
+        patch.setattr(record_writer.RecordWriter, "write", fill)
+        writer.open(iteration=0, written=0)
+    writer.close()
+    assert capsys.readouterr().err == ""
 
 
 def test_all_writers_are_closed_if_one_fails():
