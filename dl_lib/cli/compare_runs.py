@@ -16,7 +16,7 @@ from dl_lib.cli.errors import user_errors
 from dl_lib.config import ConfigError
 from dl_lib.utils.escaping import TABLE_ESCAPES
 from dl_lib.utils.files import read_regular, write_atomically
-from dl_lib.utils.run_files import EVALUATIONS_NAME, MAX_RESULTS_BYTES, RESULTS_NAME
+from dl_lib.utils.run_files import EVALUATIONS_NAME, MAX_RESULTS_BYTES, RESULTS_NAME, run_name
 
 __all__ = ["main"]
 
@@ -72,18 +72,11 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib compare-runs"
 
 
 def _read(folder: Path, *, among: Sequence[Path]) -> list[_Run]:
-    """Read the results of a run and its evaluations; runs whose folders have the same name are named by their paths."""
-    own_name = _name(folder)
-    name = str(folder) if sum(_name(other) == own_name for other in among) > 1 else own_name
+    """Read the results of a run and its evaluations."""
+    name = run_name(folder, among=among)
     evaluations = sorted((folder / EVALUATIONS_NAME).glob(f"[!.]*/{RESULTS_NAME}"))
     own = _read_results(folder, name=name) if (folder / RESULTS_NAME).exists() or not evaluations else []
     return own + [run for path in evaluations for run in _read_results(path.parent, name=f"{name}/{path.parent.name}")]
-
-
-def _name(folder: Path) -> str:
-    """Return the name of a run folder, or RUN/NAME for an evaluation."""
-    path = folder.resolve()
-    return f"{path.parents[1].name}/{path.name}" if path.parent.name == EVALUATIONS_NAME else path.name
 
 
 def _read_results(folder: Path, *, name: str) -> list[_Run]:

@@ -12,12 +12,32 @@ from dl_lib.cli.errors import user_errors
 
 if TYPE_CHECKING:
     from dl_lib.config import CfgNode
+    from dl_lib.config.layers import ConfigLayer
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib config") -> None:
     """Print config keys, shipped experiments or the difference of two configs; see `dl_lib config --help`."""
+    arguments = _parser(prog).parse_args(argv)
+    with user_errors(prog):
+        from dl_lib.cli.config_file import shipped_experiments
+        from dl_lib.config.reference import config_diff, describe_keys
+
+        if arguments.list:
+            text = "\n".join(shipped_experiments())
+        elif arguments.diff:
+            # A process for each: two versions of a net.py register the same names.
+            with multiprocessing.get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
+                text = config_diff(*pool.map(_load, arguments.diff, chunksize=1))
+        else:
+            _import_nets(arguments.config_file)
+            text = describe_keys(arguments.key)
+    if text:
+        print(text)
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Describe config keys: default, documentation and accepted values. Or list the shipped experiments,"
@@ -45,42 +65,30 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib config") -> N
         metavar="PATH",
         help="experiment whose net.py adds keys and choices (default: that of the current folder, if it is one)",
     )
-    arguments = parser.parse_args(argv)
-    with user_errors(prog):
-        from dl_lib.cli.config_file import shipped_experiments
-        from dl_lib.config.reference import config_diff, describe_keys
-
-        if arguments.list:
-            text = "\n".join(shipped_experiments())
-        elif arguments.diff:
-            # A process for each: two versions of a net.py register the same names.
-            with multiprocessing.get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
-                text = config_diff(*pool.map(_load, arguments.diff, chunksize=1))
-        else:
-            _import_nets(arguments.config_file)
-            text = describe_keys(arguments.key)
-    if text:
-        print(text)
+    return parser
 
 
 def _import_nets(config_file: str | None) -> None:
-    from dl_lib.cli.config_file import find_config_file
-    from dl_lib.cli.net_files import import_nets_of
-    from dl_lib.config.layers import read_layers
     from dl_lib.utils.run_files import CONFIG_NAME
 
     if config_file is not None or Path(CONFIG_NAME).is_file():
-        import_nets_of(read_layers(find_config_file(config_file)))
+        _read_layers(config_file, option="--config-file")
 
 
 def _load(config_file: str) -> CfgNode:
+    from dl_lib.config import get_cfg
+
+    cfg = get_cfg()
+    cfg.merge_from_layers(_read_layers(config_file, option="--diff"))
+    return cfg
+
+
+def _read_layers(config_file: str | None, *, option: str) -> list[ConfigLayer]:
+    """Return the layers of a config, with their net.py files imported."""
     from dl_lib.cli.config_file import find_config_file
     from dl_lib.cli.net_files import import_nets_of
-    from dl_lib.config import get_cfg
     from dl_lib.config.layers import read_layers
 
-    layers = read_layers(find_config_file(config_file, option="--diff"))
+    layers = read_layers(find_config_file(config_file, option=option))
     import_nets_of(layers)
-    cfg = get_cfg()
-    cfg.merge_from_layers(layers)
-    return cfg
+    return layers

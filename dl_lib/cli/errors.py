@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeGuard
 
 from dl_lib.config import ConfigError
 from dl_lib.launch import LaunchError, LostProcessError
@@ -61,7 +62,8 @@ def user_errors(prog: str) -> Iterator[None]:
 
 def _exit_status(error: Exception) -> int | None:
     """Return the exit status for a user error, or None for a defect."""
-    if isinstance(error, (ConfigError, LaunchError, MetricsFileError, OutputPathError)) or _is_unusable_path(error):
+    user_errors = (ConfigError, LaunchError, MetricsFileError, OutputPathError, WriteError)
+    if isinstance(error, user_errors) or _is_unusable_path(error):
         return USER_ERROR_STATUS
     if isinstance(error, LostProcessError):
         return FAILED_STATUS
@@ -79,15 +81,16 @@ def _exit_status(error: Exception) -> int | None:
     return USER_ERROR_STATUS if isinstance(error, (CheckpointError, DataError)) else None
 
 
-def _is_unusable_path(error: Exception) -> bool:
-    if isinstance(error, WriteError):
-        return True
-    return isinstance(error, OSError) and error.errno in _UNUSABLE_PATH and error.filename is not None
+def _is_unusable_path(error: Exception) -> TypeGuard[OSError]:
+    """Return whether the operating system refuses to use a file, in a call without a message of its own."""
+    if not isinstance(error, OSError) or isinstance(error, WriteError):
+        return False
+    return error.errno in _UNUSABLE_PATH and error.filename is not None
 
 
 def _message(error: Exception) -> str:
     """Return the message without the traceback that torch prepends to errors of data loader workers."""
-    if isinstance(error, OSError) and not isinstance(error, WriteError) and _is_unusable_path(error):
+    if _is_unusable_path(error):
         path = error.filename2 or error.filename  # of a failed rename, the target
         return f"cannot use this path: {error.strerror}; choose another one or fix its permissions. Received: {path}"
     text = str(error)

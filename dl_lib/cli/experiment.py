@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dl_lib.cli.config_file import find_config_file
-from dl_lib.cli.net_files import copy_nets, import_nets, import_nets_of
+from dl_lib.cli.net_files import import_nets, import_nets_of
 from dl_lib.config import CfgNode, ConfigError, apply_overrides, get_cfg
 from dl_lib.config.crop_size import AUTOMATIC_CROP, has_automatic_crop
 from dl_lib.config.layers import read_layers
@@ -26,7 +26,6 @@ __all__ = [
     "Experiment",
     "check_run_folder",
     "check_weights",
-    "copy_own_code",
     "keep_crop",
     "load_experiment",
     "read_experiment",
@@ -98,11 +97,6 @@ def register_parts(experiment: Experiment) -> None:
     """Register the experiment's own components and datasets in a new process."""
     import_nets(experiment.net_files)
     _register_folders(experiment.cfg)
-
-
-def copy_own_code(experiment: Experiment) -> None:
-    """Copy the experiment's own code into the run folder, so that the config there can be run again."""
-    copy_nets(experiment.net_files, experiment.output_dir)
 
 
 def check_run_folder(experiment: Experiment) -> None:

@@ -11,6 +11,7 @@ from dl_lib.cli.errors import user_errors
 from dl_lib.config import ConfigError
 from dl_lib.utils.escaping import printable
 from dl_lib.utils.names import nearest_names
+from dl_lib.utils.run_files import run_name
 
 __all__ = ["main"]
 
@@ -57,7 +58,7 @@ def _plot(arguments: argparse.Namespace) -> None:
         )
     if len({folder.resolve() for folder in arguments.runs}) < len(arguments.runs):
         raise ConfigError(f"RUN: each run must be given once. Received: {' '.join(map(str, arguments.runs))}")
-    runs = {_name(folder, among=arguments.runs): read_metrics(folder) for folder in arguments.runs}
+    runs = {run_name(folder, among=arguments.runs): read_metrics(folder) for folder in arguments.runs}
     known = list(dict.fromkeys(name for scalars in runs.values() for name in scalars))
     for pattern in arguments.metrics:
         if not select_scalars(known, [pattern]):
@@ -67,9 +68,3 @@ def _plot(arguments: argparse.Namespace) -> None:
     if omitted := [name for name in known if name not in chosen]:
         print(f"Omitted (select them with --metrics): {', '.join(map(printable, omitted))}")
     print(f"Wrote {arguments.output.absolute()}")
-
-
-def _name(folder: Path, *, among: Sequence[Path]) -> str:
-    """Return the name of a run's folder, or its path if several folders have the same name."""
-    own_name = folder.resolve().name
-    return own_name if sum(other.resolve().name == own_name for other in among) == 1 else str(folder)

@@ -14,12 +14,12 @@ from dl_lib.cli.experiment import (
     Experiment,
     check_run_folder,
     check_weights,
-    copy_own_code,
     keep_crop,
     load_experiment,
     register_parts,
     start_processes,
 )
+from dl_lib.cli.net_files import copy_nets
 from dl_lib.launch import resolve_world_size
 from dl_lib.utils.run_files import LAST_CHECKPOINT_NAME
 
@@ -59,7 +59,7 @@ def train(experiment: Experiment, resume: bool) -> None:
             trainer = DefaultTrainer(experiment.cfg)
             trainer.resume_or_load(resume=resume)
         if comm.is_main_process():
-            copy_own_code(experiment)
+            copy_nets(experiment.net_files, experiment.output_dir)
         check_present(experiment.output_dir)
         trainer.train()
         check_present(experiment.output_dir)

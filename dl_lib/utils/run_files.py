@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "evaluation_folder",
     "log_name",
     "numbered_checkpoint",
+    "run_name",
 ]
 
 CONFIG_NAME = "config.yaml"  # in an experiment folder: keys that differ; in a run folder: all keys
@@ -93,3 +95,14 @@ def log_name(rank: int) -> str:
 def numbered_checkpoint(iteration: int) -> str:
     """Return the stem of the checkpoint after `iteration` steps, such as model_0000500."""
     return f"model_{iteration:07d}"
+
+
+def run_name(folder: Path, *, among: Iterable[Path]) -> str:
+    """Return the name of a run folder, or RUN/NAME of an evaluation; the path if several folders have the same name."""
+    name = _folder_name(folder)
+    return str(folder) if sum(_folder_name(other) == name for other in among) > 1 else name
+
+
+def _folder_name(folder: Path) -> str:
+    path = folder.resolve()
+    return f"{path.parents[1].name}/{path.name}" if path.parent.name == EVALUATIONS_NAME else path.name

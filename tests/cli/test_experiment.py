@@ -14,12 +14,12 @@ from dl_lib.cli.experiment import (
     Experiment,
     check_run_folder,
     check_weights,
-    copy_own_code,
     keep_crop,
     load_experiment,
     register_parts,
     start_processes,
 )
+from dl_lib.cli.net_files import copy_nets
 from dl_lib.config import ConfigError, get_cfg, write_config
 from dl_lib.data.catalog import DatasetCatalog
 from dl_lib.launch import ProcessRequest
@@ -34,7 +34,7 @@ DATASETS: {TRAIN: [digit_scenes_train], TEST: [digit_scenes_val]}
 def write(experiment):
     """Write the files of a run folder that exist when training starts."""
     write_config(experiment.cfg, experiment.output_dir)
-    copy_own_code(experiment)
+    copy_nets(experiment.net_files, experiment.output_dir)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from dl_lib.cli.experiment import copy_own_code, load_experiment, read_experiment
+from dl_lib.cli.experiment import load_experiment, read_experiment
 from dl_lib.cli.net_files import copy_nets, find_nets, import_nets
 from dl_lib.config import ConfigError, write_config
 
@@ -39,7 +39,7 @@ def run_of(folders):
     """Write the files of a run folder that exist when training starts."""
     experiment = load_experiment("Mine", ["OUTPUT_DIR=run"])
     write_config(experiment.cfg, experiment.output_dir)
-    copy_own_code(experiment)
+    copy_nets(experiment.net_files, experiment.output_dir)
     return folders / "run"
 
 
