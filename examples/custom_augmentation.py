@@ -60,7 +60,7 @@ def erasing(cfg: CfgNode) -> RandomErasing:
 
 def main() -> None:
     cfg = get_cfg()
-    cfg.merge_from_list(["INPUT.MIN_SIZE_TRAIN=[]", "INPUT.CROP_SIZE=[64, 96]", "INPUT.EXTRA_AUGMENTATIONS=[erasing]"])
+    cfg.merge_from_list(["INPUT.CROP_SIZE=[64, 96]", "INPUT.EXTRA_AUGMENTATIONS=[erasing]"])
     label = np.zeros((64, 96), np.uint8)
     for transform in sample_transforms(build_train_augmentations(cfg), rng=np.random.default_rng(0), size=label.shape):
         label = transform.apply_label(label)

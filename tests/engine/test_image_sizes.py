@@ -1,5 +1,7 @@
 """Automatic training crop, and warnings about images that are enlarged a lot."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from dl_lib.engine import image_sizes as module
 from dl_lib.engine.image_sizes import automatic_crop, warn_about_enlarged_images
 from tests.helpers.training import restore_logging
 
+ROOT = Path(__file__).parents[2]
 META = DatasetMeta(("a", "b"), ((0, 0, 0), (1, 1, 1)))
 STRIDE_8 = ["MODEL.BACKBONE.LAYER_NUM", 2, "MODEL.BACKBONE.CELL_NUM_LIST", [2, 2], "MODEL.BACKBONE.MAX_STRIDE", 8]
 STATIC = ["MODEL.META_ARCHITECTURE", "SemanticSegmentor", "MODEL.SEM_SEG_HEAD.IN_FEATURES", ["c3"]]
@@ -41,7 +44,7 @@ def catalog(monkeypatch):
 
 def config(*overrides):
     cfg = get_cfg()
-    cfg.merge_from_file("dl_lib/../configs/Base-DynamicNet4Seg.yaml")
+    cfg.merge_from_file(ROOT / "configs" / "Base-DynamicNet4Seg.yaml")
     cfg.merge_from_list(["DATASETS.TRAIN", ["own"], "DATASETS.TEST", ["own"], *overrides])
     return cfg
 

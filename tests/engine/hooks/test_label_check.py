@@ -57,14 +57,10 @@ class FakeTrainer:
 def config(monkeypatch):
     """Return a function that registers datasets and returns the config of a run on them."""
     monkeypatch.setattr(DatasetCatalog, "_entries", dict(DatasetCatalog._entries))
-
-    def make(*datasets, images=2, meta=META):
-        return _config(datasets, images=images, meta=meta)
-
-    return make
+    return make_config
 
 
-def _config(datasets, *, images, meta=META):
+def make_config(*datasets, images=2, meta=META):
     for number, dataset in enumerate(datasets):
         DatasetCatalog.register(f"set{number}", lambda dataset=dataset: dataset, meta)
     cfg = get_cfg()

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from dl_lib.config import ConfigError
+from dl_lib.config import ConfigError, get_cfg
 from dl_lib.evaluation.runner.logged import metric_names
 from dl_lib.modeling.build import LOSS_REGISTRY, META_ARCH_REGISTRY
 from dl_lib.validation import validate_config
-from tests.helpers.small_run import DATASET, make_trainer
+from tests.helpers.small_run import DATASET, SMALL, make_trainer, register
 from tests.helpers.training import restore_logging
 
 SHORT = ["SOLVER.BEST_METRIC", "", "TEST.PRECISE_BN.ENABLED", False, "SOLVER.EMA.DECAY", 0.0]
@@ -35,9 +35,6 @@ def test_names_are_those_of_an_evaluation(tmp_path, extra_loss, model):
 
 
 def config(*overrides):
-    from dl_lib.config import get_cfg
-    from tests.helpers.small_run import SMALL, register
-
     register()
     cfg = get_cfg()
     cfg.merge_from_list([*SMALL, *overrides])
