@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,18 +140,7 @@ class DefaultTrainer(Trainer):
         # After a checkpoint that is due, so that an error of the labels costs no more steps than necessary.
         hooks.append(LabelCheck(self.cfg.DATASETS.TRAIN, images_per_step=solver.IMS_PER_BATCH))
         hooks.append(EvalHook(self.evaluate, period=test.EVAL_PERIOD))
-        if solver.BEST_METRIC:
-            hooks.append(BestCheckpointer(self.checkpointer, metric=solver.BEST_METRIC, mode=solver.BEST_METRIC_MODE))
-        stopping = solver.EARLY_STOPPING
-        if stopping.METRIC:
-            hooks.append(
-                EarlyStopping(
-                    metric=stopping.METRIC,
-                    mode=stopping.MODE,
-                    patience=stopping.PATIENCE,
-                    min_delta=stopping.MIN_DELTA,
-                )
-            )
+        hooks += self._metric_hooks()
         hooks += [HOOK_REGISTRY.get(name)(self.cfg) for name in self.cfg.EXTRA_HOOKS]
         writers = self.build_writers()
         if self.cfg.VIS_PERIOD and writers:
@@ -161,6 +150,19 @@ class DefaultTrainer(Trainer):
             )
         hooks.append(PeriodicWriter(writers, period=log_period))
         return hooks
+
+    def _metric_hooks(self) -> Iterator[Hook]:
+        """Yield the hooks that compare a metric of the evaluations."""
+        solver, stopping = self.cfg.SOLVER, self.cfg.SOLVER.EARLY_STOPPING
+        if solver.BEST_METRIC:
+            yield BestCheckpointer(self.checkpointer, metric=solver.BEST_METRIC, mode=solver.BEST_METRIC_MODE)
+        if stopping.METRIC:
+            yield EarlyStopping(
+                metric=stopping.METRIC,
+                mode=stopping.MODE,
+                patience=stopping.PATIENCE,
+                min_delta=stopping.MIN_DELTA,
+            )
 
     def build_writers(self) -> list[Writer]:
         """Build the writers of scalars and images; empty on all but the main process."""

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["HOOK_REGISTRY", "Hook", "PeriodicHook", "is_due"]
 
-
 HOOK_REGISTRY = Registry("HOOK")
 HOOK_REGISTRY.__doc__ = """Hooks of an experiment, the choices of `EXTRA_HOOKS`: `Hook`s, built as `make(cfg)`.
 
