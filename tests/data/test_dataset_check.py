@@ -16,6 +16,7 @@ from dl_lib.data.dataset_check import IssueKind, check_sample, check_samples, cl
 from dl_lib.data.datasets.folder import FolderSource
 from dl_lib.data.errors import InvalidSampleError, UnknownLabelError, UnreadableFileError
 from tests.helpers.dataset_files import save_png
+from tests.helpers.image_files import exif
 
 META = DatasetMeta(("road", "car", "sky", "moon"), ((0, 0, 0), (1, 1, 1), (2, 2, 2), (3, 3, 3)), ignore_value=255)
 
@@ -122,10 +123,10 @@ def test_coarse_annotations_are_known_to_be_sparse():
 def test_exif_orientation_is_a_warning(tmp_path, monkeypatch, ending):
     monkeypatch.setenv("DL_DATASETS", str(tmp_path))
     for name, orientation in (("a", 3), ("b", 1), ("c", 6)):
-        exif = Image.Exif()
-        exif[0x0112] = orientation
         (tmp_path / "images").mkdir(exist_ok=True)
-        Image.fromarray(np.zeros((2, 3, 3), np.uint8)).save(tmp_path / "images" / f"{name}.{ending}", exif=exif)
+        Image.fromarray(np.zeros((2, 3, 3), np.uint8)).save(
+            tmp_path / "images" / f"{name}.{ending}", exif=exif(orientation)
+        )
         save_png(tmp_path / "labels" / f"{name}.png", np.array([[0, 1, 2], [3, 0, 0]], np.uint8))
     report = summarize(
         check_samples(FolderSource("images", "labels", META.class_names)(), meta=META, workers=0), meta=META

@@ -11,13 +11,7 @@ from PIL import Image
 from dl_lib.data.errors import UnreadableFileError
 from dl_lib.data.orientation import read_orientation
 from dl_lib.data.reading import read_image, read_image_size
-from tests.helpers.image_files import encoded, png, write
-
-SIZE = (37, 53)
-RNG = np.random.default_rng(0)
-COLOR = cv2.resize(RNG.integers(0, 256, (6, 8, 3)).astype(np.uint8), SIZE[::-1], interpolation=cv2.INTER_CUBIC)
-GRAY = COLOR[..., 1].copy()
-
+from tests.helpers.image_files import COLOR, GRAY, SIZE, encoded, exif, png, write
 
 LOSSLESS = {
     "rgb.png": (Image.fromarray(COLOR), {}),
@@ -69,10 +63,8 @@ def test_opencv_and_pillow_decode_to_the_same_pixels(tmp_path, kind):
 def test_exif_orientation_is_ignored(tmp_path, ending, options, orientation):
     """Pillow turns TIFFs upright, but no other format."""
     upright, path = tmp_path / f"upright.{ending}", tmp_path / f"image.{ending}"
-    exif = Image.Exif()
-    exif[0x0112] = orientation
     Image.fromarray(COLOR).save(upright, **options)
-    Image.fromarray(COLOR).save(path, exif=exif, **options)
+    Image.fromarray(COLOR).save(path, exif=exif(orientation), **options)
     np.testing.assert_array_equal(read_image(path), read_image(upright))
     assert read_image_size(path) == SIZE
     assert (read_orientation(path), read_orientation(upright), read_orientation(tmp_path)) == (orientation, 1, 1)
@@ -80,19 +72,19 @@ def test_exif_orientation_is_ignored(tmp_path, ending, options, orientation):
 
 def colored_key():
     """Encode a PNG in which one color marks transparent pixels."""
-    return encoded(Image.fromarray(COLOR), transparency=tuple(COLOR[0, 0].tolist()))
+    return encoded(COLOR, transparency=tuple(COLOR[0, 0].tolist()))
 
 
 ALPHA = np.dstack([COLOR, np.full(SIZE, 255, np.uint8)])
 ALPHA[3, 4, 3] = 254
 INVALID_IMAGES = {
-    "transparent.png": (lambda: encoded(Image.fromarray(ALPHA)), "lowest alpha=254"),
+    "transparent.png": (lambda: encoded(ALPHA), "lowest alpha=254"),
     "color_key.png": (colored_key, "lowest alpha=0"),
     "gray_alpha.png": (lambda: encoded(Image.fromarray(ALPHA).convert("LA")), "lowest alpha=254"),
     "rgb16.png": (lambda: cv2.imencode(".png", COLOR.astype(np.uint16) * 257)[1].tobytes(), "16 bits per channel"),
-    "gray16.png": (lambda: encoded(Image.fromarray(GRAY.astype(np.uint16) * 257)), "16 bits per channel"),
+    "gray16.png": (lambda: encoded(GRAY.astype(np.uint16) * 257), "16 bits per channel"),
     "rgb16.tiff": (lambda: cv2.imencode(".tiff", COLOR.astype(np.uint16) * 257)[1].tobytes(), "16 bits per channel"),
-    "float.tiff": (lambda: encoded(Image.fromarray(GRAY.astype(np.float32)), "TIFF"), "mode 'F'"),
+    "float.tiff": (lambda: encoded(GRAY.astype(np.float32), "TIFF"), "mode 'F'"),
     "cmyk.jpg": (lambda: encoded(Image.fromarray(COLOR).convert("CMYK"), "JPEG"), "mode 'CMYK'"),
     "text.jpg": (lambda: b"not found", "9 bytes starting with b'not foun'"),
     "empty.png": (lambda: b"", "0 bytes"),
@@ -104,12 +96,9 @@ INVALID_IMAGES = {
 def test_unsupported_image_raises_with_its_path(tmp_path, name):
     make, received = INVALID_IMAGES[name]
     path = write(tmp_path / name, make())
-    with pytest.raises(UnreadableFileError) as caught:
+    message = rf"^{re.escape(str(path))} (?=.*Received: ).*{re.escape(received)}"
+    with pytest.raises(UnreadableFileError, match=message):
         read_image(path)
-    message = str(caught.value)
-    assert message.startswith(str(path))
-    assert received in message
-    assert "Received: " in message
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])
@@ -124,7 +113,7 @@ def test_animation_and_stack_raise(tmp_path, kind, mode):
 def test_smaller_copies_in_a_tiff_are_ignored(tmp_path):
     copy = Image.fromarray(COLOR).resize((9, 7))
     copy.encoderinfo = {"tiffinfo": {254: 1}}
-    data = encoded(Image.fromarray(COLOR), "TIFF", save_all=True, append_images=[copy])
+    data = encoded(COLOR, "TIFF", save_all=True, append_images=[copy])
     assert Image.open(io.BytesIO(data)).n_frames == 2
     np.testing.assert_array_equal(read_image(write(tmp_path / "image.tif", data)), COLOR)
 

@@ -43,13 +43,13 @@ from dl_lib.utils.files import WriteError
 from dl_lib.utils.metrics_file import MetricsFileError, read_metrics
 from dl_lib.validation import validate_config
 from tests.helpers.dataset_files import as_counts, as_text, save_sbd_label
+from tests.helpers.image_files import encoded, exif, npy, with_palette
 from tests.helpers.mutations import EXTREMES, mutated_bytes, mutated_tree, with_png_checksums
 from tests.helpers.training import LeastSquares, resumable_trainer
 
 USER_ERRORS = (ConfigError, DataError, CheckpointError, MetricsFileError, LaunchError, NonFiniteLossError, WriteError)
 FORMATS: dict[str, Callable[[Path], "Format"]] = {}
 IGNORE = 255
-EXIF_ORIENTATION = 0x0112
 
 
 class Content:
@@ -309,23 +309,15 @@ def lists(folder):
     return Format(mutated_bytes(["".join(f"{name}\n" for name in files).encode()]), read)
 
 
-def _encoded(array, file_format, **settings):
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, file_format, **settings)
-    return buffer.getvalue()
-
-
 @registered
 def images(folder):
     path = folder / "image"
     rng = np.random.default_rng(0)
     color, gray = rng.integers(0, 255, (6, 9, 3), np.uint8), rng.integers(0, 255, (6, 9), np.uint8)
-    valid = [_encoded(color, kind) for kind in ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM")]
-    valid += [_encoded(gray, "PNG"), _encoded(gray > 99, "PNG"), _encoded(gray.astype(np.uint16), "PNG")]
-    valid += [_encoded(color, "JPEG", progressive=True), _encoded(color, "TIFF", compression="tiff_lzw")]
-    turned = Image.Exif()
-    turned[EXIF_ORIENTATION] = 6
-    valid += [_encoded(color, kind, exif=turned) for kind in ("JPEG", "TIFF", "PNG", "WEBP")]
+    valid = [encoded(color, kind) for kind in ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM")]
+    valid += [encoded(gray, "PNG"), encoded(gray > 99, "PNG"), encoded(gray.astype(np.uint16), "PNG")]
+    valid += [encoded(color, "JPEG", progressive=True), encoded(color, "TIFF", compression="tiff_lzw")]
+    valid += [encoded(color, kind, exif=exif(6)) for kind in ("JPEG", "TIFF", "PNG", "WEBP")]
 
     def read(content):
         path.write_bytes(content)
@@ -341,16 +333,9 @@ def images(folder):
 def labels(folder):
     path = folder / "label.png"
     ids = np.arange(54, dtype=np.uint8).reshape(6, 9)
-    palette = Image.fromarray(ids)
-    palette.putpalette(list(range(256)) * 3)
-    buffer = io.BytesIO()
-    palette.save(buffer, "PNG")
-    valid = [buffer.getvalue(), *(_encoded(ids, kind) for kind in ("PNG", "TIFF", "BMP"))]
-    valid += [_encoded(ids.astype(np.uint16) * 999, kind) for kind in ("PNG", "TIFF")]
-    for dtype in (np.uint8, np.int64, np.float32):
-        buffer = io.BytesIO()
-        np.save(buffer, ids.astype(dtype))
-        valid.append(buffer.getvalue())
+    valid = [encoded(with_palette(ids)), *(encoded(ids, kind) for kind in ("PNG", "TIFF", "BMP"))]
+    valid += [encoded(ids.astype(np.uint16) * 999, kind) for kind in ("PNG", "TIFF")]
+    valid += [npy(ids.astype(dtype)) for dtype in (np.uint8, np.int64, np.float32)]
 
     def read(content):
         path.write_bytes(content)

@@ -4,12 +4,45 @@ import io
 import struct
 import zlib
 
+import cv2
+import numpy as np
+from PIL import ExifTags, Image
+
+from dl_lib.data.decoding import PNG_SIGNATURE
+
+SIZE = (37, 53)
+_RNG = np.random.default_rng(0)
+COLOR = cv2.resize(_RNG.integers(0, 256, (6, 8, 3)).astype(np.uint8), SIZE[::-1], interpolation=cv2.INTER_CUBIC)
+GRAY = COLOR[..., 1].copy()
+PALETTE = _RNG.permutation(256 * 3).astype(np.uint8).reshape(256, 3)
+
 
 def encoded(image, kind="PNG", **settings):
-    """Encode a Pillow image."""
+    """Encode a Pillow image, or an array of its pixels."""
     file = io.BytesIO()
-    image.save(file, kind, **settings)
+    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(file, kind, **settings)
     return file.getvalue()
+
+
+def npy(array, **settings):
+    """Encode a .npy file."""
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array, **settings)
+    return file.getvalue()
+
+
+def exif(orientation):
+    """Return EXIF data with an orientation, 1 to 8."""
+    data = Image.Exif()
+    data[ExifTags.Base.Orientation] = orientation
+    return data
+
+
+def with_palette(ids):
+    """Return an image of palette indices, (H, W) uint8."""
+    image = Image.fromarray(ids)
+    image.putpalette(PALETTE.tobytes())
+    return image
 
 
 def write(path, data):
@@ -26,4 +59,4 @@ def png(bits, color_type, rows, *, size=None):
     size = size or (len(rows[0]) * 8 // bits, len(rows))
     pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
     header = struct.pack(">IIBBBBB", *size, bits, color_type, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return PNG_SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")

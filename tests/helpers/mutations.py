@@ -10,6 +10,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from dl_lib.data.decoding import PNG_SIGNATURE
+
 __all__ = ["EXTREMES", "mutated_bytes", "mutated_tree", "with_png_checksums"]
 
 EXTREMES = (
@@ -23,7 +25,6 @@ _EXTREME_TEXTS = (
 )
 _EXTREME_INTEGERS = (0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1)
 _TOKEN = re.compile(rb'-?\d+(?:\.\d+)?|"[^"]*"|true|false|null')
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @st.composite
@@ -62,9 +63,9 @@ def mutated_tree(draw: st.DrawFn, valid: Any, *, extremes: Sequence[Any] = EXTRE
 
 def with_png_checksums(content: bytes) -> bytes:
     """Return a PNG with correct checksums, so that decoders read its damaged chunks."""
-    if not content.startswith(_PNG_SIGNATURE):
+    if not content.startswith(PNG_SIGNATURE):
         return content
-    repaired, position = bytearray(content), len(_PNG_SIGNATURE)
+    repaired, position = bytearray(content), len(PNG_SIGNATURE)
     while position + 12 <= len(repaired):
         length = int.from_bytes(repaired[position : position + 4], "big")
         end = position + 8 + length
