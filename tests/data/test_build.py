@@ -217,15 +217,13 @@ def test_cached_samples_equal_uncached_samples(cfg, tmp_path):
     assert_same(next(iter(build_train_loader(cfg))), batch)
 
 
-def test_cache_is_in_the_datasets_root_by_default(cfg, tmp_path, monkeypatch):
-    monkeypatch.setenv("DL_DATASETS", str(tmp_path))
-    monkeypatch.setattr(DatasetCatalog, "_entries", dict(DatasetCatalog._entries))
+def test_cache_is_in_the_datasets_root_by_default(cfg, root, own_catalog, monkeypatch):
     scenes = DatasetCatalog.get("digit_scenes_val")
     monkeypatch.setattr(scenes, "_length", 3)
     DatasetCatalog.register("three", lambda: scenes, DatasetCatalog.meta("digit_scenes_val"))
     cfg.DATALOADER.CACHE = "memmap"
     assert len(list(build_test_loader(cfg, "three"))) == 3
-    assert (tmp_path / ".cache" / "three.cache").is_file()
+    assert (root / ".cache" / "three.cache").is_file()
 
 
 def test_label_with_unknown_classes_raises_with_its_image(cfg):

@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import json
-import logging
 import multiprocessing
 import os
 import pickle
@@ -139,11 +138,10 @@ def test_damaged_cache_is_rebuilt(folder, cache_folder, damage):
         assert dataset.read == list(range(6))
 
 
-def test_invalid_sample_is_not_cached_but_read_from_the_dataset(folder, cache_folder, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("dl_lib"), "propagate", True)
+def test_invalid_sample_is_not_cached_but_read_from_the_dataset(folder, cache_folder, log):
     (folder / "2.txt").write_text("damaged")
     cached = cached_dataset(Folder(folder), name="set", folder=cache_folder)
-    assert any("invalid sample 2" in text and "2.txt is damaged" in text for text in caplog.messages)
+    assert any("invalid sample 2" in text and "2.txt is damaged" in text for text in log.messages)
     with pytest.raises(UnreadableFileError, match=r"2\.txt is damaged"):
         cached[2]
     np.testing.assert_array_equal(cached[3]["image"], Folder(folder)[3]["image"])
@@ -152,8 +150,7 @@ def test_invalid_sample_is_not_cached_but_read_from_the_dataset(folder, cache_fo
 
 
 @pytest.mark.parametrize("name", ["image", "sem_seg"])
-def test_damaged_sample_is_read_from_the_dataset(folder, cache_folder, name, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("dl_lib"), "propagate", True)
+def test_damaged_sample_is_read_from_the_dataset(folder, cache_folder, name, log):
     path = cached_dataset(Folder(folder), name="set", folder=cache_folder).path
     content = bytearray(path.read_bytes())
     start = json.loads(content[content.rindex(b'{"fingerprint"') : -24])["records"][1][name][0]
@@ -164,7 +161,7 @@ def test_damaged_sample_is_read_from_the_dataset(folder, cache_folder, name, cap
     for _ in range(2):
         assert_same_samples(cached, Folder(folder))
     assert dataset.read == [1, 1]
-    (message,) = (text for text in caplog.messages if "Damaged" in text)
+    (message,) = (text for text in log.messages if "Damaged" in text)
     assert message.startswith(f"Damaged sample 1 in the cache {path}; reading its original instead: ")
     assert message.endswith("1.txt. Delete the cache to rebuild it")
 

@@ -120,14 +120,12 @@ def test_coarse_annotations_are_known_to_be_sparse():
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
-def test_exif_orientation_is_a_warning(tmp_path, monkeypatch, ending):
-    monkeypatch.setenv("DL_DATASETS", str(tmp_path))
+def test_exif_orientation_is_a_warning(root, ending):
     for name, orientation in (("a", 3), ("b", 1), ("c", 6)):
-        (tmp_path / "images").mkdir(exist_ok=True)
-        Image.fromarray(np.zeros((2, 3, 3), np.uint8)).save(
-            tmp_path / "images" / f"{name}.{ending}", exif=exif(orientation)
-        )
-        save_png(tmp_path / "labels" / f"{name}.png", np.array([[0, 1, 2], [3, 0, 0]], np.uint8))
+        (root / "images").mkdir(exist_ok=True)
+        image = Image.fromarray(np.zeros((2, 3, 3), np.uint8))
+        image.save(root / "images" / f"{name}.{ending}", exif=exif(orientation))
+        save_png(root / "labels" / f"{name}.png", np.array([[0, 1, 2], [3, 0, 0]], np.uint8))
     report = summarize(
         check_samples(FolderSource("images", "labels", META.class_names)(), meta=META, workers=0), meta=META
     )

@@ -160,23 +160,22 @@ def test_invalid_palette_raises_with_its_path(tmp_path, content, problem):
         CLASSES.palette_reader(tmp_path / "palette.txt")
 
 
-def test_datasets_return_and_cache_converted_labels(tmp_path, monkeypatch):
-    monkeypatch.setenv("DL_DATASETS", str(tmp_path))
+def test_datasets_return_and_cache_converted_labels(root):
     for folder in ("images", "labels"):
-        (tmp_path / folder).mkdir()
-        Image.fromarray(np.array([[0, 255]], np.uint8)).save(tmp_path / folder / "1.png")
+        (root / folder).mkdir()
+        Image.fromarray(np.array([[0, 255]], np.uint8)).save(root / folder / "1.png")
     settings = {"images": "images", "labels": "labels", "classes": ("background", "object")}
     plain, mapped = (FolderSource(**settings, label_map=m)() for m in (None, {0: 0, 255: "object"}))
-    assert cached_dataset(plain, name="set", folder=tmp_path)[0]["sem_seg"].tolist() == [[0, 255]]
+    assert cached_dataset(plain, name="set", folder=root)[0]["sem_seg"].tolist() == [[0, 255]]
     # A changed label map makes the cache stale.
-    assert cached_dataset(mapped, name="set", folder=tmp_path)[0]["sem_seg"].tolist() == [[0, 1]]
-    (tmp_path / "palette.txt").write_text("0 0 0 background\n255 255 255 object\n")
+    assert cached_dataset(mapped, name="set", folder=root)[0]["sem_seg"].tolist() == [[0, 1]]
+    (root / "palette.txt").write_text("0 0 0 background\n255 255 255 object\n")
     palette = FolderSource(**settings, color_map="palette.txt")
-    assert cached_dataset(palette(), name="set", folder=tmp_path)[0]["sem_seg"].tolist() == [[0, 1]]
+    assert cached_dataset(palette(), name="set", folder=root)[0]["sem_seg"].tolist() == [[0, 1]]
     assert palette().fingerprint() != mapped.fingerprint()
     colors = FolderSource(**settings, color_map=((0, 0, 0), (255, 255, 255)))
     assert colors.meta.class_colors == ((0, 0, 0), (255, 255, 255))  # figures use the colors of the files
-    (tmp_path / "palette.txt").unlink()
+    (root / "palette.txt").unlink()
     with pytest.raises(DataError, match=r"Expected a palette file.*palette\.txt'$"):
         palette()
 

@@ -19,16 +19,15 @@ class WithoutFileNames:
 
 
 @pytest.fixture
-def datasets(tmp_path, monkeypatch):
-    monkeypatch.setenv("DL_DATASETS", str(tmp_path))
-    write_coco(tmp_path)
+def datasets(root):
+    write_coco(root)
     folder = FolderSource("coco/images", None, classes=("a", "b"))()
-    (tmp_path / "coco" / "images" / "000000000099.jpg").write_bytes(b"damaged")
+    (root / "coco" / "images" / "000000000099.jpg").write_bytes(b"damaged")
     return {
         "folder": folder,
         "coco": CocoSource("coco/annotations.json", "coco/images", background=None, ignore_value=255)(),
         "scenes": DigitScenes("val", length=2),
-        "cached": cached_dataset(folder, name="cached", folder=tmp_path),
+        "cached": cached_dataset(folder, name="cached", folder=root),
     }
 
 

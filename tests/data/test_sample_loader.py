@@ -1,6 +1,5 @@
 """Invalid samples: raised, replaced or dropped, and counted by the loader."""
 
-import logging
 import traceback
 from itertools import chain, islice
 
@@ -41,8 +40,7 @@ class Folder:
 
 
 @pytest.fixture
-def cfg(monkeypatch):
-    monkeypatch.setattr(DatasetCatalog, "_entries", dict(DatasetCatalog._entries))
+def cfg(own_catalog):
     for name, folder in {
         "valid": Folder(),
         "invalid": Folder(invalid=(1, 4)),
@@ -84,11 +82,10 @@ def indices(loader):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_training_replaces_invalid_samples_for_any_number_of_workers(cfg, workers, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("dl_lib"), "propagate", True)
+def test_training_replaces_invalid_samples_for_any_number_of_workers(cfg, workers, log):
     valid = [gray_values(batch) for batch in islice(train_loader(cfg, "valid"), 6)]
     alone = [gray_values(batch) for batch in islice(train_loader(cfg, "invalid"), 6)]
-    caplog.clear()
+    log.clear()
     cfg.DATALOADER.NUM_WORKERS = workers
     loader = train_loader(cfg, "invalid")
     batches = list(islice(loader, 6))
@@ -98,9 +95,9 @@ def test_training_replaces_invalid_samples_for_any_number_of_workers(cfg, worker
         assert before in (1, 3, 4) or before == after
     assert all(len(batch) == 4 for batch in batches)
     assert indices(loader) == [1, 3, 4]  # each once, although two epochs contain them
-    assert len(caplog.messages) == 3
+    assert len(log.messages) == 3
     for index in (1, 3, 4):
-        assert sum(f"sample {index}: " in text and f"{index:02d}.png" in text for text in caplog.messages) == 1
+        assert sum(f"sample {index}: " in text and f"{index:02d}.png" in text for text in log.messages) == 1
 
 
 def test_replacements_differ_between_epochs(cfg):

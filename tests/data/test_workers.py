@@ -1,7 +1,6 @@
 """Dead workers: the error names the sample that was being loaded, and is raised only while waiting for a batch."""
 
 import errno
-import logging
 import multiprocessing
 import os
 import re
@@ -72,8 +71,7 @@ class WorkerKiller:
 
 
 @pytest.fixture
-def cfg(monkeypatch):
-    monkeypatch.setattr(DatasetCatalog, "_entries", dict(DatasetCatalog._entries))
+def cfg(own_catalog):
     cfg = DEFAULTS.clone()
     cfg.DATALOADER.NUM_WORKERS = 2
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 2
@@ -206,8 +204,7 @@ def test_too_many_open_files_end_the_run(cfg):
     assert "DATALOADER.NUM_WORKERS=0" in message
 
 
-def test_small_limits_are_warned_of_with_the_first_batch(cfg, monkeypatch, caplog):
-    monkeypatch.setattr(logging.getLogger("dl_lib"), "propagate", True)
+def test_small_limits_are_warned_of_with_the_first_batch(cfg, monkeypatch, log):
     cfg.DATASETS.TRAIN = [register("whole", WorkerKiller())]
     needed = (2 * 2 + 2) * 2 * 4 * 4 * 4  # batches in flight, images, pixels, channels with the label
     for free in (needed, needed - 1):
@@ -215,20 +212,19 @@ def test_small_limits_are_warned_of_with_the_first_batch(cfg, monkeypatch, caplo
         monkeypatch.setattr(resource, "getrlimit", lambda kind, free=free: (24 - needed + free, -1))
         batches = build_train_loader(cfg)
         list(islice(batches, 3))
-    memory, files = (text for text in caplog.messages if "ends the run" in text)
+    memory, files = (text for text in log.messages if "ends the run" in text)
     assert memory.startswith("/dev/shm may become full")
     assert memory.endswith("Loader workers may need 0.0 MiB. Received: /dev/shm=1.00 MiB (0.00 MiB free)")
     assert files.endswith("may need 24. Received: limit=23")
 
 
-def test_more_workers_than_cores_are_one_warning(cfg, monkeypatch, caplog, recwarn):
-    monkeypatch.setattr(logging.getLogger("dl_lib"), "propagate", True)
+def test_more_workers_than_cores_are_one_warning(cfg, monkeypatch, log, recwarn):
     monkeypatch.setattr("dl_lib.data.worker_limits.usable_cores", lambda: 1)
     warn_about_cores.cache_clear()
     register("whole", WorkerKiller())
     for _ in range(2):
         next(iter(build_test_loader(cfg, "whole")))
-    assert [text for text in caplog.messages if "CPU cores" in text] == [
+    assert [text for text in log.messages if "CPU cores" in text] == [
         "More loader workers than CPU cores (1), which may slow down loading: reduce DATALOADER.NUM_WORKERS (--workers "
         "of check-dataset). Received: DATALOADER.NUM_WORKERS=2"
     ]

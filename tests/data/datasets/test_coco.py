@@ -8,7 +8,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from dl_lib.config import ConfigError, get_cfg
-from dl_lib.data.catalog import Catalog, DatasetCatalog
+from dl_lib.data.catalog import Catalog
 from dl_lib.data.datasets.coco import register_coco_sem_seg
 from dl_lib.data.errors import DataError, InvalidSampleError, MissingDataError, UnreadableFileError
 from dl_lib.validation import validate_config
@@ -18,10 +18,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch):
-    monkeypatch.setenv("DL_DATASETS", str(tmp_path))
-    write_coco(tmp_path)
-    return tmp_path
+def root(root):
+    write_coco(root)
+    return root
 
 
 def registered(**changes):
@@ -288,8 +287,7 @@ def test_missing_image_raises_on_access(root):
         registered().get("mine")
 
 
-def test_unreadable_metadata_are_a_config_problem(root, monkeypatch):
-    monkeypatch.setattr(DatasetCatalog, "_entries", dict(DatasetCatalog._entries))
+def test_unreadable_metadata_are_a_config_problem(root, own_catalog):
     name = "coco_test_set"
     register_coco_sem_seg(name, json="coco/absent.json", images="coco/images")
     cfg = get_cfg()

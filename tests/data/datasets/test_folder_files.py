@@ -9,12 +9,6 @@ from dl_lib.data.errors import DataError, MissingDataError
 from dl_lib.data.files import UnpairedFilesError
 
 
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    monkeypatch.setenv("DL_DATASETS", str(tmp_path))
-    return tmp_path
-
-
 def write(root, *paths):
     """Write images of 2 x 3 gray pixels with the value 1."""
     for path in paths:

@@ -10,12 +10,6 @@ from dl_lib.data.datasets.folder import FolderSource
 from dl_lib.data.datasets.proposals import propose_entry
 
 
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    monkeypatch.setenv("DL_DATASETS", str(tmp_path))
-    return tmp_path
-
-
 def source(**settings):
     return FolderSource(**{"images": "i", "labels": "m", "classes": ("a", "b", "c"), **settings})
 
