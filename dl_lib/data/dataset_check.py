@@ -14,13 +14,13 @@ from torch.utils.data import Dataset
 
 from dl_lib.config.choices import LabelShortcoming
 from dl_lib.config.errors import shown
-from dl_lib.data.catalog import DatasetMeta
+from dl_lib.data.catalog import Color, DatasetMeta
 from dl_lib.data.errors import DataError, InvalidSampleError, UnknownLabelError
 from dl_lib.data.files import PairedFiles
 from dl_lib.data.label_conversion import count_ids
 from dl_lib.data.label_shortcomings import label_shortcomings
 from dl_lib.data.orientation import UPRIGHT, read_orientation
-from dl_lib.data.raw_dataset import RawDataset
+from dl_lib.data.raw_dataset import HasLabelPalette, RawDataset
 from dl_lib.data.workers import MonitoredDataLoader, WorkerProgress
 
 __all__ = [
@@ -50,10 +50,12 @@ class IssueKind(Enum):
     INVALID = "invalid annotation"
     ORIENTATION = "image with an EXIF orientation (warning: it is ignored; labels must match the stored pixels)"
 
+    PALETTE = "label with another palette (warning: if its colors stand for classes, set COLOR_MAP)"
+
     @property
     def is_warning(self) -> bool:
         """True if a dataset with such issues is usable for training."""
-        return self is IssueKind.ORIENTATION
+        return self in (IssueKind.ORIENTATION, IssueKind.PALETTE)
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class SampleCheck:
 
     issues: tuple[Issue, ...] = ()
     pixels: Mapping[int, int] = field(default_factory=dict)  # by label id
+    palette: Mapping[int, Color] = field(default_factory=dict)  # by raw id
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,8 @@ def check_sample(dataset: RawDataset, index: int, *, meta: DatasetMeta) -> Sampl
                 f"{name}: ids {shown(unknown)}{cause} in {percent:.3g} % of the pixels, expected {expected}",
             )
         )
-    return SampleCheck(tuple(issues), pixels)
+    palette = dataset.label_palette(index) if isinstance(dataset, HasLabelPalette) else {}
+    return SampleCheck(tuple(issues), pixels, palette, name)
 
 
 def _kind_of(error: DataError) -> IssueKind:
@@ -159,12 +164,13 @@ def summarize(
 ) -> DatasetReport:
     """Aggregate the checks of all samples, and the issues found when the files were listed; accept `allowed` ones."""
     num_samples, issues = 0, list(unpaired)
+    palette: dict[int, Color] = {}
     pixels: Counter[int] = Counter()
     images: Counter[int] = Counter()
     labelled_where_present: Counter[int] = Counter()
     for check in checks:
         num_samples += 1
-        issues += check.issues
+        issues += (*check.issues, *_palette_issues(check, palette))
         pixels.update(check.pixels)
         classes = {label: count for label, count in check.pixels.items() if 0 <= label < meta.num_classes}
         images.update(classes.keys())
@@ -182,6 +188,15 @@ def summarize(
             [pixels[label] for label in labels], labelled_where_present=[labelled_where_present[c] for c in labels]
         ),
     )
+
+
+def _palette_issues(check: SampleCheck, known: dict[int, Color]) -> list[Issue]:
+    """Return an issue if a palette has another color for an index than those before, and add the other indices."""
+    differing = [index for index, color in check.palette.items() if known.setdefault(index, color) != color]
+    return [
+        Issue(IssueKind.PALETTE, f"{check.name}: index {index} is {check.palette[index]}, elsewhere {known[index]}")
+        for index in differing[:1]
+    ]
 
 
 def class_weights(pixels: Sequence[int], *, labelled_where_present: Sequence[int]) -> tuple[float, ...]:

@@ -33,11 +33,9 @@ def label_shortcomings(
     labelled = sum(pixels.get(label, 0) for label in range(meta.num_classes))
     ignored = pixels.get(meta.ignore_value, 0)
     if not labelled:
-        is_ignored = pixels.keys() == {meta.ignore_value}
-        all_ignored = f"all pixels have the ignore value {meta.ignore_value}"
-        return {
-            "no-labels": all_ignored if is_ignored else "no pixel of a class: labels are unreadable or have other ids"
-        }
+        if pixels.keys() == {meta.ignore_value}:
+            return {"no-labels": f"all pixels have the ignore value {meta.ignore_value}"}
+        return {"no-labels": "no pixel of a class" if pixels else "no label could be read"}
     found: dict[str, str] = {}
     if meta.num_classes == 1:
         found["one-class"] = f"the only class is {meta.class_names[0]!r}; {BINARY_TASK_HINT}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
@@ -16,6 +16,7 @@ __all__ = [
     "HasFingerprint",
     "HasImageSize",
     "HasLabel",
+    "HasLabelPalette",
     "RawDataset",
     "RawSample",
     "fingerprint_files",
@@ -84,6 +85,15 @@ class HasLabel(Protocol):
 
     def label(self, index: int) -> np.ndarray:
         """Return the `sem_seg` of a sample; raises a DataError if it cannot be read."""
+        ...
+
+
+@runtime_checkable
+class HasLabelPalette(Protocol):
+    """Dataset whose label files can have palettes of colors."""
+
+    def label_palette(self, index: int) -> Mapping[int, tuple[int, int, int]]:
+        """Return the color of each palette index in a label file; empty if its ids are no palette indices."""
         ...
 
 

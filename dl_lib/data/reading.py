@@ -15,7 +15,7 @@ from dl_lib.data.orientation import stored_size
 from dl_lib.data.refusals import describe_stand_in
 from dl_lib.utils.files import open_regular
 
-__all__ = ["read_bytes", "read_color_label", "read_image", "read_image_size", "read_label"]
+__all__ = ["read_bytes", "read_color_label", "read_image", "read_image_size", "read_label", "read_label_palette"]
 
 _PNG_HEADER_BYTES = 33
 
@@ -74,6 +74,16 @@ def read_color_label(path: FilePath) -> np.ndarray:
         UnreadableFileError: If the file has another format, is damaged or truncated, or exceeds a limit of its decoder.
     """
     return decode_color_label(read_bytes(path), path)
+
+
+def read_label_palette(path: FilePath) -> dict[int, tuple[int, int, int]]:
+    """Return the color of each palette index in a label file; empty without a palette, or if it cannot be read."""
+    try:
+        with open_regular(path) as file, Image.open(file) as image:
+            palette, used = image.getpalette("RGB") or [], image.getcolors() if image.mode == "P" else None
+            return {index: tuple(palette[3 * index : 3 * index + 3]) for _, index in used or ()}
+    except Exception:  # the error type of damaged data depends on Pillow's reader of the format
+        return {}
 
 
 def read_bytes(path: FilePath) -> bytes:

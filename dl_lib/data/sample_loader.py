@@ -7,7 +7,7 @@ skipped while loading it, and the process that consumes the samples counts the r
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -57,7 +57,7 @@ class SkipInvalidSamples(Dataset):
         dataset: Dataset whose `DataError`s are handled; all other errors are raised.
         on_error: Policy. `raise` the error; `replace` the sample by a random one, drawn from the sample's own random
             generator, so that the batch size is constant and independent of the worker; or `drop` the sample.
-        max_skipped: Number of consecutive failed replacements after which the error is raised.
+        max_skipped: Number of consecutive failed replacements after which an error is raised.
         progress: Progress of the workers that load the samples.
         watched_epoch: Epoch in which the content of the labels is recorded; None records none.
     """
@@ -99,7 +99,7 @@ class SkipInvalidSamples(Dataset):
             except DataError as error:
                 skipped.append(SkippedSample(index, str(error)))
                 if len(skipped) > self.max_skipped:
-                    raise
+                    raise _too_many_error(skipped, max_skipped=self.max_skipped) from error
                 index = int(rng.integers(len(self)))
 
     def _load(self, index: int, *, rng: np.random.Generator, is_watched: bool) -> LoadedSample:
@@ -156,9 +156,13 @@ class SampleLoader:
         self.skipped.append(sample)
         _log.warning("Skipped invalid sample %d: %s", sample.index, sample.reason)
         if len(self.skipped) > self.max_skipped:
-            listed = "".join(f"\n  sample {known.index}: {known.reason}" for known in self.skipped)
-            raise TooManySkippedError(
-                f"{len(self.skipped)} samples are invalid, but at most {self.max_skipped} may be skipped:{listed}\n"
-                "Fix or remove them, or increase DATALOADER.MAX_SKIPPED. "
-                f"Received: DATALOADER.MAX_SKIPPED={self.max_skipped}"
-            )
+            raise _too_many_error(self.skipped, max_skipped=self.max_skipped)
+
+
+def _too_many_error(skipped: Sequence[SkippedSample], *, max_skipped: int) -> TooManySkippedError:
+    listed = "".join(f"\n  sample {known.index}: {known.reason}" for known in skipped)
+    return TooManySkippedError(
+        f"{len(skipped)} samples are invalid, but at most {max_skipped} may be skipped:{listed}\n"
+        "Fix or remove them, or increase DATALOADER.MAX_SKIPPED. "
+        f"Received: DATALOADER.MAX_SKIPPED={max_skipped}"
+    )

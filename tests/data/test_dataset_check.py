@@ -134,6 +134,22 @@ def test_exif_orientation_is_a_warning(root, ending):
     assert report.usable_for_training
 
 
+@pytest.mark.parametrize(("settings", "kinds"), [({}, [IssueKind.PALETTE]), ({"color_map": META.class_colors}, [])])
+def test_palettes_that_differ_are_a_warning(tmp_path, monkeypatch, settings, kinds):
+    monkeypatch.setenv("DL_DATASETS", str(tmp_path))
+    for name, first in (("a", 0), ("b", 2)):  # the palette of b begins with the color of class 2
+        save_png(tmp_path / "images" / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
+        label = Image.fromarray(np.array([[0, 0], [1, 1]], np.uint8))
+        label.putpalette([first] * 3 + [1] * 3 + [0] * 3)
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        label.save(tmp_path / "labels" / f"{name}.png")
+    dataset = FolderSource("images", "labels", META.class_names, **settings)()
+    report = summarize(check_samples(dataset, meta=META, workers=0), meta=META, allowed=["absent-classes"])
+    assert [issue.kind for issue in report.issues] == kinds
+    assert all(issue.message.endswith("b.png): index 0 is (2, 2, 2), elsewhere (0, 0, 0)") for issue in report.issues)
+    assert report.usable_for_training
+
+
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=9))
 def test_class_weights_are_zero_for_absent_classes_and_have_median_one(pixels):
     weights = class_weights(pixels, labelled_where_present=[sum(pixels)] * len(pixels))
@@ -146,7 +162,9 @@ def test_class_weights_are_zero_for_absent_classes_and_have_median_one(pixels):
 
 
 def test_dataset_without_labelled_pixels_is_not_usable_for_training():
-    assert not summarize([check_sample(Samples(None), 0, meta=META)], meta=META).usable_for_training
+    for label, problem in ((None, "no label could be read"), ([[9] * 3] * 2, "no pixel of a class")):
+        report = summarize([check_sample(Samples(label), 0, meta=META)], meta=META)
+        assert report.shortcomings == {"no-labels": problem}
     report = summarize(
         [check_sample(Samples([[255] * 3] * 2), 0, meta=META)], meta=META, allowed=get_args(LabelShortcoming)
     )

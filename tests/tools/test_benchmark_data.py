@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from data import (
+    CHECKSUM,
     DECODERS,
     LEAN,
     PLAIN,
@@ -158,6 +159,7 @@ def test_run(tmp_path, monkeypatch, capsys):
     assert [row["implementation"] for row in values["tables"]["One process"]] == NAMES
     assert [row["implementation"] for row in values["tables"]["DataLoader"]] == NAMES
     assert [row["decoder"] for row in values["tables"]["Decoding only"]] == list(DECODERS)
+    assert values["tables"]["Label maps and checksum only"][-1]["step"] == CHECKSUM
     for row in values["tables"]["One process"]:
         rates = values["samples"][f"loading {row['implementation']}"]
         assert row["CPU ms per sample"] == 1e3 * median(cpu_seconds for cpu_seconds, _ in rates) > 0

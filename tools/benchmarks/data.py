@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -30,13 +30,16 @@ from dl_lib.cli.errors import user_errors
 from dl_lib.config import CfgNode, get_cfg
 from dl_lib.data import register_folder_sem_seg
 from dl_lib.data.build import build_train_augmentations, build_train_loader
+from dl_lib.data.cache_file import checksum
 from dl_lib.data.catalog import voc_colormap
 from dl_lib.data.label_map import LabelClasses
-from dl_lib.data.reading import read_image
+from dl_lib.data.raw_dataset import RawSample
+from dl_lib.data.reading import read_image, read_label
 from dl_lib.data.samplers import SampleKey
 from dl_lib.data.transforms import CropPad, HorizontalFlip, Resize, sample_transforms
 
 PLAIN, LEAN = "Pillow, plain", "Pillow, lean"
+CHECKSUM = "checksum of a cached sample"
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # of the published recipe, relative to the image's height
 CROP = 0.75  # of the published recipe, relative to the image's height
 EPOCHS_PER_ROUND = 1000  # more than are needed to draw every scale
@@ -213,7 +216,7 @@ def measure(folder: Path, *, size: Size, images: int, rounds: int, workers: Sequ
     """Write images to a folder and load them with all implementations.
 
     Returns:
-        A description of the images, and the rates of loading, of decoding, of converting labels, and by
+        A description of the images, and the rates of loading, of decoding, of converting labels and checksums, and by
         (implementation, workers).
     """
     cv2.setNumThreads(1)
@@ -226,7 +229,9 @@ def measure(folder: Path, *, size: Size, images: int, rounds: int, workers: Sequ
         name: load_rate(lambda key, decode=decode: decode(pairs[key.index][0]), keys)
         for name, decode in DECODERS.items()
     }
-    converts = {name: load_rate(convert, keys) for name, convert in label_conversions(pairs).items()}
+    samples = [cast(RawSample, {"image": read_image(image), "sem_seg": read_label(label)}) for image, label in pairs]
+    steps = {**label_conversions(pairs), CHECKSUM: lambda key: checksum(samples[key.index])}
+    converts = {name: load_rate(step, keys) for name, step in steps.items()}
     loading, decoding, converting = (
         interleave(calls, rounds=rounds, warmup=WARMUP_ROUNDS) for calls in (loads, decodes, converts)
     )
@@ -253,7 +258,7 @@ def medians(rates: Sequence[Rate]) -> Rate:
 
 
 def data_tables(loading: Rates, decoding: Rates, converting: Rates, with_workers: Rates) -> list[Table]:
-    """Return tables of CPU time in one process, of decoding and label maps alone, and of throughput with workers.
+    """Return tables of CPU time in one process, of decoding and other steps alone, and of throughput with workers.
 
     The ratio is the median of the rounds' ratios: all implementations load the same samples in a round.
     """
@@ -272,7 +277,7 @@ def data_tables(loading: Rates, decoding: Rates, converting: Rates, with_workers
     return [
         Table("One process", {**name, **cpu, "samples per CPU s": ".1f", "ratio": ".2f"}, one_process),
         Table("Decoding only", {"decoder": "", "CPU ms per image": ".2f"}, only_decoding),
-        Table("Label maps only", {"setting": "", "CPU ms per label": ".2f"}, only_converting),
+        Table("Label maps and checksum only", {"step": "", **cpu}, only_converting),
         Table("DataLoader", {**name, "workers": "d", "samples per s": ".1f", **cpu}, loader),
     ]
 
@@ -290,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         settings = start(arguments)
         description, rates = measure(Path(folder), size=size, images=images, rounds=rounds, workers=workers)
     facts = {**describe_machine(settings), "opencv": cv2.__version__, "Pillow": PIL.__version__, "images": description}
-    kinds = ("loading", "decoding", "label maps", "workers")
+    kinds = ("loading", "decoding", "step", "workers")
     samples = {f"{kind} {key}": values for kind, own in zip(kinds, rates, strict=True) for key, values in own.items()}
     report = Report("Data loading", facts, NOTES.format(rounds=rounds), data_tables(*rates), samples)
     report.write(arguments.output, "data", document=arguments.document)

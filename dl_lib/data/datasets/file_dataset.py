@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple
 
 import numpy as np
 
+from dl_lib.data.catalog import Color
 from dl_lib.data.errors import MissingDataError
 from dl_lib.data.files import FileRecord, PairedFiles, UnpairedFilesError
+from dl_lib.data.label_conversion import ColorReader
 from dl_lib.data.raw_dataset import RawSample, fingerprint_files
-from dl_lib.data.reading import read_image, read_image_size, read_label
+from dl_lib.data.reading import read_image, read_image_size, read_label, read_label_palette
 from dl_lib.data.serialized_list import SerializedList
 
 __all__ = ["FileDataset", "build_file_dataset"]
@@ -54,6 +56,11 @@ class FileDataset:
 
     def label(self, index: int) -> np.ndarray:
         return self._read_label(FileRecord(*self._records[index]).label)
+
+    def label_palette(self, index: int) -> Mapping[int, Color]:
+        if isinstance(self._read_label, ColorReader):  # indices have no meaning
+            return {}
+        return read_label_palette(FileRecord(*self._records[index]).label)
 
     def file_name(self, index: int) -> str:
         return FileRecord(*self._records[index]).image
