@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib check-dataset
     )
     arguments = parse_arguments(parser, argv)
     with user_errors(prog):
-        report = _check(arguments)
-        proposal = _proposal(report, name=arguments.name)
+        report, hint = _check(arguments)
+        proposal = _proposal(report, name=arguments.name) or hint
     max_listed = len(report.issues) if arguments.all else _MAX_LISTED
     print(printable_lines(_format(report, name=arguments.name, max_listed=max_listed)))
     if proposal:
@@ -57,20 +57,22 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib check-dataset
         raise SystemExit(UNUSABLE_STATUS)
 
 
-def _check(arguments: argparse.Namespace) -> DatasetReport:
+def _check(arguments: argparse.Namespace) -> tuple[DatasetReport, str]:
+    """Return the report, and a hint on the cause of unpaired files."""
     from dl_lib.data import DatasetCatalog
     from dl_lib.data.dataset_check import check_samples, summarize, unpaired_issues
     from dl_lib.data.files import UnpairedFilesError
 
     _, meta = read_dataset_config(arguments)
     unpaired: tuple[Issue, ...] = ()
+    hint = ""
     try:
         dataset = DatasetCatalog.get(arguments.name)
     except UnpairedFilesError as error:  # check the complete pairs nevertheless
-        dataset, unpaired = error.usable, unpaired_issues(error.paired)
+        dataset, unpaired, hint = error.usable, unpaired_issues(error.paired), error.hint
     checks = check_samples(dataset, meta=meta, workers=arguments.workers)
     checks = _with_bar(checks, total=len(dataset), name=arguments.name)
-    return summarize(checks, meta=meta, unpaired=unpaired, allowed=arguments.allow)
+    return summarize(checks, meta=meta, unpaired=unpaired, allowed=arguments.allow), hint
 
 
 def _proposal(report: DatasetReport, *, name: str) -> str:
@@ -119,7 +121,8 @@ def _reasons(report: DatasetReport) -> str:
         message + (f" (accept with --allow {kind})" if kind in get_args(LabelShortcoming) else "")
         for kind, message in report.shortcomings.items()
     )
-    return f": {listed}. Check the ids: {label_hint(report.meta)}"
+    hint = "" if "unread-labels" in report.shortcomings else f". Check the ids: {label_hint(report.meta)}"
+    return f": {listed}{hint}"
 
 
 def _class_table(report: DatasetReport) -> str:

@@ -73,10 +73,12 @@ class UnpairedFilesError(MissingDataError):
         message: Error message.
         paired: All files that were found.
         usable: Dataset of the complete pairs, for callers that want to continue with these.
+        hint: Sentence of the message on the likely cause, or an empty text.
     """
 
-    def __init__(self, message: str, *, paired: PairedFiles, usable: RawDataset) -> None:
+    def __init__(self, message: str, *, paired: PairedFiles, usable: RawDataset, hint: str = "") -> None:
         super().__init__(message)
+        self.hint = hint
         self.paired = paired
         self.usable = usable
 

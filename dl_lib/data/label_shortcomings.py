@@ -35,7 +35,7 @@ def label_shortcomings(
     if not labelled:
         if pixels.keys() == {meta.ignore_value}:
             return {"no-labels": f"all pixels have the ignore value {meta.ignore_value}"}
-        return {"no-labels": "no pixel of a class" if pixels else "no label could be read"}
+        return {"no-labels": "no pixel of a class"} if pixels else {"unread-labels": "no label could be read"}
     found: dict[str, str] = {}
     if meta.num_classes == 1:
         found["one-class"] = f"the only class is {meta.class_names[0]!r}; {BINARY_TASK_HINT}"

@@ -37,7 +37,7 @@ def slurm_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
     if tasks is None or non_negative_int(environment, tasks) == 1:
         return None
     host = environment.get("MASTER_ADDR") or _first_host(environment["SLURM_STEP_NODELIST"])
-    port = environment.get("MASTER_PORT") or _port(environment)
+    port = environment.get("MASTER_PORT") or str(_port(environment))
     return ProcessInfo(
         "srun",
         rank=non_negative_int(environment, "SLURM_PROCID"),

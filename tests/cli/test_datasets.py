@@ -88,6 +88,17 @@ def test_folders_from_the_command_line(root, capsys):
     assert "must have the key CLASSES" in capsys.readouterr().err
 
 
+def test_the_cause_of_unpaired_files_is_printed(root, capsys):
+    save_png(root / "i" / "a.png", np.zeros((2, 2), np.uint8))
+    (root / "m").mkdir()
+    (root / "m" / "a.jpg").touch()
+    entry = "DATASETS.FOLDERS=[{NAME: jpegs, IMAGES: i, LABELS: m, CLASSES: [a, b]}]"
+    assert run(check_dataset, "jpegs", "--workers", "0", entry) == 1
+    printed = capsys.readouterr().out
+    assert "usable for training: no: no label could be read\n" in printed
+    assert printed.endswith("Labels exist as .jpg: not read; create them again as PNG or another lossless format.\n")
+
+
 def test_an_entry_that_fits_the_files_is_proposed(root, capsys):
     for name in ("a", "b"):
         save_png(root / f"images/{name}_sat.png", np.zeros((8, 8, 3), np.uint8))

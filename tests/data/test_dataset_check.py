@@ -162,9 +162,11 @@ def test_class_weights_are_zero_for_absent_classes_and_have_median_one(pixels):
 
 
 def test_dataset_without_labelled_pixels_is_not_usable_for_training():
-    for label, problem in ((None, "no label could be read"), ([[9] * 3] * 2, "no pixel of a class")):
-        report = summarize([check_sample(Samples(label), 0, meta=META)], meta=META)
-        assert report.shortcomings == {"no-labels": problem}
+    for label, shortcomings in (
+        (None, {"unread-labels": "no label could be read"}),
+        ([[9] * 3] * 2, {"no-labels": "no pixel of a class"}),
+    ):
+        assert summarize([check_sample(Samples(label), 0, meta=META)], meta=META).shortcomings == shortcomings
     report = summarize(
         [check_sample(Samples([[255] * 3] * 2), 0, meta=META)], meta=META, allowed=get_args(LabelShortcoming)
     )

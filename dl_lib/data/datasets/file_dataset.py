@@ -106,6 +106,7 @@ def build_file_dataset(
             f"Received: without_label={num_unlabelled}, without_image={num_imageless}",
             paired=paired,
             usable=dataset,
+            hint=hint.strip(),
         )
     if not paired.records:
         raise MissingDataError(f"{location} contains no images. Received: 0 images")
