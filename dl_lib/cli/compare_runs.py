@@ -83,21 +83,20 @@ def _read_results(folder: Path, *, name: str) -> list[_Run]:
     path = folder / RESULTS_NAME
     try:
         content = json.loads(read_regular(path, max_bytes=MAX_RESULTS_BYTES))
-    except OSError as error:
-        if not isinstance(error, FileNotFoundError):
-            raise ConfigError(
-                f"{RESULTS_NAME} cannot be read ({error.strerror}); evaluate the run again. Received: {path}"
-            ) from error
+    except FileNotFoundError as error:
         raise ConfigError(
             f"RUN: no {RESULTS_NAME} in this folder; evaluate the run with dl_lib evaluate --config-file {folder}, or "
             f"give the folder that contains it. Received: RUN={str(folder)!r}"
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"{RESULTS_NAME} cannot be read ({error.strerror}); evaluate the run again. Received: path={str(path)!r}"
         ) from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path} is not valid JSON; evaluate the run again. Received: {type(error).__name__}: {error}"
         ) from error
-    datasets = content.get("datasets") if isinstance(content, dict) else None
-    parameters = content.get("parameters") if isinstance(content, dict) else None
+    datasets, parameters = map(content.get, ("datasets", "parameters")) if isinstance(content, dict) else (None, None)
     has_parameters = parameters is None or _is_number(parameters)
     if not isinstance(datasets, dict) or not all(map(_is_complete, datasets.values())) or not has_parameters:
         raise ConfigError(

@@ -92,7 +92,8 @@ def _message(error: Exception) -> str:
     """Return the message without the traceback that torch prepends to errors of data loader workers."""
     if _is_unusable_path(error):
         path = error.filename2 or error.filename  # of a failed rename, the target
-        return f"cannot use this path: {error.strerror}; choose another one or fix its permissions. Received: {path}"
+        reason = f"cannot use this path: {error.strerror}; choose another one or fix its permissions"
+        return f"{reason}. Received: path={path!r}"
     text = str(error)
     return text.rpartition(f"{type(error).__name__}: ")[2].rstrip() if text.startswith("Caught ") else text
 

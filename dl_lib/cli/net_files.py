@@ -121,7 +121,7 @@ def _check_names(net_files: Sequence[Path]) -> None:
             if _code(other) != _code(path):
                 raise ConfigError(
                     f"{NET_NAME}: a config and its base must not import different modules of the same name, of which "
-                    f"Python loads only one; rename one. Received: {other} and {path}"
+                    f"Python loads only one; rename one. Received: modules={other} and {path}"
                 )
 
 

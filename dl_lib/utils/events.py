@@ -61,10 +61,6 @@ class EventStorage:
             self._kinds[name] = kind
             self._histories.setdefault(name, HistoryBuffer(_HISTORY_LENGTH)).update(float(value), self.iteration)
 
-    def names(self) -> tuple[str, ...]:
-        """Return the names of all scalars in the order of their first values."""
-        return tuple(self._histories)
-
     def current_eval_metrics(self) -> dict[str, float]:
         """Return the evaluation metrics recorded at the current iteration."""
         return self.evaluations(after=self.iteration - 1).get(self.iteration, {})

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["MetricLogger"]
 
+_FORMATS = {  # after the losses, by the scalar that must exist
+    "learning_rate": "lr {learning_rate:.4g}",
+    "expt_gflops": "expected {expt_gflops:.4g} GFLOPs/image",
+    "iteration_seconds": "{iteration_seconds:.3f} s/iteration (data {data_seconds:.3f} s)",
+    "images_per_second": "{images_per_second:.3g} images/s",
+    "memory_mib": "peak memory {memory_mib:.0f} MiB",
+}
+
 _log = logging.getLogger(__name__)
 
 
@@ -53,14 +61,5 @@ def _line(scalars: Mapping[str, float], *, iteration: int, max_iter: int) -> str
         eta = datetime.timedelta(seconds=round(scalars["iteration_seconds"] * (max_iter - iteration)))
         parts.append(f"ETA {eta}")
     parts += [f"{name} {value:.4g}" for name, value in scalars.items() if "loss" in name]
-    if "learning_rate" in scalars:
-        parts.append(f"lr {scalars['learning_rate']:.4g}")
-    if "expt_gflops" in scalars:
-        parts.append(f"expected {scalars['expt_gflops']:.4g} GFLOPs/image")
-    if "iteration_seconds" in scalars:
-        parts.append(f"{scalars['iteration_seconds']:.3f} s/iteration (data {scalars['data_seconds']:.3f} s)")
-    if "images_per_second" in scalars:
-        parts.append(f"{scalars['images_per_second']:.3g} images/s")
-    if "memory_mib" in scalars:
-        parts.append(f"peak memory {scalars['memory_mib']:.0f} MiB")
+    parts += [text.format_map(scalars) for name, text in _FORMATS.items() if name in scalars]
     return ", ".join(parts)

@@ -77,7 +77,7 @@ class JSONWriter(Writer):
         except OSError as error:
             raise MetricsFileError(
                 f"the metrics of this run cannot be read: {error.strerror or error}. Move the file away to continue "
-                f"without the earlier metrics. Received: {self._path}"
+                f"without the earlier metrics. Received: path={str(self._path)!r}"
             ) from error
         parsed = [parse_line(line) for line in lines]
         if None in parsed:

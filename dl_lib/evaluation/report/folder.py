@@ -65,7 +65,7 @@ def check_settings(cfg: CfgNode, folder: Path, *, weights_are_given: bool) -> No
     except ConfigError as error:
         raise ConfigError(
             "--name: this folder exists but holds no evaluation of this version; choose another name (--name NAME), or "
-            f"remove the folder. Received: {str(folder)!r} ({error})"
+            f"remove the folder ({error}). Received: folder={str(folder)!r}"
         ) from error
     old, new = _settings(saved.flat()), _settings(recorded_config(cfg).flat())
     if not weights_are_given and is_resumable(os.path.basename(old[_WEIGHTS])):
@@ -74,7 +74,7 @@ def check_settings(cfg: CfgNode, folder: Path, *, weights_are_given: bool) -> No
     if changed:
         raise ConfigError(
             f"--name: this folder holds an evaluation under other settings; choose another name (--name NAME), or "
-            f"remove the folder ({'; '.join(changed)}). Received: {str(folder)!r}"
+            f"remove the folder ({'; '.join(changed)}). Received: folder={str(folder)!r}"
         )
 
 

@@ -104,7 +104,7 @@ def test_evaluation_every_period_and_at_the_end(period, expected):
     trainer.train()
     assert at == expected
     assert trainer.events.latest("val/mIoU") == 0.6
-    assert "val/IoU-absent" not in trainer.events.names()
+    assert "val/IoU-absent" not in trainer.events.current_eval_metrics()
 
 
 class Normalized(LeastSquares):

@@ -38,7 +38,7 @@ def test_an_evaluation_under_other_settings_is_not_replaced(tmp_path, saved, new
         check_settings(config(**new), tmp_path, weights_are_given=given)
     else:
         with pytest.raises(
-            ConfigError, match=rf"under other settings; .*\({changed} was .*\)\. Received: '{tmp_path}'$"
+            ConfigError, match=rf"under other settings; .*\({changed} was .*\)\. Received: folder='{tmp_path}'$"
         ):
             check_settings(config(**new), tmp_path, weights_are_given=given)
 
