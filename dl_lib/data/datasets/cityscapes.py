@@ -20,7 +20,8 @@ from dl_lib.data.catalog import Catalog, DatasetMeta
 from dl_lib.data.datasets.cityscapes_labels import CITYSCAPES_IGNORE, CITYSCAPES_LABELS
 from dl_lib.data.datasets.file_dataset import FileDataset, build_file_dataset
 from dl_lib.data.errors import InvalidSampleError, UnknownLabelError
-from dl_lib.data.files import ensure_exists, find_files, pair_files
+from dl_lib.data.files import ensure_exists, pair_files
+from dl_lib.data.listing import find_files
 from dl_lib.data.reading import read_label
 
 __all__ = ["CITYSCAPES_META", "load_cityscapes", "read_cityscapes_label", "register_cityscapes"]

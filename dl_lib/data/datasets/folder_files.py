@@ -11,8 +11,9 @@ from pathlib import Path
 
 from dl_lib.config.errors import shown
 from dl_lib.data.errors import DataError, MissingDataError
-from dl_lib.data.files import PairedFiles, find_files, name_pattern, pair_files
+from dl_lib.data.files import PairedFiles, pair_files
 from dl_lib.data.label_decoding import LABEL_ENDINGS
+from dl_lib.data.listing import find_files, name_pattern
 
 __all__ = ["IMAGE_ENDINGS", "PLACEHOLDER", "FilePattern", "FolderRoot", "list_pairs", "list_roots"]
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from dl_lib.data.datasets.folder_files import IMAGE_ENDINGS, PLACEHOLDER, FilePattern, FolderRoot
-from dl_lib.data.files import list_files
 from dl_lib.data.label_decoding import LABEL_ENDINGS
+from dl_lib.data.listing import list_files
 
 __all__ = ["FilePatterns", "infer_patterns", "pattern_hint"]
 

@@ -20,7 +20,8 @@ from dl_lib.data.datasets.file_dataset import FileDataset, build_file_dataset
 from dl_lib.data.datasets.mat_file import MatFileError, read_uint8_field
 from dl_lib.data.datasets.voc import VOC_META, voc_images, voc_labels, voc_names
 from dl_lib.data.errors import UnreadableFileError
-from dl_lib.data.files import ensure_exists, find_files, pair_files, read_names
+from dl_lib.data.files import ensure_exists, pair_files, read_names
+from dl_lib.data.listing import find_files
 from dl_lib.data.reading import read_bytes, read_label
 
 __all__ = ["augmented_names", "load_voc_aug", "read_sbd_label", "register_voc_aug"]

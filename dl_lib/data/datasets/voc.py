@@ -19,7 +19,8 @@ from pathlib import Path
 from dl_lib.config.paths import datasets_root
 from dl_lib.data.catalog import Catalog, DatasetMeta, voc_colormap
 from dl_lib.data.datasets.file_dataset import FileDataset, build_file_dataset
-from dl_lib.data.files import ensure_exists, find_files, pair_files, read_names
+from dl_lib.data.files import ensure_exists, pair_files, read_names
+from dl_lib.data.listing import find_files
 
 __all__ = [
     "VOC_META",

@@ -21,7 +21,7 @@ from dl_lib.data.catalog import Benchmark
 from dl_lib.data.datasets.cityscapes_labels import TRAIN_ID_TO_ID
 from dl_lib.data.datasets.voc import VOC_META, VOC_PALETTE
 from dl_lib.data.errors import DataError
-from dl_lib.data.files import list_files
+from dl_lib.data.listing import list_files
 from dl_lib.evaluation.predictions.label_files import label_path
 from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord
 from dl_lib.utils.files import open_atomically
