@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 __all__ = [
@@ -30,6 +30,7 @@ REMOVED_KEYS = ("INPUT.FIX_SIZE_FOR_FLOPS",)
 
 _MAX_SHOWN = 200  # characters of a value in a message
 _MAX_PROBLEMS = 20
+_MAX_NEAREST, _MIN_SIMILARITY = 3, 0.75  # of suggested keys
 
 
 class ConfigError(ValueError):
@@ -63,9 +64,7 @@ def unknown_key(key: str, value: Any, known: Mapping[str, Any]) -> str:
     inside = [name for name in known if name.startswith(key + ".")]
     if inside:
         return f"{key} is a section; set its keys one by one: {', '.join(inside)}. Received: {key}={shown(value)}"
-    near, key = nearest_keys(key, known), shortened(key)
-    sections = dict.fromkeys(name.partition(".")[0] for name in known)
-    hint = f"nearest: {', '.join(near)}" if near else f"sections: {', '.join(sections)}"
+    hint, key = nearest_keys(key, known), shortened(key)
     return f"unknown key {key}; {hint}; or declare it in net.py with add_keys. Received: {key}={shown(value)}"
 
 
@@ -80,20 +79,21 @@ def renamed_value(key: str, value: Any) -> str | None:
     return None if new is None else f"{key}: {value} has been renamed; use {new}. Received: {key}={shown(value)}"
 
 
-def nearest_keys(key: str, keys: Iterable[str], *, limit: int = 3) -> list[str]:
-    """Return the full key names most similar to `key`, ignoring case.
+def nearest_keys(key: str, known: Collection[str]) -> str:
+    """Return `nearest: …` with up to three full names similar to `key`, or `sections: …` if none is; case is ignored.
 
     The similarity is the larger of two: that of the last components, which finds keys in the wrong section (`BASE_LR`,
     `MODEL.SMALL_GATE`), and that of the full names, which finds misspelt keys.
     """
-    if len(key) > _MAX_SHOWN:
-        return []
 
     def similarity(candidate: str) -> float:
-        given, known = key.casefold(), candidate.casefold()
-        whole = difflib.SequenceMatcher(None, given, known).ratio()
-        last = difflib.SequenceMatcher(None, given.rpartition(".")[2], known.rpartition(".")[2]).ratio()
+        given, other = key.casefold(), candidate.casefold()
+        whole = difflib.SequenceMatcher(None, given, other).ratio()
+        last = difflib.SequenceMatcher(None, given.rpartition(".")[2], other.rpartition(".")[2]).ratio()
         return max(whole, last) + 0.1 * whole  # prefers the more similar section among equal last components
 
-    scored = sorted(((similarity(candidate), candidate) for candidate in keys), key=lambda pair: (-pair[0], pair[1]))
-    return [candidate for score, candidate in scored[:limit] if score >= 0.75]
+    compared = known if len(key) <= _MAX_SHOWN else ()  # the comparison takes quadratic time
+    scored = sorted((-similarity(candidate), candidate) for candidate in compared)
+    if near := [candidate for score, candidate in scored[:_MAX_NEAREST] if -score >= _MIN_SIMILARITY]:
+        return f"nearest: {', '.join(near)}"
+    return f"sections: {', '.join(dict.fromkeys(name.partition('.')[0] for name in known))}"

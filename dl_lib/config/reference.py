@@ -51,10 +51,7 @@ def describe_keys(prefix: str = "") -> str:
     if wanted in RENAMED_KEYS:
         raise ConfigError(f"this config key has been renamed; use {RENAMED_KEYS[wanted]}. Received: {prefix}")
     if not found:
-        near = nearest_keys(prefix, KEYS)
-        sections = dict.fromkeys(key.section for key in KEYS.values() if key.section)
-        hint = f"nearest: {', '.join(near)}" if near else f"sections: {', '.join(sections)}"
-        raise ConfigError(f"no config key or section has this name; {hint}. Received: {prefix}")
+        raise ConfigError(f"no config key or section has this name; {nearest_keys(prefix, KEYS)}. Received: {prefix}")
     return "\n\n".join(map(_terminal_entry, found))
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "existing_form",
     "pair_files",
     "read_names",
+    "read_text",
     "resolve_path",
 ]
 
@@ -98,18 +99,25 @@ def read_names(path: Path) -> list[str]:
         UnreadableFileError: If the file is not UTF-8 text.
         DataError: If a name occurs twice.
     """
-    try:
-        text = read_regular(path, max_bytes=_MAX_LIST_BYTES).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableFileError(
-            f"{path} must be a text file in UTF-8 with one name per line. Received: {error}"
-        ) from error
+    text = read_text(path, max_bytes=_MAX_LIST_BYTES, content="one name per line")
     lines = text.replace("\r", "\n").split("\n")
     names = [normalized(line.strip()) for line in lines if line.strip()]
     repeated = [name for name, times in Counter(names).items() if times > 1]
     if repeated:
         raise DataError(f"{path} must not list a name twice; remove the duplicates. Received: repeated={repeated[:3]}")
     return names
+
+
+def read_text(path: Path, *, max_bytes: int, content: str) -> str:
+    """Read a text file in UTF-8; a byte-order mark is skipped, and `content` describes the file in messages.
+
+    Raises:
+        UnreadableFileError: If the file is missing, too large or not UTF-8 text.
+    """
+    try:
+        return read_regular(path, max_bytes=max_bytes).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableFileError(f"{path} must be a text file in UTF-8 with {content}. Received: {error}") from error
 
 
 def existing_form(path: str) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 from dl_lib.config.errors import shortened, shown
 from dl_lib.data.catalog import Color
 from dl_lib.data.errors import DataError, UnreadableFileError
+from dl_lib.data.files import read_text
 from dl_lib.data.label_conversion import ColorReader, IdReader
-from dl_lib.utils.files import read_regular
 from dl_lib.utils.names import nearest_names
 
 __all__ = ["IGNORE", "LabelClasses"]
@@ -167,10 +167,7 @@ def _color(value: Any, location: str) -> Color:
 
 def _read_palette(path: Path) -> tuple[list[list[int]], list[str | None]]:
     """Return the channels of each color in a palette file and its class, None for a line without class."""
-    try:
-        text = read_regular(path, max_bytes=_MAX_PALETTE_BYTES).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableFileError(f"{path} must be a text file in UTF-8, see COLOR_MAP. Received: {error}") from error
+    text = read_text(path, max_bytes=_MAX_PALETTE_BYTES, content="one color per line (COLOR_MAP)")
     lines = [line.replace('"', "").strip() for line in text.splitlines() if not line.startswith("#")]
     lines = [line for line in lines if line.strip(_PALETTE_FRAME)]
     if longest := max((len(line) for line in lines if len(line) > _MAX_PALETTE_LINE), default=0):

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from dl_lib.config.choices import LabelShortcoming
 from dl_lib.data.catalog import DatasetMeta
 
-__all__ = ["BINARY_TASK_HINT", "MAX_IGNORED_RATIO", "label_hint", "label_shortcomings", "quoted_classes"]
+__all__ = ["BINARY_TASK_HINT", "label_hint", "label_shortcomings", "quoted_classes"]
 
-MAX_IGNORED_RATIO = 0.9  # of the pixels of a dataset whose annotations are not sparse by design
+_MAX_IGNORED_RATIO = 0.9  # of the pixels of a dataset whose annotations are not sparse by design
 BINARY_TASK_HINT = (
     "a binary task has two classes, such as CLASSES: [background, object] with the label ids 0 and 1 (for masks with "
     "0 and 255, LABEL_MAP: {0: 0, 255: 1}; for COCO files, a background class); with a single class, the loss is 0 "
@@ -43,7 +43,7 @@ def label_shortcomings(
     if absent and "absent-classes" not in allowed:
         found["absent-classes"] = f"no pixel of {quoted_classes(absent, meta=meta)}"
     ratio = ignored / (labelled + ignored)
-    if ratio > MAX_IGNORED_RATIO and not meta.sparse and "ignored-pixels" not in allowed:
+    if ratio > _MAX_IGNORED_RATIO and not meta.sparse and "ignored-pixels" not in allowed:
         found["ignored-pixels"] = f"{100 * ratio:.1f} % of the pixels have the ignore value {meta.ignore_value}"
     return found
 

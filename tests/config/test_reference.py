@@ -66,7 +66,7 @@ def test_without_a_prefix_all_keys_are_described():
 def test_an_unknown_key_is_answered_with_similar_ones():
     with pytest.raises(ConfigError, match=r"nearest: SOLVER\.OPTIMIZER\.BASE_LR.* Received: BASE_LR$"):
         describe_keys("BASE_LR")
-    with pytest.raises(ConfigError, match=r"sections: MODEL, MODEL\.BACKBONE.* Received: qqq$"):
+    with pytest.raises(ConfigError, match=r"sections: MODEL, .* Received: qqq$"):
         describe_keys("qqq")
 
 

@@ -50,7 +50,6 @@ class FolderSource:
     color_map: str | tuple[Any, ...] | Mapping[Any, Any] | None = None
 
     def __post_init__(self) -> None:
-        # Validate the arguments.
         if self.ignore_value == 0:
             raise ValueError(
                 "ignore_value must not be one of the class ids, such as 0; if 0 is ignored in the files and class ids "

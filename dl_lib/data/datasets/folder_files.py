@@ -15,7 +15,7 @@ from dl_lib.data.files import PairedFiles, pair_files
 from dl_lib.data.label_decoding import LABEL_ENDINGS
 from dl_lib.data.listing import find_files, name_pattern
 
-__all__ = ["IMAGE_ENDINGS", "PLACEHOLDER", "FilePattern", "FolderRoot", "list_pairs", "list_roots"]
+__all__ = ["IMAGE_ENDINGS", "PLACEHOLDER", "FilePattern", "FolderRoot", "list_roots"]
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 PLACEHOLDER = "{name}"  # of the name in a pattern
@@ -101,9 +101,9 @@ def list_roots(roots: Sequence[FolderRoot], *, images: FilePattern, labels: File
         DataError: If files are ambiguous, or a root contains another one.
     """
     if len(roots) == 1:
-        return list_pairs(roots[0], images=images, labels=labels)
+        return _list_pairs(roots[0], images=images, labels=labels)
     prefixes = _root_prefixes([root.images for root in roots])
-    listed = [list_pairs(root, images=images, labels=labels) for root in roots]
+    listed = [_list_pairs(root, images=images, labels=labels) for root in roots]
     return PairedFiles(
         tuple(
             replace(record, image_id=f"{prefix}/{record.image_id}")
@@ -115,7 +115,7 @@ def list_roots(roots: Sequence[FolderRoot], *, images: FilePattern, labels: File
     )
 
 
-def list_pairs(root: FolderRoot, *, images: FilePattern, labels: FilePattern) -> PairedFiles:
+def _list_pairs(root: FolderRoot, *, images: FilePattern, labels: FilePattern) -> PairedFiles:
     """List the pairs of one root. A file that matches both patterns is a label, unless the image pattern is longer.
 
     Raises:
