@@ -78,8 +78,9 @@ def _import_nets(config_file: str | None) -> None:
 def _load(config_file: str) -> CfgNode:
     from dl_lib.config import get_cfg
 
+    layers = _read_layers(config_file, option="--diff")  # its net.py files declare keys of the config
     cfg = get_cfg()
-    cfg.merge_from_layers(_read_layers(config_file, option="--diff"))
+    cfg.merge_from_layers(layers)
     return cfg
 
 
