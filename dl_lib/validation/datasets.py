@@ -10,6 +10,7 @@ from dl_lib.config.errors import shown
 from dl_lib.data.catalog import DatasetCatalog, DatasetMeta
 from dl_lib.data.datasets.configured import ConfiguredFolders, parse_folders
 from dl_lib.data.errors import DataError
+from dl_lib.data.files import normalized
 from dl_lib.data.label_shortcomings import BINARY_TASK_HINT
 from dl_lib.utils.names import joined, nearest_names
 from dl_lib.validation.report import Report
@@ -80,7 +81,7 @@ def _check_classes(report: Report, key: str, name: str, *, meta: DatasetMeta) ->
 def _check_equal_classes(report: Report, key: str, name: str, *, metas: Mapping[str, DatasetMeta]) -> None:
     """Compare the class names of a dataset with those of the first one; colors are for figures and may differ."""
     first = next(iter(metas))
-    expected, found = metas[first].class_names, metas[name].class_names
+    expected, found = (tuple(map(normalized, metas[key].class_names)) for key in (first, name))
     pairs = enumerate(zip_longest(expected, found, fillvalue=""))
     differences = [f"{label}: {a!r} in {first}, {b!r} in {name}" for label, (a, b) in pairs if a != b]
     if not differences:

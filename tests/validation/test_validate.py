@@ -336,10 +336,12 @@ def test_all_datasets_have_the_same_class_names(named, train, test, differing, l
 
 
 def test_an_evaluation_without_the_training_dataset(named):
-    named("v0", "abc", colors=1)
+    named("v0", ("a", "b", "e\u0301"), colors=1)  # é in Unicode normal form D
     words = ["MODEL.SEM_SEG_HEAD.NUM_CLASSES=3", "DATASETS.TEST=[v0]"]
     validate_config(valid(*words, "DATASETS.TRAIN=[absent]"), purpose="evaluation")
-    named("t0", "abc", labelled=False, ignore_value=200)  # neither is used by an evaluation, and colors may differ
+    named(
+        "t0", ("a", "b", "\u00e9"), labelled=False, ignore_value=200
+    )  # neither is used by an evaluation, and colors may differ
     validate_config(valid(*words, "DATASETS.TRAIN=[t0]"), purpose="evaluation")
     named("damaged", "abc")
     DatasetCatalog._entries["damaged"] = replace(DatasetCatalog._entries["damaged"], meta=raise_data_error)

@@ -61,7 +61,9 @@ def propose_entry(name: str, source: FolderSource) -> Proposal | None:
     if (proposed := _with_inferred_patterns(source, paired)) is not None:
         reasons.append("images and labels have other file names")
         source, paired = proposed, _pairs(proposed)
-    ids, colors = _count_values(paired.records, has_colors=source.color_map is not None)
+    # A map cannot refer to a class with the name of ignored pixels.
+    records = () if IGNORE in source.classes else paired.records
+    ids, colors = _count_values(records, has_colors=source.color_map is not None)
     if 0 < len(colors) <= _MAX_VALUES and (color_map := _color_map(colors, source)):
         reasons.append(f"labels contain the colors {_with_percentages(colors)}")
         source = replace(source, color_map=color_map, label_map=None, reduce_zero=False)

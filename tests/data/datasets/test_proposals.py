@@ -135,5 +135,7 @@ def test_no_proposal_for_files_that_fit_or_cannot_be_explained(root):
     for pixels in (np.array([[0, 1, 255]], np.uint8), instance_ids, interpolated, photo, transparent):
         write(root, "m/1.png", pixels)
         assert propose_entry("mine", source()) is None
+    write(root, "m/1.png", np.array([[0, 255]], np.uint8))
+    assert propose_entry("mine", source(classes=("a", "ignore"))) is None
     (root / "m" / "1.png").write_bytes(b"damaged")
     assert propose_entry("mine", source()) is None
