@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.ExifTags import Base as Tag
 
 from dl_lib.data.errors import UnreadableFileError
 from dl_lib.data.orientation import load_as_stored
@@ -49,7 +50,6 @@ PNG_GRAY, _PNG_RGB, PNG_PALETTE = 0, 2, 3  # color types
 _RGB_MODES = ("1", "L", "P", "RGB")  # Pillow modes that convert to RGB without loss of information
 _OPAQUE = 255
 _STACK_FORMATS = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # animations or several pages
-_REDUCED_PAGE_TAG = 254  # of a TIFF page; not 0 for a smaller copy or mask of another page
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _check_frames(image: Image.Image, path: FilePath) -> None:
 
 def _is_main_page(image: Any, page: int) -> bool:
     image.seek(page)
-    return not image.tag_v2.get(_REDUCED_PAGE_TAG)
+    return not image.tag_v2.get(Tag.NewSubfileType)  # not 0 for a smaller copy or mask of another page
 
 
 def _has_frames(path: FilePath, received: str) -> UnreadableFileError:

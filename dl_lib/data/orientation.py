@@ -6,14 +6,13 @@ import os
 from typing import Any
 
 from PIL import Image
+from PIL.ExifTags import Base as Tag
 
 from dl_lib.utils.files import open_regular
 
 __all__ = ["UPRIGHT", "describe_swapped_sides", "load_as_stored", "read_orientation", "stored_size"]
 
 UPRIGHT = 1
-_TAG = 0x0112
-_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _INVERSE = {  # of the operation that makes an image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,7 +45,7 @@ def stored_size(image: Image.Image) -> tuple[int, int]:
     """Return height and width of an opened image as it is stored."""
     if image.format == "TIFF":
         tags: Any = image
-        return int(tags.tag_v2[_TIFF_HEIGHT]), int(tags.tag_v2[_TIFF_WIDTH])
+        return int(tags.tag_v2[Tag.ImageLength]), int(tags.tag_v2[Tag.ImageWidth])
     return image.height, image.width
 
 
@@ -62,5 +61,5 @@ def describe_swapped_sides(size: tuple[int, ...], expected: tuple[int, ...]) -> 
 
 def _orientation_of(image: Image.Image) -> int:
     tags: Any = getattr(image, "tag_v2", None) or image.getexif()
-    value = tags.get(_TAG, UPRIGHT)
+    value = tags.get(Tag.Orientation, UPRIGHT)
     return value if value in _INVERSE else UPRIGHT

@@ -70,7 +70,7 @@ def test_paths_in_an_entry_are_expanded_once(cfg, monkeypatch):
         ("DATASETS.FOLDERS.0=x", r"DATASETS\.FOLDERS\[0\] must be a mapping"),
     ],
 )
-def test_what_is_no_element_is_an_error_that_changes_nothing(cfg, override, problem):
+def test_unknown_elements_raise_and_change_nothing(cfg, override, problem):
     before = cfg.clone()
     with pytest.raises(ConfigError, match=rf"{problem}.*Received: "):
         cfg.merge_from_list([override])

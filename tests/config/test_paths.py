@@ -54,7 +54,7 @@ def test_tilde_and_variables_are_expanded(root, given, expanded):
         ("a\0b", "without null characters"),
     ],
 )
-def test_what_cannot_be_expanded_is_an_error_with_key_and_variable(root, given, problem):
+def test_invalid_paths_raise_with_key_and_variable(root, given, problem):
     with pytest.raises(ConfigError, match=rf"^OUTPUT_DIR .*{problem}.*Received: OUTPUT_DIR="):
         expand_path(given, key="OUTPUT_DIR")
 

@@ -27,7 +27,7 @@ def test_near_names_come_first_whatever_their_case():
     assert nearest_names("sep_conv3x3", ["sep_conv_3x3", "none"]) == "nearest: sep_conv_3x3"
 
 
-def test_where_none_is_near_those_that_exist_are_listed_up_to_a_limit():
+def test_existing_names_are_listed_up_to_a_limit_if_none_is_near():
     assert nearest_names("???", ["b", "a"]) == "available: a, b"
     assert nearest_names("???", (f"name{i:02}" for i in range(23))).endswith("name19 and 3 more")
     assert nearest_names("???", []) == "none exist"
