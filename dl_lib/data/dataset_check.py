@@ -20,7 +20,7 @@ from dl_lib.data.files import PairedFiles
 from dl_lib.data.label_conversion import count_ids
 from dl_lib.data.label_shortcomings import label_shortcomings
 from dl_lib.data.orientation import UPRIGHT, read_orientation
-from dl_lib.data.raw_dataset import HasLabelPalette, RawDataset
+from dl_lib.data.raw_dataset import HasLabelPalette, RawDataset, RawSample
 from dl_lib.data.workers import MonitoredDataLoader, WorkerProgress
 
 __all__ = [
@@ -49,7 +49,6 @@ class IssueKind(Enum):
     UNKNOWN_ID = "label with unknown class ids"
     INVALID = "invalid annotation"
     ORIENTATION = "image with an EXIF orientation (warning: it is ignored; labels must match the stored pixels)"
-
     PALETTE = "label with another palette (warning: if its colors stand for classes, set COLOR_MAP)"
 
     @property
@@ -122,23 +121,24 @@ def check_sample(dataset: RawDataset, index: int, *, meta: DatasetMeta) -> Sampl
         issues.append(Issue(IssueKind.ORIENTATION, f"{name}: orientation {orientation}"))
     if "sem_seg" not in sample:
         return SampleCheck(tuple(issues))
+    pixels = count_ids(sample["sem_seg"])
+    issues += _label_issues(sample, pixels, meta=meta, name=name)
+    palette = dataset.label_palette(index) if isinstance(dataset, HasLabelPalette) else {}
+    return SampleCheck(tuple(issues), pixels, palette, name)
+
+
+def _label_issues(sample: RawSample, pixels: Mapping[int, int], *, meta: DatasetMeta, name: str) -> Iterator[Issue]:
+    """Yield the differences between a label, its image and the classes."""
     label = sample["sem_seg"]
-    pixels = count_ids(label)
     if label.shape != sample["image"].shape[:2]:
         sizes = f"image {sample['image'].shape[:2]}, label {label.shape} (height, width)"
-        issues.append(Issue(IssueKind.SIZES, f"{name}: {sizes}"))
+        yield Issue(IssueKind.SIZES, f"{name}: {sizes}")
     if unknown := sorted(pixels.keys() - {*range(meta.num_classes), meta.ignore_value}):
         expected = f"0..{meta.num_classes - 1} or {meta.ignore_value}"
         percent = 100 * sum(pixels[value] for value in unknown) / label.size
         cause = f" ({_MANY_IDS})" if len(unknown) > _MAX_IDS else ""
-        issues.append(
-            Issue(
-                IssueKind.UNKNOWN_ID,
-                f"{name}: ids {shown(unknown)}{cause} in {percent:.3g} % of the pixels, expected {expected}",
-            )
-        )
-    palette = dataset.label_palette(index) if isinstance(dataset, HasLabelPalette) else {}
-    return SampleCheck(tuple(issues), pixels, palette, name)
+        found = f"ids {shown(unknown)}{cause} in {percent:.3g} % of the pixels, expected {expected}"
+        yield Issue(IssueKind.UNKNOWN_ID, f"{name}: {found}")
 
 
 def _kind_of(error: DataError) -> IssueKind:

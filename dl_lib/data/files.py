@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from dl_lib.config.paths import DATASETS_VARIABLE, datasets_root
 from dl_lib.data.errors import DataError, MissingDataError, UnreadableFileError
@@ -20,12 +21,15 @@ __all__ = [
     "PairedFiles",
     "UnpairedFilesError",
     "ensure_exists",
+    "evenly_spaced",
     "existing_form",
     "pair_files",
     "read_names",
     "read_text",
     "resolve_path",
 ]
+
+Item = TypeVar("Item")
 
 _MAX_LIST_BYTES = 2**26  # a million names are shorter
 
@@ -147,3 +151,8 @@ def pair_files(
         without_label=tuple(name for name in ordered if labels is not None and name not in labels),
         without_image=tuple(name for name in ordered if name not in images),
     )
+
+
+def evenly_spaced(items: Sequence[Item], *, limit: int) -> Sequence[Item]:
+    """Return every n-th item, with the smallest n for which these are at most `limit`."""
+    return items[:: -(-len(items) // limit) or 1]

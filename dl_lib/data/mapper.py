@@ -161,13 +161,10 @@ class MappedDataset(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, key: SampleKey) -> dict[str, Any]:
-        return self.map(key.index, rng=self.generator(key))
+        return self.mapper(self.dataset[key.index], rng=self.generator(key))
 
     def generator(self, key: SampleKey) -> np.random.Generator:
         return np.random.default_rng([self.seed, key.epoch, key.index])
-
-    def map(self, index: int, *, rng: np.random.Generator) -> dict[str, Any]:
-        return self.mapper(self.dataset[index], rng=rng)
 
 
 def _check_sizes(sample: RawSample, *, image: tuple[int, ...], label: tuple[int, ...]) -> None:

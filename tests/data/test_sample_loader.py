@@ -191,7 +191,8 @@ def test_replacement_uses_the_generator_of_the_sample():
     loaded = with_replacement(dataset((5,)), max_skipped=1)[SampleKey(2, 5)]
     rng = np.random.default_rng([7, 2, 5])
     index = int(rng.integers(12))
-    assert torch.equal(loaded.sample["image"], dataset(()).map(index, rng=rng)["image"])
+    valid = dataset(())
+    assert torch.equal(loaded.sample["image"], valid.mapper(valid.dataset[index], rng=rng)["image"])
     assert loaded.skipped == (SkippedSample(5, "img/05.png is damaged. Received: 3 bytes"),)
 
 

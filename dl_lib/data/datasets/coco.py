@@ -15,7 +15,7 @@ from dl_lib.data.catalog import Catalog, DatasetCatalog, DatasetMeta, voc_colorm
 from dl_lib.data.datasets.coco_file import CocoImage, read_coco, read_coco_classes
 from dl_lib.data.datasets.coco_regions import Region, rasterize_regions
 from dl_lib.data.errors import DataError, InvalidSampleError, MissingDataError
-from dl_lib.data.files import ensure_exists, existing_form, resolve_path
+from dl_lib.data.files import ensure_exists, evenly_spaced, existing_form, resolve_path
 from dl_lib.data.orientation import describe_swapped_sides
 from dl_lib.data.raw_dataset import RawSample, fingerprint_files
 from dl_lib.data.reading import read_image
@@ -124,7 +124,7 @@ class CocoSource:
 
 def _check_images_exist(dataset: CocoSemSeg, source: CocoSource, *, name: str) -> None:
     """Look for some images: if none exists, the folder is not the one that the file names are relative to."""
-    checked = range(0, len(dataset), -(-len(dataset) // _MAX_CHECKED))
+    checked = evenly_spaced(range(len(dataset)), limit=_MAX_CHECKED)
     if not any(os.path.exists(dataset.file_name(index)) for index in checked):
         raise MissingDataError(
             f"images must be the folder that the file names in {source.annotations} are relative to; it contains none "

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from dl_lib.data.datasets.folder_files import IMAGE_ENDINGS, PLACEHOLDER, FilePattern, FolderRoot
+from dl_lib.data.files import evenly_spaced
 from dl_lib.data.label_decoding import LABEL_ENDINGS
 from dl_lib.data.listing import list_files
 
@@ -54,7 +55,7 @@ def infer_patterns(root: FolderRoot) -> FilePatterns | None:
     labels = _forms_by_key(path for path, _ in list_files(root.labels) if _extension(path) in _LABEL_EXTENSIONS)
     images = [path for path, _ in list_files(root.images) if _extension(path) in IMAGE_ENDINGS]
     same_folder = os.path.samefile(root.images, root.labels)
-    for key, image_forms in _forms_by_key(images[:: -(-len(images) // _MAX_IMAGES) or 1]).items():
+    for key, image_forms in _forms_by_key(evenly_spaced(images, limit=_MAX_IMAGES)).items():
         for label in labels.get(key, ()):
             forms.update((image, label) for image in image_forms if not same_folder or _is_pair(image, label))
     if not forms:

@@ -17,7 +17,7 @@ from dl_lib.data.datasets.folder import FolderSource
 from dl_lib.data.datasets.folder_files import list_roots
 from dl_lib.data.datasets.layout_hints import infer_patterns
 from dl_lib.data.errors import ColorLabelError, DataError
-from dl_lib.data.files import FileRecord, PairedFiles
+from dl_lib.data.files import FileRecord, PairedFiles, evenly_spaced
 from dl_lib.data.label_conversion import ColorReader, IdReader, count_colors, count_ids
 from dl_lib.data.label_map import IGNORE
 from dl_lib.data.reading import read_color_label, read_label
@@ -91,7 +91,7 @@ def _with_inferred_patterns(source: FolderSource, paired: PairedFiles) -> Folder
 def _count_values(records: Sequence[FileRecord], *, has_colors: bool) -> tuple[Counter[int], Counter[Color]]:
     """Return the number of pixels of each raw id and of each color in a sample of the label files."""
     ids, colors = Counter[int](), Counter[Color]()
-    for record in records[:: -(-len(records) // _MAX_FILES) or 1]:
+    for record in evenly_spaced(records, limit=_MAX_FILES):
         try:
             label = _raw_label(record.label, has_colors=has_colors)
         except DataError:  # reported by the check of the dataset
