@@ -134,7 +134,8 @@ def _bounded_download() -> Iterator[None]:
 
 
 def _download_error(address: str, *, reason: object) -> CheckpointError:
+    text = " ".join(str(reason).split())  # that of a server may have several lines
     return CheckpointError(
-        f"the weights could not be downloaded: {reason}. Check the address and the network, or download the file and "
+        f"the weights could not be downloaded: {text}. Check the address and the network, or download the file and "
         f"give its path. Received: path={address!r}"
     )

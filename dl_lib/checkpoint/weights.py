@@ -107,7 +107,7 @@ def check_values(
         if keys:
             names = [(original_names or {}).get(key, key) for key in keys]
             raise CheckpointError(
-                f"weights must be {requirement}; nothing was loaded. Others ({len(names)}):\n{format_keys(names)}\n"
+                f"weights must be {requirement}; nothing was loaded. Invalid ({len(names)}):\n{format_keys(names)}\n"
                 f"Use another checkpoint, such as one from before the run diverged. Received: path={path!r}"
             )
 

@@ -47,8 +47,7 @@ def read_layers(path: str | Path) -> list[ConfigLayer]:
     layers: list[ConfigLayer] = []
     for layer in _read(str(path), above=()):
         layers.append(layer)
-        if len(layers) > _MAX_LAYERS:
-            raise ConfigError(f"{BASE_KEY} must not lead to more than {_MAX_LAYERS} files. Received: {path}")
+        _check_number(len(layers), path=path)
     return layers
 
 
@@ -56,13 +55,19 @@ def _read(path: str, *, above: Sequence[str]) -> Iterator[ConfigLayer]:
     identity = path if "://" in path else os.path.realpath(path)
     if identity in above:
         raise ConfigError(f"a config file must not be its own base. Received: {BASE_KEY} in {path}")
-    values = _content(path)
+    _check_number(len(above) + 1, path=path)
+    values = _content(path, above=above)
     for base in _bases(values.pop(BASE_KEY, []), path=path):
         yield from _read(base, above=(*above, identity))
     yield ConfigLayer(path, values)
 
 
-def _content(path: str) -> dict[str, Any]:
+def _check_number(layers: int, *, path: str | Path) -> None:
+    if layers > _MAX_LAYERS:
+        raise ConfigError(f"{BASE_KEY} must not lead to more than {_MAX_LAYERS} files. Received: {path}")
+
+
+def _content(path: str, *, above: Sequence[str]) -> dict[str, Any]:
     if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe or a device may never end
         raise ConfigError(f"a config must be a regular file. Received: {path}")
     try:
@@ -70,7 +75,9 @@ def _content(path: str) -> dict[str, Any]:
             raw = file.read(MAX_CHARACTERS + 1)
         text = raw.decode("utf-8-sig")
     except OSError as error:
-        raise ConfigError(f"the config file cannot be read: {error.strerror or error}. Received: {path}") from error
+        wanted = f", the {BASE_KEY} of {above[-1]}," if above else ""
+        reason = error.strerror or error
+        raise ConfigError(f"the config file{wanted} cannot be read: {reason}. Received: {path}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"config must be a text file in UTF-8: {error}. Received: {path}") from error
     if len(raw) > MAX_CHARACTERS:
