@@ -49,9 +49,14 @@ def run_spawned(
 
     `first_info` belongs to the first process; the others have consecutive ranks.
     """
-    with tempfile.TemporaryDirectory(dir=use_temp_folder()) as folder, SignalForwarder() as forwarder:
+    temp_folder = use_temp_folder()
+    with tempfile.TemporaryDirectory(dir=temp_folder) as folder, SignalForwarder() as forwarder:
         shared = (main, num_processes, first_info, device, timeout_seconds, Path(folder), tuple(args))
-        processes = spawn(_run_worker, args=shared, nprocs=num_processes, join=False)
+        before, tempfile.tempdir = tempfile.tempdir, str(temp_folder)  # of torch's error files
+        try:
+            processes = spawn(_run_worker, args=shared, nprocs=num_processes, join=False)
+        finally:
+            tempfile.tempdir = before
         forwarder.forward_to(processes.pids())
         _wait(processes, error_folder=Path(folder), forwarder=forwarder)
 

@@ -10,7 +10,8 @@ from multiprocessing import process, util
 
 import pytest
 
-from dl_lib.launch import LaunchError
+from dl_lib.launch import LaunchError, ProcessRequest, spawning
+from dl_lib.launch.launch import launch
 from dl_lib.launch.temp_folder import use_temp_folder
 
 # Python 3.12 and later warn because of torch's threads, which the child processes do not use.
@@ -87,6 +88,20 @@ def test_unusable_folder_for_temporary_files_is_named(monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/proc/nope")
     with pytest.raises(LaunchError, match=r"No such file or directory.*set TMPDIR.*Received: TMPDIR="):
         use_temp_folder()
+
+
+def test_error_files_of_torch_are_in_the_folder(tmp_path, monkeypatch):
+    used = []
+
+    def spawn(*args, **settings):
+        used.append(tempfile.gettempdir())
+        raise OSError("no process")
+
+    monkeypatch.setattr(spawning, "spawn", spawn)
+    with pytest.raises(OSError, match="no process"):
+        launch(print, ProcessRequest(2), device="cpu")
+    assert used == [str(use_temp_folder())]
+    assert tempfile.gettempdir() == str(tmp_path)
 
 
 def write_temp_folder(queue):
