@@ -11,6 +11,7 @@ from typing import Any
 from fvcore.common.checkpoint import Checkpointer as FvcoreCheckpointer
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from dl_lib.checkpoint.errors import CheckpointError, write_error
 from dl_lib.checkpoint.files import read_checkpoint, save_checkpoint
@@ -18,7 +19,7 @@ from dl_lib.checkpoint.folder import RunFolder
 from dl_lib.checkpoint.locate import is_address, local_weights
 from dl_lib.checkpoint.newest import find_newest, read_if_valid
 from dl_lib.checkpoint.resume_check import ResumeConflictError, resume_changes, resume_conflicts
-from dl_lib.checkpoint.state_check import check_optimizer_state, check_state, is_plain
+from dl_lib.checkpoint.state_check import check_optimizer_state, check_scheduler_state, check_state, is_plain
 from dl_lib.checkpoint.weights import convert_weights, load_weights
 from dl_lib.utils.comm import is_main_process
 from dl_lib.utils.run_files import CHECKPOINT_SUFFIX
@@ -260,4 +261,6 @@ def _load_state(part: Any, state: Any, *, name: str) -> None:
     check_state(state, like=part.state_dict(), name=name)
     if isinstance(part, Optimizer):
         check_optimizer_state(state, optimizer=part)
+    elif isinstance(part, LRScheduler):
+        check_scheduler_state(state, scheduler=part)
     part.load_state_dict(state)

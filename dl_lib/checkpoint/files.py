@@ -98,10 +98,17 @@ def _check_format(file: IO[bytes], path: str) -> None:
     if _is_safetensors(path):
         is_valid = 0 < int.from_bytes(start, "little") < os.path.getsize(path)  # length of the header
     else:
-        is_valid = start.startswith(_PICKLE_START) or (start.startswith(_ZIP_START) and zipfile.is_zipfile(file))
+        is_valid = start.startswith(_PICKLE_START) or (start.startswith(_ZIP_START) and _has_zip_directory(file))
     if not is_valid:
         raise _load_error(ValueError(), path=path)
     file.seek(0)
+
+
+def _has_zip_directory(file: IO[bytes]) -> bool:
+    try:
+        return zipfile.is_zipfile(file)
+    except zipfile.BadZipFile:  # some damaged records raise instead
+        return False
 
 
 def _is_safetensors(path: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["check_optimizer_state", "check_range", "check_state", "is_plain"]
+__all__ = ["check_optimizer_state", "check_range", "check_scheduler_state", "check_state", "is_plain"]
 
 
 def check_state(state: Any, *, like: Any, name: str) -> None:
@@ -52,6 +52,17 @@ def check_optimizer_state(state: Mapping[str, Any], *, optimizer: torch.optim.Op
                     f"optimizer.state[{index}].{name} must be a tensor of shape {tuple(parameters[index].shape)} or a "
                     f"number, but is {_describe(value)}"
                 )
+
+
+def check_scheduler_state(state: Mapping[str, Any], *, scheduler: torch.optim.lr_scheduler.LRScheduler) -> None:
+    """Check that a saved scheduler state has a learning rate for each parameter group.
+
+    Raises:
+        ValueError: If it has more or fewer.
+    """
+    expected, saved = len(scheduler.optimizer.param_groups), len(state["base_lrs"])
+    if saved != expected:
+        raise ValueError(f"scheduler.base_lrs must have one value for each of {expected} parameter groups, not {saved}")
 
 
 def check_range(value: Any, *, name: str, maximum: int, limit: str = "") -> None:

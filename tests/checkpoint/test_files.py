@@ -63,7 +63,11 @@ def test_code_in_a_file_is_rejected_and_not_executed(tmp_path, writer, by):
 GOOD = {"model": {"weight": torch.arange(6.0), "bias": torch.ones(2)}, "iteration": 3}
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", b"\x89PNG\r\n\x1a\n" + bytes(100), b"PK\x03\x04" + bytes(50)])
+ZIP_START = b"PK\x03\x04" + bytes(50)
+ZIP_ON_TWO_DISKS = ZIP_START + b"PK\x06\x07" + bytes(12) + b"\2\0\0\0" + b"PK\x05\x06" + bytes(18)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x89PNG\r\n\x1a\n" + bytes(100), ZIP_START, ZIP_ON_TWO_DISKS])
 def test_invalid_file_is_reported_with_its_size(tmp_path, content):
     path = tmp_path / "model.pth"
     path.write_bytes(content)

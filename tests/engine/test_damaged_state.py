@@ -44,7 +44,7 @@ FIELDS = {
     ("optimizer", "param_groups", 0, "params"): [[], "text", ["a"], 1],
     ("scheduler",): [[], "text"],
     ("scheduler", "last_epoch"): ["3", [3], 10**12, -1, 2, 1.5],
-    ("scheduler", "base_lrs"): ["text", {}, ["a"]],
+    ("scheduler", "base_lrs"): ["text", {}, ["a"], [], [0.1] * 99],
     ("ema",): [[], "text", {}],
     ("ema", "weights"): [[], "text", {}, {"a": torch.zeros(1)}, {"a": "text"}],
     ("ema", "updates"): ["3", [3], {}],
