@@ -5,12 +5,14 @@ PNG, TIFF, BMP and NumPy files are read, recognized by their content. Lossy form
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import re
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from dl_lib.data.decoding import (
     PNG_GRAY,
@@ -32,6 +34,7 @@ LABEL_ENDINGS = (".png", ".tif", ".tiff", ".bmp", ".npy")
 
 _NPY_SIGNATURE = b"\x93NUMPY"
 _TIFF_AND_BMP_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
+_LOSSY_COMPRESSIONS = ("jpeg", "tiff_jpeg", "webp")  # of TIFF files, in Pillow's names
 _LOSSLESS_SIGNATURES = (PNG_SIGNATURE, *_TIFF_AND_BMP_SIGNATURES)
 _EXACT_STORAGE = re.compile(r"L|P|P;[124]|I;16\w*|I;32\w*")  # Pillow formats that are decoded without scaling
 _ID_DTYPES = (np.uint8, np.uint16, np.int16, np.uint32, np.int32, np.int64, np.uint64)
@@ -45,6 +48,7 @@ def decode_label(data: bytes, path: FilePath) -> np.ndarray:
     if data.startswith(_NPY_SIGNATURE):
         return _npy_ids(data, path)
     if data.startswith(_TIFF_AND_BMP_SIGNATURES):
+        _check_compression(data, path)
         return _tiff_or_bmp_ids(data, path)
     raise _unsupported(data, path)
 
@@ -53,6 +57,8 @@ def decode_color_label(data: bytes, path: FilePath) -> np.ndarray:
     """Decode the colors of a label file, see `dl_lib.data.reading.read_color_label`; the path is for messages."""
     if not data.startswith(_LOSSLESS_SIGNATURES):
         raise _unsupported(data, path)
+    if data.startswith(_TIFF_AND_BMP_SIGNATURES):
+        _check_compression(data, path)
     return decode_image(data, path)
 
 
@@ -70,6 +76,18 @@ def _png_ids(data: bytes, path: FilePath, *, header: PngHeader) -> np.ndarray:
     if header.bits < 8:
         raise _has_scaled_values(path, f"bits={header.bits}")
     return decode_with_opencv(data, path, flags=cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+
+
+def _check_compression(data: bytes, path: FilePath) -> None:
+    """Raise an error if a file has a lossy compression; one that cannot be read is left to its decoder."""
+    compression = None
+    with contextlib.suppress(Exception):  # the error type of damaged data depends on Pillow's reader of the format
+        compression = Image.open(io.BytesIO(data)).info.get("compression")
+    if compression in _LOSSY_COMPRESSIONS:
+        raise UnreadableFileError(
+            f"{path} has a lossy compression, which changes ids and colors; create it again as PNG, or as TIFF with "
+            f"LZW. Received: compression={compression!r}"
+        )
 
 
 def _tiff_or_bmp_ids(data: bytes, path: FilePath) -> np.ndarray:

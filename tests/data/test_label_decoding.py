@@ -73,6 +73,8 @@ def test_colors_of_palettes_and_gray_values(tmp_path):
     np.testing.assert_array_equal(read_color_label(write(path, encoded(GRAY)))[..., 2], GRAY)
     with pytest.raises(UnreadableFileError, match=r"label files need a lossless format.*starting with b'"):
         read_color_label(write(path, encoded(COLOR, "JPEG")))
+    with pytest.raises(UnreadableFileError, match=r"lossy compression.*compression='jpeg'"):
+        read_color_label(write(path, encoded(COLOR, "TIFF", compression="jpeg")))
 
 
 def test_missing_label_raises_with_its_path(tmp_path):
@@ -121,6 +123,7 @@ INVALID_LABELS = {
     "palette.png": (lambda: encoded(Image.fromarray(COLOR).quantize(9))[:-200], "truncated"),
     "label.gif": (lambda: encoded(GRAY, "GIF"), "a file starting with b'GIF"),
     "rgb.tif": (lambda: encoded(COLOR, "TIFF"), "Pillow mode 'RGB'"),
+    "jpeg.tif": (lambda: encoded(GRAY, "TIFF", compression="jpeg"), "compression='jpeg'"),
     "float.tif": (lambda: encoded(GRAY.astype(np.float32), "TIFF"), "Pillow storage 'F;32F'"),
     "inverted.tif": (lambda: encoded(GRAY, "TIFF", tiffinfo={262: 0}), "Pillow storage 'L;I'"),
     "bits1.tif": (lambda: encoded(GRAY > 9, "TIFF"), "Pillow storage '1'"),
