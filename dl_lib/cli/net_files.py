@@ -76,7 +76,7 @@ def copy_nets(net_files: Sequence[Path], run_folder: Path) -> None:
 def _local_modules(net_file: Path, *, among: Sequence[Path]) -> dict[str, Path]:
     """Return the files and package folders that a net.py imports from its folder, also indirectly, by module name.
 
-    What is not in its folder may be in that of another net.py of the same config.
+    A module that is not in its folder may be in that of another net.py of the same config.
     """
     folders = [str(net_file.parent), *(str(other.parent) for other in reversed(among))]
     found: dict[str, Path] = {}

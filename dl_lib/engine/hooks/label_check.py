@@ -102,7 +102,7 @@ def _warn(scans: Mapping[str, LabelScan]) -> None:
             _log_found([name], found, num_labels=scan.num_labels, meta=meta)
     meta = DatasetCatalog.meta(next(iter(scans)))
     present = sum(bool(total[label]) for label in range(meta.num_classes))
-    # A sample of a large dataset may lack rare classes.
+    # Rare classes may be missing from a sample of a large dataset.
     if present and (all(scan.is_complete for scan in scans.values()) or 2 * present <= meta.num_classes):
         found = label_shortcomings(total, meta=meta, allowed=["ignored-pixels"])
         _log_found(list(scans), found, num_labels=sum(scan.num_labels for scan in scans.values()), meta=meta)
