@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -18,6 +19,8 @@ from dl_lib.solver.schedule import Shape, multi_step_factor, one_cycle_factor, s
 from dl_lib.utils.names import nearest_names
 
 __all__ = ["LR_SCHEDULERS", "OPTIMIZERS", "build_lr_scheduler", "build_optimizer"]
+
+_log = logging.getLogger(__name__)
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -55,6 +58,12 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.
     """
     settings = cfg.SOLVER.LR_SCHEDULER
     _check_name(settings.NAME, key="SOLVER.LR_SCHEDULER.NAME", names=LR_SCHEDULERS)
+    if settings.WARMUP_ITERS >= settings.MAX_ITER:
+        _log.warning(
+            "The warmup does not end before the run: SOLVER.LR_SCHEDULER.WARMUP_ITERS=%d, MAX_ITER=%d",
+            settings.WARMUP_ITERS,
+            settings.MAX_ITER,
+        )
     # A partial, not a callable object: LambdaLR saves an object's attributes and would restore old settings on resume.
     factor = partial(
         scheduled_factor,

@@ -56,6 +56,12 @@ def stepped(optimizer, scheduler, *, num_steps):
     return [*rates, optimizer.param_groups[0]["lr"]]
 
 
+@pytest.mark.parametrize(("warmup", "is_reported"), [(10, True), (9, False)])
+def test_a_warmup_that_lasts_the_whole_run_is_reported(caplog, warmup, is_reported):
+    scheduled(MAX_ITER=10, WARMUP_ITERS=warmup)
+    assert ("WARMUP_ITERS=10, MAX_ITER=10" in caplog.text) == is_reported
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_learning_rates(name):
     published = PUBLISHED[name]
