@@ -83,10 +83,10 @@ def _read_results(folder: Path, *, name: str) -> list[_Run]:
     path = folder / RESULTS_NAME
     try:
         content = json.loads(read_regular(path, max_bytes=MAX_RESULTS_BYTES))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(
-            f"RUN: no {RESULTS_NAME} in this folder; evaluate the run with dl_lib evaluate --config-file {folder}, or "
-            f"give the folder that contains it. Received: RUN={str(folder)!r}"
+            f"RUN must be a folder with a {RESULTS_NAME}; evaluate the run with dl_lib evaluate --config-file "
+            f"{folder}, or give the folder that contains it. Received: RUN={str(folder)!r}"
         ) from error
     except OSError as error:
         raise ConfigError(

@@ -128,7 +128,7 @@ def test_results_without_the_number_of_parameters(runs, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no results.json in this folder; evaluate the run with dl_lib evaluate"),
+        (None, "RUN must be a folder with a results.json; evaluate the run with dl_lib evaluate"),
         ("{", "is not valid JSON"),
         ("[]", "is incomplete; evaluate the run again. Received: list"),
         ('{"datasets": 3}', "Received: ['datasets']"),
@@ -150,3 +150,11 @@ def test_folders_without_usable_results(tmp_path, capsys, content, message):
     assert caught.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith("dl_lib compare-runs: error: ") and message in error and error.count("\n") == 1
+
+
+def test_a_file_among_the_runs_is_named(tmp_path, capsys):
+    figure = tmp_path / "metrics.png"
+    figure.touch()
+    with pytest.raises(SystemExit):
+        main([str(figure)])
+    assert "RUN must be a folder with a results.json" in (error := capsys.readouterr().err) and str(figure) in error
