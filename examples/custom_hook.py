@@ -25,7 +25,7 @@ class BestLoss(Hook):
 
     def after_step(self, trainer: Trainer) -> None:
         self.best = min(self.best, trainer.events.latest("total_loss"))
-        trainer.events.put({"best_loss": self.best})  # written at the next LOG_PERIOD
+        trainer.events.put({"best_loss": self.best}, kind="latest")  # written at the next LOG_PERIOD
 
     def state_dict(self) -> dict[str, float]:
         return {"best": self.best}
