@@ -141,10 +141,10 @@ def _class_table(report: DatasetReport) -> str:
 def _notes(report: DatasetReport) -> list[str]:
     total = sum(report.pixels) + report.ignored_pixels
     weights = ", ".join(f"{weight:.4f}" for weight in report.weights)
-    return [
-        f"{100 * report.ignored_pixels / max(1, total):.2f} % of all pixels are ignored.",
-        f"Class weights (median frequency balancing) for MODEL.LOSS.CLASS_WEIGHTS: [{weights}]",
-    ]
+    notes = [f"{100 * report.ignored_pixels / max(1, total):.2f} % of all pixels are ignored."]
+    if any(report.weights):
+        notes.append(f"Class weights (median frequency balancing) for MODEL.LOSS.CLASS_WEIGHTS: [{weights}]")
+    return notes
 
 
 def _issue_lists(issues: Sequence[Issue], *, max_listed: int) -> list[str]:

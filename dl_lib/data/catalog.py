@@ -142,8 +142,9 @@ class Catalog:
         if name in self._entries:
             return self._entries[name]
         raise UnknownDatasetError(
-            f"no dataset is registered under this name; {nearest_names(name, self._entries)}. Register it under "
-            f"DATASETS.FOLDERS, or with DatasetCatalog.register in the playground folder's net.py. "
+            f"no dataset is registered under this name; {nearest_names(name, self._entries)}. List it in "
+            f"DATASETS.FOLDERS of the config or register it in the net.py next to it; commands read both if the config "
+            f"is given with --config-file. "
             f"Received: name={name!r}"
         )
 

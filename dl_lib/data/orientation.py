@@ -54,8 +54,8 @@ def describe_swapped_sides(size: tuple[int, ...], expected: tuple[int, ...]) -> 
     if size == expected or size != expected[::-1]:
         return ""
     return (
-        ": height and width are swapped, as by an EXIF orientation, which is ignored; rotate the pixels of the image "
-        "and remove its EXIF orientation"
+        ": height and width are swapped; if the image has an EXIF orientation, which is ignored, rotate its pixels and "
+        "remove the orientation, else transpose the label or its size in the file"
     )
 
 

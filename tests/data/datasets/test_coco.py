@@ -273,7 +273,7 @@ def test_invalid_file_raises(root, text):
 
 def test_image_size_mismatch_raises(root):
     edit(root, lambda content: content["images"][2].update(height=96, width=64))
-    message = r"image '98' \(.*\.jpg\) must have .* 96 x 64 .*: height .* swapped, as by an EXIF .*: 64 x 96 pixels$"
+    message = r"image '98' \(.*\.jpg\) must have .* 96 x 64 .*swapped; if the image has an EXIF .*: 64 x 96 pixels$"
     with pytest.raises(InvalidSampleError, match=message):
         registered().get("mine")[0]
 
