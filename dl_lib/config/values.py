@@ -164,7 +164,7 @@ def _read(value: Any, expected: type, *, key: str) -> Any:
     if not isinstance(literal, str):
         return literal
     try:
-        return parse_yaml(literal, name=key)  # what is no Python literal: [c4, c5], true
+        return parse_yaml(literal, name=key)  # YAML without quotes, such as [c4, c5] or true
     except ConfigError:
         if expected is list:
             raise

@@ -1,4 +1,4 @@
-"""Labels that a training run sees: of a sample at its start, and of its first whole epoch."""
+"""Label statistics of a training run: of a sample at its start, and of its first whole epoch."""
 
 from __future__ import annotations
 

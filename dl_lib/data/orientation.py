@@ -1,4 +1,4 @@
-"""EXIF orientation of image files, which reading ignores: pixels are used as they are stored, like those of labels."""
+"""EXIF orientation of image files. It is ignored: pixels are used as they are stored, like those of labels."""
 
 from __future__ import annotations
 

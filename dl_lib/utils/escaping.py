@@ -1,4 +1,4 @@
-"""Escaping of text from data (file, class and dataset names) where it is written."""
+"""Escaping of text from data (file, class and dataset names) in logs, CSV and Markdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Atomic and durable file operations."""
+"""File operations: atomic and durable writes, and bounded reads of regular files."""
 
 from __future__ import annotations
 

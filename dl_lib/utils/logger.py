@@ -165,9 +165,8 @@ def _terminal_handler(stream: TextIO) -> logging.Handler:
 
 def _replace_handlers(logger: logging.Logger, *, handlers: list[logging.Handler]) -> None:
     for old in tuple(logger.handlers):
-        if isinstance(
-            old, (_TerminalHandler, _FileHandler, _HeldBackLines)
-        ):  # other handlers belong to the application
+        # Other handlers belong to the application.
+        if isinstance(old, (_TerminalHandler, _FileHandler, _HeldBackLines)):
             logger.removeHandler(old)
             old.close()
     for handler in handlers:

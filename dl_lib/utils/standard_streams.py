@@ -1,4 +1,4 @@
-"""Standard output and error whose failure does not end a command: closed, full device, reader that has ended."""
+"""Standard output and error that tolerate failures: closed, full device, reader that has ended."""
 
 from __future__ import annotations
 
