@@ -10,8 +10,8 @@ from dl_lib.config.errors import shown
 from dl_lib.data.catalog import DatasetCatalog, DatasetMeta
 from dl_lib.data.datasets.configured import ConfiguredFolders, parse_folders
 from dl_lib.data.errors import DataError
-from dl_lib.data.files import normalized
 from dl_lib.data.label_shortcomings import BINARY_TASK_HINT
+from dl_lib.data.listing import normalized
 from dl_lib.utils.names import joined, nearest_names
 from dl_lib.validation.report import Report
 
