@@ -118,6 +118,8 @@ class FolderSource:
         if self.split is not None and set(paired.without_image) & set(paired.without_label):
             return " Each line of a split list must be the name or path of one image, without other columns."
         hint = pattern_hint(root, images=self.image_files, labels=self.label_files)
+        if self.label_suffix and "set LABEL_PATTERN" in hint:
+            return f"{hint} Remove LABEL_SUFFIX."
         if hint or not paired.without_label or not isinstance(self.images, str):
             return hint
         return f" Expected label: {self.label_files.file_of(paired.without_label[0])}."

@@ -159,6 +159,11 @@ def test_problems_of_several_roots(root):
         ),  # a label is missing
         (["i/1_{a}{.jpg", "m/1_%s{x}.png"], {}, r"set LABEL_PATTERN to '\{name\}_%s\{x\}\.png' and IMAGE_PATTERN"),
         (["i/{name}.jpg", "m/{name}_{name}.png"], {}, r"Expected label: \{name\}\.png\. Add"),
+        (
+            ["i/1.jpg", "m/1_m.png"],
+            {"label_suffix": "_x"},
+            r"set LABEL_PATTERN to '\{name\}_m\.png'\. Remove LABEL_SUFFIX",
+        ),
         (["i/s/a.jpg", "m/a.png"], {"label_suffix": "_m"}, r"Expected label: s/a_m\.png\. Add"),
     ],
 )
