@@ -82,7 +82,8 @@ def read_lines(path: Path) -> list[bytes]:
         OSError: If the file is missing, not a regular file or larger than 1 GiB.
     """
     *lines, last = read_regular(path, max_bytes=_MAX_BYTES).split(b"\n")
-    return lines if parse_line(last) is None else [*lines, last]  # an editor may have removed the final line break
+    is_cut_off = not last or (last.startswith(b"{") and parse_line(last) is None)
+    return lines if is_cut_off else [*lines, last]  # damage, or a line whose line break an editor has removed
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:

@@ -35,6 +35,7 @@ def test_a_missing_file_is_an_error(tmp_path):
     [
         ("", "has no metrics yet"),
         ("[1]\n", "line 1: expected a JSON object"),
+        ('{"iteration": 1, "a": 1}\n\0\0', "line 2: expected"),
         ('{"total_loss": 1}\n', "line 1: expected"),
         ('{"iteration": 1, "a": "b"}\n', "line 1: expected"),
         ('{"iteration": 1, "a": NaN}\n', "line 1: expected"),
