@@ -56,7 +56,7 @@ def local_weights(path: str) -> str:
         raise CheckpointError(f"weights must be a file, not a pipe, device or socket. Received: path={path!r}")
     folder, name = os.path.split(path)
     folder = folder or os.curdir
-    found = nearest_names(name, os.listdir(folder)) if os.path.isdir(folder) else "the folder does not exist either"
+    found = nearest_names(name, _weight_names(folder)) if os.path.isdir(folder) else "the folder does not exist either"
     raise CheckpointError(f"no such checkpoint file; {found}. Received: path={path!r}")
 
 
@@ -65,8 +65,12 @@ def is_address(path: str) -> bool:
     return "://" in path
 
 
+def _weight_names(folder: str) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if name.lower().endswith(_WEIGHT_SUFFIXES))
+
+
 def _weight_files(folder: str) -> str:
-    names = sorted(name for name in os.listdir(folder) if name.lower().endswith(_WEIGHT_SUFFIXES))
+    names = _weight_names(folder)
     return f"name one of its files: {joined(names, limit=_MAX_LISTED)}" if names else "it contains no weights"
 
 

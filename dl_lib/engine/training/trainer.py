@@ -26,7 +26,7 @@ __all__ = ["NonFiniteLossError", "Trainer"]
 
 _log = logging.getLogger(__name__)
 
-_MAX_ITER_KEY = "SOLVER.LR_SCHEDULER.MAX_ITER"
+_MAX_ITER_LIMIT = "SOLVER.LR_SCHEDULER.MAX_ITER; set it as in the run to resume, or higher"
 _STOP = "stop"  # key in the averaged scalars: fraction of processes that received a stop signal
 
 
@@ -153,7 +153,7 @@ class Trainer:
         Raises:
             ValueError: If a value is out of range.
         """
-        check_range(state["iteration"], name="the iteration", maximum=self.max_iter, limit=_MAX_ITER_KEY)
+        check_range(state["iteration"], name="the iteration", maximum=self.max_iter, limit=_MAX_ITER_LIMIT)
         check_range(state["skipped_steps"], name="skipped_steps", maximum=state["iteration"], limit="the iteration")
         if not all(isinstance(name, str) for name in state["hooks_done"]):
             raise ValueError(f"hooks_done must contain names, but is {state['hooks_done']!r:.80}")
