@@ -259,8 +259,13 @@ def _read_weights(path: str) -> dict[str, Any]:
 def _load_state(part: Any, state: Any, *, name: str) -> None:
     """Load the state of a checkpointable after a check of its types, which `load_state_dict` need not make."""
     check_state(state, like=part.state_dict(), name=name)
-    if isinstance(part, Optimizer):
-        check_optimizer_state(state, optimizer=part)
-    elif isinstance(part, LRScheduler):
+    if isinstance(part, LRScheduler):
         check_scheduler_state(state, scheduler=part)
-    part.load_state_dict(state)
+    if not isinstance(part, Optimizer):
+        part.load_state_dict(state)
+        return
+    check_optimizer_state(state, optimizer=part)
+    present = part.param_groups
+    part.load_state_dict(state)  # replaces the groups
+    for group, before in zip(part.param_groups, present, strict=True):
+        group.update({**before, **group})  # settings that an earlier version of torch did not save

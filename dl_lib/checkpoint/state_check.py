@@ -46,11 +46,12 @@ def check_optimizer_state(state: Mapping[str, Any], *, optimizer: torch.optim.Op
         if not isinstance(index, int) or not 0 <= index < len(parameters) or not isinstance(values, Mapping):
             raise ValueError(f"optimizer.state has an entry {index!r} that belongs to no parameter")
         for name, value in values.items():
-            fits = value is None or isinstance(value, (int, float))
-            if not fits and not (isinstance(value, Tensor) and value.shape in (parameters[index].shape, ())):
+            shape = parameters[index].shape
+            fits = value is None or (name == "step" and isinstance(value, (int, float)))
+            if not fits and not (isinstance(value, Tensor) and value.shape in (shape, ())):
                 raise ValueError(
-                    f"optimizer.state[{index}].{name} must be a tensor of shape {tuple(parameters[index].shape)} or a "
-                    f"number, but is {_describe(value)}"
+                    f"optimizer.state[{index}].{name} must be a tensor of shape {tuple(shape)} or (), but is "
+                    f"{_describe(value)}"
                 )
 
 

@@ -329,7 +329,7 @@ def test_invalid_names_and_keys_are_rejected(tmp_path, name, extra):
     [
         (
             torch.tensor([1.0, float("nan")]),
-            r"finite, not NaN or Inf; nothing was loaded\. Others \(1\):\n    2\.own",
+            r"finite, not NaN or Inf; nothing was loaded\. Invalid \(1\):\n    2\.own",
         ),
         (torch.tensor([1.0, float("-inf")]).half(), r"must be finite.*\n    2\.own"),
         (torch.tensor([1, 2]), r"must be floating-point numbers.*\n    2\.own"),

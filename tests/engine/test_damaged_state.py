@@ -27,7 +27,7 @@ FIELDS = {
     ("trainer", "hooks", "EarlyStopping", "best"): ["0.5", [0.5], torch.zeros(3)],
     ("trainer", "hooks", "EarlyStopping", "without_improvement"): ["1", {}, True, None],
     ("trainer", "versions"): [[], "text", 1],
-    ("trainer", "random_states"): [{}, "text", 1, [[]], ["text"], [{}]],
+    ("trainer", "random_states"): [{}, "text", 1, [[]], ["text"]],
     ("trainer", "random_states", 0, "torch"): ["text", torch.zeros(3), torch.zeros(3, dtype=torch.uint8)],
     ("trainer", "random_states", 0, "python"): ["text", (3, (1, 2), None), (3, ("a",) * 625, None), 1],
     ("trainer", "random_states", 0, "numpy", "state", "pos"): [-1, 10**12, 625, "1", 1.5],
@@ -39,7 +39,7 @@ FIELDS = {
     ("trainer", "events", "iterations", "total_loss"): [[1, 2, 10**12], [-1, 2, 3], [1], "abc", 3],
     ("optimizer",): [[], "text", {}, {"state": {}}],
     ("optimizer", "state"): [[], "text", {0: "text"}, {0: {"momentum_buffer": "text"}}, {10**9: {}}, {"a": {}}],
-    ("optimizer", "state", 0, "momentum_buffer"): [torch.zeros(7), "text", [1.0]],
+    ("optimizer", "state", 0, "momentum_buffer"): [torch.zeros(7), "text", [1.0], 0.5],
     ("optimizer", "param_groups"): [{}, "text", [], ["text"]],
     ("optimizer", "param_groups", 0, "params"): [[], "text", ["a"], 1],
     ("scheduler",): [[], "text"],
@@ -93,6 +93,15 @@ def test_values_of_wrong_type_or_range_are_errors(resume, content, path):
         with pytest.raises(CheckpointError, match=rf"(?s)checkpoint's .*{path[0]}.*Received: "):
             resume(replaced(content, path, value))
             pytest.fail(f"accepted {value!r:.80}")
+
+
+def test_settings_of_the_optimizer_that_were_not_saved_keep_their_values(resume, trainer, content):
+    """A version of torch may add settings."""
+    group = trainer.optimizer.param_groups[0]
+    before = group["nesterov"]
+    saved = [{k: v for k, v in group.items() if k != "nesterov"} for group in content["optimizer"]["param_groups"]]
+    resume(replaced(content, ("optimizer", "param_groups"), saved))
+    assert trainer.optimizer.param_groups[0]["nesterov"] is before
 
 
 @pytest.mark.parametrize("part", ["model", "ema"])

@@ -23,7 +23,6 @@ from dl_lib.data.reading import read_label
 
 __all__ = ["FolderSource", "frozen", "register_folder_sem_seg"]
 
-_LAYOUT = "a folder of images and, if labelled, a folder of labels with the same names in the same subfolders"
 _PATH_KEYS = tuple(name.lower() for name in KEYS["DATASETS.FOLDERS"].path_entries)
 Paths = str | tuple[str, ...]
 
@@ -136,9 +135,11 @@ class FolderSource:
         splits: Sequence[str | None] = [None] * len(images) if self.split is None else _listed(self.split)
         return [
             FolderRoot(
-                ensure_exists(resolve_path(image), layout=_LAYOUT),
-                None if label is None else ensure_exists(resolve_path(label), layout=_LAYOUT),
-                None if split is None else tuple(read_names(ensure_exists(resolve_path(split), layout="a split list"))),
+                ensure_exists(resolve_path(image), layout="a folder of images (IMAGES)"),
+                None if label is None else ensure_exists(resolve_path(label), layout="a folder of labels (LABELS)"),
+                None
+                if split is None
+                else tuple(read_names(ensure_exists(resolve_path(split), layout="a list of names (SPLIT)"))),
             )
             for image, label, split in zip(images, labels, splits, strict=True)
         ]
@@ -156,7 +157,9 @@ class FolderSource:
         if self.reduce_zero:
             return known.reduced_reader()
         if isinstance(self.color_map, str):
-            return known.palette_reader(ensure_exists(resolve_path(self.color_map), layout="a palette file"))
+            return known.palette_reader(
+                ensure_exists(resolve_path(self.color_map), layout="a palette file (COLOR_MAP)")
+            )
         return read_label if self.color_map is None else known.color_reader(self.color_map)
 
     def _label_colors(self) -> tuple[Color, ...]:

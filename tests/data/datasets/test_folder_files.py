@@ -113,7 +113,7 @@ def test_split_lists(root):
     (root / "train.txt").write_text("\n")
     with pytest.raises(MissingDataError, match=r"split list of .*i must contain names of images"):
         source(split="train.txt")()
-    with pytest.raises(MissingDataError, match=r"Expected a split list.*val\.txt'$"):
+    with pytest.raises(MissingDataError, match=r"Expected a list of names.*val\.txt'$"):
         source(split="val.txt")()
 
 
