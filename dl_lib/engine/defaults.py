@@ -43,6 +43,7 @@ from dl_lib.engine.training.trainer import Trainer
 from dl_lib.engine.training.writers import JSONWriter, TensorBoardWriter, Writer
 from dl_lib.evaluation import EvaluationResult, IncompleteEvaluationError, evaluate_datasets
 from dl_lib.evaluation.runner.logged import logged_metrics
+from dl_lib.evaluation.runner.sample_check import warn_about_invalid_samples
 from dl_lib.evaluation.runner.sample_figures import SampleFigures
 from dl_lib.evaluation.runner.validation_loss import validation_losses
 from dl_lib.modeling.build import resolve_device
@@ -220,6 +221,8 @@ class DefaultTrainer(Trainer):
         Raises:
             IncompleteEvaluationError: If the last evaluation failed on some datasets, when everything is saved.
         """
+        if comm.is_main_process() and self.iteration < self.max_iter:
+            warn_about_invalid_samples(self.cfg)
         super().train()
         if self._failed_evaluation is not None:
             raise self._failed_evaluation
