@@ -89,7 +89,7 @@ def locate_data(path: str | os.PathLike[str], *, key: str) -> str:
     Other relative paths stay as they are: they are relative to the dataset root, which may differ between machines.
     """
     expanded, folder = expand_path(path, key=key), _config_folder.get()
-    if folder is None or os.path.isabs(expanded) or (datasets_root() / expanded).exists():
+    if folder is None or os.path.isabs(expanded) or os.path.exists(datasets_root() / expanded):
         return expanded
-    local = folder.absolute() / expanded
-    return str(local) if local.exists() else expanded
+    local = os.path.join(folder.absolute(), expanded)
+    return local if os.path.exists(local) else expanded

@@ -86,7 +86,7 @@ def ensure_exists(path: Path, *, layout: str) -> Path:
     Raises:
         MissingDataError: If the path does not exist.
     """
-    if path.exists():
+    if os.path.exists(path):
         return path
     raise MissingDataError(
         f"{path} does not exist. Expected {layout}; datasets/README.md describes the layouts and the sources of the "

@@ -10,6 +10,8 @@ from dl_lib.config.paths import config_folder, datasets_root, expand_path, locat
 from dl_lib.data.catalog import Catalog
 from dl_lib.data.datasets.coco import register_coco_sem_seg
 from dl_lib.data.datasets.folder import register_folder_sem_seg
+from dl_lib.data.errors import MissingDataError
+from dl_lib.data.files import ensure_exists
 
 ENTRY = {"NAME": "mine", "IMAGES": "images", "LABELS": "labels", "CLASSES": ["a", "b"]}
 PATH_KEYS = ["OUTPUT_DIR", "MODEL.WEIGHTS", "DATALOADER.CACHE_DIR"]
@@ -118,3 +120,8 @@ def test_paths_of_register_functions_follow_the_same_rule(root, tmp_path):
 def test_without_a_config_relative_data_paths_stay_relative(root):
     os.mkdir("here")
     assert locate_data("here", key="X") == "here"
+
+
+def test_a_path_that_is_too_long_does_not_exist(root, tmp_path):
+    with config_folder(tmp_path), pytest.raises(MissingDataError, match="does not exist"):
+        ensure_exists(Path(locate_data("x" * 300, key="IMAGES")), layout="a folder of images")

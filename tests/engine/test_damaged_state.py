@@ -41,6 +41,7 @@ FIELDS = {
     ("optimizer", "state"): [[], "text", {0: "text"}, {0: {"momentum_buffer": "text"}}, {10**9: {}}, {"a": {}}],
     ("optimizer", "state", 0, "momentum_buffer"): [torch.zeros(7), "text", [1.0], 0.5],
     ("optimizer", "param_groups"): [{}, "text", [], ["text"]],
+    ("optimizer", "param_groups", 0, "fused"): [10**30, torch.zeros(3)],
     ("optimizer", "param_groups", 0, "params"): [[], "text", ["a"], 1],
     ("scheduler",): [[], "text"],
     ("scheduler", "last_epoch"): ["3", [3], 10**12, -1, 2, 1.5],

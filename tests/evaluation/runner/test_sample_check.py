@@ -12,7 +12,12 @@ from dl_lib.evaluation.runner.sample_check import warn_about_invalid_samples
 
 
 def sample(label):
-    return {"image": np.zeros((8, 6, 3), np.uint8), "sem_seg": np.asarray(label, np.uint8), "image_id": "a", "file_name": "a.png"}
+    return {
+        "image": np.zeros((8, 6, 3), np.uint8),
+        "sem_seg": np.asarray(label, np.uint8),
+        "image_id": "a",
+        "file_name": "a.png",
+    }
 
 
 def missing():
