@@ -237,7 +237,7 @@ class Checkpointer(FvcoreCheckpointer):
             raise CheckpointError(
                 f"cannot resume: the checkpoint does not contain {missing}. To load only its weights, set "
                 f"MODEL.WEIGHTS to this file and start without --resume. "
-                f"Received: path={path!r} with {sorted(['model', *content])}"
+                f"Received: path={path!r} with {sorted(map(str, ['model', *content]))}"
             )
         if missing:
             self.logger.warning("Checkpointables not loaded from %s: %s", path, ", ".join(missing))

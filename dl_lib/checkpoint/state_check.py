@@ -11,6 +11,8 @@ from torch import Tensor
 
 __all__ = ["check_optimizer_state", "check_range", "check_scheduler_state", "check_state", "is_plain"]
 
+_SCALAR_STATES = ("step", "eta", "mu", "mu_product")  # of torch's optimizers; all others have a value per element
+
 
 def check_state(state: Any, *, like: Any, name: str) -> None:
     """Check that a saved state has the types of a present one, recursively where both have a value.
@@ -55,12 +57,12 @@ def check_optimizer_state(state: Mapping[str, Any], *, optimizer: torch.optim.Op
         if not isinstance(index, int) or not 0 <= index < len(parameters) or not isinstance(values, Mapping):
             raise ValueError(f"optimizer.state has an entry {index!r} that belongs to no parameter")
         for name, value in values.items():
-            shape = parameters[index].shape
-            fits = value is None or (name == "step" and isinstance(value, (int, float)))
-            if not fits and not (isinstance(value, Tensor) and value.shape in (shape, ())):
+            is_scalar = name in _SCALAR_STATES
+            shape = () if is_scalar else tuple(parameters[index].shape)
+            fits = value is None or (is_scalar and isinstance(value, (int, float)))
+            if not fits and not (isinstance(value, Tensor) and value.shape == shape):
                 raise ValueError(
-                    f"optimizer.state[{index}].{name} must be a tensor of shape {tuple(shape)} or (), but is "
-                    f"{_describe(value)}"
+                    f"optimizer.state[{index}].{name} must be a tensor of shape {shape}, but is {_describe(value)}"
                 )
 
 

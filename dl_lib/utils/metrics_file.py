@@ -61,8 +61,8 @@ def read_metrics(folder: Path) -> dict[str, Series]:
         scalars = parse_line(line)
         if scalars is None:
             raise MetricsFileError(
-                f"{path}, line {number}: expected a JSON object with an integer {ITERATION!r} and finite numbers; "
-                f"remove the line, or resume the run, which keeps the valid lines. "
+                f"{path}, line {number}: expected a JSON object with a positive integer {ITERATION!r} and finite "
+                f"numbers; remove the line, or resume the run, which keeps the valid lines. "
                 f"Received: {line.decode(errors='backslashreplace').strip():.80}"
             )
         iteration = scalars.pop(ITERATION)
@@ -90,7 +90,7 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
     """Return `iteration` and the scalars of a line; None if it is invalid."""
     try:
         scalars = json.loads(line.decode())
-        is_valid = type(scalars[ITERATION]) is int and scalars[ITERATION] >= 0
+        is_valid = type(scalars[ITERATION]) is int and scalars[ITERATION] > 0
         return scalars if is_valid and all(map(_is_finite, scalars.values())) else None
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError, AttributeError):
         return None

@@ -268,6 +268,9 @@ def test_without_save_dir_nothing_is_saved_or_found(tmp_path, monkeypatch):
 def test_resuming_requires_all_checkpointables(tmp_path):
     model = small_model()
     Checkpointer(model, tmp_path).save("model_1")
+    path = tmp_path / "model_1.pth"
+    torch.save({**torch.load(path, weights_only=True), 3: "a key that is not text"}, path)
+    (tmp_path / "model_1.pth.sha256").unlink()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     checkpointer = Checkpointer(model, tmp_path, optimizer=optimizer)
     with pytest.raises(CheckpointError, match=r"does not contain \['optimizer'\]"):

@@ -39,7 +39,7 @@ FIELDS = {
     ("trainer", "events", "iterations", "total_loss"): [[1, 2, 10**12], [-1, 2, 3], [1], "abc", 3],
     ("optimizer",): [[], "text", {}, {"state": {}}],
     ("optimizer", "state"): [[], "text", {0: "text"}, {0: {"momentum_buffer": "text"}}, {10**9: {}}, {"a": {}}],
-    ("optimizer", "state", 0, "momentum_buffer"): [torch.zeros(7), "text", [1.0], 0.5],
+    ("optimizer", "state", 0, "momentum_buffer"): [torch.zeros(7), torch.tensor(0.5), "text", [1.0], 0.5],
     ("optimizer", "param_groups"): [{}, "text", [], ["text"]],
     ("optimizer", "param_groups", 0, "fused"): [10**30, torch.zeros(3)],
     ("optimizer", "param_groups", 0, "params"): [[], "text", ["a"], 1],

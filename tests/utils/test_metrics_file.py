@@ -39,6 +39,7 @@ def test_a_missing_file_is_an_error(tmp_path):
         ('{"total_loss": 1}\n', "line 1: expected"),
         ('{"iteration": 1, "a": "b"}\n', "line 1: expected"),
         ('{"iteration": 1, "a": NaN}\n', "line 1: expected"),
+        ('{"iteration": 0, "a": 1}\n', "line 1: expected a JSON object with a positive integer"),
         ('{"iteration": 1, "a": 1}\nxyz\n', "line 2: expected.*Received: xyz"),
     ],
 )
