@@ -56,10 +56,10 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib browse-datase
 
 
 def _draw(arguments: argparse.Namespace) -> Figure:
-    import numpy as np
 
     from dl_lib.config.crop_size import has_automatic_crop
     from dl_lib.data import DatasetCatalog
+    from dl_lib.data.raw_dataset import sampled_indices
     from dl_lib.engine.image_sizes import automatic_crop
     from dl_lib.utils.progress import progress_bar
     from dl_lib.visualization.overlay import class_legend, draw_image_grid
@@ -70,7 +70,7 @@ def _draw(arguments: argparse.Namespace) -> Figure:
         cfg.defrost()
         cfg.INPUT.CROP_SIZE = automatic_crop(cfg, [arguments.name])
     dataset = DatasetCatalog.get(arguments.name)
-    indices = np.linspace(0, len(dataset) - 1, min(arguments.count, len(dataset))).round().astype(int).tolist()
+    indices = sampled_indices(dataset, limit=arguments.count)
     variants = arguments.variants if meta.labelled else 0
     titles = ["image", *(["label"] if meta.labelled else []), *(f"augmented {n + 1}" for n in range(variants))]
     rows, captions = [], []

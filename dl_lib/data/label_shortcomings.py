@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 from dl_lib.config.choices import LabelShortcoming
 from dl_lib.data.catalog import DatasetMeta
+from dl_lib.utils.names import joined
 
 __all__ = ["BINARY_TASK_HINT", "label_hint", "label_shortcomings", "quoted_classes"]
 
@@ -51,8 +52,7 @@ def label_shortcomings(
 def quoted_classes(labels: Collection[int], *, meta: DatasetMeta) -> str:
     """Return class names for a message, at most ten of them."""
     names = [repr(meta.class_names[label]) for label in sorted(labels)]
-    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return f"class{'es' if len(names) > 1 else ''} {', '.join(names[:_MAX_LISTED])}{more}"
+    return f"class{'es' if len(names) > 1 else ''} {joined(names, limit=_MAX_LISTED)}"
 
 
 def label_hint(meta: DatasetMeta) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from dl_lib.data.errors import DataError
 from dl_lib.data.label_conversion import count_ids
 from dl_lib.data.mapper import MappedDataset
-from dl_lib.data.raw_dataset import HasLabel, RawDataset, RawSample
+from dl_lib.data.raw_dataset import HasLabel, RawDataset, RawSample, sampled_indices
 
 __all__ = ["EpochWatch", "LabelContent", "LabelScan", "label_content", "scan_labels"]
 
@@ -99,7 +99,7 @@ class LabelScan:
 def scan_labels(dataset: RawDataset, *, max_seconds: float) -> LabelScan:
     """Read up to 256 evenly spaced labels of a dataset, as many as the time permits, without those that are invalid."""
     deadline = time.monotonic() + max_seconds
-    indices = np.linspace(0, len(dataset) - 1, min(_MAX_SCANNED, len(dataset))).round().astype(int)
+    indices = sampled_indices(dataset, limit=_MAX_SCANNED)
     pixels: Counter[int] = Counter()
     num_labels = 0
     for index in np.random.default_rng(0).permutation(indices).tolist():  # so that a part is spread over the dataset

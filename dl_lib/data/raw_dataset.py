@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
@@ -22,6 +22,7 @@ __all__ = [
     "fingerprint_files",
     "image_size",
     "sample_name",
+    "sampled_indices",
 ]
 
 
@@ -136,6 +137,11 @@ def _source(dataset: Any, index: int) -> tuple[Any, int]:
     if isinstance(dataset, Subset):
         return _source(dataset.dataset, int(dataset.indices[index]))
     return dataset, index
+
+
+def sampled_indices(dataset: Sized, *, limit: int) -> list[int]:
+    """Return at most `limit` evenly spaced indices of a dataset, from the first to the last sample."""
+    return np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).round().astype(int).tolist()
 
 
 def fingerprint_files(paths: Iterable[str], *, extra: str = "") -> str:

@@ -12,7 +12,7 @@ from dl_lib.config import CfgNode
 from dl_lib.config.crop_size import MAX_AUTOMATIC_CROP_PX, has_automatic_crop
 from dl_lib.data.catalog import DatasetCatalog
 from dl_lib.data.errors import DataError
-from dl_lib.data.raw_dataset import image_size
+from dl_lib.data.raw_dataset import image_size, sampled_indices
 from dl_lib.data.transforms import ResizeShortestEdge
 from dl_lib.utils import comm
 from dl_lib.validation import validate_config
@@ -110,9 +110,8 @@ def _resized(size: tuple[int, int], shorter: int, limit: int) -> tuple[int, int]
 def _sampled_sizes(name: str) -> list[tuple[int, int]]:
     """Return the sizes of evenly spaced images of a dataset that can be read."""
     dataset = DatasetCatalog.get(name)
-    indices = np.linspace(0, len(dataset) - 1, min(_NUM_SIZES, len(dataset))).round().astype(int)
     sizes = []
-    for index in indices.tolist():
+    for index in sampled_indices(dataset, limit=_NUM_SIZES):
         with suppress(DataError):  # reported by the loader
             sizes.append(image_size(dataset, index))
     return sizes

@@ -8,7 +8,7 @@ import time
 from dl_lib.config import CfgNode
 from dl_lib.data.build import build_test_dataset
 from dl_lib.data.errors import DataError
-from dl_lib.data.files import evenly_spaced
+from dl_lib.data.raw_dataset import sampled_indices
 from dl_lib.data.samplers import SampleKey
 
 __all__ = ["warn_about_invalid_samples"]
@@ -38,7 +38,7 @@ def warn_about_invalid_samples(cfg: CfgNode) -> None:
 def _read_samples(cfg: CfgNode, name: str, *, max_seconds: float) -> None:
     deadline = time.monotonic() + max_seconds
     dataset = build_test_dataset(cfg, name)
-    for index in evenly_spaced(range(len(dataset)), limit=_MAX_SAMPLES):
+    for index in sampled_indices(dataset, limit=_MAX_SAMPLES):
         dataset[SampleKey(epoch=0, index=index)]
         if time.monotonic() > deadline:
             return
