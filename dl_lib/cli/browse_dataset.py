@@ -56,7 +56,6 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib browse-datase
 
 
 def _draw(arguments: argparse.Namespace) -> Figure:
-
     from dl_lib.config.crop_size import has_automatic_crop
     from dl_lib.data import DatasetCatalog
     from dl_lib.data.raw_dataset import sampled_indices
