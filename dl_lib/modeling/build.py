@@ -14,6 +14,7 @@ __all__ = [
     "META_ARCH_REGISTRY",
     "SEM_SEG_HEADS_REGISTRY",
     "build_model",
+    "place_model",
     "resolve_device",
 ]
 
@@ -72,7 +73,15 @@ def build_model(cfg: CfgNode) -> nn.Module:
         KeyError: If a registry has no entry of the configured name.
         ConfigError: If a GPU is requested and none is available.
     """
-    model: nn.Module = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
+    return place_model(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg), cfg)
+
+
+def place_model(model: nn.Module, cfg: CfgNode) -> nn.Module:
+    """Move a model to `MODEL.DEVICE`, in the memory format of `MODEL.CHANNELS_LAST`.
+
+    Raises:
+        ConfigError: If a GPU is requested and none is available.
+    """
     model.to(resolve_device(cfg.MODEL.DEVICE))
     if cfg.MODEL.CHANNELS_LAST:
         for parameter in model.parameters():

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.benchmark import timer  # synchronizes the GPU before it reads the clock
@@ -121,9 +121,14 @@ def time_cases(cases: Sequence[Case], settings: Settings, *, rounds: int) -> dic
 
 def measure_memory(case: Case, settings: Settings) -> Memory:
     """Return the memory of a fresh process that runs a case twice, since the first training step allocates momentum."""
+    return in_fresh_process(_own_memory, case, settings)
+
+
+def in_fresh_process(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Call a function of a module in a new process, and return its result."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=exit_with_parent) as pool:
-        return pool.submit(_own_memory, case, settings).result()
+        return pool.submit(function, *args, **kwargs).result()
 
 
 def _own_memory(case: Case, settings: Settings) -> Memory:

@@ -1,0 +1,224 @@
+"""Benchmark of routing: fixed and random routes, other networks, resumed runs, and the summary of the rows."""
+
+import json
+
+import does_routing_pay
+import fixed_routes
+import pytest
+import torch
+from does_routing_pay import main
+from fixed_routes import (
+    TOLERANCE,
+    build_route_model,
+    frequent_route,
+    random_route,
+    reached_nodes,
+    route_madds,
+)
+from routing_plan import variants
+from routing_rows import lines_of, summary_table
+from smp_models import SMP_MODELS, build_smp_network
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from dl_lib.config import get_cfg
+from dl_lib.modeling import build_model
+from dl_lib.modeling.costs.counters import count_madds, measure_madds
+from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Move, Node
+from dl_lib.modeling.dynamic.routing import Routing
+from tests.helpers.small_run import DATASET, SMALL, register
+
+
+@pytest.fixture(scope="module")
+def cfg():
+    config = get_cfg()
+    config.merge_from_list([*SMALL, "MODEL.GATE.GATE_ON", False, "MODEL.BUDGET.CONSTRAIN", False])
+    return config
+
+
+def test_frequent_route_keeps_what_the_source_reaches():
+    lattice = Lattice([2, 2])
+    open_edges = {"layer0_stride4.keep": 0.51, "layer1_stride8.keep": 1.0, "layer2_stride4.keep": 0.9}
+    fractions = {str(edge): open_edges.get(str(edge), 0.5) for edge in lattice.edges}
+    assert set(map(str, frequent_route(lattice, fractions))) == {"layer0_stride4.keep", "layer2_stride4.keep"}
+
+
+def test_route_network_executes_its_edges_and_equals_the_routed_network_with_those_gates(cfg):
+    torch.manual_seed(0)
+    routed = build_model(cfg).eval()
+    lattice = routed.backbone.lattice
+    # The cell at layer 1, stride 4, is closed and passes its input on; an edge that is not reached is ignored.
+    route = {Edge(Node(0, 0), move) for move in (Move.KEEP, Move.DOWN)}
+    route |= {Edge(Node(1, 1), Move.KEEP), Edge(Node(2, 0), Move.KEEP), Edge(Node(2, 2), Move.KEEP)}
+    for node in lattice.nodes:
+        values = torch.tensor([float(edge in route) for edge in lattice.edges_from(node)])
+        routed.backbone.cell(node).gate = ConstantGate(values)
+    image = torch.randn(1, 3, 48, 64)
+    torch.manual_seed(0)
+    fixed = build_route_model(cfg, [str(edge) for edge in route]).eval()
+    with torch.inference_mode():
+        expected, found = routed.run(image, step_rate=0.0), fixed.run(image, step_rate=0.0)
+    torch.testing.assert_close(found.logits, expected.logits)
+    table = routed.costs.table(48, 64)
+    reached = frozenset(edge for edge in route if edge.source in reached_nodes(lattice, route))
+    assert found.costs.executed.item() == expected.costs.executed.item() == route_madds(table, reached)
+    assert found.costs.executed.item() == expected.costs.real_complete.item() < table.dense
+
+
+class ConstantGate(nn.Module):
+    def __init__(self, values):
+        super().__init__()
+        self.values = values
+
+    def forward(self, x):
+        return self.values.expand(len(x), -1)
+
+
+@count_madds.register
+def _constant(gate: ConstantGate, x: torch.Tensor, y: torch.Tensor) -> int:
+    return 0
+
+
+def test_all_edges_as_a_route_are_the_lattice_without_gates(cfg):
+    table = build_model(cfg).costs.table(48, 48)
+    assert route_madds(table, frozenset(table.lattice.edges)) == table.dense
+    assert table.real_complete(Routing.all_open(table.lattice)).item() == table.dense
+
+
+def test_random_routes_are_connected_and_have_the_cost_asked_for(cfg, monkeypatch):
+    table = build_model(cfg).costs.table(48, 48)
+    lattice, outputs = table.lattice, frozenset(table.lattice.outputs[:2])
+    madds = 0.5 * (table.stem + table.head + table.dense)
+    routes = [random_route(table, madds=madds, outputs=outputs, seed=str(seed)) for seed in range(5)]
+    assert routes[0] == random_route(table, madds=madds, outputs=outputs, seed="0")
+    assert len(set(routes)) > 1
+    for route in routes:
+        assert abs(route_madds(table, route) - madds) <= TOLERANCE * madds
+        assert reached_nodes(lattice, route) >= outputs
+        for edge in route:  # connected, if cells without an edge pass their input on along keep
+            senders = {other.source for other in route if other.target == edge.source}
+            before = Node(edge.source.layer - 1, edge.source.scale)
+            passes_on = before in reached_nodes(lattice, route) - {other.source for other in route}
+            assert edge.source == lattice.source or senders or passes_on
+    monkeypatch.setattr(fixed_routes, "MAX_DRAWS", 10)
+    with pytest.raises(ValueError, match="choose another middle budget"):
+        random_route(table, madds=1.0, outputs=outputs, seed="0")
+
+
+@pytest.mark.parametrize("name", SMP_MODELS)
+def test_convolutions_of_other_networks_are_counted_as_by_torch(name):
+    with torch.device("meta"):
+        network, image = build_smp_network(name, num_classes=11).eval(), torch.empty(1, 3, 64, 64)
+    madds, convolutions = measure_madds(network, image), []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda *call: convolutions.append(count_madds(call[0], call[1][0], call[2])))
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(image)
+    assert 2 * sum(convolutions) == counter.get_total_flops()  # torch counts 2 per multiply-add
+    assert 1 < madds / sum(convolutions) < 1.05, "norms, activations and pooling"
+
+
+OPTS = [
+    *("DATASETS.TRAIN=[five_digit_scenes]", "DATASETS.TEST=[five_digit_scenes]", "INPUT.CROP_SIZE=[32, 32]"),
+    *("SOLVER.IMS_PER_BATCH=2", "SOLVER.LR_SCHEDULER.WARMUP_ITERS=1", "MODEL.BACKBONE.INIT_CHANNEL=8"),
+    *("MODEL.BACKBONE.LAYER_NUM=2", "MODEL.BACKBONE.CELL_NUM_LIST=[2, 3]", "MODEL.BACKBONE.MAX_STRIDE=16"),
+    "MODEL.SEM_SEG_HEAD.IN_FEATURES=[layer_0, layer_1, layer_2]",
+]
+
+
+@pytest.fixture
+def run_main(tmp_path, monkeypatch):
+    """Return a function that runs the benchmark with 4 iterations in this process; it returns the names that ran."""
+    register()
+    assert DATASET in OPTS[0]
+    trained = []
+
+    def in_this_process(function, settings, *, folder, **options):
+        trained.append(folder.relative_to(tmp_path / "runs").as_posix())
+        return function(settings, folder=folder, **options)
+
+    monkeypatch.setattr(does_routing_pay, "in_fresh_process", in_this_process)
+    monkeypatch.setattr("dl_lib.evaluation.report.write._draw", lambda *arguments, **options: {})
+    words = ["--output", str(tmp_path / "out"), "--runs", str(tmp_path / "runs"), "--threads", "1", "--seeds", "0"]
+
+    def run(only, *options):
+        trained.clear()
+        main([*words, "--iterations", "4", "--only", only, *options, *OPTS])
+        return list(trained)
+
+    return run
+
+
+def test_runs_leave_rows_and_are_not_repeated(run_main, tmp_path, capsys):
+    names = [f"scenes/{name}/seed0" for name in ("hard-0.50", "frequent-route", "random-route-1", "unet-resnet18")]
+    only = ",".join(names)
+    assert run_main(only) == names
+    rows = {row["variant"]: row for row in map(json.loads, (tmp_path / "out" / "rows.jsonl").read_text().splitlines())}
+    assert list(rows) == ["frequent-route", "hard-0.50", "random-route-1", "unet-resnet18"]
+    hard = rows["hard-0.50"]
+    assert len(hard["open_fractions"]) == len(Lattice([2, 3]).edges)
+    assert hard["iterations"] == 4 and hard["distinct_routes"] >= 1 and 0 <= hard["image_dependent_edges"] <= 1
+    for row in rows.values():
+        costs = row["costs_gflops"]
+        assert costs["executed"] == costs["real_complete"] and row["training_seconds"] > 0
+        assert len(row["class_IoU"]) == 11 and row["machine"]["threads"] == "1"
+    assert rows["unet-resnet18"]["settings"]["training_seconds"] == hard["training_seconds"]
+    frequent, drawn = (rows[name]["costs_gflops"]["executed"]["avg"] for name in ("frequent-route", "random-route-1"))
+    assert drawn == pytest.approx(hard["costs_gflops"]["real_complete"]["avg"], rel=TOLERANCE)
+    assert frequent <= hard["costs_gflops"]["real_complete"]["max"]
+    assert (tmp_path / "out" / "results.png").exists()
+    assert "| most frequent route " in (tmp_path / "out" / "results.md").read_text()
+
+    assert run_main(only) == [], "all rows exist"
+    assert run_main(only, "--lr", "0.001") == names[3:], "the settings of one run have changed"
+    capsys.readouterr()
+    assert run_main("*", "--list") == []
+    states = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
+    assert len(states) == len(variants()) and states[names[0]] == "finished"
+    assert states["scenes/random-route-2/seed0"] == "pending"
+    assert states["scenes/open-0.25/seed0"] == "requires scenes/hard-0.25/seed0"
+
+
+def test_runs_that_require_others_and_damaged_rows_end_with_a_message(run_main, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run_main("scenes/frequent-route/*")
+    assert "frequent-route/seed0 requires scenes/hard-0.50/seed0" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        run_main("scenes/har-*")
+    assert "--only must match names of runs" in capsys.readouterr().err
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "rows.jsonl").write_text('{"data_set": "scenes"}\n')
+    with pytest.raises(SystemExit, match="2"):
+        run_main("*")
+    assert "Received: line 1, " in capsys.readouterr().err
+
+
+def row(variant, seed, *, miou, gflops, routes=None):
+    return {
+        **{"data_set": "scenes", "variant": variant, "seed": seed, "mIoU": miou},
+        "costs_gflops": {"real_complete": {"avg": gflops, "min": 0.5 * gflops, "max": 2 * gflops}},
+        **{"distinct_routes": routes, "image_dependent_edges": None if routes is None else 0.5},
+        **{"parameters": 1000, "iterations": 7, "training_seconds": 10.0 * seed},
+    }
+
+
+def test_table_shows_means_deviations_and_differences_paired_by_seed():
+    rows = [
+        *(row("hard-0.25", seed, miou=miou, gflops=1.0, routes=4) for seed, miou in ((1, 0.5), (2, 0.7))),
+        *(row("hard-0.75", seed, miou=0.8, gflops=4.0, routes=4) for seed in (1, 2)),
+        *(row("random-route-1", seed, miou=miou, gflops=1.9) for seed, miou in ((1, 0.4), (2, 0.5))),
+        row("random-route-2", 2, miou=0.6, gflops=1.9),
+        row("unet-resnet18", 2, miou=0.9, gflops=9.0),
+    ]
+    table = summary_table("Scenes", lines_of(rows, variants()))
+    found = {values[0]: dict(zip(table.columns, values, strict=True)) for values in table.rows}
+    assert list(found) == ["hard gates, budget 0.25", "hard gates, budget 0.75", "random routes", "U-Net, ResNet-18"]
+    hard, drawn, unet = found["hard gates, budget 0.25"], found["random routes"], found["U-Net, ResNet-18"]
+    assert hard["mIoU (%)"] == "60.00 ± 14.14" and hard["routes"] == "4 ± 0" and hard["runs"] == 2
+    assert hard["difference to hard gates (%)"] == "" and hard["training (s)"] == 15.0
+    assert drawn["mIoU (%)"] == "50.00 ± 10.00" and drawn["GFLOPs of the images"] == "0.9500 to 3.8000"
+    assert drawn["difference to hard gates (%)"] == "-13.33 ± 5.77", "of -10, -20 and -10"
+    assert drawn["at budget"] == "0.25", "1.9 / 1.0 is less than 4.0 / 1.9"
+    assert unet["mIoU (%)"] == "90.00" and unet["difference to hard gates (%)"] == "+10.00"
+    assert unet["at budget"] == "0.75" and unet["routes"] == unet["image-dependent edges"] == "-"

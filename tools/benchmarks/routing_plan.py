@@ -1,0 +1,167 @@
+"""Training runs of `does_routing_pay.py`: data sets, networks that are compared, and the results they depend on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from fixed_routes import frequent_route, random_route, reached_nodes
+from routing_training import RunSettings, load_config
+from smp_models import SMP_MODELS
+
+from dl_lib.data import build_test_loader
+from dl_lib.modeling import build_model
+from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
+from dl_lib.modeling.costs.table import CostTable
+
+ROOT = Path(__file__).parents[2]
+DATA_SETS = {"scenes": "playground/Quickstart"}  # name -> experiment
+BUDGETS = (0.25, 0.5, 0.75)  # of the cost with all gates open
+MIDDLE = "hard-0.50"
+HARD_GROUP, SMP_GROUP = "hard gates", "segmentation_models_pytorch"
+RANDOM_ROUTES = 3
+SMP_LR: Mapping[str, float] = {}  # learning rates that differ from those of the experiment
+_NO_GATES = ("MODEL.GATE.GATE_ON=False", "MODEL.BUDGET.CONSTRAIN=False")
+_MAX_WIDTH = 256
+
+Row = Mapping[str, Any]
+
+
+class MissingRowError(Exception):
+    """Run whose row is required but does not exist."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Request for the settings of one run.
+
+    Attributes:
+        data_set: Name in `DATA_SETS`.
+        seed: Seed of the run.
+        opts: Overrides that all runs share.
+        smp_lr: Learning rate of the networks of segmentation_models_pytorch, instead of the default.
+        find_row: Returns the row of a variant for the same data set, by seed.
+    """
+
+    data_set: str
+    seed: int
+    opts: tuple[str, ...]
+    smp_lr: float | None
+    find_row: Callable[[str, int], Row]
+
+    def settings(self, *opts: str, **values: Any) -> RunSettings:
+        """Return the settings of the run with these overrides."""
+        return RunSettings(DATA_SETS[self.data_set], (*opts, f"SEED={self.seed}", *self.opts), **values)
+
+    def table(self, *opts: str) -> CostTable:
+        """Return the costs of the network of the data set with these overrides."""
+        return _cost_table(self.settings(*opts))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Network to train.
+
+    Attributes:
+        name: Name, unique.
+        line: Line of the table; the routes drawn at random share one.
+        group: Group of lines in the figure.
+        make_settings: Function from seeds and request to the settings of a run.
+    """
+
+    name: str
+    line: str
+    group: str
+    make_settings: Callable[[Sequence[int], Request], RunSettings]
+
+
+def variants() -> tuple[Variant, ...]:
+    """Return all variants; each comes after those that it depends on."""
+    found = []
+    for kind, group, make in (("hard", HARD_GROUP, _hard), ("soft", "soft gates", _soft)):
+        for budget in BUDGETS:
+            line = f"{group}, budget {budget:g}"
+            found.append(Variant(_name(kind, budget), line, group, functools.partial(make, budget)))
+    for budget in BUDGETS:
+        line = f"all edges open, cost of budget {budget:g}"
+        make = functools.partial(_open, budget)
+        found.append(Variant(_name("open", budget), line, "all edges open, narrower", make))
+    found.append(Variant("frequent-route", "most frequent route", "most frequent route", _frequent))
+    for number in range(1, RANDOM_ROUTES + 1):
+        make = functools.partial(_random, number)
+        found.append(Variant(f"random-route-{number}", "random routes", "random routes", make))
+    for name, model in SMP_MODELS.items():
+        found.append(Variant(name, model.title, SMP_GROUP, functools.partial(_smp, name)))
+    return tuple(found)
+
+
+def _name(kind: str, budget: float) -> str:
+    return f"{kind}-{budget:.2f}"
+
+
+def _hard(budget: float, seeds: Sequence[int], request: Request) -> RunSettings:
+    return request.settings("MODEL.BUDGET.CONSTRAIN=True", f"MODEL.BUDGET.LOSS_MU={budget}")
+
+
+def _soft(budget: float, seeds: Sequence[int], request: Request) -> RunSettings:
+    return request.settings("MODEL.BUDGET.CONSTRAIN=True", f"MODEL.BUDGET.LOSS_MU={budget}")
+
+
+def _open(budget: float, seeds: Sequence[int], request: Request) -> RunSettings:
+    """Choose the width with the cost nearest to that of the hard gates of this seed."""
+    madds = _real_madds(request.find_row(_name("hard", budget), request.seed))
+
+    def opts(width: int) -> tuple[str, ...]:
+        return (*_NO_GATES, f"MODEL.BACKBONE.INIT_CHANNEL={width}")
+
+    def distance(width: int) -> float:
+        return abs(request.table(*opts(width)).dense - madds)
+
+    low, high = 2, _MAX_WIDTH  # even widths; the cost grows with the width
+    while high - low > 2:
+        middle = (low + high) // 4 * 2
+        low, high = (middle, high) if request.table(*opts(middle)).dense <= madds else (low, middle)
+    return request.settings(*opts(min((low, high), key=distance)))
+
+
+def _frequent(seeds: Sequence[int], request: Request) -> RunSettings:
+    row, lattice = request.find_row(MIDDLE, request.seed), request.table(*_NO_GATES).lattice
+    route = frequent_route(lattice, row["open_fractions"])
+    return request.settings(*_NO_GATES, route=tuple(str(edge) for edge in lattice.edges if edge in route))
+
+
+def _random(number: int, seeds: Sequence[int], request: Request) -> RunSettings:
+    """Draw a route with the cost of the hard gates of this seed, to the outputs of their most frequent route."""
+    row, table = request.find_row(MIDDLE, request.seed), request.table(*_NO_GATES)
+    nodes = reached_nodes(table.lattice, frequent_route(table.lattice, row["open_fractions"]))
+    route = random_route(
+        table,
+        madds=_real_madds(row),
+        outputs=nodes & set(table.lattice.outputs),
+        seed=f"{request.data_set} {request.seed} {number}",
+    )
+    return request.settings(*_NO_GATES, route=tuple(str(edge) for edge in table.lattice.edges if edge in route))
+
+
+def _smp(name: str, seeds: Sequence[int], request: Request) -> RunSettings:
+    """Train for the median time of the hard gates, all seeds, at the middle budget."""
+    seconds = median(request.find_row(MIDDLE, seed)["training_seconds"] for seed in seeds)
+    lr = request.smp_lr or SMP_LR.get(name)
+    opts = () if lr is None else (f"SOLVER.OPTIMIZER.BASE_LR={lr}",)
+    return request.settings(*_NO_GATES, *opts, smp=name, training_seconds=seconds)
+
+
+def _real_madds(row: Row) -> float:
+    return row["costs_gflops"]["real_complete"]["avg"] * MADDS_PER_GFLOP
+
+
+@functools.cache
+def _cost_table(settings: RunSettings) -> CostTable:
+    """Return the costs at the size of the first test image; those of the data sets have equal sizes."""
+    cfg = load_config(settings, root=ROOT)
+    (sample,) = next(iter(build_test_loader(cfg, cfg.DATASETS.TEST[0])))
+    return build_model(cfg).costs.table(*sample["image"].shape[-2:])

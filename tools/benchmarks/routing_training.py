@@ -1,0 +1,192 @@
+"""One training run of `does_routing_pay.py`: network, training time, scores, costs and routes."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from fixed_routes import build_route_model
+from harness import Settings
+from report import describe_machine
+from smp_models import build_smp_model
+from torch import Tensor, nn
+
+from dl_lib.cli.experiment import load_experiment
+from dl_lib.config import CfgNode
+from dl_lib.data import build_test_loader
+from dl_lib.engine import DefaultTrainer, default_setup
+from dl_lib.engine.hooks import Hook
+from dl_lib.engine.training.trainer import Trainer
+from dl_lib.evaluation import evaluation_mode
+from dl_lib.modeling.build import place_model
+from dl_lib.utils.allocator import keep_freed_memory
+from dl_lib.utils.run_files import CHECKPOINT_SUFFIX, RESULTS_NAME
+
+ROUTE_IMAGES = 200  # training images from which the frequency of edges is measured
+_WARMUP_STEPS, _TIMED_STEPS = 5, 20
+_ITERATIONS = "SOLVER.LR_SCHEDULER.MAX_ITER"
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Settings that determine the result of a training run.
+
+    Attributes:
+        experiment: Folder of the experiment, relative to the repository.
+        opts: Overrides of its config.
+        route: Names of the edges to execute, in a network without gates; empty for the network of the config.
+        smp: Name in `SMP_MODELS`, to train that network instead; empty for the network of the config.
+        training_seconds: Time from which the iterations are computed; None for those of the config.
+    """
+
+    experiment: str
+    opts: tuple[str, ...]
+    route: tuple[str, ...] = ()
+    smp: str = ""
+    training_seconds: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the values as JSON types."""
+        return json.loads(json.dumps(asdict(self)))
+
+
+class Stopwatch(Hook):
+    """Hook that measures the time of the training loop, without set-up and final evaluation."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def before_train(self, trainer: Trainer) -> None:
+        self.times.append(time.perf_counter())
+
+    def after_step(self, trainer: Trainer) -> None:
+        self.times.append(time.perf_counter())
+
+    @property
+    def seconds(self) -> float:
+        """Duration of all steps."""
+        return self.times[-1] - self.times[0]
+
+    @property
+    def step_seconds(self) -> float:
+        """Median duration of a step after the first `_WARMUP_STEPS`."""
+        return median(after - before for before, after in itertools.pairwise(self.times[_WARMUP_STEPS:]))
+
+
+class RunTrainer(DefaultTrainer):
+    """Trainer of the network of some `RunSettings`."""
+
+    def __init__(self, cfg: CfgNode, settings: RunSettings) -> None:
+        self._settings = settings
+        super().__init__(cfg)
+        self.stopwatch = Stopwatch()
+        self.hooks.insert(0, self.stopwatch)
+
+    def build_model(self) -> nn.Module:
+        if self._settings.route:
+            return place_model(build_route_model(self.cfg, self._settings.route), self.cfg)
+        if self._settings.smp:
+            return place_model(build_smp_model(self.cfg, self._settings.smp), self.cfg)
+        return super().build_model()
+
+
+def train_run(settings: RunSettings, *, folder: Path, root: Path, threads: int) -> dict[str, Any]:
+    """Train and evaluate a network; return its measurements as JSON types.
+
+    Args:
+        settings: Settings of the run.
+        folder: Run folder; checkpoints are deleted at the end.
+        root: Folder of the repository.
+        threads: CPU threads.
+    """
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    with ExitStack() as stack:
+        null = stack.enter_context(open(os.devnull, "w"))  # the log is in the run folder
+        stack.enter_context(redirect_stdout(null))
+        stack.enter_context(redirect_stderr(null))
+        trainer = _build_trainer(settings, folder=folder, root=root)
+        trainer.resume_or_load(resume=False)
+        trainer.train()
+        measured = _measure(trainer, folder=folder)
+    for checkpoint in folder.glob(f"*{CHECKPOINT_SUFFIX}*"):
+        checkpoint.unlink()
+    return measured
+
+
+def load_config(settings: RunSettings, *, root: Path, opts: Sequence[str] = ()) -> CfgNode:
+    """Return the validated config of a run, with further overrides."""
+    return load_experiment(str(root / settings.experiment), [*settings.opts, *opts]).cfg
+
+
+def _build_trainer(settings: RunSettings, *, folder: Path, root: Path) -> RunTrainer:
+    def build(*opts: str) -> RunTrainer:
+        cfg = load_config(settings, root=root, opts=[f"OUTPUT_DIR={folder}", "SOLVER.CHECKPOINT_PERIOD=0", *opts])
+        default_setup(cfg)
+        return RunTrainer(cfg, settings)
+
+    if settings.training_seconds is None:
+        return build()
+    probe = build(f"{_ITERATIONS}={_WARMUP_STEPS + _TIMED_STEPS}", "SOLVER.LR_SCHEDULER.WARMUP_ITERS=0")
+    probe.hooks = [probe.stopwatch]
+    probe.train()
+    iterations = max(1, round(settings.training_seconds / probe.stopwatch.step_seconds))
+    return build(f"{_ITERATIONS}={iterations}")
+
+
+def _measure(trainer: RunTrainer, *, folder: Path) -> dict[str, Any]:
+    cfg = trainer.cfg
+    results = json.loads((folder / RESULTS_NAME).read_bytes())
+    (scores,) = results["datasets"].values()
+    model = trainer.evaluated_model
+    routes = measure_routes(model, build_test_loader(cfg, cfg.DATASETS.TEST[0]))
+    loader = itertools.islice(build_test_loader(cfg, cfg.DATASETS.TRAIN[0]), ROUTE_IMAGES)
+    return {
+        "mIoU": scores["mIoU"],
+        "class_IoU": {name: values["IoU"] for name, values in scores["classes"].items()},
+        "costs_gflops": scores["costs_gflops"],
+        "distinct_routes": routes and routes["distinct"],
+        "image_dependent_edges": routes and routes["image_dependent"],
+        "open_fractions": routes and measure_routes(model, loader)["open_fractions"],
+        # Stages that no decoder uses receive no gradient.
+        "parameters": sum(p.numel() for p in trainer.model.parameters() if p.grad is not None),
+        "iterations": trainer.iteration,
+        "training_seconds": trainer.stopwatch.seconds,
+        "machine": describe_machine(Settings(device=trainer.evaluated_model.device.type, keep_memory=True))
+        | {"segmentation_models_pytorch": importlib.metadata.version("segmentation_models_pytorch")},
+    }
+
+
+def measure_routes(model: nn.Module, batches: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, Any] | None:
+    """Return statistics of the routes of images; None for a network without gates.
+
+    Returns:
+        `distinct`: number of different sets of open edges; `image_dependent`: fraction of the edges open for any image
+        that are not open for all; `open_fractions`: fraction of the images that open each edge, by name.
+    """
+    gates: list[Tensor] = []
+    with evaluation_mode(model), torch.inference_mode():
+        for batch in batches:
+            outputs = model(batch)
+            if "gates" not in outputs[0]:
+                return None
+            gates += [output["gates"] for output in outputs]
+    open_BE = torch.stack(gates) > 0
+    any_E = open_BE.any(dim=0)
+    dependent = (any_E & ~open_BE.all(dim=0)).sum() / any_E.sum()
+    fractions = open_BE.double().mean(dim=0).tolist()
+    return {
+        "distinct": len(open_BE.unique(dim=0)),
+        "image_dependent": dependent.item(),
+        "open_fractions": dict(zip(map(str, model.backbone.lattice.edges), fractions, strict=True)),
+    }
