@@ -10,6 +10,8 @@ from typing import Literal
 
 __all__ = [
     "AbsentRule",
+    "BudgetControl",
+    "BudgetUnit",
     "CacheMode",
     "ChannelOrder",
     "Execution",
@@ -27,6 +29,9 @@ ChannelOrder = Literal["BGR", "RGB"]
 ResizeBackend = Literal["cv2", "pil"]
 CacheMode = Literal["none", "memmap"]
 SampleErrorAction = Literal["raise", "skip"]
+
+BudgetControl = Literal["penalty", "target"]
+BudgetUnit = Literal["ratio", "gflops"]
 
 PrecisionName = Literal["float32", "bf16", "fp16"]
 GradClipType = Literal["norm", "value"]

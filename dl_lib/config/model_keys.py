@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dl_lib.config.backbone_keys import BACKBONE_KEYS
+from dl_lib.config.choices import BudgetControl, BudgetUnit
 from dl_lib.config.key import Reference, key
 
 __all__ = ["MODEL_KEYS"]
@@ -172,27 +173,52 @@ _LOSS = (
 )
 
 _BUDGET = (
+    key("MODEL.BUDGET.CONSTRAIN", False, "Add the budget loss of `CONTROL` to the losses."),
     key(
-        "MODEL.BUDGET.CONSTRAIN",
-        False,
-        "Add the budget loss, `LOSS_WEIGHT` * warmup * (expected cost / `FLOPS_ALL` - `LOSS_MU`)² "
-        "(arXiv 2003.10401, eq. 11).",
+        "MODEL.BUDGET.CONTROL",
+        "penalty",
+        "Budget loss. `penalty`: `LOSS_WEIGHT` * warmup * (expected cost / `FLOPS_ALL` - `LOSS_MU`)² "
+        "(arXiv 2003.10401, eq. 11). `target`: weight * expected cost / cost with all gates open, with a weight of "
+        "either sign that a controller adjusts until the real cost is `TARGET` ([routing](routing.md#budget-control)).",
+        choices=BudgetControl,
     ),
-    key("MODEL.BUDGET.LOSS_WEIGHT", 0.0, "Weight of the budget loss.", range="[0, 1000000]"),
-    key("MODEL.BUDGET.LOSS_MU", 0.0, "Target of the expected cost, as a fraction of `FLOPS_ALL`.", range="[0, 1]"),
+    key("MODEL.BUDGET.LOSS_WEIGHT", 0.0, "Weight of the budget loss with `penalty`.", range="[0, 1000000]"),
+    key(
+        "MODEL.BUDGET.LOSS_MU",
+        0.0,
+        "Target of the expected cost with `penalty`, as a fraction of `FLOPS_ALL`.",
+        range="[0, 1]",
+    ),
     key(
         "MODEL.BUDGET.FLOPS_ALL",
         0.0,
-        "Cost of the network with all gates open.",
+        "Cost of the network with all gates open, with `penalty`.",
         unit="MFLOPs (millions of multiply-adds) per image",
         range="[0.001, 1000000000]",
         special={0: "measured at `INPUT.CROP_SIZE`"},
+    ),
+    key(
+        "MODEL.BUDGET.TARGET",
+        0.0,
+        "Mean real cost of an image with `target`, in `TARGET_UNIT`.",
+        range="(0, 1000000]",
+        special={0: "none"},
+    ),
+    key(
+        "MODEL.BUDGET.TARGET_UNIT",
+        "ratio",
+        "Unit of `TARGET`. `ratio`: cost of open cells and transitions, relative to that with all gates open, without "
+        "stem, head and gates. `gflops`: cost of the whole network (`real_flops_complete`) for an image of "
+        "`INPUT.CROP_SIZE`.",
+        choices=BudgetUnit,
     ),
     key("MODEL.BUDGET.UNUPDATE_RATE", 0.4, "Fraction of the iterations before the budget loss starts.", range="[0, 1]"),
     key(
         "MODEL.BUDGET.WARM_UP",
         True,
-        "Increase the weight of the budget loss linearly from 0 over the next 2 % of the iterations.",
+        "With `penalty`, increase the weight of the budget loss linearly from 0 over the next 2 % of the iterations; "
+        "with `target`, move the target linearly from the present cost to `TARGET` over a tenth of the remaining "
+        "iterations.",
     ),
 )
 

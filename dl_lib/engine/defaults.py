@@ -20,6 +20,7 @@ from dl_lib.engine.environment import library_versions
 from dl_lib.engine.hooks import (
     HOOK_REGISTRY,
     BestCheckpointer,
+    BudgetController,
     EarlyStopping,
     EMAHook,
     EvalHook,
@@ -47,6 +48,7 @@ from dl_lib.evaluation.runner.sample_check import warn_about_invalid_samples
 from dl_lib.evaluation.runner.sample_figures import SampleFigures
 from dl_lib.evaluation.runner.validation_loss import validation_losses
 from dl_lib.modeling.build import resolve_device
+from dl_lib.modeling.losses.budget import TargetBudget
 from dl_lib.solver import build_lr_scheduler, build_optimizer, format_groups
 from dl_lib.utils import comm
 from dl_lib.utils.logger import write_held_back_lines
@@ -116,9 +118,10 @@ class DefaultTrainer(Trainer):
         hooks: list[Hook] = [
             IterationTimer(images_per_step=solver.IMS_PER_BATCH),
             LRScheduler(self.scheduler),
-            MetricLogger(period=log_period),
-            ProgressBar(period=log_period),
         ]
+        if isinstance(budget := getattr(comm.unwrap(self.model), "budget", None), TargetBudget):
+            hooks.append(BudgetController(budget))
+        hooks += [MetricLogger(period=log_period), ProgressBar(period=log_period)]
         if self.ema is not None:
             hooks.append(EMAHook(self.ema))
         if test.PRECISE_BN.ENABLED:

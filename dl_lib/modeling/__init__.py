@@ -18,7 +18,7 @@ from dl_lib.modeling.heads.aspp import ASPPHead
 from dl_lib.modeling.heads.base import SemSegHead
 from dl_lib.modeling.heads.decoder import SemSegDecoderHead
 from dl_lib.modeling.heads.fpn import SemanticFPNHead
-from dl_lib.modeling.losses.budget import BudgetConstraint
+from dl_lib.modeling.losses.budget import BudgetConstraint, TargetBudget
 from dl_lib.modeling.meta_arch.base import SegmentationModel
 from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
 from dl_lib.modeling.meta_arch.semantic_segmentor import SemanticSegmentor
@@ -42,6 +42,7 @@ __all__ = [
     "SemSegHead",
     "SemanticFPNHead",
     "SemanticSegmentor",
+    "TargetBudget",
     "build_model",
     "torchvision_nets",
 ]

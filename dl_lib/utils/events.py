@@ -65,6 +65,12 @@ class EventStorage:
         """Return the evaluation metrics recorded at the current iteration."""
         return self.evaluations(after=self.iteration - 1).get(self.iteration, {})
 
+    def current(self, name: str) -> float | None:
+        """Return the value of a scalar at the current iteration; None if there is no finite one."""
+        values = self._histories[name].values() if name in self._histories else []
+        value, iteration = values[-1] if values else (None, None)
+        return value if iteration == self.iteration else None
+
     def latest(self, name: str) -> float:
         """Return the latest value of a scalar; raise KeyError if there is none of this name."""
         return self._history(name).latest()

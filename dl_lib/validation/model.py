@@ -111,8 +111,13 @@ def _check_normalization(report: Report) -> None:
 
 
 def _check_budget(report: Report) -> None:
-    if report.value("MODEL.BUDGET.LOSS_WEIGHT") == 0:
-        report.add("MODEL.BUDGET.LOSS_WEIGHT", "must be > 0 with MODEL.BUDGET.CONSTRAIN=True; use a value such as 0.5")
+    if report.value("MODEL.BUDGET.CONTROL") == "penalty":
+        if report.value("MODEL.BUDGET.LOSS_WEIGHT") == 0:
+            report.add(
+                "MODEL.BUDGET.LOSS_WEIGHT", "must be > 0 with MODEL.BUDGET.CONSTRAIN=True; use a value such as 0.5"
+            )
+    else:
+        _check_budget_target(report)
     if report.value("MODEL.BUDGET.UNUPDATE_RATE") == 1:
         report.add(
             "MODEL.BUDGET.UNUPDATE_RATE",
@@ -121,6 +126,14 @@ def _check_budget(report: Report) -> None:
     report.collect(check_dense_cost, report.cfg)
     if not report.value("MODEL.GATE.GATE_ON"):
         report.add("MODEL.BUDGET.CONSTRAIN", "must be False with MODEL.GATE.GATE_ON=False: the cost is constant")
+
+
+def _check_budget_target(report: Report) -> None:
+    key, target = "MODEL.BUDGET.TARGET", report.value("MODEL.BUDGET.TARGET")
+    if target == 0:
+        report.add(key, "must be > 0 with MODEL.BUDGET.CONTROL=target; use a value such as 0.5")
+    elif report.value("MODEL.BUDGET.TARGET_UNIT") == "ratio" and target > 1:
+        report.add(key, "must be at most 1 with MODEL.BUDGET.TARGET_UNIT=ratio; use gflops for a cost in GFLOPs")
 
 
 def _check_cells(report: Report) -> None:

@@ -20,6 +20,7 @@ __all__ = ["MetricLogger"]
 _FORMATS = {  # after the losses, by the scalar that must exist
     "learning_rate": "lr {learning_rate:.4g}",
     "expt_gflops": "expected {expt_gflops:.4g} GFLOPs/image",
+    "budget_weight": "budget weight {budget_weight:.3g} (real cost {budget_error:+.1%} from target)",
     "iteration_seconds": "{iteration_seconds:.3f} s/iteration (data {data_seconds:.3f} s)",
     "images_per_second": "{images_per_second:.3g} images/s",
     "memory_mib": "peak memory {memory_mib:.0f} MiB",

@@ -67,9 +67,11 @@ def result_as_dict(
     }
     if target is not None:
         values["budget_gflops"] = {
-            "target": target.expected_madds / MADDS_PER_GFLOP,
-            "whole_lattice": target.lattice_madds / MADDS_PER_GFLOP,
-            "expected_over_target": target.ratio_to_target(result.costs.average.expected),
+            "cost": target.cost,
+            "avg": target.madds / MADDS_PER_GFLOP,
+            "target": target.target_madds / MADDS_PER_GFLOP,
+            "all_open": target.full_madds / MADDS_PER_GFLOP,
+            "over_target": target.ratio_to_target,
         }
     if result.mean_gates is not None and lattice is not None:
         values["mean_gates"] = dict(zip(map(str, lattice.edges), result.mean_gates, strict=True))

@@ -85,14 +85,12 @@ def _tables(result: EvaluationResult, *, target: BudgetTarget | None, style: str
     tables.append(_table(costs, headers=["GFLOPs per image", "avg", "max", "min"], style=style))
     if target is not None:
         budget = {
-            "expected, average": result.costs.average.expected,
-            "target": target.expected_madds,
-            "full lattice, all gates open": target.lattice_madds,
+            f"{target.cost}, average": target.madds,
+            "target": target.target_madds,
+            f"{target.full}, all gates open": target.full_madds,
         }
-        rows = [
-            [name, _gflops(madds, decimals), f"{madds / target.lattice_madds:.3f}"] for name, madds in budget.items()
-        ]
-        tables.append(_table(rows, headers=["budget", "GFLOPs per image", "ratio to full lattice"], style=style))
+        rows = [[name, _gflops(madds, decimals), f"{madds / target.full_madds:.3f}"] for name, madds in budget.items()]
+        tables.append(_table(rows, headers=["budget", "GFLOPs per image", f"ratio to {target.full}"], style=style))
     return tables
 
 
@@ -139,9 +137,10 @@ def _remarks(result: EvaluationResult, target: BudgetTarget | None, *, style: st
             "in the ground truth an IoU of 0 (TEST.ABSENT_CLASSES: zero_if_predicted)."
         )
     if target is not None:
-        ratio = target.ratio_to_target(result.costs.average.expected)
+        ratio = target.ratio_to_target
         if ratio is not None:
-            remarks.append(f"Budget: the expected cost is {ratio:.3f} times its target ({100 * (ratio - 1):+.1f} %).")
+            cost = target.cost.partition(",")[0]
+            remarks.append(f"Budget: the {cost} cost is {ratio:.3f} times its target ({100 * (ratio - 1):+.1f} %).")
     return remarks
 
 

@@ -1,60 +1,79 @@
-"""Budget target at the size of the evaluated images.
+"""Budget target at the size of the evaluated images, and the cost that it constrains.
 
-The budget constrains the ratio (`LOSS_MU`) of the expected cost to that of the full lattice with all gates open. Both
-costs grow with the image size; their ratio does not depend on it.
+Costs grow with the image size; their ratio to the cost of the full lattice with all gates open hardly depends on it.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fvcore.common.config import CfgNode
 
+from dl_lib.config.crop_size import resolved_crop
 from dl_lib.evaluation.scores.result import ImageRecord
-from dl_lib.modeling.costs.costs import MADDS_PER_MFLOP
-from dl_lib.modeling.costs.table import NetworkCosts
+from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, MADDS_PER_MFLOP
+from dl_lib.modeling.costs.table import CostTable, NetworkCosts
 
 __all__ = ["BudgetTarget", "budget_target"]
 
 
 @dataclass(frozen=True)
 class BudgetTarget:
-    """Target of the budget at the size of the evaluated images.
+    """Target of the budget at the size of the evaluated images; costs are multiply-adds per image, summed over passes.
 
     Attributes:
-        ratio: Target ratio of the expected cost to that of the full lattice (`MODEL.BUDGET.LOSS_MU`).
-        lattice_madds: Multiply-adds per image of the full lattice, all gates open, summed over all passes; mean over
-            images.
+        cost: Name of the constrained cost.
+        madds: The constrained cost, mean over images.
+        target_madds: Target of the constrained cost.
+        full_madds: Cost of the same parts with all gates open, mean over images.
+        full: Name of these parts.
     """
 
-    ratio: float
-    lattice_madds: float
+    cost: str
+    madds: float
+    target_madds: float
+    full_madds: float
+    full: str = "full lattice"
 
     @property
-    def expected_madds(self) -> float:
-        """Target multiply-adds per image."""
-        return self.ratio * self.lattice_madds
-
-    def ratio_to_target(self, expected_madds: float) -> float | None:
-        """Return the ratio of an expected cost per image to the target; None if the target is 0."""
-        return expected_madds / self.expected_madds if self.expected_madds else None
+    def ratio_to_target(self) -> float | None:
+        """Ratio of the constrained cost to its target; None if the target is 0."""
+        return self.madds / self.target_madds if self.target_madds else None
 
 
 def budget_target(cfg: CfgNode, *, costs: NetworkCosts, images: Sequence[ImageRecord]) -> BudgetTarget | None:
     """Return the target on these images; None if the configuration has no budget.
 
-    The lattice is measured at the size of each image, or of each pass over it, summed. If the configuration gives
-    `FLOPS_ALL` and a training crop, `FLOPS_ALL` is the cost at the crop, and the costs at other sizes are scaled
-    accordingly.
+    The full cost is measured at the size of each image, or of each pass over it, summed. A target or `FLOPS_ALL` that
+    is given as a cost refers to the training crop and is scaled to other sizes like the full cost.
     """
-    budget, crop = cfg.MODEL.BUDGET, cfg.INPUT.CROP_SIZE
+    budget = cfg.MODEL.BUDGET
     if not budget.CONSTRAIN:
         return None
-    sizes = Counter(size for image in images for size in image.input_sizes)
-    madds = math.fsum(count * costs.table(*size).expected_all_open for size, count in sizes.items()) / len(images)
+    if budget.CONTROL == "penalty":
+        return _penalty_target(cfg, costs=costs, images=images)
+    if budget.TARGET_UNIT == "gflops":
+        full_madds = _mean_over_images(images, costs, of=lambda table: table.dense)
+        scale = full_madds / costs.table(*resolved_crop(cfg)).dense
+        madds = math.fsum(image.costs.real_complete for image in images) / len(images)
+        return BudgetTarget("real complete", madds, budget.TARGET * MADDS_PER_GFLOP * scale, full_madds, "full network")
+    full_madds = _mean_over_images(images, costs, of=lambda table: table.expected_all_open)
+    unrouted = _mean_over_images(images, costs, of=lambda table: table.unrouted)
+    madds = math.fsum(image.costs.real for image in images) / len(images) - unrouted
+    return BudgetTarget("real, cells and transitions", madds, budget.TARGET * full_madds, full_madds)
+
+
+def _penalty_target(cfg: CfgNode, *, costs: NetworkCosts, images: Sequence[ImageRecord]) -> BudgetTarget:
+    budget, crop = cfg.MODEL.BUDGET, cfg.INPUT.CROP_SIZE
+    full_madds = _mean_over_images(images, costs, of=lambda table: table.expected_all_open)
     if budget.FLOPS_ALL > 0 and crop:
-        madds *= budget.FLOPS_ALL * MADDS_PER_MFLOP / costs.table(*crop).expected_all_open
-    return BudgetTarget(ratio=budget.LOSS_MU, lattice_madds=madds)
+        full_madds *= budget.FLOPS_ALL * MADDS_PER_MFLOP / costs.table(*crop).expected_all_open
+    madds = math.fsum(image.costs.expected for image in images) / len(images)
+    return BudgetTarget("expected", madds, budget.LOSS_MU * full_madds, full_madds)
+
+
+def _mean_over_images(images: Sequence[ImageRecord], costs: NetworkCosts, *, of: Callable[[CostTable], float]) -> float:
+    """Return the mean of a cost that depends on the size only, summed over the passes of each image."""
+    return math.fsum(of(costs.table(*size)) for image in images for size in image.input_sizes) / len(images)

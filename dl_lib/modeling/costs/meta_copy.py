@@ -14,8 +14,15 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def meta_copy(module: Module) -> Module:
-    """Return a copy in evaluation mode whose tensors are on the meta device; allocates no memory for their values."""
+    """Return a copy in evaluation mode whose tensors are on the meta device; allocates no memory for their values.
+
+    The copy has no forward hooks: those of the module, such as fvcore's in precise batch norm, observe its own calls.
+    """
     memo: dict[int, Tensor] = {id(b): torch.empty_like(b, device="meta") for b in module.buffers()}
     for p in module.parameters():
         memo[id(p)] = nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=False)
-    return copy.deepcopy(module, memo).eval()
+    copied = copy.deepcopy(module, memo).eval()
+    for part in copied.modules():
+        part._forward_pre_hooks.clear()
+        part._forward_hooks.clear()
+    return copied

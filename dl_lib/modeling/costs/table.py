@@ -71,12 +71,11 @@ class CostTable:
 
     def real(self, routing: Routing) -> Tensor:
         """Return the real cost under the published convention."""
-        operations_N, gates_N, transitions_E = self._published
+        operations_N, _, transitions_E = self._published
         return (
             _weighted_sum(routing.open_BN, operations_N)
             + _weighted_sum(routing.active_BE, transitions_E)
-            + sum(gates_N)
-            + (self.stem + self.head)
+            + self.unrouted
         )
 
     def real_complete(self, routing: Routing) -> Tensor:
@@ -95,9 +94,22 @@ class CostTable:
         return self.stem + self.head + sum(map(sum, self._complete))
 
     @property
+    def all_closed(self) -> int:
+        """Lowest `real_complete`: every gate closed, so that the input passes along the keep edges of the source."""
+        source = self.lattice.source
+        reached = [self.gates[node] for node in self.lattice.nodes if node.scale == source.scale]
+        return self.stem + self.head + sum(reached)
+
+    @cached_property
     def expected_all_open(self) -> float:
         """Expected cost with all gates at one, which the budget's target ratio refers to."""
         return self.expected(Routing.all_open(self.lattice)).item()
+
+    @property
+    def unrouted(self) -> int:
+        """Part of `real` that does not depend on the routing: stem, head and gates."""
+        _, gates_N, _ = self._published
+        return self.stem + self.head + sum(gates_N)
 
     @cached_property
     def _complete(self) -> _PartCosts:

@@ -1,4 +1,4 @@
-"""Budget constraint on the expected cost (arXiv 2003.10401, equation 11)."""
+"""Budget losses: penalty on the expected cost (arXiv 2003.10401, equation 11), and weighted cost with a target."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["WARM_UP_RATIO", "BudgetConstraint"]
+from dl_lib.config.choices import BudgetUnit
+from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, Costs
+from dl_lib.modeling.costs.table import CostTable
+
+__all__ = ["WARM_UP_RATIO", "BudgetConstraint", "TargetBudget"]
 
 WARM_UP_RATIO = 0.02  # fraction of training in which the weight of the constraint rises
 
@@ -37,3 +41,47 @@ class BudgetConstraint:
         """Return the loss (0-d) for the expected cost of a batch, multiply-adds per image (0-d)."""
         warm = min(1.0, (step_rate - self.start_rate) / WARM_UP_RATIO) if self.warm_up else 1.0
         return self.loss_weight * warm * (expected_madds / self.dense_madds - self.target_ratio) ** 2
+
+
+@dataclass
+class TargetBudget:
+    """Loss `weight * expected / expected_all_open`, whose weight steers the real cost to a target.
+
+    The weight has either sign: above 0 it lowers the cost, below 0 it raises it. It is 0 until `BudgetController`, a
+    hook of the trainer, sets it.
+
+    Attributes:
+        target: Target of the mean real cost per image in `unit` (`TARGET`).
+        unit: Unit of the target (`TARGET_UNIT`), see `cost`.
+        lattice: Expected cost with all gates open, in `unit`.
+        reachable: Lowest and highest real cost in `unit`, with all gates closed and with all gates open.
+        start_rate: Fraction of training without the loss (`UNUPDATE_RATE`).
+        warm_up: Whether the target is approached linearly (`WARM_UP`), see `BudgetController`.
+        weight: Present weight of the loss.
+    """
+
+    target: float
+    unit: BudgetUnit
+    lattice: float
+    reachable: tuple[float, float]
+    start_rate: float
+    warm_up: bool
+    weight: float = 0.0
+
+    def is_active(self, step_rate: float) -> bool:
+        """Return whether the loss applies at this training progress in [0, 1]."""
+        return step_rate >= self.start_rate
+
+    def __call__(self, costs: Costs[Tensor], *, table: CostTable) -> Tensor:
+        """Return the loss (0-d) for the costs (B,) of images of the table's size."""
+        return self.weight * costs.expected.mean() / table.expected_all_open
+
+    def cost(self, costs: Costs[Tensor], *, table: CostTable) -> Tensor:
+        """Return the mean real cost (0-d) in `unit`.
+
+        `ratio`: open cells and active transitions, relative to the lattice with all gates open; the same parts as
+        the expected cost. `gflops`: all modules that must run, 1e9 multiply-adds per image.
+        """
+        if self.unit == "ratio":
+            return (costs.real.mean() - table.unrouted) / table.expected_all_open
+        return costs.real_complete.mean() / MADDS_PER_GFLOP

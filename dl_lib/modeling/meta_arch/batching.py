@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -84,19 +84,18 @@ def _pad_and_stack(maps: Sequence[Tensor], size: Sequence[int], *, value: int, d
     return batch
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class StepMeans:
     """Means over the accumulated batches of a step on all processes; 0-d tensors without gradients.
 
-    Normalized with these means, the losses of the batches average to the loss of the whole step.
+    Normalized with `label_weight`, the label losses of the batches average to those of the whole step.
 
     Attributes:
         label_weight: Cross-entropy weight of a batch's labels.
-        expected_madds: Expected cost of an image; None without an active budget.
     """
 
     label_weight: Tensor
-    expected_madds: Tensor | None = None
+    _costs: list[Tensor] = field(default_factory=list)
 
     @classmethod
     def of(cls, labels: Sequence[Tensor], *, loss: PixelCrossEntropy, num_batches: int, like: Tensor) -> StepMeans:
@@ -106,3 +105,8 @@ class StepMeans:
         """
         weights = [loss.weight_of(label, like=like) for label in labels]
         return cls(comm.average(sum(weights[1:], weights[0]) / num_batches))
+
+    def cost_so_far(self, madds: Tensor) -> Tensor:
+        """Return the mean cost of the batches of the step that have run, including this one with a cost of `madds`."""
+        self._costs.append(madds)
+        return torch.stack(self._costs).mean()

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from dl_lib.config import CfgNode, ConfigError, configurable
 from dl_lib.config.crop_size import resolved_crop
 from dl_lib.modeling.build import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
-from dl_lib.modeling.costs.costs import MADDS_PER_MFLOP
+from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, MADDS_PER_MFLOP
 from dl_lib.modeling.costs.counters import MaddsObserver
 from dl_lib.modeling.costs.table import NetworkCosts
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.dynamic.routing import gate_openness
-from dl_lib.modeling.losses.budget import BudgetConstraint
+from dl_lib.modeling.losses.budget import BudgetConstraint, TargetBudget
 from dl_lib.modeling.meta_arch.base import NetworkOutput, SegmentationModel
 from dl_lib.modeling.meta_arch.batching import StepMeans
 from dl_lib.utils import comm
-from dl_lib.utils.modes import no_side_effects
 
 __all__ = ["DynamicNet4Seg", "check_dense_cost"]
 
@@ -32,7 +28,7 @@ class DynamicNet4Seg(SegmentationModel):
 
     Args:
         backbone: Routed network.
-        budget: Budget constraint; None trains without one.
+        budget: Budget loss; None trains without one.
         costs: Cost tables of `backbone` and head, if they are already measured.
         arguments: See `SegmentationModel`.
     """
@@ -44,7 +40,7 @@ class DynamicNet4Seg(SegmentationModel):
         self,
         backbone: DynamicNetwork,
         *,
-        budget: BudgetConstraint | None = None,
+        budget: BudgetConstraint | TargetBudget | None = None,
         costs: NetworkCosts | None = None,
         **arguments: Any,
     ) -> None:
@@ -76,54 +72,75 @@ class DynamicNet4Seg(SegmentationModel):
             with MaddsObserver(len(batch)) as observer:
                 features, routing = self.backbone(batch, step_rate=step_rate, observer=observer)
                 logits, executed = self.sem_seg_head(features), observer.madds
-        return NetworkOutput(logits, features, table.costs(routing, executed=executed), routing.gates_BE)
+        return NetworkOutput(logits, features, table.costs(routing, executed=executed), routing.gates_BE, table)
 
     def extra_losses(
         self, output: NetworkOutput, *, step_rate: float, step_means: StepMeans | None
     ) -> dict[str, Tensor]:
-        """Return the budget loss of the mean expected cost over all processes and accumulated batches."""
+        """Return the budget loss of the images of all processes and of the accumulated batches so far."""
         if self.budget is None or not self.budget.is_active(step_rate):
             return {}
+        if isinstance(self.budget, TargetBudget):
+            assert output.cost_table is not None
+            return {"loss_budget": self.budget(output.costs, table=output.cost_table)}
         expected = output.costs.expected.mean()
-        known = None if step_means is None else step_means.expected_madds
-        mean = comm.average(expected.detach()) if known is None else known
-        # Value of the whole step, gradient of this batch: averaged over batches, the gradients are those of the step.
+        mean = comm.average(expected.detach())
+        if step_means is not None:
+            mean = step_means.cost_so_far(mean)
+        # Value of all images so far, gradient of this batch: DDP and accumulation average the gradients.
         return {"loss_budget": self.budget(mean + (expected - expected.detach()), step_rate=step_rate)}
 
     def extra_metrics(self, output: NetworkOutput) -> dict[str, Tensor]:
-        """Return the mean gate value of each scale."""
-        return {} if output.gates_BE is None else gate_openness(self.backbone.lattice, output.gates_BE)
-
-    def step_means(self, batches: Sequence[Sequence[dict[str, Any]]], *, step_rate: float) -> StepMeans:
-        """Return the means over all batches of a step; an active budget costs one more forward pass per batch."""
-        means = super().step_means(batches, step_rate=step_rate)
-        if self.budget is None or not self.budget.is_active(step_rate):
-            return means
-        with no_side_effects(self):
-            expected = [self._mean_expected(batch, step_rate=step_rate) for batch in batches]
-        return replace(means, expected_madds=comm.average(torch.stack(expected).mean()))
-
-    def _mean_expected(self, batched_inputs: Sequence[dict[str, Any]], *, step_rate: float) -> Tensor:
-        # A separate function, so that the other outputs of the pass are freed before the next one.
-        return self.run(self.preprocess_images(batched_inputs), step_rate=step_rate).costs.expected.mean()
+        """Return the mean gate value of each scale, and the real cost in the unit of a budget with a target."""
+        metrics = {} if output.gates_BE is None else gate_openness(self.backbone.lattice, output.gates_BE)
+        if isinstance(self.budget, TargetBudget):
+            assert output.cost_table is not None
+            metrics["budget_cost"] = self.budget.cost(output.costs, table=output.cost_table)
+        return metrics
 
 
 def check_dense_cost(cfg: CfgNode) -> None:
-    """Raise ConfigError if the cost of the whole lattice is neither given nor measurable at a training crop."""
-    if not cfg.MODEL.BUDGET.FLOPS_ALL and not cfg.INPUT.CROP_SIZE:
+    """Raise ConfigError if the budget refers to the cost of a training image and there is no training crop."""
+    budget = cfg.MODEL.BUDGET
+    key, value = ("FLOPS_ALL", 0) if budget.CONTROL == "penalty" else ("TARGET_UNIT", "gflops")
+    if budget[key] == value and not cfg.INPUT.CROP_SIZE:
         raise ConfigError(
-            "MODEL.BUDGET.FLOPS_ALL=0 requires INPUT.CROP_SIZE, the image size at which the cost is measured; set "
-            f"one of them. Received: MODEL.BUDGET.FLOPS_ALL={cfg.MODEL.BUDGET.FLOPS_ALL}"
+            f"MODEL.BUDGET.{key}={value} requires INPUT.CROP_SIZE, the image size at which the cost is measured; set "
+            f"one of them. Received: MODEL.BUDGET.{key}={budget[key]}"
         )
 
 
-def _build_budget(cfg: CfgNode, costs: NetworkCosts) -> BudgetConstraint:
-    check_dense_cost(cfg)
+def _build_budget(cfg: CfgNode, costs: NetworkCosts) -> BudgetConstraint | TargetBudget:
     budget = cfg.MODEL.BUDGET
+    check_dense_cost(cfg)
+    if budget.CONTROL == "target":
+        return _build_target_budget(cfg, costs)
     return BudgetConstraint(
         loss_weight=budget.LOSS_WEIGHT,
         target_ratio=budget.LOSS_MU,
         dense_madds=budget.FLOPS_ALL * MADDS_PER_MFLOP or costs.table(*resolved_crop(cfg)).expected_all_open,
+        start_rate=budget.UNUPDATE_RATE,
+        warm_up=budget.WARM_UP,
+    )
+
+
+def _build_target_budget(cfg: CfgNode, costs: NetworkCosts) -> TargetBudget:
+    budget, lattice, reachable = cfg.MODEL.BUDGET, 1.0, (0.0, 1.0)
+    if budget.TARGET_UNIT == "gflops":
+        table = costs.table(*resolved_crop(cfg))
+        lattice = table.expected_all_open / MADDS_PER_GFLOP
+        reachable = (table.all_closed / MADDS_PER_GFLOP, table.dense / MADDS_PER_GFLOP)
+    if not reachable[0] <= budget.TARGET <= reachable[1]:
+        raise ConfigError(
+            f"MODEL.BUDGET.TARGET must be from {reachable[0]:.6g} to {reachable[1]:.6g}, the costs of this network "
+            f"with all gates closed and with all gates open, with MODEL.BUDGET.TARGET_UNIT={budget.TARGET_UNIT}. "
+            f"Received: MODEL.BUDGET.TARGET={budget.TARGET}"
+        )
+    return TargetBudget(
+        target=budget.TARGET,
+        unit=budget.TARGET_UNIT,
+        lattice=lattice,
+        reachable=reachable,
         start_rate=budget.UNUPDATE_RATE,
         warm_up=budget.WARM_UP,
     )

@@ -26,7 +26,7 @@ from tests.helpers.evaluation import IGNORE, NAMES, FakeModel, batches_of, make_
 
 LATTICE = Lattice([2])
 FILES = ["confusion.csv", "confusion.png", "per_image.csv", "results.json", "results.md", "route.png"]
-TARGET = BudgetTarget(ratio=0.25, lattice_madds=0.4e9)
+TARGET = BudgetTarget("expected", madds=0.13e9, target_madds=0.1e9, full_madds=0.4e9)
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +77,11 @@ def test_json_contains_all_values_in_full_precision(folder, result):
     assert values["images"] == 4 and values["seconds_per_image"] == result.seconds_per_image
     assert values["mean_gates"] == dict(zip(map(str, LATTICE.edges), result.mean_gates, strict=True))
     assert values["budget_gflops"] == {
+        "cost": "expected",
+        "avg": 0.13,
         "target": 0.1,
-        "whole_lattice": 0.4,
-        "expected_over_target": result.costs.average.expected / 0.1e9,
+        "all_open": 0.4,
+        "over_target": 1.3,
     }
 
 
@@ -124,14 +126,12 @@ def test_text_tables_contain_the_same_cells(folder, result):
             assert re.search(r"\s+".join(map(re.escape, [name, *filter(None, cells)])), text), name
 
 
-def test_budget_remark_compares_expected_cost_and_target(result):
-    expected = result.costs.average.expected / 0.1e9
-    remark = format_text(result, target=TARGET).splitlines()[-1]
-    ratio, percent = re.fullmatch(r"Budget: .* is (\S+) times its target \((\S+) %\)\.", remark).groups()
-    assert float(ratio) == pytest.approx(expected, abs=5e-4)
-    assert float(percent) == pytest.approx(100 * (expected - 1), abs=0.05) and percent[0] in "+-"
+def test_budget_table_and_remark_compare_the_constrained_cost_with_its_target(result):
+    text = format_text(result, target=TARGET)
+    assert text.splitlines()[-1] == "Budget: the expected cost is 1.300 times its target (+30.0 %)."
+    assert re.search(r"\nexpected, average +0\.130000 +0\.325\ntarget +0\.100000 +0\.250\nfull lattice, all", text)
     assert "udget" not in format_text(result)
-    zero = format_text(result, target=BudgetTarget(ratio=0.0, lattice_madds=0.4e9))
+    zero = format_text(result, target=replace(TARGET, target_madds=0.0))
     assert re.search(r"\ntarget +0\.000000 +0\.000\n", zero) and "times its target" not in zero
 
 

@@ -218,9 +218,15 @@ def test_configured_losses():
     )
 
 
+TARGET_BUDGET = [
+    *("MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.CONTROL", "target", "MODEL.BUDGET.TARGET", 0.5),
+    *("MODEL.BUDGET.UNUPDATE_RATE", 0.3),
+]
+
+
 @pytest.mark.parametrize("weights", [[], [1.0 + c for c in range(19)]])
 def test_accumulated_gradients_equal_those_of_the_whole_batch(weights):
-    """Cross-entropy, auxiliary head and budget on unequally labelled batches, with GN."""
+    """Cross-entropy, auxiliary head and budget with a target on unequally labelled batches, with GN."""
     model = model_of(
         *(
             "MODEL.BACKBONE.NORM",
@@ -230,10 +236,10 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(weights):
             "MODEL.AUXILIARY_HEADS.IN_FEATURES",
             ["layer_1"],
         ),
-        *("MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.LOSS_WEIGHT", 0.5, "MODEL.BUDGET.UNUPDATE_RATE", 0.3),
-        *("MODEL.LOSS.CLASS_WEIGHTS", weights, "MODEL.LOSS.LOVASZ_WEIGHT", 0.5),
+        *(*TARGET_BUDGET, "MODEL.LOSS.CLASS_WEIGHTS", weights, "MODEL.LOSS.LOVASZ_WEIGHT", 0.5),
     ).double()
     model.train()
+    model.budget.weight = -0.7
     batch = [random_image(64, 64, sem_seg=torch.randint(0, 19, (64, 64))) for _ in range(4)]
     for image, labelled in zip(batch, (64, 30, 1, 0), strict=True):
         image["sem_seg"][labelled:] = 255
@@ -258,19 +264,16 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(weights):
         torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-12)
 
 
-def test_step_means_have_no_side_effects():
-    overrides = ["MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.LOSS_WEIGHT", 0.5, "MODEL.BUDGET.UNUPDATE_RATE", 0.3]
-    model = model_of(*overrides, "MODEL.BACKBONE.DROP_PROB", 0.5).train()
-    batch = [random_image(64, 64, sem_seg=torch.randint(0, 19, (64, 64))) for _ in range(2)]
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    random_state = torch.get_rng_state()
-    means = model.step_means([batch, batch], step_rate=1.0)
-    assert torch.equal(torch.get_rng_state(), random_state)
-    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
-    seen = [model(batch, step_rate=1.0, step_means=means)[1]["expt_flops"] for _ in range(2)]
-    assert means.expected_madds.item() / 1e6 == pytest.approx(sum(seen).item() / 2), (
-        "drop path draws the same random numbers"
-    )
+def test_accumulated_penalty_refers_to_the_mean_cost_so_far():
+    model = model_of("MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.LOSS_WEIGHT", 0.5, "MODEL.BUDGET.WARM_UP", False)
+    model.double().train()
+    parts = [[random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)] for _ in range(2)]
+    means = model.step_means(parts, step_rate=0.5)
+    (first, _), (second, _) = outputs = [model(part, step_rate=0.5, step_means=means) for part in parts]
+    costs = [logged["expt_flops"].item() * 1e6 for _, logged in outputs]
+    assert costs[0] != costs[1]
+    for losses, mean in ((first, costs[0]), (second, sum(costs) / 2)):
+        assert losses["loss_budget"].item() == pytest.approx(0.5 * (mean / model.budget.dense_madds) ** 2, rel=1e-9)
 
 
 def test_temperature_anneals_in_training_and_is_in_the_state_dict():
@@ -300,16 +303,6 @@ def test_ema_has_the_current_temperature():
         model.train()(inputs, step_rate=step_rate)
         ema.update(model)
     assert {m.temperature.item() for m in ema.model.modules() if isinstance(m, KernelAttention)} == {1.0}
-
-
-def test_step_means_use_the_temperature_of_the_step():
-    cell = ["MODEL.BACKBONE.CELL_TYPE", ["dyn_conv_3x3"], "MODEL.TEMP_ANNEAL_RATE", 0.5]
-    model = model_of(*cell, "MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.UNUPDATE_RATE", 0.1).double().train()
-    parts = [[random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)]]
-    for step_rate in (0.2, 0.5):
-        means = model.step_means(parts, step_rate=step_rate)
-        _, logged = model(parts[0], step_rate=step_rate, step_means=means)
-        assert means.expected_madds.item() / 1e6 == pytest.approx(logged["expt_flops"].item(), rel=1e-12)
 
 
 def test_conditional_layers_keep_their_initialization():

@@ -1,0 +1,106 @@
+"""Control of the weight of a budget loss with a target."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from dl_lib.checkpoint.state_check import check_state
+from dl_lib.engine.training.budget_control import BudgetControl, ControlState
+from dl_lib.engine.training.hook import Hook
+from dl_lib.modeling.losses.budget import TargetBudget
+from dl_lib.utils import comm
+
+if TYPE_CHECKING:
+    from dl_lib.engine.training.trainer import Trainer
+
+__all__ = ["BudgetController"]
+
+_TOLERANCE = 0.02  # relative deviation from the target without a warning
+
+_log = logging.getLogger(__name__)
+
+
+class BudgetController(Hook):
+    """Hook that adjusts the weight of a budget loss after each step until the real cost is the target.
+
+    It reads `budget_cost` of the step, which is averaged over accumulated batches and processes, so that all processes
+    compute the same weight. A step whose cost is not finite, which is skipped, changes nothing.
+
+    Records `budget_weight`, `budget_mean_cost` (running mean, in the unit of the target) and `budget_error` (its
+    deviation from the target, relative to the target). Must come before the hooks that log and save.
+
+    Args:
+        budget: Budget loss of the model.
+    """
+
+    def __init__(self, budget: TargetBudget) -> None:
+        self._budget = budget
+        self._control = BudgetControl(
+            target=budget.target / budget.lattice, start_rate=budget.start_rate, warm_up=budget.warm_up
+        )
+        self._state = ControlState()
+        self._has_warned = False
+
+    def after_step(self, trainer: Trainer) -> None:
+        cost = trainer.events.current("budget_cost")
+        if cost is None:
+            return
+        state, progress = self._state, trainer.iteration / trainer.max_iter
+        self._control.update(state, cost / self._budget.lattice, progress=progress, max_iter=trainer.max_iter)
+        self._budget.weight = state.weight
+        scalars = {"budget_weight": state.weight, "budget_mean_cost": self._mean_cost, "budget_error": self._error}
+        trainer.events.put(scalars, kind="latest")
+        if state.is_saturated and state.weight * self._error > 0:
+            self._warn_if_missed("the weight of its loss is at its limit")
+
+    def after_train(self, trainer: Trainer) -> None:
+        """Warn if the running mean of the last steps misses the target."""
+        if self._state.mean is not None:
+            self._warn_if_missed("at the end of training")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the target and the state of the control."""
+        return {"unit": self._budget.unit, "lattice": self._budget.lattice, **asdict(self._state)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a state returned by `state_dict`; a state of a target in another unit is ignored.
+
+        Raises:
+            ValueError: If a value is not a finite number.
+        """
+        own = self.state_dict()
+        if any(state.get(name) != own[name] for name in ("unit", "lattice")):
+            return
+        values = {name: state[name] for name in asdict(self._state)}
+        for name, value in values.items():
+            check_state(value, like=0.0, name=f"BudgetController.{name}")
+            if not math.isfinite(value):
+                raise ValueError(f"BudgetController.{name} must be finite, but is {value}")
+        self._state = ControlState(**values)
+        self._budget.weight = self._state.weight
+
+    @property
+    def _mean_cost(self) -> float:
+        """Running mean of the cost in the unit of the target."""
+        assert self._state.mean is not None
+        return self._state.mean * self._budget.lattice
+
+    @property
+    def _error(self) -> float:
+        return self._mean_cost / self._budget.target - 1
+
+    def _warn_if_missed(self, when: str) -> None:
+        if abs(self._error) <= _TOLERANCE or self._has_warned or not comm.is_main_process():
+            return
+        self._has_warned = True
+        _log.warning(
+            "Budget target missed, %s: the mean real cost is %.4g instead of MODEL.BUDGET.TARGET=%.4g (%s, %+.1f %%). "
+            "With all gates closed and open, this network costs %.4g and %.4g; the gates may be unable to go further "
+            "without help: start earlier (MODEL.BUDGET.UNUPDATE_RATE), train longer or choose another target",
+            *(when, self._mean_cost, self._budget.target, self._budget.unit, 100 * self._error),
+            *self._budget.reachable,
+        )
