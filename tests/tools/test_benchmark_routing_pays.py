@@ -9,6 +9,7 @@ import torch
 from does_routing_pay import main
 from fixed_routes import (
     TOLERANCE,
+    UnavailableError,
     build_route_model,
     frequent_route,
     random_route,
@@ -101,7 +102,7 @@ def test_random_routes_are_connected_and_have_the_cost_asked_for(cfg, monkeypatc
             passes_on = before in reached_nodes(lattice, route) - {other.source for other in route}
             assert edge.source == lattice.source or senders or passes_on
     monkeypatch.setattr(fixed_routes, "MAX_DRAWS", 10)
-    with pytest.raises(ValueError, match="choose another middle budget"):
+    with pytest.raises(UnavailableError, match="no random route of 10 draws"):
         random_route(table, madds=1.0, outputs=outputs, seed="0")
 
 
@@ -151,11 +152,12 @@ def run_main(tmp_path, monkeypatch):
 
 
 def test_runs_leave_rows_and_are_not_repeated(run_main, tmp_path, capsys):
-    names = [f"scenes/{name}/seed0" for name in ("hard-0.50", "frequent-route", "random-route-1", "unet-resnet18")]
+    variant_names = ("hard-0.50", "open-0.50", "frequent-route", "random-route-1", "unet-resnet18")
+    names = [f"scenes/{name}/seed0" for name in variant_names]
     only = ",".join(names)
     assert run_main(only) == names
     rows = {row["variant"]: row for row in map(json.loads, (tmp_path / "out" / "rows.jsonl").read_text().splitlines())}
-    assert list(rows) == ["frequent-route", "hard-0.50", "random-route-1", "unet-resnet18"]
+    assert sorted(rows) == sorted(variant_names)
     hard = rows["hard-0.50"]
     assert len(hard["open_fractions"]) == len(Lattice([2, 3]).edges)
     assert hard["iterations"] == 4 and hard["distinct_routes"] >= 1 and 0 <= hard["image_dependent_edges"] <= 1
@@ -164,14 +166,16 @@ def test_runs_leave_rows_and_are_not_repeated(run_main, tmp_path, capsys):
         assert costs["executed"] == costs["real_complete"] and row["training_seconds"] > 0
         assert len(row["class_IoU"]) == 11 and row["machine"]["threads"] == "1"
     assert rows["unet-resnet18"]["settings"]["training_seconds"] == hard["training_seconds"]
-    frequent, drawn = (rows[name]["costs_gflops"]["executed"]["avg"] for name in ("frequent-route", "random-route-1"))
+    narrow, frequent, drawn = (rows[name]["costs_gflops"]["executed"]["avg"] for name in variant_names[1:4])
+    assert narrow == pytest.approx(hard["costs_gflops"]["real_complete"]["avg"], rel=0.1), "of even widths"
     assert drawn == pytest.approx(hard["costs_gflops"]["real_complete"]["avg"], rel=TOLERANCE)
     assert frequent <= hard["costs_gflops"]["real_complete"]["max"]
     assert (tmp_path / "out" / "results.png").exists()
     assert "| most frequent route " in (tmp_path / "out" / "results.md").read_text()
 
     assert run_main(only) == [], "all rows exist"
-    assert run_main(only, "--lr", "0.001") == names[3:], "the settings of one run have changed"
+    assert run_main(only, "--lr", "0.001") == names[4:], "the settings of one run have changed"
+    assert run_main(only) == [], "the earlier row is kept"
     capsys.readouterr()
     assert run_main("*", "--list") == []
     states = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())

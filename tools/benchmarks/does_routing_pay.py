@@ -14,14 +14,16 @@ import importlib.util
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from harness import in_fresh_process
-from report import Report
-from routing_plan import DATA_SETS, ROOT, SMP_GROUP, MissingRowError, Request, Row, Variant, variants
+from fixed_routes import UnavailableError
+from harness import Settings, in_fresh_process
+from report import Report, describe_machine
+from routing_plan import DATA_SETS, MIDDLE, ROOT, SMP_GROUP, Request, Row, Variant, variants
 from routing_rows import RowFile, figure_series, lines_of, machines, percent_miou, real_gflops, summary_table
 from routing_training import RunSettings, load_config, train_run
 
@@ -76,43 +78,59 @@ class Benchmark:
         """Return the settings of a run.
 
         Raises:
-            MissingRowError: If a run that it depends on is not finished.
+            UnavailableError: If a run that it depends on is not finished, or there is no random route.
         """
-        request = Request(run.data_set, run.seed, self.opts, self.smp_lr, functools.partial(self._find_row, run))
-        return run.variant.make_settings(self.seeds, request)
+        find_row = functools.partial(self._find_row, run)
+        request = Request(run.data_set, run.seed, self.seeds, self.opts, self.smp_lr, find_row)
+        return run.variant.make_settings(request)
 
     def row(self, run: Run) -> Row | None:
         """Return the row of a run with the current settings, if there is one; raises like `settings`."""
-        settings, row = self.settings(run), self.rows.get(run.data_set, run.variant.name, run.seed)
-        return row if row is not None and row["digest"] == digest(settings) else None
+        return self.rows.get(run.data_set, run.variant.name, run.seed, digest(self.settings(run)))
 
     def finished_rows(self, data_set: str) -> Iterator[Row]:
         """Yield the rows of a data set with the current settings."""
         for run in self.runs:
-            if run.data_set == data_set and not self.state(run):
-                yield self.rows.get(data_set, run.variant.name, run.seed) or {}
+            with suppress(UnavailableError):
+                if run.data_set == data_set and (row := self.row(run)) is not None:
+                    yield row
 
     def state(self, run: Run) -> str:
         """Return an empty text for a finished run, otherwise the reason why it has no row."""
         try:
             return "" if self.row(run) is not None else "pending"
-        except MissingRowError as error:
-            return f"requires {error}"
+        except UnavailableError as error:
+            return str(error)
 
     def train(self, run: Run, *, folder: Path, threads: int) -> Row:
         """Train a run in a new process and add its row."""
         settings = self.settings(run)
+        if settings.training_seconds is not None:
+            self._check_machine(run, threads=threads)
         measured = in_fresh_process(train_run, settings, folder=folder / run.name, root=ROOT, threads=threads)
         names = {"data_set": run.data_set, "variant": run.variant.name, "seed": run.seed}
         row = {**names, "digest": digest(settings), "settings": settings.as_dict(), **measured}
         self.rows.add(row)
         return row
 
+    def _check_machine(self, run: Run, *, threads: int) -> None:
+        """Raise ConfigError if the training time that a run must have was measured under other conditions."""
+        here = {"CPU": describe_machine(Settings())["CPU"], "threads": str(threads)}
+        for seed in self.seeds:
+            machine = self._find_row(run, MIDDLE, seed)["machine"]
+            if changed := [
+                f"{name}={machine[name]!r}, now {here[name]!r}" for name in here if machine[name] != here[name]
+            ]:
+                raise ConfigError(
+                    f"{run.name}: its training time was measured on another machine; train it there, or remove the "
+                    f"rows of {MIDDLE} to measure it here. Received: {', '.join(changed)}"
+                )
+
     def _find_row(self, dependent: Run, variant: str, seed: int) -> Row:
         (run,) = (r for r in self.runs if (r.data_set, r.variant.name, r.seed) == (dependent.data_set, variant, seed))
         row = self.row(run)
         if row is None:
-            raise MissingRowError(run.name)
+            raise UnavailableError(f"requires {run.name}")
         return row
 
 
@@ -125,24 +143,26 @@ def digest(settings: RunSettings) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def train_pending(benchmark: Benchmark, runs: Sequence[Run], *, folder: Path, threads: int) -> None:
-    """Train the runs that have no row, and print progress and remaining time."""
-    pending = [run for run in runs if benchmark.state(run)]
+def train_pending(benchmark: Benchmark, runs: Sequence[Run], *, folder: Path, threads: int) -> list[str]:
+    """Train the runs that have no row, and print progress and remaining time; return the problems of runs that fail."""
+    pending, problems = [run for run in runs if benchmark.state(run)], []
     if any(run.variant.group == SMP_GROUP for run in pending):
         _require_smp()
     start, done = time.monotonic(), len(runs) - len(pending)
     with progress_bar(len(runs), description="runs", unit="run", done=done) as bar:
         for number, run in enumerate(pending, 1):
-            if reason := benchmark.state(run).removeprefix("pending"):
-                raise ConfigError(f"--only: {run.name} {reason}; train that run, too. Received: --only={run.name}")
-            row = benchmark.train(run, folder=folder, threads=threads)
+            try:
+                row = benchmark.train(run, folder=folder, threads=threads)
+                result = f"{percent_miou(row):.2f} % mIoU at {real_gflops(row):.4f} GFLOPs"
+                result += f", trained for {row['training_seconds']:.0f} s"
+            except Exception as error:  # other runs do not depend on it, or fail for this reason
+                result = str(error) if isinstance(error, UnavailableError) else f"failed: {error!r}"
+                problems.append(f"{run.name} {result}")
             seconds = (time.monotonic() - start) / number * (len(pending) - number)
             remaining = timedelta(seconds=round(seconds))
-            bar.write(
-                f"[{done + number}/{len(runs)}] {run.name}: {percent_miou(row):.2f} % mIoU at {real_gflops(row):.4f} "
-                f"GFLOPs, trained for {row['training_seconds']:.0f} s; about {remaining} remaining"
-            )
+            bar.write(f"[{done + number}/{len(runs)}] {run.name}: {result}; about {remaining} remaining")
             bar.update()
+    return problems
 
 
 def write_summary(benchmark: Benchmark, folder: Path) -> None:
@@ -211,8 +231,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.list:
             print("\n".join(f"{run.name}: {benchmark.state(run) or 'finished'}" for run in runs))
             return
-        train_pending(benchmark, runs, folder=arguments.runs, threads=arguments.threads)
+        problems = train_pending(benchmark, runs, folder=arguments.runs, threads=arguments.threads)
         write_summary(benchmark, arguments.output)
+        if problems:
+            raise ConfigError(
+                "some runs failed or cannot be trained yet; see the logs in their folders, and repeat the command. "
+                f"Received: runs={'; '.join(problems)}"
+            )
 
 
 if __name__ == "__main__":

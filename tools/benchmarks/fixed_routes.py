@@ -6,12 +6,13 @@ network.
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 
-from dl_lib.config import CfgNode, ConfigError
+from dl_lib.config import CfgNode
 from dl_lib.modeling import SEM_SEG_HEADS_REGISTRY, Backbone, DynamicNetwork, SemanticSegmentor
 from dl_lib.modeling.costs.table import CostTable
 from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Move, Node
@@ -21,6 +22,10 @@ Route = frozenset[Edge]
 FREQUENT = 0.5  # an edge of the most frequent route is open for more than this fraction of the images
 TOLERANCE = 0.05  # relative, of the cost of a random route
 MAX_DRAWS = 50_000  # a few seconds for 29 edges
+
+
+class UnavailableError(Exception):
+    """Run that cannot be trained, with the reason."""
 
 
 def frequent_route(lattice: Lattice, open_fractions: Mapping[str, float]) -> Route:
@@ -49,7 +54,8 @@ def route_madds(table: CostTable, route: Route) -> int:
     return table.stem + table.head + operations + sum(table.transitions[edge] for edge in route)
 
 
-def random_route(table: CostTable, *, madds: float, outputs: Collection[Node], seed: str) -> Route:
+@functools.cache
+def random_route(table: CostTable, *, madds: float, outputs: frozenset[Node], seed: str) -> Route:
     """Draw a route whose cost is within `TOLERANCE` of `madds`, by rejection.
 
     Each draw opens every edge with the same probability, itself drawn from [0, 1), and keeps those that the source
@@ -62,7 +68,7 @@ def random_route(table: CostTable, *, madds: float, outputs: Collection[Node], s
         seed: Seed of the draws.
 
     Raises:
-        ConfigError: If no draw is accepted.
+        UnavailableError: If no draw is accepted.
     """
     generator = random.Random(seed)
     for _ in range(MAX_DRAWS):
@@ -70,11 +76,11 @@ def random_route(table: CostTable, *, madds: float, outputs: Collection[Node], s
         drawn = [edge for edge in table.lattice.edges if generator.random() < probability]
         route = reached_edges(table.lattice, drawn)
         has_cost = abs(route_madds(table, route) / madds - 1) <= TOLERANCE
-        if has_cost and reached_nodes(table.lattice, route).issuperset(outputs):
+        if has_cost and reached_nodes(table.lattice, route) >= outputs:
             return route
-    raise ConfigError(
-        f"no random route to {', '.join(map(str, sorted(outputs)))} costs within {TOLERANCE:.0%} of the budget; choose "
-        f"another middle budget. Received: madds={madds:.0f}, draws={MAX_DRAWS}"
+    raise UnavailableError(
+        f"no random route of {MAX_DRAWS} draws reaches {', '.join(map(str, sorted(outputs)))} and costs within "
+        f"{TOLERANCE:.0%} of {madds:.0f} multiply-adds"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -31,10 +31,6 @@ _MAX_WIDTH = 256
 Row = Mapping[str, Any]
 
 
-class MissingRowError(Exception):
-    """Run whose row is required but does not exist."""
-
-
 @dataclass(frozen=True)
 class Request:
     """Request for the settings of one run.
@@ -42,6 +38,7 @@ class Request:
     Attributes:
         data_set: Name in `DATA_SETS`.
         seed: Seed of the run.
+        seeds: Seeds of all runs.
         opts: Overrides that all runs share.
         smp_lr: Learning rate of the networks of segmentation_models_pytorch, instead of the default.
         find_row: Returns the row of a variant for the same data set, by seed.
@@ -49,17 +46,18 @@ class Request:
 
     data_set: str
     seed: int
+    seeds: tuple[int, ...]
     opts: tuple[str, ...]
     smp_lr: float | None
     find_row: Callable[[str, int], Row]
 
     def settings(self, *opts: str, **values: Any) -> RunSettings:
         """Return the settings of the run with these overrides."""
-        return RunSettings(DATA_SETS[self.data_set], (*opts, f"SEED={self.seed}", *self.opts), **values)
+        return RunSettings(DATA_SETS[self.data_set], (*self.opts, f"SEED={self.seed}", *opts), **values)
 
     def table(self, *opts: str) -> CostTable:
         """Return the costs of the network of the data set with these overrides."""
-        return _cost_table(self.settings(*opts))
+        return _cost_table(RunSettings(DATA_SETS[self.data_set], (*self.opts, *opts)))
 
 
 @dataclass(frozen=True)
@@ -70,13 +68,13 @@ class Variant:
         name: Name, unique.
         line: Line of the table; the routes drawn at random share one.
         group: Group of lines in the figure.
-        make_settings: Function from seeds and request to the settings of a run.
+        make_settings: Function from a request to the settings of a run.
     """
 
     name: str
     line: str
     group: str
-    make_settings: Callable[[Sequence[int], Request], RunSettings]
+    make_settings: Callable[[Request], RunSettings]
 
 
 def variants() -> tuple[Variant, ...]:
@@ -103,15 +101,15 @@ def _name(kind: str, budget: float) -> str:
     return f"{kind}-{budget:.2f}"
 
 
-def _hard(budget: float, seeds: Sequence[int], request: Request) -> RunSettings:
+def _hard(budget: float, request: Request) -> RunSettings:
     return request.settings("MODEL.BUDGET.CONSTRAIN=True", f"MODEL.BUDGET.LOSS_MU={budget}")
 
 
-def _soft(budget: float, seeds: Sequence[int], request: Request) -> RunSettings:
+def _soft(budget: float, request: Request) -> RunSettings:
     return request.settings("MODEL.BUDGET.CONSTRAIN=True", f"MODEL.BUDGET.LOSS_MU={budget}")
 
 
-def _open(budget: float, seeds: Sequence[int], request: Request) -> RunSettings:
+def _open(budget: float, request: Request) -> RunSettings:
     """Choose the width with the cost nearest to that of the hard gates of this seed."""
     madds = _real_madds(request.find_row(_name("hard", budget), request.seed))
 
@@ -128,13 +126,13 @@ def _open(budget: float, seeds: Sequence[int], request: Request) -> RunSettings:
     return request.settings(*opts(min((low, high), key=distance)))
 
 
-def _frequent(seeds: Sequence[int], request: Request) -> RunSettings:
+def _frequent(request: Request) -> RunSettings:
     row, lattice = request.find_row(MIDDLE, request.seed), request.table(*_NO_GATES).lattice
     route = frequent_route(lattice, row["open_fractions"])
     return request.settings(*_NO_GATES, route=tuple(str(edge) for edge in lattice.edges if edge in route))
 
 
-def _random(number: int, seeds: Sequence[int], request: Request) -> RunSettings:
+def _random(number: int, request: Request) -> RunSettings:
     """Draw a route with the cost of the hard gates of this seed, to the outputs of their most frequent route."""
     row, table = request.find_row(MIDDLE, request.seed), request.table(*_NO_GATES)
     nodes = reached_nodes(table.lattice, frequent_route(table.lattice, row["open_fractions"]))
@@ -147,9 +145,9 @@ def _random(number: int, seeds: Sequence[int], request: Request) -> RunSettings:
     return request.settings(*_NO_GATES, route=tuple(str(edge) for edge in table.lattice.edges if edge in route))
 
 
-def _smp(name: str, seeds: Sequence[int], request: Request) -> RunSettings:
+def _smp(name: str, request: Request) -> RunSettings:
     """Train for the median time of the hard gates, all seeds, at the middle budget."""
-    seconds = median(request.find_row(MIDDLE, seed)["training_seconds"] for seed in seeds)
+    seconds = median(request.find_row(MIDDLE, seed)["training_seconds"] for seed in request.seeds)
     lr = request.smp_lr or SMP_LR.get(name)
     opts = () if lr is None else (f"SOLVER.OPTIMIZER.BASE_LR={lr}",)
     return request.settings(*_NO_GATES, *opts, smp=name, training_seconds=seconds)

@@ -34,7 +34,7 @@ COLUMNS = {
 
 
 class RowFile:
-    """Rows by (data set, variant, seed) in a file with one JSON object per line.
+    """Rows by (data set, variant, seed, digest of the settings) in a file with one JSON object per line.
 
     Args:
         path: File; it need not exist.
@@ -45,7 +45,7 @@ class RowFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._rows: dict[tuple[str, str, int], Row] = {}
+        self._rows: dict[tuple[str | int, ...], Row] = {}
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         for number, line in enumerate(lines, 1):
             try:
@@ -57,12 +57,12 @@ class RowFile:
                     f"Received: line {number}, {line[:80]!r} ({type(error).__name__}: {error})"
                 ) from error
 
-    def get(self, data_set: str, variant: str, seed: int) -> Row | None:
-        """Return the row of a run, if there is one."""
-        return self._rows.get((data_set, variant, seed))
+    def get(self, *key: str | int) -> Row | None:
+        """Return the row of a data set, variant, seed and digest, if there is one."""
+        return self._rows.get(key)
 
     def add(self, row: Row) -> None:
-        """Add the row of a run, in place of an earlier one, and write the file."""
+        """Add a row and write the file."""
         self._rows[_key(row)] = row
         lines = [json.dumps(self._rows[key], sort_keys=True) for key in sorted(self._rows)]
         write_atomically(self.path, "\n".join(lines) + "\n")
@@ -85,8 +85,8 @@ class Line:
         return statistics.mean(self.values(real_gflops))
 
 
-def _key(row: Row) -> tuple[str, str, int]:
-    return row["data_set"], row["variant"], row["seed"]
+def _key(row: Row) -> tuple[str | int, ...]:
+    return row["data_set"], row["variant"], row["seed"], row["digest"]
 
 
 def real_gflops(row: Row) -> float:
