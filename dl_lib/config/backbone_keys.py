@@ -136,6 +136,13 @@ _CONV = (
 _GATE = (
     key("MODEL.GATE.GATE_ON", True, "Learn gates; False fixes the routing with every gate at 1."),
     key(
+        "MODEL.GATE.KIND",
+        "soft",
+        "`soft`: values in [0, 1) that scale the features, as published; `hard`: values 0 or 1, so that routes can "
+        "depend on the image ([routing](routing.md)).",
+        choices=Reference("dl_lib.modeling.dynamic.gate:GATE_KINDS"),
+    ),
+    key(
         "MODEL.GATE.GATE_INIT_BIAS",
         1.5,
         "Initial bias of the last convolution of a gate.",

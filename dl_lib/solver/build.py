@@ -12,7 +12,7 @@ from fvcore.common.param_scheduler import CosineParamScheduler, PolynomialDecayP
 from torch import nn
 
 from dl_lib.config import CfgNode
-from dl_lib.modeling.dynamic.gate import SoftGate
+from dl_lib.modeling.dynamic.gate import Gate
 from dl_lib.solver.group_rules import read_group_rules
 from dl_lib.solver.parameter_groups import group_parameters
 from dl_lib.solver.schedule import Shape, multi_step_factor, one_cycle_factor, scheduled_factor
@@ -41,7 +41,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         weight_decay=settings.WEIGHT_DECAY,
         weight_decay_norm=settings.WEIGHT_DECAY_NORM,
         weight_decay_bias=None if settings.WEIGHT_DECAY_BIAS < 0 else settings.WEIGHT_DECAY_BIAS,
-        gate_types=(SoftGate,),
+        gate_types=(Gate,),
         gate_lr_multiplier=settings.GATE_LR_MULTI,
         rules=read_group_rules(settings.GROUPS),
     )

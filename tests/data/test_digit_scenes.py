@@ -165,3 +165,24 @@ def test_missing_scikit_learn_raises_with_the_extra(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", no_sklearn)
     with pytest.raises(ImportError, match=r"pip install 'dl_lib\[quickstart\]'"):
         DatasetCatalog.get("digit_scenes_val")
+
+
+def test_varied_scenes_differ_in_number_and_scale_of_the_digits():
+    """Counts of each kind of scene; the mixed ones overlap with all others."""
+    scenes = DigitScenes("val", length=200, varied=True)
+    layouts = [scenes.layout(index) for index in range(200)]
+    assert digest(scenes[3]) != digest(DigitScenes("val", length=4)[3])
+    assert scenes.fingerprint() != DigitScenes("val", length=200).fingerprint()
+    empty = sum(not digits for digits in layouts)
+    large = sum(bool(digits) and min(digit.scale for digit in digits) >= 6 for digits in layouts)
+    small = sum(len(digits) >= 3 and max(digit.scale for digit in digits) <= 3.5 for digits in layouts)
+    assert 10 <= empty <= 40  # of 25 expected
+    assert large >= 35  # of 50 expected, and a few single large digits
+    assert small >= 35
+    assert max(len(digits) for digits in layouts) <= 8
+
+
+def test_the_scales_of_varied_scenes_fit_small_images():
+    scenes = DigitScenes("val", length=40, size=(48, 48), varied=True)
+    for index in range(40):
+        assert scenes[index]["image"].shape == (48, 48, 3)

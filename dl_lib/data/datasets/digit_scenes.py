@@ -23,11 +23,10 @@ __all__ = ["DIGIT_SCENES_META", "DigitScenes", "PlacedDigit", "register_digit_sc
 
 GLYPH_PX = 8  # side length of the images in load_digits
 SPAN_PX = 8.25  # side length of a glyph's ink, which interpolation extends beyond the outermost pixels
-SCALE_RANGE = (2.0, 10.0)
 SMALL_BIAS = 2.0  # exponent of the scale distribution: 1 is log-uniform, higher values favor small digits
 MAX_TILT_DEGREES = 5.0
-MIN_DIGITS = 2  # per scene
 MAX_OVERLAP = 0.1  # maximum fraction of a digit's bounding square that overlaps other digits
+MAX_OVERLAP_FROM = 2  # digits of a scene that are placed whatever their overlap
 NUM_POSITIONS = 40  # random positions per digit; the one with the smallest overlap is used
 MIN_SIDE_PX = 48  # fits a digit at 4x; smaller scenes would have hardly any range of scales
 INK_THRESHOLD = 0.45  # minimum ink of a pixel that belongs to the digit
@@ -51,6 +50,23 @@ DIGIT_SCENES_META = DatasetMeta(
         (128, 128, 128),
     ),
     ignore_value=IGNORE_VALUE,
+)
+
+
+@dataclass(frozen=True)
+class SceneKind:
+    """Ranges, both ends included, from which the digits of a scene are drawn."""
+
+    digits: tuple[int, int]  # per 96 x 96 pixels; the minimum holds for scenes of any size
+    scales: tuple[float, float]  # scene pixels per glyph pixel
+
+
+MIXED = SceneKind(digits=(2, 6), scales=(2, 10))
+VARIED_KINDS = (
+    MIXED,
+    SceneKind(digits=(4, 8), scales=(2, 3.5)),  # many small digits
+    SceneKind(digits=(1, 2), scales=(6, 10)),  # large digits
+    SceneKind(digits=(0, 1), scales=(2, 10)),  # a single digit or none
 )
 
 
@@ -87,13 +103,16 @@ class DigitScenes:
         length: Number of scenes.
         size: (height, width) in pixels, each at least 48. The maximum scale of 10x requires at least 94.
         seed: Seed of all scenes.
+        varied: Draw the kind of each scene from `VARIED_KINDS` with equal probability, instead of `MIXED` for all.
 
     Raises:
         ValueError: If an argument is out of range.
         ImportError: If scikit-learn is not installed.
     """
 
-    def __init__(self, split: str, *, length: int, size: tuple[int, int] = (96, 96), seed: int = 0) -> None:
+    def __init__(
+        self, split: str, *, length: int, size: tuple[int, int] = (96, 96), seed: int = 0, varied: bool = False
+    ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: split={split!r}")
         if length < 1:
@@ -103,6 +122,7 @@ class DigitScenes:
         self.split = split
         self.size = size
         self.seed = seed
+        self.varied = varied
         self._length = length
         self._ink, self._digits = _load_glyphs()
         is_val = np.arange(len(self._digits)) % VAL_EVERY == VAL_EVERY - 1
@@ -138,7 +158,8 @@ class DigitScenes:
     def fingerprint(self) -> str:
         """Return all parameters and the versions of NumPy and OpenCV, see `dl_lib.data.raw_dataset.HasFingerprint`."""
         versions = f"numpy {np.__version__}, opencv {cv2.__version__}"
-        return f"digit scenes: {self.split}, {len(self)}, {self.size}, seed {self.seed}, {versions}"
+        name = "varied digit scenes" if self.varied else "digit scenes"
+        return f"{name}: {self.split}, {len(self)}, {self.size}, seed {self.seed}, {versions}"
 
     def _generator(self, index: int) -> np.random.Generator:
         if not 0 <= index < self._length:
@@ -146,16 +167,18 @@ class DigitScenes:
         return np.random.default_rng([self.seed, SPLITS.index(self.split), index])
 
     def _place(self, rng: np.random.Generator) -> tuple[PlacedDigit, ...]:
-        count = max(MIN_DIGITS, round(rng.integers(2, 7) * math.prod(self.size) / 96**2))
-        low, high = SCALE_RANGE
-        high = min(high, (min(self.size) - 3) / (SPAN_PX * _spread(MAX_TILT_DEGREES)))
+        kind = VARIED_KINDS[rng.integers(len(VARIED_KINDS))] if self.varied else MIXED
+        fewest, most = kind.digits
+        count = max(fewest, round(rng.integers(fewest, most + 1) * math.prod(self.size) / 96**2))
+        fitting = (min(self.size) - 3) / (SPAN_PX * _spread(MAX_TILT_DEGREES))
+        low, high = (min(scale, fitting) for scale in kind.scales)
         scales = low * (high / low) ** (rng.uniform(0, 1, count) ** SMALL_BIAS)
         placed: list[PlacedDigit] = []
         for scale in sorted(scales.tolist(), reverse=True):  # large digits first, so that they do not cover small ones
             glyph = int(rng.choice(self.glyphs))
             tilt_degrees = rng.uniform(-MAX_TILT_DEGREES, MAX_TILT_DEGREES)
             top, left, overlap = _best_position(rng, placed, side=_side_px(scale, tilt_degrees), size=self.size)
-            if len(placed) < MIN_DIGITS or overlap <= MAX_OVERLAP:
+            if len(placed) < MAX_OVERLAP_FROM or overlap <= MAX_OVERLAP:
                 placed.append(PlacedDigit(glyph, int(self._digits[glyph]), scale, tilt_degrees, top, left))
         return tuple(placed)
 
@@ -199,9 +222,14 @@ def render_labels(placed: Sequence[PlacedDigit], inks: Sequence[np.ndarray], *, 
 
 
 def register_digit_scenes(catalog: Catalog) -> None:
-    """Register `digit_scenes_train` (20,000 scenes) and `digit_scenes_val` (200), 96 x 96 pixels."""
+    """Register `digit_scenes_train` (20,000 scenes) and `digit_scenes_val` (200), 96 x 96 pixels.
+
+    `varied_digit_scenes_train` and `varied_digit_scenes_val` are their counterparts with scenes of several kinds.
+    """
     for split, length in (("train", 20000), ("val", 200)):
-        catalog.register(f"digit_scenes_{split}", partial(DigitScenes, split, length=length), DIGIT_SCENES_META)
+        scenes = partial(DigitScenes, split, length=length)
+        catalog.register(f"digit_scenes_{split}", scenes, DIGIT_SCENES_META)
+        catalog.register(f"varied_digit_scenes_{split}", partial(scenes, varied=True), DIGIT_SCENES_META)
 
 
 def _load_glyphs() -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dl_lib.layers import conv_norm_act
-from dl_lib.modeling.dynamic.gate import SoftGate
+from dl_lib.modeling.dynamic.gate import Gate
 from dl_lib.modeling.dynamic.lattice import Edge, Move
 from dl_lib.modeling.dynamic.ops import CellOperation
 
@@ -34,7 +34,7 @@ class Cell(nn.Module):
     """
 
     def __init__(
-        self, channels: int, *, edges: Sequence[Edge], cell_types: Sequence[str], norm: str, gate: SoftGate | None
+        self, channels: int, *, edges: Sequence[Edge], cell_types: Sequence[str], norm: str, gate: Gate | None
     ) -> None:
         super().__init__()
         self.operation = CellOperation(channels, cell_types=cell_types, norm=norm)

@@ -120,8 +120,10 @@ def _gate_values(cell: Cell, x: Tensor) -> Tensor:
 
 
 def _close_gates(gates_BG: Tensor, reached_B: Tensor) -> Tensor:
-    open_B = reached_B & (gates_BG.sum(dim=1) >= CLOSED_BELOW)
-    return gates_BG * open_B[:, None]
+    sum_B = gates_BG.sum(dim=1)
+    # Not multiplying zeros by zero keeps the gradients by which hard gates of a closed cell can open again.
+    kept_B = reached_B & ((sum_B >= CLOSED_BELOW) | (sum_B == 0))
+    return gates_BG * kept_B[:, None]
 
 
 def _delivers(edge: Edge, active: Tensor, opens: Tensor, bypassed: Tensor, policy: Unreached) -> Tensor:

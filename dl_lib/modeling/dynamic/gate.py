@@ -1,6 +1,8 @@
-"""Soft conditional gate of a cell (arXiv 2003.10401, equations 4 and 5)."""
+"""Conditional gates of a cell (arXiv 2003.10401, equations 4 and 5), soft or hard."""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -8,13 +10,15 @@ from torch import Tensor, nn
 from dl_lib.layers import conv2d, conv_norm_act
 from dl_lib.layers.feature_maps import without_autocast
 
-__all__ = ["SMALL_GATE_SHRINK", "SoftGate"]
+__all__ = ["GATE_KINDS", "SMALL_GATE_SHRINK", "Gate", "HardGate", "SoftGate"]
 
+INITIAL_NOISE = 0.3  # scale of the logistic noise of hard gates at the start of training
+NOISE_UNTIL = 0.6  # fraction of training after which it is zero
 SMALL_GATE_SHRINK = 4  # the small gate resizes its input to a quarter of each side
 
 
-class SoftGate(nn.Module):
-    """Gate max(0, tanh(g(x))) with one value in [0, 1) per image and outgoing edge.
+class Gate(nn.Module, ABC):
+    """Gate with one value in [0, 1] per image and outgoing edge, computed from the mean of a 1×1 convolution.
 
     Args:
         channels: Channels of the cell's input.
@@ -43,8 +47,50 @@ class SoftGate(nn.Module):
             x = _shrink(x)
         pooled = self.pool(self.reduce(x))
         with without_autocast(x):
-            logits = self.predict(pooled.to(self.predict.weight.dtype))
-            return torch.relu(torch.tanh(logits.flatten(1)))
+            return self.values(self.predict(pooled.to(self.predict.weight.dtype)).flatten(1))
+
+    @abstractmethod
+    def values(self, logits: Tensor) -> Tensor:
+        """Return the gate values for logits of any shape."""
+
+
+class SoftGate(Gate):
+    """Gate max(0, tanh(logit)) in [0, 1), as published."""
+
+    def values(self, logits: Tensor) -> Tensor:
+        return torch.relu(torch.tanh(logits))
+
+
+class HardGate(Gate):
+    """Gate that is 1 where its logit is positive and 0 elsewhere.
+
+    In training, logistic noise is added to the logits, and the gradients are those of the sigmoid of the noisy logit:
+    the straight-through form of the binary concrete distribution (arXiv 1611.00712, appendix B). The noise falls to
+    zero within the first `NOISE_UNTIL` of training, so that the weights adapt to the decisions of evaluation.
+
+    Attributes:
+        noise: Scale of the noise, 0-d; a tensor, because a compiled graph is recompiled when a Python number changes.
+    """
+
+    noise: Tensor
+
+    def __init__(self, channels: int, num_edges: int, *, norm: str, init_bias: float, small: bool = False) -> None:
+        super().__init__(channels, num_edges, norm=norm, init_bias=init_bias, small=small)
+        self.register_buffer("noise", torch.tensor(INITIAL_NOISE), persistent=False)
+
+    def anneal(self, step_rate: float) -> None:
+        """Set the noise for this training progress in [0, 1]."""
+        self.noise.fill_(INITIAL_NOISE * max(0.0, 1 - step_rate / NOISE_UNTIL))
+
+    def values(self, logits: Tensor) -> Tensor:
+        if self.training:
+            logits = logits + self.noise * torch.logit(torch.rand_like(logits), eps=1e-6)
+        decided = (logits > 0).to(logits.dtype)
+        relaxed = torch.sigmoid(logits)
+        return decided + (relaxed - relaxed.detach())
+
+
+GATE_KINDS: dict[str, type[Gate]] = {"soft": SoftGate, "hard": HardGate}
 
 
 def _shrink(x: Tensor) -> Tensor:

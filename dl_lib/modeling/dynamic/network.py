@@ -14,7 +14,7 @@ from dl_lib.layers import ShapeSpec, conv_norm_act, separable_conv
 from dl_lib.modeling.build import BACKBONE_REGISTRY
 from dl_lib.modeling.dynamic.cell import Cell
 from dl_lib.modeling.dynamic.execution import ImageObserver, run_dense, run_sparse
-from dl_lib.modeling.dynamic.gate import SMALL_GATE_SHRINK, SoftGate
+from dl_lib.modeling.dynamic.gate import GATE_KINDS, SMALL_GATE_SHRINK, Gate
 from dl_lib.modeling.dynamic.lattice import Lattice, Node
 from dl_lib.modeling.dynamic.routing import Routing, Unreached
 
@@ -98,14 +98,16 @@ class DynamicNetwork(nn.Module):
         self.activation_checkpointing = activation_checkpointing
         self.compiled = compiled
         self._run_dense = torch.compile(run_dense) if compiled else run_dense
-        self.small_gate = any(isinstance(module, SoftGate) and module.small for module in cells.modules())
+        self.small_gate = any(isinstance(module, Gate) and module.small for module in cells.modules())
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         backbone, gate = cfg.MODEL.BACKBONE, cfg.MODEL.GATE
         check_layer_num(backbone)
         lattice = Lattice(backbone.CELL_NUM_LIST)
-        make_gate = partial(SoftGate, norm=backbone.NORM, init_bias=gate.GATE_INIT_BIAS, small=gate.SMALL_GATE)
+        make_gate = partial(
+            GATE_KINDS[gate.KIND], norm=backbone.NORM, init_bias=gate.GATE_INIT_BIAS, small=gate.SMALL_GATE
+        )
         cells = nn.ModuleDict()
         for node in lattice.nodes:
             channels, edges = backbone.INIT_CHANNEL << node.scale, lattice.edges_from(node)

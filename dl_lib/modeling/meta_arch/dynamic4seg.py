@@ -12,6 +12,7 @@ from dl_lib.modeling.build import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, MADDS_PER_MFLOP
 from dl_lib.modeling.costs.counters import MaddsObserver
 from dl_lib.modeling.costs.table import NetworkCosts
+from dl_lib.modeling.dynamic.gate import HardGate
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.dynamic.routing import gate_openness
 from dl_lib.modeling.losses.budget import BudgetConstraint, TargetBudget
@@ -47,6 +48,7 @@ class DynamicNet4Seg(SegmentationModel):
         super().__init__(backbone, size_divisor=backbone.size_divisor, **arguments)
         self.budget = budget
         self.costs = costs or NetworkCosts(backbone, self.sem_seg_head)
+        self._hard_gates = tuple(module for module in backbone.modules() if isinstance(module, HardGate))
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -73,6 +75,11 @@ class DynamicNet4Seg(SegmentationModel):
                 features, routing = self.backbone(batch, step_rate=step_rate, observer=observer)
                 logits, executed = self.sem_seg_head(features), observer.madds
         return NetworkOutput(logits, features, table.costs(routing, executed=executed), routing.gates_BE, table)
+
+    def _anneal(self, step_rate: float) -> None:
+        super()._anneal(step_rate)
+        for gate in self._hard_gates:
+            gate.anneal(step_rate)
 
     def extra_losses(
         self, output: NetworkOutput, *, step_rate: float, step_means: StepMeans | None
