@@ -25,6 +25,11 @@ MIDDLE = "hard-0.50"
 HARD_GROUP, SMP_GROUP = "hard gates", "segmentation_models_pytorch"
 RANDOM_ROUTES = 3
 SMP_LR: Mapping[str, float] = {}  # learning rates that differ from those of the experiment
+_TARGET = ("MODEL.BUDGET.CONSTRAIN=True", "MODEL.BUDGET.CONTROL=target", "MODEL.BUDGET.TARGET_UNIT=ratio")
+_PENALTY = (  # published, with the values of the first quickstart
+    *("MODEL.BUDGET.CONSTRAIN=True", "MODEL.BUDGET.CONTROL=penalty", "MODEL.BUDGET.LOSS_WEIGHT=0.5"),
+    "MODEL.BUDGET.UNUPDATE_RATE=0.3",
+)
 _NO_GATES = ("MODEL.GATE.GATE_ON=False", "MODEL.BUDGET.CONSTRAIN=False")
 _MAX_WIDTH = 256
 
@@ -102,11 +107,11 @@ def _name(kind: str, budget: float) -> str:
 
 
 def _hard(budget: float, request: Request) -> RunSettings:
-    return request.settings("MODEL.BUDGET.CONSTRAIN=True", f"MODEL.BUDGET.LOSS_MU={budget}")
+    return request.settings("MODEL.GATE.KIND=hard", *_TARGET, f"MODEL.BUDGET.TARGET={budget}")
 
 
 def _soft(budget: float, request: Request) -> RunSettings:
-    return request.settings("MODEL.BUDGET.CONSTRAIN=True", f"MODEL.BUDGET.LOSS_MU={budget}")
+    return request.settings("MODEL.GATE.KIND=soft", *_PENALTY, f"MODEL.BUDGET.LOSS_MU={budget}")
 
 
 def _open(budget: float, request: Request) -> RunSettings:

@@ -44,14 +44,14 @@ class RunSettings:
     Attributes:
         experiment: Folder of the experiment, relative to the repository.
         opts: Overrides of its config.
-        route: Names of the edges to execute, in a network without gates; empty for the network of the config.
+        route: Names of the edges to execute, in a network without gates; None for the network of the config.
         smp: Name in `SMP_MODELS`, to train that network instead; empty for the network of the config.
         training_seconds: Time from which the iterations are computed; None for those of the config.
     """
 
     experiment: str
     opts: tuple[str, ...]
-    route: tuple[str, ...] = ()
+    route: tuple[str, ...] | None = None
     smp: str = ""
     training_seconds: float | None = None
 
@@ -93,7 +93,7 @@ class RunTrainer(DefaultTrainer):
         self.hooks.insert(0, self.stopwatch)
 
     def build_model(self) -> nn.Module:
-        if self._settings.route:
+        if self._settings.route is not None:
             return place_model(build_route_model(self.cfg, self._settings.route), self.cfg)
         if self._settings.smp:
             return place_model(build_smp_model(self.cfg, self._settings.smp), self.cfg)
