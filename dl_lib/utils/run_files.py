@@ -17,6 +17,8 @@ __all__ = [
     "EARLIER_RUN_STEM",
     "EVALUATIONS_NAME",
     "FINAL_CHECKPOINT",
+    "GATES_STEM",
+    "IMAGE_COSTS_STEM",
     "LAST_CHECKPOINT_NAME",
     "LOCK_NAME",
     "LOGS",
@@ -52,6 +54,8 @@ RESULTS_MARKDOWN_NAME = "results.md"
 PER_IMAGE_STEM = "per_image"  # .csv
 CONFUSION_STEM = "confusion"  # .csv, .png
 ROUTE_STEM = "route"  # .png
+IMAGE_COSTS_STEM = "image_costs"  # .png
+GATES_STEM = "gates"  # .npz
 PREDICTIONS_NAME = "predictions"  # folder with a subfolder for each dataset
 SUBMISSION_STEM = "submission"  # .zip, .tgz
 
@@ -78,6 +82,7 @@ MOVED_ON_ARCHIVE = (
     ),
     *(f"{stem}{CHECKPOINT_SUFFIX}*" for stem in ("model_[0-9]*", FINAL_CHECKPOINT, BEST_CHECKPOINT)),
     *(f"{PER_IMAGE_STEM}*.csv", f"{CONFUSION_STEM}*.csv", f"{CONFUSION_STEM}*.png", f"{ROUTE_STEM}*.png"),
+    *(f"{IMAGE_COSTS_STEM}*.png", f"{GATES_STEM}*.npz"),
     *(PREDICTIONS_NAME, f"{SUBMISSION_STEM}_*", EVALUATIONS_NAME),
 )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -14,9 +15,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dl_lib.modeling.dynamic.lattice import Lattice, Node
+from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Node
 from dl_lib.visualization.figure import (
     CAPTION_SIZE,
+    COLORS,
     FAINT_COLOR,
     LABEL_SIZE,
     RAMP,
@@ -36,24 +38,32 @@ _MARGIN, _LEFT, _RIGHT, _BOTTOM = 0.12, 0.85, 0.95, 0.85  # around the lattice: 
 _LATTICE_WIDTH = 7.0  # the figure then has the width of a README
 _NARROWEST_STEP, _WIDEST_STEP, _SCALE_STEP = 0.22, 0.85, 0.58  # between layers, between layers, between scales
 _LEGEND_WIDTH = 5.6
+_CLOSED: dict[str, Any] = {"color": FAINT_COLOR, "linewidth": 0.7, "linestyle": ":"}
+_DEPENDENT: dict[str, Any] = {"color": COLORS[1], "linestyle": (0, (1.3, 0.8))}  # short dashes, for short edges
 
 
 @figure_function
-def draw_routing(lattice: Lattice, *, gates: Sequence[float], title: str = "") -> Figure:
+def draw_routing(
+    lattice: Lattice, *, gates: Sequence[float], open_ratios: Sequence[float] | None = None, title: str = ""
+) -> Figure:
     """Draw the gate value of every edge of a lattice.
 
-    Edges get darker and thicker with their gate value; closed edges are not drawn. A cell has the color of its
-    largest outgoing gate and is white if all are closed. Squares are the outputs of the lattice.
+    Open edges get darker and thicker with their gate value; closed edges are dotted. With `open_ratios`, edges that
+    depend on the image, i.e. that some but not all images open, are dashed and of another color. A cell has the color
+    of its largest outgoing gate and is white if all are closed. Squares are the outputs of the lattice.
 
     Args:
         lattice: Routing space.
         gates: Gate values in [0, 1], of one image or the mean of several, in the order of `lattice.edges`.
+        open_ratios: Ratio of the images that open each edge, in [0, 1].
         title: Title of the figure.
 
     Raises:
         ValueError: If there is not exactly one value in [0, 1] per edge.
     """
-    _check_gates(gates, lattice=lattice)
+    _check_ratios(gates, name="gates", lattice=lattice)
+    if open_ratios is not None:
+        _check_ratios(open_ratios, name="open_ratios", lattice=lattice)
     columns, scales = lattice.num_layers + 2, max(2, *lattice.cells_per_layer)
     step = min(_WIDEST_STEP, max(_NARROWEST_STEP, _LATTICE_WIDTH / columns))
     width = max(_LEFT + columns * step + _RIGHT, _LEGEND_WIDTH + 2 * _MARGIN)
@@ -64,8 +74,9 @@ def draw_routing(lattice: Lattice, *, gates: Sequence[float], title: str = "") -
     axes = add_axes(figure, left=_LEFT, top=top, width=columns * step, height=height)
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(scales - 0.5, -0.5)
-    radius = 72 * min(0.15, 0.36 * step)  # points
-    _draw_edges(axes, lattice, gates=gates, thickest=0.45 * radius)
+    radius = 72 * min(0.15, 0.32 * step)  # points
+    is_dependent = [False] * len(gates) if open_ratios is None else [0 < ratio < 1 for ratio in open_ratios]
+    _draw_edges(axes, lattice, gates=gates, is_dependent=is_dependent, thickest=0.45 * radius)
     _draw_nodes(axes, lattice, gates=gates, radius=radius)
     _draw_ticks(axes, lattice)
     bar = add_axes(figure, left=_LEFT + columns * step + 0.2, top=top + 0.3, width=0.13, height=height - 0.4)
@@ -74,31 +85,43 @@ def draw_routing(lattice: Lattice, *, gates: Sequence[float], title: str = "") -
     figure.colorbar(mapping, cax=bar, ticks=[0, 0.5, 1]).outline.set_edgecolor(FAINT_COLOR)
     bar.set_yticks([0, 0.5, 1], labels=["0", "0.5", "1"])
     bar.set_title("gate", fontsize=LABEL_SIZE)
-    _draw_legend(figure)
+    _draw_legend(figure, several_images=open_ratios is not None)
     add_text(figure, header, left=_MARGIN, top=_MARGIN, size=TITLE_SIZE)
     return figure
 
 
-def _check_gates(gates: Sequence[float], *, lattice: Lattice) -> None:
-    if len(gates) != len(lattice.edges):
+def _check_ratios(values: Sequence[float], *, name: str, lattice: Lattice) -> None:
+    if len(values) != len(lattice.edges):
         raise ValueError(
-            f"gates must have one value per edge of the lattice ({len(lattice.edges)}). "
-            f"Received: len(gates)={len(gates)}"
+            f"{name} must have one value per edge of the lattice ({len(lattice.edges)}). "
+            f"Received: len({name})={len(values)}"
         )
-    invalid = {str(edge): gate for edge, gate in zip(lattice.edges, gates, strict=True) if not 0 <= gate <= 1}
+    invalid = {str(edge): value for edge, value in zip(lattice.edges, values, strict=True) if not 0 <= value <= 1}
     if invalid:
-        raise ValueError(f"gates must be in [0, 1]. Received: gates={invalid}")
+        raise ValueError(f"{name} must be in [0, 1]. Received: {name}={invalid}")
 
 
-def _draw_edges(axes: Axes, lattice: Lattice, *, gates: Sequence[float], thickest: float) -> None:
-    edges = [(gate, edge) for gate, edge in zip(gates, lattice.edges, strict=True) if gate > 0]
-    edges.sort(key=lambda pair: pair[0])  # strong gates are drawn over weak ones
-    lines = [[(node.layer, node.scale) for node in (edge.source, edge.target)] for _, edge in edges]
-    widths = [thickest * (0.2 + 0.8 * gate) for gate, _ in edges]
-    collection = LineCollection(lines, linewidths=widths, cmap=RAMP, capstyle="round", zorder=1)
-    collection.set_array([gate for gate, _ in edges])
-    collection.set_clim(0, 1)
-    axes.add_collection(collection, autolim=False)
+def _draw_edges(
+    axes: Axes, lattice: Lattice, *, gates: Sequence[float], is_dependent: Sequence[bool], thickest: float
+) -> None:
+    # Strong gates are drawn over weak ones.
+    ordered = sorted(zip(gates, lattice.edges, is_dependent, strict=True), key=lambda item: item[0])
+    dependent = [(gate, edge) for gate, edge, depends in ordered if depends]
+    constant = [(gate, edge) for gate, edge, depends in ordered if not depends and gate > 0]
+    closed = [(gate, edge) for gate, edge, depends in ordered if not depends and gate == 0]
+
+    def add(edges: Sequence[tuple[float, Edge]], **style: Any) -> LineCollection:
+        lines = [[(node.layer, node.scale) for node in (edge.source, edge.target)] for _, edge in edges]
+        widths = [thickest * (0.2 + 0.8 * gate) for gate, _ in edges]
+        collection = LineCollection(lines, **{"linewidth": widths, **style})
+        axes.add_collection(collection, autolim=False)
+        return collection
+
+    add(closed, **_CLOSED, zorder=1)
+    colored = add(constant, cmap=RAMP, capstyle="round", zorder=2)
+    colored.set_array([gate for gate, _ in constant])
+    colored.set_clim(0, 1)
+    add(dependent, **_DEPENDENT, zorder=3)
 
 
 def _draw_nodes(axes: Axes, lattice: Lattice, *, gates: Sequence[float], radius: float) -> None:
@@ -116,7 +139,7 @@ def _draw_nodes(axes: Axes, lattice: Lattice, *, gates: Sequence[float], radius:
             c=[RAMP(strongest[node]) if strongest[node] > 0 else (1, 1, 1, 1) for node in nodes],
             edgecolors=[TEXT_COLOR if strongest[node] > 0 else FAINT_COLOR for node in nodes],
             linewidths=0.8,
-            zorder=2,
+            zorder=4,
         )
 
 
@@ -130,14 +153,19 @@ def _draw_ticks(axes: Axes, lattice: Lattice) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _draw_legend(figure: Figure) -> None:
+def _draw_legend(figure: Figure, *, several_images: bool) -> None:
+    line = functools.partial(Line2D, [], [], linewidth=3)
     dot = functools.partial(Line2D, [], [], linestyle="none", markersize=8, markeredgewidth=0.8)
     handles = {
-        "edge: gate value": Line2D([], [], color=RAMP(0.7), linewidth=3),
+        "edge open for every image" if several_images else "open edge": line(color=RAMP(0.7)),
+        "edge that depends on the image": line(**_DEPENDENT),
+        "edge closed for every image" if several_images else "closed edge": Line2D([], [], **_CLOSED),
         "cell: largest outgoing gate": dot(marker="o", markerfacecolor=RAMP(0.7), markeredgecolor=TEXT_COLOR),
         "closed cell": dot(marker="o", markerfacecolor="white", markeredgecolor=FAINT_COLOR),
         "output": dot(marker="s", markerfacecolor=RAMP(0.7), markeredgecolor=TEXT_COLOR),
     }
+    if not several_images:
+        del handles["edge that depends on the image"]
     figure.legend(
         list(handles.values()),
         list(handles),
@@ -145,6 +173,6 @@ def _draw_legend(figure: Figure) -> None:
         bbox_to_anchor=(_MARGIN / figure.get_figwidth(), _MARGIN / figure.get_figheight()),
         borderpad=0,
         borderaxespad=0,
-        ncols=4,
+        ncols=3,
         fontsize=CAPTION_SIZE,
     )

@@ -10,6 +10,7 @@ NAMES = {getattr(run_files, name) for name in run_files.__all__ if name.isupper(
 GENERIC = {
     run_files.EVALUATIONS_NAME,
     run_files.CONFUSION_STEM,
+    run_files.GATES_STEM,
     run_files.PER_IMAGE_STEM,
     run_files.ROUTE_STEM,
 }  # also words, keys and figures

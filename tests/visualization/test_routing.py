@@ -16,11 +16,15 @@ WHITE = (1, 1, 1, 1)
 
 
 def parts(figure):
-    """Return the lines of the edges, and the cells and outputs of a routing figure."""
+    """Return the lines of closed, constant and image-dependent edges, the cells and the outputs of a routing figure."""
     axes = figure.axes[0]
-    (lines,) = (item for item in axes.collections if isinstance(item, LineCollection))
+    lines = [item for item in axes.collections if isinstance(item, LineCollection)]
     cells, outputs = (item for item in axes.collections if isinstance(item, PathCollection))
-    return lines, cells, outputs
+    return *lines, cells, outputs
+
+
+def ends_of(lines):
+    return [tuple(map(tuple, segment)) for segment in lines.get_segments()]
 
 
 def gates_of(values, lattice=LATTICE):
@@ -31,32 +35,41 @@ def position(node):
     return node.layer, node.scale
 
 
+def ends(edge):
+    return position(edge.source), position(edge.target)
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.dictionaries(st.sampled_from(LATTICE.edges), st.floats(0.01, 1)))
-def test_open_edges_have_their_gate_as_color_and_width_and_closed_ones_are_not_drawn(values):
-    lines, _, _ = parts(draw_routing(LATTICE, gates=gates_of(values)))
-    drawn = (
-        {
-            (tuple(start), tuple(end)): (gate, width)
-            for (start, end), gate, width in zip(
-                lines.get_segments(), lines.get_array(), lines.get_linewidths(), strict=True
-            )
-        }
-        if values
-        else {}
-    )
-    assert {ends: gate for ends, (gate, _) in drawn.items()} == {
-        (position(edge.source), position(edge.target)): gate for edge, gate in values.items()
-    }
-    by_gate = [width for _, width in sorted(drawn.values())]
+def test_open_edges_have_their_gate_as_color_and_width_and_closed_ones_are_dotted(values):
+    closed, lines, dependent, _, _ = parts(draw_routing(LATTICE, gates=gates_of(values)))
+    gates, widths = (lines.get_array(), lines.get_linewidths()) if values else ([], [])
+    assert dict(zip(ends_of(lines), gates, strict=True)) == {ends(edge): gate for edge, gate in values.items()}
+    by_gate = [width for _, width in sorted(zip(gates, widths, strict=True))]
     assert by_gate == sorted(by_gate)
     assert lines.get_clim() == (0, 1) and lines.get_cmap().name == RAMP.name
+    assert set(ends_of(closed)) == {ends(edge) for edge in LATTICE.edges if edge not in values}
+    assert ends_of(dependent) == []
+
+
+def test_image_dependent_edges_differ_in_color_and_line_style():
+    ratios = dict(zip(LATTICE.edges[:6], (1.0, 0.99, 0.5, 0.01, 0.0, 1.0), strict=True))
+    figure = draw_routing(LATTICE, gates=gates_of(ratios), open_ratios=gates_of(ratios))
+    closed, constant, dependent, _, _ = parts(figure)
+    assert set(ends_of(dependent)) == {ends(edge) for edge in LATTICE.edges[1:4]}
+    assert set(ends_of(constant)) == {ends(edge) for edge in (LATTICE.edges[0], LATTICE.edges[5])}
+    assert len(ends_of(closed)) == len(LATTICE.edges) - 5
+    styles = {str(lines.get_linestyle()) for lines in (closed, constant, dependent)}
+    assert len(styles) == 3 and "None" in str(constant.get_linestyle())  # solid
+    assert not any(np.allclose(dependent.get_colors()[0], RAMP(gate), atol=0.2) for gate in np.linspace(0, 1, 11))
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "edge that depends on the image" in labels and "edge closed for every image" in labels
 
 
 def test_a_cell_has_the_color_of_its_largest_outgoing_gate():
     node = Node(2, 1)
     values = dict(zip(LATTICE.edges_from(node), (0.2, 0.8, 0.5), strict=True))
-    _, cells, outputs = parts(draw_routing(LATTICE, gates=gates_of(values)))
+    *_, cells, outputs = parts(draw_routing(LATTICE, gates=gates_of(values)))
     assert [tuple(offset) for offset in cells.get_offsets()] == [position(place) for place in LATTICE.nodes]
     for place, color in zip(LATTICE.nodes, cells.get_facecolors(), strict=True):
         assert tuple(color) == pytest.approx(RAMP(0.8) if place == node else WHITE)
@@ -65,7 +78,7 @@ def test_a_cell_has_the_color_of_its_largest_outgoing_gate():
 
 def test_an_output_has_the_color_of_its_incoming_gate():
     keep = next(edge for edge in LATTICE.edges if edge.target == LATTICE.outputs[2])
-    _, _, outputs = parts(draw_routing(LATTICE, gates=gates_of({keep: 0.6})))
+    *_, outputs = parts(draw_routing(LATTICE, gates=gates_of({keep: 0.6})))
     expected = np.array([WHITE, WHITE, RAMP(0.6), WHITE])
     np.testing.assert_allclose(outputs.get_facecolors(), expected)
     assert [tuple(offset) for offset in outputs.get_offsets()] == [(5, scale) for scale in range(4)]
@@ -82,7 +95,9 @@ def test_layers_run_to_the_right_and_scales_downwards():
 def test_text_does_not_overlap(cells):
     lattice = Lattice(cells)
     title = "Mean routing on a_data_set_with_a_long_name 道路 $x$ " * 3
-    figure = draw_routing(lattice, gates=[1.0] * len(lattice.edges), title=title)
+    figure = draw_routing(
+        lattice, gates=[1.0] * len(lattice.edges), open_ratios=[0.5] * len(lattice.edges), title=title
+    )
     assert_text_fits(figure)
     assert figure.get_figwidth() <= 9.6, "must be legible at the width of a README"
 
@@ -97,3 +112,5 @@ def test_gates_must_fit_the_lattice():
         ValueError, match=r"Received: gates=\{'layer0_stride4.keep': nan, 'layer1_stride4.keep': 1.5\}$"
     ):
         draw_routing(LATTICE, gates=invalid)
+    with pytest.raises(ValueError, match=r"^open_ratios must have one value"):
+        draw_routing(LATTICE, gates=[0.5] * len(LATTICE.edges), open_ratios=[0.5])

@@ -7,17 +7,20 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
+from dl_lib.evaluation.report.routes import routes_as_dict
 from dl_lib.evaluation.report.tables import COST_LABELS, mean_scores
 from dl_lib.evaluation.scores.budget import BudgetTarget
+from dl_lib.evaluation.scores.image_properties import IMAGE_PROPERTIES
 from dl_lib.evaluation.scores.metrics import ClassScore, SegmentationMetrics
 from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord, OfficialScores
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.utils.escaping import csv_text
 
-__all__ = ["IMAGE_COLUMNS", "UNITS", "confusion_as_csv", "images_as_csv", "result_as_dict"]
+__all__ = ["IMAGE_COLUMNS", "UNITS", "confusion_as_csv", "gates_as_npz", "images_as_csv", "result_as_dict"]
 
 UNITS = {
     "mIoU, fwIoU, mACC, pACC, mBIoU, IoU, accuracy, boundary_IoU": "ratio in [0, 1]; null: the class is not in the "
@@ -27,6 +30,9 @@ UNITS = {
     "costs_gflops, budget_gflops": "GFLOPs (1e9 multiply-adds) per image, summed over all passes",
     "seconds_per_image": "model only, median over the images",
     "mean_gates": "mean gate value of each edge over the images, in [0, 1]",
+    "routes": "an edge is open for an image if its gate value is above 0; a route is the set of an image's open edges; "
+    "ratios in [0, 1] of the images; real_gflops: GFLOPs per image; cost_correlations: Spearman's rank correlation of "
+    "the real cost per pixel with properties of the images, null if one of the two is constant",
     "parameters": "number of learnable parameters",
 }
 IMAGE_COLUMNS = {
@@ -42,6 +48,11 @@ IMAGE_COLUMNS = {
     "real_complete_gflops": "GFLOPs (1e9 multiply-adds), summed over all passes",
     "executed_gflops": "GFLOPs (1e9 multiply-adds), summed over all passes",
     "seconds": "wall time of the model",
+    "route": "number of the route, 1 is the most frequent one; empty without gates",
+    "objects": "number of objects in the label, as the following columns empty without gates or labelled pixels",
+    "object_scale_px": "pixels, median over the objects of the square root of the area; empty without objects",
+    "foreground_ratio": "ratio in [0, 1] of labelled pixels; empty without a class named background",
+    "classes": "number of classes in the label other than background",
 }
 
 
@@ -75,12 +86,33 @@ def result_as_dict(
         }
     if result.mean_gates is not None and lattice is not None:
         values["mean_gates"] = dict(zip(map(str, lattice.edges), result.mean_gates, strict=True))
+        if result.reported_routes is not None:
+            values["routes"] = routes_as_dict(result, routes=result.reported_routes, lattice=lattice)
     return values
 
 
-def images_as_csv(images: Iterable[ImageRecord]) -> str:
+def images_as_csv(result: EvaluationResult) -> str:
     """Return CSV text with one row per image and the columns `IMAGE_COLUMNS`."""
-    return _csv([list(IMAGE_COLUMNS), *map(_image_row, images)])
+    routes = [None] * result.num_images if result.routes is None else result.routes.numbers
+    return _csv([list(IMAGE_COLUMNS), *map(_image_row, result.images, routes)])
+
+
+def gates_as_npz(result: EvaluationResult, *, lattice: Lattice) -> bytes:
+    """Return an npz file with the gate values of each image, which `numpy.load` reads without pickle.
+
+    It holds `gates` (N, E) float32, `image_ids` (N,), `edges` (E,) with the names of the edges, and `routes` (N,) with
+    the numbers of the routes.
+    """
+    assert result.gates is not None and result.routes is not None, "the network has gates"
+    file = io.BytesIO()
+    np.savez_compressed(
+        file,
+        gates=result.gates.float().numpy(),
+        image_ids=np.array([image.image_id for image in result.images]),
+        edges=np.array([str(edge) for edge in lattice.edges]),
+        routes=np.array(result.routes.numbers),
+    )
+    return file.getvalue()
 
 
 def confusion_as_csv(counts: Tensor, *, class_names: Sequence[str]) -> str:
@@ -114,13 +146,15 @@ def _official(scores: OfficialScores) -> dict[str, Any]:
     }
 
 
-def _image_row(image: ImageRecord) -> list[Any]:
+def _image_row(image: ImageRecord, route: int | None) -> list[Any]:
     scores, costs = image.scores, image.costs
     return [
         *(image.image_id, image.file_name, *image.input_sizes[0], len(image.input_sizes)),
         *(("", "") if scores is None else (scores.mean_iou, scores.pixel_accuracy)),
         *(getattr(costs, kind) / MADDS_PER_GFLOP for kind in COST_LABELS),
         image.seconds,
+        route,
+        *(getattr(image.properties, name, None) for name in IMAGE_PROPERTIES),
     ]
 
 

@@ -5,15 +5,15 @@ Scores are in percent with two decimals; costs are in GFLOPs with four decimals 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
-from tabulate import tabulate
-
+from dl_lib.evaluation.report.formatting import format_gflops, format_table, gflops_decimals
+from dl_lib.evaluation.report.routes import route_remarks, route_tables, static_warning
 from dl_lib.evaluation.scores.budget import BudgetTarget
 from dl_lib.evaluation.scores.metrics import SegmentationMetrics
 from dl_lib.evaluation.scores.result import EvaluationResult, OfficialScores
-from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
+from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.utils.escaping import TABLE_ESCAPES, markdown_text
 
 __all__ = ["COST_LABELS", "MEAN_BOUNDARY_IOU", "MEAN_SCORES", "format_markdown", "format_text", "mean_scores"]
@@ -34,22 +34,31 @@ _COST_LEGEND = (
 )
 
 
-def format_text(result: EvaluationResult, *, target: BudgetTarget | None = None) -> str:
-    """Format the tables of one dataset for the terminal, including the budget if there is a target."""
-    return "\n\n".join(_parts(result, target=target, style="simple"))
+def format_text(result: EvaluationResult, *, target: BudgetTarget | None = None, lattice: Lattice | None = None) -> str:
+    """Format the tables of one dataset for the terminal; see `format_markdown` for the optional ones."""
+    return "\n\n".join(_parts(result, target=target, lattice=lattice, style="simple"))
 
 
 def format_markdown(
     results: Mapping[str, EvaluationResult],
     *,
     targets: Mapping[str, BudgetTarget | None],
+    lattice: Lattice | None,
     figures: Mapping[str, Mapping[str, str]],
 ) -> str:
-    """Format the tables of all datasets, and links to their figures ({title: file name}), as a Markdown document."""
+    """Format the tables of all datasets as a Markdown document.
+
+    Args:
+        results: Results by dataset name.
+        targets: Budget target of each dataset, if there is one.
+        lattice: Lattice that the gates belong to; None without gates.
+        figures: File names of each dataset's figures, by title, to link to.
+    """
     parts = ["# Evaluation"]
     for name, result in results.items():
         title = markdown_text(name)
-        parts += [f"## {title}", *_parts(result, target=targets.get(name), style="github")]
+        parts += [f"## {title}", *_parts(result, target=targets.get(name), lattice=lattice, style="github")]
+        parts += [warning] if (warning := static_warning(result)) else []
         parts += [f"![{kind} on {title}]({quote(file)})" for kind, file in figures[name].items()]
     return "\n\n".join(parts) + "\n"
 
@@ -60,8 +69,8 @@ def mean_scores(metrics: SegmentationMetrics) -> dict[str, float]:
     return scores if metrics.mean_boundary_iou is None else {**scores, MEAN_BOUNDARY_IOU: metrics.mean_boundary_iou}
 
 
-def _parts(result: EvaluationResult, *, target: BudgetTarget | None, style: str) -> list[str]:
-    tables = _tables(result, target=target, style=style)
+def _parts(result: EvaluationResult, *, target: BudgetTarget | None, lattice: Lattice | None, style: str) -> list[str]:
+    tables = _tables(result, target=target, style=style) + route_tables(result, lattice=lattice, style=style)
     return [_headline(result, style=style), *tables, *_remarks(result, target, style=style)]
 
 
@@ -74,23 +83,25 @@ def _headline(result: EvaluationResult, *, style: str) -> str:
 
 
 def _tables(result: EvaluationResult, *, target: BudgetTarget | None, style: str) -> list[str]:
-    # All cells are text, so that tabulate does not reformat numbers.
-    decimals = 4 if result.costs.maximum.real_complete >= MADDS_PER_GFLOP else 6
+    decimals = gflops_decimals(result)
     statistics = (result.costs.average, result.costs.maximum, result.costs.minimum)
     costs = [
-        [label, *(_gflops(getattr(values, kind), decimals) for values in statistics)]
+        [label, *(format_gflops(getattr(values, kind), decimals) for values in statistics)]
         for kind, label in COST_LABELS.items()
     ]
     tables = [] if result.metrics is None else _score_tables(result.metrics, official=result.official, style=style)
-    tables.append(_table(costs, headers=["GFLOPs per image", "avg", "max", "min"], style=style))
+    tables.append(format_table(costs, headers=["GFLOPs per image", "avg", "max", "min"], style=style))
     if target is not None:
         budget = {
             f"{target.cost}, average": target.madds,
             "target": target.target_madds,
             f"{target.full}, all gates open": target.full_madds,
         }
-        rows = [[name, _gflops(madds, decimals), f"{madds / target.full_madds:.3f}"] for name, madds in budget.items()]
-        tables.append(_table(rows, headers=["budget", "GFLOPs per image", f"ratio to {target.full}"], style=style))
+        rows = [
+            [name, format_gflops(madds, decimals), f"{madds / target.full_madds:.3f}"] for name, madds in budget.items()
+        ]
+        headers = ["budget", "GFLOPs per image", f"ratio to {target.full}"]
+        tables.append(format_table(rows, headers=headers, style=style))
     return tables
 
 
@@ -106,14 +117,14 @@ def _score_tables(metrics: SegmentationMetrics, *, official: OfficialScores | No
         columns["official IoU (%)"] = [_percent(official.class_iou[score.name]) for score in metrics.classes]
     scores = mean_scores(metrics)
     tables = [
-        _table(list(zip(*columns.values(), strict=True)), headers=list(columns), style=style),
-        _table([list(map(_percent, scores.values()))], headers=[f"{name} (%)" for name in scores], style=style),
+        format_table(list(zip(*columns.values(), strict=True)), headers=list(columns), style=style),
+        format_table([list(map(_percent, scores.values()))], headers=[f"{name} (%)" for name in scores], style=style),
     ]
     if official is not None:
         rows = [[name, _percent(iou)] for name, iou in official.category_iou.items()]
         rows += [["mean of categories", _percent(official.mean_category_iou)]]
         rows += [["mean of classes", _percent(official.mean_class_iou)]]
-        tables.append(_table(rows, headers=["official", "IoU (%)"], style=style))
+        tables.append(format_table(rows, headers=["official", "IoU (%)"], style=style))
     return tables
 
 
@@ -141,7 +152,7 @@ def _remarks(result: EvaluationResult, target: BudgetTarget | None, *, style: st
         if ratio is not None:
             cost = target.cost.partition(",")[0]
             remarks.append(f"Budget: the {cost} cost is {ratio:.3f} times its target ({100 * (ratio - 1):+.1f} %).")
-    return remarks
+    return remarks + route_remarks(result)
 
 
 def _absent_class_remarks(metrics: SegmentationMetrics, *, escape: Callable[[str], str]) -> list[str]:
@@ -161,14 +172,5 @@ def _absent_class_remarks(metrics: SegmentationMetrics, *, escape: Callable[[str
     return remarks
 
 
-def _table(rows: Sequence[Sequence[str]], *, headers: Sequence[str], style: str) -> str:
-    align = ["left", *["right"] * (len(headers) - 1)] if len(rows) > 1 else ["right"] * len(headers)
-    return tabulate(rows, headers=headers, tablefmt=style, colalign=align, disable_numparse=True)
-
-
 def _percent(ratio: float | None) -> str:
     return _ABSENT if ratio is None else f"{100 * ratio:.2f}"
-
-
-def _gflops(madds: float, decimals: int) -> str:
-    return f"{madds / MADDS_PER_GFLOP:.{decimals}f}"

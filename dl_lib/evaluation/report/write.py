@@ -7,15 +7,18 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dl_lib.evaluation.report.records import UNITS, confusion_as_csv, images_as_csv, result_as_dict
+from dl_lib.evaluation.report.records import UNITS, confusion_as_csv, gates_as_npz, images_as_csv, result_as_dict
 from dl_lib.evaluation.report.tables import format_markdown
 from dl_lib.evaluation.scores.budget import BudgetTarget
+from dl_lib.evaluation.scores.image_properties import IMAGE_PROPERTIES
 from dl_lib.evaluation.scores.result import EvaluationResult
 from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.utils.files import read_regular, write_atomically
 from dl_lib.utils.names import is_safe_name
 from dl_lib.utils.run_files import (
     CONFUSION_STEM,
+    GATES_STEM,
+    IMAGE_COSTS_STEM,
     MAX_RESULTS_BYTES,
     PER_IMAGE_STEM,
     RESULTS_MARKDOWN_NAME,
@@ -28,7 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = ["write_report"]
 
-_FIGURE_STEMS = {"Mean routing": ROUTE_STEM, "Confusion matrix": CONFUSION_STEM}  # by title
+_FIGURE_STEMS = {  # by title
+    "Mean routing": ROUTE_STEM,
+    "Real cost and properties of the images": IMAGE_COSTS_STEM,
+    "Confusion matrix": CONFUSION_STEM,
+}
 
 
 def write_report(
@@ -42,9 +49,10 @@ def write_report(
     """Write results.json, results.md, and the tables and figures of each dataset.
 
     Each dataset gets per_image.csv; with ground truth also confusion.csv and confusion.png; and for networks with
-    gates route.png, the mean routing. With several datasets, the name of the dataset is appended, as in
-    route_<dataset>.png. Each file is written atomically; those of an earlier evaluation in the folder that are not
-    replaced are removed, if its datasets are known from results.json.
+    gates route.png, the mean routing, gates.npz, the gates of each image, and, if correlations are reported,
+    image_costs.png. With several datasets, the name of the dataset is appended, as in route_<dataset>.png. Each file is
+    written atomically; those of an earlier evaluation in the folder that are not replaced are removed, if its datasets
+    are known from results.json.
 
     Args:
         results: Results by dataset name.
@@ -53,12 +61,12 @@ def write_report(
         lattice: Lattice that the gates belong to; None for networks without gates.
         parameters: Number of learnable parameters.
     """
-    files: dict[str, str] = {}
+    files: dict[str, str | bytes] = {}
     figures: dict[str, Figure] = {}
     figure_names: dict[str, dict[str, str]] = {}
     for name, result in results.items():
         suffix = _suffix(name, among=results)
-        files |= _csv_files(result, suffix=suffix)
+        files |= _data_files(result, lattice=lattice, suffix=suffix)
         drawn = _draw(result, lattice=lattice)
         figure_names[name] = {title: f"{_FIGURE_STEMS[title]}{suffix}.png" for title in drawn}
         figures |= {figure_names[name][title]: figure for title, figure in drawn.items()}
@@ -69,7 +77,7 @@ def write_report(
             name: result_as_dict(result, target=targets.get(name), lattice=lattice) for name, result in results.items()
         },
     }
-    files[RESULTS_MARKDOWN_NAME] = format_markdown(results, targets=targets, figures=figure_names)
+    files[RESULTS_MARKDOWN_NAME] = format_markdown(results, targets=targets, lattice=lattice, figures=figure_names)
     files[RESULTS_NAME] = json.dumps(data, indent=2, allow_nan=False) + "\n"
     stale = _earlier_files(output_dir) - {*files, *figures}
     for name, figure in figures.items():
@@ -94,20 +102,23 @@ def _earlier_files(folder: Path) -> set[str]:
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return set()
     suffixes = [_suffix(name, among=names) for name in names if is_safe_name(name)]
-    kinds = [(PER_IMAGE_STEM, "csv"), (CONFUSION_STEM, "csv"), *((stem, "png") for stem in _FIGURE_STEMS.values())]
+    kinds = [(PER_IMAGE_STEM, "csv"), (CONFUSION_STEM, "csv"), (GATES_STEM, "npz")]
+    kinds += [(stem, "png") for stem in _FIGURE_STEMS.values()]
     return {f"{stem}{suffix}.{kind}" for stem, kind in kinds for suffix in suffixes}
 
 
-def _csv_files(result: EvaluationResult, *, suffix: str) -> dict[str, str]:
-    files = {f"{PER_IMAGE_STEM}{suffix}.csv": images_as_csv(result.images)}
+def _data_files(result: EvaluationResult, *, lattice: Lattice | None, suffix: str) -> dict[str, str | bytes]:
+    files: dict[str, str | bytes] = {f"{PER_IMAGE_STEM}{suffix}.csv": images_as_csv(result)}
     if result.confusion is not None:
         files[f"{CONFUSION_STEM}{suffix}.csv"] = confusion_as_csv(result.confusion, class_names=result.class_names)
+    if result.gates is not None and lattice is not None:
+        files[f"{GATES_STEM}{suffix}.npz"] = gates_as_npz(result, lattice=lattice)
     return files
 
 
 def _draw(result: EvaluationResult, *, lattice: Lattice | None) -> dict[str, Figure]:
     """Return the figures of a result by title; matplotlib is loaded only if there are any."""
-    figures = {}
+    figures: dict[str, Figure] = {}
     if result.confusion is not None:
         from dl_lib.visualization.confusion_matrix import draw_confusion_matrix
 
@@ -121,5 +132,29 @@ def _draw(result: EvaluationResult, *, lattice: Lattice | None) -> dict[str, Fig
         from dl_lib.visualization.routing import draw_routing
 
         title = "Mean routing"
-        figures[title] = draw_routing(lattice, gates=result.mean_gates, title=f"{title} on {result.dataset_name}")
+        routes = result.reported_routes
+        figures[title] = draw_routing(
+            lattice,
+            gates=result.mean_gates,
+            open_ratios=None if routes is None else routes.open_ratios,
+            title=f"{title} on {result.dataset_name}",
+        )
+    if result.cost_correlations is not None:
+        figures |= _draw_image_costs(result, correlations=result.cost_correlations)
     return figures
+
+
+def _draw_image_costs(result: EvaluationResult, *, correlations: Mapping[str, float | None]) -> dict[str, Figure]:
+    from dl_lib.visualization.image_costs import draw_image_costs
+
+    title = "Real cost and properties of the images"
+    figure = draw_image_costs(
+        [image.real_madds_per_pixel for image in result.images],
+        properties={
+            label: [getattr(image.properties, name, None) for image in result.images]
+            for name, label in IMAGE_PROPERTIES.items()
+        },
+        correlations={label: correlations[name] for name, label in IMAGE_PROPERTIES.items()},
+        title=f"{title} of {result.dataset_name}",
+    )
+    return {title: figure}

@@ -15,22 +15,29 @@ from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 __all__ = ["has_known_losses", "logged_metrics", "metric_names"]
 
 _COSTS = {"expt_gflops": "expected", "real_gflops": "real"}  # name -> attribute of Costs
+_EDGES = {  # name -> attribute of RouteStatistics
+    "edges_always_open": "always_open",
+    "edges_image_dependent": "image_dependent",
+    "edges_always_closed": "always_closed",
+}
 
 
 def logged_metrics(results: Mapping[str, EvaluationResult]) -> dict[str, float]:
-    """Return the scores and average costs of all datasets by name; costs in GFLOPs per image."""
+    """Return the scores, average costs and route counts of all datasets by name; costs in GFLOPs per image."""
     metrics: dict[str, float] = {}
     for dataset, result in results.items():
         scores = {} if result.metrics is None else mean_scores(result.metrics)
         costs = {name: getattr(result.costs.average, kind) / MADDS_PER_GFLOP for name, kind in _COSTS.items()}
-        metrics |= {f"{dataset}/{name}": value for name, value in {**scores, **costs}.items()}
+        values = {**scores, **costs, **_route_counts(result)}
+        metrics |= {f"{dataset}/{name}": value for name, value in values.items()}
     return metrics
 
 
 def metric_names(cfg: CfgNode) -> list[str]:
-    """Return the names of all metrics of an evaluation during training: scores, costs and validation losses.
+    """Return the names of the metrics of an evaluation by which models can be compared.
 
-    Validation losses of a model without `label_loss_names` are not known and not included.
+    They are scores, costs and validation losses, but not route counts. Validation losses of a model without
+    `label_loss_names` are not known and not included.
 
     Raises:
         DataError: If a dataset of `DATASETS.TEST` is unknown, or its metadata cannot be read.
@@ -48,6 +55,14 @@ def metric_names(cfg: CfgNode) -> list[str]:
 def has_known_losses(cfg: CfgNode) -> bool:
     """Return whether `metric_names` includes all validation losses."""
     return not cfg.TEST.VALIDATION_LOSS or bool(_loss_names(cfg))
+
+
+def _route_counts(result: EvaluationResult) -> dict[str, float]:
+    routes = result.reported_routes
+    if routes is None:
+        return {}
+    counts = {name: float(getattr(routes, attribute)) for name, attribute in _EDGES.items()}
+    return {**counts, "distinct_routes": float(len(routes.routes))}
 
 
 def _loss_names(cfg: CfgNode) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from dl_lib.data.errors import DataError, data_errors_shared
 from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.official.submission import write_submission
 from dl_lib.evaluation.predictions.writers import PredictionWriter
+from dl_lib.evaluation.report.routes import static_warning
 from dl_lib.evaluation.report.tables import format_text
 from dl_lib.evaluation.report.write import write_report
 from dl_lib.evaluation.runner.build import build_evaluator, build_writers, label_png_folder, predictions_folder
@@ -25,6 +26,7 @@ from dl_lib.evaluation.scores.budget import BudgetTarget, budget_target
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
 from dl_lib.evaluation.scores.prediction import Prediction, read_outputs
 from dl_lib.evaluation.scores.result import EvaluationResult
+from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.utils import comm
 from dl_lib.utils.modes import evaluation_mode
 from dl_lib.utils.progress import progress_bar
@@ -103,7 +105,7 @@ def evaluate_datasets(
         if hasattr(network, "costs"):  # static networks have no cost tables and no budget
             targets[name] = budget_target(cfg, costs=network.costs, images=results[name].images)
         if comm.is_main_process():
-            _log.info("\n%s", format_text(results[name], target=targets[name]))
+            _log_result(results[name], target=targets[name], lattice=_lattice(network))
     if comm.is_main_process() and results:
         _write(results, output_dir, network=network, targets=targets, submission=submission)
     comm.synchronize()  # other processes may read the files from here on
@@ -149,6 +151,16 @@ def inference_on_dataset(
     return evaluator.evaluate()
 
 
+def _log_result(result: EvaluationResult, *, target: BudgetTarget | None, lattice: Lattice | None) -> None:
+    _log.info("\n%s", format_text(result, target=target, lattice=lattice))
+    if warning := static_warning(result):
+        _log.warning("%s: %s", result.dataset_name, warning)
+
+
+def _lattice(network: nn.Module) -> Lattice | None:
+    return getattr(getattr(network, "backbone", None), "lattice", None)
+
+
 def _write(
     results: Mapping[str, EvaluationResult],
     output_dir: Path,
@@ -161,7 +173,7 @@ def _write(
         results,
         output_dir=output_dir,
         targets=targets,
-        lattice=getattr(getattr(network, "backbone", None), "lattice", None),
+        lattice=_lattice(network),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
     )
     _log.info("Wrote evaluation results: %s", ", ".join(path.name for path in paths))

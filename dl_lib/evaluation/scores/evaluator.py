@@ -1,7 +1,7 @@
 """Distributed evaluator of semantic segmentation.
 
-Each process accumulates pixel counts and gate values and keeps one small record per image; `evaluate` gathers them
-once.
+Each process accumulates pixel counts and keeps the gate values and one small record of each image; `evaluate` gathers
+them once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dl_lib.data.errors import InvalidSampleError, MissingDataError, UnlabelledD
 from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.scores.boundary import count_boundary
 from dl_lib.evaluation.scores.confusion import ConfusionMatrix
+from dl_lib.evaluation.scores.image_properties import ImageProperties, image_properties
 from dl_lib.evaluation.scores.metrics import ImageScores, image_scores, segmentation_metrics
 from dl_lib.evaluation.scores.prediction import Prediction
 from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord, summarize_costs
@@ -36,14 +37,14 @@ class EvaluationState:
     Attributes:
         counts: Confusion matrix, int64 (classes, classes), [true, predicted]; None without ground truth.
         boundary: Boundary counts, int64 (2, classes), see `boundary.count_boundary`; None if not requested.
-        gate_sums: Gate values summed over images, float64 (edges,); None without gates.
+        gates: Gate values of each image, float64 (images, edges); None without gates.
         images: Record of each image.
         skipped: Samples that could not be used.
     """
 
     counts: Tensor | None
     boundary: Tensor | None
-    gate_sums: Tensor | None
+    gates: Tensor | None
     images: tuple[ImageRecord, ...]
     skipped: tuple[SkippedSample, ...] = ()
 
@@ -52,7 +53,7 @@ class EvaluationState:
         return EvaluationState(
             counts=_add(self.counts, other.counts),
             boundary=_add(self.boundary, other.boundary),
-            gate_sums=_add(self.gate_sums, other.gate_sums),
+            gates=_concatenate(self.gates, other.gates),
             images=self.images + other.images,
             skipped=self.skipped + other.skipped,
         )
@@ -86,7 +87,7 @@ class EvaluationState:
             metrics=metrics,
             confusion=self.counts,
             costs=summarize_costs([image.costs for image in self.images]),
-            mean_gates=None if self.gate_sums is None else tuple((self.gate_sums / len(self.images)).tolist()),
+            gates=self.gates,
             images=self.images,
             skipped=self.skipped,
         )
@@ -125,7 +126,7 @@ class SemSegEvaluator:
     def reset(self) -> None:
         self._confusion.reset()
         self._boundary = torch.zeros(2, len(self.class_names), dtype=torch.int64)
-        self._gate_sums: Tensor | None = None
+        self._gates: list[Tensor] = []
         self._images: list[ImageRecord] = []
         self._skipped: tuple[SkippedSample, ...] = ()
 
@@ -138,7 +139,7 @@ class SemSegEvaluator:
         """
         scores = self._score(sample, prediction) if self.labelled else None
         if prediction.gates is not None:
-            self._gate_sums = prediction.gates if self._gate_sums is None else self._gate_sums + prediction.gates
+            self._gates.append(prediction.gates)
         self._images.append(
             ImageRecord(
                 image_id=prediction.image_id,
@@ -147,6 +148,7 @@ class SemSegEvaluator:
                 costs=prediction.costs,
                 seconds=prediction.seconds,
                 scores=scores,
+                properties=self._properties(sample) if scores is not None and prediction.gates is not None else None,
             )
         )
 
@@ -158,7 +160,7 @@ class SemSegEvaluator:
         return EvaluationState(
             counts=self._confusion.counts.cpu() if self.labelled else None,
             boundary=self._boundary.cpu() if self.labelled and self.boundary_iou else None,
-            gate_sums=self._gate_sums,
+            gates=torch.stack(self._gates) if self._gates else None,
             images=tuple(self._images),
             skipped=self._skipped,
         )
@@ -191,9 +193,19 @@ class SemSegEvaluator:
             self._boundary = self._boundary.to(boundary.device) + boundary
         return image_scores(counts)
 
+    def _properties(self, sample: Mapping[str, Any]) -> ImageProperties | None:
+        label, ignore_value = sample["sem_seg"].cpu().numpy(), self._confusion.ignore_value
+        return image_properties(label, class_names=self.class_names, ignore_value=ignore_value)
+
 
 def _add(one: Tensor | None, other: Tensor | None) -> Tensor | None:
     """Add two tensors; None counts as zero."""
     if one is None or other is None:
         return other if one is None else one
     return one + other
+
+
+def _concatenate(*parts: Tensor | None) -> Tensor | None:
+    """Concatenate the tensors that are not None; None if there are none."""
+    tensors = [part for part in parts if part is not None]
+    return torch.cat(tensors) if tensors else None

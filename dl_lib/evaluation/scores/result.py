@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from statistics import median
 
 from torch import Tensor
 
 from dl_lib.data.sample_loader import SkippedSample
+from dl_lib.evaluation.scores.image_properties import ImageProperties, property_correlations
 from dl_lib.evaluation.scores.metrics import ImageScores, SegmentationMetrics
+from dl_lib.evaluation.scores.routes import MIN_IMAGES, RouteStatistics, route_statistics
 from dl_lib.modeling.costs.costs import Costs
 
 __all__ = ["CostStatistics", "EvaluationResult", "ImageRecord", "OfficialScores", "summarize_costs"]
@@ -18,7 +21,10 @@ __all__ = ["CostStatistics", "EvaluationResult", "ImageRecord", "OfficialScores"
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """Record of one image: attributes of its `Prediction`, and its scores (None without labelled pixels)."""
+    """Record of one image: attributes of its `Prediction`, its scores and its properties.
+
+    Scores are None without labelled pixels, properties also without gates.
+    """
 
     image_id: str
     file_name: str
@@ -26,6 +32,12 @@ class ImageRecord:
     costs: Costs[float]
     seconds: float
     scores: ImageScores | None
+    properties: ImageProperties | None = None
+
+    @property
+    def real_madds_per_pixel(self) -> float:
+        """Real cost per pixel of the input, comparable between images of different sizes."""
+        return self.costs.real / sum(height * width for height, width in self.input_sizes)
 
 
 @dataclass(frozen=True)
@@ -85,8 +97,8 @@ class EvaluationResult:
         metrics: Scores; None without ground truth.
         confusion: Confusion matrix, int64 (classes, classes), [true, predicted]; None without ground truth.
         costs: Statistics of the cost per image.
-        mean_gates: Mean gate value of every edge over the images, in the order of the lattice's edges; None without
-            gates.
+        gates: Gate values of each image, float64 (images, edges), columns in the order of the lattice's edges; None
+            without gates.
         images: Record of each image, in the order of the dataset.
         skipped: Samples that could not be used; they are not part of any score.
         official: Scores of the benchmark's official script, if requested.
@@ -97,7 +109,7 @@ class EvaluationResult:
     metrics: SegmentationMetrics | None
     confusion: Tensor | None = field(compare=False)
     costs: CostStatistics
-    mean_gates: tuple[float, ...] | None
+    gates: Tensor | None = field(compare=False)
     images: tuple[ImageRecord, ...]
     skipped: tuple[SkippedSample, ...] = ()
     official: OfficialScores | None = None
@@ -110,3 +122,31 @@ class EvaluationResult:
     def seconds_per_image(self) -> float:
         """Median wall time of the model per image; the mean would include the warmup of the first images."""
         return median(image.seconds for image in self.images)
+
+    @property
+    def mean_gates(self) -> tuple[float, ...] | None:
+        """Mean gate value of every edge over the images; None without gates."""
+        return None if self.gates is None else tuple(self.gates.mean(dim=0).tolist())
+
+    @cached_property
+    def routes(self) -> RouteStatistics | None:
+        """Routes of the images; None without gates."""
+        if self.gates is None:
+            return None
+        return route_statistics(self.gates.numpy(), real_madds=[image.costs.real for image in self.images])
+
+    @property
+    def reported_routes(self) -> RouteStatistics | None:
+        """Routes of the images, if there are enough images (`MIN_IMAGES`) to report their statistics."""
+        return self.routes if self.num_images >= MIN_IMAGES else None
+
+    @cached_property
+    def cost_correlations(self) -> dict[str, float | None] | None:
+        """Rank correlation of the real cost per pixel with properties of the images, see `property_correlations`.
+
+        None without gates, without ground truth, or with too few images (`MIN_IMAGES`).
+        """
+        if self.reported_routes is None or self.metrics is None:
+            return None
+        costs = [image.real_madds_per_pixel for image in self.images]
+        return property_correlations(costs, [image.properties for image in self.images])

@@ -148,6 +148,11 @@ class DynamicNetwork(nn.Module):
         return {f"layer_{node.scale}": ShapeSpec(self.channels(node), node.stride) for node in outputs}
 
     @property
+    def has_gates(self) -> bool:
+        """Whether gates decide the routing; otherwise every gate value is 1."""
+        return self.cell(self.lattice.source).gate is not None
+
+    @property
     def runs_sparsely(self) -> bool:
         """True if the next forward pass uses sparse execution."""
         return self.sparse and not self.training

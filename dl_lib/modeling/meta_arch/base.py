@@ -40,7 +40,7 @@ class NetworkOutput:
         logits: Logits (B, classes, H / s, W / s) at the stride s of the head.
         features: Feature maps by name, including those of auxiliary heads.
         costs: Costs (B,) of the images.
-        gates_BE: Gate values; None for static networks.
+        gates_BE: Gate values; None without gates.
         cost_table: Costs of the parts at the size of the batch; None for static networks.
     """
 
@@ -153,7 +153,7 @@ class SegmentationModel(nn.Module, ABC):
             In evaluation one dict per image, independent of the other images of the batch. `sem_seg`: logits (classes,
             height, width). `flops`: MFLOPs of this image at its padded size: `expt_flops` and `real_flops`, counted as
             in the paper; `real_flops_complete`, all modules that must run; `executed_flops`, all modules that ran.
-            `gates`, for routed networks: gate values (E,) in the order of `backbone.lattice.edges`, on the CPU.
+            `gates`, for networks with gates: gate values (E,) in the order of `backbone.lattice.edges`, on the CPU.
         """
         if not self.training:
             predictions = self.predict_coarse(batched_inputs)

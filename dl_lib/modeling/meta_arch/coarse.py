@@ -56,7 +56,7 @@ class CoarsePrediction:
     Attributes:
         logits: Logits at the output stride.
         costs: Costs of this pass.
-        gates: Gate values (E,) on the CPU; None for static networks.
+        gates: Gate values (E,) on the CPU; None without gates.
     """
 
     logits: CoarseLogits

@@ -74,7 +74,9 @@ class DynamicNet4Seg(SegmentationModel):
             with MaddsObserver(len(batch)) as observer:
                 features, routing = self.backbone(batch, step_rate=step_rate, observer=observer)
                 logits, executed = self.sem_seg_head(features), observer.madds
-        return NetworkOutput(logits, features, table.costs(routing, executed=executed), routing.gates_BE, table)
+        costs = table.costs(routing, executed=executed)
+        gates_BE = routing.gates_BE if self.backbone.has_gates else None
+        return NetworkOutput(logits, features, costs, gates_BE, table)
 
     def _anneal(self, step_rate: float) -> None:
         super()._anneal(step_rate)

@@ -6,18 +6,22 @@ import re
 from dataclasses import replace
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
 from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.report.records import IMAGE_COLUMNS
-from dl_lib.evaluation.report.tables import format_text
+from dl_lib.evaluation.report.routes import static_warning
+from dl_lib.evaluation.report.tables import format_markdown, format_text
 from dl_lib.evaluation.report.write import write_report
 from dl_lib.evaluation.runner.run import inference_on_dataset
 from dl_lib.evaluation.scores.budget import BudgetTarget
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
+from dl_lib.evaluation.scores.image_properties import IMAGE_PROPERTIES
 from dl_lib.evaluation.scores.metrics import segmentation_metrics
 from dl_lib.evaluation.scores.result import CostStatistics, OfficialScores
+from dl_lib.evaluation.scores.routes import MIN_IMAGES
 from dl_lib.modeling.costs.costs import Costs
 from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.visualization.confusion_matrix import draw_confusion_matrix
@@ -25,7 +29,7 @@ from dl_lib.visualization.figure import to_image
 from tests.helpers.evaluation import IGNORE, NAMES, FakeModel, batches_of, make_samples
 
 LATTICE = Lattice([2])
-FILES = ["confusion.csv", "confusion.png", "per_image.csv", "results.json", "results.md", "route.png"]
+FILES = ["confusion.csv", "confusion.png", "gates.npz", "per_image.csv", "results.json", "results.md", "route.png"]
 TARGET = BudgetTarget("expected", madds=0.13e9, target_madds=0.1e9, full_madds=0.4e9)
 
 
@@ -162,8 +166,88 @@ def test_per_image_csv_contains_scores_and_costs(folder, result):
         for kind in ("expected", "real", "real_complete", "executed"):
             assert float(row[f"{kind}_gflops"]) == getattr(image.costs, kind) / 1e9
         assert float(row["seconds"]) == image.seconds
+        assert int(row["route"]) == result.routes.numbers[result.images.index(image)]
+        for name in IMAGE_PROPERTIES:
+            assert float(row[name]) == getattr(image.properties, name)
     average = sum(float(row["executed_gflops"]) for row in rows) / len(rows)
     assert average == pytest.approx(result.costs.average.executed / 1e9, rel=1e-12)
+
+
+@pytest.fixture(scope="module")
+def routed():
+    evaluator = SemSegEvaluator("fakes", class_names=NAMES, ignore_value=IGNORE)
+    return inference_on_dataset(_ModelOfLattice(), batches_of(make_samples(MIN_IMAGES)), evaluator)
+
+
+@pytest.fixture(scope="module")
+def routed_folder(routed, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("routed")
+    write({"fakes": routed}, folder)
+    return folder
+
+
+def test_routes_are_reported(routed, routed_folder):
+    routes = routed.routes
+    values = json.loads((routed_folder / "results.json").read_text())["datasets"]["fakes"]["routes"]
+    edges = list(map(str, LATTICE.edges))
+    kinds = (routes.always_open, routes.image_dependent, routes.always_closed)
+    names = ("edges_always_open", "edges_image_dependent", "edges_always_closed")
+    assert tuple(values[name] for name in names) == kinds and values["edges"] == sum(kinds) == len(edges)
+    assert values["image_dependent_over_ever_open"] == routes.dependent_ratio and not values["effectively_static"]
+    assert (values["distinct_routes"], values["entropy_bits"]) == (len(routes.routes), routes.entropy_bits)
+    assert values["real_gflops"] == {name: madds / 1e9 for name, madds in routes.real_madds.items()}
+    assert values["cost_correlations"] == routed.cost_correlations
+    assert values["most_frequent"] == [
+        {
+            "route": number,
+            "images": route.images,
+            "avg_real_gflops": route.real_madds / 1e9,
+            "open_edges": [edges[column] for column in route.open_edges],
+        }
+        for number, route in enumerate(routes.routes[:5], 1)
+    ]
+    assert list(values["edge_open_ratios"].items()) == list(zip(edges, routes.open_ratios, strict=True))
+    assert list(values["cell_open_ratios"]) == list(map(str, LATTICE.nodes))
+    text = (routed_folder / "results.md").read_text()
+    rows = markdown_rows(text)
+    labels = ("edges open for every image", "edges open for some of the images", "edges closed for every image")
+    assert tuple(int(rows[label][0]) for label in labels) == kinds
+    assert rows["distinct routes"] == [str(len(routes.routes))]
+    assert rows["entropy of the routes (bits)"] == [f"{routes.entropy_bits:.2f}"]
+    assert rows["route 1"][0] == f"{100 * routes.routes[0].images / MIN_IMAGES:.1f}" and "route 6" not in rows
+    assert rows["number of objects"] == [f"{routed.cost_correlations['objects']:+.2f}"]
+    cells = [values["cell_open_ratios"][f"layer{layer}_stride4"] for layer in range(2)]
+    assert [float(cell) / 100 for cell in rows["stride 4"]] == pytest.approx(cells, abs=5e-4)
+    assert rows["stride 8"][0] == "", "there is no such cell"
+    assert "](image_costs.png)" in text and (routed_folder / "image_costs.png").stat().st_size > 1000
+    assert "4.32 bits if each of the 20 images" in text
+
+
+def test_gates_file_contains_the_gates_of_every_image(routed, routed_folder):
+    with np.load(routed_folder / "gates.npz", allow_pickle=False) as file:
+        np.testing.assert_array_equal(file["gates"], routed.gates.float())
+        assert file["image_ids"].tolist() == [image.image_id for image in routed.images]
+        assert file["edges"].tolist() == list(map(str, LATTICE.edges))
+        assert tuple(file["routes"].tolist()) == routed.routes.numbers
+
+
+def test_effectively_static_networks_are_named(routed, result):
+    static = replace(routed, gates=(routed.gates[:1] > 0).double().expand(MIN_IMAGES, -1))
+    opened = int(static.gates[0].sum())
+    warning = static_warning(static)
+    assert warning.startswith(f"The network is effectively static: of the {opened} edges ")
+    assert "0 (0.0 %) depend on the image; see docs/routing.md" in warning
+    settings = {"targets": {}, "lattice": LATTICE, "figures": {"fakes": {}}}
+    assert f"\n\n{warning}\n" in format_markdown({"fakes": static}, **settings)
+    assert "static" not in format_markdown({"fakes": routed}, **settings)
+    assert static_warning(result) is None and "distinct routes" not in format_text(result), "too few images"
+
+
+def test_constant_costs_have_no_correlation(routed):
+    images = tuple(replace(i, costs=Costs.uniform(1e9), input_sizes=((8, 8),)) for i in routed.images)
+    constant = replace(routed, images=images)
+    assert set(constant.cost_correlations.values()) == {None}
+    assert re.search(r"number of objects +constant\n", format_text(constant))
 
 
 def test_image_without_labelled_pixels_has_empty_cells(result, tmp_path):
@@ -222,7 +306,7 @@ def test_without_ground_truth_only_costs_are_reported(result, tmp_path):
     assert "4 images, no ground truth, costs only" in (tmp_path / "results.md").read_text()
     assert "(%)" not in format_text(costs_only)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        *("per_image.csv", "results.json", "results.md", "route.png")
+        *("gates.npz", "per_image.csv", "results.json", "results.md", "route.png")
     ]
 
 
@@ -257,6 +341,7 @@ def test_several_data_sets_share_the_files_and_have_figures_each(result, tmp_pat
     assert {path.name for path in paths} == {
         *("results.json", "results.md", "per_image_one.csv", "per_image_two.csv", "confusion_one.csv"),
         *("confusion_two.csv", "confusion_one.png", "confusion_two.png", "route_one.png", "route_two.png"),
+        *("gates_one.npz", "gates_two.npz"),
     }
     data = json.loads((tmp_path / "results.json").read_text())["datasets"]
     assert data["one"] == data["two"] and "budget_gflops" not in data["one"]

@@ -14,6 +14,7 @@ from dl_lib.data import DatasetMeta
 from dl_lib.data.errors import UnlabelledDatasetError
 from dl_lib.evaluation import IncompleteEvaluationError, SemSegEvaluator, evaluate_datasets, inference_on_dataset
 from dl_lib.evaluation.runner import run as inference
+from dl_lib.evaluation.runner.logged import logged_metrics
 from dl_lib.modeling.dynamic.lattice import Lattice
 from tests.helpers.evaluation import IGNORE, NAMES, FakeModel, batches_of, make_samples
 
@@ -61,12 +62,34 @@ def test_every_data_set_is_evaluated_logged_and_written(cfg, tmp_path, caplog):
     files = [
         *("per_image_first_val.csv", "confusion_first_val.csv", "confusion_first_val.png", "route_first_val.png"),
         *("per_image_second_val.csv", "confusion_second_val.csv", "confusion_second_val.png", "route_second_val.png"),
-        *("results.md", "results.json"),
+        *("gates_first_val.npz", "gates_second_val.npz", "results.md", "results.json"),
     ]
     (line,) = (line for line in caplog.text.splitlines() if "Wrote evaluation results: " in line)
     assert sorted(line.rpartition(": ")[2].split(", ")) == sorted(files)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
     assert (tmp_path / "route_first_val.png").stat().st_size > 1000
+
+
+class StaticModel(RoutedModel):
+    def output(self, sample):
+        return {**super().output(sample), "gates": torch.tensor([0.5, 0.5, 0.0, 0.0])}
+
+
+@pytest.mark.parametrize("model", [RoutedModel(), StaticModel()], ids=["dynamic", "static"])
+def test_routes_are_logged_and_effectively_static_networks_warned_about(cfg, model, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(inference, "build_test_loader", lambda cfg, name: batches_of(make_samples(20)))
+    monkeypatch.setattr(inference, "write_report", lambda *arguments, **settings: ())
+    cfg.DATASETS.TEST = ["first_val"]
+    metrics = logged_metrics(evaluate_datasets(cfg, model, tmp_path))
+    names = ("edges_always_open", "edges_image_dependent", "edges_always_closed", "distinct_routes")
+    counts = [metrics[f"first_val/{name}"] for name in names]
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    if isinstance(model, StaticModel):
+        assert counts == [2, 0, 2, 1]
+        (warning,) = warnings
+        assert warning.startswith("first_val: The network is effectively static: of the 2 edges that are open for any ")
+    else:
+        assert counts[:3] == [0, 4, 0] and counts[3] > 5 and not warnings
 
 
 class ModelOnGpu(FakeModel):

@@ -16,6 +16,8 @@ from dl_lib.evaluation.runner.run import evaluation_mode, inference_on_dataset
 from dl_lib.evaluation.scores.boundary import count_boundary
 from dl_lib.evaluation.scores.confusion import count_confusion
 from dl_lib.evaluation.scores.evaluator import EvaluationState, SemSegEvaluator
+from dl_lib.evaluation.scores.image_properties import image_properties, property_correlations
+from dl_lib.evaluation.scores.routes import MIN_IMAGES, route_statistics
 from tests.helpers.evaluation import IGNORE, NAMES, NUM_EDGES, FakeModel, batches_of, make_samples, predictions_of
 
 
@@ -34,8 +36,11 @@ def run(samples, *, size=1):
 
 def without_seconds(result):
     """Return everything but the timing, in a fixed order."""
-    images = sorted((i.image_id, i.input_sizes, i.costs.executed, i.scores) for i in result.images)
-    return result.metrics, result.costs, images
+    images = sorted(
+        (i.image_id, i.input_sizes, i.costs.executed, i.scores, i.properties, number, gates)
+        for i, number, gates in zip(result.images, result.routes.numbers, result.gates.tolist(), strict=True)
+    )
+    return result.metrics, result.costs, result.routes.routes, images
 
 
 def test_result_equals_direct_computation():
@@ -119,9 +124,28 @@ def test_evaluation_mode_restores_every_module_after_an_error():
     assert {name: module.training for name, module in model.named_modules()} == before
 
 
-def test_network_without_gates_has_no_mean_gates():
-    result = inference_on_dataset(FakeModel(gates=False), batches_of(make_samples(2)), make_evaluator())
-    assert result.mean_gates is None
+def test_network_without_gates_has_no_routes():
+    result = inference_on_dataset(FakeModel(gates=False), batches_of(make_samples(25)), make_evaluator())
+    assert (result.gates, result.mean_gates, result.routes, result.reported_routes) == (None,) * 4
+    assert result.cost_correlations is None and result.images[0].properties is None
+
+
+def test_routes_and_correlations_of_the_images():
+    samples = make_samples(MIN_IMAGES)
+    outputs = [FakeModel().output(sample) for sample in samples]
+    result = run(samples)
+    gates, real = (torch.stack([output["gates"] for output in outputs]), [i.costs.real for i in result.images])
+    assert result.reported_routes == route_statistics(gates.numpy(), real_madds=real)
+    assert len(result.reported_routes.routes) > 5
+    properties = [
+        image_properties(sample["sem_seg"].numpy(), class_names=NAMES, ignore_value=IGNORE) for sample in samples
+    ]
+    assert [image.properties for image in result.images] == properties
+    per_pixel = [cost / sample["image"][0].numel() for cost, sample in zip(real, samples, strict=True)]
+    assert result.cost_correlations == property_correlations(per_pixel, properties)
+    assert None not in result.cost_correlations.values() or result.cost_correlations["classes"] is None
+    fewer = run(samples[1:])
+    assert fewer.routes is not None and (fewer.reported_routes, fewer.cost_correlations) == (None, None)
 
 
 def test_invalid_label_error_names_image_and_value():
@@ -165,7 +189,7 @@ def test_without_ground_truth_only_costs_are_computed():
     result = inference_on_dataset(model, batches_of(samples), evaluator)
     assert (result.metrics, result.confusion) == (None, None)
     assert result.costs == labelled.costs and result.mean_gates == labelled.mean_gates
-    assert [image.scores for image in result.images] == [None] * 3
+    assert [(image.scores, image.properties) for image in result.images] == [(None, None)] * 3
 
 
 class FixedModel(nn.Module):

@@ -89,6 +89,15 @@ def test_costs_depend_on_the_input_size():
     assert large == pytest.approx(4 * small, rel=1e-12)
 
 
+def test_without_gates_there_are_no_gate_values():
+    model = model_of("MODEL.GATE.GATE_ON", False)
+    sample = random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.int64))
+    with torch.no_grad():
+        _, logged = model.train()([sample] * 2, step_rate=0.0)
+        (output,) = model.eval()([sample])
+    assert set(logged) == FLOPS and "gates" not in output
+
+
 def test_training_returns_losses_and_mean_costs():
     model = model_of("MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.LOSS_WEIGHT", 0.5, "MODEL.BUDGET.UNUPDATE_RATE", 0.3)
     model.train()
