@@ -16,6 +16,13 @@ import cv2
 import numpy as np
 
 from dl_lib.data.catalog import Catalog, DatasetMeta
+from dl_lib.data.datasets.generated_scenes import (
+    IGNORE_VALUE,
+    GeneratedScenes,
+    SceneObject,
+    best_position,
+    label_object,
+)
 from dl_lib.data.datasets.scene_rendering import add_clutter, blend, render_background, sample_ink_color
 from dl_lib.data.raw_dataset import RawSample
 
@@ -27,12 +34,8 @@ SMALL_BIAS = 2.0  # exponent of the scale distribution: 1 is log-uniform, higher
 MAX_TILT_DEGREES = 5.0
 MAX_OVERLAP = 0.1  # maximum fraction of a digit's bounding square that overlaps other digits
 MAX_OVERLAP_FROM = 2  # digits of a scene that are placed whatever their overlap
-NUM_POSITIONS = 40  # random positions per digit; the one with the smallest overlap is used
-MIN_SIDE_PX = 48  # fits a digit at 4x; smaller scenes would have hardly any range of scales
 INK_THRESHOLD = 0.45  # minimum ink of a pixel that belongs to the digit
-SPLITS = ("train", "val")
 VAL_EVERY = 5  # images 4, 9, 14, ... of load_digits are used for validation, all others for training
-IGNORE_VALUE = 255
 
 DIGIT_SCENES_META = DatasetMeta(
     class_names=("background", *(str(digit) for digit in range(10))),
@@ -71,28 +74,23 @@ VARIED_KINDS = (
 
 
 @dataclass(frozen=True)
-class PlacedDigit:
+class PlacedDigit(SceneObject):
     """Digit and its geometry in a scene."""
 
     glyph: int  # index of the image in load_digits
     digit: int  # 0..9; its label is digit + 1
     scale: float  # scene pixels per glyph pixel
     tilt_degrees: float  # counter-clockwise
-    top: int  # first row of the bounding square
-    left: int  # first column
+    top: int
+    left: int
 
     @property
     def side_px(self) -> int:
         """Side length of the bounding square of the rotated glyph, including a border of one pixel."""
         return _side_px(self.scale, self.tilt_degrees)
 
-    @property
-    def window(self) -> tuple[slice, slice]:
-        """Rows and columns of the bounding square."""
-        return slice(self.top, self.top + self.side_px), slice(self.left, self.left + self.side_px)
 
-
-class DigitScenes:
+class DigitScenes(GeneratedScenes):
     """Map-style dataset of generated scenes. A sample only depends on (seed, split, index).
 
     Labels are 0 for background and 1..10 for the digits 0..9. Digits are rendered from large to small, later ones on
@@ -113,43 +111,18 @@ class DigitScenes:
     def __init__(
         self, split: str, *, length: int, size: tuple[int, int] = (96, 96), seed: int = 0, varied: bool = False
     ) -> None:
-        if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: split={split!r}")
-        if length < 1:
-            raise ValueError(f"length must be positive. Received: length={length}")
-        if min(size) < MIN_SIDE_PX:
-            raise ValueError(f"size must be at least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels. Received: size={size}")
-        self.split = split
-        self.size = size
-        self.seed = seed
+        super().__init__(split, length=length, size=size, seed=seed)
         self.varied = varied
-        self._length = length
         self._ink, self._digits = _load_glyphs()
         is_val = np.arange(len(self._digits)) % VAL_EVERY == VAL_EVERY - 1
         self.glyphs = np.flatnonzero(is_val if split == "val" else ~is_val)
-
-    def __len__(self) -> int:
-        return self._length
 
     def __getitem__(self, index: int) -> RawSample:
         rng = self._generator(index)
         placed = self._place(rng)
         inks = [self._render(digit) for digit in placed]
-        image_id = self.file_name(index)
-        return {
-            "image": self._render_image(rng, placed, inks),
-            "sem_seg": render_labels(placed, inks, size=self.size),
-            "image_id": image_id,
-            "file_name": image_id,
-        }
-
-    def file_name(self, index: int) -> str:
-        """Return the image id of a scene, used as its file name, see `dl_lib.data.raw_dataset.HasFileName`."""
-        return f"{self.split}_{index:06d}"
-
-    def image_size(self, index: int) -> tuple[int, int]:
-        """Return height and width of all scenes, see `dl_lib.data.raw_dataset.HasImageSize`."""
-        return self.size
+        canvas = self._render_canvas(rng, placed, inks)
+        return self._sample(index, canvas=canvas, labels=render_labels(placed, inks, size=self.size))
 
     def layout(self, index: int) -> tuple[PlacedDigit, ...]:
         """Return the digits of a scene in rendering order."""
@@ -157,14 +130,7 @@ class DigitScenes:
 
     def fingerprint(self) -> str:
         """Return all parameters and the versions of NumPy and OpenCV, see `dl_lib.data.raw_dataset.HasFingerprint`."""
-        versions = f"numpy {np.__version__}, opencv {cv2.__version__}"
-        name = "varied digit scenes" if self.varied else "digit scenes"
-        return f"{name}: {self.split}, {len(self)}, {self.size}, seed {self.seed}, {versions}"
-
-    def _generator(self, index: int) -> np.random.Generator:
-        if not 0 <= index < self._length:
-            raise IndexError(f"index must be in 0..{self._length - 1}. Received: index={index}")
-        return np.random.default_rng([self.seed, SPLITS.index(self.split), index])
+        return f"{super().fingerprint()}, varied {self.varied}"
 
     def _place(self, rng: np.random.Generator) -> tuple[PlacedDigit, ...]:
         kind = VARIED_KINDS[rng.integers(len(VARIED_KINDS))] if self.varied else MIXED
@@ -177,7 +143,7 @@ class DigitScenes:
         for scale in sorted(scales.tolist(), reverse=True):  # large digits first, so that they do not cover small ones
             glyph = int(rng.choice(self.glyphs))
             tilt_degrees = rng.uniform(-MAX_TILT_DEGREES, MAX_TILT_DEGREES)
-            top, left, overlap = _best_position(rng, placed, side=_side_px(scale, tilt_degrees), size=self.size)
+            top, left, overlap = best_position(rng, placed, side=_side_px(scale, tilt_degrees), size=self.size)
             if len(placed) < MAX_OVERLAP_FROM or overlap <= MAX_OVERLAP:
                 placed.append(PlacedDigit(glyph, int(self._digits[glyph]), scale, tilt_degrees, top, left))
         return tuple(placed)
@@ -189,7 +155,7 @@ class DigitScenes:
         affine[:, 2] += (side - GLYPH_PX) / 2
         return cv2.warpAffine(self._ink[placed.glyph], affine, (side, side), flags=cv2.INTER_CUBIC)
 
-    def _render_image(
+    def _render_canvas(
         self, rng: np.random.Generator, placed: Sequence[PlacedDigit], inks: Sequence[np.ndarray]
     ) -> np.ndarray:
         canvas = render_background(rng, size=self.size)
@@ -203,8 +169,7 @@ class DigitScenes:
             alpha = np.clip((ink - INK_THRESHOLD) * digit.scale + 0.5, 0, 1)  # edge of about one pixel at any scale
             blend(window, paint=paint, alpha=alpha)
         canvas += rng.standard_normal(self.size, dtype=np.float32) * np.float32(rng.uniform(1, 9))
-        pixels = np.rint(canvas).clip(0, 255).astype(np.uint8)
-        return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+        return canvas
 
 
 def render_labels(placed: Sequence[PlacedDigit], inks: Sequence[np.ndarray], *, size: tuple[int, int]) -> np.ndarray:
@@ -214,10 +179,7 @@ def render_labels(placed: Sequence[PlacedDigit], inks: Sequence[np.ndarray], *, 
     """
     labels = np.zeros(size, np.uint8)
     for digit, ink in zip(placed, inks, strict=True):
-        body = ink >= INK_THRESHOLD
-        window = labels[digit.window]
-        window[cv2.dilate(body.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0] = IGNORE_VALUE
-        window[body] = digit.digit + 1
+        label_object(labels[digit.window], body=ink >= INK_THRESHOLD, label=digit.digit + 1)
     return labels
 
 
@@ -253,18 +215,3 @@ def _spread(tilt_degrees: float) -> float:
 
 def _side_px(scale: float, tilt_degrees: float) -> int:
     return math.ceil(SPAN_PX * scale * _spread(tilt_degrees)) + 2
-
-
-def _best_position(
-    rng: np.random.Generator, placed: Sequence[PlacedDigit], *, side: int, size: tuple[int, int]
-) -> tuple[int, int, float]:
-    """Return (top, left) with the smallest overlap among random positions of a square, and the overlapping fraction."""
-    tops = rng.integers(0, size[0] - side + 1, NUM_POSITIONS)
-    lefts = rng.integers(0, size[1] - side + 1, NUM_POSITIONS)
-    overlap = np.zeros(NUM_POSITIONS)
-    for other in placed:
-        rows = np.minimum(tops + side, other.top + other.side_px) - np.maximum(tops, other.top)
-        columns = np.minimum(lefts + side, other.left + other.side_px) - np.maximum(lefts, other.left)
-        overlap += np.maximum(rows, 0) * np.maximum(columns, 0)
-    best = int(np.argmin(overlap))
-    return int(tops[best]), int(lefts[best]), float(overlap[best]) / side**2
