@@ -18,14 +18,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.helpers.forked import run_command as run
 
 ROOT = Path(__file__).parents[2]
-SET = "six_digit_scenes"
+SET = "twenty_digit_scenes"  # the smallest number with route statistics
 NET = f"""
 from torch.utils.data import Subset
 
 from dl_lib.data import DatasetCatalog
 
 scenes = DatasetCatalog.get("digit_scenes_val")
-DatasetCatalog.register("{SET}", lambda: Subset(scenes, range(6)), DatasetCatalog.meta("digit_scenes_val"))
+DatasetCatalog.register("{SET}", lambda: Subset(scenes, range(20)), DatasetCatalog.meta("digit_scenes_val"))
 """
 DEADLY = """
 import os
@@ -102,7 +102,7 @@ def test_files_of_a_run_folder(playground):
     names = {path.name for path in folder.iterdir() if not path.name.startswith("events.")}
     assert names == {
         *("config.yaml", "net.py", "log.txt", "metrics.json", "results.json", "results.md", "route.png"),
-        *("per_image.csv", "confusion.csv", "confusion.png"),
+        *("per_image.csv", "confusion.csv", "confusion.png", "gates.npz", "image_costs.png"),
         *("model_0000003.pth", "model_0000003.pth.sha256", "model_final.pth", "model_final.pth.sha256"),
         *("last_checkpoint", ".folder.lock"),
     }
@@ -114,9 +114,13 @@ def test_files_of_a_run_folder(playground):
     assert all(line["loss_extra_focal"] < line["loss_sem_seg"] for line in trained)
     assert lines[0]["best_loss"] >= lines[-1]["best_loss"]
     events = EventAccumulator(str(folder)).Reload()
-    assert [event.step for event in events.Scalars(f"{SET}/mIoU")] == [4, 6]
+    counts = [f"{SET}/edges_{kind}" for kind in ("always_open", "image_dependent", "always_closed")]
+    for name in (f"{SET}/mIoU", f"{SET}/distinct_routes", *counts):
+        assert [event.step for event in events.Scalars(name)] == [4, 6]
+        assert events.Scalars(name)[-1].value == pytest.approx(lines[-1][name])
+    assert sum(lines[-1][name] for name in counts) == scores_of(folder)[SET]["routes"]["edges"]
     assert scores_of(folder)[SET]["mIoU"] == lines[-1][f"{SET}/mIoU"]
-    assert scores_of(folder)[SET]["images"] == 6
+    assert scores_of(folder)[SET]["images"] == 20
     assert (folder / "results.md").read_text().startswith("# Evaluation")
     route = cv2.imread(str(folder / "route.png"))
     assert route.dtype == np.uint8

@@ -149,7 +149,7 @@ class DynamicNetwork(nn.Module):
 
     @property
     def has_gates(self) -> bool:
-        """Whether gates decide the routing; otherwise every gate value is 1."""
+        """True if gates decide the routing; otherwise every gate value is 1."""
         return self.cell(self.lattice.source).gate is not None
 
     @property
