@@ -1,6 +1,7 @@
 """Checkpoints with a valid checksum and values that no run has written: an error that names the value."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ FIELDS = {
     ("trainer", "hooks", "PeriodicWriter", "written_up_to"): ["3", [3], {}],
     ("trainer", "hooks", "EarlyStopping", "best"): ["0.5", [0.5], torch.zeros(3)],
     ("trainer", "hooks", "EarlyStopping", "without_improvement"): ["1", {}, True, None],
+    ("trainer", "hooks", "BudgetController", "integral"): ["1", [1], None, math.nan, math.inf],
     ("trainer", "versions"): [[], "text", 1],
     ("trainer", "random_states"): [{}, "text", 1, [[]], ["text"]],
     ("trainer", "random_states", 0, "torch"): ["text", torch.zeros(3), torch.zeros(3, dtype=torch.uint8)],

@@ -11,7 +11,7 @@ from torch import nn
 from dl_lib.checkpoint import CheckpointError
 from dl_lib.engine.consistency import check_consistent_start
 from dl_lib.engine.distributed import wrap_distributed
-from dl_lib.engine.hooks import PeriodicWriter, recompute_norm_statistics
+from dl_lib.engine.hooks import BudgetController, PeriodicWriter, recompute_norm_statistics
 from dl_lib.engine.training.interrupt import TrainingInterrupted
 from dl_lib.engine.training.train_step import GradientClip
 from dl_lib.engine.training.trainer import Trainer
@@ -21,17 +21,28 @@ from dl_lib.launch.launch import launch
 from dl_lib.utils import comm
 from tests.helpers.small_run import DATASET, make_trainer, metrics
 from tests.helpers.small_run import train as train_small_run
-from tests.helpers.training import DIMENSIONS, At, LeastSquares, batches_from, make_batch, repeat_batch, restore_logging
+from tests.helpers.training import (
+    DIMENSIONS,
+    At,
+    LeastSquares,
+    WithBudget,
+    batches_from,
+    make_batch,
+    repeat_batch,
+    restore_logging,
+)
 
 
 def train(folder):
-    """Train two steps on this rank's part of a batch of 8."""
+    """Train two steps on this rank's part of a batch of 8, with a budget whose weight is controlled."""
     rank, world_size = comm.get_rank(), comm.get_world_size()
-    model = wrap_distributed(LeastSquares())
+    budgeted = WithBudget()
+    model = wrap_distributed(budgeted)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     writer = PeriodicWriter([JSONWriter(folder / f"metrics{rank}.json")], period=1)
     batches = repeat_batch(make_batch(3, size=8)[rank::world_size])
-    trainer = Trainer(model, batches, optimizer, max_iter=2, hooks=[writer], clip=GradientClip(0.7))
+    hooks = [BudgetController(budgeted.budget), writer]
+    trainer = Trainer(model, batches, optimizer, max_iter=2, hooks=hooks, clip=GradientClip(0.7))
     trainer.train()
     result = {
         "parameters": [p.tolist() for p in comm.unwrap(model).parameters()],
@@ -39,6 +50,7 @@ def train(folder):
         "gathered": comm.all_gather({"rank": rank}),
         "broadcast": comm.broadcast(f"from {rank}"),
         "average": comm.average(torch.tensor([1.0, rank])).tolist(),
+        "budget_weight": budgeted.budget.weight,
         "is_main": comm.is_main_process(),
     }
     (folder / f"result{rank}_of_{world_size}.json").write_text(json.dumps(result))
@@ -141,6 +153,8 @@ def test_two_processes_train_like_one(tmp_path, two_processes, rank):
     for name in ("parameters", "gradients"):
         for mine, other in zip(two[name], one[name], strict=True):
             assert mine == pytest.approx(other, rel=1e-12)
+    assert two["budget_weight"] == read(folder / f"result{1 - rank}_of_2.json")["budget_weight"] != 0
+    assert two["budget_weight"] == pytest.approx(one["budget_weight"], rel=1e-12)
     assert losses_of(folder / f"metrics{rank}.json") == pytest.approx(losses_of(tmp_path / "metrics0.json"), rel=1e-12)
     assert (one["average"], one["gathered"], one["is_main"]) == ([1.0, 0.0], [{"rank": 0}], True)
     assert (two["average"], two["gathered"], two["is_main"]) == ([1.0, 0.5], [{"rank": 0}, {"rank": 1}], rank == 0)

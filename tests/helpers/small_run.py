@@ -31,7 +31,7 @@ SMALL = [
     *("MODEL.BACKBONE.LAYER_NUM", 2, "MODEL.BACKBONE.CELL_NUM_LIST", [2, 3], "MODEL.BACKBONE.MAX_STRIDE", 16),
     *("MODEL.SEM_SEG_HEAD.IN_FEATURES", ["layer_0", "layer_1", "layer_2"], "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 11),
     *("MODEL.BACKBONE.INIT_CHANNEL", 8, "MODEL.BACKBONE.DROP_PROB", 0.5, "MODEL.DEVICE", "cpu"),
-    *("MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.LOSS_WEIGHT", 0.5, "MODEL.BUDGET.LOSS_MU", 0.5),
+    *("MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.CONTROL", "target", "MODEL.BUDGET.TARGET", 0.5),
     *("MODEL.BUDGET.UNUPDATE_RATE", 0.3, "INPUT.MIN_SIZE_TRAIN", [64, 96], "INPUT.CROP_SIZE", [48, 48]),
     *("INPUT.MIN_SIZE_TEST", 0, "DATALOADER.NUM_WORKERS", 0, "DATASETS.TRAIN", [DATASET], "DATASETS.TEST", [DATASET]),
     *("SOLVER.IMS_PER_BATCH", 4, "SOLVER.ACCUMULATION_STEPS", 2, "SOLVER.EMA.DECAY", 0.9),
@@ -110,12 +110,13 @@ def metrics(folder):
 
 
 def assert_same_run(folder, reference):
-    """Assert bit-exact weights, EMA, optimizer, scheduler, random states, best metric and metrics.json."""
+    """Assert bit-exact weights, EMA, optimizer, scheduler, hooks, random states, best metric and metrics.json."""
     found, expected = final_state(folder), final_state(reference)
     assert found.keys() == expected.keys()
     for part in ("model", "ema", "optimizer", "scheduler"):
         assert_equal(found[part], expected[part], path=part)
-    assert_equal(found["trainer"]["random_states"], expected["trainer"]["random_states"], path="random_states")
+    for part in ("random_states", "hooks"):
+        assert_equal(found["trainer"][part], expected["trainer"][part], path=part)
     assert metrics(folder) == metrics(reference)
     best = [torch.load(run / "model_best.pth", weights_only=True)["best"] for run in (folder, reference)]
     assert best[0] == best[1]

@@ -10,6 +10,7 @@ from dl_lib.checkpoint import Checkpointer
 from dl_lib.engine.hooks import Hook, LRScheduler, PeriodicCheckpointer
 from dl_lib.engine.training.train_step import GradientClip
 from dl_lib.engine.training.trainer import Trainer
+from dl_lib.modeling import TargetBudget
 from dl_lib.solver import scheduled_factor
 
 DIMENSIONS = 3
@@ -30,6 +31,23 @@ class LeastSquares(nn.Module):
         y = torch.stack([sample["y"] for sample in batched_inputs])
         error = x @ self.weight + self.offset - y
         return {"loss_square": error.square().mean()}, {"expt_flops": 2000.0 + error.detach().mean() * 0}
+
+
+class WithBudget(LeastSquares):
+    """Least squares with a cost from 0 to 1 that rises with the offset, and a budget with a target for it."""
+
+    def __init__(self, *, target=0.3, start_rate=0.0):
+        super().__init__()
+        self.budget = TargetBudget(
+            target=target, unit="ratio", lattice=1.0, reachable=(0.0, 1.0), start_rate=start_rate, warm_up=False
+        )
+
+    def forward(self, batched_inputs, step_rate=0.0):
+        losses, logged = super().forward(batched_inputs, step_rate)
+        cost = torch.stack([torch.sigmoid(self.offset + sample["x"].sum()) for sample in batched_inputs]).mean()
+        if self.budget.is_active(step_rate):
+            losses["loss_budget"] = self.budget.weight * cost
+        return losses, {**logged, "budget_cost": cost.detach()}
 
 
 def make_batch(number, *, size=4):

@@ -244,6 +244,14 @@ def test_a_budget_needs_weight_gates_and_time():
     validate_config(valid(*budget, "INPUT.CROP_SIZE=[]", "MODEL.BUDGET.FLOPS_ALL=1000"))
     assert "the cost is constant" in problems(*budget, "MODEL.GATE.GATE_ON=False")
     assert "training ends before the budget loss" in problems(*budget, "MODEL.BUDGET.UNUPDATE_RATE=1")
+    target = ["MODEL.BUDGET.CONSTRAIN=True", "MODEL.BUDGET.CONTROL=target"]
+    assert "BUDGET.TARGET must be > 0" in problems(*target)
+    assert "BUDGET.TARGET must be at most 1" in problems(*target, "MODEL.BUDGET.TARGET=40")
+    target += ["MODEL.BUDGET.TARGET=0.5"]
+    validate_config(valid(*target, "INPUT.CROP_SIZE=[]"))
+    gflops = [*target, "MODEL.BUDGET.TARGET_UNIT=gflops"]
+    assert "TARGET_UNIT=gflops requires INPUT.CROP_SIZE" in problems(*gflops, "INPUT.CROP_SIZE=[]")
+    assert "the cost is constant" in problems(*target, "MODEL.GATE.GATE_ON=False")
 
 
 def test_the_batch_is_divisible_by_the_number_of_processes():

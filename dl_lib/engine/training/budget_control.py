@@ -46,7 +46,7 @@ class ControlState:
 
     @property
     def is_saturated(self) -> bool:
-        """Whether the weight is at its limit."""
+        """True if the weight is at its limit."""
         return abs(self.weight) >= _LIMIT
 
 

@@ -53,6 +53,18 @@ def test_expected_cost_with_all_gates_open(model, expected):
     assert model.costs.table(768, 768).expected_all_open / 1e6 == pytest.approx(expected, rel=2e-6)
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_real_costs_with_all_gates_closed_and_open(value):
+    """Closed gates pass the input along the finest scale, whose gates are computed."""
+    table = L16.costs.table(64, 128)
+    routing = Routing.all_open(table.lattice)
+    finest = torch.tensor([[node.scale == 0 for node in table.lattice.nodes]])
+    if not value:
+        routing = Routing(table.lattice, 0 * routing.gates_BE, finest)
+    assert table.real(routing).item() - table.unrouted == value * table.expected_all_open
+    assert table.real_complete(routing).item() == (table.dense if value else table.all_closed)
+
+
 def test_costs_of_every_part_match_the_published_code():
     published = json.loads((REFERENCE / "costs_Seg.Layer16.json").read_text())
     for size, figures in published.items():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dl_lib.config import get_cfg
+from dl_lib.config import ConfigError, get_cfg
 from dl_lib.engine.hooks import recompute_norm_statistics
 from dl_lib.engine.training.ema import ModelEMA
 from dl_lib.engine.training.precision import PRECISIONS, Precision
@@ -231,6 +231,37 @@ TARGET_BUDGET = [
     *("MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.CONTROL", "target", "MODEL.BUDGET.TARGET", 0.5),
     *("MODEL.BUDGET.UNUPDATE_RATE", 0.3),
 ]
+
+
+@pytest.mark.parametrize("unit", ["ratio", "gflops"])
+def test_cost_of_a_budget_with_a_target(unit):
+    """The cost is the real one; the loss has the gradient of the expected cost at the size of the batch."""
+    model = model_of(*TARGET_BUDGET, "MODEL.BUDGET.TARGET_UNIT", unit, "MODEL.BUDGET.TARGET", 0.9).double().train()
+    batch = [random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)]
+    assert "loss_budget" not in model(batch, step_rate=0.2)[0]
+    model.budget.weight = -2.0
+    losses, logged = model(batch, step_rate=0.5)
+    table = model.costs.table(64, 64)
+    assert losses["loss_budget"].item() == pytest.approx(-2e6 * logged["expt_flops"].item() / table.expected_all_open)
+    cells = (logged["real_flops"].item() * 1e6 - table.unrouted) / table.expected_all_open
+    cost = cells if unit == "ratio" else logged["real_flops_complete"].item() / 1e3
+    assert logged["budget_cost"].item() == pytest.approx(cost, rel=1e-12)
+    gates = [p for name, p in model.named_parameters() if ".gate.predict.bias" in name]
+    found = torch.autograd.grad(losses["loss_budget"], gates, retain_graph=True, allow_unused=True)
+    expected = torch.autograd.grad(logged["expt_flops"], gates, allow_unused=True)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, None if b is None else -2e6 * b / table.expected_all_open)
+
+
+def test_unreachable_target_is_an_error():
+    gflops = [*TARGET_BUDGET, "MODEL.BUDGET.TARGET_UNIT", "gflops", "MODEL.BUDGET.TARGET"]
+    table = model_of().costs.table(128, 128)
+    model = model_of(*gflops, 0.9)
+    assert model.budget.reachable == (table.all_closed / 1e9, table.dense / 1e9)
+    assert model.budget.lattice == table.expected_all_open / 1e9
+    for target in (0.99 * model.budget.reachable[0], 1.01 * model.budget.reachable[1]):
+        with pytest.raises(ConfigError, match=r"MODEL\.BUDGET\.TARGET must be from .*Received: MODEL\.BUDGET\.TARGET="):
+            model_of(*gflops, target)
 
 
 @pytest.mark.parametrize("weights", [[], [1.0 + c for c in range(19)]])
