@@ -65,6 +65,17 @@ def test_real_costs_with_all_gates_closed_and_open(value):
     assert table.real_complete(routing).item() == (table.dense if value else table.all_closed)
 
 
+def test_measuring_costs_does_not_call_hooks_of_the_network():
+    """Precise batch norm counts the calls of each norm by hooks, also in the first pass of an EMA."""
+    model = model_of(*SETTINGS["tiny"])
+    calls = []
+    for module in model.modules():
+        module.register_forward_pre_hook(lambda *_: calls.append("before"))
+        module.register_forward_hook(lambda *_: calls.append("after"))
+    model.costs.table(64, 64)
+    assert calls == []
+
+
 def test_costs_of_every_part_match_the_published_code():
     published = json.loads((REFERENCE / "costs_Seg.Layer16.json").read_text())
     for size, figures in published.items():

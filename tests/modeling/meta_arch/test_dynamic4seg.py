@@ -236,7 +236,7 @@ TARGET_BUDGET = [
 @pytest.mark.parametrize("unit", ["ratio", "gflops"])
 def test_cost_of_a_budget_with_a_target(unit):
     """The cost is the real one; the loss has the gradient of the expected cost at the size of the batch."""
-    model = model_of(*TARGET_BUDGET, "MODEL.BUDGET.TARGET_UNIT", unit, "MODEL.BUDGET.TARGET", 0.9).double().train()
+    model = model_of(*TARGET_BUDGET, "MODEL.BUDGET.TARGET_UNIT", unit, "MODEL.BUDGET.TARGET", 0.04).double().train()
     batch = [random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)]
     assert "loss_budget" not in model(batch, step_rate=0.2)[0]
     model.budget.weight = -2.0
@@ -256,7 +256,7 @@ def test_cost_of_a_budget_with_a_target(unit):
 def test_unreachable_target_is_an_error():
     gflops = [*TARGET_BUDGET, "MODEL.BUDGET.TARGET_UNIT", "gflops", "MODEL.BUDGET.TARGET"]
     table = model_of().costs.table(128, 128)
-    model = model_of(*gflops, 0.9)
+    model = model_of(*gflops, 0.04)
     assert model.budget.reachable == (table.all_closed / 1e9, table.dense / 1e9)
     assert model.budget.lattice == table.expected_all_open / 1e9
     for target in (0.99 * model.budget.reachable[0], 1.01 * model.budget.reachable[1]):
