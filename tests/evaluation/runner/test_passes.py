@@ -75,6 +75,7 @@ def test_logits_and_gates_are_means_and_costs_are_sums_over_passes(model, sample
     output = run(model, sample, scales=[0.5, 1.0])
     assert_same(output["sem_seg"], sum(part["sem_seg"] for part in parts) / 2)
     assert_same(output["gates"], sum(part["gates"] for part in parts) / 2)
+    assert torch.equal(output["gates"] > 0, (parts[0]["gates"] > 0) | (parts[1]["gates"] > 0)), "open in any pass"
     for name, mflops in output["flops"].items():
         assert mflops == pytest.approx(sum(part["flops"][name] for part in parts), rel=1e-12)
     assert output["flops"]["executed_flops"] == output["flops"]["real_flops_complete"]
