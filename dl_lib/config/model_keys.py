@@ -212,6 +212,15 @@ _BUDGET = (
         "`INPUT.CROP_SIZE`.",
         choices=BudgetUnit,
     ),
+    key(
+        "MODEL.BUDGET.SPREAD",
+        0.0,
+        "Add a loss while the standard deviation of the cost over the images of a batch is below this ratio of the "
+        "cost with all gates open, so that routes depend on the image; for hard gates "
+        "([routing](routing.md#hard-gates)).",
+        range="(0, 0.5]",
+        special={0: "no such loss"},
+    ),
     key("MODEL.BUDGET.UNUPDATE_RATE", 0.4, "Fraction of the iterations before the budget loss starts.", range="[0, 1]"),
     key(
         "MODEL.BUDGET.WARM_UP",

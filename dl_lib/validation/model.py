@@ -34,6 +34,8 @@ def check_model(report: Report) -> None:
     _check_normalization(report)
     if report.value("MODEL.BUDGET.CONSTRAIN"):
         _check_budget(report)
+    elif report.value("MODEL.BUDGET.SPREAD"):
+        report.add("MODEL.BUDGET.SPREAD", "must be 0 with MODEL.BUDGET.CONSTRAIN=False, which turns its loss off")
     if report.trains and report.value("MODEL.ACTIVATION_CHECKPOINTING") and report.value("MODEL.COMPILE"):
         report.add(
             "MODEL.ACTIVATION_CHECKPOINTING",
@@ -118,6 +120,8 @@ def _check_budget(report: Report) -> None:
             )
     else:
         _check_budget_target(report)
+    if report.value("MODEL.BUDGET.SPREAD") and report.value("SOLVER.IMS_PER_BATCH") < 2:
+        report.add("MODEL.BUDGET.SPREAD", "must be 0 with SOLVER.IMS_PER_BATCH=1, whose cost has no deviation")
     if report.value("MODEL.BUDGET.UNUPDATE_RATE") == 1:
         report.add(
             "MODEL.BUDGET.UNUPDATE_RATE",

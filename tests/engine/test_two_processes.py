@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dl_lib.checkpoint import CheckpointError
+from dl_lib.config import get_cfg
 from dl_lib.engine.consistency import check_consistent_start
 from dl_lib.engine.distributed import wrap_distributed
 from dl_lib.engine.hooks import BudgetController, PeriodicWriter, recompute_norm_statistics
@@ -18,7 +19,10 @@ from dl_lib.engine.training.trainer import Trainer
 from dl_lib.engine.training.writers import JSONWriter
 from dl_lib.launch import ProcessRequest
 from dl_lib.launch.launch import launch
+from dl_lib.modeling import build_model
+from dl_lib.modeling.dynamic.gate import HardGate
 from dl_lib.utils import comm
+from tests.helpers.published import SETTINGS
 from tests.helpers.small_run import DATASET, make_trainer, metrics
 from tests.helpers.small_run import train as train_small_run
 from tests.helpers.training import (
@@ -120,8 +124,39 @@ def train_unsynchronized(folder):
         train_small_run(folder / str(use_ema), [*UNSYNCHRONIZED, "SOLVER.EMA.EVALUATE", use_ema])
 
 
+def train_hard_gates(folder):
+    """Compute the gradients of this rank's images on a network with hard gates and a target for its cost."""
+    rank, world_size = comm.get_rank(), comm.get_world_size()
+    torch.manual_seed(0)
+    cfg = get_cfg()
+    cfg.merge_from_list([*SETTINGS["tiny"], *HARD_GATES])
+    model = build_model(cfg).double().train()
+    for module in model.modules():
+        if isinstance(module, HardGate):
+            nn.init.normal_(module.predict.weight, std=3)
+            nn.init.zeros_(module.predict.bias)
+    model.budget.weight = 0.5
+    image = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    label = torch.randint(0, 19, (4, 64, 64))
+    batch = [{"image": x, "sem_seg": y} for x, y in zip(image, label, strict=True)][rank::world_size]
+    wrapped = wrap_distributed(model)  # keep a reference: without the wrapper, gradients are not averaged
+    losses, logged = wrapped(batch, step_rate=1.0)
+    sum(losses.values()).backward()
+    result = {name: comm.average(value.detach()) for name, value in {**losses, **logged}.items()}
+    result |= {name: parameter.grad for name, parameter in model.named_parameters()}
+    torch.save(result, folder / f"hard_gates{rank}_of_{world_size}.pth")
+
+
+HARD_GATES = [
+    *("MODEL.DEVICE", "cpu", "MODEL.BACKBONE.NORM", "SyncBN", "MODEL.SEM_SEG_HEAD.NORM", "SyncBN"),
+    *("MODEL.GATE.KIND", "hard", "INPUT.CROP_SIZE", [64, 64], "MODEL.BUDGET.CONSTRAIN", True),
+    *("MODEL.BUDGET.CONTROL", "target", "MODEL.BUDGET.TARGET", 0.5, "MODEL.BUDGET.SPREAD", 0.5),
+]
+
+
 def run_all(folder):
     train(folder)
+    train_hard_gates(folder)
     recompute_norms(folder)
     start_differently(folder)
     train_unsynchronized(folder)
@@ -159,6 +194,16 @@ def test_two_processes_train_like_one(tmp_path, two_processes, rank):
     assert (one["average"], one["gathered"], one["is_main"]) == ([1.0, 0.0], [{"rank": 0}], True)
     assert (two["average"], two["gathered"], two["is_main"]) == ([1.0, 0.5], [{"rank": 0}, {"rank": 1}], rank == 0)
     assert (one["broadcast"], two["broadcast"]) == ("from 0", "from 0")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_hard_gates_of_two_processes_train_like_those_of_one(tmp_path, two_processes, rank):
+    train_hard_gates(tmp_path)
+    one = torch.load(tmp_path / "hard_gates0_of_1.pth", weights_only=True)
+    two = torch.load(two_processes[0] / f"hard_gates{rank}_of_2.pth", weights_only=True)
+    assert {"loss_sem_seg", "loss_budget", "loss_spread", "budget_cost"} <= set(one)
+    assert 0.05 < one["budget_cost"] < 0.95
+    torch.testing.assert_close(two, one, rtol=1e-6, atol=1e-9)
 
 
 def test_processes_stop_at_the_same_step(two_processes):

@@ -12,8 +12,6 @@ from dl_lib.layers.feature_maps import without_autocast
 
 __all__ = ["GATE_KINDS", "SMALL_GATE_SHRINK", "Gate", "HardGate", "SoftGate"]
 
-INITIAL_NOISE = 0.3  # scale of the logistic noise of hard gates at the start of training
-NOISE_UNTIL = 0.6  # fraction of training after which it is zero
 SMALL_GATE_SHRINK = 4  # the small gate resizes its input to a quarter of each side
 
 
@@ -64,30 +62,12 @@ class SoftGate(Gate):
 class HardGate(Gate):
     """Gate that is 1 where its logit is positive and 0 elsewhere.
 
-    In training, logistic noise is added to the logits, and the gradients are those of the sigmoid of the noisy logit:
-    the straight-through form of the binary concrete distribution (arXiv 1611.00712, appendix B). The noise falls to
-    zero within the first `NOISE_UNTIL` of training, so that the weights adapt to the decisions of evaluation.
-
-    Attributes:
-        noise: Scale of the noise, 0-d; a tensor, because a compiled graph is recompiled when a Python number changes.
+    Gradients are those of the sigmoid of the logit (straight-through estimator, arXiv 1308.3432).
     """
 
-    noise: Tensor
-
-    def __init__(self, channels: int, num_edges: int, *, norm: str, init_bias: float, small: bool = False) -> None:
-        super().__init__(channels, num_edges, norm=norm, init_bias=init_bias, small=small)
-        self.register_buffer("noise", torch.tensor(INITIAL_NOISE), persistent=False)
-
-    def anneal(self, step_rate: float) -> None:
-        """Set the noise for this training progress in [0, 1]."""
-        self.noise.fill_(INITIAL_NOISE * max(0.0, 1 - step_rate / NOISE_UNTIL))
-
     def values(self, logits: Tensor) -> Tensor:
-        if self.training:
-            logits = logits + self.noise * torch.logit(torch.rand_like(logits), eps=1e-6)
-        decided = (logits > 0).to(logits.dtype)
         relaxed = torch.sigmoid(logits)
-        return decided + (relaxed - relaxed.detach())
+        return (logits > 0).to(logits.dtype) + (relaxed - relaxed.detach())
 
 
 GATE_KINDS: dict[str, type[Gate]] = {"soft": SoftGate, "hard": HardGate}

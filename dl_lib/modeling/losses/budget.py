@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from dl_lib.config.choices import BudgetUnit
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, Costs
 from dl_lib.modeling.costs.table import CostTable
+from dl_lib.utils import comm
 
-__all__ = ["WARM_UP_RATIO", "BudgetConstraint", "TargetBudget"]
+__all__ = ["WARM_UP_RATIO", "BudgetConstraint", "CostSpread", "TargetBudget"]
 
 WARM_UP_RATIO = 0.02  # fraction of training in which the weight of the constraint rises
+SPREAD_WEIGHT = 0.3  # much more lets the cost of an image decide its route, much less has no effect (docs/log.md)
 
 
 @dataclass(frozen=True)
@@ -85,3 +88,29 @@ class TargetBudget:
         if self.unit == "ratio":
             return (costs.real.mean() - table.unrouted) / table.expected_all_open
         return costs.real_complete.mean() / MADDS_PER_GFLOP
+
+
+@dataclass(frozen=True)
+class CostSpread:
+    """Loss `SPREAD_WEIGHT * max(0, minimum - standard deviation of expected / expected_all_open over the images)`.
+
+    A budget on the mean cost has no preference between equal and different routes; this loss prefers different ones.
+
+    Attributes:
+        minimum: Standard deviation above which the loss is 0 (`SPREAD`).
+    """
+
+    minimum: float
+
+    def __call__(self, expected: Tensor, *, table: CostTable) -> Tensor:
+        """Return the loss (0-d) for the expected costs (B,) of images of the table's size, of this process.
+
+        Value over the images of all processes, gradient of this process: DDP averages the gradients.
+        """
+        ratio_B = expected / table.expected_all_open
+        moments = comm.average(torch.stack([ratio_B.mean(), ratio_B.square().mean()]).detach())
+        mean, variance = moments[0], (moments[1] - moments[0] ** 2).clamp_min(0)
+        deviation = variance.sqrt()
+        gradient = ((ratio_B.detach() - mean) * ratio_B).mean() / deviation.clamp_min(1e-6)
+        gradient = (deviation < self.minimum) * (gradient - gradient.detach())
+        return SPREAD_WEIGHT * (torch.relu(self.minimum - deviation) - gradient)

@@ -12,10 +12,9 @@ from dl_lib.modeling.build import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, MADDS_PER_MFLOP
 from dl_lib.modeling.costs.counters import MaddsObserver
 from dl_lib.modeling.costs.table import NetworkCosts
-from dl_lib.modeling.dynamic.gate import HardGate
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.dynamic.routing import gate_openness
-from dl_lib.modeling.losses.budget import BudgetConstraint, TargetBudget
+from dl_lib.modeling.losses.budget import BudgetConstraint, CostSpread, TargetBudget
 from dl_lib.modeling.meta_arch.base import NetworkOutput, SegmentationModel
 from dl_lib.modeling.meta_arch.batching import StepMeans
 from dl_lib.utils import comm
@@ -30,6 +29,7 @@ class DynamicNet4Seg(SegmentationModel):
     Args:
         backbone: Routed network.
         budget: Budget loss; None trains without one.
+        spread: Loss for costs that differ between images; None trains without one. Has the schedule of the budget.
         costs: Cost tables of `backbone` and head, if they are already measured.
         arguments: See `SegmentationModel`.
     """
@@ -42,13 +42,14 @@ class DynamicNet4Seg(SegmentationModel):
         backbone: DynamicNetwork,
         *,
         budget: BudgetConstraint | TargetBudget | None = None,
+        spread: CostSpread | None = None,
         costs: NetworkCosts | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(backbone, size_divisor=backbone.size_divisor, **arguments)
         self.budget = budget
+        self.spread = spread
         self.costs = costs or NetworkCosts(backbone, self.sem_seg_head)
-        self._hard_gates = tuple(module for module in backbone.modules() if isinstance(module, HardGate))
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -59,6 +60,7 @@ class DynamicNet4Seg(SegmentationModel):
             "backbone": backbone,
             "sem_seg_head": head,
             "budget": _build_budget(cfg, costs) if cfg.MODEL.BUDGET.CONSTRAIN else None,
+            "spread": CostSpread(cfg.MODEL.BUDGET.SPREAD) if cfg.MODEL.BUDGET.SPREAD else None,
             "costs": costs,
             **cls.common_arguments(cfg, backbone.output_shapes),
         }
@@ -78,26 +80,24 @@ class DynamicNet4Seg(SegmentationModel):
         gates_BE = routing.gates_BE if self.backbone.has_gates else None
         return NetworkOutput(logits, features, costs, gates_BE, table)
 
-    def _anneal(self, step_rate: float) -> None:
-        super()._anneal(step_rate)
-        for gate in self._hard_gates:
-            gate.anneal(step_rate)
-
     def extra_losses(
         self, output: NetworkOutput, *, step_rate: float, step_means: StepMeans | None
     ) -> dict[str, Tensor]:
         """Return the budget loss of the images of all processes and of the accumulated batches so far."""
         if self.budget is None or not self.budget.is_active(step_rate):
             return {}
+        assert output.cost_table is not None
+        losses = {}
+        if self.spread is not None:
+            losses["loss_spread"] = self.spread(output.costs.expected, table=output.cost_table)
         if isinstance(self.budget, TargetBudget):
-            assert output.cost_table is not None
-            return {"loss_budget": self.budget(output.costs, table=output.cost_table)}
+            return losses | {"loss_budget": self.budget(output.costs, table=output.cost_table)}
         expected = output.costs.expected.mean()
         mean = comm.average(expected.detach())
         if step_means is not None:
             mean = step_means.cost_so_far(mean)
         # Value of all images so far, gradient of this batch: DDP and accumulation average the gradients.
-        return {"loss_budget": self.budget(mean + (expected - expected.detach()), step_rate=step_rate)}
+        return losses | {"loss_budget": self.budget(mean + (expected - expected.detach()), step_rate=step_rate)}
 
     def extra_metrics(self, output: NetworkOutput) -> dict[str, Tensor]:
         """Return the mean gate value of each scale, and the real cost in the unit of a budget with a target."""

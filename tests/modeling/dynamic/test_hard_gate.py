@@ -7,7 +7,7 @@ from torch import nn
 from dl_lib.config import get_cfg
 from dl_lib.engine.hooks import recompute_norm_statistics
 from dl_lib.modeling import build_model
-from dl_lib.modeling.dynamic.gate import INITIAL_NOISE, NOISE_UNTIL, HardGate
+from dl_lib.modeling.dynamic.gate import HardGate
 
 TINY = [
     *("MODEL.DEVICE", "cpu", "MODEL.BACKBONE.NORM", "BN", "MODEL.SEM_SEG_HEAD.NORM", "BN", "MODEL.GATE.KIND", "hard"),
@@ -15,13 +15,6 @@ TINY = [
     *("MODEL.BACKBONE.MAX_STRIDE", 16, "MODEL.SEM_SEG_HEAD.IN_FEATURES", ["layer_0", "layer_1", "layer_2"]),
     *("MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.UNUPDATE_RATE", 0.0, "INPUT.CROP_SIZE", [64, 64]),
 ]
-
-
-def make_gate(*, noise):
-    torch.manual_seed(0)
-    gate = HardGate(4, 3, norm="BN", init_bias=0.0).double()
-    gate.noise.fill_(noise)
-    return gate
 
 
 def make_model(*overrides):
@@ -46,45 +39,30 @@ def make_batch():
     return [{"image": image, "sem_seg": label} for image in images]
 
 
-def test_values_are_the_signs_of_the_logits():
-    logits = torch.tensor([[-0.1, 0.0, 1e-30], [5.0, -7.0, 0.1]], dtype=torch.float64)
-    expected = [[0, 0, 1], [1, 0, 1]]
-    assert make_gate(noise=9.0).eval().values(logits).tolist() == expected
-    assert make_gate(noise=0.0).train().values(logits).tolist() == expected
+@pytest.fixture
+def gate():
+    return HardGate(4, 3, norm="BN", init_bias=0.0)
 
 
-@pytest.mark.parametrize("scale", [0.1, 0.3])
-def test_noise_opens_a_gate_with_the_probability_of_the_logistic_distribution(scale):
-    logits = torch.tensor([-0.4, 0.0, 0.2], dtype=torch.float64).repeat(20_000, 1)
-    frequency = make_gate(noise=scale).train().values(logits).mean(dim=0)
-    torch.testing.assert_close(frequency, torch.sigmoid(logits[0] / scale), rtol=0, atol=0.015)
+@pytest.mark.parametrize("training", [True, False])
+def test_values_are_1_where_the_logit_is_positive(gate, training):
+    logits = torch.tensor([[-0.1, 0.0, 1e-30], [5.0, -7.0, 0.1]])
+    assert gate.train(training).values(logits).tolist() == [[0, 0, 1], [1, 0, 1]]
 
 
-def test_noise_falls_linearly_to_zero():
-    gate = make_gate(noise=0.0)
-    for step_rate, fraction in ((0.0, 1.0), (NOISE_UNTIL / 2, 0.5), (NOISE_UNTIL, 0.0), (1.0, 0.0)):
-        gate.anneal(step_rate)
-        assert gate.noise.item() == pytest.approx(fraction * INITIAL_NOISE)
-    assert not any("noise" in key for key in gate.state_dict())
-
-
-def test_gradients_are_those_of_the_relaxed_objective():
-    """Central differences of Σ w sigmoid(logits + noise), with the noise held fixed."""
-    gate = make_gate(noise=0.3).train()
-    logits = torch.randn(5, 3, dtype=torch.float64).requires_grad_()
-    weights = torch.randn(5, 3, dtype=torch.float64)
-    torch.manual_seed(7)
+def test_gradients_are_those_of_the_relaxed_objective(gate):
+    """Central differences of Σ w sigmoid(logits)."""
+    logits, weights = torch.randn(2, 5, 3, dtype=torch.float64)
+    logits.requires_grad_()
     (weights * gate.values(logits)).sum().backward()
-    torch.manual_seed(7)
-    noise = 0.3 * torch.logit(torch.rand(5, 3, dtype=torch.float64), eps=1e-6)
 
     def relaxed(shift):
-        return weights * torch.sigmoid(logits.detach() + noise + shift)
+        return weights * torch.sigmoid(logits.detach() + shift)
 
     torch.testing.assert_close(logits.grad, (relaxed(1e-5) - relaxed(-1e-5)) / 2e-5, rtol=1e-7, atol=1e-9)
 
 
-def test_training_without_noise_decides_as_evaluation_and_real_cost_is_the_expected_one():
+def test_training_decides_as_evaluation_and_the_real_cost_is_the_expected_one():
     model = make_model()
     batch = make_batch()
     table = model.costs.table(64, 64)
@@ -94,7 +72,6 @@ def test_training_without_noise_decides_as_evaluation_and_real_cost_is_the_expec
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
-        model._anneal(1.0)
         trained = model.run(model.preprocess_images(batch), step_rate=1.0)
     assert torch.equal(evaluated.gates_BE, trained.gates_BE)
     assert set(evaluated.gates_BE.unique().tolist()) == {0.0, 1.0}
@@ -129,15 +106,3 @@ def test_closed_cells_receive_gradients_by_which_they_can_open_again():
     losses["loss_sem_seg"].backward()
     assert cell.gate(torch.zeros(2, 8, 4, 4, dtype=torch.float64)).sum() == 0
     assert cell.gate.predict.bias.grad.abs().max() > 0
-
-
-def test_activation_checkpointing_draws_the_same_noise_again():
-    gradients = []
-    for checkpointing in (False, True):
-        model = make_model("MODEL.ACTIVATION_CHECKPOINTING", checkpointing).train()
-        torch.manual_seed(3)
-        losses, _ = model(make_batch(), step_rate=0.0)
-        sum(losses.values()).backward()
-        gradients.append([parameter.grad for parameter in model.parameters()])
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)

@@ -1,9 +1,11 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from dl_lib.modeling import BudgetConstraint
+from dl_lib.modeling.losses.budget import SPREAD_WEIGHT, CostSpread
 from tests.helpers.published import REFERENCE
 
 BUDGET = BudgetConstraint(loss_weight=0.5, target_ratio=0.2, dense_madds=100.0, start_rate=0.4, warm_up=True)
@@ -30,3 +32,21 @@ def test_warm_up_of_the_published_schedule():
         assert budget.is_active(step_rate) is (warm is not None)
         if warm is not None:
             assert budget(torch.tensor(1.0, dtype=torch.float64), step_rate=step_rate).item() == pytest.approx(warm)
+
+
+@pytest.mark.parametrize("minimum", [0.05, 0.3])
+def test_cost_spread_is_the_standard_deviation_that_is_missing(minimum):
+    """Value and gradient against autograd through the standard deviation, which is 0.13 here."""
+    costs = torch.tensor([40.0, 62.0, 71.0, 44.0], dtype=torch.float64, requires_grad=True)
+    loss = CostSpread(minimum)(costs, table=SimpleNamespace(expected_all_open=100.0))
+    expected = SPREAD_WEIGHT * torch.relu(minimum - (costs / 100).std(correction=0))
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-12)
+    torch.testing.assert_close(*torch.autograd.grad(loss, costs), *torch.autograd.grad(expected, costs))
+
+
+def test_equal_costs_have_a_finite_gradient():
+    costs = torch.full((4,), 40.0, dtype=torch.float64, requires_grad=True)
+    loss = CostSpread(0.1)(costs, table=SimpleNamespace(expected_all_open=100.0))
+    (gradient,) = torch.autograd.grad(loss, costs)
+    assert loss.item() == pytest.approx(0.1 * SPREAD_WEIGHT)
+    assert gradient.tolist() == [0, 0, 0, 0]
