@@ -1,14 +1,13 @@
-"""Context managers for the training mode and the state of a model."""
+"""Context managers for the training mode of a model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import nn
 
-__all__ = ["evaluation_mode", "no_side_effects", "preserve_training_mode"]
+__all__ = ["evaluation_mode", "preserve_training_mode"]
 
 
 @contextmanager
@@ -28,16 +27,3 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     with preserve_training_mode(model):
         model.eval()
         yield
-
-
-@contextmanager
-def no_side_effects(model: nn.Module) -> Iterator[None]:
-    """Context manager without gradients that restores the model's buffers and torch's random state on exit."""
-    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    devices = sorted({parameter.device.index for parameter in model.parameters() if parameter.device.type == "cuda"})
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices):
-            yield
-    finally:
-        for buffer, values in before:
-            buffer.copy_(values)

@@ -20,6 +20,9 @@ def test_storage_equals_a_plain_list(puts):
         written.append((name, value, events.iteration))
     names = tuple(dict.fromkeys(name for name, _, _ in written))
     assert tuple(events.summary(after=4)) == names
+    for name in "abc":
+        at_present = [value for other, value, at in written if other == name and at == events.iteration]
+        assert events.current(name) == (at_present[-1] if at_present else None)
     for after in range(4, events.iteration + 1):
         found = events.summary(after=after)
         for name in names:

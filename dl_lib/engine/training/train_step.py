@@ -49,8 +49,8 @@ class TrainStep:
     Args:
         model: Called as `model(batch, step_rate=...)`; returns losses (0-d, to be summed) and values to log (0-d;
             names containing `flops` are costs in MFLOPs). If it has `step_means` (see `SegmentationModel`), the
-            accumulated gradients equal those of the whole batch whatever each loss is normalized by; otherwise they are
-            means over the micro-batches.
+            accumulated gradients of the label losses equal those of the whole batch whatever each loss is normalized
+            by; otherwise they are means over the micro-batches.
         optimizer: Optimizer of the model's parameters.
         clip: Gradient clipping; None disables it.
         precision: Precision of the forward pass; None uses float32.
@@ -86,8 +86,7 @@ class TrainStep:
         model: Any = comm.unwrap(self.model)
         arguments = {}
         if len(micro_batches) > 1 and hasattr(model, "step_means"):
-            with self.precision.autocast():
-                arguments["step_means"] = model.step_means(micro_batches, step_rate=step_rate)
+            arguments["step_means"] = model.step_means(micro_batches)
         sums: dict[str, Tensor] = {}
         for number, batch in enumerate(micro_batches, 1):
             with self._gradient_sync(number == len(micro_batches)):

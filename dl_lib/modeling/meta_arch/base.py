@@ -180,14 +180,12 @@ class SegmentationModel(nn.Module, ABC):
         """Return further metrics to log (0-d, without gradients), by name; none by default."""
         return {}
 
-    def step_means(self, batches: Sequence[Sequence[dict[str, Any]]], *, step_rate: float) -> StepMeans:
+    def step_means(self, batches: Sequence[Sequence[dict[str, Any]]]) -> StepMeans:
         """Return the means over all batches of a step, needed before the backward pass of the first one.
 
         Args:
             batches: Batches whose gradients are accumulated before one optimizer step.
-            step_rate: Training progress in [0, 1].
         """
-        self._anneal(step_rate)
         labels = [inputs["sem_seg"] for batch in batches for inputs in batch]
         return StepMeans.of(labels, loss=self.loss.cross_entropy, num_batches=len(batches), like=self.pixel_mean)
 

@@ -88,7 +88,8 @@ def _pad_and_stack(maps: Sequence[Tensor], size: Sequence[int], *, value: int, d
 class StepMeans:
     """Means over the accumulated batches of a step on all processes; 0-d tensors without gradients.
 
-    Normalized with `label_weight`, the label losses of the batches average to those of the whole step.
+    Normalized with `label_weight`, the label losses of the batches average to those of the whole step. Costs are known
+    only when a batch has run: `cost_so_far` estimates their mean without a second forward pass.
 
     Attributes:
         label_weight: Cross-entropy weight of a batch's labels.

@@ -162,9 +162,9 @@ class TensorsFromNumbers(TorchDispatchMode):
 def test_constant_tensors_are_created_in_the_first_step_only():
     model = model_of("MODEL.BACKBONE.DROP_PROB", 0.2, "MODEL.LOSS.CLASS_WEIGHTS", [0.5] * 19).train()
     batch = [random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)]
-    model(batch, step_rate=0.5, step_means=model.step_means([batch], step_rate=0.5))
+    model(batch, step_rate=0.5, step_means=model.step_means([batch]))
     with TensorsFromNumbers() as made:
-        model(batch, step_rate=0.6, step_means=model.step_means([batch], step_rate=0.6))
+        model(batch, step_rate=0.6, step_means=model.step_means([batch]))
     assert made.shapes == [(2,)], "only the executed costs, which stay on the host"
 
 
@@ -286,7 +286,7 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(weights):
 
     def gradients(parts):
         model.zero_grad()
-        means = model.step_means(parts, step_rate=0.5)
+        means = model.step_means(parts)
         totals = {}
         for part in parts:
             losses, _ = model(part, step_rate=0.5, step_means=means)
@@ -308,7 +308,7 @@ def test_accumulated_penalty_refers_to_the_mean_cost_so_far():
     model = model_of("MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.LOSS_WEIGHT", 0.5, "MODEL.BUDGET.WARM_UP", False)
     model.double().train()
     parts = [[random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)] for _ in range(2)]
-    means = model.step_means(parts, step_rate=0.5)
+    means = model.step_means(parts)
     (first, _), (second, _) = outputs = [model(part, step_rate=0.5, step_means=means) for part in parts]
     costs = [logged["expt_flops"].item() * 1e6 for _, logged in outputs]
     assert costs[0] != costs[1]
