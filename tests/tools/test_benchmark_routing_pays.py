@@ -16,7 +16,7 @@ from fixed_routes import (
     reached_nodes,
     route_madds,
 )
-from routing_plan import variants
+from routing_plan import DATA_SETS, variants
 from routing_rows import lines_of, summary_table
 from smp_models import SMP_MODELS, build_smp_network
 from torch import nn
@@ -124,7 +124,7 @@ OPTS = [
     *("DATASETS.TRAIN=[five_digit_scenes]", "DATASETS.TEST=[five_digit_scenes]", "INPUT.CROP_SIZE=[32, 32]"),
     *("SOLVER.IMS_PER_BATCH=2", "SOLVER.LR_SCHEDULER.WARMUP_ITERS=1", "MODEL.BACKBONE.INIT_CHANNEL=8"),
     *("MODEL.BACKBONE.LAYER_NUM=2", "MODEL.BACKBONE.CELL_NUM_LIST=[2, 3]", "MODEL.BACKBONE.MAX_STRIDE=16"),
-    "MODEL.SEM_SEG_HEAD.IN_FEATURES=[layer_0, layer_1, layer_2]",
+    *("MODEL.SEM_SEG_HEAD.IN_FEATURES=[layer_0, layer_1, layer_2]", "MODEL.SEM_SEG_HEAD.NUM_CLASSES=11"),
 ]
 
 
@@ -179,7 +179,7 @@ def test_runs_leave_rows_and_are_not_repeated(run_main, tmp_path, capsys):
     capsys.readouterr()
     assert run_main("*", "--list") == []
     states = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
-    assert len(states) == len(variants()) and states[names[0]] == "finished"
+    assert len(states) == len(variants()) * len(DATA_SETS) and states[names[0]] == "finished"
     assert states["scenes/random-route-2/seed0"] == "pending"
     assert states["scenes/open-0.25/seed0"] == "requires scenes/hard-0.25/seed0"
 

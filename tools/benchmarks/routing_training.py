@@ -19,7 +19,7 @@ from fixed_routes import build_route_model
 from harness import Settings
 from report import describe_machine
 from smp_models import build_smp_model
-from torch import Tensor, nn
+from torch import nn
 
 from dl_lib.cli.experiment import load_experiment
 from dl_lib.config import CfgNode
@@ -145,48 +145,31 @@ def _build_trainer(settings: RunSettings, *, folder: Path, root: Path) -> RunTra
 
 
 def _measure(trainer: RunTrainer, *, folder: Path) -> dict[str, Any]:
-    cfg = trainer.cfg
-    results = json.loads((folder / RESULTS_NAME).read_bytes())
-    (scores,) = results["datasets"].values()
-    model = trainer.evaluated_model
-    routes = measure_routes(model, build_test_loader(cfg, cfg.DATASETS.TEST[0]))
-    loader = itertools.islice(build_test_loader(cfg, cfg.DATASETS.TRAIN[0]), ROUTE_IMAGES)
+    cfg, model = trainer.cfg, trainer.evaluated_model
+    (scores,) = json.loads((folder / RESULTS_NAME).read_bytes())["datasets"].values()
+    (result,) = trainer.results.values()
+    routes = result.routes
+    training_images = itertools.islice(build_test_loader(cfg, cfg.DATASETS.TRAIN[0]), ROUTE_IMAGES)
     return {
         "mIoU": scores["mIoU"],
         "class_IoU": {name: values["IoU"] for name, values in scores["classes"].items()},
         "costs_gflops": scores["costs_gflops"],
-        "distinct_routes": routes and routes["distinct"],
-        "image_dependent_edges": routes and routes["image_dependent"],
-        "open_fractions": routes and measure_routes(model, loader)["open_fractions"],
+        "distinct_routes": routes and len(routes.routes),
+        "image_dependent_edges": routes and routes.dependent_ratio,
+        "entropy_bits": routes and routes.entropy_bits,
+        "cost_correlations": result.cost_correlations,
+        "open_fractions": routes and open_fractions(model, training_images),
         # Stages that no decoder uses receive no gradient.
         "parameters": sum(p.numel() for p in trainer.model.parameters() if p.grad is not None),
         "iterations": trainer.iteration,
         "training_seconds": trainer.stopwatch.seconds,
-        "machine": describe_machine(Settings(device=trainer.evaluated_model.device.type, keep_memory=True))
+        "machine": describe_machine(Settings(device=model.device.type, keep_memory=True))
         | {"segmentation_models_pytorch": importlib.metadata.version("segmentation_models_pytorch")},
     }
 
 
-def measure_routes(model: nn.Module, batches: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, Any] | None:
-    """Return statistics of the routes of images; None for a network without gates.
-
-    Returns:
-        `distinct`: number of different sets of open edges; `image_dependent`: fraction of the edges open for any image
-        that are not open for all; `open_fractions`: fraction of the images that open each edge, by name.
-    """
-    gates: list[Tensor] = []
+def open_fractions(model: nn.Module, batches: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, float]:
+    """Return the fraction of the images that open each edge, by the name of the edge."""
     with evaluation_mode(model), torch.inference_mode():
-        for batch in batches:
-            outputs = model(batch)
-            if "gates" not in outputs[0]:
-                return None
-            gates += [output["gates"] for output in outputs]
-    open_BE = torch.stack(gates) > 0
-    any_E = open_BE.any(dim=0)
-    dependent = (any_E & ~open_BE.all(dim=0)).sum() / any_E.sum()
-    fractions = open_BE.double().mean(dim=0).tolist()
-    return {
-        "distinct": len(open_BE.unique(dim=0)),
-        "image_dependent": dependent.item(),
-        "open_fractions": dict(zip(map(str, model.backbone.lattice.edges), fractions, strict=True)),
-    }
+        open_BE = torch.stack([output["gates"] > 0 for batch in batches for output in model(batch)])
+    return dict(zip(map(str, model.backbone.lattice.edges), open_BE.double().mean(dim=0).tolist(), strict=True))
