@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
@@ -62,7 +63,7 @@ def draw_tradeoff(panels: Mapping[str, Sequence[Series]], *, cost: str, score: s
     figure = new_figure(_PANEL_WIDTH * len(panels) + legend_width, _HEIGHT)
     figure.set_layout_engine("constrained", wspace=0.05)
     grid = figure.subplots(1, len(panels), squeeze=False)
-    handles: dict[str, ErrorbarContainer] = {}
+    handles: dict[str, Any] = {}
     for axes, (title, panel) in zip(grid[0], panels.items(), strict=True):
         for series in panel:
             handles.setdefault(series.name, _draw_series(axes, series, style=styles[series.name]))

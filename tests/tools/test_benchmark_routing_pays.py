@@ -1,6 +1,8 @@
 """Benchmark of routing: fixed and random routes, other networks, resumed runs, and the summary of the rows."""
 
+import itertools
 import json
+from types import SimpleNamespace
 
 import does_routing_pay
 import fixed_routes
@@ -18,11 +20,14 @@ from fixed_routes import (
 )
 from routing_plan import DATA_SETS, variants
 from routing_rows import lines_of, summary_table
+from routing_training import TimeLimit
 from smp_models import SMP_MODELS, build_smp_network
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dl_lib.config import get_cfg
+from dl_lib.engine.hooks import Hook
+from dl_lib.engine.training.trainer import Trainer
 from dl_lib.modeling import build_model
 from dl_lib.modeling.costs.counters import count_madds, measure_madds
 from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Move, Node
@@ -120,6 +125,33 @@ def test_convolutions_of_other_networks_are_counted_as_by_torch(name):
     assert 1 < madds / sum(convolutions) < 1.05, "norms, activations and pooling"
 
 
+def test_time_limit_ends_training_and_drives_the_learning_rate(monkeypatch):
+    clock, seen = iter([100.0, 101.0, 104.0, 111.0]), []  # seconds: start, and after each step
+    monkeypatch.setattr("routing_training.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda iteration: iteration)
+    limit = TimeLimit(scheduler, limit_seconds=10.0)
+
+    class LossModel(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = model
+
+        def forward(self, batch, step_rate):
+            return {"loss": self.layer(batch).sum()}, {}
+
+    class Recorder(Hook):
+        def after_step(self, trainer):
+            scheduler.step()
+            seen.append(optimizer.param_groups[0]["lr"])
+
+    loader = itertools.repeat(torch.ones(1, 1))
+    trainer = Trainer(LossModel(), loader, optimizer, max_iter=50, hooks=[limit, Recorder()])
+    trainer.train()
+    assert seen == [5, 20, 50] and trainer.iteration == trainer.max_iter == 3 and limit.seconds == 11
+
+
 OPTS = [
     *("DATASETS.TRAIN=[five_digit_scenes]", "DATASETS.TEST=[five_digit_scenes]", "INPUT.CROP_SIZE=[32, 32]"),
     *("SOLVER.IMS_PER_BATCH=2", "SOLVER.LR_SCHEDULER.WARMUP_ITERS=1", "MODEL.BACKBONE.INIT_CHANNEL=8"),
@@ -165,7 +197,8 @@ def test_runs_leave_rows_and_are_not_repeated(run_main, tmp_path, capsys):
         costs = row["costs_gflops"]
         assert costs["executed"] == costs["real_complete"] and row["training_seconds"] > 0
         assert len(row["class_IoU"]) == 11 and row["machine"]["threads"] == "1"
-    assert rows["unet-resnet18"]["settings"]["training_seconds"] == hard["training_seconds"]
+    limit = rows["unet-resnet18"]["settings"]["training_seconds"]
+    assert hard["training_seconds"] == limit <= rows["unet-resnet18"]["training_seconds"]
     narrow, frequent, drawn = (rows[name]["costs_gflops"]["executed"]["avg"] for name in variant_names[1:4])
     assert narrow == pytest.approx(hard["costs_gflops"]["real_complete"]["avg"], rel=0.1), "of even widths"
     assert drawn == pytest.approx(hard["costs_gflops"]["real_complete"]["avg"], rel=TOLERANCE)

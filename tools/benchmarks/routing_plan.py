@@ -19,7 +19,7 @@ from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.modeling.costs.table import CostTable
 
 ROOT = Path(__file__).parents[2]
-DATA_SETS = {"scenes": "playground/Quickstart"}  # name -> experiment
+DATA_SETS = {"scenes": "playground/Quickstart", "photos": "playground/Photos"}  # name -> experiment
 BUDGETS = (0.25, 0.5, 0.75)  # of the cost with all gates open
 MIDDLE = "hard-0.50"
 HARD_GROUP, SMP_GROUP = "hard gates", "segmentation_models_pytorch"

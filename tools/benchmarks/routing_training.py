@@ -6,12 +6,12 @@ import importlib.metadata
 import itertools
 import json
 import os
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from harness import Settings
 from report import describe_machine
 from smp_models import build_smp_model
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from dl_lib.cli.experiment import load_experiment
 from dl_lib.config import CfgNode
@@ -33,8 +34,6 @@ from dl_lib.utils.allocator import keep_freed_memory
 from dl_lib.utils.run_files import CHECKPOINT_SUFFIX, RESULTS_NAME
 
 ROUTE_IMAGES = 200  # training images from which the frequency of edges is measured
-_WARMUP_STEPS, _TIMED_STEPS = 5, 20
-_ITERATIONS = "SOLVER.LR_SCHEDULER.MAX_ITER"
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class RunSettings:
         opts: Overrides of its config.
         route: Names of the edges to execute, in a network without gates; None for the network of the config.
         smp: Name in `SMP_MODELS`, to train that network instead; empty for the network of the config.
-        training_seconds: Time from which the iterations are computed; None for those of the config.
+        training_seconds: Duration of the training loop; None for the iterations of the config.
     """
 
     experiment: str
@@ -61,26 +60,42 @@ class RunSettings:
 
 
 class Stopwatch(Hook):
-    """Hook that measures the time of the training loop, without set-up and final evaluation."""
+    """Hook that measures the seconds of the training loop, without set-up and final evaluation."""
 
     def __init__(self) -> None:
-        self.times: list[float] = []
+        self._start = self.seconds = 0.0
 
     def before_train(self, trainer: Trainer) -> None:
-        self.times.append(time.perf_counter())
+        self._start = time.perf_counter()
 
     def after_step(self, trainer: Trainer) -> None:
-        self.times.append(time.perf_counter())
+        self.seconds = time.perf_counter() - self._start
 
-    @property
-    def seconds(self) -> float:
-        """Duration of all steps."""
-        return self.times[-1] - self.times[0]
 
-    @property
-    def step_seconds(self) -> float:
-        """Median duration of a step after the first `_WARMUP_STEPS`."""
-        return median(after - before for before, after in itertools.pairwise(self.times[_WARMUP_STEPS:]))
+class TimeLimit(Stopwatch):
+    """Hook that ends training after some time; the learning rate follows its schedule by time instead of iterations.
+
+    Must come before the hook that steps the scheduler.
+
+    Args:
+        scheduler: Scheduler of the run.
+        limit_seconds: Duration of the training loop; the last step exceeds it.
+    """
+
+    def __init__(self, scheduler: LRScheduler, *, limit_seconds: float) -> None:
+        super().__init__()
+        self._scheduler, self._limit_seconds, self._scheduled = scheduler, limit_seconds, 0
+
+    def before_train(self, trainer: Trainer) -> None:
+        super().before_train(trainer)
+        self._scheduled, trainer.max_iter = trainer.max_iter, sys.maxsize
+
+    def after_step(self, trainer: Trainer) -> None:
+        super().after_step(trainer)
+        progress = min(1.0, self.seconds / self._limit_seconds)
+        self._scheduler.last_epoch = round(progress * self._scheduled) - 1  # its step adds one
+        if progress == 1:
+            trainer.stop_after_step()
 
 
 class RunTrainer(DefaultTrainer):
@@ -89,7 +104,8 @@ class RunTrainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode, settings: RunSettings) -> None:
         self._settings = settings
         super().__init__(cfg)
-        self.stopwatch = Stopwatch()
+        limit = settings.training_seconds
+        self.stopwatch = Stopwatch() if limit is None else TimeLimit(self.scheduler, limit_seconds=limit)
         self.hooks.insert(0, self.stopwatch)
 
     def build_model(self) -> nn.Module:
@@ -115,7 +131,9 @@ def train_run(settings: RunSettings, *, folder: Path, root: Path, threads: int) 
         null = stack.enter_context(open(os.devnull, "w"))  # the log is in the run folder
         stack.enter_context(redirect_stdout(null))
         stack.enter_context(redirect_stderr(null))
-        trainer = _build_trainer(settings, folder=folder, root=root)
+        cfg = load_config(settings, root=root, opts=[f"OUTPUT_DIR={folder}", "SOLVER.CHECKPOINT_PERIOD=0"])
+        default_setup(cfg)
+        trainer = RunTrainer(cfg, settings)
         trainer.resume_or_load(resume=False)
         trainer.train()
         measured = _measure(trainer, folder=folder)
@@ -127,21 +145,6 @@ def train_run(settings: RunSettings, *, folder: Path, root: Path, threads: int) 
 def load_config(settings: RunSettings, *, root: Path, opts: Sequence[str] = ()) -> CfgNode:
     """Return the validated config of a run, with further overrides."""
     return load_experiment(str(root / settings.experiment), [*settings.opts, *opts]).cfg
-
-
-def _build_trainer(settings: RunSettings, *, folder: Path, root: Path) -> RunTrainer:
-    def build(*opts: str) -> RunTrainer:
-        cfg = load_config(settings, root=root, opts=[f"OUTPUT_DIR={folder}", "SOLVER.CHECKPOINT_PERIOD=0", *opts])
-        default_setup(cfg)
-        return RunTrainer(cfg, settings)
-
-    if settings.training_seconds is None:
-        return build()
-    probe = build(f"{_ITERATIONS}={_WARMUP_STEPS + _TIMED_STEPS}", "SOLVER.LR_SCHEDULER.WARMUP_ITERS=0")
-    probe.hooks = [probe.stopwatch]
-    probe.train()
-    iterations = max(1, round(settings.training_seconds / probe.stopwatch.step_seconds))
-    return build(f"{_ITERATIONS}={iterations}")
 
 
 def _measure(trainer: RunTrainer, *, folder: Path) -> dict[str, Any]:
