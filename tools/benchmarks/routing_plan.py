@@ -28,9 +28,9 @@ SMP_LR: Mapping[str, float] = {}  # learning rates that differ from those of the
 _TARGET = ("MODEL.BUDGET.CONSTRAIN=True", "MODEL.BUDGET.CONTROL=target", "MODEL.BUDGET.TARGET_UNIT=ratio")
 _PENALTY = (  # published, with the values of the first quickstart
     *("MODEL.BUDGET.CONSTRAIN=True", "MODEL.BUDGET.CONTROL=penalty", "MODEL.BUDGET.LOSS_WEIGHT=0.5"),
-    "MODEL.BUDGET.UNUPDATE_RATE=0.3",
+    *("MODEL.BUDGET.UNUPDATE_RATE=0.3", "MODEL.BUDGET.SPREAD=0"),
 )
-_NO_GATES = ("MODEL.GATE.GATE_ON=False", "MODEL.BUDGET.CONSTRAIN=False")
+_NO_GATES = ("MODEL.GATE.GATE_ON=False", "MODEL.BUDGET.CONSTRAIN=False", "MODEL.BUDGET.SPREAD=0")
 _MAX_WIDTH = 256
 
 Row = Mapping[str, Any]
