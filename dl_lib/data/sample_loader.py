@@ -129,6 +129,11 @@ class SampleLoader:
         self.max_skipped = max_skipped
         self.skipped: list[SkippedSample] = []
 
+    @property
+    def dataset(self) -> MappedDataset:
+        """Dataset that the samples are loaded from."""
+        return self.loader.dataset.dataset  # type: ignore[attr-defined]
+
     def __len__(self) -> int:
         """Return the number of batches of one epoch, including those that may turn out to be empty."""
         return len(self.loader)

@@ -19,6 +19,7 @@ __all__ = [
     "FINAL_CHECKPOINT",
     "GATES_STEM",
     "IMAGE_COSTS_STEM",
+    "IMAGE_ROUTES_STEM",
     "LAST_CHECKPOINT_NAME",
     "LOCK_NAME",
     "LOGS",
@@ -55,6 +56,7 @@ PER_IMAGE_STEM = "per_image"  # .csv
 CONFUSION_STEM = "confusion"  # .csv, .png
 ROUTE_STEM = "route"  # .png
 IMAGE_COSTS_STEM = "image_costs"  # .png
+IMAGE_ROUTES_STEM = "image_routes"  # .png
 GATES_STEM = "gates"  # .npz
 PREDICTIONS_NAME = "predictions"  # folder with a subfolder for each dataset
 SUBMISSION_STEM = "submission"  # .zip, .tgz
@@ -82,7 +84,7 @@ MOVED_ON_ARCHIVE = (
     ),
     *(f"{stem}{CHECKPOINT_SUFFIX}*" for stem in ("model_[0-9]*", FINAL_CHECKPOINT, BEST_CHECKPOINT)),
     *(f"{PER_IMAGE_STEM}*.csv", f"{CONFUSION_STEM}*.csv", f"{CONFUSION_STEM}*.png", f"{ROUTE_STEM}*.png"),
-    *(f"{IMAGE_COSTS_STEM}*.png", f"{GATES_STEM}*.npz"),
+    *(f"{IMAGE_COSTS_STEM}*.png", f"{IMAGE_ROUTES_STEM}*.png", f"{GATES_STEM}*.npz"),
     *(PREDICTIONS_NAME, f"{SUBMISSION_STEM}_*", EVALUATIONS_NAME),
 )
 

@@ -24,7 +24,15 @@ from dl_lib.visualization.figure import (
     text_width,
 )
 
-__all__ = ["class_legend", "draw_image_grid", "overlay_labels"]
+__all__ = [
+    "Color",
+    "add_class_legend",
+    "add_image",
+    "class_legend",
+    "class_legend_height",
+    "draw_image_grid",
+    "overlay_labels",
+]
 
 Color = tuple[int, int, int]
 
@@ -87,12 +95,9 @@ def draw_image_grid(
     headers = [fit_text(title, width=cell_width / _DPI, size=LABEL_SIZE) for title in column_titles]
     captions = [fit_text(title, width=room, size=LABEL_SIZE) for title in row_titles]
     heights = [[max(1, round(cell_width * image.shape[0] / image.shape[1])) for image in images] for images in rows]
-    names = [shorten(name, _LONGEST_NAME) for name in legend]
-    widest = max(text_width(name, size=CAPTION_SIZE) for name in names)
-    legend_columns = max(1, min(len(names), int(room / (widest + _SWATCH_WIDTH / _DPI))))
     legend_top = _MARGIN + max(map(_lines_height, headers))
     legend_top += sum(map(_lines_height, captions)) + sum(max(row) + _GAP for row in heights)
-    height = legend_top + -(-len(names) // legend_columns) * _LINE_HEIGHT + 2 * _MARGIN
+    height = legend_top + class_legend_height(legend, width=room) * _DPI + 2 * _MARGIN
 
     figure = new_figure(width / _DPI, height / _DPI, dpi=_DPI)
     lefts = [_MARGIN + column * (cell_width + _GAP) for column in range(len(column_titles))]
@@ -103,29 +108,48 @@ def draw_image_grid(
         add_text(figure, caption, left=_MARGIN / _DPI, top=top / _DPI)
         top += _lines_height(caption)
         for image, left, image_height in zip(images, lefts, row_heights, strict=True):
-            axes = add_axes(
-                figure,
-                left=(left + _INSET) / _DPI,
-                top=(top + _INSET) / _DPI,
-                width=(cell_width - 2 * _INSET) / _DPI,
-                height=(image_height - 2 * _INSET) / _DPI,
-            )
-            enlarged = image.shape[1] <= cell_width
-            axes.imshow(image, aspect="auto", interpolation="nearest" if enlarged else "antialiased")
-            axes.set_axis_off()
+            size = {"width": cell_width / _DPI, "height": image_height / _DPI}
+            add_image(figure, image, left=left / _DPI, top=top / _DPI, **size)
         top += max(row_heights) + _GAP
+    add_class_legend(figure, legend, left=_MARGIN / _DPI, top=(legend_top + _MARGIN) / _DPI, width=room)
+    return figure
+
+
+def add_image(
+    figure: Figure, image: npt.NDArray[np.uint8], *, left: float, top: float, width: float, height: float
+) -> None:
+    """Add an image at a position in inches from the upper left corner of the figure; enlarged pixels stay sharp."""
+    inset = _INSET / figure.dpi
+    axes = add_axes(figure, left=left + inset, top=top + inset, width=width - 2 * inset, height=height - 2 * inset)
+    enlarged = image.shape[1] <= round(width * figure.dpi)
+    axes.imshow(image, aspect="auto", interpolation="nearest" if enlarged else "antialiased")
+    axes.set_axis_off()
+
+
+def class_legend_height(legend: Mapping[str, Color], *, width: float) -> float:
+    """Return the height of `add_class_legend` in inches."""
+    return -(-len(legend) // _legend_columns(legend, width=width)) * _LINE_HEIGHT / _DPI
+
+
+def add_class_legend(figure: Figure, legend: Mapping[str, Color], *, left: float, top: float, width: float) -> None:
+    """Add a legend of colors by name at a position in inches from the upper left corner, at most `width` wide."""
+    total_width, total_height = figure.get_size_inches()
     figure.legend(
         [Patch(color=(red / 255, green / 255, blue / 255)) for red, green, blue in legend.values()],
-        names,
+        [shorten(name, _LONGEST_NAME) for name in legend],
         loc="upper left",
-        bbox_to_anchor=(_MARGIN / width, 1 - (legend_top + _MARGIN) / height),
+        bbox_to_anchor=(left / total_width, 1 - top / total_height),
         borderpad=0,
         borderaxespad=0,
         labelspacing=0.7,  # with the height of a line of text this is a little less than _LINE_HEIGHT
-        ncols=legend_columns,
+        ncols=_legend_columns(legend, width=width),
         fontsize=CAPTION_SIZE,
     )
-    return figure
+
+
+def _legend_columns(legend: Mapping[str, Color], *, width: float) -> int:
+    widest = max(text_width(shorten(name, _LONGEST_NAME), size=CAPTION_SIZE) for name in legend)
+    return max(1, min(len(legend), int(width / (widest + _SWATCH_WIDTH / _DPI))))
 
 
 def _lines_height(text: str) -> int:

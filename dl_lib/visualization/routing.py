@@ -6,7 +6,8 @@ Layers run to the right, scales downwards.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -32,13 +33,13 @@ from dl_lib.visualization.figure import (
     text_height,
 )
 
-__all__ = ["draw_routing"]
+__all__ = ["CLOSED_STYLE", "draw_lattice", "draw_routing"]
 
 _MARGIN, _LEFT, _RIGHT, _BOTTOM = 0.12, 0.85, 0.95, 0.85  # around the lattice: ticks, color bar, axis label, legend
 _LATTICE_WIDTH = 7.0  # the figure then has the width of a README
 _NARROWEST_STEP, _WIDEST_STEP, _SCALE_STEP = 0.22, 0.85, 0.58  # between layers, between layers, between scales
 _LEGEND_WIDTH = 5.6
-_CLOSED: dict[str, Any] = {"color": FAINT_COLOR, "linewidth": 0.7, "linestyle": ":"}
+CLOSED_STYLE: dict[str, Any] = {"color": FAINT_COLOR, "linewidth": 0.7, "linestyle": ":"}
 _DEPENDENT: dict[str, Any] = {"color": COLORS[1], "linestyle": (0, (1.3, 0.8))}  # short dashes, for short edges
 
 
@@ -71,14 +72,17 @@ def draw_routing(
     top = _MARGIN + text_height(header, size=TITLE_SIZE)
     height = scales * _SCALE_STEP
     figure = new_figure(width, top + height + _BOTTOM)
-    axes = add_axes(figure, left=_LEFT, top=top, width=columns * step, height=height)
-    axes.set_xlim(-0.5, columns - 0.5)
-    axes.set_ylim(scales - 0.5, -0.5)
-    radius = 72 * min(0.15, 0.32 * step)  # points
     is_dependent = [False] * len(gates) if open_ratios is None else [0 < ratio < 1 for ratio in open_ratios]
-    _draw_edges(axes, lattice, gates=gates, is_dependent=is_dependent, thickest=0.45 * radius)
-    _draw_nodes(axes, lattice, gates=gates, radius=radius)
-    _draw_ticks(axes, lattice)
+    draw_lattice(
+        figure,
+        lattice,
+        left=_LEFT,
+        top=top,
+        steps=(step, _SCALE_STEP),
+        gates=gates,
+        is_dependent=is_dependent,
+        dependent_style=_DEPENDENT,
+    )
     bar = add_axes(figure, left=_LEFT + columns * step + 0.2, top=top + 0.3, width=0.13, height=height - 0.4)
     mapping = ScalarMappable(cmap=RAMP)
     mapping.set_clim(0, 1)
@@ -88,6 +92,48 @@ def draw_routing(
     _draw_legend(figure, several_images=open_ratios is not None)
     add_text(figure, header, left=_MARGIN, top=_MARGIN, size=TITLE_SIZE)
     return figure
+
+
+def draw_lattice(
+    figure: Figure,
+    lattice: Lattice,
+    *,
+    left: float,
+    top: float,
+    steps: tuple[float, float],
+    gates: Sequence[float],
+    is_dependent: Sequence[bool],
+    dependent_style: Mapping[str, Any],
+) -> Axes:
+    """Draw the edges, cells and outputs of a lattice, see `draw_routing`.
+
+    Args:
+        figure: Figure to draw on.
+        lattice: Routing space.
+        left: Left end of the axes in inches.
+        top: Upper end of the axes in inches from the upper end of the figure.
+        steps: Distance of layers and distance of scales in inches.
+        gates: Gate values in [0, 1], in the order of `lattice.edges`.
+        is_dependent: Whether an edge depends on the image.
+        dependent_style: Style of these edges, instead of the color of their gate value.
+    """
+    step, scale_step = steps
+    columns, scales = lattice.num_layers + 2, max(2, *lattice.cells_per_layer)
+    axes = add_axes(figure, left=left, top=top, width=columns * step, height=scales * scale_step)
+    axes.set_xlim(-0.5, columns - 0.5)
+    axes.set_ylim(scales - 0.5, -0.5)
+    radius = 72 * min(0.26 * scale_step, 0.32 * step)  # points
+    _draw_edges(
+        axes,
+        lattice,
+        gates=gates,
+        is_dependent=is_dependent,
+        dependent_style=dependent_style,
+        thickest=0.45 * radius,
+    )
+    _draw_nodes(axes, lattice, gates=gates, radius=radius)
+    _draw_ticks(axes, lattice, period=math.ceil(_NARROWEST_STEP / step))
+    return axes
 
 
 def _check_ratios(values: Sequence[float], *, name: str, lattice: Lattice) -> None:
@@ -102,7 +148,13 @@ def _check_ratios(values: Sequence[float], *, name: str, lattice: Lattice) -> No
 
 
 def _draw_edges(
-    axes: Axes, lattice: Lattice, *, gates: Sequence[float], is_dependent: Sequence[bool], thickest: float
+    axes: Axes,
+    lattice: Lattice,
+    *,
+    gates: Sequence[float],
+    is_dependent: Sequence[bool],
+    dependent_style: Mapping[str, Any],
+    thickest: float,
 ) -> None:
     # Strong gates are drawn over weak ones.
     ordered = sorted(zip(gates, lattice.edges, is_dependent, strict=True), key=lambda item: item[0])
@@ -117,11 +169,11 @@ def _draw_edges(
         axes.add_collection(collection, autolim=False)
         return collection
 
-    add(closed, **_CLOSED, zorder=1)
+    add(closed, **CLOSED_STYLE, zorder=1)
     colored = add(constant, cmap=RAMP, capstyle="round", zorder=2)
     colored.set_array([gate for gate, _ in constant])
     colored.set_clim(0, 1)
-    add(dependent, **_DEPENDENT, zorder=3)
+    add(dependent, **dependent_style, zorder=3)
 
 
 def _draw_nodes(axes: Axes, lattice: Lattice, *, gates: Sequence[float], radius: float) -> None:
@@ -143,9 +195,11 @@ def _draw_nodes(axes: Axes, lattice: Lattice, *, gates: Sequence[float], radius:
         )
 
 
-def _draw_ticks(axes: Axes, lattice: Lattice) -> None:
-    layers = range(lattice.num_layers + 2)
-    axes.set_xticks(layers, labels=[*map(str, layers[:-1]), "out"])
+def _draw_ticks(axes: Axes, lattice: Lattice, *, period: int) -> None:
+    """Draw the ticks of all scales and of every `period`-th layer, without those that are too close to the last one."""
+    last = lattice.num_layers + 1
+    layers = range(0, last - period + 1, period)
+    axes.set_xticks([*layers, last], labels=[*map(str, layers), "out"])
     scales = range(max(lattice.cells_per_layer))
     axes.set_yticks(scales, labels=[f"stride {Node(0, scale).stride}" for scale in scales])
     axes.set_xlabel("layer")
@@ -159,7 +213,7 @@ def _draw_legend(figure: Figure, *, several_images: bool) -> None:
     handles = {
         "edge open for every image" if several_images else "open edge": line(color=RAMP(0.7)),
         "edge that depends on the image": line(**_DEPENDENT),
-        "edge closed for every image" if several_images else "closed edge": Line2D([], [], **_CLOSED),
+        "edge closed for every image" if several_images else "closed edge": Line2D([], [], **CLOSED_STYLE),
         "cell: largest outgoing gate": dot(marker="o", markerfacecolor=RAMP(0.7), markeredgecolor=TEXT_COLOR),
         "closed cell": dot(marker="o", markerfacecolor="white", markeredgecolor=FAINT_COLOR),
         "output": dot(marker="s", markerfacecolor=RAMP(0.7), markeredgecolor=TEXT_COLOR),

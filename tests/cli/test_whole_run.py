@@ -102,7 +102,7 @@ def test_files_of_a_run_folder(playground):
     names = {path.name for path in folder.iterdir() if not path.name.startswith("events.")}
     assert names == {
         *("config.yaml", "net.py", "log.txt", "metrics.json", "results.json", "results.md", "route.png"),
-        *("per_image.csv", "confusion.csv", "confusion.png", "gates.npz", "image_costs.png"),
+        *("per_image.csv", "confusion.csv", "confusion.png", "gates.npz", "image_costs.png", "image_routes.png"),
         *("model_0000003.pth", "model_0000003.pth.sha256", "model_final.pth", "model_final.pth.sha256"),
         *("last_checkpoint", ".folder.lock"),
     }

@@ -36,6 +36,7 @@ class Batches(list):
     """Batches of a test loader."""
 
     skipped = ()
+    dataset = None
 
 
 def batches_of(samples, *, size=1):

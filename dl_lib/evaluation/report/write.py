@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dl_lib.evaluation.report.image_routes import ShownImage, draw_shown_images
 from dl_lib.evaluation.report.records import UNITS, confusion_as_csv, gates_as_npz, images_as_csv, result_as_dict
 from dl_lib.evaluation.report.tables import format_markdown
 from dl_lib.evaluation.scores.budget import BudgetTarget
@@ -19,6 +20,7 @@ from dl_lib.utils.run_files import (
     CONFUSION_STEM,
     GATES_STEM,
     IMAGE_COSTS_STEM,
+    IMAGE_ROUTES_STEM,
     MAX_RESULTS_BYTES,
     PER_IMAGE_STEM,
     RESULTS_MARKDOWN_NAME,
@@ -33,6 +35,7 @@ __all__ = ["write_report"]
 
 _FIGURE_STEMS = {  # by title
     "Mean routing": ROUTE_STEM,
+    "Routes of some images": IMAGE_ROUTES_STEM,
     "Real cost and properties of the images": IMAGE_COSTS_STEM,
     "Confusion matrix": CONFUSION_STEM,
 }
@@ -43,21 +46,23 @@ def write_report(
     *,
     output_dir: Path,
     targets: Mapping[str, BudgetTarget | None],
+    shown: Mapping[str, Sequence[ShownImage]],
     lattice: Lattice | None,
     parameters: int,
 ) -> tuple[Path, ...]:
     """Write results.json, results.md, and the tables and figures of each dataset.
 
     Each dataset gets per_image.csv; with ground truth also confusion.csv and confusion.png; and for networks with
-    gates route.png, the mean routing, gates.npz, the gates of each image, and, if correlations are reported,
-    image_costs.png. With several datasets, the name of the dataset is appended, as in route_<dataset>.png. Each file is
-    written atomically; those of an earlier evaluation in the folder that are not replaced are removed, if its datasets
-    are known from results.json.
+    gates route.png, the mean routing, image_routes.png, the routes of the shown images, gates.npz, the gates of each
+    image, and, if correlations are reported, image_costs.png. With several datasets, the name of the dataset is
+    appended, as in route_<dataset>.png. Each file is written atomically; those of an earlier evaluation in the folder
+    that are not replaced are removed, if its datasets are known from results.json.
 
     Args:
         results: Results by dataset name.
         output_dir: Run folder; created if missing.
         targets: Budget target of each dataset, if there is one.
+        shown: Images of each dataset to show with their routes, if there are any.
         lattice: Lattice that the gates belong to; None for networks without gates.
         parameters: Number of learnable parameters.
     """
@@ -67,7 +72,7 @@ def write_report(
     for name, result in results.items():
         suffix = _suffix(name, among=results)
         files |= _data_files(result, lattice=lattice, suffix=suffix)
-        drawn = _draw(result, lattice=lattice)
+        drawn = _draw(result, shown=shown.get(name, ()), lattice=lattice)
         figure_names[name] = {title: f"{_FIGURE_STEMS[title]}{suffix}.png" for title in drawn}
         figures |= {figure_names[name][title]: figure for title, figure in drawn.items()}
     data = {
@@ -116,7 +121,7 @@ def _data_files(result: EvaluationResult, *, lattice: Lattice | None, suffix: st
     return files
 
 
-def _draw(result: EvaluationResult, *, lattice: Lattice | None) -> dict[str, Figure]:
+def _draw(result: EvaluationResult, *, shown: Sequence[ShownImage], lattice: Lattice | None) -> dict[str, Figure]:
     """Return the figures of a result by title; matplotlib is loaded only if there are any."""
     figures: dict[str, Figure] = {}
     if result.confusion is not None:
@@ -139,6 +144,9 @@ def _draw(result: EvaluationResult, *, lattice: Lattice | None) -> dict[str, Fig
             open_ratios=None if routes is None else routes.open_ratios,
             title=f"{title} on {result.dataset_name}",
         )
+    if shown and lattice is not None:
+        title = "Routes of some images"
+        figures[title] = draw_shown_images(result, shown, lattice=lattice, title=f"{title} of {result.dataset_name}")
     if result.cost_correlations is not None:
         figures |= _draw_image_costs(result, correlations=result.cost_correlations)
     return figures

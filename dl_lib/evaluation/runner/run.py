@@ -17,10 +17,12 @@ from dl_lib.data.errors import DataError, data_errors_shared
 from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.official.submission import write_submission
 from dl_lib.evaluation.predictions.writers import PredictionWriter
+from dl_lib.evaluation.report.image_routes import ShownImage
 from dl_lib.evaluation.report.routes import static_warning
 from dl_lib.evaluation.report.tables import format_text
 from dl_lib.evaluation.report.write import write_report
 from dl_lib.evaluation.runner.build import build_evaluator, build_writers, label_png_folder, predictions_folder
+from dl_lib.evaluation.runner.image_routes import show_images
 from dl_lib.evaluation.runner.passes import build_inference_model
 from dl_lib.evaluation.scores.budget import BudgetTarget, budget_target
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
@@ -88,6 +90,7 @@ def evaluate_datasets(
     results: dict[str, EvaluationResult] = {}
     failures: dict[str, DataError] = {}
     targets: dict[str, BudgetTarget | None] = {}
+    shown: dict[str, list[ShownImage]] = {}
     inference_model = build_inference_model(cfg, network)
     for name in cfg.DATASETS.TEST:
         folder = predictions_folder(output_dir, name)
@@ -106,8 +109,16 @@ def evaluate_datasets(
             targets[name] = budget_target(cfg, costs=network.costs, images=results[name].images)
         if comm.is_main_process():
             _log_result(results[name], target=targets[name], lattice=_lattice(network))
+            if _lattice(network) is not None:
+                shown[name] = show_images(
+                    results[name],
+                    model=inference_model,
+                    dataset=loader.dataset,
+                    meta=DatasetCatalog.meta(name),
+                    costs=network.costs,
+                )
     if comm.is_main_process() and results:
-        _write(results, output_dir, network=network, targets=targets, submission=submission)
+        _write(results, output_dir, network=network, targets=targets, shown=shown, submission=submission)
     comm.synchronize()  # other processes may read the files from here on
     if failures:
         raise IncompleteEvaluationError(failures, results=results)
@@ -167,12 +178,14 @@ def _write(
     *,
     network: nn.Module,
     targets: Mapping[str, BudgetTarget | None],
+    shown: Mapping[str, Sequence[ShownImage]],
     submission: bool,
 ) -> None:
     paths = write_report(
         results,
         output_dir=output_dir,
         targets=targets,
+        shown=shown,
         lattice=_lattice(network),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
     )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
 from dl_lib.data import DatasetCatalog
 from dl_lib.data.build import build_test_dataset
+from dl_lib.data.mapper import MappedDataset
 from dl_lib.data.samplers import SampleKey
 from dl_lib.evaluation.runner.passes import build_inference_model
 from dl_lib.evaluation.scores.prediction import Prediction, read_outputs
@@ -19,9 +22,27 @@ from dl_lib.utils.modes import evaluation_mode
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["SampleFigures"]
+__all__ = ["SampleFigures", "predict_sample", "read_sample"]
 
 _CELL_WIDTH_PX = 320
+
+
+def read_sample(dataset: MappedDataset, index: int) -> tuple[dict[str, Any], npt.NDArray[np.uint8]]:
+    """Read a sample; return it mapped, and its image (H, W, 3), RGB, of the size of the label and the prediction.
+
+    Raises:
+        DataError: If the sample cannot be read.
+    """
+    raw = dataset.dataset[index]
+    return dataset.mapper(raw, rng=dataset.generator(SampleKey(epoch=0, index=index))), raw["image"]
+
+
+def predict_sample(model: nn.Module, sample: dict[str, Any], *, num_classes: int) -> Prediction:
+    """Run a model for inference on one sample; its training or evaluation mode is preserved."""
+    with evaluation_mode(model), torch.inference_mode():
+        outputs = model([sample])
+    (prediction,) = read_outputs([sample], outputs, num_classes=num_classes, seconds=0.0)
+    return prediction
 
 
 class SampleFigures:
@@ -39,9 +60,7 @@ class SampleFigures:
         self._cfg = cfg
         self._name = dataset_name
         self._meta = DatasetCatalog.meta(dataset_name)
-        dataset = build_test_dataset(cfg, dataset_name)
-        self._sample = dataset[SampleKey(epoch=0, index=0)]
-        self._image = dataset.dataset[0]["image"]  # of the size of the label and the prediction
+        self._sample, self._image = read_sample(build_test_dataset(cfg, dataset_name), 0)
 
     def draw(self, model: nn.Module) -> dict[str, Figure]:
         """Evaluate the sample with a model, whose mode is preserved, and draw the result.
@@ -51,9 +70,8 @@ class SampleFigures:
             the gate values of this image.
         """
         network: Any = model
-        with evaluation_mode(model), torch.inference_mode():
-            outputs = build_inference_model(self._cfg, model)([self._sample])
-        (prediction,) = read_outputs([self._sample], outputs, num_classes=self._meta.num_classes, seconds=0.0)
+        inference_model = build_inference_model(self._cfg, model)
+        prediction = predict_sample(inference_model, self._sample, num_classes=self._meta.num_classes)
         figures = {f"{self._name}/sample": self._draw_sample(prediction)}
         if prediction.gates is not None:
             from dl_lib.visualization.routing import draw_routing

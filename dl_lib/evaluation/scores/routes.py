@@ -9,7 +9,7 @@ Shape suffixes: N images, E edges of the lattice, R distinct routes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +18,15 @@ import numpy.typing as npt
 
 from dl_lib.modeling.dynamic.lattice import Lattice, Node
 
-__all__ = ["MIN_IMAGES", "STATIC_BELOW", "Route", "RouteStatistics", "cell_open_ratios", "route_statistics"]
+__all__ = [
+    "MIN_IMAGES",
+    "STATIC_BELOW",
+    "Route",
+    "RouteStatistics",
+    "cell_open_ratios",
+    "example_images",
+    "route_statistics",
+]
 
 MIN_IMAGES = 20  # below, statistics of routes are not reported
 STATIC_BELOW = 0.05  # of the edges that any image opens: ratio of those that depend on the image
@@ -129,6 +137,32 @@ def route_statistics(gates_NE: npt.NDArray[np.floating], *, real_madds: Sequence
         open_counts=tuple(is_open_NE.sum(axis=0).tolist()),
         real_madds={name: float(np.percentile(costs_N, percent)) for name, percent in _PERCENTILES.items()},
     )
+
+
+def example_images(costs: Sequence[float], *, routes: Sequence[int]) -> tuple[int, ...]:
+    """Return the indices of the cheapest image, a middle one and the most expensive one, in this order.
+
+    The middle one has the cost nearest to the median among the images with a route of its own, if there are any. Of
+    several candidates, the first one with a route of its own is chosen. With fewer than three images, all are returned.
+
+    Args:
+        costs: Cost of each image, in any unit.
+        routes: Number of each image's route.
+    """
+    by_cost = sorted(range(len(costs)), key=lambda index: (costs[index], index))
+    distances = {index: abs(2 * rank - len(costs) + 1) for rank, index in enumerate(by_cost)}  # from the median rank
+    chosen: list[int] = []
+
+    def choose(key: Callable[[int, bool], tuple[float, ...]]) -> None:
+        known = {routes[index] for index in chosen}
+        left = [index for index in by_cost if index not in chosen]
+        if left:
+            chosen.append(min(left, key=lambda index: (*key(index, routes[index] in known), index)))
+
+    choose(lambda index, is_known: (costs[index], is_known))
+    choose(lambda index, is_known: (-costs[index], is_known))
+    choose(lambda index, is_known: (is_known, distances[index]))
+    return tuple(sorted(chosen, key=lambda index: (costs[index], index)))
 
 
 def cell_open_ratios(gates_NE: npt.NDArray[np.floating], *, lattice: Lattice) -> dict[Node, float]:

@@ -105,6 +105,11 @@ class CostTable:
         """Expected cost with all gates at one, which the budget's target ratio refers to."""
         return self.expected(Routing.all_open(self.lattice)).item()
 
+    @cached_property
+    def real_all_open(self) -> float:
+        """Real cost with all gates open."""
+        return self.real(Routing.all_open(self.lattice)).item()
+
     @property
     def unrouted(self) -> int:
         """Part of `real` that does not depend on the routing: stem, head and gates."""

@@ -4,13 +4,16 @@ import csv
 import json
 import re
 from dataclasses import replace
+from unittest.mock import patch
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from dl_lib.data.sample_loader import SkippedSample
+from dl_lib.evaluation.report.image_routes import ShownImage, shown_positions
 from dl_lib.evaluation.report.records import IMAGE_COLUMNS
 from dl_lib.evaluation.report.routes import static_warning
 from dl_lib.evaluation.report.tables import format_markdown, format_text
@@ -46,8 +49,9 @@ class _ModelOfLattice(FakeModel):
         return output
 
 
-def write(results, folder, *, targets=None):
-    return write_report(results, output_dir=folder, targets=targets or {}, lattice=LATTICE, parameters=1234)
+def write(results, folder, *, targets=None, shown=None):
+    settings = {"targets": targets or {}, "shown": shown or {}, "lattice": LATTICE, "parameters": 1234}
+    return write_report(results, output_dir=folder, **settings)
 
 
 @pytest.fixture
@@ -247,6 +251,31 @@ def test_constant_costs_have_no_correlation(routed):
     constant = replace(routed, images=images)
     assert set(constant.cost_correlations.values()) == {None}
     assert re.search(r"number of objects +constant\n", format_text(constant))
+
+
+@pytest.mark.parametrize("equal_costs", [False, True])
+def test_shown_images_are_described(routed, tmp_path, equal_costs):
+    if equal_costs:
+        images = tuple(replace(i, costs=Costs.uniform(1e9), input_sizes=((8, 8),)) for i in routed.images)
+        routed = replace(routed, images=images)
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    colors = {"bar": (1, 2, 3), "disc": (4, 5, 6)}
+    positions = shown_positions(routed)
+    shown = [ShownImage(index, pixels, pixels, colors, 2e9) for index in positions]
+    with patch("dl_lib.visualization.image_routes.draw_image_routes", return_value=Figure((1, 1))) as draw:
+        write({"fakes": routed}, tmp_path, shown={"fakes": shown})
+    text = (tmp_path / "results.md").read_text()
+    assert "![Routes of some images on fakes](image_routes.png)" in text and (tmp_path / "image_routes.png").exists()
+    drawn = draw.call_args.kwargs
+    prefixes = ("", "", "") if equal_costs else ("cheapest: ", "median cost: ", "most expensive: ")
+    ids = [routed.images[index].image_id for index in positions]
+    assert drawn["captions"] == [prefix + name for prefix, name in zip(prefixes, ids, strict=True)]
+    for index, is_open, caption in zip(positions, drawn["is_open"], drawn["route_captions"], strict=True):
+        gflops = routed.images[index].costs.real / 1e9
+        assert is_open == (routed.gates[index] > 0).tolist()
+        edges = f"{sum(is_open)} of {len(LATTICE.edges)} edges open"
+        assert caption == f"{gflops:.6f} GFLOPs, {100 * gflops / 2:.0f} % of all open\n{edges}"
+    assert list(drawn["legend"]) == ["disc", "bar"], "in the order of the classes"
 
 
 def test_image_without_labelled_pixels_has_empty_cells(result, tmp_path):

@@ -42,6 +42,7 @@ def cfg(monkeypatch):
     meta = DatasetMeta(class_names=NAMES, class_colors=((0, 0, 0),) * len(NAMES))
     monkeypatch.setattr(inference, "build_test_loader", lambda cfg, name: batches_of(samples[name]))
     monkeypatch.setattr(inference.DatasetCatalog, "meta", lambda name: meta)
+    monkeypatch.setattr(inference, "show_images", lambda result, **settings: [])
     cfg = get_cfg()
     cfg.DATASETS.TEST = list(samples)
     return cfg

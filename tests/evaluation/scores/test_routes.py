@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from dl_lib.evaluation.scores.routes import STATIC_BELOW, cell_open_ratios, route_statistics
+from dl_lib.evaluation.scores.routes import STATIC_BELOW, cell_open_ratios, example_images, route_statistics
 from dl_lib.modeling.dynamic.lattice import Lattice
 
 LATTICE = Lattice([2, 3])
@@ -74,3 +74,22 @@ def test_effectively_static(dependent, constant, static):
 def test_a_single_route_has_no_entropy():
     statistics = route_statistics(np.ones((20, 3)), real_madds=range(20))
     assert str(statistics.entropy_bits) == "0.0" and statistics.numbers == (1,) * 20
+
+
+@pytest.mark.parametrize(
+    ("costs", "routes", "expected"),
+    [
+        ([5], [1], (0,)),
+        ([5, 4], [1, 2], (1, 0)),
+        ([3, 1, 2, 5, 4], [1, 2, 3, 4, 5], (1, 0, 3)),
+        ([1, 2, 3, 4], [1, 2, 3, 4], (0, 1, 3)),  # the median is between the second and the third one
+        ([1, 1, 1, 1], [1, 1, 1, 1], (0, 1, 2)),
+        ([1, 1, 1, 1, 1], [1, 1, 2, 2, 3], (0, 2, 4)),  # equal costs, different routes
+        ([1, 1, 1, 1, 2, 3], [1, 1, 1, 1, 2, 3], (0, 4, 5)),  # the median image has the route of the cheapest one
+        ([1, 1, 3, 3, 3, 3], [1, 1, 2, 2, 2, 2], (0, 3, 2)),  # two routes only
+    ],
+)
+def test_example_images_have_different_costs_and_routes(costs, routes, expected):
+    found = example_images(costs, routes=routes)
+    assert sorted(found) == sorted(expected)
+    assert [costs[index] for index in found] == sorted(costs[index] for index in expected)
