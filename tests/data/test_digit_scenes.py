@@ -92,7 +92,7 @@ def test_class_frequencies(scenes):
 
 
 def test_varied_scenes_differ_in_number_and_scale_of_the_digits():
-    """Counts of each kind of scene; the mixed ones overlap with all others."""
+    """Counts of each kind among 200 scenes, 50 of each; the mixed ones overlap with all others."""
     scenes = DigitScenes("val", length=200, varied=True)
     layouts = [scenes.layout(index) for index in range(200)]
     assert layouts[3] != DigitScenes("val", length=4).layout(3)
@@ -100,9 +100,9 @@ def test_varied_scenes_differ_in_number_and_scale_of_the_digits():
     empty = sum(not digits for digits in layouts)
     large = sum(bool(digits) and min(digit.scale for digit in digits) >= 6 for digits in layouts)
     small = sum(len(digits) >= 3 and max(digit.scale for digit in digits) <= 3.5 for digits in layouts)
-    assert 10 <= empty <= 40  # of 25 expected
-    assert large >= 35  # of 50 expected, and a few single large digits
-    assert small >= 35
+    assert 15 <= empty <= 35  # half of the scenes of the last kind
+    assert large >= 50
+    assert small >= 45  # overlaps remove digits
     assert max(len(digits) for digits in layouts) <= 8
 
 

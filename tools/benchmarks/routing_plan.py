@@ -25,12 +25,10 @@ MIDDLE = "hard-0.50"
 HARD_GROUP, SMP_GROUP = "hard gates", "segmentation_models_pytorch"
 RANDOM_ROUTES = 3
 SMP_LR: Mapping[str, float] = {}  # learning rates that differ from those of the experiment
-_TARGET = ("MODEL.BUDGET.CONSTRAIN=True", "MODEL.BUDGET.CONTROL=target", "MODEL.BUDGET.TARGET_UNIT=ratio")
-_PENALTY = (  # published, with the values of the first quickstart
-    *("MODEL.BUDGET.CONSTRAIN=True", "MODEL.BUDGET.CONTROL=penalty", "MODEL.BUDGET.LOSS_WEIGHT=0.5"),
-    *("MODEL.BUDGET.UNUPDATE_RATE=0.3", "MODEL.BUDGET.SPREAD=0"),
-)
-_NO_GATES = ("MODEL.GATE.GATE_ON=False", "MODEL.BUDGET.CONSTRAIN=False", "MODEL.BUDGET.SPREAD=0")
+_NO_SPREAD = "MODEL.BUDGET.SPREAD=0"
+_PENALTY = ("MODEL.BUDGET.CONTROL=penalty", "MODEL.BUDGET.LOSS_WEIGHT=0.5", _NO_SPREAD)  # published form
+_SOFT = (*_PENALTY, "MODEL.GATE.KIND=soft", "MODEL.BUDGET.UNUPDATE_RATE=0.3", "SOLVER.OPTIMIZER.GATE_LR_MULTI=1")
+_NO_GATES = ("MODEL.GATE.GATE_ON=False", "MODEL.BUDGET.CONSTRAIN=False", _NO_SPREAD)
 _MAX_WIDTH = 256
 
 Row = Mapping[str, Any]
@@ -85,10 +83,17 @@ class Variant:
 def variants() -> tuple[Variant, ...]:
     """Return all variants; each comes after those that it depends on."""
     found = []
-    for kind, group, make in (("hard", HARD_GROUP, _hard), ("soft", "soft gates", _soft)):
+    gates = (
+        ("hard", HARD_GROUP, _hard),
+        ("hard-penalty", "hard gates, penalty", _penalty),
+        ("soft", "soft gates", _soft),
+    )
+    for kind, group, make in gates:
         for budget in BUDGETS:
             line = f"{group}, budget {budget:g}"
             found.append(Variant(_name(kind, budget), line, group, functools.partial(make, budget)))
+    line = "hard gates, budget 0.5, spread"
+    found.append(Variant("hard-spread-0.50", line, HARD_GROUP, functools.partial(_spread, BUDGETS[1])))
     for budget in BUDGETS:
         line = f"all edges open, cost of budget {budget:g}"
         make = functools.partial(_open, budget)
@@ -107,11 +112,19 @@ def _name(kind: str, budget: float) -> str:
 
 
 def _hard(budget: float, request: Request) -> RunSettings:
-    return request.settings("MODEL.GATE.KIND=hard", *_TARGET, f"MODEL.BUDGET.TARGET={budget}")
+    return request.settings(_NO_SPREAD, f"MODEL.BUDGET.TARGET={budget}")
+
+
+def _spread(budget: float, request: Request) -> RunSettings:
+    return request.settings(f"MODEL.BUDGET.TARGET={budget}")  # with the spread of the experiment
+
+
+def _penalty(budget: float, request: Request) -> RunSettings:
+    return request.settings(*_PENALTY, f"MODEL.BUDGET.LOSS_MU={budget}")
 
 
 def _soft(budget: float, request: Request) -> RunSettings:
-    return request.settings("MODEL.GATE.KIND=soft", *_PENALTY, f"MODEL.BUDGET.LOSS_MU={budget}")
+    return request.settings(*_SOFT, f"MODEL.BUDGET.LOSS_MU={budget}")
 
 
 def _open(budget: float, request: Request) -> RunSettings:

@@ -101,7 +101,7 @@ class DigitScenes(GeneratedScenes):
         length: Number of scenes.
         size: (height, width) in pixels, each at least 48. The maximum scale of 10x requires at least 94.
         seed: Seed of all scenes.
-        varied: Draw the kind of each scene from `VARIED_KINDS` with equal probability, instead of `MIXED` for all.
+        varied: Alternate between `VARIED_KINDS` instead of `MIXED` for all scenes.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -119,21 +119,21 @@ class DigitScenes(GeneratedScenes):
 
     def __getitem__(self, index: int) -> RawSample:
         rng = self._generator(index)
-        placed = self._place(rng)
+        placed = self._place(rng, index)
         inks = [self._render(digit) for digit in placed]
         canvas = self._render_canvas(rng, placed, inks)
         return self._sample(index, canvas=canvas, labels=render_labels(placed, inks, size=self.size))
 
     def layout(self, index: int) -> tuple[PlacedDigit, ...]:
         """Return the digits of a scene in rendering order."""
-        return self._place(self._generator(index))
+        return self._place(self._generator(index), index)
 
     def fingerprint(self) -> str:
         """Return all parameters and the versions of NumPy and OpenCV, see `dl_lib.data.raw_dataset.HasFingerprint`."""
         return f"{super().fingerprint()}, varied {self.varied}"
 
-    def _place(self, rng: np.random.Generator) -> tuple[PlacedDigit, ...]:
-        kind = VARIED_KINDS[rng.integers(len(VARIED_KINDS))] if self.varied else MIXED
+    def _place(self, rng: np.random.Generator, index: int) -> tuple[PlacedDigit, ...]:
+        kind = VARIED_KINDS[index % len(VARIED_KINDS)] if self.varied else MIXED
         fewest, most = kind.digits
         count = max(fewest, round(rng.integers(fewest, most + 1) * math.prod(self.size) / 96**2))
         fitting = (min(self.size) - 3) / (SPAN_PX * _spread(MAX_TILT_DEGREES))

@@ -146,7 +146,7 @@ class PhotoScenes(GeneratedScenes):
 
     def __getitem__(self, index: int) -> RawSample:
         rng = self._generator(index)
-        scene = self._compose(rng)
+        scene = self._compose(rng, index)
         height, width = self.size
         canvas = self._paint(rng, scene.backdrop, size=self.size, half_axes=(width / 2, height / 2))
         for item in scene.objects:
@@ -161,16 +161,16 @@ class PhotoScenes(GeneratedScenes):
 
     def layout(self, index: int) -> PhotoScene:
         """Return the backdrop and the objects of a scene."""
-        return self._compose(self._generator(index))
+        return self._compose(self._generator(index), index)
 
     def fingerprint(self) -> str:
         """Return all parameters and the versions of the packages that render or contain the photographs."""
         packages = ("scikit-image", "scikit-learn", "matplotlib", "pillow")
         return ", ".join([super().fingerprint(), *(f"{package} {version(package)}" for package in packages)])
 
-    def _compose(self, rng: np.random.Generator) -> PhotoScene:
+    def _compose(self, rng: np.random.Generator, index: int) -> PhotoScene:
+        kind = SCENE_KINDS[index % len(SCENE_KINDS)]
         backdrop = str(rng.choice(BACKDROPS))
-        kind = SCENE_KINDS[rng.integers(len(SCENE_KINDS))]
         count = round(rng.integers(*kind.objects, endpoint=True) * math.prod(self.size) / 96**2)
         low, high = (min(side, min(self.size) - 2) for side in kind.sides_px)
         classes = [name for name in OUTLINES if name != backdrop]
