@@ -120,8 +120,13 @@ def _check_budget(report: Report) -> None:
             )
     else:
         _check_budget_target(report)
-    if report.value("MODEL.BUDGET.SPREAD") and report.value("SOLVER.IMS_PER_BATCH") < 2:
-        report.add("MODEL.BUDGET.SPREAD", "must be 0 with SOLVER.IMS_PER_BATCH=1, whose cost has no deviation")
+    images = report.value("SOLVER.IMS_PER_BATCH") // max(1, report.value("SOLVER.ACCUMULATION_STEPS"))
+    if report.trains and report.value("MODEL.BUDGET.SPREAD") and images < 2:
+        report.add(
+            "MODEL.BUDGET.SPREAD",
+            "must be 0 with fewer than two images per forward pass of all processes, whose cost has no deviation; "
+            "alternatively, increase SOLVER.IMS_PER_BATCH or decrease SOLVER.ACCUMULATION_STEPS",
+        )
     if report.value("MODEL.BUDGET.UNUPDATE_RATE") == 1:
         report.add(
             "MODEL.BUDGET.UNUPDATE_RATE",

@@ -198,6 +198,7 @@ def test_runs_leave_rows_and_are_not_repeated(run_main, tmp_path, capsys):
         costs = row["costs_gflops"]
         assert costs["executed"] == costs["real_complete"] and row["training_seconds"] > 0
         assert len(row["class_IoU"]) == 11 and row["machine"]["threads"] == "1"
+        assert ("segmentation_models_pytorch" in row["machine"]) == (row["variant"] == "unet-resnet18")
     limit = rows["unet-resnet18"]["settings"]["training_seconds"]
     assert hard["training_seconds"] == limit <= rows["unet-resnet18"]["training_seconds"]
     narrow, frequent, drawn = (rows[name]["costs_gflops"]["executed"]["avg"] for name in variant_names[1:4])

@@ -102,17 +102,17 @@ class RunTrainer(DefaultTrainer):
     """Trainer of the network of some `RunSettings`."""
 
     def __init__(self, cfg: CfgNode, settings: RunSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         super().__init__(cfg)
         limit = settings.training_seconds
         self.stopwatch = Stopwatch() if limit is None else TimeLimit(self.scheduler, limit_seconds=limit)
         self.hooks.insert(0, self.stopwatch)
 
     def build_model(self) -> nn.Module:
-        if self._settings.route is not None:
-            return place_model(build_route_model(self.cfg, self._settings.route), self.cfg)
-        if self._settings.smp:
-            return place_model(build_smp_model(self.cfg, self._settings.smp), self.cfg)
+        if self.settings.route is not None:
+            return place_model(build_route_model(self.cfg, self.settings.route), self.cfg)
+        if self.settings.smp:
+            return place_model(build_smp_model(self.cfg, self.settings.smp), self.cfg)
         return super().build_model()
 
 
@@ -152,6 +152,8 @@ def _measure(trainer: RunTrainer, *, folder: Path) -> dict[str, Any]:
     (scores,) = json.loads((folder / RESULTS_NAME).read_bytes())["datasets"].values()
     (result,) = trainer.results.values()
     routes = result.routes
+    packages = ("segmentation_models_pytorch",) if trainer.settings.smp else ()  # optional for the other networks
+    versions = {package: importlib.metadata.version(package) for package in packages}
     training_images = itertools.islice(build_test_loader(cfg, cfg.DATASETS.TRAIN[0]), ROUTE_IMAGES)
     return {
         "mIoU": scores["mIoU"],
@@ -166,8 +168,7 @@ def _measure(trainer: RunTrainer, *, folder: Path) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in trainer.model.parameters() if p.grad is not None),
         "iterations": trainer.iteration,
         "training_seconds": trainer.stopwatch.seconds,
-        "machine": describe_machine(Settings(device=model.device.type, keep_memory=True))
-        | {"segmentation_models_pytorch": importlib.metadata.version("segmentation_models_pytorch")},
+        "machine": describe_machine(Settings(device=model.device.type, keep_memory=True)) | versions,
     }
 
 

@@ -63,7 +63,9 @@ class BudgetController(Hook):
             self._warn_if_missed("at the end of training")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the target and the state of the control."""
+        """Return the target and the state of the control; empty before the first cost."""
+        if self._state.mean is None:
+            return {}
         return {"unit": self._budget.unit, "lattice": self._budget.lattice, **asdict(self._state)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -72,8 +74,7 @@ class BudgetController(Hook):
         Raises:
             ValueError: If a value is not a finite number.
         """
-        own = self.state_dict()
-        if any(state.get(name) != own[name] for name in ("unit", "lattice")):
+        if (state.get("unit"), state.get("lattice")) != (self._budget.unit, self._budget.lattice):
             return
         values = {name: state[name] for name in asdict(self._state)}
         for name, value in values.items():

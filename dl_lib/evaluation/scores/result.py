@@ -11,7 +11,7 @@ from statistics import median
 from torch import Tensor
 
 from dl_lib.data.sample_loader import SkippedSample
-from dl_lib.evaluation.scores.image_properties import ImageProperties, property_correlations
+from dl_lib.evaluation.scores.image_properties import IMAGE_PROPERTIES, ImageProperties, property_correlations
 from dl_lib.evaluation.scores.metrics import ImageScores, SegmentationMetrics
 from dl_lib.evaluation.scores.routes import MIN_IMAGES, RouteStatistics, route_statistics
 from dl_lib.modeling.costs.costs import Costs
@@ -144,9 +144,12 @@ class EvaluationResult:
     def cost_correlations(self) -> dict[str, float | None] | None:
         """Rank correlation of the real cost per pixel with properties of the images, see `property_correlations`.
 
-        None without gates, without ground truth, or with too few images (`MIN_IMAGES`).
+        None without gates, without ground truth, or with too few images (`MIN_IMAGES`). Images that all take one route
+        have a constant cost; what is left per pixel is the padding of their sizes.
         """
         if self.reported_routes is None or self.metrics is None:
             return None
+        if len(self.reported_routes.routes) == 1:
+            return dict.fromkeys(IMAGE_PROPERTIES)
         costs = [image.real_madds_per_pixel for image in self.images]
         return property_correlations(costs, [image.properties for image in self.images])

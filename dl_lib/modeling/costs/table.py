@@ -93,12 +93,15 @@ class CostTable:
         """Cost of dense execution, which runs every part whatever the gates are."""
         return self.stem + self.head + sum(map(sum, self._complete))
 
-    @property
-    def all_closed(self) -> int:
-        """Lowest `real_complete`: every gate closed, so that the input passes along the keep edges of the source."""
-        source = self.lattice.source
-        reached = [self.gates[node] for node in self.lattice.nodes if node.scale == source.scale]
-        return self.stem + self.head + sum(reached)
+    def all_closed(self, *, runs_unreached: bool) -> int:
+        """Return `real_complete` with every gate closed, so that the input passes along the keep edges of the source.
+
+        Args:
+            runs_unreached: Whether the gates of cells that are not reached run as well, see `Unreached`.
+        """
+        scale = self.lattice.source.scale
+        running = [madds for node, madds in self.gates.items() if runs_unreached or node.scale == scale]
+        return self.stem + self.head + sum(running)
 
     @cached_property
     def expected_all_open(self) -> float:

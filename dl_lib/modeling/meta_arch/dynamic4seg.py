@@ -13,7 +13,7 @@ from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, MADDS_PER_MFLOP
 from dl_lib.modeling.costs.counters import MaddsObserver
 from dl_lib.modeling.costs.table import NetworkCosts
 from dl_lib.modeling.dynamic.network import DynamicNetwork
-from dl_lib.modeling.dynamic.routing import gate_openness
+from dl_lib.modeling.dynamic.routing import Unreached, gate_openness
 from dl_lib.modeling.losses.budget import BudgetConstraint, CostSpread, TargetBudget
 from dl_lib.modeling.meta_arch.base import NetworkOutput, SegmentationModel
 from dl_lib.modeling.meta_arch.batching import StepMeans
@@ -138,7 +138,8 @@ def _build_target_budget(cfg: CfgNode, costs: NetworkCosts) -> TargetBudget:
     if budget.TARGET_UNIT == "gflops":
         table = costs.table(*resolved_crop(cfg))
         lattice = table.expected_all_open / MADDS_PER_GFLOP
-        reachable = (table.all_closed / MADDS_PER_GFLOP, table.dense / MADDS_PER_GFLOP)
+        lowest = table.all_closed(runs_unreached=Unreached(cfg.MODEL.GATE.UNREACHED).runs(training=True))
+        reachable = (lowest / MADDS_PER_GFLOP, table.dense / MADDS_PER_GFLOP)
     if not reachable[0] <= budget.TARGET <= reachable[1]:
         raise ConfigError(
             f"MODEL.BUDGET.TARGET must be from {reachable[0]:.6g} to {reachable[1]:.6g}, the costs of this network "

@@ -240,6 +240,7 @@ def test_effectively_static_networks_are_named(routed, result):
     warning = static_warning(static)
     assert warning.startswith(f"The network is effectively static: of the {opened} edges ")
     assert "0 (0.0 %) depend on the image; see docs/routing.md" in warning
+    assert set(static.cost_correlations.values()) == {None}, "costs per pixel differ by the padding only"
     settings = {"targets": {}, "lattice": LATTICE, "figures": {"fakes": {}}}
     assert f"\n\n{warning}\n" in format_markdown({"fakes": static}, **settings)
     assert "static" not in format_markdown({"fakes": routed}, **settings)

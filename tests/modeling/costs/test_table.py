@@ -53,16 +53,21 @@ def test_expected_cost_with_all_gates_open(model, expected):
     assert model.costs.table(768, 768).expected_all_open / 1e6 == pytest.approx(expected, rel=2e-6)
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0])
-def test_real_costs_with_all_gates_closed_and_open(value):
-    """Closed gates pass the input along the finest scale, whose gates are computed."""
+def test_real_costs_with_all_gates_open():
     table = L16.costs.table(64, 128)
     routing = Routing.all_open(table.lattice)
-    finest = torch.tensor([[node.scale == 0 for node in table.lattice.nodes]])
-    if not value:
-        routing = Routing(table.lattice, 0 * routing.gates_BE, finest)
-    assert table.real(routing).item() - table.unrouted == value * table.expected_all_open
-    assert table.real_complete(routing).item() == (table.dense if value else table.all_closed)
+    assert table.real(routing).item() - table.unrouted == table.expected_all_open
+    assert table.real_complete(routing).item() == table.dense
+
+
+@pytest.mark.parametrize("runs_unreached", [False, True])
+def test_real_costs_with_all_gates_closed(runs_unreached):
+    """Closed gates pass the input along the finest scale, whose gates are computed."""
+    table = L16.costs.table(64, 128)
+    reached = torch.tensor([[runs_unreached or node.scale == 0 for node in table.lattice.nodes]])
+    routing = Routing(table.lattice, torch.zeros(1, len(table.lattice.edges)), reached)
+    assert table.real(routing).item() == table.unrouted
+    assert table.real_complete(routing).item() == table.all_closed(runs_unreached=runs_unreached)
 
 
 def test_measuring_costs_does_not_call_hooks_of_the_network():

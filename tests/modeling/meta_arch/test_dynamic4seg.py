@@ -253,11 +253,14 @@ def test_cost_of_a_budget_with_a_target(unit):
         torch.testing.assert_close(a, None if b is None else -2e6 * b / table.expected_all_open)
 
 
-def test_unreachable_target_is_an_error():
-    gflops = [*TARGET_BUDGET, "MODEL.BUDGET.TARGET_UNIT", "gflops", "MODEL.BUDGET.TARGET"]
+@pytest.mark.parametrize("policy", ["skip", "run"])
+def test_unreachable_target_is_an_error(policy):
+    gflops = [*TARGET_BUDGET, "MODEL.GATE.UNREACHED", policy, "MODEL.BUDGET.TARGET_UNIT", "gflops"]
+    gflops += ["MODEL.BUDGET.TARGET"]
     table = model_of().costs.table(128, 128)
     model = model_of(*gflops, 0.04)
-    assert model.budget.reachable == (table.all_closed / 1e9, table.dense / 1e9)
+    lowest = table.all_closed(runs_unreached=policy == "run")
+    assert model.budget.reachable == (lowest / 1e9, table.dense / 1e9)
     assert model.budget.lattice == table.expected_all_open / 1e9
     for target in (0.99 * model.budget.reachable[0], 1.01 * model.budget.reachable[1]):
         with pytest.raises(ConfigError, match=r"MODEL\.BUDGET\.TARGET must be from .*Received: MODEL\.BUDGET\.TARGET="):
