@@ -126,7 +126,7 @@ def test_convolutions_of_other_networks_are_counted_as_by_torch(name):
 
 
 def test_time_limit_ends_training_and_drives_the_learning_rate(monkeypatch):
-    clock, seen = iter([100.0, 101.0, 104.0, 111.0]), []  # seconds: start, and after each step
+    clock, seen, ends = iter([100.0, 101.0, 104.0, 111.0]), [], []  # seconds: start, and after each step
     monkeypatch.setattr("routing_training.time", SimpleNamespace(perf_counter=lambda: next(clock)))
     model = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
@@ -145,11 +145,13 @@ def test_time_limit_ends_training_and_drives_the_learning_rate(monkeypatch):
         def after_step(self, trainer):
             scheduler.step()
             seen.append(optimizer.param_groups[0]["lr"])
+            ends.append(trainer.max_iter)
 
     loader = itertools.repeat(torch.ones(1, 1))
     trainer = Trainer(LossModel(), loader, optimizer, max_iter=50, hooks=[limit, Recorder()])
     trainer.train()
-    assert seen == [5, 20, 50] and trainer.iteration == trainer.max_iter == 3 and limit.seconds == 11
+    assert seen == [5, 20, 50] and trainer.iteration == 3 and limit.seconds == 11
+    assert ends == [10, 5, 3], "estimates, for the remaining time in the log"
 
 
 OPTS = [
@@ -157,6 +159,7 @@ OPTS = [
     *("SOLVER.IMS_PER_BATCH=2", "SOLVER.LR_SCHEDULER.WARMUP_ITERS=1", "MODEL.BACKBONE.INIT_CHANNEL=8"),
     *("MODEL.BACKBONE.LAYER_NUM=2", "MODEL.BACKBONE.CELL_NUM_LIST=[2, 3]", "MODEL.BACKBONE.MAX_STRIDE=16"),
     *("MODEL.SEM_SEG_HEAD.IN_FEATURES=[layer_0, layer_1, layer_2]", "MODEL.SEM_SEG_HEAD.NUM_CLASSES=11"),
+    *("TEST.PRECISE_BN.NUM_ITER=1", "LOG_PERIOD=1"),
     "MODEL.BUDGET.SPREAD=0.1",  # of hard gates only
 ]
 

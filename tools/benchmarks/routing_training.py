@@ -6,7 +6,6 @@ import importlib.metadata
 import itertools
 import json
 import os
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
@@ -88,7 +87,7 @@ class TimeLimit(Stopwatch):
 
     def before_train(self, trainer: Trainer) -> None:
         super().before_train(trainer)
-        self._scheduled, trainer.max_iter = trainer.max_iter, sys.maxsize
+        self._scheduled = trainer.max_iter
 
     def after_step(self, trainer: Trainer) -> None:
         super().after_step(trainer)
@@ -96,6 +95,8 @@ class TimeLimit(Stopwatch):
         self._scheduler.last_epoch = round(progress * self._scheduled) - 1  # its step adds one
         if progress == 1:
             trainer.stop_after_step()
+        else:  # an estimate, from which the log computes the remaining time
+            trainer.max_iter = max(trainer.iteration + 1, round(trainer.iteration / progress))
 
 
 class RunTrainer(DefaultTrainer):
