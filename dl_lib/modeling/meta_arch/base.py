@@ -14,7 +14,6 @@ from torch.nn.functional import interpolate
 from dl_lib.config import CfgNode
 from dl_lib.layers import KernelAttention, ShapeSpec
 from dl_lib.modeling.costs.costs import Costs
-from dl_lib.modeling.costs.table import CostTable
 from dl_lib.modeling.heads.base import AuxiliaryHead, SemSegHead
 from dl_lib.modeling.losses.segmentation import SegmentationLoss, build_segmentation_loss, segmentation_loss_names
 from dl_lib.modeling.meta_arch.batching import (
@@ -41,14 +40,12 @@ class NetworkOutput:
         features: Feature maps by name, including those of auxiliary heads.
         costs: Costs (B,) of the images.
         gates_BE: Gate values; None without gates.
-        cost_table: Costs of the parts at the size of the batch; None for static networks.
     """
 
     logits: Tensor
     features: Mapping[str, Tensor]
     costs: Costs[Tensor]
     gates_BE: Tensor | None
-    cost_table: CostTable | None = None
 
 
 class SegmentationModel(nn.Module, ABC):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -11,7 +12,7 @@ from dl_lib.config.crop_size import resolved_crop
 from dl_lib.modeling.build import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, MADDS_PER_MFLOP
 from dl_lib.modeling.costs.counters import MaddsObserver
-from dl_lib.modeling.costs.table import NetworkCosts
+from dl_lib.modeling.costs.table import CostTable, NetworkCosts
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.dynamic.routing import Unreached, gate_openness
 from dl_lib.modeling.losses.budget import BudgetConstraint, CostSpread, TargetBudget
@@ -20,6 +21,17 @@ from dl_lib.modeling.meta_arch.batching import StepMeans
 from dl_lib.utils import comm
 
 __all__ = ["DynamicNet4Seg", "check_dense_cost"]
+
+
+@dataclass(frozen=True, eq=False)
+class RoutedOutput(NetworkOutput):
+    """Output of a routed network.
+
+    Attributes:
+        cost_table: Costs of the parts at the size of the batch.
+    """
+
+    cost_table: CostTable
 
 
 @META_ARCH_REGISTRY.register()
@@ -65,7 +77,7 @@ class DynamicNet4Seg(SegmentationModel):
             **cls.common_arguments(cfg, backbone.output_shapes),
         }
 
-    def run(self, batch: Tensor, *, step_rate: float) -> NetworkOutput:
+    def run(self, batch: Tensor, *, step_rate: float) -> RoutedOutput:
         # Before the cost table, whose error would not name the smallest valid size.
         self.backbone.check_size(*batch.shape[-2:], num_images=len(batch))
         table = self.costs.table(*batch.shape[-2:])
@@ -78,7 +90,7 @@ class DynamicNet4Seg(SegmentationModel):
                 logits, executed = self.sem_seg_head(features), observer.madds
         costs = table.costs(routing, executed=executed)
         gates_BE = routing.gates_BE if self.backbone.has_gates else None
-        return NetworkOutput(logits, features, costs, gates_BE, table)
+        return RoutedOutput(logits, features, costs, gates_BE, table)
 
     def extra_losses(
         self, output: NetworkOutput, *, step_rate: float, step_means: StepMeans | None
@@ -86,7 +98,7 @@ class DynamicNet4Seg(SegmentationModel):
         """Return the budget loss of the images of all processes and of the accumulated batches so far."""
         if self.budget is None or not self.budget.is_active(step_rate):
             return {}
-        assert output.cost_table is not None
+        assert isinstance(output, RoutedOutput)
         losses = {}
         if self.spread is not None:
             losses["loss_spread"] = self.spread(output.costs.expected, table=output.cost_table)
@@ -103,7 +115,7 @@ class DynamicNet4Seg(SegmentationModel):
         """Return the mean gate value of each scale, and the real cost in the unit of a budget with a target."""
         metrics = {} if output.gates_BE is None else gate_openness(self.backbone.lattice, output.gates_BE)
         if isinstance(self.budget, TargetBudget):
-            assert output.cost_table is not None
+            assert isinstance(output, RoutedOutput)
             metrics["budget_cost"] = self.budget.cost(output.costs, table=output.cost_table)
         return metrics
 
