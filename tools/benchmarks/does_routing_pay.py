@@ -23,8 +23,8 @@ from typing import Any
 from fixed_routes import UnavailableError
 from harness import Settings, in_fresh_process
 from report import Report, describe_machine
-from routing_plan import DATA_SETS, MIDDLE, ROOT, SMP_GROUP, Request, Row, Variant, variants
-from routing_rows import RowFile, figure_series, lines_of, machines, percent_miou, real_gflops, summary_table
+from routing_plan import DATA_SETS, MIDDLE, ROOT, SMP_GROUP, Request, Row, Variant, real_gflops, variants
+from routing_rows import RowFile, figure_series, lines_of, machines, percent_miou, summary_table
 from routing_training import RunSettings, load_config, train_run
 
 from dl_lib.cli.arg_types import comma_separated, comma_separated_ints, local_path, positive_float, positive_int

@@ -171,8 +171,13 @@ def _smp(name: str, request: Request) -> RunSettings:
     return request.settings(*_NO_GATES, *opts, smp=name, training_seconds=seconds)
 
 
+def real_gflops(row: Row) -> float:
+    """Return the mean real cost of the images, every module that runs."""
+    return row["costs_gflops"]["real_complete"]["avg"]
+
+
 def _real_madds(row: Row) -> float:
-    return row["costs_gflops"]["real_complete"]["avg"] * MADDS_PER_GFLOP
+    return real_gflops(row) * MADDS_PER_GFLOP
 
 
 @functools.cache

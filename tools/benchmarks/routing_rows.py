@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from report import Table
-from routing_plan import HARD_GROUP, SMP_GROUP, Row, Variant
+from routing_plan import HARD_GROUP, SMP_GROUP, Row, Variant, real_gflops
 
 from dl_lib.config import ConfigError
 from dl_lib.utils.files import write_atomically
@@ -87,11 +87,6 @@ class Line:
 
 def _key(row: Row) -> tuple[str | int, ...]:
     return row["data_set"], row["variant"], row["seed"], row["digest"]
-
-
-def real_gflops(row: Row) -> float:
-    """Return the mean real cost of the images, every module that runs."""
-    return row["costs_gflops"]["real_complete"]["avg"]
 
 
 def percent_miou(row: Row) -> float:
