@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from dl_lib.engine.environment import library_versions
 from dl_lib.engine.hooks import (
     HOOK_REGISTRY,
     BestCheckpointer,
+    BudgetCalibration,
     BudgetController,
     EarlyStopping,
     EMAHook,
@@ -35,6 +37,7 @@ from dl_lib.engine.hooks import (
     PreciseBN,
     ProgressBar,
 )
+from dl_lib.engine.hooks.budget_calibration import CALIBRATION_IMAGES
 from dl_lib.engine.setup import build_configured_model
 from dl_lib.engine.training.ema import ModelEMA
 from dl_lib.engine.training.non_finite import NonFinitePolicy
@@ -119,7 +122,8 @@ class DefaultTrainer(Trainer):
             IterationTimer(images_per_step=solver.IMS_PER_BATCH),
             LRScheduler(self.scheduler),
         ]
-        if isinstance(budget := getattr(comm.unwrap(self.model), "budget", None), TargetBudget):
+        budget = getattr(comm.unwrap(self.model), "budget", None)
+        if isinstance(budget, TargetBudget):
             hooks.append(BudgetController(budget))
         hooks += [MetricLogger(period=log_period), ProgressBar(period=log_period)]
         if self.ema is not None:
@@ -131,6 +135,15 @@ class DefaultTrainer(Trainer):
                     num_batches=test.PRECISE_BN.NUM_ITER,
                     period=test.EVAL_PERIOD,
                     model=self.evaluated_model,
+                )
+            )
+        if isinstance(budget, TargetBudget):
+            hooks.append(
+                BudgetCalibration(
+                    lambda: self.build_train_loader(start=0),
+                    num_batches=math.ceil(CALIBRATION_IMAGES * solver.ACCUMULATION_STEPS / solver.IMS_PER_BATCH),
+                    model=self.evaluated_model,
+                    budget=budget,
                 )
             )
         hooks.append(

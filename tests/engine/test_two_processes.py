@@ -12,7 +12,7 @@ from dl_lib.checkpoint import CheckpointError
 from dl_lib.config import get_cfg
 from dl_lib.engine.consistency import check_consistent_start
 from dl_lib.engine.distributed import wrap_distributed
-from dl_lib.engine.hooks import BudgetController, PeriodicWriter, recompute_norm_statistics
+from dl_lib.engine.hooks import BudgetCalibration, BudgetController, PeriodicWriter, recompute_norm_statistics
 from dl_lib.engine.training.interrupt import TrainingInterrupted
 from dl_lib.engine.training.train_step import GradientClip
 from dl_lib.engine.training.trainer import Trainer
@@ -22,6 +22,7 @@ from dl_lib.launch.launch import launch
 from dl_lib.modeling import build_model
 from dl_lib.modeling.dynamic.gate import HardGate
 from dl_lib.utils import comm
+from dl_lib.utils.modes import evaluation_mode
 from tests.helpers.published import SETTINGS
 from tests.helpers.small_run import DATASET, make_trainer, metrics
 from tests.helpers.small_run import train as train_small_run
@@ -125,7 +126,7 @@ def train_unsynchronized(folder):
 
 
 def train_hard_gates(folder):
-    """Compute the gradients of this rank's images on a network with hard gates and a target for its cost."""
+    """Compute gradients of this rank's images on a network with hard gates and a target, and its cost in evaluation."""
     rank, world_size = comm.get_rank(), comm.get_world_size()
     torch.manual_seed(0)
     cfg = get_cfg()
@@ -144,6 +145,9 @@ def train_hard_gates(folder):
     sum(losses.values()).backward()
     result = {name: comm.average(value.detach()) for name, value in {**losses, **logged}.items()}
     result |= {name: parameter.grad for name, parameter in model.named_parameters()}
+    hook = BudgetCalibration(lambda: repeat_batch(batch), num_batches=1, model=model, budget=model.budget)
+    with evaluation_mode(model), torch.no_grad():
+        result["cost in evaluation mode"] = hook.mean_cost()
     torch.save(result, folder / f"hard_gates{rank}_of_{world_size}.pth")
 
 
@@ -203,6 +207,7 @@ def test_hard_gates_of_two_processes_train_like_those_of_one(tmp_path, two_proce
     two = torch.load(two_processes[0] / f"hard_gates{rank}_of_2.pth", weights_only=True)
     assert {"loss_sem_seg", "loss_budget", "loss_spread", "budget_cost"} <= set(one)
     assert 0.05 < one["budget_cost"] < 0.95
+    assert 0.05 < one["cost in evaluation mode"] < 0.95
     torch.testing.assert_close(two, one, rtol=1e-6, atol=1e-9)
 
 

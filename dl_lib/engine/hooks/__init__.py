@@ -1,6 +1,7 @@
 """Hooks of the training loop."""
 
 from dl_lib.engine.hooks.best_checkpointer import BestCheckpointer
+from dl_lib.engine.hooks.budget_calibration import BudgetCalibration
 from dl_lib.engine.hooks.budget_controller import BudgetController
 from dl_lib.engine.hooks.early_stopping import EarlyStopping
 from dl_lib.engine.hooks.eval_hook import EvalHook
@@ -18,6 +19,7 @@ from dl_lib.engine.training.hook import HOOK_REGISTRY, Hook, PeriodicHook
 __all__ = [
     "HOOK_REGISTRY",
     "BestCheckpointer",
+    "BudgetCalibration",
     "BudgetController",
     "EMAHook",
     "EarlyStopping",

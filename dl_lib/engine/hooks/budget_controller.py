@@ -17,9 +17,9 @@ from dl_lib.utils import comm
 if TYPE_CHECKING:
     from dl_lib.engine.training.trainer import Trainer
 
-__all__ = ["BudgetController"]
+__all__ = ["TARGET_TOLERANCE", "BudgetController", "warn_if_missed"]
 
-_TOLERANCE = 0.02  # relative deviation from the target without a warning
+TARGET_TOLERANCE = 0.02  # relative deviation from the target without a warning
 
 _log = logging.getLogger(__name__)
 
@@ -54,13 +54,10 @@ class BudgetController(Hook):
         self._budget.weight = state.weight
         scalars = {"budget_weight": state.weight, "budget_mean_cost": self._mean_cost, "budget_error": self._error}
         trainer.events.put(scalars, kind="latest")
-        if state.is_saturated and state.weight * self._error > 0:
-            self._warn_if_missed("the weight of its loss is at its limit")
-
-    def after_train(self, trainer: Trainer) -> None:
-        """Warn if the running mean of the last steps misses the target."""
-        if self._state.mean is not None:
-            self._warn_if_missed("at the end of training")
+        if state.is_saturated and state.weight * self._error > 0 and not self._has_warned:
+            self._has_warned = warn_if_missed(
+                self._budget, self._mean_cost, when="the weight of its loss is at its limit"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the target and the state of the control; empty before the first cost."""
@@ -94,14 +91,23 @@ class BudgetController(Hook):
     def _error(self) -> float:
         return self._mean_cost / self._budget.target - 1
 
-    def _warn_if_missed(self, when: str) -> None:
-        if abs(self._error) <= _TOLERANCE or self._has_warned or not comm.is_main_process():
-            return
-        self._has_warned = True
+
+def warn_if_missed(budget: TargetBudget, cost: float, *, when: str) -> bool:
+    """Warn on the main process if a mean real cost in the unit of the budget misses its target; return whether it does.
+
+    Args:
+        budget: Budget with the target.
+        cost: Mean real cost in the unit of the target.
+        when: Circumstance that the warning states.
+    """
+    error = cost / budget.target - 1
+    is_missed = abs(error) > TARGET_TOLERANCE
+    if is_missed and comm.is_main_process():
         _log.warning(
             "Budget target missed, %s: the mean real cost is %.4g instead of MODEL.BUDGET.TARGET=%.4g (%s, %+.1f %%). "
             "With all gates closed and open, this network costs %.4g and %.4g; the gates may be unable to go further "
             "without help: start earlier (MODEL.BUDGET.UNUPDATE_RATE), train longer or choose another target",
-            *(when, self._mean_cost, self._budget.target, self._budget.unit, 100 * self._error),
-            *self._budget.reachable,
+            *(when, cost, budget.target, budget.unit, 100 * error),
+            *budget.reachable,
         )
+    return is_missed

@@ -19,7 +19,7 @@ _FLOOR = 0.02  # weight at which the response changes from linear to proportiona
 _LIMIT = 10.0  # largest weight; the losses are about 1
 _MAX_DEVIATION = 0.05  # that is integrated, so that the way to the target is not counted as an error of the weight
 _OVERSHOOT = 0.02  # deviation that counts as an overshoot
-_DAMPING = 0.7  # factor of the gain after an overshoot
+_DAMPING = 0.85  # factor of the gain after an overshoot
 
 
 @dataclass
