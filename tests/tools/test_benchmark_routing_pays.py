@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from concurrent.futures import Executor, Future
 from types import SimpleNamespace
 
 import does_routing_pay
@@ -18,7 +19,7 @@ from fixed_routes import (
     reached_nodes,
     route_madds,
 )
-from routing_plan import DATA_SETS, variants
+from routing_plan import variants
 from routing_rows import lines_of, summary_table
 from routing_training import TimeLimit
 from smp_models import SMP_MODELS, build_smp_network
@@ -164,6 +165,21 @@ OPTS = [
 ]
 
 
+class MainThreadExecutor(Executor):
+    """Executor that calls each function at once, in the main thread, which training requires."""
+
+    def __init__(self, max_workers):
+        self.max_workers = max_workers
+
+    def submit(self, function, /, *arguments, **options):
+        future = Future()
+        try:
+            future.set_result(function(*arguments, **options))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
 @pytest.fixture
 def run_main(tmp_path, monkeypatch):
     """Return a function that runs the benchmark with 4 iterations in this process; it returns the names that ran."""
@@ -176,6 +192,7 @@ def run_main(tmp_path, monkeypatch):
         return function(settings, folder=folder, **options)
 
     monkeypatch.setattr(does_routing_pay, "in_fresh_process", in_this_process)
+    monkeypatch.setattr(does_routing_pay, "ThreadPoolExecutor", MainThreadExecutor)
     monkeypatch.setattr("dl_lib.evaluation.report.write._draw", lambda *arguments, **options: {})
     words = ["--output", str(tmp_path / "out"), "--runs", str(tmp_path / "runs"), "--threads", "1", "--seeds", "0"]
 
@@ -217,7 +234,7 @@ def test_runs_leave_rows_and_are_not_repeated(run_main, tmp_path, capsys):
     capsys.readouterr()
     assert run_main("*", "--list") == []
     states = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
-    assert len(states) == len(variants()) * len(DATA_SETS) and states[names[0]] == "finished"
+    assert len(states) == sum(len(variant.data_sets) for variant in variants()) and states[names[0]] == "finished"
     assert states["scenes/random-route-2/seed0"] == "pending"
     assert states["scenes/open-0.25/seed0"] == "requires scenes/hard-0.25/seed0"
 

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,7 +37,7 @@ from dl_lib.utils.progress import progress_bar
 from dl_lib.visualization.figure import save_figure
 from dl_lib.visualization.tradeoff import draw_tradeoff
 
-ITERATIONS = 1200  # of the networks in the routing space; 96 runs take less than 4 hours on 2 cores
+ITERATIONS = 1000  # of the networks in the routing space; all runs take less than 4 hours on 2 cores
 ROWS_NAME, TABLE_NAME, FIGURE_NAME = "rows.jsonl", "results.md", "results.png"
 NOTES = """\
 mIoU and GFLOPs: mean and standard deviation over the runs. GFLOPs: 1e9 multiply-adds per validation image of all \
@@ -72,7 +73,7 @@ class Benchmark:
     def __init__(self, rows: RowFile, *, seeds: Sequence[int], opts: Sequence[str], smp_lr: float | None) -> None:
         self.rows, self.seeds, self.opts, self.smp_lr = rows, tuple(seeds), tuple(opts), smp_lr
         self.variants = variants()
-        self.runs = [Run(d, variant, seed) for variant in self.variants for d in DATA_SETS for seed in seeds]
+        self.runs = [Run(d, variant, seed) for variant in self.variants for d in variant.data_sets for seed in seeds]
 
     def settings(self, run: Run) -> RunSettings:
         """Return the settings of a run.
@@ -102,16 +103,14 @@ class Benchmark:
         except UnavailableError as error:
             return str(error)
 
-    def train(self, run: Run, *, folder: Path, threads: int) -> Row:
-        """Train a run in a new process and add its row."""
+    def measure(self, run: Run, *, folder: Path, threads: int) -> Row:
+        """Train a run in a new process and return its row."""
         settings = self.settings(run)
         if settings.training_seconds is not None:
             self._check_machine(run, threads=threads)
         measured = in_fresh_process(train_run, settings, folder=folder / run.name, root=ROOT, threads=threads)
         names = {"data_set": run.data_set, "variant": run.variant.name, "seed": run.seed}
-        row = {**names, "digest": digest(settings), "settings": settings.as_dict(), **measured}
-        self.rows.add(row)
-        return row
+        return {**names, "digest": digest(settings), "settings": settings.as_dict(), **measured}
 
     def _check_machine(self, run: Run, *, threads: int) -> None:
         """Raise ConfigError if the training time that a run must have was measured under other conditions."""
@@ -143,26 +142,42 @@ def digest(settings: RunSettings) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def train_pending(benchmark: Benchmark, runs: Sequence[Run], *, folder: Path, threads: int) -> list[str]:
-    """Train the runs that have no row, and print progress and remaining time; return the problems of runs that fail."""
-    pending, problems = [run for run in runs if benchmark.state(run)], []
-    if any(run.variant.group == SMP_GROUP for run in pending):
+def train_pending(benchmark: Benchmark, runs: Sequence[Run], *, folder: Path, jobs: int, threads: int) -> list[str]:
+    """Train the runs that have no row, `jobs` at once; print progress and return the problems of runs that fail."""
+    waiting = [run for run in runs if benchmark.state(run)]
+    running: dict[Future[Row], Run] = {}
+    if any(run.variant.group == SMP_GROUP for run in waiting):
         _require_smp()
-    start, done = time.monotonic(), len(runs) - len(pending)
-    with progress_bar(len(runs), description="runs", unit="run", done=done) as bar:
-        for number, run in enumerate(pending, 1):
-            try:
-                row = benchmark.train(run, folder=folder, threads=threads)
-                result = f"{percent_miou(row):.2f} % mIoU at {real_gflops(row):.4f} GFLOPs"
-                result += f", trained for {row['training_seconds']:.0f} s"
-            except Exception as error:  # other runs do not depend on it, or fail for this reason
-                result = str(error) if isinstance(error, UnavailableError) else f"failed: {error!r}"
-                problems.append(f"{run.name} {result}")
-            seconds = (time.monotonic() - start) / number * (len(pending) - number)
-            remaining = timedelta(seconds=round(seconds))
-            bar.write(f"[{done + number}/{len(runs)}] {run.name}: {result}; about {remaining} remaining")
-            bar.update()
-    return problems
+    start, number, problems = time.monotonic(), len(waiting), []
+    with (
+        ThreadPoolExecutor(jobs) as pool,
+        progress_bar(len(runs), description="runs", unit="run", done=len(runs) - number) as bar,
+    ):
+        while True:
+            ready = [run for run in waiting if benchmark.state(run) == "pending"]
+            for run in ready[: jobs - len(running)]:
+                waiting.remove(run)
+                running[pool.submit(benchmark.measure, run, folder=folder, threads=threads)] = run
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                run, error = running.pop(future), future.exception()
+                if error is None:
+                    benchmark.rows.add(future.result())
+                    result = _result_text(future.result())
+                else:  # other runs do not depend on it, or wait for it
+                    result = f"failed: {error!r}"
+                    problems.append(f"{run.name} {result}")
+                left = len(waiting) + len(running)
+                remaining = timedelta(seconds=round((time.monotonic() - start) / (number - left) * left))
+                bar.write(f"[{len(runs) - left}/{len(runs)}] {run.name}: {result}; about {remaining} remaining")
+                bar.update()
+    return problems + [f"{run.name} {benchmark.state(run)}" for run in waiting]
+
+
+def _result_text(row: Row) -> str:
+    scores = f"{percent_miou(row):.2f} % mIoU at {real_gflops(row):.4f} GFLOPs"
+    return f"{scores}, trained for {row['training_seconds']:.0f} s"
 
 
 def write_summary(benchmark: Benchmark, folder: Path) -> None:
@@ -206,7 +221,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=comma_separated_ints, default="0,1,2", metavar="N,N", help=default)
     add("--iterations", type=positive_int, default=ITERATIONS, metavar="N", help=default)
     add("--lr", type=positive_float, metavar="LR", help="learning rate of segmentation_models_pytorch's networks")
-    add("--threads", type=positive_int, default=2, metavar="N", help=f"CPU threads {default}")
+    add("--jobs", type=positive_int, default=2, metavar="N", help=f"runs at once {default}")
+    add("--threads", type=positive_int, default=1, metavar="N", help=f"CPU threads of each run {default}")
     add("--only", type=comma_separated, default=["*"], metavar="PATTERNS", help="patterns of names (default: all runs)")
     add("--list", action="store_true", help="list the runs and their state, and exit")
     add("opts", nargs="*", metavar="KEY=VALUE", help="overrides of all runs")
@@ -231,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.list:
             print("\n".join(f"{run.name}: {benchmark.state(run) or 'finished'}" for run in runs))
             return
-        problems = train_pending(benchmark, runs, folder=arguments.runs, threads=arguments.threads)
+        problems = train_pending(benchmark, runs, folder=arguments.runs, jobs=arguments.jobs, threads=arguments.threads)
         write_summary(benchmark, arguments.output)
         if problems:
             raise ConfigError(
