@@ -138,14 +138,14 @@ _GATE = (
     key(
         "MODEL.GATE.KIND",
         "soft",
-        "`soft`: values in [0, 1) that scale the features, as published; `hard`: values 0 or 1, so that routes can "
-        "depend on the image ([routing](routing.md)).",
+        "`soft`: values in [0, 1) that scale the features, as published; `hard`: values 0 or 1 "
+        "([routing](routing.md#hard-gates)).",
         choices=Reference("dl_lib.modeling.dynamic.gate:GATE_KINDS"),
     ),
     key(
         "MODEL.GATE.GATE_INIT_BIAS",
         1.5,
-        "Initial bias of the last convolution of a gate.",
+        "Initial bias of the last convolution of a gate; 0.5 is better for hard gates with a low budget.",
         range="[-100, 100]",
     ),
     key("MODEL.GATE.SMALL_GATE", False, "Compute gates on the cell input resized by 0.25, which makes them cheaper."),

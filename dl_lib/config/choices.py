@@ -10,7 +10,7 @@ from typing import Literal
 
 __all__ = [
     "AbsentRule",
-    "BudgetControl",
+    "BudgetControlName",
     "BudgetUnit",
     "CacheMode",
     "ChannelOrder",
@@ -30,7 +30,7 @@ ResizeBackend = Literal["cv2", "pil"]
 CacheMode = Literal["none", "memmap"]
 SampleErrorAction = Literal["raise", "skip"]
 
-BudgetControl = Literal["penalty", "target"]
+BudgetControlName = Literal["penalty", "target"]
 BudgetUnit = Literal["ratio", "gflops"]
 
 PrecisionName = Literal["float32", "bf16", "fp16"]

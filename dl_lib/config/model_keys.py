@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dl_lib.config.backbone_keys import BACKBONE_KEYS
-from dl_lib.config.choices import BudgetControl, BudgetUnit
+from dl_lib.config.choices import BudgetControlName, BudgetUnit
 from dl_lib.config.key import Reference, key
 
 __all__ = ["MODEL_KEYS"]
@@ -180,7 +180,7 @@ _BUDGET = (
         "Budget loss. `penalty`: `LOSS_WEIGHT` * warmup * (expected cost / `FLOPS_ALL` - `LOSS_MU`)² "
         "(arXiv 2003.10401, eq. 11). `target`: weight * expected cost / cost with all gates open, with a weight of "
         "either sign that a controller adjusts until the real cost is `TARGET` ([routing](routing.md#budget-control)).",
-        choices=BudgetControl,
+        choices=BudgetControlName,
     ),
     key("MODEL.BUDGET.LOSS_WEIGHT", 0.0, "Weight of the budget loss with `penalty`.", range="[0, 1000000]"),
     key(
@@ -215,8 +215,8 @@ _BUDGET = (
     key(
         "MODEL.BUDGET.SPREAD",
         0.0,
-        "Add a loss while the standard deviation of the cost over the images of a batch is below this ratio of the "
-        "cost with all gates open, so that routes depend on the image; for hard gates "
+        "Add a loss while the standard deviation of the cost over the images of a batch is below this fraction of the "
+        "cost with all gates open, so that routes depend on the image; it starts with the budget loss. For hard gates "
         "([routing](routing.md#hard-gates)).",
         range="(0, 0.5]",
         special={0: "no such loss"},
@@ -226,7 +226,7 @@ _BUDGET = (
         "MODEL.BUDGET.WARM_UP",
         True,
         "With `penalty`, increase the weight of the budget loss linearly from 0 over the next 2 % of the iterations; "
-        "with `target`, move the target linearly from the present cost to `TARGET` over a tenth of the remaining "
+        "with `target`, move the target linearly from the current cost to `TARGET` over a tenth of the remaining "
         "iterations.",
     ),
 )

@@ -16,7 +16,6 @@ from dl_lib.checkpoint.state_check import check_range
 from dl_lib.config import CfgNode, write_config
 from dl_lib.data.build import build_train_loader
 from dl_lib.engine.consistency import check_consistent_start
-from dl_lib.engine.distributed import broadcast_buffers, wrap_distributed
 from dl_lib.engine.environment import library_versions
 from dl_lib.engine.hooks import (
     HOOK_REGISTRY,
@@ -39,6 +38,7 @@ from dl_lib.engine.hooks import (
 )
 from dl_lib.engine.hooks.budget_calibration import CALIBRATION_IMAGES
 from dl_lib.engine.setup import build_configured_model
+from dl_lib.engine.training.distributed import broadcast_buffers, wrap_distributed
 from dl_lib.engine.training.ema import ModelEMA
 from dl_lib.engine.training.non_finite import NonFinitePolicy
 from dl_lib.engine.training.precision import Precision

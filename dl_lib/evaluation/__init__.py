@@ -10,7 +10,7 @@ from dl_lib.evaluation.runner.run import (
     evaluation_mode,
     inference_on_dataset,
 )
-from dl_lib.evaluation.scores.budget import BudgetTarget
+from dl_lib.evaluation.scores.budget import BudgetSummary
 from dl_lib.evaluation.scores.confusion import ConfusionMatrix, count_confusion
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
 from dl_lib.evaluation.scores.metrics import ClassScore, ImageScores, SegmentationMetrics, segmentation_metrics
@@ -24,7 +24,7 @@ from dl_lib.evaluation.scores.result import (
 )
 
 __all__ = [
-    "BudgetTarget",
+    "BudgetSummary",
     "CityscapesEvaluator",
     "ClassScore",
     "CocoRleWriter",

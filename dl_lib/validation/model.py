@@ -124,8 +124,8 @@ def _check_budget(report: Report) -> None:
     if report.trains and report.value("MODEL.BUDGET.SPREAD") and images < 2:
         report.add(
             "MODEL.BUDGET.SPREAD",
-            "must be 0 with fewer than two images per forward pass of all processes, whose cost has no deviation; "
-            "alternatively, increase SOLVER.IMS_PER_BATCH or decrease SOLVER.ACCUMULATION_STEPS",
+            "requires at least two images per forward pass over all processes; increase SOLVER.IMS_PER_BATCH, decrease "
+            "SOLVER.ACCUMULATION_STEPS or set it to 0",
         )
     if report.value("MODEL.BUDGET.UNUPDATE_RATE") == 1:
         report.add(

@@ -24,7 +24,7 @@ from dl_lib.visualization.figure import (
 __all__ = ["draw_image_costs"]
 
 _WIDTH, _PANEL_HEIGHT = 7.2, 1.35
-_PARTS = 10  # of the sorted images, of which medians are drawn
+_PARTS = 10  # groups of equal size, by cost, whose medians are drawn
 
 
 @figure_function
@@ -62,8 +62,7 @@ def draw_image_costs(
     for axes, (label, values) in zip(property_axes, panels.items(), strict=True):
         handles = _draw_property(axes, values)
         correlation = correlations[label]
-        outcome = "constant" if correlation is None else f"rank correlation with the cost {correlation:+.2f}"
-        axes.set_title(f"{label}: {outcome}")
+        axes.set_title(label if correlation is None else f"{label}: rank correlation with the cost {correlation:+.2f}")
     for axes in figure.axes:
         axes.grid()
         axes.locator_params(axis="x", integer=True)

@@ -98,7 +98,7 @@ def test_setup_measures_the_crop(tmp_path, capsys):
         default_setup(cfg)
     assert cfg.INPUT.CROP_SIZE == [96, 96]  # as the trainer writes it to config.yaml
     model = build_configured_model(cfg)
-    assert model.budget.dense_madds == model.costs.table(96, 96).expected_all_open
+    assert model.budget.all_open_madds == model.costs.table(96, 96).expected_all_open
     log = capsys.readouterr().out
     assert "Automatic INPUT.CROP_SIZE: [96, 96] for images of up to 96 x 96 pixels" in log
     assert "INPUT.MIN_SIZE_TEST enlarges images of digit_scenes_val up to 2.1 times (96 x 96 to 200 x 200" in log

@@ -11,8 +11,8 @@ from torch import nn
 from dl_lib.checkpoint import CheckpointError
 from dl_lib.config import get_cfg
 from dl_lib.engine.consistency import check_consistent_start
-from dl_lib.engine.distributed import wrap_distributed
 from dl_lib.engine.hooks import BudgetCalibration, BudgetController, PeriodicWriter, recompute_norm_statistics
+from dl_lib.engine.training.distributed import wrap_distributed
 from dl_lib.engine.training.interrupt import TrainingInterrupted
 from dl_lib.engine.training.train_step import GradientClip
 from dl_lib.engine.training.trainer import Trainer

@@ -39,7 +39,7 @@ class WithBudget(LeastSquares):
     def __init__(self, *, target=0.3, start_rate=0.0):
         super().__init__()
         self.budget = TargetBudget(
-            target=target, unit="ratio", lattice=1.0, reachable=(0.0, 1.0), start_rate=start_rate, warm_up=False
+            target=target, unit="ratio", lattice_cost=1.0, reachable=(0.0, 1.0), start_rate=start_rate, warm_up=False
         )
 
     def forward(self, batched_inputs, step_rate=0.0):

@@ -25,7 +25,7 @@ def train_step(case, setting, step_rate, *, dtype=torch.float64):
         model.budget = BudgetConstraint(
             loss_weight=budget["LOSS_WEIGHT"],
             target_ratio=budget["LOSS_MU"],
-            dense_madds=budget["FLOPS_ALL"] * 1e6 * area_ratio(case),
+            all_open_madds=budget["FLOPS_ALL"] * 1e6 * area_ratio(case),
             start_rate=budget["UNUPDATE_RATE"],
             warm_up=budget["WARM_UP"],
         )

@@ -250,7 +250,7 @@ def test_a_budget_needs_weight_gates_and_time():
     target += ["MODEL.BUDGET.TARGET=0.5"]
     spread = [*target, "MODEL.BUDGET.SPREAD=0.2", "SOLVER.IMS_PER_BATCH=4"]
     validate_config(valid(*spread, "SOLVER.ACCUMULATION_STEPS=2"), world_size=2)
-    assert "BUDGET.SPREAD must be 0 with fewer than two" in problems(*spread, "SOLVER.ACCUMULATION_STEPS=4")
+    assert "BUDGET.SPREAD requires at least two images" in problems(*spread, "SOLVER.ACCUMULATION_STEPS=4")
     validate_config(valid(*target, "INPUT.CROP_SIZE=[]"))
     gflops = [*target, "MODEL.BUDGET.TARGET_UNIT=gflops"]
     assert "TARGET_UNIT=gflops requires INPUT.CROP_SIZE" in problems(*gflops, "INPUT.CROP_SIZE=[]")

@@ -29,7 +29,7 @@ def test_panels_show_the_images_sorted_by_cost(images):
     for axes in others:
         expected = [np.nan if number % 2 else 100 * number for number in range(1, images + 1)]
         np.testing.assert_array_equal(values_of(axes), expected)
-        assert axes.get_title(loc="left") == "scale: constant"
+        assert axes.get_title(loc="left") == "scale"
 
 
 def test_medians_of_tenths():

@@ -1,4 +1,4 @@
-"""Comparison of routed networks with fixed routes, narrower networks and common networks at equal training time.
+"""Comparison of routed networks with fixed routes, narrower networks and common networks.
 
 Each run leaves one row in the output folder; runs whose row exists are skipped, so that the benchmark can be resumed
 in a new checkout. Run `python tools/benchmarks/does_routing_pay.py --help`.
@@ -24,7 +24,7 @@ from typing import Any
 from fixed_routes import UnavailableError
 from harness import Settings, in_fresh_process
 from report import Report, describe_machine
-from routing_plan import DATA_SETS, MIDDLE, ROOT, SMP_GROUP, Request, Row, Variant, real_gflops, variants
+from routing_plan import DATA_SETS, MIDDLE, ROOT, SMP_GROUP, SMP_LR, Request, Row, Variant, real_gflops, variants
 from routing_rows import RowFile, figure_series, lines_of, machines, percent_miou, summary_table
 from routing_training import RunSettings, load_config, train_run
 
@@ -38,13 +38,15 @@ from dl_lib.visualization.figure import save_figure
 from dl_lib.visualization.tradeoff import draw_tradeoff
 
 ITERATIONS = 1000  # of the networks in the routing space; all runs take less than 4 hours on 2 cores
+JOBS = "runs at once"  # fact about a machine
 ROWS_NAME, TABLE_NAME, FIGURE_NAME = "rows.jsonl", "results.md", "results.png"
 NOTES = """\
 mIoU and GFLOPs: mean and standard deviation over the runs. GFLOPs: 1e9 multiply-adds per validation image of all \
 modules that run, gates included. Routes: different sets of open edges on the validation images; image-dependent \
 edges: fraction of the edges open for any image that are not open for all. Difference: mIoU minus that of the hard \
 gates with the nearest mean cost, paired by seed. Parameters: those that receive gradients. The networks of \
-segmentation_models_pytorch train for the median time of the hard gates at the middle budget."""
+segmentation_models_pytorch train for the median time of the hard gates at the middle budget, unless equal iterations \
+are stated."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,10 @@ class Benchmark:
         rows: File of the rows.
         seeds: Seeds of each variant.
         opts: Overrides of all runs.
-        smp_lr: Learning rate of the networks of segmentation_models_pytorch, instead of the default.
+        smp_lr: Learning rate of the networks of segmentation_models_pytorch.
     """
 
-    def __init__(self, rows: RowFile, *, seeds: Sequence[int], opts: Sequence[str], smp_lr: float | None) -> None:
+    def __init__(self, rows: RowFile, *, seeds: Sequence[int], opts: Sequence[str], smp_lr: float) -> None:
         self.rows, self.seeds, self.opts, self.smp_lr = rows, tuple(seeds), tuple(opts), smp_lr
         self.variants = variants()
         self.runs = [Run(d, variant, seed) for variant in self.variants for d in variant.data_sets for seed in seeds]
@@ -103,26 +105,27 @@ class Benchmark:
         except UnavailableError as error:
             return str(error)
 
-    def measure(self, run: Run, *, folder: Path, threads: int) -> Row:
-        """Train a run in a new process and return its row."""
+    def measure(self, run: Run, *, folder: Path, jobs: int, threads: int) -> Row:
+        """Train a run, one of `jobs` at once, in a new process and return its row."""
         settings = self.settings(run)
         if settings.training_seconds is not None:
-            self._check_machine(run, threads=threads)
+            self._check_machine(run, jobs=jobs, threads=threads)
         measured = in_fresh_process(train_run, settings, folder=folder / run.name, root=ROOT, threads=threads)
         names = {"data_set": run.data_set, "variant": run.variant.name, "seed": run.seed}
-        return {**names, "digest": digest(settings), "settings": settings.as_dict(), **measured}
+        machine = {**measured["machine"], JOBS: str(jobs)}
+        return {**names, "digest": digest(settings), "settings": settings.as_dict(), **measured, "machine": machine}
 
-    def _check_machine(self, run: Run, *, threads: int) -> None:
+    def _check_machine(self, run: Run, *, jobs: int, threads: int) -> None:
         """Raise ConfigError if the training time that a run must have was measured under other conditions."""
-        here = {"CPU": describe_machine(Settings())["CPU"], "threads": str(threads)}
+        here = {"CPU": describe_machine(Settings())["CPU"], "threads": str(threads), JOBS: str(jobs)}
         for seed in self.seeds:
             machine = self._find_row(run, MIDDLE, seed)["machine"]
             if changed := [
                 f"{name}={machine[name]!r}, now {here[name]!r}" for name in here if machine[name] != here[name]
             ]:
                 raise ConfigError(
-                    f"{run.name}: its training time was measured on another machine; train it there, or remove the "
-                    f"rows of {MIDDLE} to measure it here. Received: {', '.join(changed)}"
+                    f"{run.name}: its training time was measured under other conditions; restore them, or remove the "
+                    f"rows of {MIDDLE} to measure it under these. Received: {', '.join(changed)}"
                 )
 
     def _find_row(self, dependent: Run, variant: str, seed: int) -> Row:
@@ -157,7 +160,7 @@ def train_pending(benchmark: Benchmark, runs: Sequence[Run], *, folder: Path, jo
             ready = [run for run in waiting if benchmark.state(run) == "pending"]
             for run in ready[: jobs - len(running)]:
                 waiting.remove(run)
-                running[pool.submit(benchmark.measure, run, folder=folder, threads=threads)] = run
+                running[pool.submit(benchmark.measure, run, folder=folder, jobs=jobs, threads=threads)] = run
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -218,9 +221,16 @@ def _parser() -> argparse.ArgumentParser:
     add, default = parser.add_argument, "(default: %(default)s)"
     add("--output", type=local_path, default=ROOT / "docs" / "routing_pays", metavar="DIR", help="rows, table, figure")
     add("--runs", type=local_path, default=Path("output", "routing_pays"), metavar="DIR", help=f"logs {default}")
-    add("--seeds", type=comma_separated_ints, default="0,1,2", metavar="N,N", help=default)
-    add("--iterations", type=positive_int, default=ITERATIONS, metavar="N", help=default)
-    add("--lr", type=positive_float, metavar="LR", help="learning rate of segmentation_models_pytorch's networks")
+    add("--seeds", type=comma_separated_ints, default="0,1,2", metavar="N,N", help=f"of each network {default}")
+    add(
+        "--iterations",
+        type=positive_int,
+        default=ITERATIONS,
+        metavar="N",
+        help=f"of networks in the routing space {default}",
+    )
+    lr_help = f"learning rate of segmentation_models_pytorch's networks {default}"
+    add("--lr", type=positive_float, default=SMP_LR, metavar="LR", help=lr_help)
     add("--jobs", type=positive_int, default=2, metavar="N", help=f"runs at once {default}")
     add("--threads", type=positive_int, default=1, metavar="N", help=f"CPU threads of each run {default}")
     add("--only", type=comma_separated, default=["*"], metavar="PATTERNS", help="patterns of names (default: all runs)")

@@ -54,7 +54,6 @@ def route_madds(table: CostTable, route: Route) -> int:
     return table.stem + table.head + operations + sum(table.transitions[edge] for edge in route)
 
 
-@functools.cache
 def random_route(table: CostTable, *, madds: float, outputs: frozenset[Node], seed: str) -> Route:
     """Draw a route whose cost is within `TOLERANCE` of `madds`, by rejection.
 
@@ -70,6 +69,17 @@ def random_route(table: CostTable, *, madds: float, outputs: frozenset[Node], se
     Raises:
         UnavailableError: If no draw is accepted.
     """
+    route = _draw_route(table, madds, outputs, seed)
+    if route is None:
+        raise UnavailableError(
+            f"no random route of {MAX_DRAWS} draws reaches {', '.join(map(str, sorted(outputs)))} and costs within "
+            f"{TOLERANCE:.0%} of {madds:.0f} multiply-adds"
+        )
+    return route
+
+
+@functools.cache
+def _draw_route(table: CostTable, madds: float, outputs: frozenset[Node], seed: str) -> Route | None:
     generator = random.Random(seed)
     for _ in range(MAX_DRAWS):
         probability = generator.random()
@@ -78,10 +88,7 @@ def random_route(table: CostTable, *, madds: float, outputs: frozenset[Node], se
         has_cost = abs(route_madds(table, route) / madds - 1) <= TOLERANCE
         if has_cost and reached_nodes(table.lattice, route) >= outputs:
             return route
-    raise UnavailableError(
-        f"no random route of {MAX_DRAWS} draws reaches {', '.join(map(str, sorted(outputs)))} and costs within "
-        f"{TOLERANCE:.0%} of {madds:.0f} multiply-adds"
-    )
+    return None
 
 
 class RouteBackbone(Backbone):

@@ -90,6 +90,7 @@ def _key(row: Row) -> tuple[str | int, ...]:
 
 
 def percent_miou(row: Row) -> float:
+    """Return the mIoU in percent."""
     return 100 * row["mIoU"]
 
 

@@ -88,7 +88,7 @@ class PlacedPhoto(SceneObject):
 
     @property
     def side_px(self) -> int:
-        """Side length of the bounding square, including a border of one pixel."""
+        """Side length of the bounding square, including a border of 1.5 pixels."""
         return self.side
 
     @property

@@ -40,7 +40,7 @@ class BudgetController(Hook):
     def __init__(self, budget: TargetBudget) -> None:
         self._budget = budget
         self._control = BudgetControl(
-            target=budget.target / budget.lattice, start_rate=budget.start_rate, warm_up=budget.warm_up
+            target=budget.target / budget.lattice_cost, start_rate=budget.start_rate, warm_up=budget.warm_up
         )
         self._state = ControlState()
         self._has_warned = False
@@ -50,7 +50,7 @@ class BudgetController(Hook):
         if cost is None:
             return
         state, progress = self._state, trainer.iteration / trainer.max_iter
-        self._control.update(state, cost / self._budget.lattice, progress=progress, max_iter=trainer.max_iter)
+        self._control.update(state, cost / self._budget.lattice_cost, progress=progress, max_iter=trainer.max_iter)
         self._budget.weight = state.weight
         scalars = {"budget_weight": state.weight, "budget_mean_cost": self._mean_cost, "budget_error": self._error}
         trainer.events.put(scalars, kind="latest")
@@ -60,18 +60,18 @@ class BudgetController(Hook):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the target and the state of the control; empty before the first cost."""
+        """Return the state of the control, and what it refers to; empty before the first step with a finite cost."""
         if self._state.mean is None:
             return {}
-        return {"unit": self._budget.unit, "lattice": self._budget.lattice, **asdict(self._state)}
+        return {"unit": self._budget.unit, "lattice": self._budget.lattice_cost, **asdict(self._state)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state returned by `state_dict`; a state of a target in another unit is ignored.
+        """Load a state returned by `state_dict`; one of another unit or cost of the lattice is ignored.
 
         Raises:
             ValueError: If a value is not a finite number.
         """
-        if (state.get("unit"), state.get("lattice")) != (self._budget.unit, self._budget.lattice):
+        if (state.get("unit"), state.get("lattice")) != (self._budget.unit, self._budget.lattice_cost):
             return
         values = {name: state[name] for name in asdict(self._state)}
         for name, value in values.items():
@@ -85,7 +85,7 @@ class BudgetController(Hook):
     def _mean_cost(self) -> float:
         """Running mean of the cost in the unit of the target."""
         assert self._state.mean is not None
-        return self._state.mean * self._budget.lattice
+        return self._state.mean * self._budget.lattice_cost
 
     @property
     def _error(self) -> float:
@@ -105,8 +105,8 @@ def warn_if_missed(budget: TargetBudget, cost: float, *, when: str) -> bool:
     if is_missed and comm.is_main_process():
         _log.warning(
             "Budget target missed, %s: the mean real cost is %.4g instead of MODEL.BUDGET.TARGET=%.4g (%s, %+.1f %%). "
-            "With all gates closed and open, this network costs %.4g and %.4g; the gates may be unable to go further "
-            "without help: start earlier (MODEL.BUDGET.UNUPDATE_RATE), train longer or choose another target",
+            "With all gates closed and open, this network costs %.4g and %.4g. Start the budget earlier "
+            "(MODEL.BUDGET.UNUPDATE_RATE), train longer or choose another target",
             *(when, cost, budget.target, budget.unit, 100 * error),
             *budget.reachable,
         )

@@ -15,9 +15,9 @@ _INTEGRAL = 0.1  # of the integral part
 _WARM_UP = 0.1  # ramp of the target
 
 _GAIN = 25.0  # per deviation of the cost from the target, as a fraction of the lattice's cost
-_FLOOR = 0.02  # weight at which the response changes from linear to proportional to the weight
+_FLOOR = 0.02  # integral part above which the gain is proportional to it; below, the gain is constant
 _LIMIT = 10.0  # largest weight; the losses are about 1
-_MAX_DEVIATION = 0.05  # that is integrated, so that the way to the target is not counted as an error of the weight
+_MAX_DEVIATION = 0.05  # that is integrated: anti-windup while the cost approaches the target
 _OVERSHOOT = 0.02  # deviation that counts as an overshoot
 _DAMPING = 0.85  # factor of the gain after an overshoot
 
@@ -29,7 +29,7 @@ class ControlState:
     Attributes:
         mean: Running mean of the cost; None before the first step.
         mean_of_means: Running mean of `mean`, for its slope.
-        start: Running mean when the control began.
+        start: Running mean when the control began; the target once that is reached.
         integral: Integral part of the weight.
         damping: Factor of the gain, which falls with each overshoot.
         side: Sign of the last deviation that counts as an overshoot.
@@ -86,7 +86,7 @@ class BudgetControl:
             state.start = state.mean
             return
         predicted = state.mean + _LEAD / _FILTER * (state.mean - state.mean_of_means)
-        target = self._present_target(state, progress)
+        target = self._current_target(state, progress)
         self._damp(state, state.mean - target)
         gain = state.damping * _GAIN * (_FLOOR + abs(state.integral))
         step = gain * _clipped(predicted - target, _MAX_DEVIATION) / max(1.0, _INTEGRAL * iterations)
@@ -99,10 +99,10 @@ class BudgetControl:
         state.mean += rate * (cost - state.mean)
         state.mean_of_means += rate * (state.mean - state.mean_of_means)
 
-    def _present_target(self, state: ControlState, progress: float) -> float:
-        if not self.warm_up:
-            return self.target
+    def _current_target(self, state: ControlState, progress: float) -> float:
         done = min(1.0, (progress - self.start_rate) / (_WARM_UP * (1 - self.start_rate)))
+        if done == 1 or not self.warm_up:
+            state.start = self.target  # the ramp is not repeated if a longer training resumes
         return self.target + (1 - done) * (state.start - self.target)
 
     def _damp(self, state: ControlState, deviation: float) -> None:

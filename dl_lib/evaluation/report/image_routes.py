@@ -69,7 +69,7 @@ def draw_shown_images(result: EvaluationResult, shown: Sequence[ShownImage], *, 
         is_open=is_open,
         captions=[_rank(result, image.position) + name for image, name in zip(shown, names, strict=True)],
         route_captions=[
-            f"{format_gflops(cost, decimals)} GFLOPs, {100 * cost / image.real_all_open_madds:.0f} % of all open\n"
+            f"{format_gflops(cost, decimals)} GFLOPs, {100 * cost / image.real_all_open_madds:.0f} % of full cost\n"
             f"{sum(edges)} of {len(edges)} edges open"
             for image, cost, edges in zip(shown, costs, is_open, strict=True)
         ],
@@ -84,8 +84,9 @@ def _rank(result: EvaluationResult, position: int) -> str:
     cost, count = result.images[position].real_madds_per_pixel, len(costs)
     if costs[0] == costs[-1]:
         return ""
-    if cost in (costs[0], costs[-1]):
-        return "cheapest: " if cost == costs[0] else "most expensive: "
+    cheapest, *_, most_expensive = shown_positions(result)
+    if position in (cheapest, most_expensive):
+        return "cheapest: " if position == cheapest else "most expensive: "
     if cost in (costs[(count - 1) // 2], costs[count // 2]):
         return "median cost: "
-    return f"cost {costs.index(cost) + 1} of {count}: "
+    return f"cost rank {costs.index(cost) + 1} of {count}: "

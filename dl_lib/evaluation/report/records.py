@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dl_lib.evaluation.report.routes import routes_as_dict
 from dl_lib.evaluation.report.tables import COST_LABELS, mean_scores
-from dl_lib.evaluation.scores.budget import BudgetTarget
+from dl_lib.evaluation.scores.budget import BudgetSummary
 from dl_lib.evaluation.scores.image_properties import IMAGE_PROPERTIES
 from dl_lib.evaluation.scores.metrics import ClassScore, SegmentationMetrics
 from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord, OfficialScores
@@ -32,7 +32,7 @@ UNITS = {
     "mean_gates": "mean gate value of each edge over the images, in [0, 1]",
     "routes": "an edge is open for an image if its gate value is above 0; a route is the set of an image's open edges; "
     "ratios in [0, 1] of the images; real_gflops: GFLOPs per image; cost_correlations: Spearman's rank correlation of "
-    "the real cost per pixel with properties of the images, null if one of the two is constant",
+    "the real cost per pixel with properties of the images, null if it is undefined; images: those with the property",
     "parameters": "number of learnable parameters",
 }
 IMAGE_COLUMNS = {
@@ -57,7 +57,7 @@ IMAGE_COLUMNS = {
 
 
 def result_as_dict(
-    result: EvaluationResult, *, target: BudgetTarget | None = None, lattice: Lattice | None = None
+    result: EvaluationResult, *, target: BudgetSummary | None = None, lattice: Lattice | None = None
 ) -> dict[str, Any]:
     """Return a result as plain values, the entry of results.json under the dataset's name.
 

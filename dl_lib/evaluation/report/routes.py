@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from dl_lib.evaluation.report.formatting import format_gflops, format_table, gflops_decimals
 from dl_lib.evaluation.scores.image_properties import IMAGE_PROPERTIES
 from dl_lib.evaluation.scores.result import EvaluationResult
-from dl_lib.evaluation.scores.routes import RouteStatistics, cell_open_ratios
+from dl_lib.evaluation.scores.routes import MIN_IMAGES, RouteStatistics, cell_open_ratios
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.modeling.dynamic.lattice import FINEST_STRIDE, Lattice
 
@@ -17,7 +18,7 @@ __all__ = ["route_remarks", "route_tables", "routes_as_dict", "static_warning"]
 
 _MOST_FREQUENT = 5  # routes that are reported individually
 _PERCENTILES = {"min": "min", "p5": "5 %", "median": "median", "p95": "95 %", "max": "max"}
-_CONSTANT = "constant"  # instead of a correlation
+_UNDEFINED = "-"  # instead of a correlation
 
 
 def route_tables(result: EvaluationResult, *, lattice: Lattice | None, style: str) -> list[str]:
@@ -30,10 +31,11 @@ def route_tables(result: EvaluationResult, *, lattice: Lattice | None, style: st
         tables.append(_cell_table(result, lattice=lattice, style=style))
     if result.cost_correlations is not None:
         rows = [
-            [IMAGE_PROPERTIES[name], _CONSTANT if value is None else f"{value:+.2f}"]
-            for name, value in result.cost_correlations.items()
+            [IMAGE_PROPERTIES[name], _UNDEFINED if one.value is None else f"{one.value:+.2f}", str(one.images)]
+            for name, one in result.cost_correlations.items()
         ]
-        tables.append(format_table(rows, headers=["property of the image", "rank correlation with cost"], style=style))
+        headers = ["property of the image", "rank correlation with cost", "images with the property"]
+        tables.append(format_table(rows, headers=headers, style=style))
     return tables
 
 
@@ -50,8 +52,9 @@ def route_remarks(result: EvaluationResult) -> list[str]:
     if result.cost_correlations is not None:
         remarks.append(
             "Rank correlation (Spearman) of the real cost per pixel with properties of the label map: +1 if the cost "
-            "increases with the property, -1 if it decreases; within "
-            f"±{2 / math.sqrt(routes.num_images):.2f}, it can be by chance."
+            f"increases with the property, -1 if it decreases; {_UNDEFINED} if one of the two is constant, or if fewer "
+            f"than {MIN_IMAGES} images have the property. Of n images, correlations within ±2/√n "
+            f"(of {routes.num_images}: ±{2 / math.sqrt(routes.num_images):.2f}) are not significant at the 5 % level."
         )
     return remarks
 
@@ -61,6 +64,8 @@ def static_warning(result: EvaluationResult) -> str | None:
     routes = result.reported_routes
     if routes is None or not routes.is_static:
         return None
+    if not routes.ever_open:
+        return "The network is effectively static: all gates are closed for every image; see docs/routing.md."
     return (
         f"The network is effectively static: of the {routes.ever_open} edges that are open for any image, "
         f"{routes.image_dependent} ({100 * routes.dependent_ratio:.1f} %) depend on the image; see docs/routing.md."
@@ -82,7 +87,8 @@ def routes_as_dict(result: EvaluationResult, *, routes: RouteStatistics, lattice
         "distinct_routes": len(routes.routes),
         "entropy_bits": routes.entropy_bits,
         "real_gflops": {name: madds / MADDS_PER_GFLOP for name, madds in routes.real_madds.items()},
-        "cost_correlations": result.cost_correlations,
+        "cost_correlations": result.cost_correlations
+        and {n: asdict(one) for n, one in result.cost_correlations.items()},
         "most_frequent": [
             {
                 "route": number,

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from dl_lib.evaluation.report.formatting import format_gflops, format_table, gflops_decimals
 from dl_lib.evaluation.report.routes import route_remarks, route_tables, static_warning
-from dl_lib.evaluation.scores.budget import BudgetTarget
+from dl_lib.evaluation.scores.budget import BudgetSummary
 from dl_lib.evaluation.scores.metrics import SegmentationMetrics
 from dl_lib.evaluation.scores.result import EvaluationResult, OfficialScores
 from dl_lib.modeling.dynamic.lattice import Lattice
@@ -34,7 +34,9 @@ _COST_LEGEND = (
 )
 
 
-def format_text(result: EvaluationResult, *, target: BudgetTarget | None = None, lattice: Lattice | None = None) -> str:
+def format_text(
+    result: EvaluationResult, *, target: BudgetSummary | None = None, lattice: Lattice | None = None
+) -> str:
     """Format the tables of one dataset for the terminal; see `format_markdown` for the optional ones."""
     return "\n\n".join(_parts(result, target=target, lattice=lattice, style="simple"))
 
@@ -42,7 +44,7 @@ def format_text(result: EvaluationResult, *, target: BudgetTarget | None = None,
 def format_markdown(
     results: Mapping[str, EvaluationResult],
     *,
-    targets: Mapping[str, BudgetTarget | None],
+    targets: Mapping[str, BudgetSummary | None],
     lattice: Lattice | None,
     figures: Mapping[str, Mapping[str, str]],
 ) -> str:
@@ -69,7 +71,7 @@ def mean_scores(metrics: SegmentationMetrics) -> dict[str, float]:
     return scores if metrics.mean_boundary_iou is None else {**scores, MEAN_BOUNDARY_IOU: metrics.mean_boundary_iou}
 
 
-def _parts(result: EvaluationResult, *, target: BudgetTarget | None, lattice: Lattice | None, style: str) -> list[str]:
+def _parts(result: EvaluationResult, *, target: BudgetSummary | None, lattice: Lattice | None, style: str) -> list[str]:
     tables = _tables(result, target=target, style=style) + route_tables(result, lattice=lattice, style=style)
     return [_headline(result, style=style), *tables, *_remarks(result, target, style=style)]
 
@@ -82,7 +84,7 @@ def _headline(result: EvaluationResult, *, style: str) -> str:
     )
 
 
-def _tables(result: EvaluationResult, *, target: BudgetTarget | None, style: str) -> list[str]:
+def _tables(result: EvaluationResult, *, target: BudgetSummary | None, style: str) -> list[str]:
     decimals = gflops_decimals(result)
     statistics = (result.costs.average, result.costs.maximum, result.costs.minimum)
     costs = [
@@ -128,7 +130,7 @@ def _score_tables(metrics: SegmentationMetrics, *, official: OfficialScores | No
     return tables
 
 
-def _remarks(result: EvaluationResult, target: BudgetTarget | None, *, style: str) -> list[str]:
+def _remarks(result: EvaluationResult, target: BudgetSummary | None, *, style: str) -> list[str]:
     remarks = [_COST_LEGEND]
     passes = max(len(image.input_sizes) for image in result.images)
     if passes > 1:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from dl_lib.evaluation.report.image_routes import ShownImage, draw_shown_images
 from dl_lib.evaluation.report.records import UNITS, confusion_as_csv, gates_as_npz, images_as_csv, result_as_dict
 from dl_lib.evaluation.report.tables import format_markdown
-from dl_lib.evaluation.scores.budget import BudgetTarget
-from dl_lib.evaluation.scores.image_properties import IMAGE_PROPERTIES
+from dl_lib.evaluation.scores.budget import BudgetSummary
+from dl_lib.evaluation.scores.image_properties import IMAGE_PROPERTIES, RankCorrelation
 from dl_lib.evaluation.scores.result import EvaluationResult
 from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.utils.files import read_regular, write_atomically
@@ -45,7 +45,7 @@ def write_report(
     results: Mapping[str, EvaluationResult],
     *,
     output_dir: Path,
-    targets: Mapping[str, BudgetTarget | None],
+    targets: Mapping[str, BudgetSummary | None],
     shown: Mapping[str, Sequence[ShownImage]],
     lattice: Lattice | None,
     parameters: int,
@@ -152,7 +152,7 @@ def _draw(result: EvaluationResult, *, shown: Sequence[ShownImage], lattice: Lat
     return figures
 
 
-def _draw_image_costs(result: EvaluationResult, *, correlations: Mapping[str, float | None]) -> dict[str, Figure]:
+def _draw_image_costs(result: EvaluationResult, *, correlations: Mapping[str, RankCorrelation]) -> dict[str, Figure]:
     from dl_lib.visualization.image_costs import draw_image_costs
 
     title = "Real cost and properties of the images"
@@ -162,7 +162,7 @@ def _draw_image_costs(result: EvaluationResult, *, correlations: Mapping[str, fl
             label: [getattr(image.properties, name, None) for image in result.images]
             for name, label in IMAGE_PROPERTIES.items()
         },
-        correlations={label: correlations[name] for name, label in IMAGE_PROPERTIES.items()},
+        correlations={label: correlations[name].value for name, label in IMAGE_PROPERTIES.items()},
         title=f"{title} of {result.dataset_name}",
     )
     return {title: figure}

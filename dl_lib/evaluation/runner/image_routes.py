@@ -49,7 +49,7 @@ def show_images(
             if sample["image_id"] != record.image_id:
                 raise InvalidSampleError(f"the dataset has changed. Received: image_id={sample['image_id']!r}")
         except (DataError, OSError, IndexError) as error:
-            _log.warning("Image %s of %s is not in the figure of routes: %s", record.image_id, name, error)
+            _log.warning("Image %s of %s is omitted from the figure of routes: %s", record.image_id, name, error)
             continue
         prediction = predict_sample(model, sample, num_classes=meta.num_classes)
         real_all_open_madds = sum(costs.table(*size).real_all_open for size in record.input_sizes)

@@ -24,7 +24,7 @@ from dl_lib.evaluation.report.write import write_report
 from dl_lib.evaluation.runner.build import build_evaluator, build_writers, label_png_folder, predictions_folder
 from dl_lib.evaluation.runner.image_routes import show_images
 from dl_lib.evaluation.runner.passes import build_inference_model
-from dl_lib.evaluation.scores.budget import BudgetTarget, budget_target
+from dl_lib.evaluation.scores.budget import BudgetSummary, summarize_budget
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
 from dl_lib.evaluation.scores.prediction import Prediction, read_outputs
 from dl_lib.evaluation.scores.result import EvaluationResult
@@ -89,7 +89,7 @@ def evaluate_datasets(
     network: Any = comm.unwrap(model)
     results: dict[str, EvaluationResult] = {}
     failures: dict[str, DataError] = {}
-    targets: dict[str, BudgetTarget | None] = {}
+    targets: dict[str, BudgetSummary | None] = {}
     shown: dict[str, list[ShownImage]] = {}
     inference_model = build_inference_model(cfg, network)
     for name in cfg.DATASETS.TEST:
@@ -106,7 +106,7 @@ def evaluate_datasets(
             continue
         targets[name] = None
         if hasattr(network, "costs"):  # static networks have no cost tables and no budget
-            targets[name] = budget_target(cfg, costs=network.costs, images=results[name].images)
+            targets[name] = summarize_budget(cfg, costs=network.costs, images=results[name].images)
         if comm.is_main_process():
             _log_result(results[name], target=targets[name], lattice=_lattice(network))
             if _lattice(network) is not None:
@@ -162,7 +162,7 @@ def inference_on_dataset(
     return evaluator.evaluate()
 
 
-def _log_result(result: EvaluationResult, *, target: BudgetTarget | None, lattice: Lattice | None) -> None:
+def _log_result(result: EvaluationResult, *, target: BudgetSummary | None, lattice: Lattice | None) -> None:
     _log.info("\n%s", format_text(result, target=target, lattice=lattice))
     if warning := static_warning(result):
         _log.warning("%s: %s", result.dataset_name, warning)
@@ -177,7 +177,7 @@ def _write(
     output_dir: Path,
     *,
     network: nn.Module,
-    targets: Mapping[str, BudgetTarget | None],
+    targets: Mapping[str, BudgetSummary | None],
     shown: Mapping[str, Sequence[ShownImage]],
     submission: bool,
 ) -> None:

@@ -16,11 +16,11 @@ from dl_lib.evaluation.scores.result import ImageRecord
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, MADDS_PER_MFLOP
 from dl_lib.modeling.costs.table import CostTable, NetworkCosts
 
-__all__ = ["BudgetTarget", "budget_target"]
+__all__ = ["BudgetSummary", "summarize_budget"]
 
 
 @dataclass(frozen=True)
-class BudgetTarget:
+class BudgetSummary:
     """Target of the budget at the size of the evaluated images; costs are multiply-adds per image, summed over passes.
 
     Attributes:
@@ -43,7 +43,7 @@ class BudgetTarget:
         return self.madds / self.target_madds if self.target_madds else None
 
 
-def budget_target(cfg: CfgNode, *, costs: NetworkCosts, images: Sequence[ImageRecord]) -> BudgetTarget | None:
+def summarize_budget(cfg: CfgNode, *, costs: NetworkCosts, images: Sequence[ImageRecord]) -> BudgetSummary | None:
     """Return the target on these images; None if the configuration has no budget.
 
     The full cost is measured at the size of each image, or of each pass over it, summed. A target or `FLOPS_ALL` that
@@ -58,20 +58,22 @@ def budget_target(cfg: CfgNode, *, costs: NetworkCosts, images: Sequence[ImageRe
         full_madds = _mean_over_images(images, costs, of=lambda table: table.dense)
         scale = full_madds / costs.table(*resolved_crop(cfg)).dense
         madds = math.fsum(image.costs.real_complete for image in images) / len(images)
-        return BudgetTarget("real complete", madds, budget.TARGET * MADDS_PER_GFLOP * scale, full_madds, "full network")
+        return BudgetSummary(
+            "real complete", madds, budget.TARGET * MADDS_PER_GFLOP * scale, full_madds, "full network"
+        )
     full_madds = _mean_over_images(images, costs, of=lambda table: table.expected_all_open)
     unrouted = _mean_over_images(images, costs, of=lambda table: table.unrouted)
     madds = math.fsum(image.costs.real for image in images) / len(images) - unrouted
-    return BudgetTarget("real, cells and transitions", madds, budget.TARGET * full_madds, full_madds)
+    return BudgetSummary("real, cells and transitions", madds, budget.TARGET * full_madds, full_madds)
 
 
-def _penalty_target(cfg: CfgNode, *, costs: NetworkCosts, images: Sequence[ImageRecord]) -> BudgetTarget:
-    budget, crop = cfg.MODEL.BUDGET, cfg.INPUT.CROP_SIZE
+def _penalty_target(cfg: CfgNode, *, costs: NetworkCosts, images: Sequence[ImageRecord]) -> BudgetSummary:
+    budget = cfg.MODEL.BUDGET
     full_madds = _mean_over_images(images, costs, of=lambda table: table.expected_all_open)
-    if budget.FLOPS_ALL > 0 and crop:
-        full_madds *= budget.FLOPS_ALL * MADDS_PER_MFLOP / costs.table(*crop).expected_all_open
+    if budget.FLOPS_ALL > 0 and cfg.INPUT.CROP_SIZE:
+        full_madds *= budget.FLOPS_ALL * MADDS_PER_MFLOP / costs.table(*resolved_crop(cfg)).expected_all_open
     madds = math.fsum(image.costs.expected for image in images) / len(images)
-    return BudgetTarget("expected", madds, budget.LOSS_MU * full_madds, full_madds)
+    return BudgetSummary("expected", madds, budget.LOSS_MU * full_madds, full_madds)
 
 
 def _mean_over_images(images: Sequence[ImageRecord], costs: NetworkCosts, *, of: Callable[[CostTable], float]) -> float:

@@ -18,6 +18,7 @@ __all__ = [
     "BACKGROUND",
     "IMAGE_PROPERTIES",
     "ImageProperties",
+    "RankCorrelation",
     "image_properties",
     "property_correlations",
     "rank_correlation",
@@ -51,10 +52,29 @@ class ImageProperties:
     classes: int
 
 
+@dataclass(frozen=True)
+class RankCorrelation:
+    """Spearman's rank correlation of the cost of images with a property.
+
+    Attributes:
+        value: Correlation in [-1, 1]; None if it is undefined.
+        images: Number of images that have the property.
+    """
+
+    value: float | None
+    images: int
+
+
 def image_properties(
     label: npt.NDArray[np.integer], *, class_names: Sequence[str], ignore_value: int
 ) -> ImageProperties | None:
-    """Compute the properties of an image from its label map (H, W); None without labelled pixels."""
+    """Compute the properties of an image; None without labelled pixels.
+
+    Args:
+        label: Label map (H, W), class ids or `ignore_value`.
+        class_names: Names of the classes, by id.
+        ignore_value: Label of pixels that are excluded.
+    """
     stride = math.ceil(math.sqrt(label.size / _MAX_PIXELS))
     label = label[::stride, ::stride]
     pixels = np.bincount(label[label != ignore_value], minlength=len(class_names))
@@ -72,11 +92,12 @@ def image_properties(
 
 
 def property_correlations(
-    costs: Sequence[float], properties: Sequence[ImageProperties | None]
-) -> dict[str, float | None]:
+    costs: Sequence[float], properties: Sequence[ImageProperties | None], *, min_images: int
+) -> dict[str, RankCorrelation]:
     """Return the rank correlation of the costs of images with each property, by the names of `IMAGE_PROPERTIES`.
 
-    Images without the property are excluded. None if no image has it, or if the costs or the property are constant.
+    Images without the property are excluded. The correlation is undefined if fewer than `min_images` images are left,
+    or if their costs or the property are constant.
     """
     correlations = {}
     for name in IMAGE_PROPERTIES:
@@ -85,12 +106,16 @@ def property_correlations(
             for cost, image in zip(costs, properties, strict=True)
             if image is not None and (value := getattr(image, name)) is not None
         ]
-        correlations[name] = rank_correlation(*zip(*pairs, strict=True)) if pairs else None
+        value = rank_correlation(*zip(*pairs, strict=True)) if len(pairs) >= min_images else None
+        correlations[name] = RankCorrelation(value, images=len(pairs))
     return correlations
 
 
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """Return Spearman's rank correlation in [-1, 1], with average ranks of ties; None if a series is constant."""
+    """Return Spearman's rank correlation of two series of equal length, at least 1, with average ranks of ties.
+
+    In [-1, 1]; None if a series is constant.
+    """
     if min(one) == max(one) or min(other) == max(other):
         return None
     return float(np.corrcoef(_average_ranks(one), _average_ranks(other))[0, 1])

@@ -11,7 +11,7 @@ from statistics import median
 from torch import Tensor
 
 from dl_lib.data.sample_loader import SkippedSample
-from dl_lib.evaluation.scores.image_properties import IMAGE_PROPERTIES, ImageProperties, property_correlations
+from dl_lib.evaluation.scores.image_properties import ImageProperties, RankCorrelation, property_correlations
 from dl_lib.evaluation.scores.metrics import ImageScores, SegmentationMetrics
 from dl_lib.evaluation.scores.routes import MIN_IMAGES, RouteStatistics, route_statistics
 from dl_lib.modeling.costs.costs import Costs
@@ -141,15 +141,14 @@ class EvaluationResult:
         return self.routes if self.num_images >= MIN_IMAGES else None
 
     @cached_property
-    def cost_correlations(self) -> dict[str, float | None] | None:
+    def cost_correlations(self) -> dict[str, RankCorrelation] | None:
         """Rank correlation of the real cost per pixel with properties of the images, see `property_correlations`.
 
         None without gates, without ground truth, or with too few images (`MIN_IMAGES`). Images that all take one route
-        have a constant cost; what is left per pixel is the padding of their sizes.
+        have a constant cost: their costs per pixel differ only by the padding to multiples of the coarsest stride.
         """
         if self.reported_routes is None or self.metrics is None:
             return None
-        if len(self.reported_routes.routes) == 1:
-            return dict.fromkeys(IMAGE_PROPERTIES)
-        costs = [image.real_madds_per_pixel for image in self.images]
-        return property_correlations(costs, [image.properties for image in self.images])
+        has_one_route = len(self.reported_routes.routes) == 1
+        costs = [1.0 if has_one_route else image.real_madds_per_pixel for image in self.images]
+        return property_correlations(costs, [image.properties for image in self.images], min_images=MIN_IMAGES)

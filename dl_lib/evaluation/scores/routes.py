@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import median
 
 import numpy as np
 import numpy.typing as npt
@@ -115,7 +116,7 @@ def route_statistics(gates_NE: npt.NDArray[np.floating], *, real_madds: Sequence
     """Compute the statistics of at least one image.
 
     Args:
-        gates_NE: Gate values.
+        gates_NE: Gate values, columns in the order of the lattice's edges.
         real_madds: Real cost of each image in multiply-adds.
     """
     is_open_NE = gates_NE > 0
@@ -142,15 +143,16 @@ def route_statistics(gates_NE: npt.NDArray[np.floating], *, real_madds: Sequence
 def example_images(costs: Sequence[float], *, routes: Sequence[int]) -> tuple[int, ...]:
     """Return the indices of the cheapest image, a middle one and the most expensive one, in this order.
 
-    The middle one has the cost nearest to the median among the images with a route of its own, if there are any. Of
-    several candidates, the first one with a route of its own is chosen. With fewer than three images, all are returned.
+    The middle one is the image with the cost nearest to the median, among those whose route differs from the other two
+    if there are any. Of several candidates, the first one with another route is chosen. With fewer than three images,
+    all are returned.
 
     Args:
         costs: Cost of each image, in any unit.
         routes: Number of each image's route.
     """
     by_cost = sorted(range(len(costs)), key=lambda index: (costs[index], index))
-    distances = {index: abs(2 * rank - len(costs) + 1) for rank, index in enumerate(by_cost)}  # from the median rank
+    middle = median(costs) if costs else 0.0
     chosen: list[int] = []
 
     def choose(key: Callable[[int, bool], tuple[float, ...]]) -> None:
@@ -161,7 +163,7 @@ def example_images(costs: Sequence[float], *, routes: Sequence[int]) -> tuple[in
 
     choose(lambda index, is_known: (costs[index], is_known))
     choose(lambda index, is_known: (-costs[index], is_known))
-    choose(lambda index, is_known: (is_known, distances[index]))
+    choose(lambda index, is_known: (is_known, abs(costs[index] - middle)))
     return tuple(sorted(chosen, key=lambda index: (costs[index], index)))
 
 

@@ -16,7 +16,9 @@ SMALL_GATE_SHRINK = 4  # the small gate resizes its input to a quarter of each s
 
 
 class Gate(nn.Module, ABC):
-    """Gate with one value in [0, 1] per image and outgoing edge, computed from the mean of a 1×1 convolution.
+    """Gate with one value in [0, 1] per image and outgoing edge.
+
+    Logits: 1×1 convolution with norm and ReLU, global mean, 1×1 convolution.
 
     Args:
         channels: Channels of the cell's input.

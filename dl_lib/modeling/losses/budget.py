@@ -15,24 +15,24 @@ from dl_lib.utils import comm
 __all__ = ["WARM_UP_RATIO", "BudgetConstraint", "CostSpread", "TargetBudget"]
 
 WARM_UP_RATIO = 0.02  # fraction of training in which the weight of the constraint rises
-SPREAD_WEIGHT = 0.3  # much more lets the cost of an image decide its route, much less has no effect (docs/log.md)
+SPREAD_WEIGHT = 0.3  # larger weights make routes differ at the expense of accuracy, smaller ones have no effect
 
 
 @dataclass(frozen=True)
 class BudgetConstraint:
-    """Loss `loss_weight * warm * (expected / dense_madds - target_ratio)**2`.
+    """Loss `loss_weight * warm * (expected / all_open_madds - target_ratio)**2`.
 
     Attributes:
         loss_weight: Weight of the loss (`LOSS_WEIGHT`).
-        target_ratio: Target of the expected cost as a ratio of `dense_madds` (`LOSS_MU`).
-        dense_madds: Expected cost with all gates open, multiply-adds per image (`FLOPS_ALL`, there in MFLOPs).
+        target_ratio: Target of the expected cost as a ratio of `all_open_madds` (`LOSS_MU`).
+        all_open_madds: Expected cost with all gates open, multiply-adds per image (`FLOPS_ALL`, there in MFLOPs).
         start_rate: Fraction of training without the constraint (`UNUPDATE_RATE`).
         warm_up: Raise the weight linearly over `WARM_UP_RATIO` of training (`WARM_UP`).
     """
 
     loss_weight: float
     target_ratio: float
-    dense_madds: float
+    all_open_madds: float
     start_rate: float
     warm_up: bool
 
@@ -43,7 +43,7 @@ class BudgetConstraint:
     def __call__(self, expected_madds: Tensor, *, step_rate: float) -> Tensor:
         """Return the loss (0-d) for the expected cost of a batch, multiply-adds per image (0-d)."""
         warm = min(1.0, (step_rate - self.start_rate) / WARM_UP_RATIO) if self.warm_up else 1.0
-        return self.loss_weight * warm * (expected_madds / self.dense_madds - self.target_ratio) ** 2
+        return self.loss_weight * warm * (expected_madds / self.all_open_madds - self.target_ratio) ** 2
 
 
 @dataclass
@@ -56,16 +56,16 @@ class TargetBudget:
     Attributes:
         target: Target of the mean real cost per image in `unit` (`TARGET`).
         unit: Unit of the target (`TARGET_UNIT`), see `cost`.
-        lattice: Expected cost with all gates open, in `unit`.
+        lattice_cost: Expected cost with all gates open, in `unit`.
         reachable: Lowest and highest real cost in `unit`, with all gates closed and with all gates open.
         start_rate: Fraction of training without the loss (`UNUPDATE_RATE`).
         warm_up: Whether the target is approached linearly (`WARM_UP`), see `BudgetController`.
-        weight: Present weight of the loss.
+        weight: Current weight of the loss.
     """
 
     target: float
     unit: BudgetUnit
-    lattice: float
+    lattice_cost: float
     reachable: tuple[float, float]
     start_rate: float
     warm_up: bool

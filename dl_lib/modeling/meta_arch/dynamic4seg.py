@@ -139,17 +139,17 @@ def _build_budget(cfg: CfgNode, costs: NetworkCosts) -> BudgetConstraint | Targe
     return BudgetConstraint(
         loss_weight=budget.LOSS_WEIGHT,
         target_ratio=budget.LOSS_MU,
-        dense_madds=budget.FLOPS_ALL * MADDS_PER_MFLOP or costs.table(*resolved_crop(cfg)).expected_all_open,
+        all_open_madds=budget.FLOPS_ALL * MADDS_PER_MFLOP or costs.table(*resolved_crop(cfg)).expected_all_open,
         start_rate=budget.UNUPDATE_RATE,
         warm_up=budget.WARM_UP,
     )
 
 
 def _build_target_budget(cfg: CfgNode, costs: NetworkCosts) -> TargetBudget:
-    budget, lattice, reachable = cfg.MODEL.BUDGET, 1.0, (0.0, 1.0)
+    budget, lattice_cost, reachable = cfg.MODEL.BUDGET, 1.0, (0.0, 1.0)
     if budget.TARGET_UNIT == "gflops":
         table = costs.table(*resolved_crop(cfg))
-        lattice = table.expected_all_open / MADDS_PER_GFLOP
+        lattice_cost = table.expected_all_open / MADDS_PER_GFLOP
         lowest = table.all_closed(runs_unreached=Unreached(cfg.MODEL.GATE.UNREACHED).runs(training=True))
         reachable = (lowest / MADDS_PER_GFLOP, table.dense / MADDS_PER_GFLOP)
     if not reachable[0] <= budget.TARGET <= reachable[1]:
@@ -161,7 +161,7 @@ def _build_target_budget(cfg: CfgNode, costs: NetworkCosts) -> TargetBudget:
     return TargetBudget(
         target=budget.TARGET,
         unit=budget.TARGET_UNIT,
-        lattice=lattice,
+        lattice_cost=lattice_cost,
         reachable=reachable,
         start_rate=budget.UNUPDATE_RATE,
         warm_up=budget.WARM_UP,

@@ -42,11 +42,14 @@ def routed_network(*, target):
         [*SMALL, "MODEL.BUDGET.TARGET", target, "MODEL.GATE.KIND", "hard", "MODEL.GATE.GATE_INIT_BIAS", 0]
     )
     model = build_model(cfg)
-    for module in model.modules():
-        if isinstance(module, Gate):
-            nn.init.normal_(module.predict.weight, std=0.3)
+    for gate in gates_of(model):
+        nn.init.normal_(gate.predict.weight, std=0.3)
     recompute_norm_statistics(model, batches=labelled_batches(), num_batches=8)
     return model
+
+
+def gates_of(model):
+    return [module for module in model.modules() if isinstance(module, Gate)]
 
 
 def batches():
@@ -91,7 +94,7 @@ def test_cost_in_evaluation_mode_is_the_target():
         changed, messages = calibrate(model)
         assert mean_cost(model, num_batches=16) == pytest.approx(target, rel=0.01) and model.training
         assert all(name.endswith("gate.predict.bias") for name in changed)
-        assert len(changed) == sum(isinstance(module, Gate) for module in model.modules())
+        assert len(changed) == len(gates_of(model))
         shifts = torch.cat([*changed.values()])
         torch.testing.assert_close(shifts, shifts[:1].expand_as(shifts))
         assert (shifts[0] > 0) == (target > uncalibrated) and not messages
@@ -100,6 +103,31 @@ def test_cost_in_evaluation_mode_is_the_target():
 def test_target_out_of_reach_leaves_the_gates_and_is_a_warning():
     changed, (message,) = calibrate(routed_network(target=0.01))
     assert not changed and "Budget target missed, after training:" in message
+
+
+def test_resumed_run_continues_with_the_biases_before_the_shift():
+    model = routed_network(target=0.265)
+    before = [gate.predict.bias.clone() for gate in gates_of(model)]
+    hook = BudgetCalibration(batches, num_batches=16, model=model, budget=model.budget)
+    assert hook.state_dict() == {}
+    hook.after_train(plain_trainer(max_iter=1))
+    shifted = [gate.predict.bias.clone() for gate in gates_of(model)]
+    assert not torch.equal(shifted[0], before[0])
+    resumed = BudgetCalibration(batches, num_batches=16, model=model, budget=model.budget)
+    resumed.load_state_dict(hook.state_dict())
+    resumed.before_train(plain_trainer(max_iter=1))
+    torch.testing.assert_close([gate.predict.bias for gate in gates_of(model)], before, rtol=0, atol=0)
+    assert resumed.state_dict() == {}
+    resumed.after_train(plain_trainer(max_iter=1))
+    torch.testing.assert_close([gate.predict.bias for gate in gates_of(model)], shifted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("damage", [lambda biases: biases[1:], lambda biases: [b * torch.nan for b in biases]])
+def test_damaged_biases_are_refused(damage):
+    model = routed_network(target=0.5)
+    hook = BudgetCalibration(batches, num_batches=1, model=model, budget=model.budget)
+    with pytest.raises(ValueError, match=r"^BudgetCalibration\.biases must "):
+        hook.load_state_dict({"biases": damage([gate.predict.bias.detach() for gate in gates_of(model)])})
 
 
 def test_error_restores_the_gates():

@@ -32,7 +32,7 @@ def test_missed_target_is_one_warning_with_the_reachable_range():
         trainer.train()
     (message,) = messages
     assert "the weight of its loss is at its limit" in message and trainer.model.budget.weight == 10
-    assert "instead of MODEL.BUDGET.TARGET=0.3 (ratio, +" in message and "costs 0 and 1;" in message
+    assert "instead of MODEL.BUDGET.TARGET=0.3 (ratio, +" in message and "costs 0 and 1." in message
 
 
 def test_weight_is_zero_before_the_start():

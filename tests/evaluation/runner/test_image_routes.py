@@ -94,7 +94,7 @@ def test_samples_that_became_unreadable_are_omitted(evaluate, caplog):
     again, remaining, _ = evaluate([lost], "again")
     assert again.images[0].costs == result.images[0].costs and again.num_images == 5
     assert [image.position for image in remaining] == [image.position for image in shown[1:]]
-    assert f"is not in the figure of routes: scene {lost} is damaged" in caplog.text
+    assert f"is omitted from the figure of routes: scene {lost} is damaged" in caplog.text
 
 
 def test_large_images_are_reduced(evaluate, monkeypatch):

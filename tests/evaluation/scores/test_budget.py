@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import pytest
 from fvcore.common.config import CfgNode
 
-from dl_lib.evaluation.scores.budget import budget_target
+from dl_lib.evaluation.scores.budget import summarize_budget
 from dl_lib.evaluation.scores.result import ImageRecord
 from dl_lib.modeling.costs.costs import Costs
 from tests.helpers.published import build
@@ -49,7 +49,7 @@ def target(cfg, *sizes, costs=None):
 
 def target_of_passes(cfg, *passes, costs=None, spent=ZERO):
     images = [ImageRecord("", "", input_sizes=sizes, costs=spent, seconds=0.0, scores=None) for sizes in passes]
-    return budget_target(cfg, costs=costs or Tables(), images=images)
+    return summarize_budget(cfg, costs=costs or Tables(), images=images)
 
 
 def test_without_a_budget_there_is_no_target():

@@ -142,8 +142,8 @@ def test_routes_and_correlations_of_the_images():
     ]
     assert [image.properties for image in result.images] == properties
     per_pixel = [cost / sample["image"][0].numel() for cost, sample in zip(real, samples, strict=True)]
-    assert result.cost_correlations == property_correlations(per_pixel, properties)
-    assert None not in result.cost_correlations.values() or result.cost_correlations["classes"] is None
+    assert result.cost_correlations == property_correlations(per_pixel, properties, min_images=MIN_IMAGES)
+    assert [one.images for one in result.cost_correlations.values()] == [MIN_IMAGES] * 4
     fewer = run(samples[1:])
     assert fewer.routes is not None and (fewer.reported_routes, fewer.cost_correlations) == (None, None)
 

@@ -9,6 +9,7 @@ import scipy.stats
 
 from dl_lib.evaluation.scores.image_properties import (
     ImageProperties,
+    RankCorrelation,
     image_properties,
     property_correlations,
     rank_correlation,
@@ -84,10 +85,12 @@ def test_constant_series_have_no_correlation():
 
 def test_images_without_a_property_are_excluded_from_its_correlation():
     properties = [ImageProperties(2, 9.0, None, 1), ImageProperties(0, None, None, 1), ImageProperties(5, 3.0, None, 1)]
-    correlations = property_correlations([1.0, 9.0, 2.0, 5.0], [*properties, None])
+    correlations = property_correlations([1.0, 9.0, 2.0, 5.0], [*properties, None], min_images=2)
     assert correlations == {
-        "objects": pytest.approx(-0.5),
-        "object_scale_px": pytest.approx(-1),
-        "foreground_ratio": None,
-        "classes": None,
+        "objects": RankCorrelation(pytest.approx(-0.5), images=3),
+        "object_scale_px": RankCorrelation(pytest.approx(-1), images=2),
+        "foreground_ratio": RankCorrelation(None, images=0),
+        "classes": RankCorrelation(None, images=3),
     }
+    again = property_correlations([1.0, 9.0, 2.0, 5.0], [*properties, None], min_images=3)
+    assert again == correlations | {"object_scale_px": RankCorrelation(None, images=2)}

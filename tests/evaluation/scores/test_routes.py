@@ -86,6 +86,7 @@ def test_a_single_route_has_no_entropy():
         ([1, 1, 1, 1], [1, 1, 1, 1], (0, 1, 2)),
         ([1, 1, 1, 1, 1], [1, 1, 2, 2, 3], (0, 2, 4)),  # equal costs, different routes
         ([1, 1, 1, 1, 2, 3], [1, 1, 1, 1, 2, 3], (0, 4, 5)),  # the median image has the route of the cheapest one
+        ([1, 2, 3, 10, 10.5, 11, 13], [1, 9, 3, 1, 1, 4, 2], (0, 5, 6)),  # nearest cost, not nearest rank
         ([1, 1, 3, 3, 3, 3], [1, 1, 2, 2, 2, 2], (0, 3, 2)),  # two routes only
     ],
 )

@@ -1,4 +1,4 @@
-"""Hard gates: values, noise and gradients, and the same decisions in every way of running the network."""
+"""Hard gates: values and gradients, and the same decisions in every way of running the network."""
 
 import pytest
 import torch

@@ -8,7 +8,7 @@ from dl_lib.modeling import BudgetConstraint
 from dl_lib.modeling.losses.budget import SPREAD_WEIGHT, CostSpread
 from tests.helpers.published import REFERENCE
 
-BUDGET = BudgetConstraint(loss_weight=0.5, target_ratio=0.2, dense_madds=100.0, start_rate=0.4, warm_up=True)
+BUDGET = BudgetConstraint(loss_weight=0.5, target_ratio=0.2, all_open_madds=100.0, start_rate=0.4, warm_up=True)
 
 
 @pytest.mark.parametrize(("step_rate", "warm"), [(0.4, 0.0), (0.401, 0.05), (0.41, 0.5), (0.42, 1.0), (0.9, 1.0)])
@@ -27,7 +27,7 @@ def test_is_active_from_start_rate():
 
 def test_warm_up_of_the_published_schedule():
     rows = json.loads((REFERENCE / "solver" / "budget_warm_up.json").read_text())
-    budget = BudgetConstraint(loss_weight=1.0, target_ratio=0.0, dense_madds=1.0, start_rate=0.4, warm_up=True)
+    budget = BudgetConstraint(loss_weight=1.0, target_ratio=0.0, all_open_madds=1.0, start_rate=0.4, warm_up=True)
     for _iteration, step_rate, warm in rows:
         assert budget.is_active(step_rate) is (warm is not None)
         if warm is not None:

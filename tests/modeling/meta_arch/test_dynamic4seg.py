@@ -116,8 +116,8 @@ def test_training_returns_losses_and_mean_costs():
 def test_dense_cost_of_the_budget_is_measured_at_the_crop():
     crop = ["INPUT.CROP_SIZE", [128, 256], "MODEL.BUDGET.CONSTRAIN", True]
     model = model_of(*crop)
-    assert model.budget.dense_madds == model.costs.table(128, 256).expected_all_open
-    assert model_of(*crop, "MODEL.BUDGET.FLOPS_ALL", 26300).budget.dense_madds == 26300e6
+    assert model.budget.all_open_madds == model.costs.table(128, 256).expected_all_open
+    assert model_of(*crop, "MODEL.BUDGET.FLOPS_ALL", 26300).budget.all_open_madds == 26300e6
     with pytest.raises(ValueError, match=r"MODEL\.BUDGET\.FLOPS_ALL=0 .*INPUT\.CROP_SIZE"):
         model_of(*crop, "INPUT.CROP_SIZE", [])
     with pytest.raises(ValueError, match=r"INPUT\.CROP_SIZE must be measured .*default_setup"):
@@ -261,7 +261,7 @@ def test_unreachable_target_is_an_error(policy):
     model = model_of(*gflops, 0.04)
     lowest = table.all_closed(runs_unreached=policy == "run")
     assert model.budget.reachable == (lowest / 1e9, table.dense / 1e9)
-    assert model.budget.lattice == table.expected_all_open / 1e9
+    assert model.budget.lattice_cost == table.expected_all_open / 1e9
     for target in (0.99 * model.budget.reachable[0], 1.01 * model.budget.reachable[1]):
         with pytest.raises(ConfigError, match=r"MODEL\.BUDGET\.TARGET must be from .*Received: MODEL\.BUDGET\.TARGET="):
             model_of(*gflops, target)
@@ -316,7 +316,7 @@ def test_accumulated_penalty_refers_to_the_mean_cost_so_far():
     costs = [logged["expt_flops"].item() * 1e6 for _, logged in outputs]
     assert costs[0] != costs[1]
     for losses, mean in ((first, costs[0]), (second, sum(costs) / 2)):
-        assert losses["loss_budget"].item() == pytest.approx(0.5 * (mean / model.budget.dense_madds) ** 2, rel=1e-9)
+        assert losses["loss_budget"].item() == pytest.approx(0.5 * (mean / model.budget.all_open_madds) ** 2, rel=1e-9)
 
 
 def test_temperature_anneals_in_training_and_is_in_the_state_dict():
