@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -50,6 +50,7 @@ from dl_lib.evaluation.runner.logged import logged_metrics
 from dl_lib.evaluation.runner.sample_check import warn_about_invalid_samples
 from dl_lib.evaluation.runner.sample_figures import SampleFigures
 from dl_lib.evaluation.runner.validation_loss import validation_losses
+from dl_lib.modeling import DynamicNet4Seg
 from dl_lib.modeling.build import resolve_device
 from dl_lib.modeling.losses.budget import TargetBudget
 from dl_lib.solver import build_lr_scheduler, build_optimizer, format_groups
@@ -142,7 +143,7 @@ class DefaultTrainer(Trainer):
                 BudgetCalibration(
                     lambda: self.build_train_loader(start=0),
                     num_batches=math.ceil(CALIBRATION_IMAGES * solver.ACCUMULATION_STEPS / solver.IMS_PER_BATCH),
-                    model=self.evaluated_model,
+                    model=cast(DynamicNet4Seg, self.evaluated_model),  # has a budget
                     budget=budget,
                 )
             )
