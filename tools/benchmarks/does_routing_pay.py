@@ -24,7 +24,7 @@ from typing import Any
 from fixed_routes import UnavailableError
 from harness import Settings, in_fresh_process
 from report import Report, describe_machine
-from routing_plan import DATA_SETS, MIDDLE, ROOT, SMP_GROUP, SMP_LR, Request, Row, Variant, real_gflops, variants
+from routing_plan import DATA_SETS, MIDDLE, ROOT, SMP_GROUP, Request, Row, Variant, real_gflops, variants
 from routing_rows import RowFile, figure_series, lines_of, machines, percent_miou, summary_table
 from routing_training import RunSettings, load_config, train_run
 
@@ -69,10 +69,10 @@ class Benchmark:
         rows: File of the rows.
         seeds: Seeds of each variant.
         opts: Overrides of all runs.
-        smp_lr: Learning rate of the networks of segmentation_models_pytorch.
+        smp_lr: Learning rate of the networks of segmentation_models_pytorch, instead of `SMP_LR`.
     """
 
-    def __init__(self, rows: RowFile, *, seeds: Sequence[int], opts: Sequence[str], smp_lr: float) -> None:
+    def __init__(self, rows: RowFile, *, seeds: Sequence[int], opts: Sequence[str], smp_lr: float | None) -> None:
         self.rows, self.seeds, self.opts, self.smp_lr = rows, tuple(seeds), tuple(opts), smp_lr
         self.variants = variants()
         self.runs = [Run(d, variant, seed) for variant in self.variants for d in variant.data_sets for seed in seeds]
@@ -229,8 +229,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help=f"of networks in the routing space {default}",
     )
-    lr_help = f"learning rate of segmentation_models_pytorch's networks {default}"
-    add("--lr", type=positive_float, default=SMP_LR, metavar="LR", help=lr_help)
+    add("--lr", type=positive_float, metavar="LR", help="learning rate of segmentation_models_pytorch's networks")
     add("--jobs", type=positive_int, default=2, metavar="N", help=f"runs at once {default}")
     add("--threads", type=positive_int, default=1, metavar="N", help=f"CPU threads of each run {default}")
     add("--only", type=comma_separated, default=["*"], metavar="PATTERNS", help="patterns of names (default: all runs)")

@@ -25,7 +25,7 @@ MIDDLE = "hard-0.50"
 HARD_GROUP, SMP_GROUP = "hard gates", "segmentation_models_pytorch"
 RANDOM_ROUTES = 3
 PENALTY_MU = {0.25: 0.15, 0.5: 0.45, 0.75: 0.74}  # with these targets, the penalty settles near the budgets
-SMP_LR = 1e-3  # best mIoU of 3e-4, 1e-3 and 3e-3 for each network on the scenes with seed 0 (docs/log.md)
+SMP_LR = {"unet-resnet18": 1e-3, "unet-mobilenet_v2": 1e-3, "deeplabv3plus-mobilenet_v2": 3e-3}  # docs/log.md
 _NO_SPREAD = "MODEL.BUDGET.SPREAD=0"
 _INIT_BIAS = {0.25: 0.5, 0.5: 0.5, 0.75: 1.5}  # of hard gates, by budget; low budgets require lower ones (docs/log.md)
 _PENALTY = ("MODEL.BUDGET.CONTROL=penalty", "MODEL.BUDGET.LOSS_WEIGHT=0.5", _NO_SPREAD)  # published form
@@ -45,7 +45,7 @@ class Request:
         seed: Seed of the run.
         seeds: Seeds of all runs.
         opts: Overrides that all runs share.
-        smp_lr: Learning rate of the networks of segmentation_models_pytorch.
+        smp_lr: Learning rate of the networks of segmentation_models_pytorch, instead of `SMP_LR`.
         find_row: Returns the row of a variant for the same data set, by seed.
     """
 
@@ -53,7 +53,7 @@ class Request:
     seed: int
     seeds: tuple[int, ...]
     opts: tuple[str, ...]
-    smp_lr: float
+    smp_lr: float | None
     find_row: Callable[[str, int], Row]
 
     def settings(self, *opts: str, **values: Any) -> RunSettings:
@@ -181,7 +181,7 @@ def _smp(name: str, is_timed: bool, request: Request) -> RunSettings:
     seconds = None
     if is_timed:
         seconds = median(request.find_row(MIDDLE, seed)["training_seconds"] for seed in request.seeds)
-    lr = f"SOLVER.OPTIMIZER.BASE_LR={request.smp_lr}"
+    lr = f"SOLVER.OPTIMIZER.BASE_LR={request.smp_lr or SMP_LR[name]}"
     return request.settings(*_NO_GATES, lr, smp=name, training_seconds=seconds)
 
 
