@@ -169,7 +169,14 @@ class Checkpointer(FvcoreCheckpointer):
         self._folder.tag(last_filename_basename)
 
     def read_own(self, name: str) -> dict[str, Any]:
-        """Return the content of this run's checkpoint of that name; empty if there is none or it is invalid."""
+        """Return the content of this run's checkpoint; empty if there is none or it is invalid.
+
+        Args:
+            name: File name without `.pth`.
+
+        Raises:
+            UnreadableCheckpointError: If the operating system refuses to read the file.
+        """
         if not self.save_dir or f"{name}{CHECKPOINT_SUFFIX}" not in self._folder.checkpoints():
             return {}
         return read_if_valid(self._folder.join(f"{name}{CHECKPOINT_SUFFIX}")) or {}
@@ -217,7 +224,9 @@ class Checkpointer(FvcoreCheckpointer):
                 ) from error
             except (ValueError, RuntimeError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
                 raise CheckpointError(
-                    f"the checkpoint's {name!r} does not match this run's: {error}. Received: path={path!r}"
+                    f"cannot resume: the checkpoint's {name!r} state does not match this run: {error}; restore the "
+                    f"config of that run, or set MODEL.WEIGHTS to this file in a new OUTPUT_DIR to use its weights. "
+                    f"Received: path={path!r}"
                 ) from error
         return content
 

@@ -75,8 +75,8 @@ def save_checkpoint(content: Mapping[str, Any], path: str | os.PathLike[str]) ->
         path: File to write.
 
     Raises:
-        CheckpointError: If `content` holds an object that could not be loaded again, or the write fails. The
-            partial file is removed, and an existing file is unchanged.
+        CheckpointError: If `content` holds an object that could not be loaded again, or the write fails. Before step
+            3, an existing file is kept; after it, `path` is the new file. The partial file is always removed.
         NoSpaceError: If the disk or a quota is full.
     """
     path = os.fspath(path)

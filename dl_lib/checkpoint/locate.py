@@ -80,7 +80,9 @@ def _path_from_handler(address: str) -> str:
     except Exception as error:  # of a handler of the user or of a cloud service
         raise _download_error(address, reason=error) from error
     if not os.path.isfile(path):
-        raise _download_error(address, reason=f"only {', '.join(_DOWNLOADED_SCHEMES)} are supported without a handler")
+        raise _download_error(
+            address, reason=f"other addresses than {', '.join(_DOWNLOADED_SCHEMES)} require a PathHandler of iopath"
+        )
     return path
 
 

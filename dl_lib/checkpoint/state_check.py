@@ -40,7 +40,7 @@ def check_state(state: Any, *, like: Any, name: str) -> None:
 def check_optimizer_state(state: Mapping[str, Any], *, optimizer: torch.optim.Optimizer) -> None:
     """Check that a saved optimizer state has one value, or one per element, for each parameter.
 
-    Settings that are None here, such as `fused`, must be None or a truth value.
+    Settings that are None here, such as `fused`, must be None or a bool.
 
     Raises:
         ValueError: With the setting, or the number of the parameter, that the state does not fit.
@@ -48,9 +48,7 @@ def check_optimizer_state(state: Mapping[str, Any], *, optimizer: torch.optim.Op
     for saved, present in zip(state["param_groups"], optimizer.param_groups, strict=False):
         for name in [name for name, value in present.items() if value is None]:
             if not isinstance(saved.get(name), (bool, NoneType)):
-                raise ValueError(
-                    f"optimizer.param_groups: {name} must be a truth value, but is {_describe(saved[name])}"
-                )
+                raise ValueError(f"optimizer.param_groups: {name} must be a bool, but is {_describe(saved[name])}")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     check_state(state["state"], like={}, name="optimizer.state")
     for index, values in state["state"].items():

@@ -97,10 +97,16 @@ def check_values(
     like: Mapping[str, Tensor] | None = None,
     original_names: Mapping[str, str] | None = None,
 ) -> None:
-    """Check that all values are finite, and floating-point where those of `like` are.
+    """Check that all values are finite, and that tensors that are floating-point in `like` are so in `weights`.
+
+    Args:
+        weights: Tensors by key of the model.
+        path: File, for the message.
+        like: Tensors of the model, by key.
+        original_names: Key in the file by key of the model, where they differ.
 
     Raises:
-        CheckpointError: With the names of the tensors, in the file if `original_names` has them.
+        CheckpointError: If not; the message lists the tensors by their key in the file.
     """
     integers = [key for key in weights if like and like[key].is_floating_point() > weights[key].is_floating_point()]
     for keys, requirement in ((integers, "floating-point numbers"), (non_finite(weights), "finite, not NaN or Inf")):

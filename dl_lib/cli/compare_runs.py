@@ -100,7 +100,8 @@ def _read_results(folder: Path, *, name: str) -> list[_Run]:
     has_parameters = parameters is None or _is_number(parameters)
     if not isinstance(datasets, dict) or not all(map(_is_complete, datasets.values())) or not has_parameters:
         raise ConfigError(
-            f"{path} is incomplete; evaluate the run again. "
+            f"{path} must have datasets, each with seconds_per_image, costs_gflops and scores that are numbers; "
+            "evaluate the run again. "
             f"Received: {sorted(content) if isinstance(content, dict) else type(content).__name__}"
         )
     return [_Run(name, dataset, values, parameters) for dataset, values in datasets.items()]

@@ -64,7 +64,10 @@ def _read(path: str, *, above: Sequence[str]) -> Iterator[ConfigLayer]:
 
 def _check_number(layers: int, *, path: str | Path) -> None:
     if layers > _MAX_LAYERS:
-        raise ConfigError(f"{BASE_KEY} must not lead to more than {_MAX_LAYERS} files. Received: {path}")
+        raise ConfigError(
+            f"a config must include at most {_MAX_LAYERS} files by {BASE_KEY}, directly and indirectly; merge some of "
+            f"them. Received: {path}"
+        )
 
 
 def _content(path: str, *, above: Sequence[str]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def expand_path(path: str | os.PathLike[str], *, key: str) -> str:
         ) from None
     except ValueError:
         raise ConfigError(
-            f"{key} must contain only $VARIABLE or ${{VARIABLE}} after a $; write $$ for a literal $. {received}"
+            f"every $ in {key} must begin $VARIABLE or ${{VARIABLE}}; write $$ for a literal $. {received}"
         ) from None
     home = os.path.expanduser(expanded)
     if home.startswith("~"):

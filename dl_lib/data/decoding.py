@@ -110,9 +110,12 @@ def decode_with_opencv(data: bytes, path: FilePath, *, flags: int) -> np.ndarray
 
 
 def decode_with_pillow(data: bytes, path: FilePath) -> tuple[Image.Image, str]:
-    """Return the decoded image and the name of its pixel format in the file.
+    """Return the decoded image and Pillow's name of the pixel format in the file, such as `I;16B`.
 
-    Decoding reduces 16 bits per channel to 8, scales fewer than 8 bits and inverts some files: the name shows it.
+    Pillow may convert pixels: 16 bits per channel to 8, fewer than 8 bits scaled, some files inverted. The name tells.
+
+    Raises:
+        UnreadableFileError: If the file is damaged, has several frames or a format that Pillow does not support.
     """
     try:
         opened = Image.open(io.BytesIO(data))

@@ -79,7 +79,7 @@ def _png_ids(data: bytes, path: FilePath, *, header: PngHeader) -> np.ndarray:
 
 
 def _check_compression(data: bytes, path: FilePath) -> None:
-    """Raise an error if a file has a lossy compression; one that cannot be read is left to its decoder."""
+    """Raise UnreadableFileError if a file has a lossy compression. Damaged files pass; their decoder reports them."""
     compression = None
     with contextlib.suppress(Exception):  # the error type of damaged data depends on Pillow's reader of the format
         compression = Image.open(io.BytesIO(data)).info.get("compression")

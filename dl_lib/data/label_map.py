@@ -108,8 +108,8 @@ class LabelClasses:
     def _in_class_order(self, colors: Sequence[Color]) -> ColorReader:
         if len(colors) != len(self.names):
             raise ValueError(
-                f"color_map must list a color for each of the {len(self.names)} classes; map colors to classes if some "
-                f"are ignored. Received: {len(colors)} colors"
+                f"color_map must list a color for each of the {len(self.names)} classes; to ignore some, map "
+                f"each color to a class or to ignore. Received: {len(colors)} colors"
             )
         return _reader(colors, range(len(colors)))
 

@@ -44,7 +44,7 @@ def list_files(folder: Path) -> Iterator[tuple[str, str]]:
 def find_files(
     folder: Path, *, endings: Iterable[str], prefix: str = "", flat: bool = False, exclude: Container[str] = ()
 ) -> dict[str, str]:
-    """Find the files of `list_files` with certain names.
+    """Find the files below a folder whose paths have a prefix and one of several endings.
 
     Args:
         folder: Existing folder.
@@ -54,7 +54,7 @@ def find_files(
         exclude: Paths of files to skip.
 
     Returns:
-        Path by name: the relative path without prefix and ending.
+        Path of each file by its name, which is the relative path without prefix and ending.
 
     Raises:
         UnreadableFileError: If a folder cannot be listed.

@@ -146,7 +146,7 @@ class DatasetMapper:
 
 
 class MappedDataset(Dataset):
-    """Map-style dataset of mapped samples.
+    """Map-style dataset of mapped samples, indexed by `SampleKey` (epoch and index).
 
     Each sample has a random generator seeded with (seed, epoch, index), so that the result depends neither on the
     worker nor on the samples loaded before.

@@ -24,12 +24,12 @@ def read_image(path: FilePath) -> np.ndarray:
     """Read an image as (H, W, 3) uint8 RGB. Gray values are repeated, palettes resolved, opaque alpha channels dropped.
 
     Args:
-        path: File in any format Pillow supports, with at most 8 bits per channel.
+        path: Image in a format of Pillow, with one frame: RGB, gray or palette, at most 8 bits per channel.
 
     Raises:
         MissingDataError: If the file does not exist.
-        UnreadableFileError: If the file is not an image, is damaged or truncated, exceeds a limit of its decoder, or
-            its pixels are not opaque colors with 8 bits.
+        UnreadableFileError: If the file is not such an image, is damaged or truncated, exceeds a limit of its decoder,
+            or has transparent pixels.
     """
     return decode_image(read_bytes(path), path)
 

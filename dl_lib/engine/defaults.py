@@ -286,7 +286,7 @@ class DefaultTrainer(Trainer):
         return self._samples_before + (self.iteration - self.start_iteration) * self.cfg.SOLVER.IMS_PER_BATCH
 
     def _apply_settings(self, settings: Sequence[Mapping[str, Any]]) -> None:
-        """Restore the settings of the current config, which loading the optimizer and scheduler has replaced."""
+        """Apply the current config's options of the parameter groups, which loading the checkpoint has overwritten."""
         self.scheduler.base_lrs = [group["initial_lr"] for group in settings]
         factors = [factor(self.scheduler.last_epoch) for factor in self.scheduler.lr_lambdas]
         for group, current, factor in zip(self.optimizer.param_groups, settings, factors, strict=True):

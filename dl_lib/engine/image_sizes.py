@@ -71,9 +71,13 @@ def automatic_crop(cfg: CfgNode, names: Sequence[str]) -> list[int]:
 
 
 def warn_about_enlarged_images(cfg: CfgNode, *, trains: bool) -> None:
-    """Warn if `INPUT.MIN_SIZE_TEST` enlarges images of a dataset more than 2 times, or every `MIN_SIZE_TRAIN` does.
+    """Warn if resizing to `INPUT.MIN_SIZE_TEST` or the smallest `MIN_SIZE_TRAIN` enlarges images by a factor above 2.
 
-    Missing datasets are left to the loaders.
+    Missing datasets are reported by the loaders.
+
+    Args:
+        cfg: Full config.
+        trains: Whether to check the training datasets as well.
     """
     inputs = cfg.INPUT
     if inputs.MIN_SIZE_TEST:

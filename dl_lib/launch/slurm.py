@@ -68,7 +68,8 @@ def _first_host(nodelist: str) -> str:
     match = re.match(r"(?:[^,\[\]]|\[[^\[\]]+\])+", nodelist)
     if match is None:
         raise LaunchError(
-            f"SLURM_STEP_NODELIST must begin with a host name. Received: SLURM_STEP_NODELIST={nodelist!r}"
+            "SLURM_STEP_NODELIST must begin with a host name; set MASTER_ADDR to the host of rank 0. "
+            f"Received: SLURM_STEP_NODELIST={nodelist!r}"
         )
     return re.sub(r"\[([^,\-\]]+)[^\]]*\]", r"\1", match[0])
 

@@ -60,7 +60,8 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.
     _check_name(settings.NAME, key="SOLVER.LR_SCHEDULER.NAME", names=LR_SCHEDULERS)
     if settings.WARMUP_ITERS >= settings.MAX_ITER:
         _log.warning(
-            "The warmup does not end before the run: SOLVER.LR_SCHEDULER.WARMUP_ITERS=%d, MAX_ITER=%d",
+            "The warmup does not end within the run, so that the learning rate never reaches BASE_LR; decrease "
+            "WARMUP_ITERS: SOLVER.LR_SCHEDULER.WARMUP_ITERS=%d, MAX_ITER=%d",
             settings.WARMUP_ITERS,
             settings.MAX_ITER,
         )

@@ -106,14 +106,21 @@ class EventStorage:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state returned by `state_dict`; `iteration` is unchanged."""
+        """Load a state returned by `state_dict`, which does not contain `iteration`: set it first.
+
+        Raises:
+            ValueError: If a value is not finite or was recorded after `iteration`.
+        """
         self._kinds = {name: state["kinds"][name] for name in state["values"]}
         self._histories = {}
         for name, values in state["values"].items():
             history = self._histories[name] = HistoryBuffer(_HISTORY_LENGTH)
             for value, iteration in zip(values, state["iterations"][name], strict=True):
                 if not (math.isfinite(value) and 0 <= iteration <= self.iteration):
-                    raise ValueError(f"events must have finite values up to iteration {self.iteration}; {name} has not")
+                    raise ValueError(
+                        f"events: {name} must have finite values at iterations up to {self.iteration}, but has {value} "
+                        f"at {iteration}"
+                    )
                 history.update(float(value), int(iteration))
 
     def _history(self, name: str) -> HistoryBuffer:

@@ -88,7 +88,7 @@ def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
 
 
 def read_regular(path: str | os.PathLike[str], *, max_bytes: int) -> bytes:
-    """Return the content of a file with `open_regular`; a larger file than expected is refused without reading it.
+    """Return the content of a file with `open_regular`; a file above the limit is refused without reading it.
 
     Raises:
         OSError: As in `open_regular`, or if the file has more than `max_bytes` bytes.
@@ -96,7 +96,7 @@ def read_regular(path: str | os.PathLike[str], *, max_bytes: int) -> bytes:
     with open_regular(path) as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
-        raise OSError(errno.EFBIG, f"larger than the expected {max_bytes:,} bytes", os.fspath(path))
+        raise OSError(errno.EFBIG, f"larger than the limit of {max_bytes:,} bytes", os.fspath(path))
     return content
 
 

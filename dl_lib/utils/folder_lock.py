@@ -61,7 +61,7 @@ def check_present(folder: str | os.PathLike[str], *, key: str = "OUTPUT_DIR") ->
     """Check that the folder of `locked_folder` has not been deleted or moved in the meantime; collective.
 
     Raises:
-        OutputPathError: If its lock file is gone. Files written since then have created the folder again.
+        OutputPathError: If its lock file is gone. The folder may exist again, because later writes create it.
     """
     problem = ""
     if comm.is_main_process() and not (Path(folder) / LOCK_NAME).exists():

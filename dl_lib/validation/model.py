@@ -108,7 +108,7 @@ def _check_normalization(report: Report) -> None:
     if report.accepts("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD") and 0 < max(mean) <= 1 and max(std) <= 1:
         report.add(
             "MODEL.PIXEL_MEAN",
-            "must be in 0..255 like the pixel values, and so must MODEL.PIXEL_STD; multiply both by 255",
+            "must have the scale of the pixel values, 0..255 and not 0..1, like MODEL.PIXEL_STD; multiply both by 255",
         )
 
 

@@ -284,7 +284,7 @@ def test_optimizer_of_other_parameters_is_an_error(tmp_path):
     model = small_model()
     Checkpointer(model, tmp_path, optimizer=torch.optim.SGD(model[0].parameters(), lr=0.1)).save("model_1")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(CheckpointError, match="the checkpoint's 'optimizer' does not match"):
+    with pytest.raises(CheckpointError, match="the checkpoint's 'optimizer' state does not match this run"):
         Checkpointer(model, tmp_path, optimizer=optimizer).resume_or_load("")
 
 

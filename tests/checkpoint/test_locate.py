@@ -127,7 +127,7 @@ def test_failed_download_is_an_error_and_leaves_no_file(server, cache, path, rea
         ("http://127.0.0.1:9/model.pth", "Connection refused"),
         ("http://[/model.pth", "Invalid IPv6 URL"),
         ("http://127.0.0.1:port/model.pth", "(nonnumeric|invalid) port"),
-        ("s3://bucket/model.pth", "only http://, https:// are supported without a handler"),
+        ("s3://bucket/model.pth", "other addresses than http://, https:// require a PathHandler of iopath"),
     ],
 )
 def test_unusable_addresses(address, reason):

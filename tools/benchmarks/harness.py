@@ -110,7 +110,7 @@ def timed(run: Callable[[], T]) -> tuple[float, T]:
 
 
 def time_cases(cases: Sequence[Case], settings: Settings, *, rounds: int) -> dict[str, Timing]:
-    """Return the timing of each case by name, without `WARMUP_ROUNDS`; cases of a group are interleaved."""
+    """Return the timing of each case by name: `rounds` rounds after `WARMUP_ROUNDS`, cases of a group interleaved."""
     timings = {}
     for _, group in groupby(cases, key=lambda case: case.group):
         runs = {case.name: case.prepare(settings) for case in group}

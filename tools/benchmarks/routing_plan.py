@@ -46,7 +46,7 @@ class Request:
         seeds: Seeds of all runs.
         opts: Overrides that all runs share.
         smp_lr: Learning rate of the networks of segmentation_models_pytorch, instead of `SMP_LR`.
-        find_row: Returns the row of a variant for the same data set, by seed.
+        find_row: Function from a variant's name and a seed to the row of that finished run on the same data set.
     """
 
     data_set: str

@@ -109,7 +109,7 @@ def build_file_dataset(
             hint=hint.strip(),
         )
     if not paired.records:
-        raise MissingDataError(f"{location} contains no images. Received: 0 images")
+        raise MissingDataError(f"{location} contains no images; extract the dataset again. Received: 0 images")
     return dataset
 
 

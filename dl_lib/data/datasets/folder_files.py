@@ -125,9 +125,15 @@ def _list_pairs(root: FolderRoot, *, images: FilePattern, labels: FilePattern) -
     found_images, found_labels = _find(root, images=images, labels=labels)
     if not found_images and not found_labels:
         endings = ", ".join(images.endings)
-        raise MissingDataError(f"{root.images} contains no images (files that end in {endings}). Received: 0 images")
+        raise MissingDataError(
+            f"{root.images} contains no images (files that end in {endings}); check IMAGES and IMAGE_PATTERN of the "
+            "dataset in DATASETS.FOLDERS. Received: 0 images"
+        )
     if root.names == ():
-        raise MissingDataError(f"the split list of {root.images} must contain names of images. Received: 0 names")
+        raise MissingDataError(
+            f"the split list of {root.images} is empty; write one image name per line, or omit the list to use all "
+            "images. Received: 0 names"
+        )
     names: Iterable[str] = found_images.keys() | (found_labels or {}).keys()
     if root.names is not None:
         names = [_listed_name(line, found_images, root=root, images=images) for line in root.names]

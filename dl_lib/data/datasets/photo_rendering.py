@@ -41,7 +41,15 @@ def warp_photo(
 
 
 def recolor_photo(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Return an image with random saturation, contrast, brightness and tint, (3, height, width) float32."""
+    """Change saturation, contrast, brightness and tint at random.
+
+    Args:
+        rng: Generator.
+        image: RGB image (height, width, 3), uint8.
+
+    Returns:
+        Image (3, height, width), float32, not clipped to 0..255.
+    """
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     paint = (image.transpose(2, 0, 1) - gray) * np.float32(rng.uniform(0, 1)) + gray
     paint = (paint - 128) * np.float32(rng.uniform(0.7, 1.1)) + np.float32(128 + rng.uniform(-25, 25))

@@ -125,13 +125,13 @@ class PhotoScenes(GeneratedScenes):
     """Map-style dataset of generated scenes. A sample only depends on (seed, split, index).
 
     Labels are the classes of `PHOTO_SCENES_META`. Objects are rendered from large to small, later ones on top, with an
-    ignored border (255) of one pixel. Contrast, brightness and color saturation are random, because half of the
-    photographs are gray.
+    ignored border (255) of one pixel. Contrast, brightness and color saturation are random, so that gray photographs
+    do not give their class away.
 
     Args:
         split: "train" or "val".
         length: Number of scenes.
-        size: (height, width) in pixels, each at least 48. The largest objects require at least 92.
+        size: (height, width) in pixels, each at least 48; below 92, the largest objects are scaled down.
         seed: Seed of all scenes.
 
     Raises:

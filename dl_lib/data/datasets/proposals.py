@@ -33,11 +33,11 @@ _MAX_SHOWN = 12
 
 @dataclass(frozen=True)
 class Proposal:
-    """Entry that fits the files.
+    """Proposed element of `DATASETS.FOLDERS` that matches the image and label files on disk.
 
     Attributes:
-        reasons: Findings that led to it.
-        entry: YAML of an element of `DATASETS.FOLDERS`.
+        reasons: Why the current element does not match.
+        entry: YAML of the proposed element.
     """
 
     reasons: tuple[str, ...]

@@ -79,8 +79,8 @@ class TrainStep:
             step_rate: Training progress in [0, 1].
 
         Returns:
-            Each loss, `total_loss` and the values to log (costs in GFLOPs: `expt_flops` becomes `expt_gflops`) as means
-            over the micro-batches, and `gradient_norm` before clipping; 0-d, without gradients.
+            0-d tensors without gradients: means over the micro-batches of each loss, of `total_loss` and of the values
+            to log, and `gradient_norm` before clipping. MFLOPs become GFLOPs, `expt_flops` becomes `expt_gflops`.
         """
         self.optimizer.zero_grad(set_to_none=True)
         model: Any = comm.unwrap(self.model)

@@ -70,7 +70,8 @@ def write_submission(result: EvaluationResult, *, benchmark: Benchmark, folder: 
     """
     if benchmark not in _FORMATS:
         raise InvalidSubmissionError(
-            f"submissions exist only for datasets of {', '.join(_FORMATS)}, not for {result.dataset_name}. "
+            f"{result.dataset_name} has no evaluation server; those of {', '.join(_FORMATS)} are supported. Evaluate "
+            "without a submission, or set the benchmark of the dataset. "
             f"Received: benchmark={benchmark!r}"
         )
     format_ = _FORMATS[benchmark]

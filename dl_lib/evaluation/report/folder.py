@@ -116,7 +116,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
 
 
 def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values that determine the results; of the configured datasets, those that are evaluated."""
+    """Return the config values that determine the results; `DATASETS.FOLDERS` with the evaluated datasets only."""
     settings = {key: values[key] for key in values if key.startswith(_SETTINGS) and not key.startswith(_NO_SETTINGS)}
     evaluated = [entry for entry in values[_FOLDERS] if entry["NAME"] in values["DATASETS.TEST"]]
     return {**settings, _FOLDERS: evaluated}

@@ -59,9 +59,14 @@ IMAGE_COLUMNS = {
 def result_as_dict(
     result: EvaluationResult, *, target: BudgetSummary | None = None, lattice: Lattice | None = None
 ) -> dict[str, Any]:
-    """Return a result as plain values, the entry of results.json under the dataset's name.
+    """Return the entry of a dataset in results.json, as plain values.
 
     Scores require ground truth; `official` is present if official scores were requested.
+
+    Args:
+        result: Result on the dataset.
+        target: Costs and target of the budget; adds `budget_gflops`.
+        lattice: Lattice of a network with gates; adds the gates by edge and `routes`.
     """
     values: dict[str, Any] = {} if result.metrics is None else _scores(result.metrics)
     if result.official is not None:

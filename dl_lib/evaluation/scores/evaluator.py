@@ -100,8 +100,8 @@ class SemSegEvaluator:
         dataset_name: Registered name of the dataset.
         class_names: Names of the classes, one per channel of the logits.
         ignore_value: Label of ignored pixels.
-        labelled: Whether the dataset has ground truth; without it, only costs are recorded.
-        absent_rule: Treatment of classes without ground truth pixels, see `metrics`.
+        labelled: Whether the dataset has ground truth; without it, there are no scores.
+        absent_rule: Classes without ground truth pixels in the means: `exclude`, or `zero_if_predicted`.
         boundary_iou: Whether to compute boundary IoU, see `boundary`.
     """
 

@@ -54,10 +54,10 @@ class ImageProperties:
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """Spearman's rank correlation of the cost of images with a property.
+    """Spearman's rank correlation between the cost of an image and one of its `ImageProperties`.
 
     Attributes:
-        value: Correlation in [-1, 1]; None if it is undefined.
+        value: Correlation in [-1, 1]; None with too few images, or if the costs or the property are constant.
         images: Number of images that have the property.
     """
 

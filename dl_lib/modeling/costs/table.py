@@ -110,7 +110,7 @@ class CostTable:
 
     @cached_property
     def real_all_open(self) -> float:
-        """Real cost with all gates open."""
+        """Real cost with all gates open, in multiply-adds under the published convention."""
         return self.real(Routing.all_open(self.lattice)).item()
 
     @property

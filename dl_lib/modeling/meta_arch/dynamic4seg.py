@@ -123,11 +123,12 @@ class DynamicNet4Seg(SegmentationModel):
 def check_dense_cost(cfg: CfgNode) -> None:
     """Raise ConfigError if the budget refers to the cost of a training image and there is no training crop."""
     budget = cfg.MODEL.BUDGET
-    key, value = ("FLOPS_ALL", 0) if budget.CONTROL == "penalty" else ("TARGET_UNIT", "gflops")
+    is_penalty = budget.CONTROL == "penalty"
+    key, value, other = ("FLOPS_ALL", 0, "the cost in MFLOPs") if is_penalty else ("TARGET_UNIT", "gflops", "ratio")
     if budget[key] == value and not cfg.INPUT.CROP_SIZE:
         raise ConfigError(
             f"MODEL.BUDGET.{key}={value} requires INPUT.CROP_SIZE, the image size at which the cost is measured; set "
-            f"one of them. Received: MODEL.BUDGET.{key}={budget[key]}"
+            f"it, or MODEL.BUDGET.{key} to {other}. Received: MODEL.BUDGET.{key}={budget[key]}"
         )
 
 

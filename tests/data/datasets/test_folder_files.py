@@ -111,7 +111,7 @@ def test_split_lists(root):
         with pytest.raises(DataError, match=problem):
             source(split="train.txt")()
     (root / "train.txt").write_text("\n")
-    with pytest.raises(MissingDataError, match=r"split list of .*i must contain names of images"):
+    with pytest.raises(MissingDataError, match=r"split list of .*i is empty; write one image name per line"):
         source(split="train.txt")()
     with pytest.raises(MissingDataError, match=r"Expected a list of names.*val\.txt'$"):
         source(split="val.txt")()
