@@ -226,7 +226,7 @@ def test_runs_leave_rows_and_are_not_repeated(run_main, tmp_path, capsys):
     assert drawn == pytest.approx(hard["costs_gflops"]["real_complete"]["avg"], rel=TOLERANCE)
     assert frequent <= hard["costs_gflops"]["real_complete"]["max"]
     assert (tmp_path / "out" / "results.png").exists()
-    assert "| most frequent route " in (tmp_path / "out" / "results.md").read_text()
+    assert "| most frequent edges " in (tmp_path / "out" / "results.md").read_text()
 
     assert run_main(only) == [], "all rows exist"
     assert run_main(only, "--lr", "0.002") == names[4:], "the settings of one run have changed"

@@ -19,7 +19,7 @@ from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Move, Node
 
 Route = frozenset[Edge]
 
-FREQUENT = 0.5  # an edge of the most frequent route is open for more than this fraction of the images
+FREQUENT = 0.5  # a frequent edge is open for more than this fraction of the images
 TOLERANCE = 0.05  # relative, of the cost of a random route
 MAX_DRAWS = 50_000  # a few seconds for 29 edges
 

@@ -104,7 +104,7 @@ def variants() -> tuple[Variant, ...]:
         line = f"all edges open, cost of budget {budget:g}"
         make = functools.partial(_open, budget)
         found.append(Variant(_name("open", budget), line, "all edges open, narrower", make))
-    found.append(Variant("frequent-route", "most frequent route", "most frequent route", _frequent))
+    found.append(Variant("frequent-route", "most frequent edges", "most frequent edges", _frequent))
     for number in range(1, RANDOM_ROUTES + 1):
         make = functools.partial(_random, number)
         found.append(Variant(f"random-route-{number}", "random routes", "random routes", make))
@@ -164,7 +164,7 @@ def _frequent(request: Request) -> RunSettings:
 
 
 def _random(number: int, request: Request) -> RunSettings:
-    """Draw a route with the cost of the hard gates of this seed, to the outputs of their most frequent route."""
+    """Draw a route with the cost of the hard gates of this seed, to the outputs that their most frequent edges reach."""
     row, table = request.find_row(MIDDLE, request.seed), request.table(*_NO_GATES)
     nodes = reached_nodes(table.lattice, frequent_route(table.lattice, row["open_fractions"]))
     route = random_route(
