@@ -164,7 +164,7 @@ def _frequent(request: Request) -> RunSettings:
 
 
 def _random(number: int, request: Request) -> RunSettings:
-    """Draw a route with the cost of the hard gates of this seed, to the outputs that their most frequent edges reach."""
+    """Draw a route with the cost of the hard gates of this seed, to the outputs of their frequent edges."""
     row, table = request.find_row(MIDDLE, request.seed), request.table(*_NO_GATES)
     nodes = reached_nodes(table.lattice, frequent_route(table.lattice, row["open_fractions"]))
     route = random_route(
