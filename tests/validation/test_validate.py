@@ -107,7 +107,7 @@ def test_valid_configs_pass(overrides):
         ("MODEL.PIXEL_STD=[1,0,1]", r"PIXEL_STD must contain only values in \[0\.001, 1000\]"),
         (
             "MODEL.PIXEL_MEAN=[0.4,0.5,0.5]",
-            r"PIXEL_MEAN must have the scale of the pixel values.*; multiply both by 255",
+            r"PIXEL_MEAN must have the scale .*; multiply both by 255",
         ),
         (
             "DATASETS.TRAIN=[digit_scenes_trian]",
