@@ -47,7 +47,7 @@ def expand_path(path: str | os.PathLike[str], *, key: str) -> str:
         ) from None
     except ValueError:
         raise ConfigError(
-            f"every $ in {key} must begin $VARIABLE or ${{VARIABLE}}; write $$ for a literal $. {received}"
+            f"{key} has a $ that begins neither $VARIABLE nor ${{VARIABLE}}; write $$ for a literal $. {received}"
         ) from None
     home = os.path.expanduser(expanded)
     if home.startswith("~"):

@@ -50,8 +50,8 @@ def test_tilde_and_variables_are_expanded(root, given, expanded):
     [
         ("$NO_SUCH/a", "environment variable NO_SUCH, which is not set"),
         ("${NO_SUCH}/a", "environment variable NO_SUCH, which is not set"),
-        ("${STORE:-x}", r"only \$VARIABLE or \$\{VARIABLE\}"),
-        ("5$", r"only \$VARIABLE or \$\{VARIABLE\}"),
+        ("${STORE:-x}", r"neither \$VARIABLE nor \$\{VARIABLE\}"),
+        ("5$", r"neither \$VARIABLE nor \$\{VARIABLE\}"),
         ("~no_such_user/a", "~no_such_user, which has no home folder"),
         ("a\0b", "without null characters"),
     ],
