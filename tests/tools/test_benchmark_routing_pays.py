@@ -34,6 +34,7 @@ from dl_lib.modeling.costs.counters import count_madds, measure_madds
 from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Move, Node
 from dl_lib.modeling.dynamic.routing import Routing
 from tests.helpers.small_run import DATASET, SMALL, register
+from tests.helpers.training import restore_logging
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +202,8 @@ def run_main(tmp_path, monkeypatch):
         main([*words, "--iterations", "4", "--only", only, *options, *OPTS])
         return list(trained)
 
-    return run
+    with restore_logging():  # the runs set up the logger
+        yield run
 
 
 def test_runs_leave_rows_and_are_not_repeated(run_main, tmp_path, capsys):
