@@ -149,7 +149,7 @@ def test_truncated_file(predicted, tmp_path, length):
 
 def test_data_set_without_server(predicted, tmp_path):
     _, result, folder = predicted
-    with pytest.raises(InvalidSubmissionError, match=r"datasets of cityscapes, voc, .*Received: benchmark=''$"):
+    with pytest.raises(InvalidSubmissionError, match=r"of cityscapes, voc are supported\. .*Received: benchmark=''$"):
         write_submission(result, benchmark="", folder=folder, output_dir=tmp_path)
 
 
