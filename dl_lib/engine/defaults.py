@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -129,10 +130,11 @@ class DefaultTrainer(Trainer):
         hooks += [MetricLogger(period=log_period), ProgressBar(period=log_period)]
         if self.ema is not None:
             hooks.append(EMAHook(self.ema))
+        make_loader = partial(self.build_train_loader, start=0)  # always the same batches
         if test.PRECISE_BN.ENABLED:
             hooks.append(
                 PreciseBN(
-                    lambda: self.build_train_loader(start=0),
+                    make_loader,
                     num_batches=test.PRECISE_BN.NUM_ITER,
                     period=test.EVAL_PERIOD,
                     model=self.evaluated_model,
@@ -141,7 +143,7 @@ class DefaultTrainer(Trainer):
         if isinstance(budget, TargetBudget):
             hooks.append(
                 BudgetCalibration(
-                    lambda: self.build_train_loader(start=0),
+                    make_loader,
                     num_batches=math.ceil(CALIBRATION_IMAGES * solver.ACCUMULATION_STEPS / solver.IMS_PER_BATCH),
                     model=cast(DynamicNet4Seg, self.evaluated_model),  # has a budget
                     budget=budget,
