@@ -195,6 +195,7 @@ def run_main(tmp_path, monkeypatch):
     monkeypatch.setattr(does_routing_pay, "in_fresh_process", in_this_process)
     monkeypatch.setattr(does_routing_pay, "ThreadPoolExecutor", MainThreadExecutor)
     monkeypatch.setattr("dl_lib.evaluation.report.write._draw", lambda *arguments, **options: {})
+    monkeypatch.setattr("dl_lib.evaluation.scores.result.MIN_IMAGES", 5)
     words = ["--output", str(tmp_path / "out"), "--runs", str(tmp_path / "runs"), "--threads", "1", "--seeds", "0"]
 
     def run(only, *options):
@@ -216,6 +217,7 @@ def test_runs_leave_rows_and_are_not_repeated(run_main, tmp_path, capsys):
     hard = rows["hard-0.50"]
     assert len(hard["open_fractions"]) == len(Lattice([2, 3]).edges)
     assert hard["iterations"] == 4 and hard["distinct_routes"] >= 1 and 0 <= hard["image_dependent_edges"] <= 1
+    assert hard["cost_correlations"].keys() == {"classes", "foreground_ratio", "object_scale_px", "objects"}
     for row in rows.values():
         costs = row["costs_gflops"]
         assert costs["executed"] == costs["real_complete"] and row["training_seconds"] > 0

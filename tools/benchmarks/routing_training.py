@@ -152,7 +152,7 @@ def _measure(trainer: RunTrainer, *, folder: Path) -> dict[str, Any]:
     cfg, model = trainer.cfg, trainer.evaluated_model
     (scores,) = json.loads((folder / RESULTS_NAME).read_bytes())["datasets"].values()
     (result,) = trainer.results.values()
-    routes = result.routes
+    routes, correlations = result.routes, result.cost_correlations
     packages = ("segmentation_models_pytorch",) if trainer.settings.smp else ()  # optional for the other networks
     versions = {package: importlib.metadata.version(package) for package in packages}
     training_images = itertools.islice(build_test_loader(cfg, cfg.DATASETS.TRAIN[0]), ROUTE_IMAGES)
@@ -163,7 +163,7 @@ def _measure(trainer: RunTrainer, *, folder: Path) -> dict[str, Any]:
         "distinct_routes": routes and len(routes.routes),
         "image_dependent_edges": routes and routes.dependent_ratio,
         "entropy_bits": routes and routes.entropy_bits,
-        "cost_correlations": result.cost_correlations,
+        "cost_correlations": correlations and {name: one.value for name, one in correlations.items()},
         "open_fractions": routes and open_fractions(model, training_images),
         # Stages that no decoder uses receive no gradient.
         "parameters": sum(p.numel() for p in trainer.model.parameters() if p.grad is not None),
