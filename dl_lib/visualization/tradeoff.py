@@ -85,8 +85,9 @@ def _styles(series: Sequence[Series]) -> dict[str, tuple[str, str]]:
         names = groups.setdefault(one.group, [])
         if one.name not in names:
             names.append(one.name)
+    shift = len(_MARKERS) // 2  # of the groups that have the color of an earlier one
     return {
-        name: (COLORS[position % len(COLORS)], _MARKERS[index % len(_MARKERS)])
+        name: (COLORS[position % len(COLORS)], _MARKERS[(index + position // len(COLORS) * shift) % len(_MARKERS)])
         for position, names in enumerate(groups.values())
         for index, name in enumerate(names)
     }

@@ -28,3 +28,9 @@ def test_panels_share_a_legend_and_text_does_not_overlap():
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["Scenes", "Photos"]
     assert len(figure.legends[0].get_texts()) == 3
     assert_text_fits(figure)
+
+
+def test_series_of_many_groups_look_different():
+    series = [Series(f"network {i}", group=f"group {i}", costs=[[float(i + 1)]], scores=[[50.0]]) for i in range(12)]
+    (axes,) = draw_tradeoff({"Scenes": series}, cost="GFLOPs", score="mIoU (%)").axes
+    assert len({(points.get_color(), points.get_marker()) for points, *_ in axes.containers}) == len(series)

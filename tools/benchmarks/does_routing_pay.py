@@ -148,34 +148,42 @@ def digest(settings: RunSettings) -> str:
 def train_pending(benchmark: Benchmark, runs: Sequence[Run], *, folder: Path, jobs: int, threads: int) -> list[str]:
     """Train the runs that have no row, `jobs` at once; print progress and return the problems of runs that fail."""
     waiting = [run for run in runs if benchmark.state(run)]
-    running: dict[Future[Row], Run] = {}
     if any(run.variant.group == SMP_GROUP for run in waiting):
         _require_smp()
     start, number, problems = time.monotonic(), len(waiting), []
-    with (
-        ThreadPoolExecutor(jobs) as pool,
-        progress_bar(len(runs), description="runs", unit="run", done=len(runs) - number) as bar,
-    ):
+    with progress_bar(len(runs), description="runs", unit="run", done=len(runs) - number) as bar:
+        results = _finished(benchmark, waiting, folder=folder, jobs=jobs, threads=threads)
+        for done, (run, result) in enumerate(results, 1):
+            if isinstance(result, BaseException):  # other runs do not depend on it, or wait for it
+                text = f"failed: {result!r}"
+                problems.append(f"{run.name} {text}")
+            else:
+                benchmark.rows.add(result)
+                text = _result_text(result)
+            remaining = timedelta(seconds=round((time.monotonic() - start) / done * (number - done)))
+            bar.write(f"[{len(runs) - number + done}/{len(runs)}] {run.name}: {text}; about {remaining} remaining")
+            bar.update()
+    return problems + [f"{run.name} {benchmark.state(run)}" for run in waiting]
+
+
+def _finished(
+    benchmark: Benchmark, waiting: list[Run], *, folder: Path, jobs: int, threads: int
+) -> Iterator[tuple[Run, Row | BaseException]]:
+    """Train runs as soon as those that they depend on have rows; yield each with its row or its error.
+
+    The caller adds the rows to the benchmark. Runs that are still in `waiting` at the end cannot be trained.
+    """
+    running: dict[Future[Row], Run] = {}
+    with ThreadPoolExecutor(jobs) as pool:
         while True:
             ready = [run for run in waiting if benchmark.state(run) == "pending"]
             for run in ready[: jobs - len(running)]:
                 waiting.remove(run)
                 running[pool.submit(benchmark.measure, run, folder=folder, jobs=jobs, threads=threads)] = run
             if not running:
-                break
+                return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                run, error = running.pop(future), future.exception()
-                if error is None:
-                    benchmark.rows.add(future.result())
-                    result = _result_text(future.result())
-                else:  # other runs do not depend on it, or wait for it
-                    result = f"failed: {error!r}"
-                    problems.append(f"{run.name} {result}")
-                left = len(waiting) + len(running)
-                remaining = timedelta(seconds=round((time.monotonic() - start) / (number - left) * left))
-                bar.write(f"[{len(runs) - left}/{len(runs)}] {run.name}: {result}; about {remaining} remaining")
-                bar.update()
-    return problems + [f"{run.name} {benchmark.state(run)}" for run in waiting]
+                yield running.pop(future), future.exception() or future.result()
 
 
 def _result_text(row: Row) -> str:
