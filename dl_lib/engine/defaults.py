@@ -36,6 +36,7 @@ from dl_lib.engine.hooks import (
     PeriodicWriter,
     PreciseBN,
     ProgressBar,
+    SlowStepWarning,
 )
 from dl_lib.engine.hooks.budget_calibration import CALIBRATION_IMAGES
 from dl_lib.engine.setup import build_configured_model
@@ -122,6 +123,7 @@ class DefaultTrainer(Trainer):
         solver, test, log_period = self.cfg.SOLVER, self.cfg.TEST, self.cfg.LOG_PERIOD
         hooks: list[Hook] = [
             IterationTimer(images_per_step=solver.IMS_PER_BATCH),
+            SlowStepWarning(),
             LRScheduler(self.scheduler),
         ]
         budget = getattr(comm.unwrap(self.model), "budget", None)

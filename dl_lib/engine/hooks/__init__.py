@@ -12,6 +12,7 @@ from dl_lib.engine.hooks.periodic_checkpointer import PeriodicCheckpointer
 from dl_lib.engine.hooks.periodic_writer import PeriodicWriter
 from dl_lib.engine.hooks.precise_bn import PreciseBN, recompute_norm_statistics
 from dl_lib.engine.hooks.progress_bar import ProgressBar
+from dl_lib.engine.hooks.slow_steps import SlowStepWarning
 from dl_lib.engine.hooks.timer import IterationTimer
 from dl_lib.engine.hooks.visualization import PeriodicVisualizer
 from dl_lib.engine.training.hook import HOOK_REGISTRY, Hook, PeriodicHook
@@ -35,5 +36,6 @@ __all__ = [
     "PeriodicWriter",
     "PreciseBN",
     "ProgressBar",
+    "SlowStepWarning",
     "recompute_norm_statistics",
 ]
