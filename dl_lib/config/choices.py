@@ -14,6 +14,7 @@ __all__ = [
     "BudgetUnit",
     "CacheMode",
     "ChannelOrder",
+    "ChannelsLast",
     "Execution",
     "GradClipType",
     "LabelShortcoming",
@@ -24,6 +25,8 @@ __all__ = [
     "ResizeBackend",
     "SampleErrorAction",
 ]
+
+ChannelsLast = Literal["auto", "True", "False"]
 
 ChannelOrder = Literal["BGR", "RGB"]
 ResizeBackend = Literal["cv2", "pil"]

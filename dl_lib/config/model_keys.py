@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dl_lib.config.backbone_keys import BACKBONE_KEYS
-from dl_lib.config.choices import BudgetControlName, BudgetUnit
+from dl_lib.config.choices import BudgetControlName, BudgetUnit, ChannelsLast
 from dl_lib.config.key import Reference, key
 
 __all__ = ["MODEL_KEYS"]
@@ -46,8 +46,10 @@ _GENERAL = (
     ),
     key(
         "MODEL.CHANNELS_LAST",
-        False,
-        "Use the channels-last memory format: faster on CPUs, with equal results up to rounding.",
+        "auto",
+        "Use the channels-last memory format; results are equal up to rounding. `auto`: on CPUs, where most networks "
+        "are faster with it.",
+        choices=ChannelsLast,
     ),
     key(
         "MODEL.COMPILE",

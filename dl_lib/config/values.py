@@ -31,8 +31,9 @@ class Text(str):
 def fit_value(value: Any, current: Any, *, key: str) -> Any:
     """Convert a value to the type of its key.
 
-    An int is accepted for a float and a tuple for a list. `Text`, and text for a key that is not text, is read as a
-    Python literal or else as YAML; nothing is executed. The current value gives the type of keys that are not declared.
+    An int is accepted for a float, a tuple for a list, and a bool for text that has it as a choice. `Text`, and text
+    for a key that is not text, is read as a Python literal or else as YAML; nothing is executed. The current value
+    gives the type of keys that are not declared.
 
     Raises:
         ConfigError: If the value has another type.
@@ -123,6 +124,9 @@ def _item_type(key: str, current: Any) -> type | None:
 def _fit(value: Any, expected: type | None, *, key: str) -> Any:
     if expected is None:
         return value
+    if expected is str and key in KEYS and "True" in KEYS[key].resolve_choices():
+        switch = _read(value, bool, key=key)
+        value = str(switch) if isinstance(switch, bool) else value
     read = _read(value, expected, key=key)
     if _exceeds(read, expected):
         declared = KEYS.get(key.partition("[")[0])

@@ -82,8 +82,9 @@ def place_model(model: nn.Module, cfg: CfgNode) -> nn.Module:
     Raises:
         ConfigError: If a GPU is requested and none is available.
     """
-    model.to(resolve_device(cfg.MODEL.DEVICE))
-    if cfg.MODEL.CHANNELS_LAST:
+    device, choice = resolve_device(cfg.MODEL.DEVICE), cfg.MODEL.CHANNELS_LAST
+    model.to(device)
+    if str(choice) == "True" or (choice == "auto" and device.type == "cpu"):
         for parameter in model.parameters():
             if parameter.ndim == 4:  # excludes the kernel banks (K, O, C, rows, columns) of CondConv and DynamicConv
                 # Convolutions give their output the memory format of their weight. `contiguous` would not change the
