@@ -67,4 +67,4 @@ def test_activation_checkpointing_saves_memory():
             sum(losses.values()).backward()
         return memory.peak_bytes
 
-    assert peak("MODEL.ACTIVATION_CHECKPOINTING", True) < 0.7 * peak()
+    assert peak("MODEL.ACTIVATION_CHECKPOINTING", True) < 0.75 * peak()

@@ -10,6 +10,7 @@ import functools
 import random
 from collections.abc import Collection, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from dl_lib.config import CfgNode
@@ -128,7 +129,7 @@ class RouteBackbone(Backbone):
         if not edges:
             return {Edge(node, Move.KEEP).target: x}
         cell = self.cells[str(node)]
-        h = cell["operation"](x)
+        h = torch.relu(cell["operation"](x))  # transitions start with the ReLU, which `Cell` computes once
         return {edge.target: cell["transitions"][str(edge.move)](h) for edge in edges}
 
 

@@ -1,8 +1,8 @@
 """Multiply-add counters by module type, and an observer that applies them while modules run.
 
 Predicted and observed costs share one convention, which is the paper's (arXiv 2003.10401). A convolution costs kernel
-area × input channels / groups per output element (biases are not counted), a norm 2, a ReLU or another activation 1,
-pooling its window. Resizing, additions, and the multiplication of feature maps by gates are free.
+area × input channels / groups per output element (biases are not counted), a norm 2 even if it is folded, a ReLU or
+another activation 1, pooling its window. Resizing, additions, and the multiplication of feature maps by gates are free.
 
 Mixing kernels per image costs one multiply-add per kernel element, biases included. Weight standardization is free
 because its result is the same for all images; the interpolation of deformable convolutions is free, like resizing.
@@ -11,11 +11,10 @@ because its result is the same for all images; the interpolation of deformable c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import singledispatch
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +28,10 @@ from dl_lib.layers.geometry import ConvGeometry
 from dl_lib.layers.mixed_conv import MixedConv2d
 from dl_lib.layers.sac import SWITCH_WINDOW
 
-__all__ = ["MaddsObserver", "count_madds", "measure_madds"]
+__all__ = ["MaddsObserver", "PartObserver", "count_madds", "measure_madds"]
+
+
+T = TypeVar("T")
 
 
 @singledispatch
@@ -129,7 +131,7 @@ class MaddsObserver:
     """Context manager that counts the multiply-adds of all module calls inside its block, per image.
 
     It observes calls, not routing decisions: a module that does not run is not counted. Modules must take the batch
-    along dimension 0; where a module runs on part of the batch, `images` names that part.
+    along dimension 0; where a module runs on part of the batch, `run` receives that part.
 
     Args:
         num_images: Number of images in the batch.
@@ -140,14 +142,14 @@ class MaddsObserver:
 
     def __init__(self, num_images: int) -> None:
         self.madds = [0] * num_images
+        self._is_counting = False
         self._images: Sequence[int] = range(num_images)
 
-    @contextmanager
-    def images(self, indices: Sequence[int]) -> Iterator[None]:
-        """Assign calls inside the block to these images, in equal parts."""
-        outer, self._images = self._images, indices
+    def run(self, part: Callable[[Any], T], x: Any, images: Sequence[int]) -> T:
+        """Call a part, and assign its cost to these images, in equal parts."""
+        outer, self._images = self._images, images
         try:
-            yield
+            return part(x)
         finally:
             self._images = outer
 
@@ -162,13 +164,57 @@ class MaddsObserver:
 
     def _observe(self, module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
         # Only containers of this library take or return anything but one tensor; they have no cost of their own.
+        if self._is_counting:  # a counter may call the modules that its module replaces
+            return
         if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+            self._is_counting = True
             madds = count_madds(module, inputs[0], output)
+            self._is_counting = False
             if madds:
                 per_image, remainder = divmod(madds, len(self._images))
                 assert remainder == 0, f"{type(module).__name__} does not cost the same for every image"
                 for image in self._images:
                     self.madds[image] += per_image
+
+
+class PartObserver:
+    """Counts the multiply-adds of the parts of a network that run, per image.
+
+    Hooks on every module call would take as long as small convolutions. A part is therefore observed with
+    `MaddsObserver` when it first runs for a size, and its cost is added whenever it runs again.
+
+    Args:
+        num_images: Number of images in the batch.
+        measured: Costs of parts so far, kept from batch to batch.
+
+    Attributes:
+        madds: Multiply-adds of each image so far.
+    """
+
+    def __init__(self, num_images: int, *, measured: dict[Any, int]) -> None:
+        self.madds = [0] * num_images
+        self._measured = measured
+
+    def run(self, part: Callable[[Any], T], x: Any, images: Sequence[int], *, name: Hashable | None = None) -> T:
+        """Return `part(x)`.
+
+        Args:
+            part: Module or other function.
+            x: Feature maps of these images, or a dict of such feature maps.
+            images: Images that the part runs for.
+            name: Name of a part that is not the same object in every batch.
+        """
+        tensors = x.values() if isinstance(x, Mapping) else (x,)
+        key = (name or part, *(tensor.shape[1:] for tensor in tensors))
+        if key in self._measured:
+            y = part(x)
+        else:
+            with MaddsObserver(len(images)) as observer:
+                y = part(x)
+            self._measured[key] = observer.madds[0]
+        for image in images:
+            self.madds[image] += self._measured[key]
+        return y
 
 
 @torch.no_grad()

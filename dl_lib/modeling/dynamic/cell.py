@@ -29,9 +29,12 @@ class Cell(nn.Module):
     Attributes:
         operation: (B, C, H, W) -> same shape.
         gate: (B, C, H, W) -> (B, number of edges), or None if the routing is fixed.
-        transitions: Transition of each edge by the name of its move; keep: (B, C, H, W), up: (B, C / 2, 2H, 2W),
-            down: (B, 2C, H / 2, W / 2).
+        transitions: Transition of each edge by the name of its move, on the result of `activated`; keep: (B, C, H, W),
+            up: (B, C / 2, 2H, 2W), down: (B, 2C, H / 2, W / 2).
+        has_fused_relu: Whether the operation applies the ReLU of the transitions itself (`dl_lib.inference.optimize`).
     """
+
+    has_fused_relu = False
 
     def __init__(
         self, channels: int, *, edges: Sequence[Edge], cell_types: Sequence[str], norm: str, gate: Gate | None
@@ -43,15 +46,22 @@ class Cell(nn.Module):
             {str(edge.move): _transition(edge.move, channels, norm=norm) for edge in edges}
         )
 
+    def activated(self, x: Tensor, *, drop_prob: Tensor | None = None) -> Tensor:
+        """Return the ReLU of the operation's output (B, C, H, W), with which all transitions start.
+
+        Arguments are those of `CellOperation`. The result shares no memory with `x`.
+        """
+        h: Tensor = self.operation(x, drop_prob=drop_prob)
+        if self.has_fused_relu:
+            return h
+        return torch.relu(h) if torch.is_grad_enabled() else torch.relu_(h)
+
 
 class _TransitionReLU(nn.ReLU):
-    """ReLU at the start of every transition of a cell; in-place without autograd.
-
-    The transitions of a cell share their input, so in-place ReLU is valid only because ReLU is idempotent.
-    """
+    """ReLU at the start of a transition, which the cell has computed once for all; the paper counts one for each."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(x) if torch.is_grad_enabled() else torch.relu_(x)
+        return x
 
 
 def _transition(move: Move, channels: int, *, norm: str) -> nn.Module:

@@ -9,12 +9,11 @@ Shape suffixes: B images, E edges, N nodes, G gates of one cell.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dl_lib.modeling.activation_checkpointing import checkpointed
 from dl_lib.modeling.dynamic.lattice import Edge, Move, Node
@@ -27,13 +26,14 @@ if TYPE_CHECKING:
 __all__ = ["ImageObserver", "run_dense", "run_sparse"]
 
 Target = TypeVar("Target", int, Node)
+Images = TypeVar("Images", Tensor, set[int])
 
 
 class ImageObserver(Protocol):
-    """Observer of module calls that must know which images of the batch a call processes."""
+    """Observer of the parts that run, and of the images of the batch that they run for."""
 
-    def images(self, indices: Sequence[int]) -> AbstractContextManager[None]:
-        """Return a context whose module calls process these images."""
+    def run(self, part: Callable[[Tensor], Tensor], x: Tensor, images: Sequence[int]) -> Tensor:
+        """Return `part(x)`, the output for these images."""
 
 
 def run_dense(
@@ -99,9 +99,9 @@ def _run_layer(
     for node, x, delivered_B in zip(layer, inputs, reached, strict=True):
         cell = network.cell(node)
         reached_B = torch.ones_like(delivered_B) if runs_unreached else delivered_B
-        gates = _close_gates(_gate_values(cell, x), reached_B)
+        gates = _close_gates(_gate_values(cell, x) * reached_B[:, None])
         open_B = gates.any(dim=1)
-        h = cell.operation(x, drop_prob=drop_prob_at(node))
+        h = cell.activated(x, drop_prob=drop_prob_at(node))
         for gate_B, edge in zip(gates.unbind(dim=1), network.lattice.edges_from(node), strict=True):
             scale = edge.target.scale
             _add(next_inputs, scale, cell.transitions[str(edge.move)](h), gate_B)
@@ -119,14 +119,14 @@ def _gate_values(cell: Cell, x: Tensor) -> Tensor:
     return x.new_ones(x.shape[0], len(cell.transitions)) if cell.gate is None else cell.gate(x)
 
 
-def _close_gates(gates_BG: Tensor, reached_B: Tensor) -> Tensor:
+def _close_gates(gates_BG: Tensor) -> Tensor:
     sum_B = gates_BG.sum(dim=1)
     # Not multiplying zeros by zero keeps the gradients by which hard gates of a closed cell can open again.
-    kept_B = reached_B & ((sum_B >= CLOSED_BELOW) | (sum_B == 0))
-    return gates_BG * kept_B[:, None]
+    return gates_BG * ((sum_B >= CLOSED_BELOW) | (sum_B == 0))[:, None]
 
 
-def _delivers(edge: Edge, active: Tensor, opens: Tensor, bypassed: Tensor, policy: Unreached) -> Tensor:
+def _delivers(edge: Edge, active: Images, opens: Images, bypassed: Images, policy: Unreached) -> Images:
+    """Return the images for which an edge delivers, as a mask (B,) or a set."""
     # In the published evaluation every edge of an open cell delivers, even if its gate is zero.
     out = opens if policy is Unreached.PUBLISHED else active
     return out | bypassed if edge.move is Move.KEEP else out
@@ -156,8 +156,8 @@ def run_sparse(
 
     Args:
         network: Network in evaluation mode whose cells are run.
-        x: Input (B, C, H, W) of the source cell.
-        observer: Active observer; receives the images that each module runs for.
+        x: Input (B, C, H, W) of the source cell; overwritten without gradients.
+        observer: Observer that runs the parts.
 
     Returns:
         The lattice's outputs, finest first (zeros for images without input), and the routing on the CPU.
@@ -172,21 +172,19 @@ def run_sparse(
         )
     run = _SparseRun(network, x, observer)
     gates_BG: list[Tensor] = []
-    reached: list[Tensor] = []
     for layer in network.lattice.layers:
-        reached += [run.reached[node] for node in layer]
         gates = run.evaluate_gates(layer)
         gates_BG += gates
         # A single host-to-device copy per layer.
         on_device = torch.cat(gates, dim=1).to(x.device).split([g.shape[1] for g in gates], dim=1)
         for node, cell_gates, weights in zip(layer, gates, on_device, strict=True):
-            run.run_cell(node, cell_gates, weights)
+            run.run_cell(node, cell_gates.tolist(), weights)
     outputs = [run.input_of(node) for node in network.lattice.outputs]
-    return outputs, Routing(network.lattice, torch.cat(gates_BG, dim=1), torch.stack(reached, dim=1))
+    return outputs, Routing(network.lattice, torch.cat(gates_BG, dim=1), run.reached_BN())
 
 
 class _SparseRun:
-    """State of a sparse pass: node inputs on the device, reached images on the CPU."""
+    """State of a sparse pass: node inputs on the device, and the images that reach each node."""
 
     def __init__(self, network: DynamicNetwork, x: Tensor, observer: ImageObserver | None) -> None:
         lattice = network.lattice
@@ -196,67 +194,95 @@ class _SparseRun:
         self._like, self._size = x, (x.shape[2], x.shape[3])
         runs_unreached = network.unreached.runs(training=False)
         self.reached = {
-            node: torch.full((x.shape[0],), runs_unreached or node == lattice.source)
+            node: set(self.all_images if runs_unreached or node == lattice.source else ())
             for node in (*lattice.nodes, *lattice.outputs)
         }
+
+    def reached_BN(self) -> Tensor:
+        """Return whether each image reaches each cell."""
+        nodes = self.network.lattice.nodes
+        return torch.tensor([[image in self.reached[node] for node in nodes] for image in self.all_images])
 
     def input_of(self, node: Node) -> Tensor:
         """Return the input (B, C, H, W) of a node; zeros for images without input."""
         if node not in self.inputs:
             shape = (len(self.all_images), self.network.channels(node), *(side >> node.scale for side in self._size))
-            self.inputs[node] = self._like.new_zeros(shape).contiguous(memory_format=_memory_format(self._like))
+            empty = torch.empty(
+                shape, dtype=self._like.dtype, device=self._like.device, memory_format=_memory_format(self._like)
+            )
+            self.inputs[node] = empty.zero_()
         return self.inputs[node]
 
     def evaluate_gates(self, nodes: Sequence[Node]) -> list[Tensor]:
         """Return the gate values (B, G) of each cell of a layer, on the CPU; synchronizes with the device."""
         values = []
         for node in nodes:
-            gate, images = self.network.cell(node).gate, _images(self.reached[node])
+            gate, images = self.network.cell(node).gate, sorted(self.reached[node])
             if gate is not None and images:
                 values.append(self._run(gate, self.input_of(node), images, out_of=self.all_images))
         evaluated = iter(_to_cpu(values))
         dtype = values[0].dtype if values else self._like.dtype
         all_gates = []
         for node in nodes:
-            gates = torch.ones(len(self.all_images), len(self.network.lattice.edges_from(node)), dtype=dtype)
-            if self.network.cell(node).gate is not None and self.reached[node].any():
-                gates[self.reached[node]] = next(evaluated)
-            all_gates.append(_close_gates(gates, self.reached[node]))
+            images, has_gate = sorted(self.reached[node]), self.network.cell(node).gate is not None
+            if has_gate and images == self.all_images:
+                gates = next(evaluated)
+            else:
+                gates = torch.zeros(len(self.all_images), len(self.network.lattice.edges_from(node)), dtype=dtype)
+                if images:
+                    gates[images] = next(evaluated) if has_gate else 1.0
+            all_gates.append(_close_gates(gates))
         return all_gates
 
-    def run_cell(self, node: Node, gates: Tensor, weights: Tensor) -> None:
-        """Run a cell for the images for which it is open; `weights` are the same gate values on the device."""
-        cell, open_B = self.network.cell(node), gates.any(dim=1)
-        bypass_B = self.reached[node] & ~open_B
-        opened = _images(open_B)
+    def run_cell(self, node: Node, gates: list[list[float]], weights: Tensor) -> None:
+        """Run a cell for the images for which it is open.
+
+        Args:
+            node: Node of the cell.
+            gates: Gate values (B, G).
+            weights: The same values on the device.
+        """
+        cell = self.network.cell(node)
+        opened = [image for image, row in enumerate(gates) if any(row)]
+        bypassed = sorted(self.reached[node].difference(opened))
         if opened:
-            h = self._run(cell.operation, self.input_of(node), opened, out_of=self.all_images)
-        for column, edge in enumerate(self.network.lattice.edges_from(node)):
-            active_B = gates[:, column] > 0
-            if active := _images(active_B):
+            h = self._run(cell.activated, self.input_of(node), opened, out_of=self.all_images)
+        # The keep edge comes last, because its transition may return `h`, which `_deliver` overwrites.
+        for column, edge in reversed([*enumerate(self.network.lattice.edges_from(node))]):
+            if active := [image for image in opened if gates[image][column] > 0]:
                 y = self._run(cell.transitions[str(edge.move)], h, active, out_of=opened)
                 self._deliver(edge, y, weights[:, column], active)
-            self.reached[edge.target] |= _delivers(edge, active_B, open_B, bypass_B, self.network.unreached)
-        if bypassed := _images(bypass_B):
+            self.reached[edge.target] |= _delivers(edge, {*active}, {*opened}, {*bypassed}, self.network.unreached)
+        if bypassed:
             x = _part(self.input_of(node), bypassed, out_of=self.all_images)
-            self._deliver(Edge(node, Move.KEEP), x, torch.ones_like(weights[:, 0]), bypassed)
+            self._deliver(Edge(node, Move.KEEP), x, None, bypassed)
         self.inputs.pop(node, None)
 
-    def _run(self, module: nn.Module, x: Tensor, images: list[int], *, out_of: list[int]) -> Tensor:
-        with nullcontext() if self.observer is None else self.observer.images(images):
-            return module(_part(x, images, out_of=out_of))
+    def _run(self, function: Callable[[Tensor], Tensor], x: Tensor, images: list[int], *, out_of: list[int]) -> Tensor:
+        x = _part(x, images, out_of=out_of)
+        return function(x) if self.observer is None else self.observer.run(function, x, images)
 
-    def _deliver(self, edge: Edge, y: Tensor, weight_B: Tensor, images: list[int]) -> None:
-        if images == self.all_images:
-            _add(self.inputs, edge.target, y, weight_B)
-        else:
-            index = torch.tensor(images, device=y.device)
-            weighted = y * weight_B[index][:, None, None, None]
-            self.input_of(edge.target).index_add_(0, index, weighted)
+    def _deliver(self, edge: Edge, y: Tensor, weight_B: Tensor | None, images: list[int]) -> None:
+        """Add y, times the weight of each image, to the input of the edge's target; may overwrite `y`."""
+        inputs, target, are_all = self.inputs, edge.target, images == self.all_images
+        if weight_B is not None and are_all and target in inputs:
+            _add(inputs, target, y, weight_B)
+            return
+        index = None if are_all else torch.tensor(images, device=y.device)
+        if weight_B is not None:
+            y = _scaled(y, weight_B if index is None else weight_B[index])
+        if index is not None:
+            self.input_of(target).index_add_(0, index, y)
+        elif target in inputs:
+            inputs[target] += y
+        else:  # the start of a sum, which is computed in place, while autograd may need `y`
+            inputs[target] = y.clone() if torch.is_grad_enabled() else y
 
 
-def _images(mask_B: Tensor) -> list[int]:
-    return mask_B.nonzero().flatten().tolist()
+def _scaled(y: Tensor, weight_B: Tensor) -> Tensor:
+    """Return each image of `y` times its weight, in place without gradients."""
+    weight = weight_B.to(y.dtype)[:, None, None, None]
+    return y * weight if torch.is_grad_enabled() else y.mul_(weight)
 
 
 def _part(x: Tensor, images: list[int], *, out_of: list[int]) -> Tensor:

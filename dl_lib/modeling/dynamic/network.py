@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -33,8 +34,10 @@ def check_layer_num(backbone: CfgNode) -> None:
         )
 
 
-class DynamicStem(nn.Module):
+class DynamicStem(nn.Sequential):
     """Three 3×3 convolutions with strides 2, 1, 2, each with norm and ReLU; the first has no padding.
+
+    Feature maps (B, out_channels, H / 4, W / 4) of images (B, 3, H, W) with sides divisible by 4.
 
     Args:
         out_channels: Channels at stride 4.
@@ -43,15 +46,13 @@ class DynamicStem(nn.Module):
     """
 
     def __init__(self, out_channels: int, *, norm: str, separable: bool = True) -> None:
-        super().__init__()
         convolution = separable_conv if separable else conv_norm_act
-        self.conv1 = conv_norm_act(3, STEM_CHANNELS, 3, stride=2, padding=0, norm=norm)
-        self.conv2 = convolution(STEM_CHANNELS, STEM_CHANNELS, 3, norm=norm)
-        self.conv3 = convolution(STEM_CHANNELS, out_channels, 3, stride=2, norm=norm)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return feature maps (B, out_channels, H / 4, W / 4) of images (B, 3, H, W) with sides divisible by 4."""
-        return self.conv3(self.conv2(self.conv1(image)))
+        convolutions = OrderedDict(
+            conv1=conv_norm_act(3, STEM_CHANNELS, 3, stride=2, padding=0, norm=norm),
+            conv2=convolution(STEM_CHANNELS, STEM_CHANNELS, 3, norm=norm),
+            conv3=convolution(STEM_CHANNELS, out_channels, 3, stride=2, norm=norm),
+        )
+        super().__init__(convolutions)
 
 
 @BACKBONE_REGISTRY.register()
@@ -170,7 +171,7 @@ class DynamicNetwork(nn.Module):
         Args:
             images: Normalized images (B, 3, H, W); H and W are multiples of `size_divisor`.
             step_rate: Training progress in [0, 1], for the scheduled drop path.
-            observer: Active observer that must know which images each part runs for.
+            observer: Observer that runs the parts in sparse execution.
 
         Returns:
             The feature maps by name, finest first, with the shapes of `output_shapes`, and the routing.
@@ -179,7 +180,10 @@ class DynamicNetwork(nn.Module):
             ValueError: If the input size is invalid; the message gives the smallest valid size.
         """
         self.check_size(*images.shape[-2:], num_images=images.shape[0])
-        x = self.stem(images)
+        if observer is not None and self.runs_sparsely:
+            x = observer.run(self.stem, images, range(len(images)))
+        else:
+            x = self.stem(images)
         if self.runs_sparsely:
             features, routing = run_sparse(self, x, observer=observer)
         else:

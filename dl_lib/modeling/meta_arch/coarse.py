@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from dl_lib.modeling.costs.costs import Costs
 
 __all__ = ["CoarseLogits", "CoarsePrediction", "requested_size"]
 
+MAX_ELEMENTS = 2**16  # of classes that are resized together
+
 
 @dataclass(frozen=True, eq=False)
 class CoarseLogits:
@@ -22,7 +24,7 @@ class CoarseLogits:
         values: Logits (classes, rows, columns); may cover padding at the right and bottom.
         size: (height, width) of the image in pixels, without padding.
         stride: Output stride in pixels.
-        upsample: Function from (1, 1, rows, columns) to full resolution, applied to each class separately.
+        upsample: Function from (classes, 1, rows, columns) to full resolution.
     """
 
     values: Tensor
@@ -35,18 +37,35 @@ class CoarseLogits:
         return self.values.new_zeros((len(self.values), *size))
 
     def add_to(self, total: Tensor, *, flipped: bool = False) -> None:
-        """Add the logits to `total` in place, bilinearly resized to its size.
+        """Add the logits, resized as by `write_to`, to `total` (classes, height, width) in place.
 
-        They are resized to the image size first and from there to the size of `total`, as in the published code,
-        because the result differs from that of a single resize. Classes are processed one at a time, so that only one
-        of them needs extra memory at full resolution. `flipped` flips the logits of a horizontally flipped image back.
+        `flipped` flips the logits of a horizontally flipped image back.
         """
+        for classes in self._chunks(total):
+            total[classes] += self._resized(classes, total, flipped=flipped)
+
+    def write_to(self, output: Tensor) -> None:
+        """Write the logits, bilinearly resized, to `output` (classes, height, width).
+
+        They are resized to the image size first and from there to the size of `output`, as in the published code,
+        because the result differs from that of a single resize.
+        """
+        for classes in self._chunks(output):
+            output[classes] = self._resized(classes, output)
+
+    @staticmethod
+    def _chunks(output: Tensor) -> Iterator[slice]:
+        """Yield classes to resize together: one at a time at high resolution, where only one fits into the caches."""
+        step = max(1, MAX_ELEMENTS // output[0].numel()) if len(output) else 1
+        for first in range(0, len(output), step):
+            yield slice(first, first + step)
+
+    def _resized(self, classes: slice, like: Tensor, *, flipped: bool = False) -> Tensor:
         height, width = self.size
-        for index in range(len(total)):
-            logits = self.upsample(self.values[None, index : index + 1])[..., :height, :width]
-            if logits.shape[-2:] != total.shape[-2:]:
-                logits = interpolate(logits, size=total.shape[-2:], mode="bilinear", align_corners=False)
-            total[index] += (logits.flip(-1) if flipped else logits)[0, 0]
+        logits = self.upsample(self.values[classes, None])[..., :height, :width]
+        if logits.shape[-2:] != like.shape[-2:]:
+            logits = interpolate(logits, size=like.shape[-2:], mode="bilinear", align_corners=False)
+        return (logits.flip(-1) if flipped else logits)[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +84,8 @@ class CoarsePrediction:
 
     def as_output(self, size: tuple[int, int]) -> dict[str, Any]:
         """Return the model's output dict for the image, with logits of this size."""
-        logits = self.logits.new_zeros(size)
-        self.logits.add_to(logits)
+        logits = self.logits.values.new_empty((len(self.logits.values), *size))
+        self.logits.write_to(logits)
         output = {"sem_seg": logits, "flops": self.costs.to_flops_dict()}
         return output if self.gates is None else {**output, "gates": self.gates}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -11,7 +12,7 @@ from dl_lib.config import CfgNode, ConfigError, configurable
 from dl_lib.config.crop_size import resolved_crop
 from dl_lib.modeling.build import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, MADDS_PER_MFLOP
-from dl_lib.modeling.costs.counters import MaddsObserver
+from dl_lib.modeling.costs.counters import PartObserver
 from dl_lib.modeling.costs.table import CostTable, NetworkCosts
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.dynamic.routing import Unreached, gate_openness
@@ -62,6 +63,7 @@ class DynamicNet4Seg(SegmentationModel):
         self.budget = budget
         self.spread = spread
         self.costs = costs or NetworkCosts(backbone, self.sem_seg_head)
+        self._measured: dict[Any, int] = {}
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -85,9 +87,13 @@ class DynamicNet4Seg(SegmentationModel):
             features, routing = self.backbone(batch, step_rate=step_rate)
             logits, executed = self.sem_seg_head(features), [table.dense] * len(batch)
         else:
-            with MaddsObserver(len(batch)) as observer:
-                features, routing = self.backbone(batch, step_rate=step_rate, observer=observer)
-                logits, executed = self.sem_seg_head(features), observer.madds
+            observer, images = PartObserver(len(batch), measured=self._measured), range(len(batch))
+            if self.backbone.runs_sparsely:
+                features, routing = self.backbone(batch, observer=observer)
+            else:
+                run_backbone = partial(self.backbone, step_rate=step_rate)
+                features, routing = observer.run(run_backbone, batch, images, name="dense execution")
+            logits, executed = observer.run(self.sem_seg_head, features, images), observer.madds
         costs = table.costs(routing, executed=executed)
         gates_BE = routing.gates_BE if self.backbone.has_gates else None
         return RoutedOutput(logits, features, costs, gates_BE, table)

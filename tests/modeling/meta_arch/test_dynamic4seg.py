@@ -70,6 +70,18 @@ def test_outputs_have_the_requested_size():
         assert output["gates"].shape == (len(model.backbone.lattice.edges),)
 
 
+@pytest.mark.parametrize("kind", ["soft", "hard"])
+@pytest.mark.parametrize("execution", ["sparse", "dense"])
+def test_gradients_of_predictions(kind, execution):
+    """Both executions compute in place only where autograd does not need the values."""
+    model = model_of("TEST.EXECUTION", execution, "MODEL.GATE.KIND", kind).eval()
+    (output,) = model([random_image(64, 64)])
+    output["sem_seg"].square().mean().backward()
+    assert model.backbone.stem.conv1.conv.weight.grad.abs().sum() > 0
+    gates = [model.backbone.cell(node).gate for node in model.backbone.lattice.nodes]
+    assert any(gate.predict.weight.grad is not None for gate in gates)
+
+
 def test_executed_cost_equals_real_complete_exactly():
     model = build_case("tiny__mix3").eval()
     with torch.no_grad():
