@@ -28,6 +28,12 @@ _TEST = (
         choices=Execution,
     ),
     key(
+        "TEST.OPTIMIZE",
+        True,
+        "Evaluate a faster copy of the model, in which batch norms and ReLUs are part of the convolutions before them; "
+        "results are equal up to rounding. Networks that run compiled are not copied.",
+    ),
+    key(
         "TEST.ABSENT_CLASSES",
         "exclude",
         "Classes without ground truth in the mean IoU: leave them out (`exclude`), or count 0 if they are predicted "

@@ -4,48 +4,62 @@ from __future__ import annotations
 
 import copy
 from itertools import pairwise
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
+from dl_lib.layers.depthwise import DilatedConv2d
 from dl_lib.modeling.backbones.rex_block import SqueezeExcitation
-from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
-from dl_lib.modeling.meta_arch.semantic_segmentor import SemanticSegmentor
+from dl_lib.modeling.costs.counters import count_madds
+from dl_lib.modeling.meta_arch.base import SegmentationModel
 
-__all__ = ["fold_batch_norms"]
+__all__ = ["PLAIN_CONVOLUTIONS", "FoldedNorm", "Model", "fold_batch_norms", "is_sequence"]
 
 # Modules that call their children in order, so that a norm normalizes the output of the convolution before it.
-SEQUENCES = (nn.Sequential, SqueezeExcitation, BasicBlock, Bottleneck)
+BLOCKS = (SqueezeExcitation, BasicBlock, Bottleneck)
+PLAIN_CONVOLUTIONS = (nn.Conv2d, DilatedConv2d)  # subclasses may change their weights
 
-Model = TypeVar("Model", DynamicNet4Seg, SemanticSegmentor)
+Model = TypeVar("Model", bound=SegmentationModel)
+
+
+class FoldedNorm(nn.Identity):
+    """Batch norm that is part of the convolution before it; reported costs count it as if it ran."""
+
+
+@count_madds.register
+def _folded_norm(norm: FoldedNorm, x: Tensor, y: Tensor) -> int:
+    return 2 * y.numel()
 
 
 def fold_batch_norms(model: Model) -> Model:
     """Return a copy for inference, in which each batch norm after a convolution is folded into that convolution.
 
-    Outputs are equal up to rounding. The costs of the copy are measured again and are lower by 2 multiply-adds per
-    output element of a folded norm. Other norms remain.
+    Outputs are equal up to rounding, and reported costs are those of the model. Other norms remain.
 
     Args:
         model: Model to copy; it is not changed.
 
     Returns:
-        The copy, in evaluation mode, with `nn.Identity` instead of the folded norms. It is not equivalent in training.
+        The copy, in evaluation mode, with `FoldedNorm` instead of the folded norms. It is not equivalent in training.
     """
     folded = copy.deepcopy(model).eval()
     for module in list(folded.modules()):
-        if isinstance(module, SEQUENCES):
+        if is_sequence(module) or isinstance(module, BLOCKS):
             _fold(module)
-    folded.costs = type(folded.costs)(folded.backbone, folded.sem_seg_head)
     return folded
+
+
+def is_sequence(module: nn.Module) -> TypeGuard[nn.Sequential]:
+    """Return whether the module only calls its children in order; subclasses of `nn.Sequential` may do more."""
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
 
 def _fold(sequence: nn.Module) -> None:
     for (conv_name, conv), (norm_name, norm) in pairwise(list(sequence.named_children())):
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm | FrozenBatchNorm2d):
+        if type(conv) in PLAIN_CONVOLUTIONS and isinstance(norm, _BatchNorm | FrozenBatchNorm2d):
             setattr(sequence, conv_name, fuse_conv_bn_eval(conv, norm))
-            setattr(sequence, norm_name, nn.Identity())
+            setattr(sequence, norm_name, FoldedNorm())

@@ -1,4 +1,4 @@
-"""Batch-norm folding: equal outputs at lower cost."""
+"""Batch-norm folding: equal outputs and costs."""
 
 import pytest
 import torch
@@ -6,11 +6,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import FrozenBatchNorm2d
 
-from dl_lib.inference.folding import fold_batch_norms
-from dl_lib.modeling.dynamic.lattice import Node
+from dl_lib.inference import fold_batch_norms
+from dl_lib.modeling.costs.table import NetworkCosts
 from tests.helpers.published import batch_of, build
-
-NODE = Node(2, 1)  # 32 channels at stride 8
 
 
 def model_with_statistics(*overrides):
@@ -54,17 +52,21 @@ def test_folding_preserves_outputs_and_gates(norm, cell_type):
     assert not folded.training
 
 
-def test_costs_exclude_folded_norms():
+def test_costs_are_those_of_the_model_with_norms():
     model = model_with_statistics()
-    before = model.costs.table(128, 256)
+    table = model.costs.table(128, 256)
     folded = fold_batch_norms(model)
-    after = folded.costs.table(128, 256)
-    positions, channels = (128 // NODE.stride) * (256 // NODE.stride), model.backbone.channels(NODE)
-    assert before.operations[NODE] - after.operations[NODE] == 2 * (2 * channels) * positions  # two norms
-    assert before.gates[NODE] - after.gates[NODE] == 2 * (channels // 2) * positions
+    for costs in (folded.costs, NetworkCosts(folded.backbone, folded.sem_seg_head)):
+        again = costs.table(128, 256)
+        assert [again.operations[node] for node in again.lattice.nodes] == list(table.operations.values())
+        assert (again.dense, again.all_closed(runs_unreached=True)) == (
+            table.dense,
+            table.all_closed(runs_unreached=True),
+        )
     for execution_is_sparse in (True, False):
-        folded.backbone.sparse = execution_is_sparse
+        folded.backbone.sparse = model.backbone.sparse = execution_is_sparse
         flops = outputs_of(folded, batch_of(0))[0]["flops"]
+        assert flops == outputs_of(model, batch_of(0))[0]["flops"]
         assert (flops["executed_flops"] == flops["real_flops_complete"]) == execution_is_sparse
 
 

@@ -28,6 +28,8 @@ from dl_lib.evaluation.scores.budget import BudgetSummary, summarize_budget
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
 from dl_lib.evaluation.scores.prediction import Prediction, read_outputs
 from dl_lib.evaluation.scores.result import EvaluationResult
+from dl_lib.inference import optimize
+from dl_lib.modeling import SegmentationModel
 from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.utils import comm
 from dl_lib.utils.modes import evaluation_mode
@@ -91,7 +93,7 @@ def evaluate_datasets(
     failures: dict[str, DataError] = {}
     targets: dict[str, BudgetSummary | None] = {}
     shown: dict[str, list[ShownImage]] = {}
-    inference_model = build_inference_model(cfg, network)
+    inference_model = build_inference_model(cfg, _optimized(cfg, network))
     for name in cfg.DATASETS.TEST:
         folder = predictions_folder(output_dir, name)
         try:
@@ -123,6 +125,20 @@ def evaluate_datasets(
     if failures:
         raise IncompleteEvaluationError(failures, results=results)
     return results
+
+
+def _optimized(cfg: CfgNode, network: nn.Module) -> nn.Module:
+    """Return a faster copy of the network, or the network itself where there is none."""
+    if not cfg.TEST.OPTIMIZE or not isinstance(network, SegmentationModel):
+        return network
+    runs_compiled = cfg.MODEL.COMPILE and not getattr(network.backbone, "sparse", False)
+    if runs_compiled:
+        return network
+    try:
+        return optimize(network)
+    except ValueError as error:
+        _log.warning("Evaluating the model itself instead of a faster copy: %s", error)
+        return network
 
 
 def inference_on_dataset(

@@ -15,8 +15,10 @@ from dl_lib.data.errors import UnlabelledDatasetError
 from dl_lib.evaluation import IncompleteEvaluationError, SemSegEvaluator, evaluate_datasets, inference_on_dataset
 from dl_lib.evaluation.runner import run as inference
 from dl_lib.evaluation.runner.logged import logged_metrics
+from dl_lib.modeling import build_model
 from dl_lib.modeling.dynamic.lattice import Lattice
 from tests.helpers.evaluation import IGNORE, NAMES, FakeModel, batches_of, make_samples
+from tests.helpers.published import TINY
 
 
 class Tables:
@@ -69,6 +71,31 @@ def test_every_data_set_is_evaluated_logged_and_written(cfg, tmp_path, caplog):
     assert sorted(line.rpartition(": ")[2].split(", ")) == sorted(files)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
     assert (tmp_path / "route_first_val.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("overrides", "is_optimized"),
+    [
+        ([], True),
+        (["TEST.OPTIMIZE", False], False),
+        (["MODEL.COMPILE", True, "TEST.EXECUTION", "dense"], False),
+        (["MODEL.COMPILE", True], True),
+    ],
+)
+def test_a_faster_copy_is_evaluated(overrides, is_optimized):
+    cfg = get_cfg()
+    cfg.merge_from_list([*TINY, "MODEL.DEVICE", "cpu", *overrides])
+    model = build_model(cfg)
+    assert (inference._optimized(cfg, model) is not model) == is_optimized
+
+
+def test_models_with_weights_that_are_not_finite_are_evaluated_as_they_are(caplog):
+    cfg = get_cfg()
+    cfg.merge_from_list([*TINY, "MODEL.DEVICE", "cpu"])
+    model = build_model(cfg)
+    torch.nn.init.constant_(model.backbone.stem.conv1.conv.weight, torch.nan)
+    assert inference._optimized(cfg, model) is model
+    assert "Evaluating the model itself instead of a faster copy: the weights must be finite" in caplog.text
 
 
 class StaticModel(RoutedModel):

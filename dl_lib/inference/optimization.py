@@ -1,0 +1,120 @@
+"""Copies of models for fast inference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from torch import nn
+
+from dl_lib.inference.conv_chain import ConvChain, can_be_chained
+from dl_lib.inference.folding import FoldedNorm, Model, fold_batch_norms, is_sequence
+from dl_lib.modeling.dynamic.cell import Cell
+from dl_lib.modeling.dynamic.network import DynamicNetwork
+from dl_lib.modeling.heads.decoder import SemSegDecoderHead
+
+__all__ = ["optimize"]
+
+
+def optimize(model: Model) -> Model:
+    """Return a copy for fast inference: batch norms are folded, and convolutions run in chains (`ConvChain`).
+
+    Outputs are equal up to rounding. Reported costs are those of the model, whose cost tables the copy shares.
+
+    Args:
+        model: Model to copy; it is not changed. Forward hooks of the modules that are replaced are lost.
+
+    Returns:
+        The copy, in evaluation mode, without gradients. Later changes of the model's weights do not affect it.
+
+    Raises:
+        ValueError: If weights are not finite; fused ReLUs would turn NaN into 0.
+    """
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(
+                "the weights must be finite to optimize a model; use weights from before training diverged. "
+                f"Received: {name}"
+            )
+    optimized = fold_batch_norms(model).requires_grad_(False)
+    backbone, head = optimized.backbone, optimized.sem_seg_head
+    if isinstance(backbone, DynamicNetwork):
+        _chain_children(backbone)
+        for node in backbone.lattice.nodes:
+            cell = backbone.cell(node)
+            for part in (cell.operation, cell.gate, cell.transitions):
+                _chain_children(part)
+            _fuse_sum_and_relu(cell)
+        optimized.costs = model.costs
+    if isinstance(head, SemSegDecoderHead):
+        _chain_children(head.projections)
+    return optimized.eval()
+
+
+def _chain_children(module: nn.Module | None) -> None:
+    """Replace the convolutions in children that are sequences by chains."""
+    for name, child in [] if module is None else list(module.named_children()):
+        if is_sequence(child):
+            setattr(module, name, _chained(child))
+
+
+def _chained(sequence: nn.Sequential) -> nn.Module:
+    """Return a module with the same output, in which chains replace convolutions, norms and ReLUs."""
+    groups = list(_groups(_leaves(sequence)))
+    if len(groups) == 1:
+        return _chain(groups[0], replaced=sequence)
+    if any(next(group[0].parameters(), None) is not None for group in groups if not can_be_chained(group[0])):
+        return sequence  # other norms separate the convolutions, so that nothing would be gained
+    return nn.Sequential(*(_chain(group, replaced=nn.Sequential(*group)) for group in groups))
+
+
+def _leaves(sequence: nn.Sequential) -> Iterator[nn.Module]:
+    for child in sequence:
+        if is_sequence(child):
+            yield from _leaves(child)
+        else:
+            yield child
+
+
+def _groups(leaves: Iterable[nn.Module]) -> Iterator[list[nn.Module]]:
+    """Yield convolutions with the norms and ReLUs between and after them, and every other module alone."""
+    group: list[nn.Module] = []
+    for leaf in leaves:
+        if can_be_chained(leaf) or (group and type(leaf) in (FoldedNorm, nn.ReLU)):
+            group.append(leaf)
+            continue
+        if group:
+            yield group
+        group = []
+        yield [leaf]
+    if group:
+        yield group
+
+
+def _chain(group: Sequence[nn.Module], *, replaced: nn.Module) -> nn.Module:
+    if not can_be_chained(group[0]):
+        return group[0]
+    convs: list[nn.Conv2d] = []
+    relus: list[bool] = []
+    for module in group:
+        if isinstance(module, nn.Conv2d):
+            convs.append(module)
+            relus.append(False)
+        elif isinstance(module, nn.ReLU):
+            relus[-1] = True
+    return ConvChain(convs, relus, replaced=replaced)
+
+
+def _fuse_sum_and_relu(cell: Cell) -> None:
+    """Fuse the sum with the identity and the transitions' ReLU into the last convolution of an operation's chain."""
+    chains = [part for part in cell.operation.values() if isinstance(part, ConvChain)]
+    identities = [name for name, part in cell.operation.items() if isinstance(part, nn.Identity)]
+    if len(chains) != 1 or len(identities) > 1 or len(cell.operation) > 1 + len(identities):
+        return
+    last = chains[0].links[-1]
+    if identities and (last.relu or not last.preserves_size):
+        return
+    for name in identities:
+        chains[0].adds_input = True
+        del cell.operation[name]
+    last.relu = True
+    cell.has_fused_relu = True

@@ -1,0 +1,99 @@
+"""Optimized copies: outputs, routes and costs of the model."""
+
+import pytest
+import torch
+from torch import nn
+
+from dl_lib.inference import conv_chain, optimize
+from dl_lib.inference.conv_chain import ConvChain
+from dl_lib.layers import conv_norm_act
+from dl_lib.modeling import CELL_OPERATIONS
+from tests.helpers.published import batch_of
+from tests.inference.test_folding import model_with_statistics, outputs_of
+
+CELL_TYPES = [
+    ["sep_conv_3x3"],
+    ["conv_3x3_basic"],
+    ["MBConv_3x3"],
+    ["dil_conv_3x3"],
+    ["skip_connect"],
+    ["sep_conv_3x3", "skip_connect"],
+    ["avg_pool_3x3", "Bottleneck_3x3"],
+]
+
+
+@pytest.mark.parametrize("execution", ["sparse", "dense"])
+@pytest.mark.parametrize("cell_types", CELL_TYPES, ids="+".join)
+def test_outputs_and_costs_are_those_of_the_model(cell_types, execution, monkeypatch):
+    monkeypatch.setattr(conv_chain, "BYTES_PER_THREAD", 2**12)
+    overrides = ["MODEL.BACKBONE.CELL_TYPE", cell_types, "TEST.EXECUTION", execution, "MODEL.CHANNELS_LAST", True]
+    model = model_with_statistics(*overrides)
+    images = [*batch_of(1), *batch_of(0)]
+    expected = outputs_of(model, images)
+    outputs = outputs_of(optimize(model), images)
+    for output, reference in zip(outputs, expected, strict=True):
+        torch.testing.assert_close(output["sem_seg"], reference["sem_seg"], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(output["gates"], reference["gates"], rtol=1e-9, atol=1e-9)
+        flops, other = output["flops"], reference["flops"]
+        assert flops["executed_flops"] == other["executed_flops"]
+        assert flops["real_flops_complete"] == other["real_flops_complete"]
+        assert (flops["executed_flops"] == flops["real_flops_complete"]) == (execution == "sparse")
+        assert flops["expt_flops"] == pytest.approx(other["expt_flops"], rel=1e-9)
+    assert sum(int((output["gates"] == 0).sum()) for output in outputs) > 0
+
+
+class CustomOperation(nn.Module):
+    """Operation that indexes its parts, and ends in ReLU."""
+
+    def __init__(self, channels, *, norm):
+        super().__init__()
+        self.body = conv_norm_act(channels, channels, 3, norm=norm)
+
+    def forward(self, x):
+        return self.body[2](self.body[1](self.body[0](x)))
+
+
+@pytest.mark.parametrize("make", [CustomOperation, lambda c, *, norm: conv_norm_act(c, c, 3, norm=norm)])
+def test_custom_operations(make, monkeypatch):
+    monkeypatch.setitem(CELL_OPERATIONS._obj_map, "custom", make)
+    model = model_with_statistics("MODEL.BACKBONE.CELL_TYPE", ["custom", "skip_connect"])
+    (expected,), (output,) = outputs_of(model, batch_of(1)), outputs_of(optimize(model), batch_of(1))
+    torch.testing.assert_close(output["sem_seg"], expected["sem_seg"], rtol=1e-9, atol=1e-9)
+    assert output["flops"] == pytest.approx(expected["flops"], rel=1e-12)
+
+
+@pytest.mark.parametrize("norm", ["BN", "GN"])
+def test_float32_with_other_norms(norm, monkeypatch):
+    monkeypatch.setattr(conv_chain, "BYTES_PER_THREAD", 2**12)
+    model = model_with_statistics("MODEL.BACKBONE.NORM", norm, "MODEL.SEM_SEG_HEAD.NORM", norm).float()
+    images = [{"image": batch_of(1)[0]["image"].float()}]
+    (expected,), (output,) = outputs_of(model, images), outputs_of(optimize(model), images)
+    scale = expected["sem_seg"].abs().max()
+    torch.testing.assert_close(output["sem_seg"] / scale, expected["sem_seg"] / scale, rtol=0, atol=1e-5)
+    assert output["flops"]["executed_flops"] == expected["flops"]["executed_flops"]
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_refused(value):
+    model = model_with_statistics()
+    name, parameter = list(model.named_parameters())[7]
+    with torch.no_grad():
+        parameter.view(-1)[-1] = value
+    with pytest.raises(ValueError, match=f"must be finite.*Received: {name}"):
+        optimize(model)
+
+
+def test_the_model_is_unchanged_and_the_copy_is_fused():
+    model = model_with_statistics()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train()
+    optimized = optimize(model)
+    assert model.training and not any(module.training for module in optimized.modules())
+    assert all(value.equal(state[name]) for name, value in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not any(parameter.requires_grad for parameter in optimized.parameters())
+    assert isinstance(optimized.backbone.stem, ConvChain)
+    # Only the class predictor and the last convolution of each gate are not in a chain.
+    in_chains = sum(len(m.links) for m in optimized.modules() if isinstance(m, ConvChain))
+    convs = sum(isinstance(m, nn.Conv2d) for m in model.modules())
+    assert convs - in_chains == 1 + len(model.backbone.cells)
