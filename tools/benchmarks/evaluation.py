@@ -20,7 +20,7 @@ from torch.utils.benchmark import Timer
 from dl_lib.cli.arg_types import comma_separated, comma_separated_sizes
 from dl_lib.cli.errors import user_errors
 from dl_lib.config import CfgNode, ConfigError, apply_overrides, get_cfg
-from dl_lib.inference.folding import fold_batch_norms
+from dl_lib.inference import fold_batch_norms
 from dl_lib.modeling import DynamicNet4Seg, build_model
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, Costs
 from dl_lib.modeling.dynamic.lattice import Lattice, Node

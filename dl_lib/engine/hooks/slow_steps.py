@@ -48,7 +48,7 @@ class SlowStepWarning(Hook):
     def _warn(seconds: float, *, usual: float, waiting: float) -> None:
         _log.warning(
             "Slow step: %.2f s (%.2f s of it waiting for data), %.0f times the median of the last steps (%.3f s). Load "
-            "average of the last minute: %.1f on %d CPU cores; if other processes use them, see \"Shared machines\" in "
+            'average of the last minute: %.1f on %d CPU cores; if other processes use them, see "Shared machines" in '
             "docs/performance.md",
             *(seconds, waiting, seconds / usual, usual, os.getloadavg()[0], usable_cores()),
         )
