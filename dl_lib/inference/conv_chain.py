@@ -126,7 +126,7 @@ class Link(nn.Module):
 
     @property
     def preserves_size(self) -> bool:
-        """Whether the output has as many rows and columns as the input."""
+        """True if the output has as many rows and columns as the input."""
         extent = kernel_extent(self.conv.kernel_size, self.conv.dilation)
         return self.conv.stride == (1, 1) and tuple(2 * pixels for pixels in self.conv.padding) == extent
 

@@ -45,8 +45,7 @@ mIoU and GFLOPs: mean and standard deviation over the runs. GFLOPs: 1e9 multiply
 modules that run, gates included. Routes: different sets of open edges on the validation images; image-dependent \
 edges: fraction of the edges open for any image that are not open for all. Difference: mIoU minus that of the hard \
 gates with the nearest mean cost, paired by seed. Parameters: those that receive gradients. The networks of \
-segmentation_models_pytorch train for the median time of the hard gates at the middle budget, unless equal iterations \
-are stated."""
+segmentation_models_pytorch train for the median time of the hard gates at the middle budget."""
 
 
 @dataclass(frozen=True)

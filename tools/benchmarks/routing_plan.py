@@ -109,10 +109,7 @@ def variants() -> tuple[Variant, ...]:
         make = functools.partial(_random, number)
         found.append(Variant(f"random-route-{number}", "random routes", "random routes", make))
     for name, model in SMP_MODELS.items():
-        found.append(Variant(name, model.title, SMP_GROUP, functools.partial(_smp, name, True)))
-    name = "unet-resnet18"
-    line = f"{SMP_MODELS[name].title}, equal iterations"
-    found.append(Variant(f"{name}-iterations", line, SMP_GROUP, functools.partial(_smp, name, False)))
+        found.append(Variant(name, model.title, SMP_GROUP, functools.partial(_smp, name)))
     return tuple(found)
 
 
@@ -176,11 +173,9 @@ def _random(number: int, request: Request) -> RunSettings:
     return request.settings(*_NO_GATES, route=tuple(str(edge) for edge in table.lattice.edges if edge in route))
 
 
-def _smp(name: str, is_timed: bool, request: Request) -> RunSettings:
-    """Train for the median time of the hard gates, all seeds, at the middle budget; or for as many iterations."""
-    seconds = None
-    if is_timed:
-        seconds = median(request.find_row(MIDDLE, seed)["training_seconds"] for seed in request.seeds)
+def _smp(name: str, request: Request) -> RunSettings:
+    """Train for the median time of the hard gates, all seeds, at the middle budget."""
+    seconds = median(request.find_row(MIDDLE, seed)["training_seconds"] for seed in request.seeds)
     lr = f"SOLVER.OPTIMIZER.BASE_LR={request.smp_lr or SMP_LR[name]}"
     return request.settings(*_NO_GATES, lr, smp=name, training_seconds=seconds)
 

@@ -28,7 +28,7 @@ POLICIES = {
 WARMUP_STEPS, MAX_SECONDS = 3, 20.0
 NOTES = """\
 Medians of the processes' median seconds per step of the quickstart's network, 16 images of 96x96 pixels, in {rounds} \
-rounds of fresh processes, one after the other. One core: after the warm-up, all threads are moved to one core. Ratio: \
+rounds of fresh processes. One core: after the warm-up, all threads are moved to one core. Ratio: \
 to libgomp's default with two cores."""
 
 
