@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,12 @@ def can_be_chained(module: nn.Module) -> bool:
     assert isinstance(module, nn.Conv2d)
     if module.padding_mode != "zeros" or isinstance(module.padding, str):
         return False
-    extent = kernel_extent(module.kernel_size, module.dilation)
-    return all(pixels <= limit for pixels, limit in zip(module.padding, extent, strict=True))
+    return all(pixels <= limit for pixels, limit in zip(module.padding, _extent(module), strict=True))
+
+
+def _extent(conv: nn.Conv2d) -> tuple[int, int]:
+    rows, columns = conv.dilation
+    return kernel_extent(conv.kernel_size, (rows, columns))
 
 
 class ConvChain(nn.Module):
@@ -62,9 +66,9 @@ class ConvChain(nn.Module):
         shapes = self._shapes(x.shape[1:])
         height, rows = shapes[-1][1], _rows_per_strip(x, shapes)
         if rows >= height:
-            y, last = x, len(self.links) - 1
-            for index, link in enumerate(self.links):
-                y = link.run(y, addend=x if self.adds_input and index == last else None)
+            y = x
+            for link, addend in zip(self._links(), self._addends(x), strict=True):
+                y = link.run(y, addend=addend)
             return y
         y = torch.empty(len(x), *shapes[-1], dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         for image, output in zip(x.split(1), y.split(1), strict=True):
@@ -77,7 +81,7 @@ class ConvChain(nn.Module):
         """Return the shapes (C, H, W) of an input of this shape and of the outputs of all convolutions."""
         if shape not in self._shapes_of:
             shapes = [shape]
-            for link in self.links:
+            for link in self._links():
                 shapes.append(link.output_shape(shapes[-1]))
             self._shapes_of[shape] = shapes
         return self._shapes_of[shape]
@@ -93,13 +97,21 @@ class ConvChain(nn.Module):
     def _run_strip(self, x: Tensor, strip: _Rows, *, heights: Sequence[int]) -> Tensor:
         """Return the rows `strip` of the output for one image; `heights` are those of all feature maps in full."""
         needed = [strip]  # rows of the output, and before them those of the inputs
-        for link, height in zip(reversed(self.links), reversed(heights[:-1]), strict=True):
+        for link, height in zip(reversed(self._links()), reversed(heights[:-1]), strict=True):
             needed.insert(0, link.input_rows(needed[0], height=height))
         y = x[:, :, slice(*needed[0])]
-        addends = [None] * (len(self.links) - 1) + [x if self.adds_input else None]
-        for link, rows, output_rows, addend in zip(self.links, needed[:-1], needed[1:], addends, strict=True):
+        for link, rows, output_rows, addend in zip(
+            self._links(), needed[:-1], needed[1:], self._addends(x), strict=True
+        ):
             y = link.run_rows(y, rows, output_rows, addend=addend)
         return y
+
+    def _links(self) -> list[Link]:
+        return cast("list[Link]", [*self.links])
+
+    def _addends(self, x: Tensor) -> list[Tensor | None]:
+        """Return what each convolution adds to its output."""
+        return [*[None] * (len(self.links) - 1), x if self.adds_input else None]
 
 
 class _Rows(NamedTuple):
@@ -119,16 +131,17 @@ class Link(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, *, relu: bool) -> None:
         super().__init__()
+        assert not isinstance(conv.padding, str)
         self.conv = conv
         self.relu = relu
+        self._extent, self._padding = _extent(conv), conv.padding
         self._min_elements = MIN_ELEMENTS if conv.kernel_size == (1, 1) else 0
         self._packed: Tensor | None = None
 
     @property
     def preserves_size(self) -> bool:
         """True if the output has as many rows and columns as the input."""
-        extent = kernel_extent(self.conv.kernel_size, self.conv.dilation)
-        return self.conv.stride == (1, 1) and tuple(2 * pixels for pixels in self.conv.padding) == extent
+        return self.conv.stride == (1, 1) and tuple(2 * pixels for pixels in self._padding) == self._extent
 
     def run(self, x: Tensor, *, addend: Tensor | None = None, pads_rows: bool = True) -> Tensor:
         """Return the output for feature maps (B, C, H, W).
@@ -139,7 +152,7 @@ class Link(nn.Module):
             pads_rows: Whether to pad above and below.
         """
         conv = self.conv
-        padding = conv.padding if pads_rows else (0, conv.padding[1])
+        padding = self._padding if pads_rows else (0, self._padding[1])
         if _uses_onednn(x) and (addend is not None or x.numel() > self._min_elements):
             arguments = (self._packed_weight(x), conv.bias, padding, conv.stride, conv.dilation, conv.groups)
             run, relu = torch.ops.mkldnn._convolution_pointwise, "relu" if self.relu else None
@@ -171,19 +184,17 @@ class Link(nn.Module):
 
     def output_shape(self, shape: torch.Size) -> torch.Size:
         """Return the shape (C', H', W') of the output for one image (C, H, W)."""
-        conv = self.conv
-        extent = kernel_extent(conv.kernel_size, conv.dilation)
         sizes = (
             (side + 2 * pixels - lost - 1) // stride + 1
-            for side, pixels, lost, stride in zip(shape[1:], conv.padding, extent, conv.stride, strict=True)
+            for side, pixels, lost, stride in zip(shape[1:], self._padding, self._extent, self.conv.stride, strict=True)
         )
-        return torch.Size((conv.out_channels, *sizes))
+        return torch.Size((self.conv.out_channels, *sizes))
 
     def _reached_rows(self, output_rows: _Rows) -> _Rows:
         """Return the rows that rows of the output depend on, those of the padding included."""
-        stride, padding = self.conv.stride[0], self.conv.padding[0]
-        extent = kernel_extent(self.conv.kernel_size, self.conv.dilation)[0]
-        return _Rows(output_rows.first * stride - padding, (output_rows.end - 1) * stride - padding + extent + 1)
+        stride, padding = self.conv.stride[0], self._padding[0]
+        end = (output_rows.end - 1) * stride - padding + self._extent[0] + 1
+        return _Rows(output_rows.first * stride - padding, end)
 
     def _packed_weight(self, x: Tensor) -> Tensor:
         """Return the weight in the order that oneDNN requires for inputs like `x`, ordered once."""
@@ -211,7 +222,7 @@ def _uses_onednn(x: Tensor) -> bool:
         x.device.type == "cpu"
         and x.dtype == torch.float32
         and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
+        and bool(torch.backends.mkldnn.enabled)
         and not torch.is_autocast_enabled("cpu")
     )
 

@@ -60,6 +60,10 @@ def is_sequence(module: nn.Module) -> TypeGuard[nn.Sequential]:
 
 def _fold(sequence: nn.Module) -> None:
     for (conv_name, conv), (norm_name, norm) in pairwise(list(sequence.named_children())):
-        if type(conv) in PLAIN_CONVOLUTIONS and isinstance(norm, _BatchNorm | FrozenBatchNorm2d):
+        if (
+            isinstance(conv, PLAIN_CONVOLUTIONS)
+            and type(conv) in PLAIN_CONVOLUTIONS
+            and isinstance(norm, _BatchNorm | FrozenBatchNorm2d)
+        ):
             setattr(sequence, conv_name, fuse_conv_bn_eval(conv, norm))
             setattr(sequence, norm_name, FoldedNorm())

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from torch import nn
 
-from dl_lib.inference.conv_chain import ConvChain, can_be_chained
+from dl_lib.inference.conv_chain import ConvChain, Link, can_be_chained
 from dl_lib.inference.folding import FoldedNorm, Model, fold_batch_norms, is_sequence
 from dl_lib.modeling.dynamic.cell import Cell
 from dl_lib.modeling.dynamic.network import DynamicNetwork
@@ -110,7 +110,8 @@ def _fuse_sum_and_relu(cell: Cell) -> None:
     identities = [name for name, part in cell.operation.items() if isinstance(part, nn.Identity)]
     if len(chains) != 1 or len(identities) > 1 or len(cell.operation) > 1 + len(identities):
         return
-    last = chains[0].links[-1]
+    (*_, last) = chains[0].links
+    assert isinstance(last, Link)
     if identities and (last.relu or not last.preserves_size):
         return
     for name in identities:

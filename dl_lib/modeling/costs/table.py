@@ -198,7 +198,7 @@ def _stem_border(stem: DynamicStem, image: Tensor, output: Tensor) -> int:
     batch, _, height, width = image.shape
     rows, columns = height // 2, width // 2
     omitted = rows * columns - (rows - 1) * (columns - 1)
-    return batch * omitted * sum(_madds_per_position(module) for part in (stem.conv1, stem.conv2) for module in part)
+    return batch * omitted * sum(_madds_per_position(module) for part in [*stem][:2] for module in part.children())
 
 
 def _madds_per_position(module: nn.Module) -> int:

@@ -47,7 +47,7 @@ class DynamicStem(nn.Sequential):
 
     def __init__(self, out_channels: int, *, norm: str, separable: bool = True) -> None:
         convolution = separable_conv if separable else conv_norm_act
-        convolutions = OrderedDict(
+        convolutions: OrderedDict[str, nn.Module] = OrderedDict(
             conv1=conv_norm_act(3, STEM_CHANNELS, 3, stride=2, padding=0, norm=norm),
             conv2=convolution(STEM_CHANNELS, STEM_CHANNELS, 3, norm=norm),
             conv3=convolution(STEM_CHANNELS, out_channels, 3, stride=2, norm=norm),
