@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 from fvcore.common.registry import Registry
 from torch import nn
 
 from dl_lib.config import CfgNode, ConfigError
+from dl_lib.config.choices import ChannelsLast
 
 __all__ = [
     "BACKBONE_REGISTRY",
@@ -84,6 +87,8 @@ def place_model(model: nn.Module, cfg: CfgNode) -> nn.Module:
     """
     device, choice = resolve_device(cfg.MODEL.DEVICE), cfg.MODEL.CHANNELS_LAST
     model.to(device)
+    if str(choice) not in get_args(ChannelsLast):
+        raise ConfigError(f"MODEL.CHANNELS_LAST must be auto, True or False. Received: MODEL.CHANNELS_LAST={choice!r}")
     if str(choice) == "True" or (choice == "auto" and device.type == "cpu"):
         for parameter in model.parameters():
             if parameter.ndim == 4:  # excludes the kernel banks (K, O, C, rows, columns) of CondConv and DynamicConv

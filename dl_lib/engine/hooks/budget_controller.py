@@ -105,8 +105,8 @@ def warn_if_missed(budget: TargetBudget, cost: float, *, when: str) -> bool:
     if is_missed and comm.is_main_process():
         _log.warning(
             "Budget target missed, %s: the mean real cost is %.4g instead of MODEL.BUDGET.TARGET=%.4g (%s, %+.1f %%). "
-            "With all gates closed and open, this network costs %.4g and %.4g. Start the budget earlier "
-            "(MODEL.BUDGET.UNUPDATE_RATE), train longer or choose another target",
+            "With all gates closed and open, this network costs %.4g and %.4g. Train longer, choose another target, or "
+            "lower MODEL.BUDGET.UNUPDATE_RATE if it is above 0",
             *(when, cost, budget.target, budget.unit, 100 * error),
             *budget.reachable,
         )

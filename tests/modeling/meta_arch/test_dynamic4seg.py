@@ -420,6 +420,17 @@ def test_mixed_precision_keeps_gates_costs_losses_and_states_in_float32(precisio
     assert torch.cosine_similarity(*gradients, dim=0) > similarity
 
 
+@pytest.mark.parametrize(("choice", "expected"), [("auto", True), (True, True), ("True", True), (False, False)])
+def test_memory_format_on_a_cpu(choice, expected):
+    weight = model_of("MODEL.CHANNELS_LAST", choice).backbone.stem.conv1.conv.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) == expected
+
+
+def test_unknown_memory_format():
+    with pytest.raises(ConfigError, match=r"must be auto, True or False. Received: MODEL.CHANNELS_LAST='nonsense'"):
+        model_of("MODEL.CHANNELS_LAST", "nonsense")
+
+
 def test_channels_last_gradients_have_the_strides_of_their_parameters():
     """DistributedDataParallel warns otherwise, even if strides differ only in dimensions of size 1."""
     model = model_of("MODEL.CHANNELS_LAST", True).train()
