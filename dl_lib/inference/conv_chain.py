@@ -62,7 +62,16 @@ class ConvChain(nn.Module):
         self._madds: dict[torch.Size, int] = {}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return feature maps (B, C', H', W') for feature maps (B, C, H, W)."""
+        """Return feature maps (B, C', H', W') for feature maps (B, C, H, W).
+
+        Raises:
+            RuntimeError: If gradients of `x` are required.
+        """
+        if torch.is_grad_enabled() and x.requires_grad:
+            raise RuntimeError(
+                "an optimized model computes no gradients; call it in torch.inference_mode(), or use the model itself. "
+                "Received: requires_grad=True"
+            )
         shapes = self._shapes(x.shape[1:])
         height, rows = shapes[-1][1], _rows_per_strip(x, shapes)
         if rows >= height:
@@ -230,8 +239,10 @@ def _uses_onednn(x: Tensor) -> bool:
 def _rows_per_strip(x: Tensor, shapes: Sequence[torch.Size]) -> int:
     """Return the rows of the output to compute together, for feature maps of these shapes (C, H, W)."""
     rows = shapes[-1][1]
-    is_contiguous = is_channels_last(x)  # rows of other orders are not contiguous
-    if x.device.type != "cpu" or not is_contiguous or len(shapes) < 3:  # nothing is shared by fewer convolutions
+    rows_are_contiguous = is_channels_last(x) and x.device.type == "cpu"
+    if (
+        not rows_are_contiguous or len(shapes) < 3 or torch.is_autocast_enabled("cpu")
+    ):  # a single convolution gains nothing
         return rows
     largest = max(map(math.prod, shapes)) * x.itemsize
     num_strips = math.ceil(largest / (torch.get_num_threads() * BYTES_PER_THREAD))

@@ -59,7 +59,7 @@ def is_sequence(module: nn.Module) -> TypeGuard[nn.Sequential]:
 
 
 def _fold(sequence: nn.Module) -> None:
-    for (conv_name, conv), (norm_name, norm) in pairwise(list(sequence.named_children())):
+    for (conv_name, conv), (norm_name, norm) in pairwise(list(sequence._modules.items())):  # with repeated modules
         if (
             isinstance(conv, PLAIN_CONVOLUTIONS)
             and type(conv) in PLAIN_CONVOLUTIONS

@@ -11,6 +11,7 @@ from dl_lib.inference.folding import FoldedNorm, Model, fold_batch_norms, is_seq
 from dl_lib.modeling.dynamic.cell import Cell
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.heads.decoder import SemSegDecoderHead
+from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
 
 __all__ = ["optimize"]
 
@@ -18,13 +19,13 @@ __all__ = ["optimize"]
 def optimize(model: Model) -> Model:
     """Return a copy for fast inference: batch norms are folded, and convolutions run in chains (`ConvChain`).
 
-    Outputs are equal up to rounding. Reported costs are those of the model, whose cost tables the copy shares.
+    Outputs are equal up to rounding, and reported costs are those of the model.
 
     Args:
-        model: Model to copy; it is not changed. Forward hooks of the modules that are replaced are lost.
+        model: Model to copy, with its final weights; it is not changed. Forward hooks of replaced modules are lost.
 
     Returns:
-        The copy, in evaluation mode, without gradients. Later changes of the model's weights do not affect it.
+        The copy, in evaluation mode, for inference only: it computes no gradients, and its weights must not be changed.
 
     Raises:
         ValueError: If weights are not finite; fused ReLUs would turn NaN into 0.
@@ -44,7 +45,8 @@ def optimize(model: Model) -> Model:
             for part in (cell.operation, cell.gate, cell.transitions):
                 _chain_children(part)
             _fuse_sum_and_relu(cell)
-        optimized.costs = model.costs
+    if isinstance(model, DynamicNet4Seg) and isinstance(optimized, DynamicNet4Seg):
+        optimized.costs = model.costs.without_weights()
     if isinstance(head, SemSegDecoderHead):
         _chain_children(head.projections)
     return optimized.eval()

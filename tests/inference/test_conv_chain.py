@@ -111,6 +111,12 @@ def test_the_input_is_added_before_relu(dtype, bytes_per_thread):
     torch.testing.assert_close(y, expected, rtol=tolerance, atol=tolerance)
 
 
+def test_gradients_are_refused():
+    chain = chain_of(parts_of(STEM, torch.float32))
+    with pytest.raises(RuntimeError, match="computes no gradients"):
+        chain(torch.randn(1, 8, 32, 19, requires_grad=True))
+
+
 def test_changed_weights_are_used():
     sequence = parts_of(STEM, torch.float32)
     x = torch.randn(1, 8, 32, 19).to(memory_format=torch.channels_last)

@@ -1,5 +1,8 @@
 """Optimized copies: outputs, routes and costs of the model."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -71,6 +74,30 @@ def test_float32_with_other_norms(norm, monkeypatch):
     scale = expected["sem_seg"].abs().max()
     torch.testing.assert_close(output["sem_seg"] / scale, expected["sem_seg"] / scale, rtol=0, atol=1e-5)
     assert output["flops"]["executed_flops"] == expected["flops"]["executed_flops"]
+
+
+def operation_with_repeated_relu(channels, *, norm):
+    relu = nn.ReLU()
+    convs = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2)]
+    return nn.Sequential(convs[0], relu, convs[1], relu, nn.BatchNorm2d(channels))
+
+
+def test_norms_are_not_folded_over_repeated_modules(monkeypatch):
+    monkeypatch.setitem(CELL_OPERATIONS._obj_map, "repeated", operation_with_repeated_relu)
+    model = model_with_statistics("MODEL.BACKBONE.CELL_TYPE", ["repeated"])
+    (expected,), (output,) = outputs_of(model, batch_of(1)), outputs_of(optimize(model), batch_of(1))
+    torch.testing.assert_close(output["sem_seg"], expected["sem_seg"], rtol=1e-9, atol=1e-9)
+
+
+def test_the_copy_does_not_keep_the_model_alive():
+    model = model_with_statistics()
+    table, alive = model.costs.table(128, 256), weakref.ref(model.backbone)
+    optimized = optimize(model)
+    del model
+    gc.collect()
+    assert alive() is None
+    assert optimized.costs.table(128, 256) is table
+    assert optimized.costs.table(64, 128).dense < table.dense
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

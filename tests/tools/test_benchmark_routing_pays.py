@@ -53,7 +53,7 @@ def test_frequent_route_keeps_what_the_source_reaches():
 
 def test_route_network_executes_its_edges_and_equals_the_routed_network_with_those_gates(cfg):
     torch.manual_seed(0)
-    routed = build_model(cfg).eval()
+    routed = build_model(cfg).double().eval()
     lattice = routed.backbone.lattice
     # The cell at layer 1, stride 4, is closed and passes its input on; an edge that is not reached is ignored.
     route = {Edge(Node(0, 0), move) for move in (Move.KEEP, Move.DOWN)}
@@ -61,9 +61,9 @@ def test_route_network_executes_its_edges_and_equals_the_routed_network_with_tho
     for node in lattice.nodes:
         values = torch.tensor([float(edge in route) for edge in lattice.edges_from(node)])
         routed.backbone.cell(node).gate = ConstantGate(values)
-    image = torch.randn(1, 3, 48, 64)
+    image = torch.randn(1, 3, 48, 64, dtype=torch.float64)
     torch.manual_seed(0)
-    fixed = build_route_model(cfg, [str(edge) for edge in route]).eval()
+    fixed = build_route_model(cfg, [str(edge) for edge in route]).double().eval()
     with torch.inference_mode():
         expected, found = routed.run(image, step_rate=0.0), fixed.run(image, step_rate=0.0)
     torch.testing.assert_close(found.logits, expected.logits)
@@ -251,10 +251,11 @@ def test_runs_that_require_others_and_damaged_rows_end_with_a_message(run_main, 
         run_main("scenes/har-*")
     assert "--only must match names of runs" in capsys.readouterr().err
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "rows.jsonl").write_text('{"data_set": "scenes"}\n')
-    with pytest.raises(SystemExit, match="2"):
-        run_main("*")
-    assert "Received: line 1, " in capsys.readouterr().err
+    for line in (b'{"data_set": "scenes"}', b"[" * 10**5, b"\xff\xfe", b"3"):
+        (tmp_path / "out" / "rows.jsonl").write_bytes(line + b"\n")
+        with pytest.raises(SystemExit, match="2"):
+            run_main("*")
+        assert "Received: line 1, " in capsys.readouterr().err
 
 
 def row(variant, seed, *, miou, gflops, routes=None):

@@ -33,6 +33,9 @@ COLUMNS = {
 }
 
 
+MEASURED = {"mIoU", "costs_gflops", "parameters", "iterations", "training_seconds", "machine"}  # in every row
+
+
 class RowFile:
     """Rows by (data set, variant, seed, digest of the settings) in a file with one JSON object per line.
 
@@ -46,15 +49,17 @@ class RowFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._rows: dict[tuple[str | int, ...], Row] = {}
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = path.read_bytes().splitlines() if path.exists() else []
         for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line)
+                if absent := MEASURED - row.keys():
+                    raise KeyError(*sorted(absent))
                 self._rows[_key(row)] = row
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise ConfigError(
                     f"every line of {path} must be the row of a run; restore the file, or remove the line. "
-                    f"Received: line {number}, {line[:80]!r} ({type(error).__name__}: {error})"
+                    f"Received: line {number}, {line[:80].decode(errors='replace')!r} ({type(error).__name__}: {error})"
                 ) from error
 
     def get(self, *key: str | int) -> Row | None:
@@ -86,7 +91,7 @@ class Line:
 
 
 def _key(row: Row) -> tuple[str | int, ...]:
-    return row["data_set"], row["variant"], row["seed"], row["digest"]
+    return row["data_set"], row["variant"], int(row["seed"]), row["digest"]
 
 
 def percent_miou(row: Row) -> float:

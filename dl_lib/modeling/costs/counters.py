@@ -11,6 +11,7 @@ because its result is the same for all images; the interpolation of deformable c
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import singledispatch
 from types import TracebackType
@@ -130,8 +131,8 @@ def _free(module: nn.Module, x: Tensor, y: Tensor) -> int:
 class MaddsObserver:
     """Context manager that counts the multiply-adds of all module calls inside its block, per image.
 
-    It observes calls, not routing decisions: a module that does not run is not counted. Modules must take the batch
-    along dimension 0; where a module runs on part of the batch, `run` receives that part.
+    It observes calls of its thread, not routing decisions: a module that does not run is not counted. Modules must take
+    the batch along dimension 0; where a module runs on part of the batch, `run` receives that part.
 
     Args:
         num_images: Number of images in the batch.
@@ -144,6 +145,7 @@ class MaddsObserver:
         self.madds = [0] * num_images
         self._is_counting = False
         self._images: Sequence[int] = range(num_images)
+        self._thread = threading.get_ident()
 
     def run(self, part: Callable[[Any], T], x: Any, images: Sequence[int]) -> T:
         """Call a part, and assign its cost to these images, in equal parts."""
@@ -164,7 +166,8 @@ class MaddsObserver:
 
     def _observe(self, module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
         # Only containers of this library take or return anything but one tensor; they have no cost of their own.
-        if self._is_counting:  # a counter may call the modules that its module replaces
+        # The hook is global; and a counter may call the modules that its module replaces.
+        if self._is_counting or threading.get_ident() != self._thread:
             return
         if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
             self._is_counting = True
@@ -181,7 +184,8 @@ class PartObserver:
     """Counts the multiply-adds of the parts of a network that run, per image.
 
     Hooks on every module call would take as long as small convolutions. A part is therefore observed with
-    `MaddsObserver` when it first runs for a size, and its cost is added whenever it runs again.
+    `MaddsObserver` when it first runs for a size, and its cost is added whenever it runs again. The modules of a part
+    must not be exchanged in between.
 
     Args:
         num_images: Number of images in the batch.

@@ -157,6 +157,12 @@ class NetworkCosts:
             self._tables[size] = _measure(*self._meta_copies, height=size[0], width=size[1])
         return self._tables[size]
 
+    def without_weights(self) -> NetworkCosts:
+        """Return costs that share the tables, but do not refer to the network."""
+        costs = NetworkCosts(*self._meta_copies)
+        costs._tables = self._tables
+        return costs
+
     @cached_property
     def _meta_copies(self) -> tuple[DynamicNetwork, nn.Module]:
         return meta_copy(self._backbone), meta_copy(self._head)

@@ -1,6 +1,7 @@
 """Costs of conditional convolutions, against reference values of public implementations and of whole cells."""
 
 import json
+import threading
 
 import pytest
 import torch
@@ -142,3 +143,13 @@ def test_other_cell_operations(name, scale):
     assert sum(p.numel() for p in operation.parameters()) == cell["params"]
     difference = OTHER_CELLS[name](channels, pixels)
     assert observed(operation, *shape_of(cell)) == cell["conv_macs"] + cell["other"] + difference
+
+
+def test_calls_of_other_threads_are_not_counted():
+    layer, x = nn.ReLU(), torch.zeros(1, 2, 3, 4)
+    with MaddsObserver(1) as observer:
+        thread = threading.Thread(target=layer, args=(x,))
+        thread.start()
+        thread.join()
+        layer(x)
+    assert observer.madds == [x.numel()]
