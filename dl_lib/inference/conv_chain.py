@@ -19,7 +19,7 @@ from dl_lib.modeling.costs.meta_copy import meta_copy
 __all__ = ["ConvChain", "can_be_chained"]
 
 MIN_ELEMENTS = 2**15  # of the input of a 1x1 convolution, below which torch's own is faster than that of oneDNN
-BYTES_PER_THREAD = 2**20  # of the largest feature map of a strip; docs/log.md has timings of other sizes
+BYTES_PER_THREAD = 2**20  # of the largest feature map of a strip
 
 
 def can_be_chained(module: nn.Module) -> bool:
