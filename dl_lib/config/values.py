@@ -125,7 +125,7 @@ def _fit(value: Any, expected: type | None, *, key: str) -> Any:
     if expected is None:
         return value
     if expected is str and key in KEYS and "True" in KEYS[key].resolve_choices():
-        switch = _read(value, bool, key=key)
+        switch = _read(value, bool, key=key) if isinstance(value, Text) else value
         value = str(switch) if isinstance(switch, bool) else value
     read = _read(value, expected, key=key)
     if _exceeds(read, expected):
