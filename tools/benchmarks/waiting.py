@@ -16,6 +16,7 @@ from evaluation import build_network, random_image
 from harness import Settings, benchmark_parser, in_fresh_process, interleave, start, timed
 from report import Report, Table, describe_machine
 
+from dl_lib.cli.arg_types import positive_int
 from dl_lib.cli.errors import user_errors
 from dl_lib.cli.experiment import load_experiment, register_parts
 from dl_lib.solver import build_optimizer
@@ -65,7 +66,9 @@ def step_seconds(is_on_one_core: bool, steps: int, settings: Settings) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = benchmark_parser("waiting.py", description="Compare wait policies of OpenMP threads.", repeats=3)
-    parser.add_argument("--steps", type=int, default=30, metavar="N", help="timed steps (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=positive_int, default=30, metavar="N", help="timed steps (default: %(default)s)"
+    )
     arguments = parser.parse_args(argv)
     arguments.keep_memory = True
 

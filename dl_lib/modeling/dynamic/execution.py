@@ -133,11 +133,16 @@ def _delivers(edge: Edge, active: Images, opens: Images, bypassed: Images, polic
 
 
 def _add(inputs: dict[Target, Tensor], target: Target, y: Tensor, gate_B: Tensor) -> None:
-    gate = gate_B.to(y.dtype)[:, None, None, None]
+    weight = _per_image(gate_B, y)
     if target in inputs:
-        inputs[target].addcmul_(y, gate)
+        inputs[target].addcmul_(y, weight)
     else:
-        inputs[target] = y * gate
+        inputs[target] = y * weight
+
+
+def _per_image(weight_B: Tensor, y: Tensor) -> Tensor:
+    """Return weights (B, 1, 1, 1) with the dtype of feature maps."""
+    return weight_B.to(y.dtype)[:, None, None, None]
 
 
 def _bypass_closed(inputs: dict[int, Tensor], scale: int, x: Tensor, bypass_B: Tensor) -> None:
@@ -281,7 +286,7 @@ class _SparseRun:
 
 def _scaled(y: Tensor, weight_B: Tensor) -> Tensor:
     """Return each image of `y` times its weight, in place without gradients."""
-    weight = weight_B.to(y.dtype)[:, None, None, None]
+    weight = _per_image(weight_B, y)
     return y * weight if torch.is_grad_enabled() else y.mul_(weight)
 
 
