@@ -13,7 +13,6 @@ from dl_lib.engine.training.ema import ModelEMA
 from dl_lib.engine.training.precision import PRECISIONS, Precision
 from dl_lib.layers import CondConv2d, DynamicConv2d, KernelAttention, SAConv2d
 from dl_lib.modeling import DynamicNet4Seg, build_model
-from dl_lib.modeling.dynamic import conditional_ops
 from dl_lib.modeling.dynamic.gate import SoftGate
 from tests.helpers.published import REFERENCE, SETTINGS, batch_of, build_case
 
@@ -381,17 +380,6 @@ def test_conditional_layers_keep_their_initialization():
     assert seen == {SAConv2d, CondConv2d, DynamicConv2d}
 
 
-def test_conditional_operations_run_in_channels_last_format():
-    names = [f"{name}_3x3" for name in conditional_ops.__all__]
-    plain, model = (
-        model_of("MODEL.BACKBONE.CELL_TYPE", names, "MODEL.CHANNELS_LAST", on).double().eval() for on in (False, True)
-    )
-    assert model.backbone.stem.conv2.pointwise.weight.is_contiguous(memory_format=torch.channels_last)
-    inputs = [random_image(64, 64)]
-    with torch.no_grad():
-        torch.testing.assert_close(model(inputs)[0]["sem_seg"], plain(inputs)[0]["sem_seg"], rtol=1e-9, atol=1e-9)
-
-
 @pytest.mark.parametrize(("precision", "similarity"), [("bf16", 0.9), ("fp16", 0.99)])  # 8 and 11 bits of precision
 def test_mixed_precision_keeps_gates_costs_losses_and_states_in_float32(precision, similarity):
     """Losses and gradients are close to those in float32."""
@@ -418,23 +406,3 @@ def test_mixed_precision_keeps_gates_costs_losses_and_states_in_float32(precisio
     assert {b.dtype for b in half.buffers() if b.is_floating_point()} == {torch.float32}
     gradients = [torch.cat([p.grad.flatten() for p in model.parameters()]) for model in (half, single)]
     assert torch.cosine_similarity(*gradients, dim=0) > similarity
-
-
-@pytest.mark.parametrize(("choice", "expected"), [("auto", True), (True, True), ("True", True), (False, False)])
-def test_memory_format_on_a_cpu(choice, expected):
-    weight = model_of("MODEL.CHANNELS_LAST", choice).backbone.stem.conv1.conv.weight
-    assert weight.is_contiguous(memory_format=torch.channels_last) == expected
-
-
-def test_unknown_memory_format():
-    with pytest.raises(ConfigError, match=r"must be auto, True or False. Received: MODEL.CHANNELS_LAST='nonsense'"):
-        model_of("MODEL.CHANNELS_LAST", "nonsense")
-
-
-def test_channels_last_gradients_have_the_strides_of_their_parameters():
-    """DistributedDataParallel warns otherwise, even if strides differ only in dimensions of size 1."""
-    model = model_of("MODEL.CHANNELS_LAST", True).train()
-    losses, _ = model([random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)])
-    losses["loss_sem_seg"].backward()
-    differing = {name for name, p in model.named_parameters() if p.grad.stride() != p.stride()}
-    assert differing == set()
