@@ -129,6 +129,12 @@ def _hints(mismatch: Mismatch, *, allow_unexpected: str, allow_missing: str) -> 
     if prefix := _common_prefix(mismatch):
         yield f"all keys of the file begin with {prefix!r}; save the weights under the keys without it"
         return
+    if _is_optimized(mismatch.missing, unlike=mismatch.unexpected):
+        yield "an optimized model cannot load weights; load them into the model itself and optimize it again"
+        return
+    if _is_optimized(mismatch.unexpected, unlike=mismatch.missing):
+        yield "the file holds the weights of an optimized model; use a checkpoint of the model itself"
+        return
     extra_cells, absent_cells = _whole_cells(mismatch.unexpected), _whole_cells(mismatch.missing)
     if extra_cells or absent_cells:
         sides = (("file", extra_cells), ("model", absent_cells))
@@ -163,6 +169,14 @@ def _common_prefix(mismatch: Mismatch) -> str:
     prefix = max(prefixes, key=len, default="")
     renamed = {f"{prefix}{key}" for key in mismatch.missing}
     return prefix if set(mismatch.unexpected) <= renamed else ""
+
+
+def _is_optimized(keys: Sequence[str], *, unlike: Iterable[str]) -> bool:
+    """Return whether keys on one side are of a copy from `dl_lib.inference`, and those `unlike` them of its model."""
+    if any(".links." in key for key in keys):
+        return True
+    are_biases = bool(keys) and all(key.endswith(".bias") for key in keys)
+    return are_biases and any(key.endswith(".running_var") for key in unlike)  # batch norms are folded
 
 
 def _suggestion(keys: Sequence[str], *, of: Iterable[str]) -> str:

@@ -180,8 +180,9 @@ _BUDGET = (
         "MODEL.BUDGET.CONTROL",
         "penalty",
         "Budget loss. `penalty`: `LOSS_WEIGHT` * warmup * (expected cost / `FLOPS_ALL` - `LOSS_MU`)² "
-        "(arXiv 2003.10401, eq. 11). `target`: weight * expected cost / cost with all gates open, with a weight of "
-        "either sign that a controller adjusts until the real cost is `TARGET` ([routing](routing.md#budget-control)).",
+        "(arXiv 2003.10401, eq. 11). `target`: weight * expected cost / cost with all gates open, with a weight "
+        "in [-10, 10] that a controller adjusts until the real cost is `TARGET` "
+        "([routing](routing.md#budget-control)).",
         choices=BudgetControlName,
     ),
     key("MODEL.BUDGET.LOSS_WEIGHT", 0.0, "Weight of the budget loss with `penalty`.", range="[0, 1000000]"),

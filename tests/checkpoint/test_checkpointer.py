@@ -11,6 +11,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from dl_lib.checkpoint import Checkpointer, CheckpointError, CheckpointMismatchError
 from dl_lib.checkpoint.conversion.released import RELEASED_CELL_TYPES
+from dl_lib.inference import fold_batch_norms, optimize
 from tests.helpers.checkpoints import Values, equal_states, small_model
 from tests.helpers.published import build, published_weights, released_as_ours
 
@@ -170,6 +171,21 @@ def test_resuming_requires_all_keys(tmp_path):
     with pytest.raises(CheckpointMismatchError, match=r"2\.\{bias, weight\}"):
         Checkpointer(model, tmp_path).resume_or_load("", allow_missing_keys=["2"])
     Checkpointer(model, tmp_path).resume_or_load(str(tmp_path / "model_1.pth"), resume=False, allow_missing_keys=["2"])
+
+
+@pytest.mark.parametrize("copy", [optimize, fold_batch_norms])
+def test_hint_for_optimized_models(tmp_path, copy):
+    model = build("tiny", device="cpu")
+    optimized = copy(model)
+    hints = (
+        "an optimized model cannot load weights; load them into the model itself and optimize it again",
+        "the file holds the weights of an optimized model; use a checkpoint of the model itself",
+    )
+    for hint, target, source in zip(hints, (optimized, model), (model, optimized), strict=True):
+        torch.save({"model": source.state_dict()}, tmp_path / "a.pth")
+        with pytest.raises(CheckpointMismatchError, match=f"Hint: {hint}\n") as error:
+            Checkpointer(target).load(tmp_path / "a.pth")
+        assert str(error.value).count("Hint") == 1
 
 
 def test_hint_for_a_different_number_of_layers(tmp_path):

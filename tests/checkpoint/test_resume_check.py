@@ -25,6 +25,9 @@ CONFLICTING = {
     "SOLVER.OPTIMIZER.NAME": "AdamW",
 }
 LOGGED = {
+    "MODEL.DEVICE": "cpu",
+    "MODEL.COMPILE": True,
+    "MODEL.CHANNELS_LAST": False,
     "MODEL.BACKBONE.DROP_PROB": 0.5,
     "MODEL.BACKBONE.NORM": "BN",
     "MODEL.BUDGET.LOSS_MU": 0.7,
@@ -43,9 +46,6 @@ IGNORED = {
     "MODEL.WEIGHTS": "other.pth",
     "MODEL.ALLOW_MISSING_KEYS": ["gate"],
     "MODEL.ALLOW_UNEXPECTED_KEYS": ["fc"],
-    "MODEL.DEVICE": "cpu",
-    "MODEL.CHANNELS_LAST": True,
-    "MODEL.COMPILE": True,
     "MODEL.ACTIVATION_CHECKPOINTING": True,
     "DATASETS.TEST": ["other"],
     "DATALOADER.NUM_WORKERS": 0,
@@ -84,7 +84,7 @@ def test_every_key_of_the_model_has_one_kind_and_unknown_keys_are_reported():
     logged = {difference.key for difference in resume_changes(saved, present)}
     assert not conflicting & logged
     free = {"MODEL.WEIGHTS", "MODEL.ALLOW_MISSING_KEYS", "MODEL.ALLOW_UNEXPECTED_KEYS"}
-    free |= {"MODEL.DEVICE", "MODEL.CHANNELS_LAST", "MODEL.COMPILE", "MODEL.ACTIVATION_CHECKPOINTING"}
+    free |= {"MODEL.ACTIVATION_CHECKPOINTING"}
     assert {key for key in saved if key.startswith("MODEL.")} - conflicting - logged == free
     assert "MODEL.NEW.KEY" in conflicting
     assert "SOLVER.NEW_KEY" in logged

@@ -127,7 +127,8 @@ class BudgetCalibration(Hook):
             bias.copy_(value + shift)
 
     def _report(self, shift: float, errors: Mapping[float, float]) -> None:
-        if warn_if_missed(self._budget, self._budget.target * (1 + errors[shift]), when="after training"):
+        when = "after training, and calibration left the gates unchanged, because no shift of them reaches the target"
+        if warn_if_missed(self._budget, self._budget.target * (1 + errors[shift]), when=when):
             return
         _log.info(
             "Calibrated the gates: logits shifted by %+.4f, deviation of the real cost from the target %+.2f %% "

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dl_lib.checkpoint.state_check import check_state
-from dl_lib.engine.training.budget_control import BudgetControl, ControlState
+from dl_lib.engine.training.budget_control import WEIGHT_LIMIT, BudgetControl, ControlState
 from dl_lib.engine.training.hook import Hook
 from dl_lib.modeling.losses.budget import TargetBudget
 from dl_lib.utils import comm
@@ -56,7 +56,7 @@ class BudgetController(Hook):
         trainer.events.put(scalars, kind="latest")
         if state.is_saturated and state.weight * self._error > 0 and not self._has_warned:
             self._has_warned = warn_if_missed(
-                self._budget, self._mean_cost, when="the weight of its loss is at its limit"
+                self._budget, self._mean_cost, when=f"the weight of its loss is at its limit of ±{WEIGHT_LIMIT:g}"
             )
 
     def state_dict(self) -> dict[str, Any]:

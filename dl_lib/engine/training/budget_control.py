@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-__all__ = ["BudgetControl", "ControlState"]
+__all__ = ["WEIGHT_LIMIT", "BudgetControl", "ControlState"]
+
+WEIGHT_LIMIT = 10.0  # largest weight of either sign; the losses are about 1
 
 # Time constants as fractions of the controlled iterations, so that a run of ten times the length settles like a short
 # one. `tests/engine/training/test_budget_control.py` shows which networks they suit.
@@ -16,7 +18,6 @@ _WARM_UP = 0.1  # ramp of the target
 
 _GAIN = 25.0  # per deviation of the cost from the target, as a fraction of the lattice's cost
 _FLOOR = 0.02  # integral part above which the gain is proportional to it; below, the gain is constant
-_LIMIT = 10.0  # largest weight; the losses are about 1
 _MAX_DEVIATION = 0.05  # that is integrated: anti-windup while the cost approaches the target
 _OVERSHOOT = 0.02  # deviation that counts as an overshoot
 _DAMPING = 0.85  # factor of the gain after an overshoot
@@ -47,7 +48,7 @@ class ControlState:
     @property
     def is_saturated(self) -> bool:
         """True if the weight is at its limit."""
-        return abs(self.weight) >= _LIMIT
+        return abs(self.weight) >= WEIGHT_LIMIT
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ class BudgetControl:
         self._damp(state, state.mean - target)
         gain = state.damping * _GAIN * (_FLOOR + abs(state.integral))
         step = gain * _clipped(predicted - target, _MAX_DEVIATION) / max(1.0, _INTEGRAL * iterations)
-        state.integral = _clipped(state.integral + step, _LIMIT)
-        state.weight = _clipped(state.integral + gain * (predicted - target), _LIMIT)
+        state.integral = _clipped(state.integral + step, WEIGHT_LIMIT)
+        state.weight = _clipped(state.integral + gain * (predicted - target), WEIGHT_LIMIT)
 
     def _average(self, state: ControlState, cost: float, *, rate: float) -> None:
         if state.mean is None:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from dl_lib.config.declarations import KEYS
 from dl_lib.engine.hooks import BudgetController, Hook
 from dl_lib.engine.training.non_finite import NonFinitePolicy
 from tests.helpers.training import WithBudget, captured_log, make_batch, plain_trainer, repeat_batch
@@ -31,7 +32,8 @@ def test_missed_target_is_one_warning_with_the_reachable_range():
     with captured_log("hooks.budget_controller") as messages:
         trainer.train()
     (message,) = messages
-    assert "the weight of its loss is at its limit" in message and trainer.model.budget.weight == 10
+    assert "the weight of its loss is at its limit of ±10" in message and trainer.model.budget.weight == 10
+    assert "weight in [-10, 10]" in KEYS["MODEL.BUDGET.CONTROL"].doc
     assert "instead of MODEL.BUDGET.TARGET=0.3 (ratio, +" in message and "costs 0 and 1." in message
 
 
