@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -15,8 +16,10 @@ from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.visualization.figure import (
     CAPTION_SIZE,
     COLORS,
+    FAINT_COLOR,
     LABEL_SIZE,
     RAMP,
+    TEXT_COLOR,
     TITLE_SIZE,
     add_text,
     figure_function,
@@ -33,7 +36,7 @@ _MARGIN, _LEFT, _GAP = 0.12, 0.75, 0.22  # left: ticks of the scales
 _COLUMN_WIDTH, _IMAGE_HEIGHT = 2.5, 1.9  # an image is as large as both allow
 _SMALLEST_SIDE = 0.02  # of an image
 _WIDEST_STEP, _SCALE_STEP = 0.5, 0.32  # between layers, between scales
-_TICKS_HEIGHT, _LEGEND_HEIGHT = 0.42, 0.28  # ticks and label of the layers; legend of the edges
+_TICKS_HEIGHT, _LEGEND_HEIGHT = 0.42, 0.46  # ticks and label of the layers; two rows of the legend of edges and cells
 _LABEL_GAP = 0.05  # between the names of the rows and the first column
 
 
@@ -51,7 +54,8 @@ def draw_image_routes(
 ) -> Figure:
     """Draw images, predictions and routes below each other.
 
-    Open edges are solid, closed ones dotted. Edges that some but not all of the images open are of another color.
+    Open edges are solid, closed ones dotted. Edges that some but not all of the images open are of another color. Cells
+    with an open edge are filled.
 
     Args:
         lattice: Routing space.
@@ -91,7 +95,7 @@ def draw_image_routes(
         add_text(figure, text, left=left, top=tops.caption)
         add_text(figure, route_text, left=left, top=tops.route_caption)
     _draw_routes(figure, lattice, is_open=np.asarray(is_open, bool), lefts=lefts, top=tops.route)
-    _add_edge_legend(figure, num_images=len(images), top=tops.legend)
+    _add_route_legend(figure, num_images=len(images), top=tops.legend)
     add_class_legend(figure, legend, left=_MARGIN, top=tops.classes, width=room)
     return figure
 
@@ -143,14 +147,17 @@ def _fitted_size(image: npt.NDArray[np.uint8]) -> tuple[float, float]:
     return max(_SMALLEST_SIDE, scale * width), max(_SMALLEST_SIDE, scale * height)
 
 
-def _add_edge_legend(figure: Figure, *, num_images: int, top: float) -> None:
-    handles = {"open edge": Line2D([], [], color=RAMP(1.0), linewidth=3)}
+def _add_route_legend(figure: Figure, *, num_images: int, top: float) -> None:
+    line = partial(Line2D, [], [], linewidth=3)
+    dot = partial(Line2D, [], [], linestyle="none", marker="o", markersize=7, markeredgewidth=0.8)
+    edges = {"open edge": line(color=RAMP(1.0))}
     if num_images > 1:
-        handles = {
-            "edge open for each of these images": handles["open edge"],
-            "open for some of them": Line2D([], [], color=COLORS[1], linewidth=3),
-        }
-    handles["closed edge"] = Line2D([], [], **CLOSED_STYLE)
+        edges = {"edge open for each of these images": edges["open edge"], "open for some": line(color=COLORS[1])}
+    handles = edges | {
+        "closed edge": Line2D([], [], **CLOSED_STYLE),
+        "open cell": dot(markerfacecolor=RAMP(1.0), markeredgecolor=TEXT_COLOR),
+        "closed cell: passes its input on": dot(markerfacecolor="white", markeredgecolor=FAINT_COLOR),
+    }
     width, height = figure.get_size_inches()
     figure.legend(
         list(handles.values()),
@@ -159,6 +166,7 @@ def _add_edge_legend(figure: Figure, *, num_images: int, top: float) -> None:
         bbox_to_anchor=(_MARGIN / width, 1 - top / height),
         borderpad=0,
         borderaxespad=0,
-        ncols=len(handles),
+        ncols=-(-len(handles) // 2),
+        columnspacing=1.0,
         fontsize=CAPTION_SIZE,
     )

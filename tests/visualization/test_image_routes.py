@@ -24,7 +24,7 @@ def draw(lattice=LATTICE, *, sizes=((96, 96),) * 3, seed=0, classes=3, name="x")
         predictions=predictions,
         is_open=is_open,
         captions=[f"most expensive: {name}"] * len(sizes),
-        route_captions=["119.4915 GFLOPs, 100 % of all open\n149 of 149 edges open"] * len(sizes),
+        route_captions=["real cost: 119.4915 GFLOPs\n100 % of full cost, 149 of 149 edges"] * len(sizes),
         legend={f"class {index} {name}": (index, 0, 0) for index in range(classes)},
         title=f"Routes of some images of {name}",
     )
@@ -50,7 +50,8 @@ def test_each_column_shows_an_image_its_prediction_and_its_open_edges(count):
             assert found[kind] == ends, kind
         assert to_rgba(COLORS[1]) in map(tuple, lines[2].get_colors())
         assert all(dashes is None for line in lines[1:] for _, dashes in line.get_linestyle()), "solid"
-    assert len(figure.legends[0].get_texts()) == (3 if count == 3 else 2)
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(names) == (5 if count == 3 else 4) and names[-1].startswith("closed cell: ")
 
 
 @pytest.mark.parametrize(

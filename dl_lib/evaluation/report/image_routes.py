@@ -69,8 +69,8 @@ def draw_shown_images(result: EvaluationResult, shown: Sequence[ShownImage], *, 
         is_open=is_open,
         captions=[_rank(result, image.position) + name for image, name in zip(shown, names, strict=True)],
         route_captions=[
-            f"{format_gflops(cost, decimals)} GFLOPs, {100 * cost / image.real_all_open_madds:.0f} % of full cost\n"
-            f"{sum(edges)} of {len(edges)} edges open"
+            f"real cost: {format_gflops(cost, decimals)} GFLOPs\n"
+            f"{100 * cost / image.real_all_open_madds:.0f} % of full cost, {sum(edges)} of {len(edges)} edges"
             for image, cost, edges in zip(shown, costs, is_open, strict=True)
         ],
         legend={name: colors[name] for name in result.class_names if name in colors},

@@ -276,8 +276,8 @@ def test_shown_images_are_described(routed, tmp_path, equal_costs):
     for index, is_open, caption in zip(positions, drawn["is_open"], drawn["route_captions"], strict=True):
         gflops = routed.images[index].costs.real / 1e9
         assert is_open == (routed.gates[index] > 0).tolist()
-        edges = f"{sum(is_open)} of {len(LATTICE.edges)} edges open"
-        assert caption == f"{gflops:.6f} GFLOPs, {100 * gflops / 2:.0f} % of full cost\n{edges}"
+        edges = f"{sum(is_open)} of {len(LATTICE.edges)} edges"
+        assert caption == f"real cost: {gflops:.6f} GFLOPs\n{100 * gflops / 2:.0f} % of full cost, {edges}"
     assert list(drawn["legend"]) == ["disc", "bar"], "in the order of the classes"
 
 
