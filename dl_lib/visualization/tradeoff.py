@@ -5,8 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
@@ -14,7 +16,6 @@ from matplotlib.ticker import LogLocator
 
 from dl_lib.visualization.figure import (
     CAPTION_SIZE,
-    COLORS,
     figure_function,
     new_figure,
     plain_numbers,
@@ -24,6 +25,8 @@ from dl_lib.visualization.figure import (
 
 __all__ = ["Series", "draw_tradeoff"]
 
+# Petroff, "Accessible color sequences for data visualization" (arXiv 2107.02270): also with color vision deficiency.
+_COLORS = matplotlib.color_sequences["petroff10"]
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _PANEL_WIDTH, _HEIGHT = 4.0, 3.6
 _LEGEND_MARGIN = 0.6  # markers and space next to the names
@@ -35,13 +38,11 @@ class Series:
 
     Attributes:
         name: Entry of the legend.
-        group: Series of a group share a color and differ in their markers.
         costs: Costs of the runs of each point, positive.
         scores: Scores of the same runs.
     """
 
     name: str
-    group: str
     costs: Sequence[Sequence[float]]
     scores: Sequence[Sequence[float]]
 
@@ -58,7 +59,8 @@ def draw_tradeoff(panels: Mapping[str, Sequence[Series]], *, cost: str, score: s
         cost: Name and unit of the costs.
         score: Name and unit of the scores.
     """
-    styles = _styles([series for panel in panels.values() for series in panel])
+    names = dict.fromkeys(series.name for panel in panels.values() for series in panel)
+    styles = dict(zip(names, zip(cycle(_COLORS), cycle(_MARKERS), strict=False), strict=False))
     legend_width = _LEGEND_MARGIN + max(text_width(printable(name), size=CAPTION_SIZE) for name in styles)
     figure = new_figure(_PANEL_WIDTH * len(panels) + legend_width, _HEIGHT)
     figure.set_layout_engine("constrained", wspace=0.05)
@@ -78,22 +80,7 @@ def draw_tradeoff(panels: Mapping[str, Sequence[Series]], *, cost: str, score: s
     return figure
 
 
-def _styles(series: Sequence[Series]) -> dict[str, tuple[str, str]]:
-    """Return the color and marker of each series by name."""
-    groups: dict[str, list[str]] = {}
-    for one in series:
-        names = groups.setdefault(one.group, [])
-        if one.name not in names:
-            names.append(one.name)
-    shift = len(_MARKERS) // 2  # of the groups that have the color of an earlier one
-    return {
-        name: (COLORS[position % len(COLORS)], _MARKERS[(index + position // len(COLORS) * shift) % len(_MARKERS)])
-        for position, names in enumerate(groups.values())
-        for index, name in enumerate(names)
-    }
-
-
-def _draw_series(axes: Axes, series: Series, *, style: tuple[str, str]) -> ErrorbarContainer:
+def _draw_series(axes: Axes, series: Series, *, style: tuple[Any, str]) -> ErrorbarContainer:
     points = sorted(zip(series.costs, series.scores, strict=True), key=lambda point: statistics.mean(point[0]))
     color, marker = style
     return axes.errorbar(
@@ -103,7 +90,7 @@ def _draw_series(axes: Axes, series: Series, *, style: tuple[str, str]) -> Error
         yerr=[_deviation(scores) for _, scores in points],
         color=color,
         marker=marker,
-        markersize=5,
+        markersize=6,
         markeredgecolor="white",
         linewidth=1,
         elinewidth=1,

@@ -161,7 +161,6 @@ def figure_series(lines: Sequence[Line]) -> list[Series]:
     return [
         Series(
             name,
-            group=members[0].group,
             costs=[line.values(real_gflops) for line in members],
             scores=[line.values(percent_miou) for line in members],
         )
