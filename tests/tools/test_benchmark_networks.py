@@ -4,12 +4,13 @@ import json
 from functools import partial
 
 import evaluation
+import networks
 import pytest
 import torch
 import training
 from evaluation import EvaluationCase, evaluation_cases, evaluation_table, half_of_the_cells
 from harness import Memory, Settings, Timing
-from training import TrainingCase
+from training import step_case
 
 from dl_lib.modeling.dynamic.lattice import Lattice, Node
 from dl_lib.modeling.dynamic.routing import Routing
@@ -112,8 +113,8 @@ def test_invalid_arguments_end_with_a_message(words, message, capsys, memory_in_
 def test_training_steps_change_the_weights_and_stay_finite(monkeypatch):
     torch.manual_seed(0)  # with other weights a gate may stay closed, and its cell without gradients
     model = build("tiny", device="cpu", overrides=["MODEL.GATE.SMALL_GATE", True])
-    monkeypatch.setattr(evaluation, "build_model", lambda cfg: model)
-    run = TrainingCase("small_gate", "contiguous", side=128).prepare(Settings(opts=TINY))
+    monkeypatch.setattr(networks, "build_model", lambda cfg: model)
+    run = step_case("small_gate", "contiguous", side=128).prepare(Settings(opts=TINY))
     before = {key: value.clone() for key, value in model.named_parameters()}
     gflops = [run() for _ in range(3)]
     after = dict(model.named_parameters())
@@ -133,7 +134,7 @@ def test_training_run(tmp_path, monkeypatch, capsys, memory_in_this_process):
         ("CPU_THREADS", 1),
     ):
         monkeypatch.setattr(training, name, number)
-    monkeypatch.setattr(training, "TrainingCase", partial(TrainingCase, images=2, side=64))
+    monkeypatch.setattr(training, "step_case", partial(step_case, images=2, side=64))
     opts = [f"{key}={value}" for key, value in zip(SMALL[::2], SMALL[1::2], strict=True)]
     network = tuple(opt for opt in opts if opt.startswith("MODEL.") and "DEVICE" not in opt)
     monkeypatch.setattr(training, "start", lambda arguments: Settings(opts=network))
@@ -151,4 +152,4 @@ def test_training_run(tmp_path, monkeypatch, capsys, memory_in_this_process):
     assert [row["activations"] for row in activations] == ["kept", "recomputed"]
     with pytest.raises(SystemExit):
         training.main(["--parts", "loops"])
-    assert "--parts must be some of step, loop, data, activations, processes" in capsys.readouterr().err
+    assert "--parts: must be some of step, loop, data, activations, processes" in capsys.readouterr().err

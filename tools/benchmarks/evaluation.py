@@ -6,30 +6,32 @@ Run `python tools/benchmarks/evaluation.py --help`.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-from harness import SEED, Case, Memory, Run, Settings, Timing, benchmark_parser, measure_memory, start, time_cases
+from harness import (
+    MATMUL_SIDE,
+    Case,
+    Memory,
+    Run,
+    Settings,
+    Timing,
+    benchmark_parser,
+    matmul_gmadds_per_second,
+    measure_memory,
+    start,
+    time_cases,
+)
+from networks import Size, build_network, default_config, executed_gmadds, predict, random_image, set_gates
 from report import Report, Table, describe_machine
-from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 
 from dl_lib.cli.arg_types import comma_separated, comma_separated_sizes
 from dl_lib.cli.errors import user_errors
-from dl_lib.config import CfgNode, ConfigError, apply_overrides, get_cfg
 from dl_lib.inference import fold_batch_norms
-from dl_lib.modeling import DynamicNet4Seg, build_model
-from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, Costs
 from dl_lib.modeling.dynamic.lattice import Lattice, Node
 from dl_lib.utils.names import nearest_names
-
-GATE_BIAS = 20.0  # its tanh is 1 in float32
-MATMUL_SIDE = 2048
-
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,12 @@ class EvaluationCase(Case):
     def prepare(self, settings: Settings) -> Run:
         overrides = ["TEST.EXECUTION", self.execution, "MODEL.CHANNELS_LAST", self.variant != "contiguous"]
         model = build_network(default_config(settings, overrides)).eval()
-        set_gates(model, closed=half_of_the_cells(model.backbone.lattice) if self.gates == "half" else ())
+        closed = half_of_the_cells(model.backbone.lattice) if self.gates == "half" else frozenset()
+        set_gates(model, lambda edge: edge.source not in closed)
         if self.variant == "channels_last_folded":
             model = fold_batch_norms(model)
-        inputs = [{"image": random_image(self.size, device=model.device)}]
-
-        def run() -> float:
-            with torch.inference_mode():
-                (output,) = model(inputs)
-            return Costs.from_flops_dict(output["flops"]).executed / MADDS_PER_GFLOP
-
-        return run
+        image = random_image(self.size, device=model.device)
+        return lambda: executed_gmadds(*predict(model, [image]))
 
 
 def evaluation_cases(sizes: Sequence[Size]) -> list[EvaluationCase]:
@@ -84,46 +81,6 @@ def half_of_the_cells(lattice: Lattice) -> frozenset[Node]:
         return (0 < layer < last and (layer + node.scale) % 2 == 0) or (layer == last and node.scale < 2)
 
     return frozenset(filter(is_closed, lattice.nodes))
-
-
-@torch.no_grad()
-def set_gates(model: DynamicNet4Seg, *, closed: Collection[Node]) -> None:
-    """Fix every gate at 1, or at 0 in closed cells, for all images; gates are still evaluated."""
-    for node in model.backbone.lattice.nodes:
-        gate = model.backbone.cell(node).gate
-        assert gate is not None and gate.predict.bias is not None
-        nn.init.zeros_(gate.predict.weight)
-        nn.init.constant_(gate.predict.bias, -GATE_BIAS if node in closed else GATE_BIAS)
-
-
-def default_config(settings: Settings, overrides: Sequence[Any]) -> CfgNode:
-    """Return the default configuration with the overrides and the device of the settings."""
-    cfg = get_cfg()
-    apply_overrides(cfg, settings.opts)
-    cfg.merge_from_list(["MODEL.DEVICE", settings.device, *overrides])
-    if not cfg.MODEL.GATE.GATE_ON:
-        raise ConfigError("MODEL.GATE.GATE_ON must be True, as the benchmark sets gates. Received: GATE_ON=False")
-    return cfg
-
-
-def build_network(cfg: CfgNode) -> DynamicNet4Seg:
-    """Build the network; parameters of equal shape have equal weights in all cases."""
-    torch.manual_seed(SEED)
-    model = build_model(cfg)
-    assert isinstance(model, DynamicNet4Seg)
-    return model
-
-
-def random_image(size: Size, *, device: torch.device) -> Tensor:
-    """Return a (3, height, width) float image with values 0..255."""
-    return torch.randint(256, (3, *size), device=device).float()
-
-
-def matmul_gmadds_per_second(settings: Settings) -> float:
-    """Return the rate of a product of two square float32 matrices, the reference for networks."""
-    a, b = torch.rand(2, MATMUL_SIDE, MATMUL_SIDE, device=settings.device)
-    timer = Timer("torch.mm(a, b)", globals={"torch": torch, "a": a, "b": b}, num_threads=torch.get_num_threads())
-    return MATMUL_SIDE**3 / 1e9 / timer.blocked_autorange(min_run_time=2).median
 
 
 def evaluation_table(

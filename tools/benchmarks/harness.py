@@ -17,9 +17,9 @@ from statistics import median
 from typing import Any, TypeVar
 
 import torch
-from torch.utils.benchmark import timer  # synchronizes the GPU before it reads the clock
+from torch.utils.benchmark import Timer, timer  # `timer` synchronizes the GPU before it reads the clock
 
-from dl_lib.cli.arg_types import positive_int
+from dl_lib.cli.arg_types import comma_separated, positive_int
 from dl_lib.launch import exit_with_parent
 from dl_lib.modeling.build import resolve_device
 from dl_lib.utils.allocator import keep_freed_memory
@@ -27,6 +27,7 @@ from dl_lib.utils.progress import progress_bar
 
 WARMUP_ROUNDS = 2
 SEED = 0
+MATMUL_SIDE = 2048
 
 Name = TypeVar("Name", bound=Hashable)
 T = TypeVar("T")
@@ -119,6 +120,18 @@ def time_cases(cases: Sequence[Case], settings: Settings, *, rounds: int) -> dic
     return timings
 
 
+def seconds_of(runs: Mapping[Name, Callable[[], object]], *, rounds: int) -> dict[Name, tuple[float, ...]]:
+    """Return the durations of interleaved calls, without their results."""
+    return interleave({name: lambda run=run: timed(run)[0] for name, run in runs.items()}, rounds=rounds)
+
+
+def matmul_gmadds_per_second(settings: Settings) -> float:
+    """Return the rate of a product of two square float32 matrices, the reference for networks."""
+    a, b = torch.rand(2, MATMUL_SIDE, MATMUL_SIDE, device=settings.device)
+    timer = Timer("torch.mm(a, b)", globals={"torch": torch, "a": a, "b": b}, num_threads=torch.get_num_threads())
+    return MATMUL_SIDE**3 / 1e9 / timer.blocked_autorange(min_run_time=2).median
+
+
 def measure_memory(case: Case, settings: Settings) -> Memory:
     """Return the memory of a fresh process that runs a case twice, since the first training step allocates momentum."""
     return in_fresh_process(_own_memory, case, settings)
@@ -163,6 +176,18 @@ def benchmark_parser(
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="(default: auto, a GPU if there is one)")
     add("--keep-memory", action="store_true", help="let the allocator keep freed memory, as training runs do")
     return parser
+
+
+def add_parts_option(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """Add the option that selects parts of a benchmark, by default all."""
+
+    def parts(text: str) -> list[str]:
+        if unknown := [name for name in comma_separated(text) if name not in names]:
+            raise argparse.ArgumentTypeError(f"must be some of {', '.join(names)}. Received: {', '.join(unknown)}")
+        return comma_separated(text)
+
+    default = ",".join(names)
+    parser.add_argument("--parts", type=parts, default=default, metavar="NAMES", help="(default: %(default)s)")
 
 
 def start(arguments: argparse.Namespace) -> Settings:

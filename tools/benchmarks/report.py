@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,8 @@ from harness import Settings
 from tabulate import tabulate
 
 from dl_lib.utils.files import write_atomically
+
+Samples = dict[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,15 @@ class Report:
         if document is not None:
             write_atomically(document, self.markdown(details=False))
         print(f"Wrote {name}.md and {name}.json to {folder.absolute()}")
+
+
+def measure_parts(
+    measures: Mapping[str, Callable[[], tuple[Table, Samples]]], parts: Sequence[str]
+) -> tuple[list[Table], Samples]:
+    """Return the tables of these parts of a benchmark and their samples, named by part and case."""
+    results = {part: measures[part]() for part in parts}
+    samples = {f"{part}/{name}": values for part, (_, own) in results.items() for name, values in own.items()}
+    return [table for table, _ in results.values()], samples
 
 
 def describe_machine(settings: Settings) -> dict[str, str]:

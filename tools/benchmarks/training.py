@@ -7,20 +7,28 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
 import torch
-from evaluation import build_network, default_config, random_image
-from harness import Case, Run, Settings, benchmark_parser, interleave, measure_memory, start, time_cases, timed
-from report import Report, Table, describe_machine
-from torch import nn
+from harness import (
+    Run,
+    Settings,
+    add_parts_option,
+    benchmark_parser,
+    interleave,
+    measure_memory,
+    start,
+    time_cases,
+    timed,
+)
+from report import Report, Samples, Table, describe_machine, measure_parts
 from torch.utils.benchmark import timer
+from training_steps import TrainingCase, model_step
 
-from dl_lib.cli.arg_types import comma_separated, positive_int
+from dl_lib.cli.arg_types import positive_int
 from dl_lib.cli.errors import user_errors
 from dl_lib.cli.experiment import load_experiment, register_parts
 from dl_lib.config import CfgNode
@@ -28,68 +36,21 @@ from dl_lib.engine import DefaultTrainer, Trainer
 from dl_lib.engine.hooks import Hook, PeriodicCheckpointer
 from dl_lib.launch import ProcessRequest
 from dl_lib.launch.launch import launch
-from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, MADDS_PER_MFLOP
-from dl_lib.solver import build_lr_scheduler, build_optimizer
 from dl_lib.utils import comm
 
-STEP_RATE = 0.5
 CHUNK_STEPS = 5  # timed together; each chunk of the trainer includes one line of the log and of the metrics
 LOOP_ROUNDS = 8  # per round of the other parts: chunks differ by a tenth, and the overhead is a few percent
 DATA_STEPS = 40
 CPU_THREADS = 2  # of all processes together
 PROCESS_ROUNDS = 3
+Gate = Literal["full_gate", "small_gate"]  # gates read the cell's input at full size, or at a quarter of its sides
+Order = Literal["contiguous", "channels_last"]
 NOTES = """\
 Medians of {rounds} rounds after a warm-up. Training step and activation checkpointing: the default network; peak MiB \
 of a fresh process that runs two steps, of which the idle part is interpreter and libraries. Trainer overhead, waiting \
 for data and processes: the experiment, {images} images per step. Trainer and bare steps alternate every {chunk} steps \
 on one batch in memory; the trainer clips, logs, and writes metrics and TensorBoard events. One process has two \
 threads, two have one each."""
-
-Samples = dict[str, tuple[float, ...]]
-
-
-@dataclass(frozen=True)
-class TrainingCase(Case):
-    """Forward, backward and optimizer step of the default network, from random weights."""
-
-    gate: Literal["full_gate", "small_gate"]  # gates read the cell's input at full size, or at a quarter of its sides
-    variant: Literal["contiguous", "channels_last"]
-    images: int = 2
-    side: int = 256  # height and width in pixels
-    checkpointed: bool = False  # activations of the lattice are recomputed in the backward pass
-
-    @property
-    def name(self) -> str:
-        return f"{self.group}/{self.gate}/{self.variant}{'/checkpointed' if self.checkpointed else ''}"
-
-    @property
-    def group(self) -> str:
-        return f"{self.images}x3x{self.side}x{self.side}"
-
-    def prepare(self, settings: Settings) -> Run:
-        options = {
-            "MODEL.GATE.SMALL_GATE": self.gate == "small_gate",
-            "MODEL.CHANNELS_LAST": self.variant == "channels_last",
-            "MODEL.ACTIVATION_CHECKPOINTING": self.checkpointed,
-            "INPUT.CROP_SIZE": [self.side, self.side],
-        }
-        cfg = default_config(settings, [word for option in options.items() for word in option])
-        model = build_network(cfg).train()
-        optimizer = build_optimizer(cfg, model)
-        build_lr_scheduler(cfg, optimizer)  # sets the first rate of the warmup; at the full one the loss diverges
-        size, classes = (self.side, self.side), cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
-        images = [random_image(size, device=model.device) for _ in range(self.images)]
-        labels = [torch.randint(classes, size, device=model.device) for _ in range(self.images)]
-        batch = [{"image": image, "sem_seg": label} for image, label in zip(images, labels, strict=True)]
-
-        def run() -> float:
-            optimizer.zero_grad(set_to_none=True)
-            losses, flops = model(batch, step_rate=STEP_RATE)
-            torch.stack(list(losses.values())).sum().backward()
-            optimizer.step()
-            return flops["executed_flops"].item() * MADDS_PER_MFLOP / MADDS_PER_GFLOP
-
-        return run
 
 
 class UnsavedTrainer(DefaultTrainer):
@@ -109,7 +70,7 @@ class OneBatchTrainer(UnsavedTrainer):
 class Alternation(Hook):
     """Hook that alternates chunks of the trainer's steps with chunks of other steps, and records seconds per step."""
 
-    def __init__(self, others: Mapping[str, Callable[[], None]]) -> None:
+    def __init__(self, others: Mapping[str, Run]) -> None:
         self.others = others
         self.seconds: dict[str, list[float]] = {name: [] for name in (*others, "trainer")}
         self.start_seconds = 0.0
@@ -127,40 +88,44 @@ class Alternation(Hook):
         self.start_seconds = timer()
 
 
-def bare_step(trainer: DefaultTrainer, *, clips: bool) -> Callable[[], None]:
+def bare_step(trainer: DefaultTrainer, *, clips: bool) -> Run:
     """Return a step without the library's loop: forward, backward, optimizer.
 
     The step uses the trainer's network: equal networks differ in speed by a few percent, depending on their memory
     addresses.
     """
-    model, optimizer = trainer.model, trainer.optimizer
     batch = next(iter(trainer.build_train_loader(start=0)))
-    parameters = list(model.parameters())
+    max_norm = trainer.cfg.SOLVER.GRAD_CLIP if clips else None
+    return model_step(trainer.model, trainer.optimizer, batch, max_norm=max_norm)
 
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        losses, _ = model(batch, step_rate=trainer.iteration / trainer.max_iter)
-        torch.stack(list(losses.values())).sum().backward()
-        if clips:
-            nn.utils.clip_grad_norm_(parameters, trainer.cfg.SOLVER.GRAD_CLIP)
-        optimizer.step()
 
-    return step
+def step_case(
+    gate: Gate, order: Order, *, images: int = 2, side: int = 256, checkpointed: bool = False
+) -> TrainingCase:
+    """Return a case; `checkpointed` recomputes the activations of the lattice in the backward pass."""
+    options = {
+        "MODEL.GATE.SMALL_GATE": gate == "small_gate",
+        "MODEL.CHANNELS_LAST": order == "channels_last",
+        "MODEL.ACTIVATION_CHECKPOINTING": checkpointed,
+    }
+    overrides = tuple(word for option in options.items() for word in option)
+    return TrainingCase(f"{gate}/{order}", images, side, overrides)
 
 
 def measure_step(settings: Settings, *, rounds: int) -> tuple[Table, Samples]:
     """Measure the training step of the default network, by gate and memory order."""
-    orders = ("contiguous", "channels_last")
-    cases = [TrainingCase(gate, order) for gate in ("full_gate", "small_gate") for order in orders]
-    memory = {case: measure_memory(case, settings) for case in cases}
-    timings = time_cases(cases, settings, rounds=rounds)
+    gates: tuple[Gate, ...] = ("full_gate", "small_gate")
+    orders: tuple[Order, ...] = ("contiguous", "channels_last")
+    cases = {(gate, order): step_case(gate, order) for gate in gates for order in orders}
+    memory = {key: measure_memory(case, settings) for key, case in cases.items()}
+    timings = time_cases(list(cases.values()), settings, rounds=rounds)
     rows = []
-    for case in cases:
-        timing, base = timings[case.name], timings[TrainingCase(case.gate, "contiguous").name]
+    for (gate, order), case in cases.items():
+        timing, base = timings[case.name], timings[cases[gate, "contiguous"].name]
         ratio = timing.median_seconds / base.median_seconds
-        rows.append((case.gate, case.variant, timing.median_seconds, ratio, timing.gflops, memory[case].peak_mib))
+        rows.append((gate, order, timing.median_seconds, ratio, timing.gflops, memory[gate, order].peak_mib))
     columns = {"gate": "", "variant": "", "seconds": ".4f", "ratio to contiguous": ".3f"}
-    table = Table(f"Training step, {cases[0].group}", columns | {"GFLOPs": ".3f", "peak MiB": ".0f"}, rows)
+    table = Table(f"Training step, {case.group}", columns | {"GFLOPs": ".3f", "peak MiB": ".0f"}, rows)
     return table, {name: timing.seconds for name, timing in timings.items()}
 
 
@@ -192,7 +157,7 @@ def measure_activations(settings: Settings, *, side: int) -> tuple[Table, Sample
     """Measure the peak memory of a step of one image, with and without activation checkpointing."""
     rows = []
     for name, checkpointed in (("kept", False), ("recomputed", True)):
-        case = TrainingCase("full_gate", "channels_last", images=1, side=side, checkpointed=checkpointed)
+        case = step_case("full_gate", "channels_last", images=1, side=side, checkpointed=checkpointed)
         memory = measure_memory(case, settings)
         rows.append((name, memory.peak_mib, memory.idle_mib, memory.peak_mib - memory.idle_mib))
     columns = {"activations": "", "peak MiB": ".0f", "idle MiB": ".0f", "difference": ".0f"}
@@ -240,14 +205,12 @@ def ratio_table(title: str, header: str, samples: Samples, *, base: str) -> Tabl
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = benchmark_parser("training.py", description="Measure the cost of training.", repeats=7)
-    add, names = parser.add_argument, ("step", "loop", "data", "activations", "processes")
+    add = parser.add_argument
     add("--config-file", default="playground/Quickstart", metavar="PATH", help="(default: %(default)s)")
-    add("--parts", type=comma_separated, default=",".join(names), metavar="NAMES", help="(default: %(default)s)")
+    add_parts_option(parser, ("step", "loop", "data", "activations", "processes"))
     add("--memory-side", type=positive_int, default=768, metavar="PIXELS", help="of the image (default: %(default)s)")
     add("opts", nargs="*", metavar="KEY=VALUE", help="overrides of the experiment's configuration")
     arguments = parser.parse_intermixed_args(argv)
-    if unknown := set(arguments.parts).difference(names):
-        parser.error(f"--parts must be some of {', '.join(names)}. Received: {', '.join(sorted(unknown))}")
     opts, arguments.opts, rounds = arguments.opts, [], arguments.repeats
     with user_errors(parser.prog), tempfile.TemporaryDirectory() as folder:
         settings = start(arguments)
@@ -263,9 +226,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "activations": lambda: measure_activations(settings, side=arguments.memory_side),
             "processes": lambda: measure_processes(cfg, rounds=rounds),
         }
-        results = {part: measures[part]() for part in arguments.parts}
-    tables = [table for table, _ in results.values()]
-    samples = {f"{part}/{name}": values for part, (_, own) in results.items() for name, values in own.items()}
+        tables, samples = measure_parts(measures, arguments.parts)
     notes = NOTES.format(rounds=rounds, images=cfg.SOLVER.IMS_PER_BATCH, chunk=CHUNK_STEPS)
     facts = {**describe_machine(settings), "experiment": arguments.config_file}
     Report("Training", facts, notes, tables, samples).write(arguments.output, "training", document=arguments.document)

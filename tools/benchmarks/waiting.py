@@ -11,15 +11,13 @@ from pathlib import Path
 from statistics import median
 from unittest.mock import patch
 
-import torch
-from evaluation import build_network, random_image
 from harness import Settings, benchmark_parser, in_fresh_process, interleave, start, timed
+from networks import quickstart_config
 from report import Report, Table, describe_machine
+from training_steps import library_step
 
 from dl_lib.cli.arg_types import positive_int
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.experiment import load_experiment, register_parts
-from dl_lib.solver import build_optimizer
 
 POLICIES = {
     "libgomp's default": {},
@@ -36,22 +34,8 @@ to libgomp's default with two cores."""
 def step_seconds(is_on_one_core: bool, steps: int, settings: Settings) -> float:
     """Return the median duration of a training step in this process."""
     settings.apply()
-    experiment = load_experiment("Quickstart", ["MODEL.DEVICE=cpu"], purpose="training")
-    register_parts(experiment)
-    cfg = experiment.cfg
-    model = build_network(cfg).train()
-    optimizer = build_optimizer(cfg, model)
-    size, count = tuple(cfg.INPUT.CROP_SIZE), cfg.SOLVER.IMS_PER_BATCH
-    batch = [
-        {"image": random_image(size, device=model.device), "sem_seg": torch.zeros(size).long()} for _ in range(count)
-    ]
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        losses, _ = model(batch, step_rate=0.5)
-        torch.stack(list(losses.values())).sum().backward()
-        optimizer.step()
-
+    cfg = quickstart_config(Settings(device="cpu"))
+    step = library_step(cfg, num_images=cfg.SOLVER.IMS_PER_BATCH)
     for _ in range(WARMUP_STEPS):
         step()
     if is_on_one_core:

@@ -1,0 +1,111 @@
+"""Networks of the benchmarks: the default network, that of the quickstart, their gates, and the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from baseline_network import BaselineNetwork
+from harness import SEED, Settings
+from torch import Tensor, nn
+
+from dl_lib.cli.experiment import load_experiment
+from dl_lib.config import CfgNode, ConfigError, apply_overrides, get_cfg
+from dl_lib.modeling import DynamicNet4Seg, build_model
+from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, Costs
+from dl_lib.modeling.dynamic.gate import Gate
+from dl_lib.modeling.dynamic.lattice import Edge
+
+GATE_BIAS = 20.0  # its tanh is 1 in float32
+SOFT_GATE_BIAS = 1.0  # its tanh is 0.76, so that feature maps have to be multiplied
+
+Size = tuple[int, int]  # (height, width) in pixels
+
+LARGE: Size = (1024, 2048)  # of Cityscapes
+SMALL: Size = (96, 96)  # of the quickstart
+
+
+def default_config(settings: Settings, overrides: Sequence[Any]) -> CfgNode:
+    """Return the default configuration with the overrides and the device of the settings."""
+    cfg = get_cfg()
+    apply_overrides(cfg, settings.opts)
+    cfg.merge_from_list(["MODEL.DEVICE", settings.device, *overrides])
+    if not cfg.MODEL.GATE.GATE_ON:
+        raise ConfigError("MODEL.GATE.GATE_ON must be True, as the benchmark sets gates. Received: GATE_ON=False")
+    return cfg
+
+
+def quickstart_config(settings: Settings) -> CfgNode:
+    """Return the configuration of the quickstart, with the device of the settings."""
+    return load_experiment("Quickstart", [f"MODEL.DEVICE={settings.device}"]).cfg
+
+
+NETWORKS: dict[str, Callable[[Settings], CfgNode]] = {
+    "default network": lambda settings: default_config(settings, []),
+    "quickstart": quickstart_config,
+}
+
+
+def build_network(cfg: CfgNode) -> DynamicNet4Seg:
+    """Build the network; parameters of equal shape have equal weights in all cases."""
+    torch.manual_seed(SEED)
+    model = build_model(cfg)
+    assert isinstance(model, DynamicNet4Seg)
+    return model
+
+
+def baseline_of(model: DynamicNet4Seg) -> BaselineNetwork:
+    """Return the baseline with the weights of a model, contiguous in memory."""
+    backbone = model.backbone
+    baseline = BaselineNetwork(
+        cells_per_layer=backbone.lattice.cells_per_layer,
+        channels=backbone.base_channels,
+        operations=backbone.cell_types,
+        classes=model.sem_seg_head.predictor.out_channels,
+    )
+    baseline.load_state_dict({name: value.contiguous() for name, value in model.state_dict().items()})
+    return baseline.to(model.device)
+
+
+def gates_of(model: DynamicNet4Seg) -> dict[Gate, tuple[Edge, ...]]:
+    """Return the gates of a model, with the edges that they decide on."""
+    backbone = model.backbone
+    gates = {backbone.cell(node).gate: tuple(backbone.lattice.edges_from(node)) for node in backbone.lattice.nodes}
+    return {gate: edges for gate, edges in gates.items() if gate is not None}
+
+
+@torch.no_grad()
+def set_gates(model: DynamicNet4Seg, is_open: Callable[[Edge], bool], *, bias: float = GATE_BIAS) -> None:
+    """Open the edges for which the function is true, for all images, and close the others; gates are still evaluated.
+
+    `bias` is that of open gates, whose value is its tanh.
+    """
+    for gate, edges in gates_of(model).items():
+        assert gate.predict.bias is not None
+        nn.init.zeros_(gate.predict.weight)
+        gate.predict.bias.copy_(torch.tensor([bias if is_open(edge) else -GATE_BIAS for edge in edges]))
+
+
+def open_network(cfg: CfgNode) -> DynamicNet4Seg:
+    """Build a network in evaluation mode with all gates open at the value 0.76."""
+    model = build_network(cfg).eval()
+    set_gates(model, lambda edge: True, bias=SOFT_GATE_BIAS)
+    return model
+
+
+def predict(model: DynamicNet4Seg, images: Sequence[Tensor]) -> list[dict[str, Any]]:
+    """Return the outputs of a model for images."""
+    with torch.inference_mode():
+        outputs: list[dict[str, Any]] = model([{"image": image} for image in images])
+    return outputs
+
+
+def executed_gmadds(output: dict[str, Any]) -> float:
+    """Return the executed multiply-adds of the output for an image, in billions."""
+    return Costs.from_flops_dict(output["flops"]).executed / MADDS_PER_GFLOP
+
+
+def random_image(size: Size, *, device: torch.device) -> Tensor:
+    """Return a (3, height, width) float image with values 0..255."""
+    return torch.randint(256, (3, *size), device=device).float()

@@ -1,0 +1,90 @@
+"""Time and memory of predictions with all gates open, relative to the baseline: a large image, and small ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from harness import Case, Run, Settings, matmul_gmadds_per_second, measure_memory, time_cases
+from networks import LARGE, NETWORKS, SMALL, Size, baseline_of, executed_gmadds, open_network, predict, random_image
+from report import Samples, Table
+
+from dl_lib.inference import optimize
+
+SIDES: tuple[Literal["baseline"], Literal["dl_lib"]] = ("baseline", "dl_lib")
+CALLS_PER_ROUND = 5  # of small images
+
+
+@dataclass(frozen=True)
+class PredictionCase(Case):
+    """Prediction with all gates open."""
+
+    side: Literal["baseline", "dl_lib"]
+    network: str  # key of `NETWORKS`
+    size: Size
+    batch_size: int = 1
+    calls: int = 1  # that are timed together
+
+    @property
+    def name(self) -> str:
+        return f"{self.group}/{self.side}"
+
+    @property
+    def group(self) -> str:
+        return f"{self.network}/{self.batch_size}"
+
+    def prepare(self, settings: Settings) -> Run:
+        predict_once = self._prediction(settings)
+
+        def run() -> float:
+            *_, gflops = [predict_once() for _ in range(self.calls)]
+            return gflops
+
+        return run
+
+    def _prediction(self, settings: Settings) -> Run:
+        model = open_network(NETWORKS[self.network](settings))
+        images = [random_image(self.size, device=model.device) for _ in range(self.batch_size)]
+        if self.side == "dl_lib":
+            optimized = optimize(model)
+            return lambda: executed_gmadds(predict(optimized, images)[0])
+        baseline = baseline_of(model).eval()
+        normalized = torch.stack([(image - model.pixel_mean) / model.pixel_std for image in images])
+
+        def run_baseline() -> float:
+            with torch.inference_mode():
+                baseline(normalized)
+            return 0.0  # not counted
+
+        return run_baseline
+
+
+def measure_large(settings: Settings, *, rounds: int) -> tuple[Table, Samples]:
+    """Measure a large image, and the peak memory."""
+    cases = [PredictionCase(side, "default network", LARGE) for side in SIDES]
+    rate, timings = matmul_gmadds_per_second(settings), time_cases(cases, settings, rounds=rounds)
+    seconds = {case.side: timings[case.name].median_seconds for case in cases}
+    gmadds = timings[cases[-1].name].gflops
+    rows = []
+    for case in cases:
+        memory, own = measure_memory(case, settings), seconds[case.side]
+        speedup, fraction = seconds["baseline"] / own, gmadds / own / rate
+        rows.append((case.side, own, speedup, fraction, memory.peak_mib - memory.idle_mib))
+    columns = {"network": "", "seconds": ".4f", "speedup": ".2f", "matmul fraction": ".3f", "memory MiB": ".0f"}
+    size = "{}x{}".format(*LARGE)
+    title = f"Default network, {size}, all gates open ({gmadds:.1f} GMAC; matrix product {rate:.1f} GMAC/s)"
+    return Table(title, columns, rows), {name: timing.seconds for name, timing in timings.items()}
+
+
+def measure_small(settings: Settings, *, rounds: int) -> tuple[Table, Samples]:
+    """Measure images per second of the quickstart's network."""
+    rows, samples = [], {}
+    for batch_size in (1, 16):
+        cases = [PredictionCase(side, "quickstart", SMALL, batch_size, CALLS_PER_ROUND) for side in SIDES]
+        timings = time_cases(cases, settings, rounds=rounds * CALLS_PER_ROUND)
+        rates = [CALLS_PER_ROUND * batch_size / timing.median_seconds for timing in timings.values()]
+        rows.append((batch_size, *rates, rates[1] / rates[0]))
+        samples |= {name: timing.seconds for name, timing in timings.items()}
+    columns = {"batch size": "d", "baseline images/s": ".1f", "dl_lib images/s": ".1f", "speedup": ".2f"}
+    return Table("Quickstart's network, {}x{}, all gates open".format(*SMALL), columns, rows), samples
