@@ -10,11 +10,13 @@ from torchvision.ops import FrozenBatchNorm2d
 from dl_lib.layers.sync_batch_norm import SyncBatchNorm2d
 from dl_lib.utils.names import nearest_names
 
-__all__ = ["BATCH_NORMS", "NORMS", "SYNCHRONIZED_NORMS", "make_norm"]
+__all__ = ["BATCH_NORMS", "MAX_GROUPS", "NORMS", "SYNCHRONIZED_NORMS", "make_norm"]
+
+MAX_GROUPS = 32  # of GN
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(32, channels), channels)
+    return nn.GroupNorm(math.gcd(MAX_GROUPS, channels), channels)
 
 
 NORMS = {
@@ -29,7 +31,9 @@ BATCH_NORMS = ("BN", *SYNCHRONIZED_NORMS)  # normalize over the batch; their sta
 
 
 def make_norm(name: str, channels: int) -> nn.Module:
-    """Build a normalization layer of `NORMS` for feature maps (B, channels, H, W); GN has gcd(32, channels) groups.
+    """Build a normalization layer of `NORMS` for feature maps (B, channels, H, W).
+
+    GN has gcd(`MAX_GROUPS`, channels) groups.
 
     Raises:
         KeyError: If the name does not exist.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dl_lib.config.crop_size import has_automatic_crop
 from dl_lib.validation.datasets import check_datasets
-from dl_lib.validation.model import coarsest_stride, smallest_side
+from dl_lib.validation.model import coarsest_channels, coarsest_stride, smallest_side
 from dl_lib.validation.norms import check_crop_norm
 from dl_lib.validation.report import Report
 
@@ -51,5 +51,6 @@ def _check_crop(report: Report) -> None:
             "coarsest feature map to a quarter",
         )
     elif report.trains and not padded:
-        check_crop_norm(report, "MODEL.BACKBONE.NORM", cell_px=smallest)
-        check_crop_norm(report, "MODEL.SEM_SEG_HEAD.NORM", cell_px=divisor)
+        channels = coarsest_channels(report)
+        check_crop_norm(report, "MODEL.BACKBONE.NORM", cell_px=smallest, channels=channels)
+        check_crop_norm(report, "MODEL.SEM_SEG_HEAD.NORM", cell_px=divisor, channels=channels)

@@ -7,7 +7,7 @@ import re
 import torch
 
 from dl_lib.modeling.dynamic.gate import SMALL_GATE_SHRINK
-from dl_lib.modeling.dynamic.lattice import Lattice
+from dl_lib.modeling.dynamic.lattice import FINEST_STRIDE, Lattice
 from dl_lib.modeling.dynamic.network import check_layer_num
 from dl_lib.modeling.meta_arch.dynamic4seg import check_dense_cost
 from dl_lib.validation.norms import check_squeeze_norm
@@ -20,10 +20,9 @@ from dl_lib.validation.static_model import (
     static_logits_stride,
 )
 
-__all__ = ["check_model", "coarsest_stride", "logits_stride", "smallest_side"]
+__all__ = ["check_model", "coarsest_channels", "coarsest_stride", "logits_stride", "smallest_side"]
 
 _CELL_NUM_LIST = "MODEL.BACKBONE.CELL_NUM_LIST"
-_ROUTED_LOGITS_STRIDE = 4  # pixels, stride of the finest scale of the lattice
 _MIN_SPLIT_CHANNELS = 4  # SPConv makes two groups and a remainder
 
 
@@ -60,6 +59,14 @@ def coarsest_stride(report: Report) -> int | None:
         return None  # reported by `_check_lattice`
 
 
+def coarsest_channels(report: Report) -> int | None:
+    """Return the fewest channels of a norm at the coarsest stride of a routed network; None for other networks."""
+    stride = coarsest_stride(report)
+    if stride is None or _is_static(report):
+        return None
+    return max(1, report.value("MODEL.BACKBONE.INIT_CHANNEL") * stride // (2 * FINEST_STRIDE))
+
+
 def smallest_side(report: Report) -> int | None:
     """Return the smallest side of an image that the network accepts; None if it is unknown."""
     divisor = coarsest_stride(report)
@@ -73,7 +80,7 @@ def _has_small_gates(report: Report) -> bool:
 
 def logits_stride(report: Report) -> int | None:
     """Return the stride of the head's logits; None if it is unknown."""
-    return static_logits_stride(report) if _is_static(report) else _ROUTED_LOGITS_STRIDE
+    return static_logits_stride(report) if _is_static(report) else FINEST_STRIDE
 
 
 def _is_static(report: Report) -> bool:

@@ -1,8 +1,9 @@
-"""Rules for batch norms that would normalize a single value per channel."""
+"""Rules for norms that would normalize single values."""
 
 from __future__ import annotations
 
 from dl_lib.layers import BATCH_NORMS, SYNCHRONIZED_NORMS
+from dl_lib.layers.norm import MAX_GROUPS
 from dl_lib.validation.report import Report
 
 __all__ = ["check_crop_norm", "check_squeeze_norm"]
@@ -11,7 +12,7 @@ __all__ = ["check_crop_norm", "check_squeeze_norm"]
 def check_squeeze_norm(report: Report, key: str, *, inside: str) -> None:
     """Check a norm on 1x1 feature maps inside a layer, for which a batch norm needs two images per forward pass."""
     norm = report.value(key)
-    images = _images(report, norm) // max(1, report.value("SOLVER.ACCUMULATION_STEPS"))
+    images = _images(report, norm)
     if report.trains and images < 2 and norm in BATCH_NORMS:
         report.add(
             key,
@@ -21,23 +22,33 @@ def check_squeeze_norm(report: Report, key: str, *, inside: str) -> None:
         )
 
 
-def check_crop_norm(report: Report, key: str, *, cell_px: int) -> None:
-    """Check a norm of the coarsest feature map, for which a batch norm needs at least two pixels or two images.
+def check_crop_norm(report: Report, key: str, *, cell_px: int, channels: int | None) -> None:
+    """Check a norm of the coarsest feature map, which must not normalize single values.
 
-    `cell_px` is the stride of the normalized feature map.
+    Args:
+        report: Report to add to.
+        key: Key of the norm.
+        cell_px: Stride of the normalized feature map.
+        channels: Fewest channels of that feature map; None if they are too many for groups of one channel.
     """
     norm = report.value(key)
     height, width = (side // cell_px for side in report.value("INPUT.CROP_SIZE"))
-    if norm in BATCH_NORMS and _images(report, norm) * height * width == 1:
-        report.add(
-            "INPUT.CROP_SIZE",
-            f"must be at least {2 * cell_px} in one direction: with one image per process and a coarsest feature map "
-            f"of one pixel, {key}={norm} normalizes a single value; alternatively, use GN or increase "
-            "SOLVER.IMS_PER_BATCH",
-        )
+    if height * width != 1:
+        return
+    if norm in BATCH_NORMS and _images(report, norm) < 2:
+        reason, remedy = "one image per forward pass", "use GN or increase SOLVER.IMS_PER_BATCH"
+    elif norm == "GN" and channels is not None and MAX_GROUPS % channels == 0:
+        reason, remedy = f"groups of one of {channels} channels", "use SyncBN or increase MODEL.BACKBONE.INIT_CHANNEL"
+    else:
+        return
+    report.add(
+        "INPUT.CROP_SIZE",
+        f"must be at least {2 * cell_px} in one direction: with {reason} and a coarsest feature map of one pixel, "
+        f"{key}={norm} normalizes a single value; alternatively, {remedy}",
+    )
 
 
 def _images(report: Report, norm: str) -> int:
-    """Return the number of images per step that a batch norm sees."""
+    """Return the number of images per forward pass that a batch norm sees."""
     processes = 1 if norm in SYNCHRONIZED_NORMS else report.world_size
-    return int(report.value("SOLVER.IMS_PER_BATCH")) // processes
+    return int(report.value("SOLVER.IMS_PER_BATCH")) // (processes * max(1, report.value("SOLVER.ACCUMULATION_STEPS")))

@@ -194,10 +194,14 @@ def test_a_single_value_per_channel_cannot_be_normalized():
     single = ["INPUT.CROP_SIZE=[32,32]", "MODEL.BACKBONE.NORM=BN", "MODEL.SEM_SEG_HEAD.NORM=BN"]
     assert "normalizes a single value" in problems(*single, "SOLVER.IMS_PER_BATCH=1")
     assert "normalizes a single value" in problems(*single, "SOLVER.IMS_PER_BATCH=2", world_size=2)
+    assert "normalizes a single value" in problems(*single, "SOLVER.IMS_PER_BATCH=2", "SOLVER.ACCUMULATION_STEPS=2")
     validate_config(valid(*single, "SOLVER.IMS_PER_BATCH=4"), world_size=2)
-    for norm in ("GN", "FrozenBN"):
+    for norm in ("FrozenBN", "GN"):
         norms = [f"MODEL.BACKBONE.NORM={norm}", f"MODEL.SEM_SEG_HEAD.NORM={norm}"]
         validate_config(valid("INPUT.CROP_SIZE=[32,32]", "SOLVER.IMS_PER_BATCH=1", *norms))
+    assert "groups of one of 32 channels" in problems(
+        "INPUT.CROP_SIZE=[32,32]", *norms, "MODEL.BACKBONE.INIT_CHANNEL=8"
+    )
     mixed = ["MODEL.BACKBONE.NORM=GN", "MODEL.SEM_SEG_HEAD.NORM=BN", "SOLVER.IMS_PER_BATCH=1"]
     assert "SEM_SEG_HEAD.NORM=BN normalizes a single value" in problems("INPUT.CROP_SIZE=[32,32]", *mixed)
 

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from dl_lib.config import CfgNode, ConfigError, configurable
 from dl_lib.layers import ShapeSpec, conv_norm_act, separable_conv
+from dl_lib.layers.sync_batch_norm import SyncBatchNorm2d
 from dl_lib.modeling.build import BACKBONE_REGISTRY
 from dl_lib.modeling.dynamic.cell import Cell
 from dl_lib.modeling.dynamic.execution import ImageObserver, run_dense, run_sparse
 from dl_lib.modeling.dynamic.gate import GATE_KINDS, SMALL_GATE_SHRINK, Gate
 from dl_lib.modeling.dynamic.lattice import Lattice, Node
 from dl_lib.modeling.dynamic.routing import Routing, Unreached
+from dl_lib.utils import comm
 
 __all__ = ["STEM_CHANNELS", "DynamicNetwork", "DynamicStem", "check_layer_num"]
 
@@ -180,17 +182,15 @@ class DynamicNetwork(nn.Module):
             ValueError: If the input size is invalid; the message gives the smallest valid size.
         """
         self.check_size(*images.shape[-2:], num_images=images.shape[0])
-        if observer is not None and self.runs_sparsely:
-            x = observer.run(self.stem, images, range(len(images)))
-        else:
-            x = self.stem(images)
         if self.runs_sparsely:
+            x = self.stem(images) if observer is None else observer.run(self.stem, images, range(len(images)))
             features, routing = run_sparse(self, x, observer=observer)
         else:
             drops = self.drop_prob > 0 and self.training
             # A tensor, because a compiled graph is recompiled when a Python number changes.
-            rate = torch.full((), step_rate, dtype=torch.float64, device=x.device) if drops else None
-            features, routing = self._run_dense(self, x, drop_prob_at=partial(self._drop_prob_at, rate=rate))
+            rate = torch.full((), step_rate, dtype=torch.float64, device=images.device) if drops else None
+            drop_prob_at = partial(self._drop_prob_at, rate=rate)
+            features, routing = self._run_dense(self, self.stem(images), drop_prob_at=drop_prob_at)
         return dict(zip(self.output_shapes, features, strict=True)), routing
 
     def _drop_prob_at(self, node: Node, *, rate: Tensor | None) -> Tensor | None:
@@ -208,17 +208,27 @@ class DynamicNetwork(nn.Module):
                 f"height and width must be positive multiples of {divisor}, the lattice's coarsest stride; pad the "
                 f"input, to at least {divisor}x{divisor}. {received}"
             )
-        positions = num_images * self._coarsest_gate_side(height) * self._coarsest_gate_side(width)
-        # Batch norm in training mode needs at least two values per channel.
-        if positions < (2 if self.training else 1):
+        pixels = self._coarsest_gate_side(height) * self._coarsest_gate_side(width)
+        if pixels < 2 and pixels < (needed := self._needed_pixels(num_images)):
             smallest = divisor * (SMALL_GATE_SHRINK if self.small_gate else 1)
-            sides = f"{smallest}x{smallest}"
-            if self.training and num_images == 1:
-                sides = f"{smallest}x{2 * smallest}, or {sides} with a batch of two or more images"
+            sides = f"{smallest}x{needed * smallest}"
+            if needed > self._needed_pixels(num_images + 1):
+                sides += f", or {smallest}x{smallest} with a batch of two or more images"
             raise ValueError(
                 f"height and width are too small for the {'small gates' if self.small_gate else 'cells'} at stride "
                 f"{divisor}; the smallest valid size is {sides} (after padding to multiples of {divisor}). {received}"
             )
+
+    def _needed_pixels(self, num_images: int) -> int:
+        """Return the pixels that the norms of the coarsest cells need, as they cannot normalize a single value."""
+        cells = [self.cell(node) for node in self.lattice.nodes if node.stride == self.size_divisor]
+        for norm in (module for cell in cells for module in cell.modules()):
+            if isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels:
+                return 2
+            processes = comm.get_world_size() if isinstance(norm, SyncBatchNorm2d) else 1
+            if isinstance(norm, nn.BatchNorm2d) and self.training and num_images * processes < 2:
+                return 2
+        return 1
 
     def _coarsest_gate_side(self, side: int) -> int:
         return side // self.size_divisor // (SMALL_GATE_SHRINK if self.small_gate else 1)

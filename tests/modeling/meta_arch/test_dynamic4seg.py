@@ -1,4 +1,4 @@
-"""Public interface of `DynamicNet4Seg`: inputs of any size, outputs at the requested size, costs per image."""
+"""Public interface of `DynamicNet4Seg`: parts, outputs at the requested size, costs per image, losses, precision."""
 
 import json
 import math
@@ -7,29 +7,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dl_lib.config import ConfigError, get_cfg
-from dl_lib.engine.hooks import recompute_norm_statistics
-from dl_lib.engine.training.ema import ModelEMA
+from dl_lib.config import get_cfg
 from dl_lib.engine.training.precision import PRECISIONS, Precision
-from dl_lib.layers import CondConv2d, DynamicConv2d, KernelAttention, SAConv2d
 from dl_lib.modeling import DynamicNet4Seg, build_model
 from dl_lib.modeling.dynamic.gate import SoftGate
 from tests.helpers.published import REFERENCE, SETTINGS, batch_of, build_case
+from tests.helpers.tiny_model import model_of, random_image
 
-TINY = [*SETTINGS["tiny"], "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.NORM", "BN", "MODEL.SEM_SEG_HEAD.NORM", "BN"]
-TINY += ["INPUT.CROP_SIZE", [128, 128]]
 FLOPS = {"expt_flops", "real_flops", "real_flops_complete", "executed_flops"}
-
-
-def model_of(*overrides):
-    torch.manual_seed(0)
-    cfg = get_cfg()
-    cfg.merge_from_list([*TINY, *overrides])
-    return build_model(cfg)
-
-
-def random_image(height, width, **more):
-    return {"image": torch.randint(0, 256, (3, height, width), dtype=torch.uint8), **more}
 
 
 @pytest.mark.parametrize("name", ["Seg.Layer16", "Seg.Layer33.ImageNet"])
@@ -93,13 +78,6 @@ def test_executed_cost_equals_real_complete_exactly():
     assert dense["flops"]["real_flops_complete"] == output["flops"]["real_flops_complete"]
 
 
-def test_costs_depend_on_the_input_size():
-    model = model_of("MODEL.GATE.GATE_ON", False).eval()
-    with torch.no_grad():
-        small, large = (model([random_image(side, side)])[0]["flops"]["expt_flops"] for side in (64, 128))
-    assert large == pytest.approx(4 * small, rel=1e-12)
-
-
 def test_without_gates_there_are_no_gate_values():
     model = model_of("MODEL.GATE.GATE_ON", False)
     sample = random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.int64))
@@ -122,17 +100,6 @@ def test_training_returns_losses_and_mean_costs():
     moved = {key for key, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     assert any(".gate." in key for key in moved), "the budget acts on the gates"
     assert not any("sem_seg_head" in key for key in moved)
-
-
-def test_dense_cost_of_the_budget_is_measured_at_the_crop():
-    crop = ["INPUT.CROP_SIZE", [128, 256], "MODEL.BUDGET.CONSTRAIN", True]
-    model = model_of(*crop)
-    assert model.budget.all_open_madds == model.costs.table(128, 256).expected_all_open
-    assert model_of(*crop, "MODEL.BUDGET.FLOPS_ALL", 26300).budget.all_open_madds == 26300e6
-    with pytest.raises(ValueError, match=r"MODEL\.BUDGET\.FLOPS_ALL=0 .*INPUT\.CROP_SIZE"):
-        model_of(*crop, "INPUT.CROP_SIZE", [])
-    with pytest.raises(ValueError, match=r"INPUT\.CROP_SIZE must be measured .*default_setup"):
-        model_of(*crop, "INPUT.CROP_SIZE", [0, 0])
 
 
 def test_ignored_pixels_do_not_contribute():
@@ -179,36 +146,6 @@ def test_constant_tensors_are_created_in_the_first_step_only():
     assert made.shapes == [(2,)], "only the executed costs, which stay on the host"
 
 
-@pytest.mark.parametrize(
-    ("overrides", "training", "size", "message"),
-    [
-        (["MODEL.GATE.SMALL_GATE", True], False, (96, 160), "smallest valid size is 128x128"),
-        ([], True, (32, 32), "32x64, or 32x32 with a batch of two or more"),
-        (["MODEL.GATE.SMALL_GATE", True], True, (128, 128), "128x256, or 128x128 with a batch of two or more"),
-    ],
-)
-def test_invalid_sizes(overrides, training, size, message):
-    model = model_of(*overrides).train(training)
-    with pytest.raises(ValueError, match=message):
-        model([random_image(*size, sem_seg=torch.zeros(size, dtype=torch.long))])
-
-
-def test_labels_of_another_size_than_the_image_are_rejected():
-    with pytest.raises(ValueError, match=r"sem_seg\.shape=\(64, 48\), image\.shape=\(3, 48, 64\)"):
-        model_of().train()([random_image(48, 64, sem_seg=torch.zeros((64, 48), dtype=torch.long))] * 2)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (20, 50)])
-def test_small_images_are_padded(size):
-    with torch.no_grad():
-        assert model_of().eval()([random_image(*size)])[0]["sem_seg"].shape == (19, *size)
-
-
-def test_size_error_of_the_backbone():
-    with pytest.raises(ValueError, match=r"multiples of 32\b.*at least 32x32"):
-        model_of().backbone(torch.zeros(1, 3, 30, 64))
-
-
 def test_unavailable_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r"use cpu, or auto .*MODEL\.DEVICE=cuda"):
@@ -236,148 +173,6 @@ def test_configured_losses():
     assert flops["executed_flops"] == model_of().train()(batch)[1]["executed_flops"], (
         "in training only, and not counted"
     )
-
-
-TARGET_BUDGET = [
-    *("MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.CONTROL", "target", "MODEL.BUDGET.TARGET", 0.5),
-    *("MODEL.BUDGET.UNUPDATE_RATE", 0.3),
-]
-
-
-@pytest.mark.parametrize("unit", ["ratio", "gflops"])
-def test_cost_of_a_budget_with_a_target(unit):
-    """The cost is the real one; the loss has the gradient of the expected cost at the size of the batch."""
-    model = model_of(*TARGET_BUDGET, "MODEL.BUDGET.TARGET_UNIT", unit, "MODEL.BUDGET.TARGET", 0.04).double().train()
-    batch = [random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)]
-    assert "loss_budget" not in model(batch, step_rate=0.2)[0]
-    model.budget.weight = -2.0
-    losses, logged = model(batch, step_rate=0.5)
-    table = model.costs.table(64, 64)
-    assert losses["loss_budget"].item() == pytest.approx(-2e6 * logged["expt_flops"].item() / table.expected_all_open)
-    cells = (logged["real_flops"].item() * 1e6 - table.unrouted) / table.expected_all_open
-    cost = cells if unit == "ratio" else logged["real_flops_complete"].item() / 1e3
-    assert logged["budget_cost"].item() == pytest.approx(cost, rel=1e-12)
-    gates = [p for name, p in model.named_parameters() if ".gate.predict.bias" in name]
-    found = torch.autograd.grad(losses["loss_budget"], gates, retain_graph=True, allow_unused=True)
-    expected = torch.autograd.grad(logged["expt_flops"], gates, allow_unused=True)
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, None if b is None else -2e6 * b / table.expected_all_open)
-
-
-@pytest.mark.parametrize("policy", ["skip", "run"])
-def test_unreachable_target_is_an_error(policy):
-    gflops = [*TARGET_BUDGET, "MODEL.GATE.UNREACHED", policy, "MODEL.BUDGET.TARGET_UNIT", "gflops"]
-    gflops += ["MODEL.BUDGET.TARGET"]
-    table = model_of().costs.table(128, 128)
-    model = model_of(*gflops, 0.04)
-    lowest = table.all_closed(runs_unreached=policy == "run")
-    assert model.budget.reachable == (lowest / 1e9, table.dense / 1e9)
-    assert model.budget.lattice_cost == table.expected_all_open / 1e9
-    for target in (0.99 * model.budget.reachable[0], 1.01 * model.budget.reachable[1]):
-        with pytest.raises(ConfigError, match=r"MODEL\.BUDGET\.TARGET must be from .*Received: MODEL\.BUDGET\.TARGET="):
-            model_of(*gflops, target)
-
-
-@pytest.mark.parametrize("weights", [[], [1.0 + c for c in range(19)]])
-def test_accumulated_gradients_equal_those_of_the_whole_batch(weights):
-    """Cross-entropy, auxiliary head and budget with a target on unequally labelled batches, with GN."""
-    model = model_of(
-        *(
-            "MODEL.BACKBONE.NORM",
-            "GN",
-            "MODEL.SEM_SEG_HEAD.NORM",
-            "GN",
-            "MODEL.AUXILIARY_HEADS.IN_FEATURES",
-            ["layer_1"],
-        ),
-        *(*TARGET_BUDGET, "MODEL.LOSS.CLASS_WEIGHTS", weights, "MODEL.LOSS.LOVASZ_WEIGHT", 0.5),
-    ).double()
-    model.train()
-    model.budget.weight = -0.7
-    batch = [random_image(64, 64, sem_seg=torch.randint(0, 19, (64, 64))) for _ in range(4)]
-    for image, labelled in zip(batch, (64, 30, 1, 0), strict=True):
-        image["sem_seg"][labelled:] = 255
-
-    def gradients(parts):
-        model.zero_grad()
-        means = model.step_means(parts)
-        totals = {}
-        for part in parts:
-            losses, _ = model(part, step_rate=0.5, step_means=means)
-            (sum(losses.values()) / len(parts)).backward()
-            for name, loss in losses.items():
-                totals[name] = totals.get(name, 0) + loss.item() / len(parts)
-        return totals, [parameter.grad.clone() for parameter in model.parameters()]
-
-    whole, expected = gradients([batch])
-    plain, _ = model(batch, step_rate=0.5)
-    assert {name: loss.item() for name, loss in plain.items()} == pytest.approx(whole)
-    accumulated, found = gradients([batch[:2], batch[2:]])
-    assert accumulated == pytest.approx(whole, rel=1e-9)
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-12)
-
-
-def test_accumulated_penalty_refers_to_the_mean_cost_so_far():
-    model = model_of("MODEL.BUDGET.CONSTRAIN", True, "MODEL.BUDGET.LOSS_WEIGHT", 0.5, "MODEL.BUDGET.WARM_UP", False)
-    model.double().train()
-    parts = [[random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)] for _ in range(2)]
-    means = model.step_means(parts)
-    (first, _), (second, _) = outputs = [model(part, step_rate=0.5, step_means=means) for part in parts]
-    costs = [logged["expt_flops"].item() * 1e6 for _, logged in outputs]
-    assert costs[0] != costs[1]
-    for losses, mean in ((first, costs[0]), (second, sum(costs) / 2)):
-        assert losses["loss_budget"].item() == pytest.approx(0.5 * (mean / model.budget.all_open_madds) ** 2, rel=1e-9)
-
-
-def test_temperature_anneals_in_training_and_is_in_the_state_dict():
-    cell = ["MODEL.BACKBONE.CELL_TYPE", ["dyn_conv_3x3", "dyn_sep_conv_3x3"], "MODEL.TEMP_ANNEAL_RATE", 0.5]
-    model = model_of(*cell)
-    inputs = [random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)]
-
-    def temperatures(model):
-        return {value.item() for key, value in model.state_dict().items() if key.endswith("temperature")}
-
-    assert temperatures(model) == {30.0}
-    for step_rate, expected in ((0.0, 30.0), (0.25, 15.5), (0.5, 1.0), (1.0, 1.0), (0.25, 15.5)):
-        model.train()(inputs, step_rate=step_rate)
-        assert temperatures(model) == {expected}
-    recompute_norm_statistics(model, batches=[inputs], num_batches=1)
-    model.eval()(inputs)
-    reloaded = model_of(*cell).eval()
-    reloaded.load_state_dict(model.state_dict())
-    assert temperatures(model) == temperatures(reloaded) == {15.5}
-
-
-def test_ema_has_the_current_temperature():
-    model = model_of("MODEL.BACKBONE.CELL_TYPE", ["dyn_conv_3x3"], "MODEL.TEMP_ANNEAL_RATE", 0.5)
-    inputs = [random_image(64, 64, sem_seg=torch.zeros(64, 64, dtype=torch.uint8)) for _ in range(2)]
-    ema = ModelEMA(model, decay=0.9)
-    for step_rate in (0.0, 0.25, 1.0):
-        model.train()(inputs, step_rate=step_rate)
-        ema.update(model)
-    assert {m.temperature.item() for m in ema.model.modules() if isinstance(m, KernelAttention)} == {1.0}
-
-
-def test_conditional_layers_keep_their_initialization():
-    model = model_of("MODEL.BACKBONE.CELL_TYPE", ["sac_3x3", "cond_conv_3x3", "dyn_conv_3x3"])
-    seen = set()
-    for module in model.backbone.modules():
-        if isinstance(module, SAConv2d):
-            assert module.switch.bias.item() == 1
-            for zeros in (module.weight_diff, module.switch.weight, *module.pre_context.parameters()):
-                assert not zeros.any()
-            assert not any(p.any() for p in module.post_context.parameters())
-            torch.testing.assert_close(module.standardized_weight(), module.weight)
-        elif isinstance(module, CondConv2d | DynamicConv2d):
-            fan_in, slope = math.prod(module.weight.shape[2:]), 5**0.5 if isinstance(module, CondConv2d) else 0
-            bound = (6 / ((1 + slope**2) * fan_in)) ** 0.5  # He uniform initialization
-            for kernel in module.weight:
-                assert 0.8 * bound < kernel.abs().max() <= bound
-        else:
-            continue
-        seen.add(type(module))
-    assert seen == {SAConv2d, CondConv2d, DynamicConv2d}
 
 
 @pytest.mark.parametrize(("precision", "similarity"), [("bf16", 0.9), ("fp16", 0.99)])  # 8 and 11 bits of precision

@@ -5,7 +5,7 @@ import torch
 
 from dl_lib.config import ConfigError
 from dl_lib.modeling.dynamic import conditional_ops
-from tests.modeling.meta_arch.test_dynamic4seg import model_of, random_image
+from tests.helpers.tiny_model import model_of, random_image
 
 
 def test_conditional_operations_run_in_channels_last_format():
