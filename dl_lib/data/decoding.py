@@ -1,8 +1,8 @@
 """Decoding of image files in memory.
 
-PNGs with 8 bits are decoded by OpenCV, which is about a seventh faster; all other files by Pillow, which detects
-damaged JPEGs that OpenCV accepts. For files that both support, the decoded pixels are identical, so `INPUT.BACKEND`
-affects resizing only.
+PNGs with gray values or RGB of 8 bits are decoded by kornia_rs, in half of OpenCV's time (docs/performance.md); all
+other images by Pillow, which detects damaged JPEGs that OpenCV accepts. The decoded pixels are identical, so
+`INPUT.BACKEND` affects resizing only.
 
 EXIF orientation is ignored, because label files have none and would not match the rotated image. Color profiles are
 ignored as well.
@@ -18,6 +18,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from kornia_rs.io import decode_image_png_u8
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base as Tag
 
@@ -33,7 +34,7 @@ __all__ = [
     "PngHeader",
     "damaged",
     "decode_image",
-    "decode_with_opencv",
+    "decode_png",
     "decode_with_pillow",
     "png_header",
 ]
@@ -45,6 +46,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_BIT_DEPTH_OFFSET, _PNG_COLOR_TYPE_OFFSET = 24, 25
 _PNG_SIDES = struct.Struct(">16xII")  # width and height
 _MAX_PNG_SIDE = 1_000_000  # pixels; of libpng, in OpenCV
+_MAX_KORNIA_PIXELS = 2**26  # for larger sizes in the header of a damaged file, kornia_rs may run out of memory
 PNG_GRAY, _PNG_RGB, PNG_PALETTE = 0, 2, 3  # color types
 
 _RGB_MODES = ("1", "L", "P", "RGB")  # Pillow modes that convert to RGB without loss of information
@@ -67,7 +69,8 @@ def decode_image(data: bytes, path: FilePath) -> np.ndarray:
     """Decode the content of an image file, see `dl_lib.data.reading.read_image`; the path is for messages."""
     header = png_header(data)
     if header and header.bits == 8 and header.color_type in (PNG_GRAY, _PNG_RGB) and not header.transparency:
-        return decode_with_opencv(data, path, flags=cv2.IMREAD_COLOR_RGB)
+        pixels = decode_png(data, path, header=header)
+        return pixels if pixels.ndim == 3 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
     image, storage = decode_with_pillow(data, path)
     if ";16" in storage:
         raise UnreadableFileError(
@@ -91,15 +94,31 @@ def png_header(data: bytes) -> PngHeader | None:
     return PngHeader(height, width, data[_PNG_BIT_DEPTH_OFFSET], data[_PNG_COLOR_TYPE_OFFSET], transparency)
 
 
-def decode_with_opencv(data: bytes, path: FilePath, *, flags: int) -> np.ndarray:
-    """Decode a PNG with the given flags of `cv2.imdecode`, ignoring the orientation."""
+def decode_png(data: bytes, path: FilePath, *, header: PngHeader) -> np.ndarray:
+    """Decode a PNG with gray values of 8 or 16 bits, (H, W), or RGB of 8 bits, (H, W, 3); ignores the orientation.
+
+    Raises:
+        UnreadableFileError: If the file is damaged, an animation, or larger than OpenCV decodes.
+    """
     if b"acTL" in data[: data.find(b"IDAT")]:
         raise _has_frames(path, "an animated PNG")
-    if max(_PNG_SIDES.unpack_from(data)) > _MAX_PNG_SIDE:
+    is_gray = header.color_type == PNG_GRAY
+    if header.bits == 8 and header.height * header.width <= _MAX_KORNIA_PIXELS:
+        try:
+            pixels = decode_image_png_u8(data, (header.height, header.width), "mono" if is_gray else "rgb")
+        except Exception as error:  # kornia_rs has no error type of its own
+            raise damaged(path, error) from error
+        return pixels[..., 0] if is_gray else pixels
+    if max(header.height, header.width) > _MAX_PNG_SIDE:
         raise UnreadableFileError(
             f"{path} is larger than libpng decodes, {_MAX_PNG_SIDE} pixels per side; split it into tiles. "
-            f"Received: width and height={_PNG_SIDES.unpack_from(data)}"
+            f"Received: width and height={(header.width, header.height)}"
         )
+    return _decode_with_opencv(data, path, is_gray=is_gray)
+
+
+def _decode_with_opencv(data: bytes, path: FilePath, *, is_gray: bool) -> np.ndarray:
+    flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH if is_gray else cv2.IMREAD_COLOR_RGB
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:

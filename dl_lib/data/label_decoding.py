@@ -10,7 +10,6 @@ import io
 import math
 import re
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -22,7 +21,7 @@ from dl_lib.data.decoding import (
     PngHeader,
     damaged,
     decode_image,
-    decode_with_opencv,
+    decode_png,
     decode_with_pillow,
     png_header,
 )
@@ -75,7 +74,7 @@ def _png_ids(data: bytes, path: FilePath, *, header: PngHeader) -> np.ndarray:
         raise _has_colors(path, f"PNG color type {header.color_type}")
     if header.bits < 8:
         raise _has_scaled_values(path, f"bits={header.bits}")
-    return decode_with_opencv(data, path, flags=cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    return decode_png(data, path, header=header)
 
 
 def _check_compression(data: bytes, path: FilePath) -> None:

@@ -1,6 +1,7 @@
 """Decoding of images, compared with Pillow and OpenCV, and unsupported files."""
 
 import io
+import math
 import re
 
 import cv2
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dl_lib.data import decoding
 from dl_lib.data.errors import UnreadableFileError
 from dl_lib.data.orientation import read_orientation
-from dl_lib.data.reading import read_image, read_image_size
-from tests.helpers.image_files import COLOR, GRAY, SIZE, encoded, exif, png, write
+from dl_lib.data.reading import read_image, read_image_size, read_label
+from tests.helpers.image_files import COLOR, GRAY, SIZE, encoded, exif, interlaced_png, png, write
 
 LOSSLESS = {
     "rgb.png": (Image.fromarray(COLOR), {}),
@@ -53,6 +55,25 @@ def test_opencv_and_pillow_decode_to_the_same_pixels(tmp_path, kind):
     image = read_image(path)
     np.testing.assert_array_equal(image, np.asarray(Image.open(path).convert("RGB")))
     np.testing.assert_array_equal(image, cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1])
+
+
+@pytest.mark.parametrize(("read", "pixels"), [(read_image, COLOR), (read_image, GRAY), (read_label, GRAY)])
+def test_both_png_decoders_agree(tmp_path, monkeypatch, read, pixels):
+    """kornia_rs decodes PNGs with 8 bits; OpenCV those that are large, with equal pixels."""
+    calls, imdecode = [], cv2.imdecode
+    monkeypatch.setattr(cv2, "imdecode", lambda *arguments: calls.append(arguments) or imdecode(*arguments))
+    path, data, num_pixels = tmp_path / "image.png", encoded(pixels), math.prod(SIZE)
+    expected = np.asarray(Image.fromarray(pixels).convert("RGB")) if read is read_image else pixels
+    for content, limit, num_calls in (
+        (data, num_pixels, 0),
+        (interlaced_png(pixels), num_pixels, 0),
+        (data, num_pixels - 1, 1),
+    ):
+        monkeypatch.setattr(decoding, "_MAX_KORNIA_PIXELS", limit)
+        image = read(write(path, content))
+        np.testing.assert_array_equal(image, expected)
+        assert image.flags.c_contiguous and image.flags.writeable
+        assert len(calls) == num_calls
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))

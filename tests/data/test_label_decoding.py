@@ -118,7 +118,7 @@ INVALID_LABELS = {
     "gray4.png": (lambda: png(4, 0, [b"\x5a", b"\xff"]), "bits=4"),
     "label.jpg": (lambda: encoded(GRAY, "JPEG"), "a file starting with b'"),
     "empty.png": (lambda: b"", "0 bytes"),
-    "truncated.png": (lambda: encoded(GRAY)[:-20], "PNG of "),
+    "truncated.png": (lambda: encoded(GRAY)[:-20], "unexpected end of file"),
     "header.png": (lambda: encoded(GRAY)[:20], "a file starting with b'"),
     "palette.png": (lambda: encoded(Image.fromarray(COLOR).quantize(9))[:-200], "truncated"),
     "label.gif": (lambda: encoded(GRAY, "GIF"), "a file starting with b'GIF"),

@@ -32,7 +32,7 @@ LIMITS = {
         r"1073741824 \(OPENCV_IO_MAX_IMAGE_PIXELS\)",
         "OpenCV",
     ),
-    "side in libpng": (lambda: png(8, 0, [b"\0"], size=(10**6 + 1, 2)), "1000000 pixels per side", r"\(1000001, 2\)"),
+    "side in libpng": (lambda: png(8, 0, [b"\0"], size=(10**6 + 1, 99)), "1000000 pixels per side", r"\(1000001, 99\)"),
 }
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from data import (
     CHECKSUM,
+    CROP_ONLY,
     DECODERS,
     LEAN,
     PLAIN,
@@ -30,7 +31,7 @@ from dl_lib.data.reading import read_image, read_label
 from dl_lib.data.samplers import SampleKey
 
 SIZE = (64, 128)
-NAMES = [PLAIN, LEAN, "dl_lib, cv2", "dl_lib, pil", "dl_lib, cv2, memmap"]
+NAMES = [PLAIN, LEAN, CROP_ONLY, "dl_lib, cv2", "dl_lib, pil", "dl_lib, cv2, memmap"]
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +50,14 @@ def test_all_implementations_make_the_same_samples(datasets):
     ignored = set()
     for epoch in range(12):
         for index in range(3):
-            plain, lean, *own = (dataset[SampleKey(epoch, index)] for dataset in datasets.values())
+            plain, lean, crop_only, *own = (dataset[SampleKey(epoch, index)] for dataset in datasets.values())
             assert all(torch.equal(plain[name], lean[name]) for name in plain)
             by_opencv, by_pillow, cached = (loaded.sample for loaded in own)
             assert torch.equal(by_pillow["image"] - mean, plain["image"])
+            assert (crop_only["image"].int() - by_pillow["image"]).abs().max() <= 2
             # Pillow rounds either way where the center of a new pixel lies on the border between two old ones.
-            assert (by_pillow["sem_seg"] == plain["sem_seg"]).float().mean() > 0.97
+            for sample in (plain, crop_only):
+                assert (by_pillow["sem_seg"] == sample["sem_seg"]).float().mean() > 0.97
             for sample in (by_opencv, cached):
                 assert torch.equal(sample["sem_seg"], by_pillow["sem_seg"])
             assert torch.equal(by_opencv["image"], cached["image"])
@@ -137,14 +140,15 @@ def test_tables_in_closed_form():
     def rates(*cpu_seconds):
         return [(seconds, 1 / seconds) for seconds in cpu_seconds]
 
-    loading = {PLAIN: rates(0.5, 0.1, 0.3), "own": rates(0.1, 0.2, 0.15)}
+    loading = {LEAN: rates(0.5, 0.1, 0.3), CROP_ONLY: rates(0.5, 0.05, 0.15), "own": rates(0.1, 0.2, 0.15)}
     with_workers = {("own", 0): rates(0.25), ("own", 2): rates(0.125)}
     one_process, decoding, converting, loader = data_tables(
         loading, {"Pillow": rates(0.05)}, {"LABEL_MAP": rates(0.001)}, with_workers
     )
     assert [row[1:] for row in one_process.rows] == [
-        (300.0, pytest.approx(1 / 0.3), 1.0),
-        (150.0, pytest.approx(1 / 0.15), 2.0),
+        (300.0, pytest.approx(1 / 0.3), 1.0, 0.5),
+        (150.0, pytest.approx(1 / 0.15), 2.0, 1.0),
+        (150.0, pytest.approx(1 / 0.15), 2.0, 1.0),
     ]
     assert (decoding.rows, converting.rows) == ([("Pillow", 50.0)], [("LABEL_MAP", 1.0)])
     assert loader.rows == [("own", 0, 4.0, 250.0), ("own", 2, 8.0, 125.0)]

@@ -16,29 +16,31 @@ from statistics import median
 from typing import Any, cast
 
 import cv2
+import kornia_rs
 import numpy as np
 import PIL
 import torch
 from harness import benchmark_parser, interleave, start
 from PIL import Image
+from pillow_samples import CropOnlySamples, LeanSamples, PlainSamples, Size
 from report import Report, Table, describe_machine
 from synthetic_images import NUM_CLASSES, Pair, write_pairs
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from dl_lib.cli.arg_types import comma_separated_ints, comma_separated_sizes, positive_int
 from dl_lib.cli.errors import user_errors
-from dl_lib.config import CfgNode, get_cfg
+from dl_lib.config import get_cfg
 from dl_lib.data import register_folder_sem_seg
-from dl_lib.data.build import build_train_augmentations, build_train_loader
+from dl_lib.data.build import build_train_loader
 from dl_lib.data.cache_file import checksum
 from dl_lib.data.catalog import voc_colormap
 from dl_lib.data.label_map import LabelClasses
 from dl_lib.data.raw_dataset import RawSample
 from dl_lib.data.reading import read_image, read_label
 from dl_lib.data.samplers import SampleKey
-from dl_lib.data.transforms import CropPad, HorizontalFlip, Resize, sample_transforms
 
-PLAIN, LEAN = "Pillow, plain", "Pillow, lean"
+PLAIN, LEAN, CROP_ONLY = "Pillow, plain", "Pillow, lean", "Pillow, crop only"
+BASELINES = {"ratio to lean": LEAN, "ratio to crop only": CROP_ONLY}
 CHECKSUM = "checksum of a cached sample"
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # of the published recipe, relative to the image's height
 CROP = 0.75  # of the published recipe, relative to the image's height
@@ -50,65 +52,14 @@ NOTES = """\
 Medians of {rounds} rounds in which all implementations load the same samples, interleaved; files and cache are in \
 memory after the first. Plain: as in Detectron2 and the published code: decode to a BGR array, resize and flip the \
 whole image, crop, each from array to array, and normalize on the CPU. Lean: the same with Pillow images up to the \
-crop. The others are the library's, with the settings named. Ratio: samples per CPU second relative to plain, median \
-of the rounds."""
+crop. Crop only: as lean, but only the pixels of the crop are resized, and returned as uint8 like the library's. The \
+others are the library's, with the settings named. Ratios: samples per CPU second relative to lean and to crop only, \
+medians of the rounds."""
 
-Size = tuple[int, int]
+VERSIONS = {"opencv": cv2.__version__, "Pillow": PIL.__version__, "kornia_rs": kornia_rs.__version__}
+
 Rate = tuple[float, float]  # CPU seconds per sample over all processes, samples per second of elapsed time
 Rates = Mapping[Any, Sequence[Rate]]
-
-
-class PlainSamples(Dataset):
-    """Samples made with Pillow and NumPy as in detectron2, with the same random transforms as the library's samples."""
-
-    def __init__(self, cfg: CfgNode, pairs: Sequence[Pair], *, size: Size) -> None:
-        self.pairs = pairs
-        self.size = size
-        self.augmentations = build_train_augmentations(cfg)
-        self.pixel_mean = np.array(cfg.MODEL.PIXEL_MEAN, np.float32)
-        self.seed = cfg.SEED
-
-    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
-        image, label = self.augmented(*self.pairs[key.index], *self.draw(key))
-        pixels = image.astype(np.float32) - self.pixel_mean
-        return {
-            "image": torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))),
-            "sem_seg": torch.from_numpy(label.astype(np.int64)),
-        }
-
-    def draw(self, key: SampleKey) -> Sequence[Any]:
-        """Return the resize, flip and crop of a sample."""
-        rng = np.random.default_rng([self.seed, key.epoch, key.index])
-        return sample_transforms(self.augmentations, rng=rng, size=self.size)
-
-    def augmented(
-        self, image_path: Path, label_path: Path, resize: Resize, flip: HorizontalFlip, crop: CropPad
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the image in BGR order, and the label."""
-        image = np.asarray(Image.open(image_path).convert("RGB"))[..., ::-1]
-        size = (resize.width, resize.height)
-        image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-        label = np.asarray(Image.open(label_path).resize(size, Image.Resampling.NEAREST))
-        if flip.flipped:
-            image, label = image[:, ::-1], label[:, ::-1]
-        return crop.apply_image(image), crop.apply_label(label)
-
-
-class LeanSamples(PlainSamples):
-    """Variant of `PlainSamples` that keeps Pillow images up to the crop, as torchvision's transforms do."""
-
-    def augmented(
-        self, image_path: Path, label_path: Path, resize: Resize, flip: HorizontalFlip, crop: CropPad
-    ) -> tuple[np.ndarray, np.ndarray]:
-        size, box = (
-            (resize.width, resize.height),
-            (crop.columns.start, crop.rows.start, crop.columns.stop, crop.rows.stop),
-        )
-        image = Image.open(image_path).convert("RGB").resize(size, Image.Resampling.BILINEAR)
-        label = Image.open(label_path).resize(size, Image.Resampling.NEAREST)
-        if flip.flipped:
-            image, label = (one.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for one in (image, label))
-        return crop.pad_image(np.asarray(image.crop(box))[..., ::-1]), crop.pad_label(np.asarray(label.crop(box)))
 
 
 DECODERS: Mapping[str, Callable[[Path], object]] = {
@@ -130,7 +81,8 @@ def implementations(pairs: Sequence[Pair], *, size: Size, folder: Path, workers:
     cfg.INPUT.MIN_SIZE_TRAIN = [round(scale * size[0]) for scale in SCALES]
     cfg.INPUT.MAX_SIZE_TRAIN = 2 * max(size)
     cfg.INPUT.CROP_SIZE = [round(CROP * size[0])] * 2
-    datasets: dict[str, Any] = {PLAIN: PlainSamples(cfg, pairs, size=size), LEAN: LeanSamples(cfg, pairs, size=size)}
+    with_pillow = {PLAIN: PlainSamples, LEAN: LeanSamples, CROP_ONLY: CropOnlySamples}
+    datasets: dict[str, Any] = {name: samples(cfg, pairs, size=size) for name, samples in with_pillow.items()}
     for name, opts in {
         "dl_lib, cv2": ["INPUT.BACKEND", "cv2"],
         "dl_lib, pil": ["INPUT.BACKEND", "pil"],
@@ -260,22 +212,25 @@ def medians(rates: Sequence[Rate]) -> Rate:
 def data_tables(loading: Rates, decoding: Rates, converting: Rates, with_workers: Rates) -> list[Table]:
     """Return tables of CPU time in one process, of decoding and other steps alone, and of throughput with workers.
 
-    The ratio is the median of the rounds' ratios: all implementations load the same samples in a round.
+    A ratio is the median of the rounds' ratios: all implementations load the same samples in a round.
     """
     one_process, loader = [], []
     for name, rates in loading.items():
-        ratio = median(plain / own for (plain, _), (own, _) in zip(loading[PLAIN], rates, strict=True))
+        ratios = (
+            median(theirs / own for (theirs, _), (own, _) in zip(loading[baseline], rates, strict=True))
+            for baseline in BASELINES.values()
+        )
         cpu_seconds, _ = medians(rates)
-        one_process.append((name, 1e3 * cpu_seconds, 1 / cpu_seconds, ratio))
+        one_process.append((name, 1e3 * cpu_seconds, 1 / cpu_seconds, *ratios))
     only_decoding, only_converting = (
         [(name, 1e3 * medians(rates)[0]) for name, rates in own.items()] for own in (decoding, converting)
     )
     for (name, workers), rates in with_workers.items():
         cpu_seconds, samples_per_second = medians(rates)
         loader.append((name, workers, samples_per_second, 1e3 * cpu_seconds))
-    name, cpu = {"implementation": ""}, {"CPU ms per sample": ".2f"}
+    name, cpu, ratios = {"implementation": ""}, {"CPU ms per sample": ".2f"}, dict.fromkeys(BASELINES, ".2f")
     return [
-        Table("One process", {**name, **cpu, "samples per CPU s": ".1f", "ratio": ".2f"}, one_process),
+        Table("One process", {**name, **cpu, "samples per CPU s": ".1f", **ratios}, one_process),
         Table("Decoding only", {"decoder": "", "CPU ms per image": ".2f"}, only_decoding),
         Table("Label maps and checksum only", {"step": "", **cpu}, only_converting),
         Table("DataLoader", {**name, "workers": "d", "samples per s": ".1f", **cpu}, loader),
@@ -294,7 +249,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with user_errors(parser.prog), tempfile.TemporaryDirectory(prefix="dl_lib_benchmark_") as folder:
         settings = start(arguments)
         description, rates = measure(Path(folder), size=size, images=images, rounds=rounds, workers=workers)
-    facts = {**describe_machine(settings), "opencv": cv2.__version__, "Pillow": PIL.__version__, "images": description}
+    facts = {**describe_machine(settings), **VERSIONS, "images": description}
     kinds = ("loading", "decoding", "step", "workers")
     samples = {f"{kind} {key}": values for kind, own in zip(kinds, rates, strict=True) for key, values in own.items()}
     report = Report("Data loading", facts, NOTES.format(rounds=rounds), data_tables(*rates), samples)
