@@ -11,19 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
-from harness import (
-    MATMUL_SIDE,
-    Case,
-    Memory,
-    Run,
-    Settings,
-    Timing,
-    benchmark_parser,
-    matmul_gmadds_per_second,
-    measure_memory,
-    start,
-    time_cases,
-)
+from harness import Case, Memory, Run, Settings, Timing, benchmark_parser, measure_memory, start, time_cases
+from machine_rates import MATMUL_SIDE, MachineRates
 from networks import Size, build_network, default_config, executed_gmadds, predict, random_image, set_gates
 from report import Report, Table, describe_machine
 
@@ -104,7 +93,7 @@ def evaluation_table(
 def measure(cases: Sequence[EvaluationCase], settings: Settings, *, rounds: int) -> Report:
     """Measure the memory and the time of the cases."""
     memory = {case: measure_memory(case, settings) for case in cases}
-    matmul_rate = matmul_gmadds_per_second(settings)
+    matmul_rate = MachineRates.measure(settings).matmul
     timings = time_cases(cases, settings, rounds=rounds)
     idle_mib = max(one.idle_mib for one in memory.values())
     facts = describe_machine(settings) | {

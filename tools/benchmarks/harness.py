@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any, TypeVar
 
 import torch
-from torch.utils.benchmark import Timer, timer  # `timer` synchronizes the GPU before it reads the clock
+from torch.utils.benchmark import timer  # synchronizes the GPU before it reads the clock
 
 from dl_lib.cli.arg_types import comma_separated, positive_int
 from dl_lib.launch import exit_with_parent
@@ -27,7 +27,6 @@ from dl_lib.utils.progress import progress_bar
 
 WARMUP_ROUNDS = 2
 SEED = 0
-MATMUL_SIDE = 2048
 
 Name = TypeVar("Name", bound=Hashable)
 T = TypeVar("T")
@@ -123,13 +122,6 @@ def time_cases(cases: Sequence[Case], settings: Settings, *, rounds: int) -> dic
 def seconds_of(runs: Mapping[Name, Callable[[], object]], *, rounds: int) -> dict[Name, tuple[float, ...]]:
     """Return the durations of interleaved calls, without their results."""
     return interleave({name: lambda run=run: timed(run)[0] for name, run in runs.items()}, rounds=rounds)
-
-
-def matmul_gmadds_per_second(settings: Settings) -> float:
-    """Return the rate of a product of two square float32 matrices, the reference for networks."""
-    a, b = torch.rand(2, MATMUL_SIDE, MATMUL_SIDE, device=settings.device)
-    timer = Timer("torch.mm(a, b)", globals={"torch": torch, "a": a, "b": b}, num_threads=torch.get_num_threads())
-    return MATMUL_SIDE**3 / 1e9 / timer.blocked_autorange(min_run_time=2).median
 
 
 def measure_memory(case: Case, settings: Settings) -> Memory:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from harness import Case, Run, Settings, matmul_gmadds_per_second, measure_memory, time_cases
+from harness import Case, Run, Settings, measure_memory, time_cases
+from machine_rates import MachineRates
 from networks import LARGE, NETWORKS, SMALL, Size, baseline_of, executed_gmadds, open_network, predict, random_image
 from report import Samples, Table
 
@@ -63,17 +64,18 @@ class PredictionCase(Case):
 def measure_large(settings: Settings, *, rounds: int) -> tuple[Table, Samples]:
     """Measure a large image, and the peak memory."""
     cases = [PredictionCase(side, "default network", LARGE) for side in SIDES]
-    rate, timings = matmul_gmadds_per_second(settings), time_cases(cases, settings, rounds=rounds)
+    rates, timings = MachineRates.measure(settings), time_cases(cases, settings, rounds=rounds)
     seconds = {case.side: timings[case.name].median_seconds for case in cases}
     gmadds = timings[cases[-1].name].gflops
     rows = []
     for case in cases:
         memory, own = measure_memory(case, settings), seconds[case.side]
-        speedup, fraction = seconds["baseline"] / own, gmadds / own / rate
-        rows.append((case.side, own, speedup, fraction, memory.peak_mib - memory.idle_mib))
-    columns = {"network": "", "seconds": ".4f", "speedup": ".2f", "matmul fraction": ".3f", "memory MiB": ".0f"}
+        fractions = gmadds / own / rates.matmul, gmadds / own / rates.convolution
+        rows.append((case.side, own, seconds["baseline"] / own, *fractions, memory.peak_mib - memory.idle_mib))
+    columns = {"network": "", "seconds": ".4f", "speedup": ".2f", "matmul fraction": ".3f"}
+    columns |= {"convolution fraction": ".3f", "memory MiB": ".0f"}
     size = "{}x{}".format(*LARGE)
-    title = f"Default network, {size}, all gates open ({gmadds:.1f} GMAC; matrix product {rate:.1f} GMAC/s)"
+    title = f"Default network, {size}, all gates open ({gmadds:.1f} GMAC; {rates})"
     return Table(title, columns, rows), {name: timing.seconds for name, timing in timings.items()}
 
 
