@@ -5,6 +5,7 @@ from dl_lib.checkpoint.convert_file import Conversion, convert_file
 from dl_lib.checkpoint.errors import CheckpointError, NoSpaceError
 from dl_lib.checkpoint.locate import local_weights
 from dl_lib.checkpoint.matching import CheckpointMismatchError, Mismatch
+from dl_lib.checkpoint.partial_loading import allowed_keys
 from dl_lib.checkpoint.weights import load_ema_weights
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Mismatch",
     "NoSpaceError",
     "Translation",
+    "allowed_keys",
     "convert_file",
     "is_released",
     "load_ema_weights",

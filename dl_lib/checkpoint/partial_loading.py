@@ -7,12 +7,13 @@ An entry names one or several consecutive components of a key at any position, s
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dl_lib.checkpoint.matching import Mismatch, Shapes, format_keys, format_shapes
+from dl_lib.config import CfgNode
 
-__all__ = ["AllowedMismatch", "describe_allowed_mismatch", "split_mismatch"]
+__all__ = ["AllowedMismatch", "allowed_keys", "describe_allowed_mismatch", "split_mismatch"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,12 @@ class AllowedMismatch:
     missing: Mapping[str, tuple[str, ...]]
     shapes: Mapping[str, Shapes]
     unexpected: Mapping[str, tuple[str, ...]]
+
+
+def allowed_keys(cfg: CfgNode) -> dict[str, Sequence[str]]:
+    """Return the arguments of `Checkpointer.load` and `resume_or_load` for the allowed keys of a config."""
+    model = cfg.MODEL
+    return {"allow_missing_keys": model.ALLOW_MISSING_KEYS, "allow_unexpected_keys": model.ALLOW_UNEXPECTED_KEYS}
 
 
 def split_mismatch(

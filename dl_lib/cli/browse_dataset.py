@@ -65,9 +65,7 @@ def _draw(arguments: argparse.Namespace) -> Figure:
 
     cfg, meta = read_dataset_config(arguments)
     if has_automatic_crop(cfg):
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.INPUT.CROP_SIZE = automatic_crop(cfg, [arguments.name])
+        cfg = cfg.with_values({"INPUT.CROP_SIZE": automatic_crop(cfg, [arguments.name])})
     dataset = DatasetCatalog.get(arguments.name)
     indices = sampled_indices(dataset, limit=arguments.count)
     variants = arguments.variants if meta.labelled else 0

@@ -93,11 +93,10 @@ def with_weights(experiment: Experiment, opts: Sequence[str]) -> Experiment:
     Raises:
         ConfigError: If there are no weights, or no datasets to evaluate on.
     """
-    cfg = experiment.cfg.clone()
-    cfg.defrost()
-    if not _gives_weights(opts):
-        cfg.MODEL.WEIGHTS = _last_checkpoint(experiment) or cfg.MODEL.WEIGHTS
-    if not cfg.MODEL.WEIGHTS:
+    cfg = experiment.cfg
+    weights = "" if _gives_weights(opts) else _last_checkpoint(experiment)
+    weights = weights or cfg.MODEL.WEIGHTS
+    if not weights:
         raise ConfigError(
             "MODEL.WEIGHTS: no weights to evaluate, and no checkpoint in the run folder; train first, or add "
             f"MODEL.WEIGHTS=PATH. Received: OUTPUT_DIR={cfg.OUTPUT_DIR!r}"
@@ -106,8 +105,7 @@ def with_weights(experiment: Experiment, opts: Sequence[str]) -> Experiment:
         raise ConfigError(
             "DATASETS.TEST: no datasets to evaluate on; add DATASETS.TEST=[NAME]. Received: DATASETS.TEST=[]"
         )
-    cfg.freeze()
-    return dataclasses.replace(experiment, cfg=cfg)
+    return dataclasses.replace(experiment, cfg=cfg.with_values({"MODEL.WEIGHTS": weights}))
 
 
 def evaluate(experiment: Experiment, folder: Path, submission: bool) -> None:
@@ -145,7 +143,7 @@ def evaluate(experiment: Experiment, folder: Path, submission: bool) -> None:
 
 
 def _evaluate(cfg: CfgNode, output_dir: Path, *, submission: bool) -> None:
-    from dl_lib.checkpoint import Checkpointer
+    from dl_lib.checkpoint import Checkpointer, allowed_keys
     from dl_lib.engine import build_configured_model
     from dl_lib.engine.image_sizes import warn_about_enlarged_images
     from dl_lib.evaluation import evaluate_datasets
@@ -154,11 +152,7 @@ def _evaluate(cfg: CfgNode, output_dir: Path, *, submission: bool) -> None:
     if comm.is_main_process():
         warn_about_enlarged_images(cfg, trains=False)
     model = build_configured_model(cfg)
-    rest = Checkpointer(model).load(
-        cfg.MODEL.WEIGHTS,
-        allow_missing_keys=cfg.MODEL.ALLOW_MISSING_KEYS,
-        allow_unexpected_keys=cfg.MODEL.ALLOW_UNEXPECTED_KEYS,
-    )
+    rest = Checkpointer(model).load(cfg.MODEL.WEIGHTS, **allowed_keys(cfg))
     if cfg.SOLVER.EMA.DECAY and cfg.SOLVER.EMA.EVALUATE:
         _load_ema(model, rest, weights=cfg.MODEL.WEIGHTS)
     evaluate_datasets(cfg, model, output_dir, submission=submission)

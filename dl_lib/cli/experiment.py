@@ -136,14 +136,11 @@ def keep_crop(experiment: Experiment, folder: Path, *, default: Sequence[int] = 
     """
     if not has_automatic_crop(experiment.cfg):
         return experiment
-    cfg, earlier = experiment.cfg.clone(), get_cfg()
+    earlier = get_cfg()
     earlier.INPUT.CROP_SIZE = list(default)
     with suppress(ConfigError):
         earlier.merge_from_file(folder / CONFIG_NAME)
-    cfg.defrost()
-    cfg.INPUT.CROP_SIZE = earlier.INPUT.CROP_SIZE
-    cfg.freeze()
-    return replace(experiment, cfg=cfg)
+    return replace(experiment, cfg=experiment.cfg.with_values({"INPUT.CROP_SIZE": earlier.INPUT.CROP_SIZE}))
 
 
 def start_processes(

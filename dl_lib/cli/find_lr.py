@@ -102,7 +102,7 @@ def _run_test(experiment: Experiment, arguments: argparse.Namespace) -> LRFinder
 
 def _build_step(cfg: CfgNode) -> Callable[[float], float]:
     """Return a function that runs one training step with a learning rate and returns its loss."""
-    from dl_lib.checkpoint import Checkpointer
+    from dl_lib.checkpoint import Checkpointer, allowed_keys
     from dl_lib.data.build import build_train_loader
     from dl_lib.engine.setup import build_configured_model, seed_everything
     from dl_lib.engine.training.precision import Precision
@@ -112,12 +112,7 @@ def _build_step(cfg: CfgNode) -> Callable[[float], float]:
 
     seed_everything(cfg.SEED)
     model = build_configured_model(cfg)
-    Checkpointer(model).load(
-        cfg.MODEL.WEIGHTS,
-        [],
-        allow_missing_keys=cfg.MODEL.ALLOW_MISSING_KEYS,
-        allow_unexpected_keys=cfg.MODEL.ALLOW_UNEXPECTED_KEYS,
-    )
+    Checkpointer(model).load(cfg.MODEL.WEIGHTS, [], **allowed_keys(cfg))
     model.train()
     optimizer = build_optimizer(cfg, model)
     train_step = TrainStep(

@@ -7,7 +7,7 @@ for a key of type str is taken literally.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,16 @@ class CfgNode(_FvcoreNode):
 
     def dump(self, **kwargs: Any) -> str:
         """Return YAML that `merge_from_file` reads back to equal values; `kwargs` are those of `yaml.safe_dump`."""
-        values = self.clone()
-        values.defrost()
-        values._assign([(key, escape_value(value, key=key)) for key, value in self.flat().items()])
-        return super(CfgNode, values).dump(allow_unicode=True, **kwargs)
+        escaped = self.with_values({key: escape_value(value, key=key) for key, value in self.flat().items()})
+        return super(CfgNode, escaped).dump(allow_unicode=True, **kwargs)
+
+    def with_values(self, values: Mapping[str, Any]) -> CfgNode:
+        """Return a frozen copy with other values, by full key, of the types of the keys; paths are not expanded."""
+        assert values.keys() <= self.flat().keys()
+        copy: CfgNode = self.clone()
+        copy._assign(values.items())
+        copy.freeze()
+        return copy
 
     def flat(self) -> dict[str, Any]:
         """Return all values by full key, such as `SOLVER.OPTIMIZER.BASE_LR`."""
@@ -106,7 +112,7 @@ class CfgNode(_FvcoreNode):
             raise ConfigError(numbered(f"{source} cannot be merged", problems))
         return fitted
 
-    def _assign(self, fitted: Sequence[tuple[str, Any]]) -> None:
+    def _assign(self, fitted: Iterable[tuple[str, Any]]) -> None:
         for key, value in fitted:
             section, _, name = key.rpartition(".")
             self._section(section)[name] = value

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from dl_lib.checkpoint import Checkpointer, CheckpointError
+from dl_lib.checkpoint import Checkpointer, CheckpointError, allowed_keys
 from dl_lib.checkpoint.earlier_run import archive_earlier_run
 from dl_lib.checkpoint.state_check import check_range
 from dl_lib.config import CfgNode, write_config
@@ -212,12 +212,7 @@ class DefaultTrainer(Trainer):
             {name: value for name, value in group.items() if name not in _NOT_SETTINGS}
             for group in self.optimizer.param_groups
         ]
-        self.checkpointer.resume_or_load(
-            self.cfg.MODEL.WEIGHTS,
-            resume=resume,
-            allow_missing_keys=self.cfg.MODEL.ALLOW_MISSING_KEYS,
-            allow_unexpected_keys=self.cfg.MODEL.ALLOW_UNEXPECTED_KEYS,
-        )
+        self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume, **allowed_keys(self.cfg))
         check_consistent_start(comm.unwrap(self.model), iteration=self.start_iteration, folder=self.cfg.OUTPUT_DIR)
         if is_resumed:
             if self.scheduler.last_epoch != self.start_iteration:

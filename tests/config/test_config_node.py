@@ -149,6 +149,16 @@ def test_a_frozen_config_cannot_be_merged_into():
         cfg.merge_from_list(["SEED=1"])
 
 
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_a_copy_with_other_values_is_frozen(is_frozen):
+    cfg = get_cfg()
+    if is_frozen:
+        cfg.freeze()
+    copy = cfg.with_values({"SEED": 5, "MODEL.WEIGHTS": "~/$HOME.pth"})
+    assert copy.is_frozen() and copy.MODEL.is_frozen() and cfg.MODEL.is_frozen() == is_frozen
+    assert copy.flat() == {**get_cfg().flat(), "SEED": 5, "MODEL.WEIGHTS": "~/$HOME.pth"} and cfg == get_cfg()
+
+
 def test_a_frozen_config_survives_pickling():
     cfg = get_cfg()
     cfg.freeze()

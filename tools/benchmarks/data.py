@@ -83,14 +83,12 @@ def implementations(pairs: Sequence[Pair], *, size: Size, folder: Path, workers:
     cfg.INPUT.CROP_SIZE = [round(CROP * size[0])] * 2
     with_pillow = {PLAIN: PlainSamples, LEAN: LeanSamples, CROP_ONLY: CropOnlySamples}
     datasets: dict[str, Any] = {name: samples(cfg, pairs, size=size) for name, samples in with_pillow.items()}
-    for name, opts in {
-        "dl_lib, cv2": ["INPUT.BACKEND", "cv2"],
-        "dl_lib, pil": ["INPUT.BACKEND", "pil"],
-        "dl_lib, cv2, memmap": ["DATALOADER.CACHE", "memmap", "DATALOADER.CACHE_DIR", str(folder / "cache")],
+    for name, values in {
+        "dl_lib, cv2": {"INPUT.BACKEND": "cv2"},
+        "dl_lib, pil": {"INPUT.BACKEND": "pil"},
+        "dl_lib, cv2, memmap": {"DATALOADER.CACHE": "memmap", "DATALOADER.CACHE_DIR": str(folder / "cache")},
     }.items():
-        own = cfg.clone()
-        own.merge_from_list(opts)
-        datasets[name] = build_train_loader(own).loader.dataset
+        datasets[name] = build_train_loader(cfg.with_values(values)).loader.dataset
     return datasets
 
 

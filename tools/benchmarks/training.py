@@ -131,8 +131,8 @@ def measure_step(settings: Settings, *, rounds: int) -> tuple[Table, Samples]:
 
 def measure_loop(cfg: CfgNode, *, rounds: int) -> tuple[Table, Samples]:
     """Measure the trainer with its hooks against bare steps on the same batch."""
-    cfg = with_options(cfg, "SOLVER.LR_SCHEDULER.MAX_ITER", CHUNK_STEPS * (LOOP_ROUNDS * rounds + 1))
-    trainer = OneBatchTrainer(with_options(cfg, "SOLVER.EMA.DECAY", 0.0))
+    cfg = cfg.with_values({"SOLVER.LR_SCHEDULER.MAX_ITER": CHUNK_STEPS * (LOOP_ROUNDS * rounds + 1)})
+    trainer = OneBatchTrainer(cfg.with_values({"SOLVER.EMA.DECAY": 0.0}))
     bare = {"bare": bare_step(trainer, clips=False), "bare, with clipping": bare_step(trainer, clips=True)}
     alternation = Alternation(bare)
     trainer.hooks.append(alternation)
@@ -145,7 +145,7 @@ def measure_data(cfg: CfgNode) -> tuple[Table, Samples]:
     """Measure the fraction of a step that waits for data; the first quarter of the steps warms up."""
     rows = []
     for workers in (0, 1):
-        own = with_options(cfg, "DATALOADER.NUM_WORKERS", workers, "SOLVER.LR_SCHEDULER.MAX_ITER", DATA_STEPS)
+        own = cfg.with_values({"DATALOADER.NUM_WORKERS": workers, "SOLVER.LR_SCHEDULER.MAX_ITER": DATA_STEPS})
         trainer = UnsavedTrainer(own)
         trainer.train()
         scalars = trainer.events.summary(after=DATA_STEPS // 4)
@@ -181,19 +181,11 @@ def train_in_process(cfg: CfgNode, steps: int, path: Path) -> None:
     """Train on one batch; the main process writes the median step time after two warm-up steps."""
     threads = torch.get_num_threads()
     torch.set_num_threads(CPU_THREADS // comm.get_world_size())
-    trainer = OneBatchTrainer(with_options(cfg, "SOLVER.LR_SCHEDULER.MAX_ITER", steps + 2))
+    trainer = OneBatchTrainer(cfg.with_values({"SOLVER.LR_SCHEDULER.MAX_ITER": steps + 2}))
     trainer.train()
     torch.set_num_threads(threads)
     if comm.is_main_process():
         path.write_text(str(trainer.events.summary(after=2)["iteration_seconds"]), encoding="utf-8")
-
-
-def with_options(cfg: CfgNode, *options: Any) -> CfgNode:
-    """Return a copy with other values, given as key, value, key, value."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.merge_from_list(list(options))
-    return cfg
 
 
 def ratio_table(title: str, header: str, samples: Samples, *, base: str) -> Table:
@@ -216,9 +208,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         settings = start(arguments)
         experiment = load_experiment(arguments.config_file, opts, world_size=2, purpose="training")
         register_parts(experiment)
-        disabled = ("TEST.EVAL_PERIOD", 0, "TEST.PRECISE_BN.ENABLED", False, "SOLVER.CHECKPOINT_PERIOD", 0)
-        fixed = ("LOG_PERIOD", CHUNK_STEPS, "SEED", 0, "DATALOADER.NUM_WORKERS", 0, "OUTPUT_DIR", folder)
-        cfg = with_options(experiment.cfg, *disabled, *fixed, "MODEL.DEVICE", settings.device)
+        disabled = {"TEST.EVAL_PERIOD": 0, "TEST.PRECISE_BN.ENABLED": False, "SOLVER.CHECKPOINT_PERIOD": 0}
+        fixed = {"LOG_PERIOD": CHUNK_STEPS, "SEED": 0, "DATALOADER.NUM_WORKERS": 0, "OUTPUT_DIR": folder}
+        cfg = experiment.cfg.with_values(disabled | fixed | {"MODEL.DEVICE": settings.device})
         measures: dict[str, Callable[[], tuple[Table, Samples]]] = {
             "step": lambda: measure_step(settings, rounds=rounds),
             "loop": lambda: measure_loop(cfg, rounds=rounds),

@@ -81,12 +81,8 @@ def check_settings(cfg: CfgNode, folder: Path, *, weights_are_given: bool) -> No
 
 def recorded_config(cfg: CfgNode) -> CfgNode:
     """Return the config to write into the evaluation folder, with absolute paths, so that it works in any folder."""
-    recorded = cfg.clone()
-    recorded.defrost()
-    recorded.OUTPUT_DIR = os.path.abspath(cfg.OUTPUT_DIR)
-    if not is_address(cfg.MODEL.WEIGHTS):
-        recorded.MODEL.WEIGHTS = os.path.abspath(cfg.MODEL.WEIGHTS)
-    return recorded
+    weights = cfg.MODEL.WEIGHTS if is_address(cfg.MODEL.WEIGHTS) else os.path.abspath(cfg.MODEL.WEIGHTS)
+    return cfg.with_values({"OUTPUT_DIR": os.path.abspath(cfg.OUTPUT_DIR), _WEIGHTS: weights})
 
 
 @contextmanager

@@ -25,9 +25,7 @@ def warn_about_invalid_samples(cfg: CfgNode) -> None:
     Args:
         cfg: Config; uses the keys of `build_test_loader`.
     """
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.DATALOADER.CACHE = "none"  # else the cache would be built
+    cfg = cfg.with_values({"DATALOADER.CACHE": "none"})  # else the cache would be built
     for name in cfg.DATASETS.TEST:
         try:
             _read_samples(cfg, name, max_seconds=_MAX_SECONDS / len(cfg.DATASETS.TEST))
