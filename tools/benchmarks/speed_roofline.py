@@ -134,6 +134,5 @@ def measure_overhead(settings: Settings, *, rounds: int) -> tuple[Table, Samples
         rows.append((batch_size, 1e3 * seconds, 1e3 * own, own / seconds, gmadds, 1e3 * gmadds / rates.peak))
     columns = {"batch size": "d", "ms": ".2f", "ms in convolutions": ".2f", "fraction": ".3f"}
     columns |= {"GMAC": ".4f", "ms at the highest rate": ".2f"}
-    return Table(
-        "Time inside convolutions, quickstart's network, {}x{}, all gates open".format(*SMALL), columns, rows
-    ), samples
+    title = "Time inside convolutions, quickstart's network, {}x{}, all gates open".format(*SMALL)
+    return Table(title, columns, rows), samples
