@@ -47,9 +47,9 @@ def fold_batch_norms(model: Model) -> Model:
         The copy, in evaluation mode, with `FoldedNorm` instead of the folded norms. It is not equivalent in training.
     """
     folded = copy.deepcopy(model).eval()
-    for module in list(folded.modules()):
-        if is_sequence(module) or isinstance(module, BLOCKS):
-            _fold(module)
+    sequences = [module for module in folded.modules() if is_sequence(module) or isinstance(module, BLOCKS)]
+    for sequence in sequences:  # a list of all modules would keep the replaced ones in memory
+        _fold(sequence)
     return folded
 
 

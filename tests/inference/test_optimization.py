@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from dl_lib.inference import conv_chain, optimize
+from dl_lib.inference import optimize
 from dl_lib.inference.conv_chain import ConvChain
 from dl_lib.layers import conv_norm_act
 from dl_lib.modeling import CELL_OPERATIONS
@@ -27,8 +27,7 @@ CELL_TYPES = [
 
 @pytest.mark.parametrize("execution", ["sparse", "dense"])
 @pytest.mark.parametrize("cell_types", CELL_TYPES, ids="+".join)
-def test_outputs_and_costs_are_those_of_the_model(cell_types, execution, monkeypatch):
-    monkeypatch.setattr(conv_chain, "BYTES_PER_THREAD", 2**12)
+def test_outputs_and_costs_are_those_of_the_model(cell_types, execution):
     overrides = ["MODEL.BACKBONE.CELL_TYPE", cell_types, "TEST.EXECUTION", execution, "MODEL.CHANNELS_LAST", True]
     model = model_with_statistics(*overrides)
     images = [*batch_of(1), *batch_of(0)]
@@ -66,8 +65,7 @@ def test_custom_operations(make, monkeypatch):
 
 
 @pytest.mark.parametrize("norm", ["BN", "GN"])
-def test_float32_with_other_norms(norm, monkeypatch):
-    monkeypatch.setattr(conv_chain, "BYTES_PER_THREAD", 2**12)
+def test_float32_with_other_norms(norm):
     model = model_with_statistics("MODEL.BACKBONE.NORM", norm, "MODEL.SEM_SEG_HEAD.NORM", norm).float()
     images = [{"image": batch_of(1)[0]["image"].float()}]
     (expected,), (output,) = outputs_of(model, images), outputs_of(optimize(model), images)
