@@ -17,6 +17,7 @@ __all__ = [
     "ChannelsLast",
     "Execution",
     "GradClipType",
+    "InferencePrecision",
     "LabelShortcoming",
     "MetricMode",
     "NonFiniteAction",
@@ -43,6 +44,7 @@ MetricMode = Literal["max", "min"]
 
 LabelShortcoming = Literal["absent-classes", "ignored-pixels"]  # of `dl_lib check-dataset --allow`
 
-Execution = Literal["sparse", "dense"]
+Execution = Literal["sparse", "dense", "compiled"]
+InferencePrecision = Literal["float32", "bf16"]
 AbsentRule = Literal["exclude", "zero_if_predicted"]
 PredictionFormat = Literal["label_png", "coco_rle"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dl_lib.config.choices import AbsentRule, Execution, PredictionFormat
+from dl_lib.config.choices import AbsentRule, Execution, InferencePrecision, PredictionFormat
 from dl_lib.config.key import Reference, key
 
 __all__ = ["EVALUATION_KEYS"]
@@ -24,14 +24,23 @@ _TEST = (
     key(
         "TEST.EXECUTION",
         "sparse",
-        "Evaluation of routed networks: run only open cells and transitions (`sparse`) or all of them (`dense`).",
+        "Evaluation: run only the open cells and transitions of a routed network (`sparse`), all of them (`dense`), or "
+        "all of them as one graph (`compiled`, also for static networks). Compilation takes 20 to 120 seconds in each "
+        "evaluation and pays with many small images; needs a C++ compiler.",
         choices=Execution,
     ),
     key(
         "TEST.OPTIMIZE",
         True,
         "Evaluate a faster copy of the model, in which batch norms and ReLUs are part of the convolutions before them; "
-        "results are equal up to rounding. Networks that run compiled are not copied.",
+        "results are equal up to rounding.",
+    ),
+    key(
+        "TEST.PRECISION",
+        "float32",
+        "Precision of weights and feature maps in evaluation; gates, costs and the resizing of logits stay in float32. "
+        "`bf16` needs a processor or GPU with bfloat16 instructions.",
+        choices=InferencePrecision,
     ),
     key(
         "TEST.ABSENT_CLASSES",

@@ -54,7 +54,7 @@ _GENERAL = (
     key(
         "MODEL.COMPILE",
         False,
-        "Compile the dense forward pass with `torch.compile`; sparse evaluation is not compiled.",
+        "Compile the network with `torch.compile` in training; `TEST.EXECUTION` decides about evaluation.",
     ),
     key(
         "MODEL.ACTIVATION_CHECKPOINTING",

@@ -88,6 +88,7 @@ class Link(nn.Module):
         self.relu = relu
         self._min_elements = MIN_ELEMENTS if conv.kernel_size == (1, 1) else 0
         self._packed: Tensor | None = None
+        self._packed_size: torch.Size | None = None
 
     @property
     def preserves_size(self) -> bool:
@@ -113,9 +114,9 @@ class Link(nn.Module):
         return torch.relu_(y) if self.relu else y
 
     def _packed_weight(self, x: Tensor) -> Tensor:
-        """Return the weight in the order that oneDNN requires for inputs like `x`, ordered once."""
-        if self._packed is None:
-            conv = self.conv
+        """Return the weight in the order that oneDNN prefers for the size of `x`; it is kept for the next call."""
+        if self._packed is None or self._packed_size != x.shape[2:]:  # that of another size can be 15 times slower
+            conv, self._packed_size = self.conv, x.shape[2:]
             geometry = (conv.padding, conv.stride, conv.dilation, conv.groups)
             self._packed = torch.ops.mkldnn._reorder_convolution_weight(conv.weight, *geometry, x.shape)
         return self._packed

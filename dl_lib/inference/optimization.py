@@ -4,40 +4,94 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import torch
 from torch import nn
 
+from dl_lib.config.choices import InferencePrecision
 from dl_lib.inference.conv_chain import ConvChain, Link, can_be_chained
 from dl_lib.inference.folding import FoldedNorm, Model, fold_batch_norms, is_sequence
+from dl_lib.inference.precision import BFLOAT16_DEVICES, has_bfloat16
 from dl_lib.modeling.dynamic.cell import Cell
+from dl_lib.modeling.dynamic.gate import Gate
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.heads.decoder import SemSegDecoderHead
+from dl_lib.modeling.meta_arch.base import SegmentationModel
 from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
 
 __all__ = ["optimize"]
 
 
-def optimize(model: Model) -> Model:
+def optimize(model: Model, *, precision: InferencePrecision = "float32", compile: bool = False) -> Model:
     """Return a copy for fast inference: batch norms are folded, and convolutions run in chains (`ConvChain`).
 
     Outputs are equal up to rounding, and reported costs are those of the model.
 
     Args:
         model: Model to copy, with its final weights; it is not changed. Forward hooks of replaced modules are lost.
+        precision: Precision of the weights and feature maps. Gates and logits are returned in float32.
+        compile: Run all parts as one graph that `torch.compile` compiles with constant weights, instead of chains.
+            Routed networks use dense execution. Compilation takes 20 to 120 s at the first call.
 
     Returns:
         The copy, in evaluation mode, for inference only: it computes no gradients, and its weights must not be changed.
 
     Raises:
-        ValueError: If weights are not finite; fused ReLUs would turn NaN into 0.
+        TypeError: If `model` is not a `SegmentationModel`.
+        ValueError: If weights are not finite, since fused ReLUs would turn NaN into 0, or if the model's device has no
+            instructions for `precision`.
     """
+    if not isinstance(model, SegmentationModel):
+        raise TypeError(
+            "optimize accepts models that build_model returns; give it the whole model instead of a part or a wrapper. "
+            f"Received: {type(model).__name__}"
+        )
+    _check_weights(model)
+    if precision == "bf16" and not has_bfloat16(model.device):
+        raise ValueError(
+            f"precision must be float32: bf16 needs {BFLOAT16_DEVICES}. Received: precision=bf16, device={model.device}"
+        )
+    optimized = fold_batch_norms(model).requires_grad_(False)
+    if isinstance(model, DynamicNet4Seg) and isinstance(optimized, DynamicNet4Seg):
+        optimized.costs = model.costs.without_weights()
+    if precision == "bf16":
+        _to_bfloat16(optimized)
+    if compile:
+        _compile(optimized)
+    else:
+        optimized.set_compiled(False)
+        _chain(optimized)
+    return optimized.eval()
+
+
+def _check_weights(model: nn.Module) -> None:
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not value.isfinite().all():
             raise ValueError(
                 "the weights must be finite to optimize a model; use weights from before training diverged. "
                 f"Received: {name}"
             )
-    optimized = fold_batch_norms(model).requires_grad_(False)
-    backbone, head = optimized.backbone, optimized.sem_seg_head
+
+
+def _to_bfloat16(model: SegmentationModel) -> None:
+    """Convert the network except for the last convolution of each gate, whose logits decide the route."""
+    model.network_dtype = torch.bfloat16
+    for part in (model.backbone, model.sem_seg_head):
+        part.to(torch.bfloat16)
+        for gate in part.modules():
+            if isinstance(gate, Gate):
+                gate.predict.float()
+
+
+def _compile(model: SegmentationModel) -> None:
+    if isinstance(model.backbone, DynamicNetwork):
+        model.backbone.sparse = False
+    is_cpu = model.device.type == "cpu"  # where calls from Python take longer than the kernels of small images
+    model.set_compiled(True, options={"freezing": True, "cpp_wrapper": is_cpu})
+
+
+def _chain(model: SegmentationModel) -> None:
+    """Replace convolutions, norms and ReLUs by chains."""
+    backbone, head = model.backbone, model.sem_seg_head
     if isinstance(backbone, DynamicNetwork):
         _chain_children(backbone)
         for node in backbone.lattice.nodes:
@@ -45,11 +99,8 @@ def optimize(model: Model) -> Model:
             for part in (cell.operation, cell.gate, cell.transitions):
                 _chain_children(part)
             _fuse_sum_and_relu(cell)
-    if isinstance(model, DynamicNet4Seg) and isinstance(optimized, DynamicNet4Seg):
-        optimized.costs = model.costs.without_weights()
     if isinstance(head, SemSegDecoderHead):
         _chain_children(head.projections)
-    return optimized.eval()
 
 
 def _chain_children(module: nn.Module | None) -> None:
@@ -63,10 +114,10 @@ def _chained(sequence: nn.Sequential) -> nn.Module:
     """Return a module with the same output, in which chains replace convolutions, norms and ReLUs."""
     groups = list(_groups(_leaves(sequence)))
     if len(groups) == 1:
-        return _chain(groups[0], replaced=sequence)
+        return _chain_of(groups[0], replaced=sequence)
     if any(next(group[0].parameters(), None) is not None for group in groups if not can_be_chained(group[0])):
         return sequence  # other norms separate the convolutions, so that nothing would be gained
-    return nn.Sequential(*(_chain(group, replaced=nn.Sequential(*group)) for group in groups))
+    return nn.Sequential(*(_chain_of(group, replaced=nn.Sequential(*group)) for group in groups))
 
 
 def _leaves(sequence: nn.Sequential) -> Iterator[nn.Module]:
@@ -92,7 +143,7 @@ def _groups(leaves: Iterable[nn.Module]) -> Iterator[list[nn.Module]]:
         yield group
 
 
-def _chain(group: Sequence[nn.Module], *, replaced: nn.Module) -> nn.Module:
+def _chain_of(group: Sequence[nn.Module], *, replaced: nn.Module) -> nn.Module:
     if not can_be_chained(group[0]):
         return group[0]
     convs: list[nn.Conv2d] = []

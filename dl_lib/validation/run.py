@@ -13,6 +13,8 @@ from dl_lib.data.errors import DataError
 from dl_lib.evaluation.runner.logged import has_known_losses, metric_names
 from dl_lib.evaluation.runner.validation_loss import loss_metric
 from dl_lib.evaluation.runner.windows import window_starts
+from dl_lib.inference.precision import BFLOAT16_DEVICES, has_bfloat16
+from dl_lib.modeling.build import resolve_device
 from dl_lib.solver.group_rules import group_rule_problems
 from dl_lib.utils.names import nearest_names
 from dl_lib.utils.output_path import check_local
@@ -37,6 +39,7 @@ def check_run(report: Report) -> None:
     _check_schedule(report)
     for key in ("OUTPUT_DIR", "DATALOADER.CACHE_DIR"):
         report.collect(check_local, report.value(key), key=key)
+    _check_optimization(report)
     if report.value("TEST.OFFICIAL_SCORES"):
         _check_official_scores(report)
     if report.value("TEST.SLIDING.WINDOW") and report.accepts("TEST.SLIDING.WINDOW"):
@@ -118,6 +121,15 @@ def _check_figures(report: Report) -> None:
             f"must be a multiple of LOG_PERIOD={log_period}, or a resumed run loses figures written after the last "
             "logged scalars",
         )
+
+
+def _check_optimization(report: Report) -> None:
+    for key, value in (("TEST.EXECUTION", "compiled"), ("TEST.PRECISION", "bf16")):
+        if report.value(key) == value and not report.value("TEST.OPTIMIZE"):
+            report.add(key, f"must not be {value} with TEST.OPTIMIZE=False, which evaluates the model itself")
+    needs_bfloat16 = report.value("TEST.PRECISION") == "bf16" and report.accepts("MODEL.DEVICE")
+    if needs_bfloat16 and not has_bfloat16(resolve_device(report.value("MODEL.DEVICE"))):
+        report.add("TEST.PRECISION", f"must be float32: bf16 needs {BFLOAT16_DEVICES}")
 
 
 def _check_official_scores(report: Report) -> None:

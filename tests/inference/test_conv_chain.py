@@ -96,6 +96,16 @@ def test_gradients_are_refused():
         chain(torch.randn(1, 8, 32, 19, requires_grad=True))
 
 
+def test_weights_are_packed_once_for_inputs_of_one_size():
+    (link,) = (chain := chain_of(parts_of([(3, 1, 1, 1, 1, False)], torch.float32))).links
+    packed = []
+    for side in (16, 16, 24):
+        chain(torch.randn(1, 8, side, side).to(memory_format=torch.channels_last))
+        packed.append(link._packed)
+    assert packed[0] is packed[1]
+    assert packed[2] is not packed[1], "the fastest order depends on the size"
+
+
 def test_changed_weights_are_used():
     sequence = parts_of(STEM, torch.float32)
     x = torch.randn(1, 8, 32, 19).to(memory_format=torch.channels_last)

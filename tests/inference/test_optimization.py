@@ -1,13 +1,15 @@
 """Optimized copies: outputs, routes and costs of the model."""
 
+import functools
 import gc
+import shutil
 import weakref
 
 import pytest
 import torch
 from torch import nn
 
-from dl_lib.inference import optimize
+from dl_lib.inference import optimization, optimize
 from dl_lib.inference.conv_chain import ConvChain
 from dl_lib.layers import conv_norm_act
 from dl_lib.modeling import CELL_OPERATIONS
@@ -70,7 +72,7 @@ def test_float32_with_other_norms(norm):
     images = [{"image": batch_of(1)[0]["image"].float()}]
     (expected,), (output,) = outputs_of(model, images), outputs_of(optimize(model), images)
     scale = expected["sem_seg"].abs().max()
-    torch.testing.assert_close(output["sem_seg"] / scale, expected["sem_seg"] / scale, rtol=0, atol=1e-5)
+    torch.testing.assert_close(output["sem_seg"] / scale, expected["sem_seg"] / scale, rtol=0, atol=3e-5)
     assert output["flops"]["executed_flops"] == expected["flops"]["executed_flops"]
 
 
@@ -85,6 +87,60 @@ def test_norms_are_not_folded_over_repeated_modules(monkeypatch):
     model = model_with_statistics("MODEL.BACKBONE.CELL_TYPE", ["repeated"])
     (expected,), (output,) = outputs_of(model, batch_of(1)), outputs_of(optimize(model), batch_of(1))
     torch.testing.assert_close(output["sem_seg"], expected["sem_seg"], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_compiled_copies(precision, monkeypatch):
+    # Test for graph breaks only; inductor is tested by torch.
+    run_eagerly = functools.partial(torch.compile, backend="eager", fullgraph=True)
+    monkeypatch.setattr(torch, "compile", lambda function, options: run_eagerly(function))
+    monkeypatch.setattr(optimization, "has_bfloat16", lambda device: True)
+    model = model_with_statistics().float()
+    images = [{"image": batch_of(1)[0]["image"].float()}]
+    (expected,), (output,) = (
+        outputs_of(m, images) for m in (model, optimize(model, precision=precision, compile=True))
+    )
+    tolerance = 1e-5 if precision == "float32" else 0.05
+    torch.testing.assert_close(output["gates"], expected["gates"], rtol=0, atol=tolerance)
+    scale = expected["sem_seg"].abs().max()
+    torch.testing.assert_close(output["sem_seg"] / scale, expected["sem_seg"] / scale, rtol=0, atol=tolerance)
+    assert output["flops"]["executed_flops"] > expected["flops"]["executed_flops"], "closed cells run, too"
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_by_inductor():
+    model = model_with_statistics().float()
+    images = [{"image": batch_of(1)[0]["image"].float()}]
+    (expected,), (output,) = outputs_of(model, images), outputs_of(optimize(model, compile=True), images)
+    torch.testing.assert_close(output["sem_seg"], expected["sem_seg"], rtol=1e-3, atol=1e-4)
+
+
+def test_bfloat16(monkeypatch):
+    monkeypatch.setattr(optimization, "has_bfloat16", lambda device: True)
+    model = model_with_statistics().float()
+    images = [{"image": image["image"].float()} for image in (*batch_of(0), *batch_of(1))]
+    optimized = optimize(model, precision="bf16")
+    for output, expected in zip(outputs_of(optimized, images), outputs_of(model, images), strict=True):
+        assert output["sem_seg"].dtype == output["gates"].dtype == torch.float32
+        torch.testing.assert_close(output["gates"], expected["gates"], rtol=0, atol=0.05)
+        scale = expected["sem_seg"].abs().max()
+        torch.testing.assert_close(output["sem_seg"] / scale, expected["sem_seg"] / scale, rtol=0, atol=0.05)
+        assert not (output["sem_seg"] == output["sem_seg"].bfloat16()).all(), "the logits are resized in float32"
+    dtypes = {p.dtype: n for n, p in optimized.named_parameters()}
+    assert set(dtypes) == {torch.float32, torch.bfloat16}
+    assert "gate.predict" in dtypes[torch.float32]
+    assert model.state_dict()["sem_seg_head.predictor.weight"].dtype == torch.float32
+
+
+def test_bfloat16_is_refused_where_it_is_slow(monkeypatch):
+    monkeypatch.setattr(optimization, "has_bfloat16", lambda device: False)
+    with pytest.raises(ValueError, match=r"must be float32: bf16 needs .*Received: precision=bf16, device=cpu$"):
+        optimize(model_with_statistics(), precision="bf16")
+
+
+def test_parts_of_models_are_refused():
+    with pytest.raises(TypeError, match=r"give it the whole model.*Received: DynamicNetwork$"):
+        optimize(model_with_statistics().backbone)
 
 
 def test_the_copy_does_not_keep_the_model_alive():

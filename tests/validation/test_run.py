@@ -1,5 +1,7 @@
 """Rules for `TEST`: execution, scores and saved predictions."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from dl_lib.config import ConfigError, get_cfg
@@ -56,6 +58,10 @@ def test_valid_configs_pass(overrides):
         (["TEST.MULTI_SCALE.SCALES=[1.0,0]"], r"SCALES must contain only values in \[0\.05, 20\]"),
         (["TEST.MULTI_SCALE.SCALES=[1,1.0]"], "SCALES must not contain a value twice"),
         (
+            ["TEST.EXECUTION=compiled", "TEST.OPTIMIZE=False"],
+            "EXECUTION must not be compiled with TEST.OPTIMIZE=False, which evaluates the model itself",
+        ),
+        (
             ["TEST.OFFICIAL_SCORES=True", "DATASETS.TEST=[cityscapes_fine_sem_seg_test]"],
             "OFFICIAL_SCORES needs a labelled Cityscapes dataset .*such as cityscapes_fine_sem_seg_val",
         ),
@@ -67,6 +73,13 @@ def test_each_problem_names_key_and_value(overrides, message):
     # With several problems, a list would follow.
     assert str(caught.value).startswith("invalid config: TEST.")
     assert "Received: TEST." in str(caught.value)
+
+
+def test_bfloat16_needs_instructions_for_it(monkeypatch):
+    for is_fast in (True, False):
+        monkeypatch.setattr(run, "has_bfloat16", lambda device, is_fast=is_fast: is_fast)
+        with nullcontext() if is_fast else pytest.raises(ConfigError, match="PRECISION must be float32: bf16 needs"):
+            validate_config(config("TEST.PRECISION=bf16", "MODEL.DEVICE=cpu"), purpose="evaluation")
 
 
 def test_an_unknown_dataset_is_reported_once():

@@ -131,11 +131,8 @@ def _optimized(cfg: CfgNode, network: nn.Module) -> nn.Module:
     """Return a faster copy of the network, or the network itself where there is none."""
     if not cfg.TEST.OPTIMIZE or not isinstance(network, SegmentationModel):
         return network
-    runs_compiled = cfg.MODEL.COMPILE and not getattr(network.backbone, "sparse", False)
-    if runs_compiled:
-        return network
     try:
-        return optimize(network)
+        return optimize(network, precision=cfg.TEST.PRECISION, compile=cfg.TEST.EXECUTION == "compiled")
     except ValueError as error:
         _log.warning("Evaluating the model itself instead of a faster copy: %s", error)
         return network

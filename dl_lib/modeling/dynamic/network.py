@@ -71,7 +71,6 @@ class DynamicNetwork(nn.Module):
         drop_prob: Drop-path probability at the last layer and the end of training.
         sparse: In evaluation mode, run only the cells and transitions that the gates open.
         activation_checkpointing: In training mode, recompute each layer in the backward pass.
-        compiled: Run dense execution as one graph compiled by `torch.compile`; the compiled part cannot be observed.
     """
 
     @configurable
@@ -87,7 +86,6 @@ class DynamicNetwork(nn.Module):
         drop_prob: float = 0.0,
         sparse: bool = True,
         activation_checkpointing: bool = False,
-        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.lattice = lattice
@@ -99,8 +97,6 @@ class DynamicNetwork(nn.Module):
         self.drop_prob = drop_prob
         self.sparse = sparse
         self.activation_checkpointing = activation_checkpointing
-        self.compiled = compiled
-        self._run_dense = torch.compile(run_dense) if compiled else run_dense
         self.small_gate = any(isinstance(module, Gate) and module.small for module in cells.modules())
 
     @classmethod
@@ -131,7 +127,6 @@ class DynamicNetwork(nn.Module):
             "drop_prob": backbone.DROP_PROB,
             "sparse": cfg.TEST.EXECUTION == "sparse",
             "activation_checkpointing": cfg.MODEL.ACTIVATION_CHECKPOINTING,
-            "compiled": cfg.MODEL.COMPILE,
         }
 
     def cell(self, node: Node) -> Cell:
@@ -166,13 +161,14 @@ class DynamicNetwork(nn.Module):
         return self.lattice.max_stride
 
     def forward(
-        self, images: Tensor, *, step_rate: float = 0.0, observer: ImageObserver | None = None
+        self, images: Tensor, *, step_rate: float | Tensor = 0.0, observer: ImageObserver | None = None
     ) -> tuple[dict[str, Tensor], Routing]:
         """Return the feature maps and the routing of a batch.
 
         Args:
             images: Normalized images (B, 3, H, W); H and W are multiples of `size_divisor`.
-            step_rate: Training progress in [0, 1], for the scheduled drop path.
+            step_rate: Training progress in [0, 1], for the scheduled drop path. A 0-d float64 tensor in a compiled
+                graph, which would be recompiled when a Python number changes.
             observer: Observer that runs the parts in sparse execution.
 
         Returns:
@@ -186,11 +182,12 @@ class DynamicNetwork(nn.Module):
             x = self.stem(images) if observer is None else observer.run(self.stem, images, range(len(images)))
             features, routing = run_sparse(self, x, observer=observer)
         else:
-            drops = self.drop_prob > 0 and self.training
-            # A tensor, because a compiled graph is recompiled when a Python number changes.
-            rate = torch.full((), step_rate, dtype=torch.float64, device=images.device) if drops else None
-            drop_prob_at = partial(self._drop_prob_at, rate=rate)
-            features, routing = self._run_dense(self, self.stem(images), drop_prob_at=drop_prob_at)
+            rate = None
+            if self.drop_prob > 0 and self.training:
+                rate = (
+                    step_rate if isinstance(step_rate, Tensor) else images.new_full((), step_rate, dtype=torch.float64)
+                )
+            features, routing = run_dense(self, self.stem(images), drop_prob_at=partial(self._drop_prob_at, rate=rate))
         return dict(zip(self.output_shapes, features, strict=True)), routing
 
     def _drop_prob_at(self, node: Node, *, rate: Tensor | None) -> Tensor | None:

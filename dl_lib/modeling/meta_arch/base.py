@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,10 @@ class SegmentationModel(nn.Module, ABC):
         auxiliary_weight: Weight of the auxiliary losses.
         temp_anneal_rate: Fraction of training in which the temperature of dynamic convolutions falls to 1. Frozen
             dynamic convolutions keep theirs.
+        compiled: Run backbone and head as one graph compiled by `torch.compile`; sparse execution is not compiled.
+
+    Attributes:
+        network_dtype: Dtype of the network's input; None for that of the normalized images.
     """
 
     pixel_mean: Tensor
@@ -80,8 +84,11 @@ class SegmentationModel(nn.Module, ABC):
         auxiliary_heads: Mapping[str, AuxiliaryHead] | None = None,
         auxiliary_weight: float = 0.0,
         temp_anneal_rate: float = 0.05,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
+        self.network_dtype: torch.dtype | None = None
+        self.set_compiled(compiled)
         self.backbone = backbone
         self.sem_seg_head = sem_seg_head
         self.auxiliary_heads = nn.ModuleDict(dict(auxiliary_heads or {}))
@@ -108,6 +115,7 @@ class SegmentationModel(nn.Module, ABC):
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "auxiliary_weight": auxiliary.LOSS_WEIGHT,
             "temp_anneal_rate": cfg.MODEL.TEMP_ANNEAL_RATE,
+            "compiled": cfg.MODEL.COMPILE,
             "auxiliary_heads": {
                 name: AuxiliaryHead(
                     output_shapes[name].channels,
@@ -118,6 +126,17 @@ class SegmentationModel(nn.Module, ABC):
                 for name in auxiliary.IN_FEATURES
             },
         }
+
+    network_function: Callable[..., Any]  # from (backbone, head, batch, ...) to what `run` needs; compiled as one graph
+
+    def set_compiled(self, compiled: bool, **options: Any) -> None:
+        """Compile `network_function` by `torch.compile` with these options, or run it eagerly.
+
+        Compilation happens at the first call with each input size, and the graph's modules cannot be observed.
+        """
+        function = type(self).network_function
+        self.compiled = compiled
+        self._run_network = torch.compile(function, **options) if compiled else function
 
     @abstractmethod
     def run(self, batch: Tensor, *, step_rate: float) -> NetworkOutput:
@@ -217,10 +236,11 @@ class SegmentationModel(nn.Module, ABC):
 
     def _predict_group(self, batched_inputs: Sequence[dict[str, Any]]) -> list[CoarsePrediction]:
         output = self.run(self.preprocess_images(batched_inputs), step_rate=0.0)
+        logits = output.logits.to(torch.promote_types(output.logits.dtype, torch.float32))
         return [
             CoarsePrediction(
                 CoarseLogits(
-                    output.logits[i],
+                    logits[i],
                     tuple(inputs["image"].shape[-2:]),
                     stride=self.sem_seg_head.stride,
                     upsample=self.sem_seg_head.to_input_size,
@@ -238,7 +258,8 @@ class SegmentationModel(nn.Module, ABC):
         # Transfer as uint8, a quarter of the bytes; subtracting the mean promotes to floating point.
         raw = [inputs["image"].to(self.device, non_blocking=True) for inputs in batched_inputs]
         images = [(image - self.pixel_mean) / self.pixel_std for image in raw]
-        return pad_images(images, divisor=self.size_divisor)
+        batch = pad_images(images, divisor=self.size_divisor)
+        return batch if self.network_dtype is None else batch.to(self.network_dtype)
 
     def _losses(
         self, output: NetworkOutput, batched_inputs: Sequence[dict[str, Any]], *, step_means: StepMeans | None

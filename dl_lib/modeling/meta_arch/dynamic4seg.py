@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from dl_lib.config import CfgNode, ConfigError, configurable
 from dl_lib.config.crop_size import resolved_crop
@@ -15,7 +16,7 @@ from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, MADDS_PER_MFLOP
 from dl_lib.modeling.costs.counters import PartObserver
 from dl_lib.modeling.costs.table import CostTable, NetworkCosts
 from dl_lib.modeling.dynamic.network import DynamicNetwork
-from dl_lib.modeling.dynamic.routing import Unreached, gate_openness
+from dl_lib.modeling.dynamic.routing import Routing, Unreached, gate_openness
 from dl_lib.modeling.losses.budget import BudgetConstraint, CostSpread, TargetBudget
 from dl_lib.modeling.meta_arch.base import NetworkOutput, SegmentationModel
 from dl_lib.modeling.meta_arch.batching import StepMeans
@@ -35,6 +36,13 @@ class RoutedOutput(NetworkOutput):
     cost_table: CostTable
 
 
+def _run_network(
+    backbone: DynamicNetwork, head: nn.Module, batch: Tensor, step_rate: Tensor
+) -> tuple[dict[str, Tensor], Routing, Tensor]:
+    features, routing = backbone(batch, step_rate=step_rate)
+    return features, routing, head(features)
+
+
 @META_ARCH_REGISTRY.register()
 class DynamicNet4Seg(SegmentationModel):
     """Routed network with segmentation head, losses and optional budget constraint.
@@ -48,6 +56,7 @@ class DynamicNet4Seg(SegmentationModel):
     """
 
     backbone: DynamicNetwork
+    network_function = staticmethod(_run_network)
 
     @configurable
     def __init__(
@@ -83,9 +92,10 @@ class DynamicNet4Seg(SegmentationModel):
         # Before the cost table, whose error would not name the smallest valid size.
         self.backbone.check_size(*batch.shape[-2:], num_images=len(batch))
         table = self.costs.table(*batch.shape[-2:])
-        if self.backbone.compiled and not self.backbone.runs_sparsely:  # a compiled graph cannot be observed
-            features, routing = self.backbone(batch, step_rate=step_rate)
-            logits, executed = self.sem_seg_head(features), [table.dense] * len(batch)
+        if self.compiled and not self.backbone.runs_sparsely:  # a compiled graph cannot be observed
+            rate = torch.full((), step_rate, dtype=torch.float64, device=batch.device)
+            features, routing, logits = self._run_network(self.backbone, self.sem_seg_head, batch, rate)
+            executed = [table.dense] * len(batch)
         else:
             observer, images = PartObserver(len(batch), measured=self._measured), range(len(batch))
             if self.backbone.runs_sparsely:

@@ -19,6 +19,11 @@ from dl_lib.modeling.meta_arch.base import NetworkOutput, SegmentationModel
 __all__ = ["SemanticSegmentor"]
 
 
+def _run_network(backbone: nn.Module, head: nn.Module, batch: Tensor) -> tuple[Mapping[str, Tensor], Tensor]:
+    features = backbone(batch)
+    return features, head(features)
+
+
 @META_ARCH_REGISTRY.register()
 class SemanticSegmentor(SegmentationModel):
     """Static backbone with segmentation head and losses, trained and evaluated like a routed network.
@@ -28,17 +33,15 @@ class SemanticSegmentor(SegmentationModel):
 
     Args:
         backbone: Static backbone.
-        compiled: Run backbone and head as one graph compiled by `torch.compile`.
         arguments: See `SegmentationModel`.
     """
 
     backbone: Backbone
+    network_function = staticmethod(_run_network)
 
     @configurable
-    def __init__(self, backbone: Backbone, *, compiled: bool = False, **arguments: Any) -> None:
+    def __init__(self, backbone: Backbone, **arguments: Any) -> None:
         super().__init__(backbone, size_divisor=backbone.size_divisor, **arguments)
-        self.compiled = compiled
-        self._run_network = torch.compile(_run_network) if compiled else _run_network
         self.costs = StaticCosts(backbone, self.sem_seg_head)
 
     @classmethod
@@ -50,7 +53,6 @@ class SemanticSegmentor(SegmentationModel):
         return {
             "backbone": backbone,
             "sem_seg_head": head,
-            "compiled": cfg.MODEL.COMPILE,
             **cls.common_arguments(cfg, backbone.output_shapes),
         }
 
@@ -64,8 +66,3 @@ class SemanticSegmentor(SegmentationModel):
             madds = observer.madds
         costs = Costs.uniform(torch.tensor(madds, dtype=torch.float64))
         return NetworkOutput(logits, features, costs, gates_BE=None)
-
-
-def _run_network(backbone: nn.Module, head: nn.Module, batch: Tensor) -> tuple[Mapping[str, Tensor], Tensor]:
-    features = backbone(batch)
-    return features, head(features)

@@ -78,15 +78,17 @@ def test_every_data_set_is_evaluated_logged_and_written(cfg, tmp_path, caplog):
     [
         ([], True),
         (["TEST.OPTIMIZE", False], False),
-        (["MODEL.COMPILE", True, "TEST.EXECUTION", "dense"], False),
         (["MODEL.COMPILE", True], True),
+        (["TEST.EXECUTION", "compiled"], True),
     ],
 )
 def test_a_faster_copy_is_evaluated(overrides, is_optimized):
     cfg = get_cfg()
     cfg.merge_from_list([*TINY, "MODEL.DEVICE", "cpu", *overrides])
     model = build_model(cfg)
-    assert (inference._optimized(cfg, model) is not model) == is_optimized
+    evaluated = inference._optimized(cfg, model)
+    assert (evaluated is not model) == is_optimized
+    assert evaluated.compiled == (cfg.TEST.EXECUTION == "compiled")
 
 
 def test_models_with_weights_that_are_not_finite_are_evaluated_as_they_are(caplog):
