@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from training_steps import TrainingCase
 from work_counter import WorkCounter
 
-from dl_lib.inference import optimize
+from dl_lib.inference import optimization, optimize
 from dl_lib.inference.conv_chain import ConvChain
 from tests.helpers.published import SETTINGS
 
@@ -32,7 +32,10 @@ THREE_LAYERS = (
 
 @pytest.fixture
 def small_sizes(monkeypatch):
-    """Small networks and sizes, and memory without a subprocess, which the harness tests cover."""
+    """Small networks and sizes, no compilation, and memory without a subprocess, which the harness tests cover."""
+    monkeypatch.setattr(torch, "compile", lambda function, options: function)
+    for module in (speed_prediction, optimization):
+        monkeypatch.setattr(module, "has_bfloat16", lambda device: True)
     for module in (speed_prediction, speed_training):
         monkeypatch.setattr(module, "measure_memory", lambda case, settings: case.prepare(settings) and Memory(3, 1))
     monkeypatch.setitem(NETWORKS, "quickstart", NETWORKS["default network"])
@@ -57,12 +60,13 @@ def test_all_tables_of_a_run(tmp_path, small_sizes):
     speed.main(["--output", str(tmp_path), "--repeats", "1"])
     values = json.loads((tmp_path / "speed.json").read_text())
     large, routes, batch, small, steps, roofline, calls = values["tables"].values()
-    assert [(row["network"], row["memory MiB"]) for row in large] == [("baseline", 2), ("dl_lib", 2)]
+    networks = ["baseline", "dl_lib", "dl_lib, bf16", "dl_lib, compiled", "dl_lib, compiled, bf16"]
+    assert [(row["network"], row["memory MiB"]) for row in large] == [(name, 2) for name in networks]
     assert large[1]["speedup"] == large[0]["seconds"] / large[1]["seconds"]
     ratios = [row["cost ratio"] for row in routes]
     assert ratios == sorted(ratios) and all(0.3 <= ratio <= 0.9 for ratio in ratios) and len(ratios) == 3
     assert [(row["network"], row["routes"]) for row in batch] == [("default network", 3), ("quickstart", 3)]
-    assert [row["batch size"] for row in small] == [1, 16]
+    assert [(row["network"], row["batch size"]) for row in small] == [(n, size) for size in (1, 16) for n in networks]
     assert [(row["images"], row["network"]) for row in steps] == [
         ("2x64x64", name) for name in ("baseline", "dl_lib", "checkpointed")
     ]
@@ -119,8 +123,11 @@ def test_work_of_convolutions_in_closed_form():
     x = torch.rand(2, 8, 6, 10)
     separable = [nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 4, 1, bias=False)]
     chain = ConvChain(separable, [True, False], replaced=nn.Sequential(*separable))
-    madds = 2 * 6 * 10 * (8 * 9 + 8 * 4)
-    assert pieces_of(chain, x) == [(madds, 4 * (x.numel() + 8 * 9 + 8 + 8 * 4 + 2 * 4 * 6 * 10))]
+    outputs = 2 * 4 * 6 * 10
+    assert pieces_of(chain, x) == [
+        (9 * x.numel(), 4 * (x.numel() + 8 * 9 + 8 + x.numel())),
+        (8 * outputs, 4 * (x.numel() + 8 * 4 + outputs)),
+    ]
     strided = nn.Conv2d(8, 4, 1, stride=2, bias=False)
     outputs = 2 * 4 * 3 * 5
     assert pieces_of(strided, x) == [(8 * outputs, 4 * (x.numel() // 4 + 8 * 4 + outputs))]

@@ -29,14 +29,14 @@ PARTS = {
 NOTES = """\
 Medians of {rounds} rounds after a warm-up, in which the cases of a table alternate; both sides keep freed memory. \
 Baseline: contiguous feature maps, separate norms, all cells and transitions of all images. dl_lib: the model that \
-`dl_lib evaluate` and `dl_lib train` run with the default configuration. Open gates have the value 0.76. Memory: peak \
-of a fresh process minus that before its network is built. Matmul and convolution \
-fraction: executed GMAC/s, norms and ReLUs included, relative to a product of two 2048x2048 matrices, and to the same \
-product as a 1x1 convolution. Normalized time: time relative to all gates open, divided by the cost relative to all \
-gates open. Roofline: GMAC of convolutions only, since norms and ReLUs are part of them and take no time of their own; \
-bytes of the feature maps and weights that each operation reads and writes, where a chain of convolutions is one \
-operation; bound of an operation: the longer of the times for its multiply-adds at the highest of the rates and for \
-its bytes at the rate of a copy; ratio: time to bound, below 1 where feature maps are still in the caches. Time inside \
+`dl_lib evaluate` and `dl_lib train` run with the default configuration; bf16 and compiled: with TEST.PRECISION=bf16 \
+and TEST.EXECUTION=compiled. Open gates have the value 0.76. Memory: peak of a fresh process minus that before its \
+network is built. Matmul and convolution fraction: executed GMAC/s, norms and ReLUs included, relative to a product \
+of two 2048x2048 matrices, and to the same product as a 1x1 convolution. Normalized time: time relative to all gates \
+open, divided by the cost relative to all gates open. Roofline: GMAC of convolutions only, since norms and ReLUs are \
+part of them and take no time of their own; bytes of the feature maps and weights that each operation reads and \
+writes; bound of an operation: the longer of the times for its multiply-adds at the highest of the rates and for its \
+bytes at the rate of a copy; ratio: time to bound, below 1 where feature maps are still in the caches. Time inside \
 convolutions: of the profiler, on the calling thread."""
 
 
