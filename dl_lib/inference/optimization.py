@@ -85,8 +85,7 @@ def _to_bfloat16(model: SegmentationModel) -> None:
 def _compile(model: SegmentationModel) -> None:
     if isinstance(model.backbone, DynamicNetwork):
         model.backbone.sparse = False
-    is_cpu = model.device.type == "cpu"  # where calls from Python take longer than the kernels of small images
-    model.set_compiled(True, options={"freezing": True, "cpp_wrapper": is_cpu})
+    model.set_compiled(True, options={"freezing": True})
 
 
 def _chain(model: SegmentationModel) -> None:
