@@ -30,7 +30,8 @@ def optimize(model: Model, *, precision: InferencePrecision = "float32", compile
         model: Model to copy, with its final weights; it is not changed. Forward hooks of replaced modules are lost.
         precision: Precision of the weights and feature maps. Gates and logits are returned in float32.
         compile: Run all parts as one graph that `torch.compile` compiles with constant weights, instead of chains.
-            Routed networks use dense execution. Compilation takes 20 to 120 s at the first call.
+            Routed networks use dense execution. Compilation takes 10 to 120 s for each input size; torch limits it to 8
+            sizes and runs others eagerly.
 
     Returns:
         The copy, in evaluation mode, for inference only: it computes no gradients, and its weights must not be changed.

@@ -18,7 +18,7 @@ def model_with_statistics(*overrides):
     for module in model.modules():
         if isinstance(module, _BatchNorm | FrozenBatchNorm2d | nn.GroupNorm):
             values = module.state_dict()
-            for name in values.keys() - {"num_batches_tracked"}:
+            for name in sorted(values.keys() - {"num_batches_tracked"}):  # the order of a set changes from run to run
                 mean = 0.0 if name.endswith(("bias", "mean")) else 1.0
                 values[name].uniform_(mean - 0.4, mean + 0.4)
     return model

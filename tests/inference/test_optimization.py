@@ -118,9 +118,10 @@ def test_compiled_by_inductor():
     torch.testing.assert_close(output["sem_seg"] / scale, expected["sem_seg"] / scale, rtol=0, atol=1e-5)
 
 
-def test_bfloat16(monkeypatch):
+@pytest.mark.parametrize("cell_type", ["sep_conv_3x3", "dyn_conv_3x3", "sac_3x3", "rex_block_3x3"])
+def test_bfloat16(cell_type, monkeypatch):
     monkeypatch.setattr(optimization, "has_bfloat16", lambda device: True)
-    model = model_with_statistics().float()
+    model = model_with_statistics("MODEL.BACKBONE.CELL_TYPE", [cell_type]).float()
     images = [{"image": image["image"].float()} for image in (*batch_of(0), *batch_of(1))]
     optimized = optimize(model, precision="bf16")
     for output, expected in zip(outputs_of(optimized, images), outputs_of(model, images), strict=True):
