@@ -130,10 +130,13 @@ def _hints(mismatch: Mismatch, *, allow_unexpected: str, allow_missing: str) -> 
         yield f"all keys of the file begin with {prefix!r}; save the weights under the keys without it"
         return
     if _is_optimized(mismatch.missing, unlike=mismatch.unexpected):
-        yield "an optimized model cannot load weights; load them into the model itself and optimize it again"
+        yield (
+            "the model may be an optimized copy, which cannot load weights; load them into the model itself and "
+            "optimize it again"
+        )
         return
     if _is_optimized(mismatch.unexpected, unlike=mismatch.missing):
-        yield "the file holds the weights of an optimized model; use a checkpoint of the model itself"
+        yield "the file may be of an optimized copy; use a checkpoint of the model itself"
         return
     extra_cells, absent_cells = _whole_cells(mismatch.unexpected), _whole_cells(mismatch.missing)
     if extra_cells or absent_cells:

@@ -26,7 +26,7 @@ _TEST = (
         "sparse",
         "Evaluation: run only the open cells and transitions of a routed network (`sparse`), all of them (`dense`), or "
         "all of them as one graph (`compiled`, also for static networks). Compilation takes 10 to 120 seconds for each "
-        "input size, in each evaluation, and needs a C++ compiler; it pays for many small images of one size.",
+        "input size and needs a C++ compiler; it pays for many small images of one size.",
         choices=Execution,
     ),
     key(

@@ -54,7 +54,8 @@ _GENERAL = (
     key(
         "MODEL.COMPILE",
         False,
-        "Compile the network with `torch.compile` in training; `TEST.EXECUTION` decides about evaluation.",
+        "Compile the network with `torch.compile` in training. In evaluation `TEST.EXECUTION` decides; with "
+        "`TEST.OPTIMIZE=False`, static networks and dense execution remain compiled.",
     ),
     key(
         "MODEL.ACTIVATION_CHECKPOINTING",

@@ -1,8 +1,8 @@
 """Decoding of image files in memory.
 
-PNGs with gray values or RGB of 8 bits are decoded by kornia_rs, in half of OpenCV's time (docs/performance.md); all
-other images by Pillow, which detects damaged JPEGs that OpenCV accepts. The decoded pixels are identical, so
-`INPUT.BACKEND` affects resizing only.
+PNGs with gray values or RGB of 8 bits are decoded by kornia_rs, in half of OpenCV's time (docs/performance.md); OpenCV
+decodes those of more than 2**26 pixels and labels of 16 bits, and Pillow all other files, because it detects damaged
+JPEGs that OpenCV accepts. The decoded pixels are identical, so `INPUT.BACKEND` affects resizing only.
 
 EXIF orientation is ignored, because label files have none and would not match the rotated image. Color profiles are
 ignored as well.

@@ -29,9 +29,9 @@ def optimize(model: Model, *, precision: InferencePrecision = "float32", compile
     Args:
         model: Model to copy, with its final weights; it is not changed. Forward hooks of replaced modules are lost.
         precision: Precision of the weights and feature maps. Gates and logits are returned in float32.
-        compile: Run all parts as one graph that `torch.compile` compiles with constant weights, instead of chains.
-            Routed networks use dense execution. Compilation takes 10 to 120 s for each input size; torch limits it to 8
-            sizes and runs others eagerly.
+        compile: Run all parts as one graph compiled by `torch.compile`, instead of chains. Routed networks use dense
+            execution. Compilation takes 10 to 120 s for each input size; torch compiles for 8 sizes and runs others
+            eagerly.
 
     Returns:
         The copy, in evaluation mode, for inference only: it computes no gradients, and its weights must not be changed.
@@ -86,7 +86,7 @@ def _to_bfloat16(model: SegmentationModel) -> None:
 def _compile(model: SegmentationModel) -> None:
     if isinstance(model.backbone, DynamicNetwork):
         model.backbone.sparse = False
-    model.set_compiled(True, options={"freezing": True})
+    model.set_compiled(True)
 
 
 def _chain(model: SegmentationModel) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib.util import find_spec
 
+from dl_lib.config import ConfigError
 from dl_lib.data import DatasetCatalog, DatasetMeta
 from dl_lib.data.build import local_batch_size
 from dl_lib.data.errors import DataError
@@ -127,9 +130,17 @@ def _check_optimization(report: Report) -> None:
     for key, value in (("TEST.EXECUTION", "compiled"), ("TEST.PRECISION", "bf16")):
         if report.value(key) == value and not report.value("TEST.OPTIMIZE"):
             report.add(key, f"must not be {value} with TEST.OPTIMIZE=False, which evaluates the model itself")
-    needs_bfloat16 = report.value("TEST.PRECISION") == "bf16" and report.accepts("MODEL.DEVICE")
-    if needs_bfloat16 and not has_bfloat16(resolve_device(report.value("MODEL.DEVICE"))):
-        report.add("TEST.PRECISION", f"must be float32: bf16 needs {BFLOAT16_DEVICES}")
+    with suppress(ConfigError):  # the device is reported on its own
+        device = resolve_device(report.value("MODEL.DEVICE"))
+        if report.value("TEST.PRECISION") == "bf16" and not has_bfloat16(device):
+            report.add("TEST.PRECISION", f"must be float32: bf16 needs {BFLOAT16_DEVICES}")
+        if report.value("TEST.EXECUTION") == "compiled" and device.type == "cpu" and not _has_cpp_compiler():
+            report.add("TEST.EXECUTION", "must not be compiled without a C++ compiler; install g++, or set CXX to one")
+
+
+def _has_cpp_compiler() -> bool:
+    """Return whether there is one of the compilers that torch.compile tries."""
+    return any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++")))
 
 
 def _check_official_scores(report: Report) -> None:

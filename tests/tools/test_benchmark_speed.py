@@ -33,7 +33,7 @@ THREE_LAYERS = (
 @pytest.fixture
 def small_sizes(monkeypatch):
     """Small networks and sizes, no compilation, and memory without a subprocess, which the harness tests cover."""
-    monkeypatch.setattr(torch, "compile", lambda function, options: function)
+    monkeypatch.setattr(torch, "compile", lambda function: function)
     for module in (speed_prediction, optimization):
         monkeypatch.setattr(module, "has_bfloat16", lambda device: True)
     for module in (speed_prediction, speed_training):

@@ -82,6 +82,13 @@ def test_bfloat16_needs_instructions_for_it(monkeypatch):
             validate_config(config("TEST.PRECISION=bf16", "MODEL.DEVICE=cpu"), purpose="evaluation")
 
 
+def test_compiled_evaluation_needs_a_compiler(monkeypatch):
+    for path in ("/usr/bin/g++", None):
+        monkeypatch.setattr(run.shutil, "which", lambda name, path=path: path)
+        with nullcontext() if path else pytest.raises(ConfigError, match="compiled without a C"):
+            validate_config(config("TEST.EXECUTION=compiled", "MODEL.DEVICE=cpu"), purpose="evaluation")
+
+
 def test_an_unknown_dataset_is_reported_once():
     with pytest.raises(ConfigError) as caught:
         validate_config(config("TEST.OFFICIAL_SCORES=True", "DATASETS.TEST=[nonsense]"), purpose="evaluation")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from dl_lib.config import CfgNode
+from dl_lib.config import CfgNode, ConfigError
 from dl_lib.layers import KernelAttention, ShapeSpec
 from dl_lib.modeling.costs.costs import Costs
 from dl_lib.modeling.heads.base import AuxiliaryHead, SemSegHead
@@ -127,16 +127,24 @@ class SegmentationModel(nn.Module, ABC):
             },
         }
 
-    network_function: Callable[..., Any]  # from (backbone, head, batch, ...) to what `run` needs; compiled as one graph
+    network_function: Callable[..., Any] | None = None  # from (backbone, head, batch, ...) to what `run` needs
 
-    def set_compiled(self, compiled: bool, **options: Any) -> None:
-        """Compile `network_function` by `torch.compile` with these options, or run it eagerly.
+    def set_compiled(self, compiled: bool) -> None:
+        """Run `network_function` as one graph compiled by `torch.compile`, or eagerly.
 
         Compilation happens at the first call with each input size, and the graph's modules cannot be observed.
+
+        Raises:
+            ConfigError: If the class has no `network_function`.
         """
         function = type(self).network_function
+        if compiled and function is None:
+            raise ConfigError(
+                "MODEL.COMPILE and TEST.EXECUTION=compiled need a function to compile; define network_function in the "
+                f"model's class, or compile nothing. Received: MODEL.META_ARCHITECTURE={type(self).__name__}"
+            )
         self.compiled = compiled
-        self._run_network = torch.compile(function, **options) if compiled else function
+        self._run_network: Any = torch.compile(function) if compiled else function
 
     @abstractmethod
     def run(self, batch: Tensor, *, step_rate: float) -> NetworkOutput:
