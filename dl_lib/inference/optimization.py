@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import get_args
 
 import torch
 from torch import nn
@@ -38,8 +39,8 @@ def optimize(model: Model, *, precision: InferencePrecision = "float32", compile
 
     Raises:
         TypeError: If `model` is not a `SegmentationModel`.
-        ValueError: If weights are not finite, since fused ReLUs would turn NaN into 0, or if the model's device has no
-            instructions for `precision`.
+        ValueError: If weights are not finite, since fused ReLUs would turn NaN into 0, or if `precision` is unknown or
+            the model's device has no instructions for it.
     """
     if not isinstance(model, SegmentationModel):
         raise TypeError(
@@ -47,6 +48,8 @@ def optimize(model: Model, *, precision: InferencePrecision = "float32", compile
             f"Received: {type(model).__name__}"
         )
     _check_weights(model)
+    if precision not in get_args(InferencePrecision):
+        raise ValueError(f"precision must be float32 or bf16. Received: precision={precision}")
     if precision == "bf16" and not has_bfloat16(model.device):
         raise ValueError(
             f"precision must be float32: bf16 needs {BFLOAT16_DEVICES}. Received: precision=bf16, device={model.device}"

@@ -130,7 +130,7 @@ def _check_optimization(report: Report) -> None:
     for key, value in (("TEST.EXECUTION", "compiled"), ("TEST.PRECISION", "bf16")):
         if report.value(key) == value and not report.value("TEST.OPTIMIZE"):
             report.add(key, f"must not be {value} with TEST.OPTIMIZE=False, which evaluates the model itself")
-    with suppress(ConfigError):  # the device is reported on its own
+    with suppress(ConfigError, RuntimeError):  # an invalid device is reported on its own
         device = resolve_device(report.value("MODEL.DEVICE"))
         if report.value("TEST.PRECISION") == "bf16" and not has_bfloat16(device):
             report.add("TEST.PRECISION", f"must be float32: bf16 needs {BFLOAT16_DEVICES}")

@@ -142,6 +142,11 @@ def test_bfloat16_is_refused_where_it_is_slow(monkeypatch):
         optimize(model_with_statistics(), precision="bf16")
 
 
+def test_unknown_precisions_are_refused():
+    with pytest.raises(ValueError, match=r"must be float32 or bf16\. Received: precision=bfloat16$"):
+        optimize(model_with_statistics(), precision="bfloat16")
+
+
 def test_parts_of_models_are_refused():
     with pytest.raises(TypeError, match=r"give it the whole model.*Received: DynamicNetwork$"):
         optimize(model_with_statistics().backbone)
