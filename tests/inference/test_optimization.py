@@ -27,6 +27,12 @@ CELL_TYPES = [
 ]
 
 
+def assert_close_logits(output, expected, *, tolerance):
+    """Assert that logits differ by at most this fraction of the largest one."""
+    scale = expected["sem_seg"].abs().max()
+    torch.testing.assert_close(output["sem_seg"] / scale, expected["sem_seg"] / scale, rtol=0, atol=tolerance)
+
+
 @pytest.mark.parametrize("execution", ["sparse", "dense"])
 @pytest.mark.parametrize("cell_types", CELL_TYPES, ids="+".join)
 def test_outputs_and_costs_are_those_of_the_model(cell_types, execution):
@@ -71,8 +77,7 @@ def test_float32_with_other_norms(norm):
     model = model_with_statistics("MODEL.BACKBONE.NORM", norm, "MODEL.SEM_SEG_HEAD.NORM", norm).float()
     images = [{"image": batch_of(1)[0]["image"].float()}]
     (expected,), (output,) = outputs_of(model, images), outputs_of(optimize(model), images)
-    scale = expected["sem_seg"].abs().max()
-    torch.testing.assert_close(output["sem_seg"] / scale, expected["sem_seg"] / scale, rtol=0, atol=3e-5)
+    assert_close_logits(output, expected, tolerance=1e-5)
     assert output["flops"]["executed_flops"] == expected["flops"]["executed_flops"]
 
 
@@ -102,8 +107,7 @@ def test_compiled_copies(precision, monkeypatch):
     )
     tolerance = 1e-5 if precision == "float32" else 0.05
     torch.testing.assert_close(output["gates"], expected["gates"], rtol=0, atol=tolerance)
-    scale = expected["sem_seg"].abs().max()
-    torch.testing.assert_close(output["sem_seg"] / scale, expected["sem_seg"] / scale, rtol=0, atol=tolerance)
+    assert_close_logits(output, expected, tolerance=tolerance)
     assert output["flops"]["executed_flops"] > expected["flops"]["executed_flops"], "closed cells run, too"
 
 
@@ -114,8 +118,7 @@ def test_compiled_by_inductor():
     model = model_with_statistics(*two_layers, *features).float()
     images = [{"image": batch_of(1)[0]["image"].float()}]
     (expected,), (output,) = outputs_of(model, images), outputs_of(optimize(model, compile=True), images)
-    scale = expected["sem_seg"].abs().max()
-    torch.testing.assert_close(output["sem_seg"] / scale, expected["sem_seg"] / scale, rtol=0, atol=1e-5)
+    assert_close_logits(output, expected, tolerance=1e-5)
 
 
 @pytest.mark.parametrize("cell_type", ["sep_conv_3x3", "dyn_conv_3x3", "sac_3x3", "rex_block_3x3"])
@@ -127,8 +130,7 @@ def test_bfloat16(cell_type, monkeypatch):
     for output, expected in zip(outputs_of(optimized, images), outputs_of(model, images), strict=True):
         assert output["sem_seg"].dtype == output["gates"].dtype == torch.float32
         torch.testing.assert_close(output["gates"], expected["gates"], rtol=0, atol=0.05)
-        scale = expected["sem_seg"].abs().max()
-        torch.testing.assert_close(output["sem_seg"] / scale, expected["sem_seg"] / scale, rtol=0, atol=0.05)
+        assert_close_logits(output, expected, tolerance=0.05)
         assert not (output["sem_seg"] == output["sem_seg"].bfloat16()).all(), "the logits are resized in float32"
     dtypes = {p.dtype: n for n, p in optimized.named_parameters()}
     assert set(dtypes) == {torch.float32, torch.bfloat16}
