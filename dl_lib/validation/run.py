@@ -127,14 +127,18 @@ def _check_figures(report: Report) -> None:
 
 
 def _check_optimization(report: Report) -> None:
-    for key, value in (("TEST.EXECUTION", "compiled"), ("TEST.PRECISION", "bf16")):
-        if report.value(key) == value and not report.value("TEST.OPTIMIZE"):
+    options = {"TEST.EXECUTION": "compiled", "TEST.PRECISION": "bf16"}
+    requested = {key: value for key, value in options.items() if report.value(key) == value}
+    if not requested:
+        return
+    for key, value in requested.items():
+        if not report.value("TEST.OPTIMIZE"):
             report.add(key, f"must not be {value} with TEST.OPTIMIZE=False, which evaluates the model itself")
     with suppress(ConfigError, RuntimeError):  # an invalid device is reported on its own
         device = resolve_device(report.value("MODEL.DEVICE"))
-        if report.value("TEST.PRECISION") == "bf16" and not has_bfloat16(device):
+        if "TEST.PRECISION" in requested and not has_bfloat16(device):
             report.add("TEST.PRECISION", f"must be float32: bf16 needs {BFLOAT16_DEVICES}")
-        if report.value("TEST.EXECUTION") == "compiled" and device.type == "cpu" and not _has_cpp_compiler():
+        if "TEST.EXECUTION" in requested and device.type == "cpu" and not _has_cpp_compiler():
             report.add("TEST.EXECUTION", "must not be compiled without a C++ compiler; install g++, or set CXX to one")
 
 
