@@ -59,11 +59,11 @@ def optimize(model: Model, *, precision: InferencePrecision = "float32", compile
         optimized.costs = model.costs.without_weights()
     if precision == "bf16":
         _to_bfloat16(optimized)
-    if compile:
-        _compile(optimized)
-    else:
-        optimized.set_compiled(False)
+    optimized.set_compiled(compile)
+    if not compile:
         _chain(optimized)
+    elif isinstance(optimized.backbone, DynamicNetwork):
+        optimized.backbone.sparse = False
     return optimized.eval()
 
 
@@ -79,17 +79,10 @@ def _check_weights(model: nn.Module) -> None:
 def _to_bfloat16(model: SegmentationModel) -> None:
     """Convert the network except for the last convolution of each gate, whose logits decide the route."""
     model.network_dtype = torch.bfloat16
-    for part in (model.backbone, model.sem_seg_head):
-        part.to(torch.bfloat16)
-        for gate in part.modules():
-            if isinstance(gate, Gate):
-                gate.predict.float()
-
-
-def _compile(model: SegmentationModel) -> None:
-    if isinstance(model.backbone, DynamicNetwork):
-        model.backbone.sparse = False
-    model.set_compiled(True)
+    model.sem_seg_head.to(torch.bfloat16)
+    for part in model.backbone.to(torch.bfloat16).modules():
+        if isinstance(part, Gate):
+            part.predict.float()
 
 
 def _chain(model: SegmentationModel) -> None:

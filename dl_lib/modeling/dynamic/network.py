@@ -184,9 +184,7 @@ class DynamicNetwork(nn.Module):
         else:
             rate = None
             if self.drop_prob > 0 and self.training:
-                rate = (
-                    step_rate if isinstance(step_rate, Tensor) else images.new_full((), step_rate, dtype=torch.float64)
-                )
+                rate = torch.zeros((), dtype=torch.float64, device=images.device) + step_rate
             features, routing = run_dense(self, self.stem(images), drop_prob_at=partial(self._drop_prob_at, rate=rate))
         return dict(zip(self.output_shapes, features, strict=True)), routing
 

@@ -67,8 +67,11 @@ class SegmentationModel(nn.Module, ABC):
 
     Attributes:
         network_dtype: Dtype of the network's input; None for that of the normalized images.
+        network_function: Function from (backbone, head, batch, ...) to what `run` needs, which can be compiled; None if
+            there is none.
     """
 
+    network_function: Callable[..., Any] | None = None
     pixel_mean: Tensor
     pixel_std: Tensor
 
@@ -126,8 +129,6 @@ class SegmentationModel(nn.Module, ABC):
                 for name in auxiliary.IN_FEATURES
             },
         }
-
-    network_function: Callable[..., Any] | None = None  # from (backbone, head, batch, ...) to what `run` needs
 
     def set_compiled(self, compiled: bool) -> None:
         """Run `network_function` as one graph compiled by `torch.compile`, or eagerly.
