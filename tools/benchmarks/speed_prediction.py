@@ -71,8 +71,8 @@ class PredictionCase(Case):
 
 def sides(settings: Settings) -> list[str]:
     """Return the networks to compare: the baseline, and the options that this device is fast with."""
-    fast = [name for name in OPTIONS if "bf16" not in name or has_bfloat16(resolve_device(settings.device))]
-    return [BASELINE, *fast]
+    has_bf16 = has_bfloat16(resolve_device(settings.device))
+    return [BASELINE, *(name for name, options in OPTIONS.items() if has_bf16 or "precision" not in options)]
 
 
 def measure_large(settings: Settings, *, rounds: int) -> tuple[Table, Samples]:

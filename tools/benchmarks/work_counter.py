@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 CONVOLUTION, FUSED_CONVOLUTION = torch.ops.aten.convolution, torch.ops.mkldnn._convolution_pointwise
 ALLOCATIONS = (torch.ops.aten.empty, torch.ops.aten.empty_like, torch.ops.aten.new_empty)
-DONE_ONCE = torch.ops.mkldnn._reorder_convolution_weight
+UNCOUNTED = (*ALLOCATIONS, torch.ops.mkldnn._reorder_convolution_weight)  # weights are reordered once
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class WorkCounter(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         y = func(*args, **(kwargs or {}))
-        if not (func.is_view or func.overloadpacket in (*ALLOCATIONS, DONE_ONCE)):
+        if not (func.is_view or func.overloadpacket in UNCOUNTED):
             read = args[1:] if func.overloadpacket == torch.ops.aten.copy_ else args
             madds, unread = _convolution_work(func, args, y)
             self.pieces.append(Piece(self._kind(), madds, _num_bytes(read, kwargs, y) - unread))
