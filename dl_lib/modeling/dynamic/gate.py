@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dl_lib.layers import conv2d, conv_norm_act
 from dl_lib.layers.feature_maps import without_autocast
@@ -26,7 +28,12 @@ class Gate(nn.Module, ABC):
         norm: Name of the norm.
         init_bias: Initial bias of the last convolution (`GATE_INIT_BIAS`).
         small: Resize the input bilinearly by 0.25 first (`SMALL_GATE`).
+
+    Attributes:
+        threshold: Gates whose activation is at or below it are closed, in [0, 1); not part of the state dict.
     """
+
+    threshold = 0.0
 
     def __init__(self, channels: int, num_edges: int, *, norm: str, init_bias: float, small: bool = False) -> None:
         super().__init__()
@@ -49,30 +56,44 @@ class Gate(nn.Module, ABC):
         with without_autocast(x):
             return self.values(self.predict(pooled.to(self.predict.weight.dtype)).flatten(1))
 
-    @abstractmethod
     def values(self, logits: Tensor) -> Tensor:
-        """Return the gate values for logits of any shape."""
+        """Return the gate values for logits (B, num_edges): activations above the threshold, 0 elsewhere."""
+        return F.threshold(self.activation(logits), self.threshold, 0.0)
+
+    @abstractmethod
+    def activation(self, logits: Tensor) -> Tensor:
+        """Return the activations, at most 1, for logits (B, num_edges)."""
 
 
 class SoftGate(Gate):
     """Gate max(0, tanh(logit)) in [0, 1), as published."""
 
-    def values(self, logits: Tensor) -> Tensor:
-        return torch.relu(torch.tanh(logits))
+    def activation(self, logits: Tensor) -> Tensor:
+        return torch.tanh(logits)
 
 
 class HardGate(Gate):
-    """Gate that is 1 where its logit is positive and 0 elsewhere.
+    """Gate that is 1 where the sigmoid of its logit is above the threshold, by default a positive logit; 0 elsewhere.
 
-    Gradients are those of the sigmoid of the logit (straight-through estimator, arXiv 1308.3432).
+    Gradients are those of the sigmoid (straight-through estimator, arXiv 1308.3432).
     """
 
+    threshold = 0.5
+
     def values(self, logits: Tensor) -> Tensor:
-        relaxed = torch.sigmoid(logits)
-        return (logits > 0).to(logits.dtype) + (relaxed - relaxed.detach())
+        relaxed = self.activation(logits)
+        return (logits > _logit(self.threshold)).to(logits.dtype) + (relaxed - relaxed.detach())
+
+    def activation(self, logits: Tensor) -> Tensor:
+        return torch.sigmoid(logits)
 
 
 GATE_KINDS: dict[str, type[Gate]] = {"soft": SoftGate, "hard": HardGate}
+
+
+def _logit(ratio: float) -> float:
+    """Return the logit whose sigmoid is `ratio`, exact where the sigmoid is rounded."""
+    return -math.log(1 / ratio - 1) if ratio else -math.inf
 
 
 def _shrink(x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn.functional import conv2d, interpolate
 
 from dl_lib.modeling.dynamic import gate as gate_module
-from dl_lib.modeling.dynamic.gate import SoftGate
+from dl_lib.modeling.dynamic.gate import GATE_KINDS, SoftGate
 from dl_lib.modeling.dynamic.ops import CELL_OPERATIONS, CellOperation
 
 OPERATIONS = sorted(dict(CELL_OPERATIONS))
@@ -24,6 +24,38 @@ def test_gate_values():
     hidden = torch.relu(torch.einsum("oc,bchw->bohw", weight, x) / (1 + 1e-5) ** 0.5).mean(dim=(2, 3))
     logits = hidden @ gate.predict.weight[:, :, 0, 0].T + 1.5
     torch.testing.assert_close(gate(x), logits.tanh().clamp(min=0))
+
+
+THRESHOLD_CASES = {
+    # Kind: logits, and gate values by threshold; None is the default.
+    "soft": ([-2, 0, 0.3, 1, 2], {None: [0, 0, 0.29131, 0.76159, 0.96403], 0.3: [0, 0, 0, 0.76159, 0.96403]}),
+    "hard": ([-2, -0.8, 0, 1e-30, 2], {None: [0, 0, 0, 1, 1], 0.0: [1] * 5, 0.3: [0, 1, 1, 1, 1], 0.9: [0] * 5}),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(GATE_KINDS))
+def test_gates_at_or_below_the_threshold_are_closed(kind):
+    logits, expected = THRESHOLD_CASES[kind]
+    gate = GATE_KINDS[kind](4, len(logits), norm="BN", init_bias=0.0)
+    names = set(gate.state_dict())
+    for threshold, values in expected.items():
+        if threshold is not None:
+            gate.threshold = threshold
+        torch.testing.assert_close(
+            gate.values(torch.tensor([logits])), torch.tensor([values], dtype=torch.float32), rtol=0, atol=1e-5
+        )
+    assert set(gate.state_dict()) == names, "the threshold is not part of the state"
+
+
+def test_soft_gates_keep_value_and_gradient_above_the_threshold():
+    gate = SoftGate(4, 3, norm="BN", init_bias=0.0)
+    logits = torch.tensor([[-1.0, 0.0, 0.2, 0.5, 1.0]], requires_grad=True)
+    for threshold, closed in ((0.0, 2), (0.47, 4)):
+        gate.threshold = threshold
+        (grad,) = torch.autograd.grad(gate.values(logits).sum(), logits)
+        expected = 1 - logits.detach().tanh() ** 2
+        expected[:, :closed] = 0
+        torch.testing.assert_close(grad, expected)
 
 
 def test_gate_initialization():
