@@ -139,7 +139,8 @@ _GATE = (
         "MODEL.GATE.KIND",
         "soft",
         "`soft`: values in [0, 1) that scale the features, as published; `hard`: values 0 or 1 "
-        "([routing](routing.md#hard-gates)).",
+        "([routing](routing.md#hard-gates)); `sigmoid`, `softmax` (over the edges of a cell): the activations that the "
+        "paper compares with its own, which never close an edge.",
         choices=Reference("dl_lib.modeling.dynamic.gate:GATE_KINDS"),
     ),
     key(

@@ -6,7 +6,7 @@ import re
 
 import torch
 
-from dl_lib.modeling.dynamic.gate import SMALL_GATE_SHRINK
+from dl_lib.modeling.dynamic.gate import GATE_KINDS, SMALL_GATE_SHRINK
 from dl_lib.modeling.dynamic.lattice import FINEST_STRIDE, Lattice
 from dl_lib.modeling.dynamic.network import check_layer_num
 from dl_lib.modeling.meta_arch.dynamic4seg import check_dense_cost
@@ -150,6 +150,8 @@ def _check_budget_target(report: Report) -> None:
         report.add(key, "must be > 0 with MODEL.BUDGET.CONTROL=target; use a value such as 0.5")
     elif report.value("MODEL.BUDGET.TARGET_UNIT") == "ratio" and target > 1:
         report.add(key, "must be at most 1 with MODEL.BUDGET.TARGET_UNIT=ratio; use gflops for a cost in GFLOPs")
+    if report.accepts("MODEL.GATE.KIND") and not GATE_KINDS[report.value("MODEL.GATE.KIND")].can_close:
+        report.add("MODEL.GATE.KIND", "must be soft or hard with MODEL.BUDGET.CONTROL=target: other gates never close")
 
 
 def _check_cells(report: Report) -> None:

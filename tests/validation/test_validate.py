@@ -255,6 +255,7 @@ def test_a_budget_needs_weight_gates_and_time():
     assert "BUDGET.TARGET must be > 0" in problems(*target)
     assert "BUDGET.TARGET must be at most 1" in problems(*target, "MODEL.BUDGET.TARGET=40")
     target += ["MODEL.BUDGET.TARGET=0.5"]
+    assert "GATE.KIND must be soft or hard" in problems(*target, "MODEL.GATE.KIND=sigmoid")
     spread = [*target, "MODEL.BUDGET.SPREAD=0.2", "SOLVER.IMS_PER_BATCH=4"]
     validate_config(valid(*spread, "SOLVER.ACCUMULATION_STEPS=2"), world_size=2)
     assert "BUDGET.SPREAD requires at least two images" in problems(*spread, "SOLVER.ACCUMULATION_STEPS=4")

@@ -1,9 +1,10 @@
-"""Conditional gates of a cell (arXiv 2003.10401, equations 4 and 5), soft or hard."""
+"""Conditional gates of a cell (arXiv 2003.10401, equations 4 and 5) and the activations compared with them."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from dl_lib.layers import conv2d, conv_norm_act
 from dl_lib.layers.feature_maps import without_autocast
 
-__all__ = ["GATE_KINDS", "SMALL_GATE_SHRINK", "Gate", "HardGate", "SoftGate"]
+__all__ = ["GATE_KINDS", "SMALL_GATE_SHRINK", "Gate", "HardGate", "SigmoidGate", "SoftGate", "SoftmaxGate"]
 
 SMALL_GATE_SHRINK = 4  # the small gate resizes its input to a quarter of each side
 
@@ -34,6 +35,7 @@ class Gate(nn.Module, ABC):
     """
 
     threshold = 0.0
+    can_close: ClassVar[bool] = True  # whether a value can be 0 with the default threshold
 
     def __init__(self, channels: int, num_edges: int, *, norm: str, init_bias: float, small: bool = False) -> None:
         super().__init__()
@@ -88,7 +90,25 @@ class HardGate(Gate):
         return torch.sigmoid(logits)
 
 
-GATE_KINDS: dict[str, type[Gate]] = {"soft": SoftGate, "hard": HardGate}
+class SigmoidGate(Gate):
+    """Gate sigmoid(logit) in (0, 1), which never closes its edge by itself."""
+
+    can_close = False
+
+    def activation(self, logits: Tensor) -> Tensor:
+        return torch.sigmoid(logits)
+
+
+class SoftmaxGate(Gate):
+    """Gates softmax(logits) over the edges of a cell, which sum to 1: edges compete, and none closes by itself."""
+
+    can_close = False
+
+    def activation(self, logits: Tensor) -> Tensor:
+        return torch.softmax(logits, dim=-1)
+
+
+GATE_KINDS: dict[str, type[Gate]] = {"soft": SoftGate, "hard": HardGate, "sigmoid": SigmoidGate, "softmax": SoftmaxGate}
 
 
 def _logit(ratio: float) -> float:

@@ -1,8 +1,9 @@
 """Registry of cell operations, and the sum of operations that a cell computes.
 
 Source: candidate operations of the published DynamicRouting code (names, kernel sizes, positions of norms and ReLUs);
-MBConv follows MobileNetV2 (arXiv 1801.04381); further operations are in `conditional_ops`. All preserve the shape
-(B, C, H, W). None ends in a ReLU, because the transitions start with one.
+MBConv follows MobileNetV2 (arXiv 1801.04381); `sep_conv_light_3x3` is the paper's single separable convolution; further
+operations are in `conditional_ops`. All preserve the shape (B, C, H, W). None ends in a ReLU, because the transitions
+start with one.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def _register() -> None:
     add("avg_pool_3x3", lambda channels, *, norm: nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False))
     add("max_pool_3x3", lambda channels, *, norm: nn.MaxPool2d(3, stride=1, padding=1))
     add("conv_3x3_basic", lambda channels, *, norm: conv_norm_act(channels, channels, 3, norm=norm, act=False))
+    add("sep_conv_light_3x3", partial(_sep_conv, kernel_size=3, depth=1))
     for k in (3, 5, 7):
         add(f"sep_conv_{k}x{k}", partial(_sep_conv, kernel_size=k, depth=2))
     for k in (3, 5):

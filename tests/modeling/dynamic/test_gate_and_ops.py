@@ -30,6 +30,8 @@ THRESHOLD_CASES = {
     # Kind: logits, and gate values by threshold; None is the default.
     "soft": ([-2, 0, 0.3, 1, 2], {None: [0, 0, 0.29131, 0.76159, 0.96403], 0.3: [0, 0, 0, 0.76159, 0.96403]}),
     "hard": ([-2, -0.8, 0, 1e-30, 2], {None: [0, 0, 0, 1, 1], 0.0: [1] * 5, 0.3: [0, 1, 1, 1, 1], 0.9: [0] * 5}),
+    "sigmoid": ([-2, 0, 1], {None: [0.11920, 0.5, 0.73106], 0.5: [0, 0, 0.73106]}),
+    "softmax": ([-2.0, 0, 1], {None: [0.03512, 0.25950, 0.70538], 0.3: [0, 0, 0.70538]}),
 }
 
 
@@ -75,6 +77,14 @@ def test_operations_preserve_the_shape_and_receive_gradients(name):
         y.square().sum().backward()
         assert x.grad.any()
         assert all(p.grad is not None for p in operation.parameters())
+
+
+@pytest.mark.parametrize(("name", "depth"), [("sep_conv_light_3x3", 1), ("sep_conv_3x3", 2), ("sep_conv_heavy_3x3", 3)])
+def test_separable_operations_stack_one_to_three_convolutions(name, depth):
+    """9 C + C² weights and 2 C norm parameters per separable convolution."""
+    operation = CELL_OPERATIONS.get(name)(8, norm="BN")
+    assert sum(p.numel() for p in operation.parameters()) == depth * (9 * 8 + 8 * 8 + 2 * 8)
+    assert sum(isinstance(module, nn.ReLU) for module in operation.modules()) == depth - 1
 
 
 @pytest.mark.parametrize("name", ["cond_sep_conv_3x3", "dyn_sep_conv_3x3"])
