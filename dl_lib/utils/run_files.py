@@ -35,6 +35,7 @@ __all__ = [
     "ROUTE_STEM",
     "SUBMISSION_STEM",
     "evaluation_folder",
+    "is_evaluation_folder",
     "log_name",
     "numbered_checkpoint",
     "run_name",
@@ -94,6 +95,11 @@ def evaluation_folder(run_folder: Path, name: str) -> Path:
     return run_folder / EVALUATIONS_NAME / name
 
 
+def is_evaluation_folder(folder: Path) -> bool:
+    """Return whether a folder is that of an evaluation."""
+    return folder.resolve().parent.name == EVALUATIONS_NAME
+
+
 def log_name(rank: int) -> str:
     """Return the log file name of a process: log.txt for the main process, log_rankN.txt for the others."""
     return LOG_NAME if rank == 0 else f"log_rank{rank}.txt"
@@ -112,4 +118,4 @@ def run_name(folder: Path, *, among: Iterable[Path]) -> str:
 
 def _folder_name(folder: Path) -> str:
     path = folder.resolve()
-    return f"{path.parents[1].name}/{path.name}" if path.parent.name == EVALUATIONS_NAME else path.name
+    return f"{path.parents[1].name}/{path.name}" if is_evaluation_folder(folder) else path.name

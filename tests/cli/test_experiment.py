@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from dl_lib.cli.arguments import experiment_parser, parse_run_arguments
-from dl_lib.cli.evaluate import with_weights
 from dl_lib.cli.experiment import (
     Experiment,
     check_run_folder,
@@ -20,6 +19,7 @@ from dl_lib.cli.experiment import (
     start_processes,
 )
 from dl_lib.cli.net_files import copy_nets
+from dl_lib.cli.trained_run import with_weights
 from dl_lib.config import ConfigError, get_cfg, write_config
 from dl_lib.data.catalog import DatasetCatalog
 from dl_lib.launch import ProcessRequest
