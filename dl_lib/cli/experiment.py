@@ -89,6 +89,10 @@ def read_experiment(config_file: str | None, opts: Sequence[str]) -> Experiment:
     if not cfg.OUTPUT_DIR:
         cfg.OUTPUT_DIR = os.path.join(".", "output", _experiment_name(path))
     _register_folders(cfg)
+    if cfg.MODEL.BACKBONE.ROUTE:
+        from dl_lib.modeling.dynamic.configured_route import embed_route_file  # imports torch
+
+        embed_route_file(cfg)
     cfg.freeze()
     return Experiment(cfg, path, net_files)
 

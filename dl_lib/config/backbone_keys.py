@@ -38,6 +38,17 @@ _BACKBONE = (
         max_length=256,
     ),
     key(
+        "MODEL.BACKBONE.ROUTE",
+        [],
+        "Route of the network, which then holds only the parts of its open edges: the name of a named route, a route "
+        "file ending in `.json` (relative to the current directory), or a list of edges and passes. `DynamicNetwork` "
+        "only.",
+        items=str,
+        max_length=10_000,
+        accepts_text=True,
+        special={(): "the whole lattice, with the gates of `MODEL.GATE`"},
+    ),
+    key(
         "MODEL.BACKBONE.INIT_CHANNEL",
         64,
         "Number of channels at stride 4, even; doubles with each coarser scale. `DynamicNetwork` only.",

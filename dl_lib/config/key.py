@@ -86,6 +86,7 @@ class ConfigKey:
     order: Order = "any"
     is_path: bool = False
     path_entries: tuple[str, ...] = ()
+    accepts_text: bool = False
 
     @property
     def section(self) -> str:
@@ -169,6 +170,7 @@ def key(
     order: Order = "any",
     is_path: bool = False,
     path_entries: tuple[str, ...] = (),
+    accepts_text: bool = False,
 ) -> ConfigKey:
     """Declare a config key.
 
@@ -187,6 +189,7 @@ def key(
         order: Requirement on the elements of a list.
         is_path: Whether the value is a path, in which `~` and `$VARIABLE` are expanded.
         path_entries: Names of the data paths in the entries of a list of dicts.
+        accepts_text: Whether text stands for a list of this one element.
 
     Raises:
         ValueError: If the default is an empty list and `items` is missing, or the range is malformed.
@@ -210,4 +213,5 @@ def key(
         order=order,
         is_path=is_path,
         path_entries=path_entries,
+        accepts_text=accepts_text,
     )

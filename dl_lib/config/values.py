@@ -41,6 +41,8 @@ def fit_value(value: Any, current: Any, *, key: str) -> Any:
     if not isinstance(current, (list, tuple)):
         return _fit(value, type(current), key=key)
     elements = _read(value, list, key=key)
+    if isinstance(elements, str) and key in KEYS and KEYS[key].accepts_text:
+        elements = [elements]
     if not isinstance(elements, (list, tuple)):
         return _fit(value, list, key=key)  # raises
     items = _item_type(key, current)

@@ -90,7 +90,7 @@ def _chain(model: SegmentationModel) -> None:
     backbone, head = model.backbone, model.sem_seg_head
     if isinstance(backbone, DynamicNetwork):
         _chain_children(backbone)
-        for node in backbone.lattice.nodes:
+        for node in backbone.route.cells:
             cell = backbone.cell(node)
             for part in (cell.operation, cell.gate, cell.transitions):
                 _chain_children(part)

@@ -6,6 +6,8 @@ import re
 
 import torch
 
+from dl_lib.config import ConfigError
+from dl_lib.modeling.dynamic.configured_route import ROUTE_KEY, configured_route
 from dl_lib.modeling.dynamic.gate import GATE_KINDS, SMALL_GATE_SHRINK
 from dl_lib.modeling.dynamic.lattice import FINEST_STRIDE, Lattice
 from dl_lib.modeling.dynamic.network import check_layer_num
@@ -74,8 +76,17 @@ def smallest_side(report: Report) -> int | None:
 
 
 def _has_small_gates(report: Report) -> bool:
-    small = report.value("MODEL.GATE.GATE_ON") and report.value("MODEL.GATE.SMALL_GATE")
-    return bool(small and not _is_static(report))
+    return bool(report.value("MODEL.GATE.SMALL_GATE") and not _is_static(report) and _has_gates(report))
+
+
+def _has_gates(report: Report) -> bool:
+    """Return whether a routed network has learned gates; true if that is unknown."""
+    if not report.value(ROUTE_KEY):
+        return bool(report.value("MODEL.GATE.GATE_ON"))
+    try:
+        return not configured_route(report.cfg).is_fixed
+    except ConfigError:
+        return True  # reported by `_check_lattice`
 
 
 def logits_stride(report: Report) -> int | None:
@@ -140,8 +151,10 @@ def _check_budget(report: Report) -> None:
             "must be < 1 with MODEL.BUDGET.CONSTRAIN=True, or the training ends before the budget loss starts",
         )
     report.collect(check_dense_cost, report.cfg)
-    if not report.value("MODEL.GATE.GATE_ON"):
-        report.add("MODEL.BUDGET.CONSTRAIN", "must be False with MODEL.GATE.GATE_ON=False: the cost is constant")
+    if not _has_gates(report):
+        key = ROUTE_KEY if report.value(ROUTE_KEY) else "MODEL.GATE.GATE_ON"
+        reason = f"with {key}={report.value(key)}: the cost is constant"
+        report.add("MODEL.BUDGET.CONSTRAIN", f"must be False {reason}")
 
 
 def _check_budget_target(report: Report) -> None:
@@ -176,6 +189,7 @@ def _check_lattice(report: Report) -> None:
     except ValueError as error:
         report.problems.append(f"MODEL.BACKBONE.CELL_NUM_LIST: {error}")
         return
+    report.collect(configured_route, report.cfg)
     if report.value("MODEL.BACKBONE.MAX_STRIDE") != lattice.max_stride:
         report.add(
             "MODEL.BACKBONE.MAX_STRIDE",

@@ -36,6 +36,8 @@ class CostTable:
 
     Methods that take the routing of B images return (B,) float64 multiply-adds, exact because they are below 2**53.
 
+    Parts that the network's route does not contain cost 0.
+
     Attributes:
         lattice: Lattice of the network.
         stem: Cost of the stem.
@@ -174,17 +176,19 @@ def _measure(backbone: DynamicNetwork, head: nn.Module, *, height: int, width: i
 
     lattice, dtype = backbone.lattice, next(backbone.parameters()).dtype
     x = {node: empty(backbone.channels(node), node.stride) for node in (*lattice.nodes, *lattice.outputs)}
-    cells = {node: backbone.cell(node) for node in lattice.nodes}
+    cells = {node: backbone.cell(node) for node in backbone.route.cells}
+    absent_cells, absent_edges = dict.fromkeys(lattice.nodes, 0), dict.fromkeys(lattice.edges, 0)
     features = dict(zip(backbone.output_shapes, (x[node] for node in lattice.outputs), strict=True))
     return CostTable(
         lattice=lattice,
         stem=measure_madds(backbone.stem, empty(3, 1)),
         head=measure_madds(head, features),
-        operations={node: measure_madds(cell.operation, x[node]) for node, cell in cells.items()},
-        gates={node: measure_madds(cell.gate, x[node]) if cell.gate else 0 for node, cell in cells.items()},
-        transitions={
+        operations=absent_cells | {node: measure_madds(cell.operation, x[node]) for node, cell in cells.items()},
+        gates=absent_cells | {node: measure_madds(cell.gate, x[node]) for node, cell in cells.items() if cell.gate},
+        transitions=absent_edges
+        | {
             edge: measure_madds(cells[edge.source].transitions[str(edge.move)], x[edge.source])
-            for edge in lattice.edges
+            for edge in backbone.route.edges
         },
     )
 

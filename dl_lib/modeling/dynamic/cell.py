@@ -17,18 +17,19 @@ __all__ = ["Cell"]
 
 
 class Cell(nn.Module):
-    """Modules of a cell; `execution` runs them.
+    """Modules of a cell; `dense_execution`, `sparse_execution` and `fixed_execution` run them.
 
     Args:
         channels: Channels C of the cell's input.
         edges: Outgoing edges, in the order of the gate values.
         cell_types: Names of the operations whose outputs are summed.
         norm: Name of the norm.
-        gate: Gate with one value per edge; None fixes all gate values at one.
+        gate: Learned gate with one value per edge without a fixed value; None if all edges have one.
+        fixed_gates: Fixed gate value of each edge; None for an edge whose value is learned.
 
     Attributes:
         operation: (B, C, H, W) -> same shape.
-        gate: (B, C, H, W) -> (B, number of edges), or None if the routing is fixed.
+        gate: (B, C, H, W) -> (B, number of edges without a fixed value), or None if all values are fixed.
         transitions: Transition of each edge by the name of its move, on the result of `activated`; keep: (B, C, H, W),
             up: (B, C / 2, 2H, 2W), down: (B, 2C, H / 2, W / 2).
         has_fused_relu: Whether the operation applies the ReLU of the transitions itself (`dl_lib.inference.optimize`).
@@ -37,9 +38,17 @@ class Cell(nn.Module):
     has_fused_relu = False
 
     def __init__(
-        self, channels: int, *, edges: Sequence[Edge], cell_types: Sequence[str], norm: str, gate: Gate | None
+        self,
+        channels: int,
+        *,
+        edges: Sequence[Edge],
+        cell_types: Sequence[str],
+        norm: str,
+        gate: Gate | None,
+        fixed_gates: Sequence[float | None],
     ) -> None:
         super().__init__()
+        self.fixed_gates = tuple(fixed_gates)
         self.operation = CellOperation(channels, cell_types=cell_types, norm=norm)
         self.gate = gate
         self.transitions = nn.ModuleDict(

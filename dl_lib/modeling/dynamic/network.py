@@ -15,10 +15,14 @@ from dl_lib.layers import ShapeSpec, conv_norm_act, separable_conv
 from dl_lib.layers.sync_batch_norm import SyncBatchNorm2d
 from dl_lib.modeling.build import BACKBONE_REGISTRY
 from dl_lib.modeling.dynamic.cell import Cell
-from dl_lib.modeling.dynamic.execution import ImageObserver, run_dense, run_sparse
+from dl_lib.modeling.dynamic.configured_route import configured_route
+from dl_lib.modeling.dynamic.dense_execution import run_dense
+from dl_lib.modeling.dynamic.fixed_execution import run_fixed
 from dl_lib.modeling.dynamic.gate import GATE_KINDS, SMALL_GATE_SHRINK, Gate
-from dl_lib.modeling.dynamic.lattice import Lattice, Node
+from dl_lib.modeling.dynamic.lattice import Node
+from dl_lib.modeling.dynamic.route import Route
 from dl_lib.modeling.dynamic.routing import Routing, Unreached
+from dl_lib.modeling.dynamic.sparse_execution import ImageObserver, run_sparse
 from dl_lib.utils import comm
 
 __all__ = ["STEM_CHANNELS", "DynamicNetwork", "DynamicStem", "check_layer_num"]
@@ -62,21 +66,21 @@ class DynamicNetwork(nn.Module):
     """Routed network from images to feature maps at the strides of the lattice's last layer.
 
     Args:
-        lattice: Routing space.
+        route: Open edges of the lattice.
         stem: Module (B, 3, H, W) -> (B, base_channels, H / 4, W / 4).
-        cells: Cell of each node, by the node's name.
+        cells: Cells of the route, by the names of their nodes.
         base_channels: Channels at stride 4.
         cell_types: Names of the operations in each cell.
         unreached: Policy for cells that receive no input.
         drop_prob: Drop-path probability at the last layer and the end of training.
-        sparse: In evaluation mode, run only the cells and transitions that the gates open.
+        sparse: In evaluation mode, run only the cells and transitions that learned gates open.
         activation_checkpointing: In training mode, recompute each layer in the backward pass.
     """
 
     @configurable
     def __init__(
         self,
-        lattice: Lattice,
+        route: Route,
         *,
         stem: DynamicStem,
         cells: nn.ModuleDict,
@@ -88,7 +92,8 @@ class DynamicNetwork(nn.Module):
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.lattice = lattice
+        self.route = route
+        self.lattice = route.lattice
         self.stem = stem
         self.cells = cells
         self.base_channels = base_channels
@@ -103,22 +108,24 @@ class DynamicNetwork(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         backbone, gate = cfg.MODEL.BACKBONE, cfg.MODEL.GATE
         check_layer_num(backbone)
-        lattice = Lattice(backbone.CELL_NUM_LIST)
+        route = configured_route(cfg)
         make_gate = partial(
             GATE_KINDS[gate.KIND], norm=backbone.NORM, init_bias=gate.GATE_INIT_BIAS, small=gate.SMALL_GATE
         )
         cells = nn.ModuleDict()
-        for node in lattice.nodes:
-            channels, edges = backbone.INIT_CHANNEL << node.scale, lattice.edges_from(node)
+        for node in route.cells:
+            channels, fixed_gates = backbone.INIT_CHANNEL << node.scale, route.gates_of(node)
+            learned = fixed_gates.count(None)
             cells[str(node)] = Cell(
                 channels,
-                edges=edges,
+                edges=route.edges_from(node),
                 cell_types=backbone.CELL_TYPE,
                 norm=backbone.NORM,
-                gate=make_gate(channels, len(edges)) if gate.GATE_ON else None,
+                gate=make_gate(channels, learned) if learned else None,
+                fixed_gates=fixed_gates,
             )
         return {
-            "lattice": lattice,
+            "route": route,
             "stem": DynamicStem(backbone.INIT_CHANNEL, norm=backbone.NORM, separable=backbone.SEPT_STEM),
             "cells": cells,
             "base_channels": backbone.INIT_CHANNEL,
@@ -130,7 +137,7 @@ class DynamicNetwork(nn.Module):
         }
 
     def cell(self, node: Node) -> Cell:
-        """Return the cell of a node."""
+        """Return the cell of a node of the route."""
         cell = self.cells[str(node)]
         assert isinstance(cell, Cell)
         return cell
@@ -147,13 +154,13 @@ class DynamicNetwork(nn.Module):
 
     @property
     def has_gates(self) -> bool:
-        """True if gates decide the routing; otherwise every gate value is 1."""
-        return self.cell(self.lattice.source).gate is not None
+        """True if learned gates decide the routing; otherwise every image takes the same route."""
+        return not self.route.is_fixed
 
     @property
     def runs_sparsely(self) -> bool:
         """True if the next forward pass uses sparse execution."""
-        return self.sparse and not self.training
+        return self.sparse and self.has_gates and not self.training
 
     @property
     def size_divisor(self) -> int:
@@ -185,7 +192,8 @@ class DynamicNetwork(nn.Module):
             rate = None
             if self.drop_prob > 0 and self.training:
                 rate = torch.zeros((), dtype=torch.float64, device=images.device) + step_rate
-            features, routing = run_dense(self, self.stem(images), drop_prob_at=partial(self._drop_prob_at, rate=rate))
+            run = run_dense if self.has_gates else run_fixed
+            features, routing = run(self, self.stem(images), drop_prob_at=partial(self._drop_prob_at, rate=rate))
         return dict(zip(self.output_shapes, features, strict=True)), routing
 
     def _drop_prob_at(self, node: Node, *, rate: Tensor | None) -> Tensor | None:
@@ -216,7 +224,7 @@ class DynamicNetwork(nn.Module):
 
     def _needed_pixels(self, num_images: int) -> int:
         """Return the pixels that the norms of the coarsest cells need, as they cannot normalize a single value."""
-        cells = [self.cell(node) for node in self.lattice.nodes if node.stride == self.size_divisor]
+        cells = [self.cell(node) for node in self.route.cells if node.stride == self.size_divisor]
         for norm in (module for cell in cells for module in cell.modules()):
             if isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels:
                 return 2

@@ -14,11 +14,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from dl_lib.modeling.dynamic.lattice import Lattice
+from dl_lib.modeling.dynamic.route import Route
 from dl_lib.utils.cached_tensors import cached_tensor
 
-__all__ = ["CLOSED_BELOW", "Routing", "Unreached", "gate_openness"]
-
-CLOSED_BELOW = 1e-4  # a cell is closed for an image if the sum of its gates is below this
+__all__ = ["Routing", "Unreached", "gate_openness"]
 
 
 class Unreached(enum.Enum):
@@ -66,10 +65,21 @@ class Routing:
         return self.strongest_BN > 0
 
     @classmethod
+    def of_route(cls, route: Route, *, num_images: int = 1, like: Tensor | None = None) -> Routing:
+        """Return the routing of images that all take a fixed route; float64, on the device of `like` or the CPU."""
+        assert route.is_fixed
+        like = torch.empty(()) if like is None else like
+        lattice, reached = route.lattice, tuple(node in route.reached for node in route.lattice.nodes)
+        gates_E = cached_tensor(
+            tuple(route.gates.get(edge) or 0.0 for edge in lattice.edges), dtype=torch.float64, like=like
+        )
+        reached_N = cached_tensor(reached, dtype=torch.bool, like=like)
+        return cls(lattice, gates_E.repeat(num_images, 1), reached_N.repeat(num_images, 1))
+
+    @classmethod
     def all_open(cls, lattice: Lattice, *, num_images: int = 1) -> Routing:
         """Return the routing with every gate at one."""
-        gates_BE = torch.ones(num_images, len(lattice.edges), dtype=torch.float64)
-        return cls(lattice, gates_BE, torch.ones(num_images, len(lattice.nodes), dtype=torch.bool))
+        return cls.of_route(Route.whole(lattice, gated=False), num_images=num_images)
 
 
 def gate_openness(lattice: Lattice, gates_BE: Tensor) -> dict[str, Tensor]:

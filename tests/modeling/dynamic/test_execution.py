@@ -9,9 +9,10 @@ from torch import nn
 from dl_lib.config import get_cfg
 from dl_lib.modeling import build_model
 from dl_lib.modeling.costs.counters import MaddsObserver
-from dl_lib.modeling.dynamic import conditional_ops, execution
+from dl_lib.modeling.dynamic import conditional_ops, sparse_execution
 from dl_lib.modeling.dynamic.lattice import Move
 from dl_lib.modeling.dynamic.routing import Routing, Unreached
+from dl_lib.modeling.dynamic.sparse_execution import run_sparse
 
 CELLS = [2, 3, 3]
 
@@ -157,13 +158,13 @@ def test_unreached_cells_receive_no_gradient_with_skip():
 def test_sparse_execution_requires_evaluation_mode():
     model = make_model().train()
     with pytest.raises(ValueError, match="Received: training=True"):
-        execution.run_sparse(model.backbone, torch.zeros(1, 8, 8, 8).double(), observer=MaddsObserver(1))
+        run_sparse(model.backbone, torch.zeros(1, 8, 8, 8).double(), observer=MaddsObserver(1))
 
 
 def test_one_device_synchronization_per_layer(monkeypatch):
     waits = []
-    to_cpu = execution._to_cpu
-    monkeypatch.setattr(execution, "_to_cpu", lambda values: waits.append(len(values)) or to_cpu(values))
+    to_cpu = sparse_execution._to_cpu
+    monkeypatch.setattr(sparse_execution, "_to_cpu", lambda values: waits.append(len(values)) or to_cpu(values))
     MODEL.backbone.sparse = True
     with torch.no_grad():
         MODEL.backbone(torch.randn(2, 3, 32, 32, dtype=torch.float64))

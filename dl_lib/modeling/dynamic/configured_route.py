@@ -1,0 +1,80 @@
+"""Route of a config: `MODEL.BACKBONE.ROUTE` as a name, a file or a list of entries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dl_lib.config import CfgNode, ConfigError
+from dl_lib.config.paths import expand_path
+from dl_lib.modeling.dynamic.lattice import Lattice
+from dl_lib.modeling.dynamic.named_routes import NAMED_ROUTES
+from dl_lib.modeling.dynamic.route import Route
+from dl_lib.utils.files import read_regular
+from dl_lib.utils.names import nearest_names
+
+__all__ = ["ROUTE_KEY", "configured_route", "embed_route_file"]
+
+ROUTE_KEY = "MODEL.BACKBONE.ROUTE"
+_FILE_SUFFIX = ".json"
+_MAX_FILE_BYTES = 2**20  # several times the JSON of the largest lattice
+
+
+def configured_route(cfg: CfgNode) -> Route:
+    """Return the route of a config, by default the whole lattice with the gates of `MODEL.GATE`.
+
+    Raises:
+        ConfigError: If there is no such name or file, or the route is invalid.
+        ValueError: If `CELL_NUM_LIST` is invalid.
+    """
+    lattice, entries, gated = (
+        Lattice(cfg.MODEL.BACKBONE.CELL_NUM_LIST),
+        cfg.MODEL.BACKBONE.ROUTE,
+        cfg.MODEL.GATE.GATE_ON,
+    )
+    if not entries:
+        return Route.whole(lattice, gated=gated)
+    try:
+        route = _read(entries, lattice)
+    except (OSError, ValueError) as error:
+        received = "" if "Received" in str(error) else f". Received: {ROUTE_KEY}={entries}"
+        raise ConfigError(f"{ROUTE_KEY}: {error}{received}") from error
+    if not (route.is_fixed or gated):
+        raise ConfigError(
+            f"{ROUTE_KEY} must not contain learned gates with MODEL.GATE.GATE_ON=False; set it to True, or give the "
+            "edges fixed values. Received: MODEL.GATE.GATE_ON=False"
+        )
+    return route
+
+
+def embed_route_file(cfg: CfgNode) -> None:
+    """Replace the file of `MODEL.BACKBONE.ROUTE` by its entries, so that the config does not depend on the file.
+
+    Raises:
+        ConfigError: As in `configured_route`.
+    """
+    if _file_of(cfg.MODEL.BACKBONE.ROUTE):
+        cfg.MODEL.BACKBONE.ROUTE = configured_route(cfg).entries()
+
+
+def _read(entries: list[str], lattice: Lattice) -> Route:
+    first = entries[0]
+    if path := _file_of(entries):
+        route = Route.from_json(read_regular(expand_path(path, key=ROUTE_KEY), max_bytes=_MAX_FILE_BYTES))
+        if route.lattice != lattice:
+            raise ValueError(
+                f"{path} must be a route of this lattice; use the MODEL.BACKBONE.CELL_NUM_LIST of the file, "
+                f"{list(route.lattice.cells_per_layer)}"
+            )
+        return route
+    if len(entries) == 1 and "." not in first:
+        if first not in NAMED_ROUTES:
+            raise ValueError(
+                "must be the name of a route, a .json file or entries such as layer0_stride4.keep; "
+                f"{nearest_names(first, NAMED_ROUTES)}"
+            )
+        return NAMED_ROUTES[first].build(lattice)
+    return Route.parse(lattice, entries)
+
+
+def _file_of(entries: list[str]) -> Path | None:
+    return Path(entries[0]) if len(entries) == 1 and entries[0].endswith(_FILE_SUFFIX) else None

@@ -1,0 +1,58 @@
+"""Execution of a network without learned gates, whose images all take the same route."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from dl_lib.modeling.dynamic.execution_steps import outputs, run_checkpointed
+from dl_lib.modeling.dynamic.lattice import Node
+from dl_lib.modeling.dynamic.routing import Routing
+
+if TYPE_CHECKING:
+    from dl_lib.modeling.dynamic.network import DynamicNetwork
+
+__all__ = ["run_fixed"]
+
+
+def run_fixed(
+    network: DynamicNetwork, x: Tensor, *, drop_prob_at: Callable[[Node], Tensor | None]
+) -> tuple[list[Tensor], Routing]:
+    """Run a network without learned gates, whose images all take the same route.
+
+    Arguments and results are those of `run_dense`.
+    """
+    source, inputs = x, {network.lattice.source.scale: x}
+    for layer in network.lattice.layers:
+        run_layer = partial(_run_fixed_layer, network, layer, drop_prob_at=drop_prob_at)
+        inputs = run_checkpointed(network, layer, run_layer, inputs)
+    return outputs(network, inputs, like=source), Routing.of_route(network.route, num_images=len(source), like=source)
+
+
+def _run_fixed_layer(
+    network: DynamicNetwork,
+    layer: Sequence[Node],
+    inputs: Mapping[int, Tensor],
+    *,
+    drop_prob_at: Callable[[Node], Tensor | None],
+) -> dict[int, Tensor]:
+    """Return the inputs of the next layer's cells by scale."""
+    next_inputs: dict[int, Tensor] = {}
+    for node in layer:
+        edges = network.route.edges_from(node)
+        if edges:
+            cell = network.cell(node)
+            h = cell.activated(inputs[node.scale], drop_prob=drop_prob_at(node))
+            outputs = {edge.target.scale: cell.transitions[str(edge.move)](h) for edge in edges}
+            values: Sequence[float | None] = cell.fixed_gates
+        elif node in network.route.passes:
+            outputs, values = {node.scale: inputs[node.scale]}, (1.0,)
+        else:
+            continue
+        for (scale, y), value in zip(outputs.items(), values, strict=True):
+            weighted = y if value == 1 else y * value
+            next_inputs[scale] = next_inputs[scale] + weighted if scale in next_inputs else weighted
+    return next_inputs
