@@ -1,0 +1,164 @@
+"""Routes of a trained model for its images, and the weights that remain on them.
+
+`frequent_route` gives the networks "Common" of the paper (arXiv 2003.10401, section 4.2); `specialized_route` removes
+what no image of a dataset uses and fixes what all of them use alike, as Brainstorm does (OSDI 2023).
+
+Shape suffixes: N images, E edges of the lattice.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dl_lib.modeling.dynamic.gate import SoftmaxGate
+from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Move, Node
+from dl_lib.modeling.dynamic.network import DynamicNetwork
+from dl_lib.modeling.dynamic.route import CLOSED_BELOW, Route
+from dl_lib.modeling.dynamic.routing import Unreached
+from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
+
+__all__ = ["FixedValues", "frequent_route", "route_state_dict", "specialized_route"]
+
+FixedValues = Literal["mean", "one"]
+_DIGITS = 9  # of a fixed gate value
+_NOISE = 1e-6  # largest difference of gate values that count as equal
+
+_CELLS = "backbone.cells."
+
+
+def frequent_route(lattice: Lattice, gates_NE: Tensor, *, keep: float, values: FixedValues) -> Route:
+    """Return the fixed route of the edges that are open for more than a ratio of the images.
+
+    Edges whose cell is not reached by such edges are left out. A reached cell without such an edge passes its input on.
+
+    Args:
+        lattice: Lattice of the network.
+        gates_NE: Gate values, columns in the order of `lattice.edges`.
+        keep: Ratio in [0, 1).
+        values: Fixed gate values: `mean` over the images, closed ones included, or `one`.
+    """
+    ratios, means = (gates_NE > 0).double().mean(dim=0).tolist(), gates_NE.double().mean(dim=0).tolist()
+    fixed: dict[Edge, float | None] = {
+        edge: 1.0 if values == "one" else _rounded(mean)
+        for edge, ratio, mean in zip(lattice.edges, ratios, means, strict=True)
+        if ratio > keep
+    }
+    return _connected(lattice, fixed)
+
+
+def specialized_route(network: DynamicNetwork, gates_NE: Tensor) -> Route:
+    """Return the route with which a network computes the same outputs for these images.
+
+    Edges that no image opens are removed. An edge whose gate has one value for all images that reach its cell gets this
+    value; the others keep their learned gates.
+
+    Args:
+        network: Network with learned gates.
+        gates_NE: Gate values of a single pass per image, columns in the order of `lattice.edges`.
+
+    Raises:
+        ValueError: If all gates are fixed already, or cells run without input (`MODEL.GATE.UNREACHED=run`).
+    """
+    lattice = network.lattice
+    if not network.has_gates:
+        raise ValueError("the network must have learned gates; its route is fixed already. Received: has_gates=False")
+    if network.unreached is Unreached.RUN:
+        raise ValueError(
+            "MODEL.GATE.UNREACHED must be skip or published: with run, cells that no image reaches have outputs. "
+            "Received: MODEL.GATE.UNREACHED=run"
+        )
+    open_NE = gates_NE > 0
+    column = {edge: index for index, edge in enumerate(lattice.edges)}
+    columns = {node: [column[edge] for edge in network.route.edges_from(node)] for node in network.route.cells}
+    reached = {node: torch.zeros(len(gates_NE), dtype=torch.bool) for node in (*lattice.nodes, *lattice.outputs)}
+    reached[lattice.source] |= True
+    gates: dict[Edge, float | None] = {}
+    for node in lattice.nodes:
+        opens_N = open_NE[:, columns.get(node, [])].any(dim=1)
+        for edge in network.route.edges_from(node):
+            # In the published evaluation an open cell makes the targets of all of its edges run.
+            delivers_N = opens_N if network.unreached is Unreached.PUBLISHED else open_NE[:, column[edge]]
+            reached[edge.target] |= delivers_N
+            if delivers_N.any():
+                gates[edge] = _constant(gates_NE[reached[node], column[edge]])
+        reached[Edge(node, Move.KEEP).target] |= reached[node] & ~opens_N
+    return _connected(lattice, gates)
+
+
+def _constant(gates_N: Tensor) -> float | None:
+    """Return the value of gates that are all equal and open; None otherwise."""
+    low, high = gates_N.min().item(), gates_N.max().item()
+    return _rounded(high) if low > 0 and high - low <= _NOISE else None
+
+
+def _rounded(value: float) -> float:
+    return min(1.0, max(CLOSED_BELOW, round(value, _DIGITS)))
+
+
+def _connected(lattice: Lattice, gates: dict[Edge, float | None]) -> Route:
+    """Return the route of the edges that the source reaches; cells without an edge pass their input on."""
+    kept: dict[Edge, float | None] = {}
+    passes, reached = set(), {lattice.source}
+    for node in lattice.nodes:
+        if node not in reached:
+            continue
+        edges = [edge for edge in lattice.edges_from(node) if edge in gates]
+        kept |= {edge: gates[edge] for edge in edges}
+        reached |= {edge.target for edge in edges}
+        if not edges:
+            passes.add(node)
+        if all(gates[edge] is None for edge in edges):  # the cell may be closed
+            reached.add(Edge(node, Move.KEEP).target)
+    return Route(lattice, kept, frozenset(passes))
+
+
+def route_state_dict(model: DynamicNet4Seg, route: Route) -> dict[str, Tensor]:
+    """Return the state dict of the network that holds only a route, with the weights of the model.
+
+    Args:
+        model: Model that has all parts of the route.
+        route: Route for `MODEL.BACKBONE.ROUTE`.
+
+    Raises:
+        ValueError: If the model lacks an edge or gate of the route, or if gates that depend on each other would be
+            separated.
+    """
+    network = model.backbone
+    _check_contained(route, network)
+    state = {key: value for key, value in model.state_dict().items() if not key.startswith(_CELLS)}
+    for node in route.cells:
+        moves, cell = [str(edge.move) for edge in route.edges_from(node)], network.cell(node)
+        parts = {"operation": cell.operation} | {f"transitions.{move}": cell.transitions[move] for move in moves}
+        if rows := _learned_rows(network.route, route, node):
+            assert cell.gate is not None
+            parts["gate"] = cell.gate
+        for part, module in parts.items():
+            state |= {f"{_CELLS}{node}.{part}.{name}": value for name, value in module.state_dict().items()}
+        for name in ("weight", "bias") if rows else ():
+            key = f"{_CELLS}{node}.gate.predict.{name}"
+            state[key] = state[key][rows]
+    return state
+
+
+def _learned_rows(whole: Route, route: Route, node: Node) -> list[int]:
+    """Return the outputs of a cell's gate that remain learned."""
+    learned = [edge for edge in whole.edges_from(node) if whole.gates[edge] is None]
+    return [row for row, edge in enumerate(learned) if edge in route.gates and route.gates[edge] is None]
+
+
+def _check_contained(route: Route, network: DynamicNetwork) -> None:
+    for edge in route.edges:
+        if edge not in network.route.gates:
+            raise ValueError(f"the model has no edge {edge}; remove it from the route. Received: {edge}")
+        if route.gates[edge] is None and network.route.gates[edge] is not None:
+            raise ValueError(f"the model has no learned gate for {edge}; give it a fixed value. Received: {edge}=gate")
+    for node in route.cells:
+        gate, rows = network.cell(node).gate, _learned_rows(network.route, route, node)
+        if isinstance(gate, SoftmaxGate) and 0 < len(rows) < gate.predict.out_channels:
+            raise ValueError(
+                f"the softmax gates of {node} depend on each other; keep all of its edges learned or fix all of them. "
+                f"Received: {len(rows)} of {gate.predict.out_channels} edges with learned gates"
+            )
