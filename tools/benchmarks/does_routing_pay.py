@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -138,8 +138,8 @@ class Benchmark:
 @functools.cache
 def digest(settings: RunSettings) -> str:
     """Return a digest of everything that settings and experiment change in the default config."""
-    defaults = get_cfg().flat()
-    changed = {key: value for key, value in load_config(settings, root=ROOT).flat().items() if value != defaults[key]}
+    defaults, cfg = get_cfg().flat(), load_config(replace(settings, route=None), root=ROOT)  # the route is in `values`
+    changed = {key: value for key, value in cfg.flat().items() if value != defaults[key]}
     values = settings.as_dict() | {"opts": {key: changed[key] for key in sorted(changed) if key != "OUTPUT_DIR"}}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 

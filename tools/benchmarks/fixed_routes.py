@@ -1,8 +1,4 @@
-"""Fixed routes: sets of edges of the lattice as data, and a static network that executes only these edges.
-
-A cell that is reached but has no edge on the route passes its input on along keep, like a closed cell of the routed
-network.
-"""
+"""Fixed routes of the benchmark: the most frequent edges of a routed network, and random routes of a given cost."""
 
 from __future__ import annotations
 
@@ -10,15 +6,9 @@ import functools
 import random
 from collections.abc import Collection, Mapping
 
-import torch
-from torch import Tensor, nn
-
-from dl_lib.config import CfgNode
-from dl_lib.modeling import SEM_SEG_HEADS_REGISTRY, Backbone, DynamicNetwork, SemanticSegmentor
 from dl_lib.modeling.costs.table import CostTable
 from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Move, Node
-
-Route = frozenset[Edge]
+from dl_lib.modeling.dynamic.route import Route
 
 FREQUENT = 0.5  # a frequent edge is open for more than this fraction of the images
 TOLERANCE = 0.05  # relative, of the cost of a random route
@@ -31,35 +21,32 @@ class UnavailableError(Exception):
 
 def frequent_route(lattice: Lattice, open_fractions: Mapping[str, float]) -> Route:
     """Return the edges that are open for more than `FREQUENT` of the images, as far as the source reaches them."""
-    return reached_edges(lattice, [edge for edge in lattice.edges if open_fractions[str(edge)] > FREQUENT])
+    return connected_route(lattice, {name for name, fraction in open_fractions.items() if fraction > FREQUENT})
 
 
-def reached_edges(lattice: Lattice, edges: Collection[Edge]) -> Route:
-    """Return the edges whose cells receive an input."""
-    nodes = reached_nodes(lattice, edges)
-    return frozenset(edge for edge in edges if edge.source in nodes)
-
-
-def reached_nodes(lattice: Lattice, edges: Collection[Edge]) -> frozenset[Node]:
-    """Return the cells and outputs that receive an input, also from cells that pass theirs on."""
-    reached = {lattice.source}
+def connected_route(lattice: Lattice, names: Collection[str]) -> Route:
+    """Return the edges of these names that the source reaches; cells without any pass their input on along keep."""
+    reached, gates, passes = {lattice.source}, {}, set()
     for node in lattice.nodes:
         if node in reached:
-            reached |= {edge.target for edge in _leaving(lattice, node, edges) or [Edge(node, Move.KEEP)]}
-    return frozenset(reached)
+            edges = [edge for edge in lattice.edges_from(node) if str(edge) in names]
+            gates |= dict.fromkeys(edges, 1.0)
+            passes |= set() if edges else {node}
+            reached |= {edge.target for edge in edges or [Edge(node, Move.KEEP)]}
+    return Route(lattice, gates, frozenset(passes))
 
 
 def route_madds(table: CostTable, route: Route) -> int:
     """Return the multiply-adds of one image: stem, head, the operations of cells on the route and its transitions."""
-    operations = sum(table.operations[node] for node in {edge.source for edge in route})
-    return table.stem + table.head + operations + sum(table.transitions[edge] for edge in route)
+    operations = sum(table.operations[node] for node in route.cells)
+    return table.stem + table.head + operations + sum(table.transitions[edge] for edge in route.edges)
 
 
 def random_route(table: CostTable, *, madds: float, outputs: frozenset[Node], seed: str) -> Route:
     """Draw a route whose cost is within `TOLERANCE` of `madds`, by rejection.
 
     Each draw opens every edge with the same probability, itself drawn from [0, 1), and keeps those that the source
-    reaches. Every cell that is reached leads to an output, because without an edge it passes its input on.
+    reaches.
 
     Args:
         table: Costs of the lattice.
@@ -84,64 +71,8 @@ def _draw_route(table: CostTable, madds: float, outputs: frozenset[Node], seed: 
     generator = random.Random(seed)
     for _ in range(MAX_DRAWS):
         probability = generator.random()
-        drawn = [edge for edge in table.lattice.edges if generator.random() < probability]
-        route = reached_edges(table.lattice, drawn)
-        has_cost = abs(route_madds(table, route) / madds - 1) <= TOLERANCE
-        if has_cost and reached_nodes(table.lattice, route) >= outputs:
+        drawn = {str(edge) for edge in table.lattice.edges if generator.random() < probability}
+        route = connected_route(table.lattice, drawn)
+        if abs(route_madds(table, route) / madds - 1) <= TOLERANCE and route.reached >= outputs:
             return route
     return None
-
-
-class RouteBackbone(Backbone):
-    """Static backbone that executes the edges of a route and the operations of their cells.
-
-    Args:
-        network: Routed network whose stem, operations and transitions are used; it must not be used afterwards.
-        route: Edges to execute.
-    """
-
-    def __init__(self, network: DynamicNetwork, route: Route) -> None:
-        super().__init__(network.output_shapes, stages={})
-        self.lattice, self.stem, self.cells = network.lattice, network.stem, nn.ModuleDict()
-        self._edges = {node: _leaving(network.lattice, node, route) for node in network.lattice.nodes}
-        for node in reached_nodes(network.lattice, route):
-            if edges := self._edges.get(node):
-                cell = network.cell(node)
-                transitions = nn.ModuleDict({str(edge.move): cell.transitions[str(edge.move)] for edge in edges})
-                self.cells[str(node)] = nn.ModuleDict({"operation": cell.operation, "transitions": transitions})
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Return the feature maps by name, finest first; zeros for outputs that the route does not reach."""
-        inputs = {self.lattice.source: self.stem(images)}
-        for node in self.lattice.nodes:
-            if node in inputs:
-                for target, y in self._run_cell(node, inputs.pop(node)).items():
-                    inputs[target] = inputs[target] + y if target in inputs else y
-        sides = images.shape[-2:]
-        shapes = zip(self.lattice.outputs, self.output_shapes.items(), strict=True)
-        return {
-            name: inputs.get(node, images.new_zeros(len(images), shape.channels, *(s // shape.stride for s in sides)))
-            for node, (name, shape) in shapes
-        }
-
-    def _run_cell(self, node: Node, x: Tensor) -> dict[Node, Tensor]:
-        edges = self._edges[node]
-        if not edges:
-            return {Edge(node, Move.KEEP).target: x}
-        cell = self.cells[str(node)]
-        h = torch.relu(cell["operation"](x))  # transitions start with the ReLU, which `Cell` computes once
-        return {edge.target: cell["transitions"][str(edge.move)](h) for edge in edges}
-
-
-def build_route_model(cfg: CfgNode, edges: Collection[str]) -> SemanticSegmentor:
-    """Build the network of a config with fixed edges, given by name; the config has no gates."""
-    network = DynamicNetwork(cfg)
-    by_name = {str(edge): edge for edge in network.lattice.edges}
-    backbone = RouteBackbone(network, frozenset(by_name[name] for name in edges))
-    head = SEM_SEG_HEADS_REGISTRY.get(cfg.MODEL.SEM_SEG_HEAD.NAME)(cfg, backbone.output_shapes)
-    common = SemanticSegmentor.common_arguments(cfg, backbone.output_shapes)
-    return SemanticSegmentor(backbone, sem_seg_head=head, **common)
-
-
-def _leaving(lattice: Lattice, node: Node, edges: Collection[Edge]) -> list[Edge]:
-    return [edge for edge in lattice.edges_from(node) if edge in edges]

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from fixed_routes import frequent_route, random_route, reached_nodes
+from fixed_routes import frequent_route, random_route
 from routing_training import RunSettings, load_config
 from smp_models import SMP_MODELS
 
@@ -157,20 +157,20 @@ def _open(budget: float, request: Request) -> RunSettings:
 def _frequent(request: Request) -> RunSettings:
     row, lattice = request.find_row(MIDDLE, request.seed), request.table(*_NO_GATES).lattice
     route = frequent_route(lattice, row["open_fractions"])
-    return request.settings(*_NO_GATES, route=tuple(str(edge) for edge in lattice.edges if edge in route))
+    return request.settings(*_NO_GATES, route=tuple(map(str, route.edges)))
 
 
 def _random(number: int, request: Request) -> RunSettings:
     """Draw a route with the cost of the hard gates of this seed, to the outputs of their frequent edges."""
     row, table = request.find_row(MIDDLE, request.seed), request.table(*_NO_GATES)
-    nodes = reached_nodes(table.lattice, frequent_route(table.lattice, row["open_fractions"]))
+    reached = frequent_route(table.lattice, row["open_fractions"]).reached
     route = random_route(
         table,
         madds=_real_madds(row),
-        outputs=nodes & set(table.lattice.outputs),
+        outputs=reached & {*table.lattice.outputs},
         seed=f"{request.data_set} {request.seed} {number}",
     )
-    return request.settings(*_NO_GATES, route=tuple(str(edge) for edge in table.lattice.edges if edge in route))
+    return request.settings(*_NO_GATES, route=tuple(map(str, route.edges)))
 
 
 def _smp(name: str, request: Request) -> RunSettings:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fixed_routes import build_route_model
+from fixed_routes import connected_route
 from harness import Settings
 from report import describe_machine
 from smp_models import build_smp_model
@@ -29,6 +29,8 @@ from dl_lib.engine.hooks import Hook
 from dl_lib.engine.training.trainer import Trainer
 from dl_lib.evaluation import evaluation_mode
 from dl_lib.modeling.build import place_model
+from dl_lib.modeling.dynamic.configured_route import ROUTE_KEY
+from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.utils.allocator import keep_freed_memory
 from dl_lib.utils.run_files import CHECKPOINT_SUFFIX, RESULTS_NAME
 
@@ -42,7 +44,7 @@ class RunSettings:
     Attributes:
         experiment: Folder of the experiment, relative to the repository.
         opts: Overrides of its config.
-        route: Names of the edges to execute, in a network without gates; None for the network of the config.
+        route: Names of the edges of a network without gates, see `connected_route`; None for the network of the config.
         smp: Name in `SMP_MODELS`, to train that network instead; empty for the network of the config.
         training_seconds: Duration of the training loop; None for the iterations of the config.
     """
@@ -110,8 +112,6 @@ class RunTrainer(DefaultTrainer):
         self.hooks.insert(0, self.stopwatch)
 
     def build_model(self) -> nn.Module:
-        if self.settings.route is not None:
-            return place_model(build_route_model(self.cfg, self.settings.route), self.cfg)
         if self.settings.smp:
             return place_model(build_smp_model(self.cfg, self.settings.smp), self.cfg)
         return super().build_model()
@@ -145,7 +145,12 @@ def train_run(settings: RunSettings, *, folder: Path, root: Path, threads: int) 
 
 def load_config(settings: RunSettings, *, root: Path, opts: Sequence[str] = ()) -> CfgNode:
     """Return the validated config of a run, with further overrides."""
-    return load_experiment(str(root / settings.experiment), [*settings.opts, *opts]).cfg
+    folder, opts = str(root / settings.experiment), [*settings.opts, *opts]
+    cfg = load_experiment(folder, opts).cfg
+    if settings.route is None:
+        return cfg
+    route = connected_route(Lattice(cfg.MODEL.BACKBONE.CELL_NUM_LIST), settings.route)
+    return load_experiment(folder, [*opts, f"{ROUTE_KEY}={route.entries()}"]).cfg
 
 
 def _measure(trainer: RunTrainer, *, folder: Path) -> dict[str, Any]:
