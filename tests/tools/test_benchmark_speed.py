@@ -11,7 +11,7 @@ import speed_training
 import torch
 from harness import Memory, Settings
 from machine_rates import MachineRates
-from networks import NETWORKS, build_network, default_config, open_network, predict, random_image, set_gates
+from networks import NETWORKS, build_network, default_config, open_network, predict, random_image
 from speed_roofline import SUMS, PartTimer, predict_in_parts, work_of
 from speed_training import BaselineTrainingCase
 from torch import nn
@@ -21,6 +21,7 @@ from work_counter import WorkCounter
 
 from dl_lib.inference import optimization, optimize
 from dl_lib.inference.conv_chain import ConvChain
+from dl_lib.modeling.dynamic.forced_gates import force_gates
 from tests.helpers.published import SETTINGS
 
 TINY = tuple(str(word) for word in SETTINGS["tiny"])
@@ -87,7 +88,7 @@ def test_gates_open_on_the_given_edges_only():
     model = build_network(default_config(Settings(opts=TINY), [])).eval()
     edges = model.backbone.lattice.edges
     route = {edge for edge in edges if edge.move.name == "KEEP" or edge.source.layer < 3}
-    set_gates(model, route.__contains__, bias=1.0)
+    force_gates(model.backbone, route.__contains__, bias=1.0)
     with torch.inference_mode():
         (output,) = model([{"image": torch.full((3, 64, 64), 100.0)}])
     expected = torch.tensor([1.0 if edge in route else 0.0 for edge in edges]).tanh()

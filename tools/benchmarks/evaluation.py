@@ -13,12 +13,13 @@ from typing import Literal
 
 from harness import Case, Memory, Run, Settings, Timing, benchmark_parser, measure_memory, start, time_cases
 from machine_rates import MATMUL_SIDE, MachineRates
-from networks import Size, build_network, default_config, executed_gmadds, predict, random_image, set_gates
+from networks import Size, build_network, default_config, executed_gmadds, predict, random_image
 from report import Report, Table, describe_machine
 
 from dl_lib.cli.arg_types import comma_separated, comma_separated_sizes
 from dl_lib.cli.errors import user_errors
 from dl_lib.inference import fold_batch_norms
+from dl_lib.modeling.dynamic.forced_gates import force_gates
 from dl_lib.modeling.dynamic.lattice import Lattice, Node
 from dl_lib.utils.names import nearest_names
 
@@ -44,7 +45,7 @@ class EvaluationCase(Case):
         overrides = ["TEST.EXECUTION", self.execution, "MODEL.CHANNELS_LAST", self.variant != "contiguous"]
         model = build_network(default_config(settings, overrides)).eval()
         closed = half_of_the_cells(model.backbone.lattice) if self.gates == "half" else frozenset()
-        set_gates(model, lambda edge: edge.source not in closed)
+        force_gates(model.backbone, lambda edge: edge.source not in closed)
         if self.variant == "channels_last_folded":
             model = fold_batch_norms(model)
         image = random_image(self.size, device=model.device)

@@ -1,4 +1,4 @@
-"""Networks of the benchmarks: the default network, that of the quickstart, their gates, and the baseline."""
+"""Networks of the benchmarks: the default network, that of the quickstart, and the baseline."""
 
 from __future__ import annotations
 
@@ -8,17 +8,13 @@ from typing import Any
 import torch
 from baseline_network import BaselineNetwork
 from harness import SEED, Settings
-from torch import Tensor, nn
+from torch import Tensor
 
 from dl_lib.cli.experiment import load_experiment
 from dl_lib.config import CfgNode, ConfigError, apply_overrides, get_cfg
 from dl_lib.modeling import DynamicNet4Seg, build_model
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, Costs
-from dl_lib.modeling.dynamic.gate import Gate
-from dl_lib.modeling.dynamic.lattice import Edge
-
-GATE_BIAS = 20.0  # its tanh is 1 in float32
-SOFT_GATE_BIAS = 1.0  # its tanh is 0.76, so that feature maps have to be multiplied
+from dl_lib.modeling.dynamic.forced_gates import SOFT_OPEN_BIAS, force_gates
 
 Size = tuple[int, int]  # (height, width) in pixels
 
@@ -68,29 +64,10 @@ def baseline_of(model: DynamicNet4Seg) -> BaselineNetwork:
     return baseline.to(model.device)
 
 
-def gates_of(model: DynamicNet4Seg) -> dict[Gate, tuple[Edge, ...]]:
-    """Return the gates of a model, with the edges that they decide on."""
-    backbone = model.backbone
-    gates = {backbone.cell(node).gate: tuple(backbone.lattice.edges_from(node)) for node in backbone.lattice.nodes}
-    return {gate: edges for gate, edges in gates.items() if gate is not None}
-
-
-@torch.no_grad()
-def set_gates(model: DynamicNet4Seg, is_open: Callable[[Edge], bool], *, bias: float = GATE_BIAS) -> None:
-    """Open the edges for which the function is true, for all images, and close the others; gates are still evaluated.
-
-    `bias` is that of open gates, whose value is its tanh.
-    """
-    for gate, edges in gates_of(model).items():
-        assert gate.predict.bias is not None
-        nn.init.zeros_(gate.predict.weight)
-        gate.predict.bias.copy_(torch.tensor([bias if is_open(edge) else -GATE_BIAS for edge in edges]))
-
-
 def open_network(cfg: CfgNode) -> DynamicNet4Seg:
     """Build a network in evaluation mode with all gates open at the value 0.76."""
     model = build_network(cfg).eval()
-    set_gates(model, lambda edge: True, bias=SOFT_GATE_BIAS)
+    force_gates(model.backbone, lambda edge: True, bias=SOFT_OPEN_BIAS)
     return model
 
 

@@ -12,22 +12,20 @@ from networks import (
     LARGE,
     NETWORKS,
     SMALL,
-    SOFT_GATE_BIAS,
     Size,
     build_network,
     default_config,
     executed_gmadds,
-    gates_of,
     open_network,
     predict,
     random_image,
-    set_gates,
 )
 from report import Samples, Table
 from torch import Tensor, nn
 
 from dl_lib.inference import optimize
 from dl_lib.modeling import DynamicNet4Seg
+from dl_lib.modeling.dynamic.forced_gates import SOFT_OPEN_BIAS, force_gates, gates_of
 from dl_lib.modeling.dynamic.lattice import Edge
 
 NUM_ROUTES = 20
@@ -49,7 +47,7 @@ def random_routes(model: DynamicNet4Seg, image: Tensor) -> dict[str, tuple[Route
     while len(routes) < NUM_ROUTES:
         open_ratio = generator.uniform(0.2, 1.0)
         route = frozenset(edge for edge in edges if generator.random() < open_ratio)
-        set_gates(model, route.__contains__, bias=SOFT_GATE_BIAS)
+        force_gates(model.backbone, route.__contains__, bias=SOFT_OPEN_BIAS)
         ratio = executed_gmadds(*predict(model, [image])) / all_open
         if COST_RANGE[0] <= ratio <= COST_RANGE[1]:
             routes.append((route, ratio))
@@ -65,7 +63,7 @@ def measure_routes(settings: Settings, *, rounds: int) -> tuple[Table, Samples]:
 
     def run(route: Route) -> Callable[[], object]:
         def predict_route() -> object:
-            set_gates(model, route.__contains__, bias=SOFT_GATE_BIAS)
+            force_gates(model.backbone, route.__contains__, bias=SOFT_OPEN_BIAS)
             return predict(model, [image])
 
         return predict_route
@@ -121,7 +119,7 @@ def spread_routes(model: DynamicNet4Seg, images: Sequence[Tensor]) -> None:
     """Give the gates large random weights with which every image has its own route."""
     for seed in range(MAX_SEEDS):
         torch.manual_seed(seed)
-        for gate in gates_of(model):
+        for gate in gates_of(model.backbone):
             assert gate.predict.bias is not None
             nn.init.normal_(gate.predict.weight, std=WEIGHT_DEVIATION)
             nn.init.zeros_(gate.predict.bias)

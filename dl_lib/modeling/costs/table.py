@@ -9,8 +9,7 @@ Shape suffixes: B images, E edges of the lattice, N nodes of the lattice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -19,40 +18,16 @@ from torch import Tensor, nn
 from dl_lib.modeling.costs.costs import Costs
 from dl_lib.modeling.costs.counters import count_madds, measure_madds
 from dl_lib.modeling.costs.meta_copy import meta_copy
-from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Node
+from dl_lib.modeling.costs.part_table import PartTable, weighted_sum
 from dl_lib.modeling.dynamic.network import STEM_CHANNELS, DynamicNetwork, DynamicStem
 from dl_lib.modeling.dynamic.ops import Zero
 from dl_lib.modeling.dynamic.routing import Routing
-from dl_lib.utils.cached_tensors import cached_tensor
 
 __all__ = ["CostTable", "NetworkCosts"]
 
-_PartCosts = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # operations (N), gates (N), transitions (E)
 
-
-@dataclass(frozen=True, eq=False)
-class CostTable:
-    """Multiply-adds of every part, for one image of one size.
-
-    Methods that take the routing of B images return (B,) float64 multiply-adds, exact because they are below 2**53.
-
-    Parts that the network's route does not contain cost 0.
-
-    Attributes:
-        lattice: Lattice of the network.
-        stem: Cost of the stem.
-        head: Cost of the segmentation head.
-        operations: Cost of each cell's operation.
-        gates: Cost of each cell's gate.
-        transitions: Cost of each edge's transition.
-    """
-
-    lattice: Lattice
-    stem: int
-    head: int
-    operations: Mapping[Node, int]
-    gates: Mapping[Node, int]
-    transitions: Mapping[Edge, int]
+class CostTable(PartTable[int]):
+    """Multiply-adds of every part, for one image of one size; sums are exact because they are below 2**53."""
 
     def costs(self, routing: Routing, *, executed: Sequence[int]) -> Costs[Tensor]:
         """Return the costs of a batch; `executed` are the observed multiply-adds of each image."""
@@ -69,41 +44,14 @@ class CostTable:
         It covers cells and transitions only, without the source's operation and the transitions to the outputs.
         """
         operations_N, _, transitions_E = self._published
-        return _weighted_sum(routing.strongest_BN, operations_N) + _weighted_sum(routing.gates_BE, transitions_E)
+        return weighted_sum(routing.strongest_BN, operations_N) + weighted_sum(routing.gates_BE, transitions_E)
 
     def real(self, routing: Routing) -> Tensor:
         """Return the real cost under the published convention."""
         operations_N, _, transitions_E = self._published
         return (
-            _weighted_sum(routing.open_BN, operations_N)
-            + _weighted_sum(routing.active_BE, transitions_E)
-            + self.unrouted
+            weighted_sum(routing.open_BN, operations_N) + weighted_sum(routing.active_BE, transitions_E) + self.unrouted
         )
-
-    def real_complete(self, routing: Routing) -> Tensor:
-        """Return the cost of every module that must run."""
-        operations_N, gates_N, transitions_E = self._complete
-        return (
-            _weighted_sum(routing.open_BN, operations_N)
-            + _weighted_sum(routing.active_BE, transitions_E)
-            + _weighted_sum(routing.reached_BN, gates_N)
-            + (self.stem + self.head)
-        )
-
-    @property
-    def dense(self) -> int:
-        """Cost of dense execution, which runs every part whatever the gates are."""
-        return self.stem + self.head + sum(map(sum, self._complete))
-
-    def all_closed(self, *, runs_unreached: bool) -> int:
-        """Return `real_complete` with every gate closed, so that the input passes along the keep edges of the source.
-
-        Args:
-            runs_unreached: Whether the gates of cells that are not reached run as well, see `Unreached`.
-        """
-        scale = self.lattice.source.scale
-        running = [madds for node, madds in self.gates.items() if runs_unreached or node.scale == scale]
-        return self.stem + self.head + sum(running)
 
     @cached_property
     def expected_all_open(self) -> float:
@@ -122,26 +70,13 @@ class CostTable:
         return self.stem + self.head + sum(gates_N)
 
     @cached_property
-    def _complete(self) -> _PartCosts:
-        nodes, edges = self.lattice.nodes, self.lattice.edges
-        return (
-            tuple(self.operations[node] for node in nodes),
-            tuple(self.gates[node] for node in nodes),
-            tuple(self.transitions[edge] for edge in edges),
-        )
-
-    @cached_property
-    def _published(self) -> _PartCosts:
+    def _published(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         nodes, edges = self.lattice.nodes, self.lattice.edges
         return (
             tuple(self.operations[node] if node != self.lattice.source else 0 for node in nodes),
             tuple(self.gates[node] if node != self.lattice.source else 0 for node in nodes),
             tuple(self.transitions[edge] if edge.target not in self.lattice.outputs else 0 for edge in edges),
         )
-
-
-def _weighted_sum(weights: Tensor, costs: tuple[int, ...]) -> Tensor:
-    return weights.double() @ cached_tensor(costs, dtype=torch.float64, like=weights)
 
 
 class NetworkCosts:
