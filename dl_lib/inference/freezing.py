@@ -23,7 +23,7 @@ from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
 __all__ = ["FixedValues", "frequent_route", "route_state_dict", "specialized_route"]
 
 FixedValues = Literal["mean", "one"]
-_DIGITS = 9  # of a fixed gate value
+_DIGITS = 6  # of a fixed gate value
 _NOISE = 1e-6  # largest difference of gate values that count as equal
 
 _CELLS = "backbone.cells."
@@ -32,7 +32,7 @@ _CELLS = "backbone.cells."
 def frequent_route(lattice: Lattice, gates_NE: Tensor, *, keep: float, values: FixedValues) -> Route:
     """Return the fixed route of the edges that are open for more than a ratio of the images.
 
-    Edges whose cell is not reached by such edges are left out. A reached cell without such an edge passes its input on.
+    Edges whose cell is not reached by such edges are omitted. A reached cell without such an edge passes its input on.
 
     Args:
         lattice: Lattice of the network.

@@ -23,14 +23,13 @@ def configured_route(cfg: CfgNode) -> Route:
     """Return the route of a config, by default the whole lattice with the gates of `MODEL.GATE`.
 
     Raises:
-        ConfigError: If there is no such name or file, or the route is invalid.
-        ValueError: If `CELL_NUM_LIST` is invalid.
+        ConfigError: If there is no such name or file, or the route or the lattice is invalid.
     """
-    lattice, entries, gated = (
-        Lattice(cfg.MODEL.BACKBONE.CELL_NUM_LIST),
-        cfg.MODEL.BACKBONE.ROUTE,
-        cfg.MODEL.GATE.GATE_ON,
-    )
+    entries, gated = cfg.MODEL.BACKBONE.ROUTE, cfg.MODEL.GATE.GATE_ON
+    try:
+        lattice = Lattice(cfg.MODEL.BACKBONE.CELL_NUM_LIST)
+    except ValueError as error:
+        raise ConfigError(f"MODEL.BACKBONE.CELL_NUM_LIST: {error}") from error
     if not entries:
         return Route.whole(lattice, gated=gated)
     try:
