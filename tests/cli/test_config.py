@@ -22,7 +22,7 @@ def test_every_key_is_listed(capsys):
 def test_shipped_experiments(capsys):
     main(["--list"])
     names = capsys.readouterr().out.splitlines()
-    assert {"Quickstart", "Dynamic/Seg.Layer16", "VOC/Seg.Layer16.Aug", "Zoo/Digits.SAC"} <= set(names)
+    assert {"Quickstart", "Dynamic/Seg.Layer16", "Paper/Fix", "VOC/Seg.Layer16.Aug", "Zoo/Digits.SAC"} <= set(names)
     assert names == sorted(names)
 
 

@@ -1,16 +1,26 @@
-"""Shipped experiments: published settings, no redundant keys, a header with the command."""
+"""Shipped experiments: published settings, no redundant keys, a header with the command, two iterations of each."""
 
+import json
+import math
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import yaml
+from torch.utils.data import Subset
 
 from dl_lib.config import get_cfg
+from dl_lib.data import DatasetCatalog
+from dl_lib.engine import DefaultTrainer
+from dl_lib.engine.setup import seed_everything
+from dl_lib.modeling.dynamic.lattice import Lattice
+from dl_lib.modeling.dynamic.named_routes import NAMED_ROUTES
 from dl_lib.validation import validate_config
+from tests.helpers.dataset_files import write_cityscapes, write_sbd, write_voc
 
 ROOT = Path(__file__).parents[2]
 PLAYGROUND = ROOT / "playground"
-CONFIGS = sorted(PLAYGROUND.rglob("config.yaml"))
+CONFIGS = sorted(path for path in PLAYGROUND.rglob("config.yaml") if "output" not in path.parts)
 SMALL_GATE = "Seg.Layer16.SmallGate.Dynamic_"
 # LAYER_NUM, BASE_LR, GATE_LR_MULTI, MAX_ITER, CHECKPOINT_PERIOD, DROP_PROB, precise BN
 PUBLISHED = {
@@ -23,6 +33,13 @@ PUBLISHED = {
     "Seg.Layer33.ImageNet": (33, 0.02, 2.5, 190000, 5000, 0.0, True),
 }
 SIZES = [512, 768, 1024, 1280, 1536, 2048]
+SMALL = [
+    *("MODEL.DEVICE", "cpu", "MODEL.BACKBONE.INIT_CHANNEL", 8, "DATALOADER.NUM_WORKERS", 0, "OUTPUT_DIR", "run"),
+    *("SOLVER.IMS_PER_BATCH", 2, "SOLVER.LR_SCHEDULER.MAX_ITER", 2, "TEST.PRECISE_BN.NUM_ITER", 1, "LOG_PERIOD", 1),
+    *("TEST.OPTIMIZE", False),
+]
+LAYERS = 5  # deeper networks only have more of the same layers
+SIDE = 128  # of crops and images, the smallest that small gates accept
 BUDGETS = {f"{SMALL_GATE}A": (0.8, 0.1), f"{SMALL_GATE}B": (0.5, 0.1), f"{SMALL_GATE}C": (0.5, 0.2)}
 
 
@@ -94,6 +111,63 @@ def test_a_config_begins_with_the_command_that_runs_it(path):
     assert f"cd {path.parent.relative_to(ROOT)} && dl_lib train" in head
 
 
+@pytest.fixture
+def folder_with_route(tmp_path, monkeypatch):
+    """Current folder with a route.json, as the experiments Common-* require."""
+    monkeypatch.chdir(tmp_path)
+    lattice = Lattice([2, 3] + [4] * 14)
+    (tmp_path / "route.json").write_text(NAMED_ROUTES["unet"].build(lattice).to_json())
+    return tmp_path
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.parent.name)
-def test_every_config_is_valid(path):
+def test_every_config_is_valid(path, folder_with_route):
     validate_config(load(path))
+
+
+@pytest.fixture(scope="module")
+def miniature_datasets(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("datasets")
+    write_cityscapes(folder, size=(SIDE, SIDE))
+    write_voc(folder)
+    write_sbd(folder)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("DL_DATASETS", str(folder))
+        yield
+
+
+def first_image_of(name):
+    """Register the first image of a dataset as another one, and return its name."""
+    short = f"first_image_of_{name}"
+    if short not in DatasetCatalog.names():
+        DatasetCatalog.register(short, lambda: Subset(DatasetCatalog.get(name), range(1)), DatasetCatalog.meta(name))
+    return short
+
+
+def load_small(path):
+    cfg = load(path)
+    cfg.merge_from_list([*SMALL, "DATASETS.TEST", list(map(first_image_of, cfg.DATASETS.TEST))])
+    backbone = cfg.MODEL.BACKBONE
+    if backbone.LAYER_NUM > LAYERS and not backbone.ROUTE:
+        backbone.LAYER_NUM, backbone.CELL_NUM_LIST = LAYERS, backbone.CELL_NUM_LIST[:LAYERS]
+    if cfg.INPUT.CROP_SIZE[0] > SIDE:
+        cfg.INPUT.CROP_SIZE = [SIDE, SIDE]
+    if cfg.INPUT.MIN_SIZE_TEST:
+        cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TEST = [SIDE], SIDE
+    return cfg
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.parent.relative_to(PLAYGROUND).as_posix())
+def test_every_experiment_trains_and_evaluates(path, folder_with_route, miniature_datasets, monkeypatch):
+    monkeypatch.setattr("dl_lib.engine.defaults.CALIBRATION_IMAGES", 2)
+    cfg = load_small(path)
+    validate_config(cfg)
+    seed_everything(cfg.SEED, rank=0)
+    trainer = DefaultTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    with patch("dl_lib.evaluation.report.write._draw", return_value={}):
+        trainer.train()
+    lines = map(json.loads, (folder_with_route / "run" / "metrics.json").read_text().splitlines())
+    losses = [line["loss_sem_seg"] for line in lines if "loss_sem_seg" in line]
+    assert len(losses) == 2 and all(map(math.isfinite, losses))
+    assert [len(result.images) for result in trainer.results.values()] == [1] * len(cfg.DATASETS.TEST)

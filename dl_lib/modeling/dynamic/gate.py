@@ -91,7 +91,7 @@ class HardGate(Gate):
 
 
 class SigmoidGate(Gate):
-    """Gate sigmoid(logit) in (0, 1), which never closes its edge by itself."""
+    """Gate sigmoid(logit) in (0, 1), which stays open without a threshold."""
 
     can_close = False
 
@@ -100,7 +100,7 @@ class SigmoidGate(Gate):
 
 
 class SoftmaxGate(Gate):
-    """Gates softmax(logits) over the edges of a cell, which sum to 1: edges compete, and none closes by itself."""
+    """Gates softmax(logits) over the edges of a cell, which sum to 1 and stay open without a threshold."""
 
     can_close = False
 
