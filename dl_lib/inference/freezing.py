@@ -46,7 +46,7 @@ def frequent_route(lattice: Lattice, gates_NE: Tensor, *, keep: float, values: F
         for edge, ratio, mean in zip(lattice.edges, ratios, means, strict=True)
         if ratio > keep
     }
-    return _connected(lattice, fixed)
+    return Route.connected(lattice, fixed)
 
 
 def specialized_route(network: DynamicNetwork, gates_NE: Tensor) -> Route:
@@ -85,7 +85,7 @@ def specialized_route(network: DynamicNetwork, gates_NE: Tensor) -> Route:
             if delivers_N.any():
                 gates[edge] = _constant(gates_NE[reached[node], column[edge]])
         reached[Edge(node, Move.KEEP).target] |= reached[node] & ~opens_N
-    return _connected(lattice, gates)
+    return Route.connected(lattice, gates)
 
 
 def _constant(gates_N: Tensor) -> float | None:
@@ -96,23 +96,6 @@ def _constant(gates_N: Tensor) -> float | None:
 
 def _rounded(value: float) -> float:
     return min(1.0, max(CLOSED_BELOW, round(value, _DIGITS)))
-
-
-def _connected(lattice: Lattice, gates: dict[Edge, float | None]) -> Route:
-    """Return the route of the edges that the source reaches; cells without an edge pass their input on."""
-    kept: dict[Edge, float | None] = {}
-    passes, reached = set(), {lattice.source}
-    for node in lattice.nodes:
-        if node not in reached:
-            continue
-        edges = [edge for edge in lattice.edges_from(node) if edge in gates]
-        kept |= {edge: gates[edge] for edge in edges}
-        reached |= {edge.target for edge in edges}
-        if not edges:
-            passes.add(node)
-        if all(gates[edge] is None for edge in edges):  # the cell may be closed
-            reached.add(Edge(node, Move.KEEP).target)
-    return Route(lattice, kept, frozenset(passes))
 
 
 def route_state_dict(model: DynamicNet4Seg, route: Route) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Collection, Mapping
 
 from dl_lib.modeling.costs.table import CostTable
-from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Move, Node
+from dl_lib.modeling.dynamic.lattice import Lattice, Node
 from dl_lib.modeling.dynamic.route import Route
 
 FREQUENT = 0.5  # a frequent edge is open for more than this fraction of the images
@@ -26,14 +26,7 @@ def frequent_route(lattice: Lattice, open_fractions: Mapping[str, float]) -> Rou
 
 def connected_route(lattice: Lattice, names: Collection[str]) -> Route:
     """Return the edges of these names that the source reaches; cells without any pass their input on along keep."""
-    reached, gates, passes = {lattice.source}, {}, set()
-    for node in lattice.nodes:
-        if node in reached:
-            edges = [edge for edge in lattice.edges_from(node) if str(edge) in names]
-            gates |= dict.fromkeys(edges, 1.0)
-            passes |= set() if edges else {node}
-            reached |= {edge.target for edge in edges or [Edge(node, Move.KEEP)]}
-    return Route(lattice, gates, frozenset(passes))
+    return Route.connected(lattice, {edge: 1.0 for edge in lattice.edges if str(edge) in names})
 
 
 def route_madds(table: CostTable, route: Route) -> int:

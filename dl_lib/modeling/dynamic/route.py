@@ -52,10 +52,29 @@ class Route:
                 raise ValueError(f"gate values must be from {CLOSED_BELOW} to 1. Received: {_entry(edge, value)}")
         self._check_connections()
 
+    def __hash__(self) -> int:
+        return hash((self.lattice, frozenset(self.gates.items()), self.passes))
+
     @classmethod
     def whole(cls, lattice: Lattice, *, gated: bool) -> Route:
         """Return the route with all edges, with learned gates or with every gate value at 1."""
         return cls(lattice, dict.fromkeys(lattice.edges, None if gated else 1.0))
+
+    @classmethod
+    def connected(cls, lattice: Lattice, gates: Mapping[Edge, float | None]) -> Route:
+        """Return the route of those edges that the source reaches; cells without one pass their input on."""
+        kept: dict[Edge, float | None] = {}
+        passes, reached = set(), {lattice.source}
+        for node in lattice.nodes:
+            if node not in reached:
+                continue
+            edges = [edge for edge in lattice.edges_from(node) if edge in gates]
+            kept |= {edge: gates[edge] for edge in edges}
+            passes |= set() if edges else {node}
+            reached |= {edge.target for edge in edges}
+            if all(gates[edge] is None for edge in edges):  # the cell may be closed
+                reached.add(Edge(node, Move.KEEP).target)
+        return cls(lattice, kept, frozenset(passes))
 
     @classmethod
     def parse(cls, lattice: Lattice, entries: Iterable[str]) -> Route:

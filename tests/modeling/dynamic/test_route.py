@@ -91,3 +91,12 @@ def test_whole_route_has_every_edge():
     assert Route.whole(LATTICE, gated=False).entries() == [str(edge) for edge in LATTICE.edges]
     assert not Route.whole(LATTICE, gated=True).is_fixed
     assert Route.whole(LATTICE, gated=True).cells == LATTICE.nodes
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_connected_edges_of_a_route_are_the_route(seed):
+    route = random_route(LATTICE, random.Random(seed), learned=0.3)
+    assert Route.connected(LATTICE, route.gates) == route
+    assert hash(Route.connected(LATTICE, route.gates)) == hash(route)
+    disconnected = {edge: 1.0 for edge in LATTICE.edges if edge.source not in route.reached}
+    assert Route.connected(LATTICE, {**route.gates, **disconnected}) == route
