@@ -32,6 +32,11 @@ PUBLISHED = {
     f"{SMALL_GATE}C": (16, 0.05, 1.0, 190000, 5000, 0.0, False),
     "Seg.Layer33.ImageNet": (33, 0.02, 2.5, 190000, 5000, 0.0, True),
 }
+PAPER = {
+    *("Fix", "Common-A", "Common-B", "Common-C", "FCN-32s", "DeepLabV3", "U-Net", "HRNetV2"),
+    *("Cell.Basic", "Cell.Bottleneck", "Cell.MBConv", "Cell.SepConv_x1", "Cell.SepConv_x3"),
+    *("Gate.Sigmoid", "Gate.Softmax", "Bias.0", "Bias.1", "Bias.2", "DropPath", "Layer33", "CityscapesTest", "VOC"),
+}
 SIZES = [512, 768, 1024, 1280, 1536, 2048]
 SMALL = [
     *("MODEL.DEVICE", "cpu", "MODEL.BACKBONE.INIT_CHANNEL", 8, "DATALOADER.NUM_WORKERS", 0, "OUTPUT_DIR", "run"),
@@ -49,8 +54,9 @@ def load(path):
     return cfg
 
 
-def test_all_published_experiments_exist():
-    assert {path.parent.name for path in (PLAYGROUND / "Dynamic").glob("*/config.yaml")} == set(PUBLISHED)
+@pytest.mark.parametrize(("folder", "names"), [("Dynamic", set(PUBLISHED)), ("Paper", PAPER)])
+def test_all_published_experiments_exist(folder, names):
+    assert {path.parent.name for path in (PLAYGROUND / folder).glob("*/config.yaml")} == names
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -170,4 +176,6 @@ def test_every_experiment_trains_and_evaluates(path, folder_with_route, miniatur
     lines = map(json.loads, (folder_with_route / "run" / "metrics.json").read_text().splitlines())
     losses = [line["loss_sem_seg"] for line in lines if "loss_sem_seg" in line]
     assert len(losses) == 2 and all(map(math.isfinite, losses))
+    unused = [name for name, p in trainer.model.named_parameters() if p.requires_grad and p.grad is None]
+    assert unused == [], "processes of one run wait for the gradients of all parameters"
     assert [len(result.images) for result in trainer.results.values()] == [1] * len(cfg.DATASETS.TEST)
