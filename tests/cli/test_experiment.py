@@ -24,6 +24,8 @@ from dl_lib.config import ConfigError, get_cfg, write_config
 from dl_lib.data.catalog import DatasetCatalog
 from dl_lib.launch import ProcessRequest
 from dl_lib.launch import launch as launch_module
+from dl_lib.modeling.dynamic.lattice import Lattice
+from dl_lib.modeling.dynamic.route import Route
 
 SOUND = """
 MODEL: {SEM_SEG_HEAD: {NUM_CLASSES: 11}}
@@ -157,6 +159,13 @@ def finished_run(folder, name="run"):
     write(load_experiment(None, [f"OUTPUT_DIR={name}", "MODEL.WEIGHTS=start.pth"]))
     torch.save({"model": {"weight": torch.zeros(1)}}, folder / name / "model_0000007.pth")
     (folder / name / "last_checkpoint").write_text("model_0000007.pth")
+
+
+def test_route_file_becomes_part_of_the_config(folder):
+    route = Route.whole(Lattice(get_cfg().MODEL.BACKBONE.CELL_NUM_LIST), gated=False)
+    (folder / "route.json").write_text(route.to_json())
+    experiment = load_experiment(None, ["MODEL.BACKBONE.ROUTE=route.json"])
+    assert route.entries() == experiment.cfg.MODEL.BACKBONE.ROUTE
 
 
 def test_a_moved_run_keeps_its_folder(folder):

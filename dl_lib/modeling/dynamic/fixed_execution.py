@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from dl_lib.modeling.dynamic.execution_steps import outputs, run_checkpointed
@@ -46,13 +47,20 @@ def _run_fixed_layer(
         if edges:
             cell = network.cell(node)
             h = cell.activated(inputs[node.scale], drop_prob=drop_prob_at(node))
-            outputs = {edge.target.scale: cell.transitions[str(edge.move)](h) for edge in edges}
+            delivered = {edge.target.scale: cell.transitions[str(edge.move)](h) for edge in edges}
             values: Sequence[float | None] = cell.fixed_gates
         elif node in network.route.passes:
-            outputs, values = {node.scale: inputs[node.scale]}, (1.0,)
+            delivered, values = {node.scale: inputs[node.scale]}, (1.0,)
         else:
             continue
-        for (scale, y), value in zip(outputs.items(), values, strict=True):
-            weighted = y if value == 1 else y * value
-            next_inputs[scale] = next_inputs[scale] + weighted if scale in next_inputs else weighted
+        for (scale, y), value in zip(delivered.items(), values, strict=True):
+            # In place only without autograd, and after all transitions of the cell, since keep returns their input.
+            if value != 1:
+                y = y * value if torch.is_grad_enabled() else y.mul_(value)
+            if scale not in next_inputs:
+                next_inputs[scale] = y
+            elif torch.is_grad_enabled():
+                next_inputs[scale] = next_inputs[scale] + y
+            else:
+                next_inputs[scale] += y
     return next_inputs
