@@ -119,10 +119,12 @@ def test_a_config_begins_with_the_command_that_runs_it(path):
 
 @pytest.fixture
 def folder_with_route(tmp_path, monkeypatch):
-    """Current folder with a route.json, as the experiments Common-* require."""
+    """Current folder with the route of `dl_lib freeze-route` that the experiments Common-* require."""
     monkeypatch.chdir(tmp_path)
-    lattice = Lattice([2, 3] + [4] * 14)
-    (tmp_path / "route.json").write_text(NAMED_ROUTES["unet"].build(lattice).to_json())
+    route = NAMED_ROUTES["unet"].build(Lattice([2, 3] + [4] * 14))
+    path = tmp_path / "output" / "frozen" / "route.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(route.to_json())
     return tmp_path
 
 
