@@ -17,6 +17,7 @@ __all__ = [
     "at_least_ten",
     "comma_separated",
     "comma_separated_ints",
+    "comma_separated_ratios",
     "comma_separated_sizes",
     "figure_path",
     "int_between",
@@ -97,6 +98,11 @@ def comma_separated_ints(text: str) -> list[int]:
     if not all(item.isdecimal() and len(item) <= _MAX_DIGITS for item in items):
         raise argparse.ArgumentTypeError(f"must be integers of at least 0, such as 0,1,2. Received: {shortened(text)}")
     return [int(item) for item in items]
+
+
+def comma_separated_ratios(text: str) -> list[float]:
+    """Return the items of a comma-separated list of numbers in [0, 1)."""
+    return [ratio(item) for item in comma_separated(text)]
 
 
 def comma_separated_sizes(text: str) -> list[tuple[int, int]]:

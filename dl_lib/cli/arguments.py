@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import textwrap
 from collections.abc import Sequence
 
 from dl_lib.launch import LaunchError, ProcessRequest
 
-__all__ = ["experiment_parser", "parse_arguments", "parse_run_arguments"]
+__all__ = ["experiment_parser", "parse_arguments", "parse_run_arguments", "trained_run_parser"]
 
 _WIDTH = 80  # the raw formatter, which keeps the sections of the epilog, does not wrap
 _OVERRIDES = """
@@ -24,13 +25,7 @@ def experiment_parser(
     *, prog: str, description: str, notes: str = "", default_config: str = "config.yaml in the current folder"
 ) -> argparse.ArgumentParser:
     """Return a parser with `--config-file`; the help text has `notes` after the options."""
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=textwrap.fill(description, _WIDTH),
-        epilog=notes + _OVERRIDES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = _parser_with_overrides(prog=prog, description=description, notes=notes)
     parser.add_argument(
         "--config-file",
         metavar="PATH",
@@ -38,6 +33,24 @@ def experiment_parser(
         f"such as Quickstart (default: {default_config})",
     )
     return parser
+
+
+def trained_run_parser(*, prog: str, description: str, notes: str = "") -> argparse.ArgumentParser:
+    """Return a parser with `RUN` and `--data`, for `trained_run.load_trained_run`."""
+    parser = _parser_with_overrides(prog=prog, description=description, notes=notes)
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run, or its config.yaml")
+    parser.add_argument("--data", metavar="NAME", help="dataset, in place of those in DATASETS.TEST")
+    return parser
+
+
+def _parser_with_overrides(*, prog: str, description: str, notes: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=prog,
+        description=textwrap.fill(description, _WIDTH),
+        epilog=notes + _OVERRIDES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
 
 
 def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
@@ -54,8 +67,8 @@ def parse_run_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | N
     """Parse options, overrides and the processes of a run.
 
     Returns:
-        A namespace with the overrides in `opts`, `MODEL.DEVICE` for `--device` among them, and a `ProcessRequest` in
-        `processes`.
+        A namespace with the overrides in `opts`, `MODEL.DEVICE` for `--device` and `DATASETS.TEST` for `--data` among
+        them, and a `ProcessRequest` in `processes`.
 
     Raises:
         SystemExit: With status 2, after a message, if an argument is invalid.
@@ -70,6 +83,8 @@ def parse_run_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | N
         parser.error(str(error))
     if (device := given.pop("device")) is not None:
         arguments.opts = [*arguments.opts, f"MODEL.DEVICE={device}"]
+    if (dataset := given.pop("data", None)) is not None:
+        arguments.opts = [*arguments.opts, f"DATASETS.TEST={json.dumps([dataset])}"]
     return arguments
 
 

@@ -17,6 +17,7 @@ FAILED_STATUS = 1
 COMMANDS = {
     "train": "train a model, or resume a training run",
     "evaluate": "evaluate a checkpoint: scores, FLOPs, predictions",
+    "sweep": "evaluate a network at several gate thresholds",
     "find-lr": "run a learning rate range test and suggest a value",
     "check-dataset": "read all samples of a dataset; report errors, class weights",
     "browse-dataset": "plot samples with labels, before and after augmentation",

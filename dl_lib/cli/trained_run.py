@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dl_lib.cli.config_file import find_config_file
 from dl_lib.cli.experiment import Experiment, check_weights, keep_crop, load_experiment
 from dl_lib.config import CfgNode, ConfigError
 from dl_lib.config.crop_size import MAX_AUTOMATIC_CROP_PX
@@ -21,18 +22,22 @@ if TYPE_CHECKING:
 __all__ = ["gives_weights", "load_trained_model", "load_trained_run", "with_weights"]
 
 
-def load_trained_run(config_file: str | None, opts: Sequence[str], *, world_size: int = 1) -> Experiment:
+def load_trained_run(
+    config_file: str | None, opts: Sequence[str], *, option: str = "--config-file", world_size: int = 1
+) -> Experiment:
     """Read an experiment with the weights to evaluate and the crop of their training, and validate its config.
 
     Args:
         config_file: See `find_config_file`.
         opts: Overrides, as `KEY VALUE` and `KEY=VALUE`.
+        option: Option or argument that names the file, for messages.
         world_size: Number of processes.
 
     Raises:
         ConfigError: If the config is invalid, or there is nothing to evaluate.
     """
-    experiment = load_experiment(config_file, opts, world_size=world_size, purpose="evaluation")
+    path = os.fspath(find_config_file(config_file, option=option))
+    experiment = load_experiment(path, opts, world_size=world_size, purpose="evaluation")
     experiment = with_weights(experiment, opts)
     largest_crop = [MAX_AUTOMATIC_CROP_PX] * 2  # of foreign weights; the ratio of costs does not depend on the crop
     experiment = keep_crop(experiment, Path(experiment.cfg.MODEL.WEIGHTS).parent, default=largest_crop)

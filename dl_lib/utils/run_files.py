@@ -34,11 +34,14 @@ __all__ = [
     "RESULTS_NAME",
     "ROUTE_STEM",
     "SUBMISSION_STEM",
+    "SWEEPS_NAME",
+    "SWEEP_STEM",
     "evaluation_folder",
     "is_evaluation_folder",
     "log_name",
     "numbered_checkpoint",
     "run_name",
+    "sweep_folder",
 ]
 
 CONFIG_NAME = "config.yaml"  # in an experiment folder: keys that differ; in a run folder: all keys
@@ -61,6 +64,9 @@ IMAGE_ROUTES_STEM = "image_routes"  # .png
 GATES_STEM = "gates"  # .npz
 PREDICTIONS_NAME = "predictions"  # folder with a subfolder for each dataset
 SUBMISSION_STEM = "submission"  # .zip, .tgz
+
+SWEEPS_NAME = "sweeps"  # folder with a subfolder for each `dl_lib sweep`; see `sweep_folder`
+SWEEP_STEM = "threshold_sweep"  # .json, .md, .png
 
 LR_FINDER_STEM = "find_lr"  # .csv, .png
 
@@ -86,7 +92,7 @@ MOVED_ON_ARCHIVE = (
     *(f"{stem}{CHECKPOINT_SUFFIX}*" for stem in ("model_[0-9]*", FINAL_CHECKPOINT, BEST_CHECKPOINT)),
     *(f"{PER_IMAGE_STEM}*.csv", f"{CONFUSION_STEM}*.csv", f"{CONFUSION_STEM}*.png", f"{ROUTE_STEM}*.png"),
     *(f"{IMAGE_COSTS_STEM}*.png", f"{IMAGE_ROUTES_STEM}*.png", f"{GATES_STEM}*.npz"),
-    *(PREDICTIONS_NAME, f"{SUBMISSION_STEM}_*", EVALUATIONS_NAME),
+    *(PREDICTIONS_NAME, f"{SUBMISSION_STEM}_*", EVALUATIONS_NAME, SWEEPS_NAME),
 )
 
 
@@ -96,8 +102,13 @@ def evaluation_folder(run_folder: Path, name: str) -> Path:
 
 
 def is_evaluation_folder(folder: Path) -> bool:
-    """Return whether a folder is that of an evaluation."""
-    return folder.resolve().parent.name == EVALUATIONS_NAME
+    """Return whether a folder is that of an evaluation or of a sweep."""
+    return folder.resolve().parent.name in (EVALUATIONS_NAME, SWEEPS_NAME)
+
+
+def sweep_folder(run_folder: Path, name: str) -> Path:
+    """Return the folder of a sweep with `dl_lib sweep`."""
+    return run_folder / SWEEPS_NAME / name
 
 
 def log_name(rank: int) -> str:

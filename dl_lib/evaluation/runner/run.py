@@ -35,7 +35,13 @@ from dl_lib.utils import comm
 from dl_lib.utils.modes import evaluation_mode
 from dl_lib.utils.progress import progress_bar
 
-__all__ = ["IncompleteEvaluationError", "evaluate_datasets", "evaluation_mode", "inference_on_dataset"]
+__all__ = [
+    "IncompleteEvaluationError",
+    "evaluate_datasets",
+    "evaluation_mode",
+    "inference_on_dataset",
+    "optimized_copy",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +99,7 @@ def evaluate_datasets(
     failures: dict[str, DataError] = {}
     targets: dict[str, BudgetSummary | None] = {}
     shown: dict[str, list[ShownImage]] = {}
-    inference_model = build_inference_model(cfg, _optimized(cfg, network))
+    inference_model = build_inference_model(cfg, optimized_copy(cfg, network))
     for name in cfg.DATASETS.TEST:
         folder = predictions_folder(output_dir, name)
         try:
@@ -127,8 +133,8 @@ def evaluate_datasets(
     return results
 
 
-def _optimized(cfg: CfgNode, network: nn.Module) -> nn.Module:
-    """Return a faster copy of the network, or the network itself where there is none."""
+def optimized_copy(cfg: CfgNode, network: nn.Module) -> nn.Module:
+    """Return a faster copy of the network (`TEST.OPTIMIZE`), or the network itself where there is none."""
     if not cfg.TEST.OPTIMIZE or not isinstance(network, SegmentationModel):
         return network
     try:
@@ -144,6 +150,7 @@ def inference_on_dataset(
     evaluator: SemSegEvaluator,
     *,
     writers: Sequence[PredictionWriter] = (),
+    description: str | None = None,
 ) -> EvaluationResult:
     """Run the model on all batches, and score and write its predictions; a collective.
 
@@ -152,6 +159,7 @@ def inference_on_dataset(
         loader: Batches of this process, of any size; the progress bar counts batches.
         evaluator: Evaluator, which is reset first and gathers the images of all processes.
         writers: Writers of the predictions.
+        description: Text of the progress bar; None names the dataset.
 
     Raises:
         DataError: If a sample or a prediction is invalid in any of the processes.
@@ -160,7 +168,7 @@ def inference_on_dataset(
     for writer in writers:
         writer.open()
     num_classes = len(evaluator.class_names)
-    bar = progress_bar(len(loader), description=f"evaluating {evaluator.dataset_name}", unit="image")
+    bar = progress_bar(len(loader), description=description or f"evaluating {evaluator.dataset_name}", unit="image")
     with data_errors_shared(), evaluation_mode(model), torch.inference_mode(), bar:
         for inputs in loader:
             for sample, prediction in zip(inputs, _predict(model, inputs, num_classes=num_classes), strict=True):

@@ -86,7 +86,7 @@ def test_a_faster_copy_is_evaluated(overrides, is_optimized):
     cfg = get_cfg()
     cfg.merge_from_list([*TINY, "MODEL.DEVICE", "cpu", *overrides])
     model = build_model(cfg)
-    evaluated = inference._optimized(cfg, model)
+    evaluated = inference.optimized_copy(cfg, model)
     assert (evaluated is not model) == is_optimized
     assert evaluated.compiled == (cfg.TEST.EXECUTION == "compiled")
 
@@ -96,7 +96,7 @@ def test_models_with_weights_that_are_not_finite_are_evaluated_as_they_are(caplo
     cfg.merge_from_list([*TINY, "MODEL.DEVICE", "cpu"])
     model = build_model(cfg)
     torch.nn.init.constant_(model.backbone.stem.conv1.conv.weight, torch.nan)
-    assert inference._optimized(cfg, model) is model
+    assert inference.optimized_copy(cfg, model) is model
     assert "Evaluating the model itself instead of a faster copy: the weights must be finite" in caplog.text
 
 
