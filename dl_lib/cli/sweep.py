@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib sweep") -> No
         "--thresholds",
         type=comma_separated_ratios,
         default=_THRESHOLDS,
-        metavar="T,T,…",
+        metavar="T,T,...",
         help="thresholds in [0, 1), such as 0,0.2,0.5 (default: 0 to 0.9 in steps of 0.1)",
     )
     parser.add_argument("--name", metavar="NAME", help="name of the sweep (default: that of its dataset)")
