@@ -65,6 +65,11 @@ def _start(arguments: argparse.Namespace) -> None:
 
 
 def _check_config(cfg: CfgNode) -> None:
+    """Check that there is one labelled dataset and that closed gates save time.
+
+    Raises:
+        ConfigError: Otherwise.
+    """
     from dl_lib.data import DatasetCatalog
 
     names = cfg.DATASETS.TEST
@@ -85,7 +90,7 @@ def sweep(experiment: Experiment, folder: Path, thresholds: Sequence[float]) -> 
     """Evaluate at every threshold in this process, which is one process of the command.
 
     Raises:
-        ConfigError: If thresholds have no effect on the network.
+        ConfigError: If the network has no learned gates.
         DataError: If the dataset is invalid.
     """
     from dl_lib.evaluation.report.folder import recorded_config, replaced_folder

@@ -10,6 +10,7 @@ from dl_lib.evaluation.runner.run import (
     evaluation_mode,
     inference_on_dataset,
 )
+from dl_lib.evaluation.runner.threshold_sweep import sweep_thresholds
 from dl_lib.evaluation.scores.budget import BudgetSummary
 from dl_lib.evaluation.scores.confusion import ConfusionMatrix, count_confusion
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
@@ -22,6 +23,7 @@ from dl_lib.evaluation.scores.result import (
     OfficialScores,
     summarize_costs,
 )
+from dl_lib.evaluation.scores.threshold_sweep import SweepPoint, ThresholdSweep
 
 __all__ = [
     "BudgetSummary",
@@ -41,6 +43,8 @@ __all__ = [
     "PredictionWriter",
     "SegmentationMetrics",
     "SemSegEvaluator",
+    "SweepPoint",
+    "ThresholdSweep",
     "count_confusion",
     "evaluate_datasets",
     "evaluation_mode",
@@ -50,5 +54,6 @@ __all__ = [
     "read_outputs",
     "segmentation_metrics",
     "summarize_costs",
+    "sweep_thresholds",
     "write_report",
 ]

@@ -185,11 +185,13 @@ def test_a_moved_run_keeps_its_folder(folder):
         ("config.yaml", ["OUTPUT_DIR=empty", "MODEL.WEIGHTS=mine.pth"], "mine.pth"),
         ("config.yaml", ["OUTPUT_DIR=run"], "run/model_0000007.pth"),
         ("run/evaluations/val", ["OUTPUT_DIR=run"], "start.pth"),
+        ("run/sweeps/val", ["OUTPUT_DIR=run"], "start.pth"),
     ],
 )
 def test_which_weights_are_evaluated(folder, name, opts, weights):
     finished_run(folder)
-    shutil.copytree("run", "run/evaluations/val", ignore=shutil.ignore_patterns("*_checkpoint"))
+    for copy in ("run/evaluations/val", "run/sweeps/val"):
+        shutil.copytree("run", copy, ignore=shutil.ignore_patterns("*_checkpoint", "evaluations"))
     chosen = with_weights(load_experiment(name, opts), opts).cfg.MODEL
     assert dict(chosen)["WEIGHTS"] == weights
 

@@ -30,6 +30,7 @@ _UNITS = {
     "pareto_optimal": "no other threshold has at most this cost and at least this mIoU, one of them better; latency is "
     "the lower of seconds_per_image",
 }
+_COST_LABELS = {"GFLOPs": "real GFLOPs per image", "latency": "latency (ms per image)"}
 _COLUMNS = ("threshold", "mIoU (%)", "real GFLOPs", "latency (ms)", "both evaluations (ms)", "Pareto-optimal")
 
 
@@ -107,34 +108,31 @@ def _draw(sweep: ThresholdSweep) -> Figure:
     from dl_lib.visualization.pareto import ParetoPoint, draw_pareto
 
     fronts = _fronts(sweep)
-    costs = {
-        "GFLOPs": (
-            "real GFLOPs per image",
-            [point.result.costs.average.real / MADDS_PER_GFLOP for point in sweep.points],
-        ),
-        "latency": ("latency (ms per image)", [1e3 * point.latency for point in sweep.points]),
-    }
     return draw_pareto(
         {
-            label: [
+            _COST_LABELS[name]: [
                 ParetoPoint(f"{point.threshold:g}", cost=cost, score=100 * _score(point), is_optimal=optimal)
-                for point, cost, optimal in zip(sweep.points, values, fronts[name], strict=True)
+                for point, cost, optimal in zip(sweep.points, costs, fronts[name], strict=True)
             ]
-            for name, (label, values) in costs.items()
+            for name, costs in _costs(sweep).items()
         },
         score="mIoU (%)",
         title=f"Gate thresholds on {sweep.points[0].result.dataset_name} (trained with {sweep.default_threshold:g})",
     )
 
 
+def _costs(sweep: ThresholdSweep) -> dict[str, list[float]]:
+    """Return the costs of the points in the units of `_COST_LABELS`."""
+    return {
+        "GFLOPs": [point.result.costs.average.real / MADDS_PER_GFLOP for point in sweep.points],
+        "latency": [1e3 * point.latency for point in sweep.points],
+    }
+
+
 def _fronts(sweep: ThresholdSweep) -> dict[str, list[bool]]:
     """Return which points are Pareto-optimal, by the name of the cost."""
     scores = [_score(point) for point in sweep.points]
-    costs = {
-        "GFLOPs": [point.result.costs.average.real for point in sweep.points],
-        "latency": [point.latency for point in sweep.points],
-    }
-    return {name: pareto_optimal(values, scores=scores) for name, values in costs.items()}
+    return {name: pareto_optimal(costs, scores=scores) for name, costs in _costs(sweep).items()}
 
 
 def _score(point: SweepPoint) -> float:
