@@ -20,6 +20,7 @@ __all__ = [
     "comma_separated_ratios",
     "comma_separated_sizes",
     "figure_path",
+    "image_size",
     "int_between",
     "local_path",
     "non_negative_int",
@@ -107,12 +108,27 @@ def comma_separated_ratios(text: str) -> list[float]:
 
 def comma_separated_sizes(text: str) -> list[tuple[int, int]]:
     """Return the items of a comma-separated list of sizes as (height, width) in pixels."""
-    matches = [re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", item) for item in comma_separated(text)]
-    if not all(matches):
+    sizes = [_size(item) for item in comma_separated(text)]
+    if not all(sizes):
         raise argparse.ArgumentTypeError(
             f"must be sizes HEIGHTxWIDTH of up to 99999 pixels, such as 512x1024,64x128. Received: {shortened(text)}"
         )
-    return [(int(match[1]), int(match[2])) for match in matches if match]
+    return [size for size in sizes if size]
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Return a size as (height, width) in pixels."""
+    size = _size(text)
+    if size is None:
+        raise argparse.ArgumentTypeError(
+            f"must be a size HEIGHTxWIDTH of up to 99999 pixels, such as 512x1024. Received: {shortened(text)}"
+        )
+    return size
+
+
+def _size(text: str) -> tuple[int, int] | None:
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def _float_or_nan(text: str) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from dl_lib.launch import LaunchError, ProcessRequest
 
-__all__ = ["experiment_parser", "parse_arguments", "parse_run_arguments", "trained_run_parser"]
+__all__ = ["experiment_parser", "network_parser", "parse_arguments", "parse_run_arguments", "trained_run_parser"]
 
 _WIDTH = 80  # the raw formatter, which keeps the sections of the epilog, does not wrap
 _OVERRIDES = """
@@ -19,6 +19,10 @@ overrides:
     DATASETS.FOLDERS.0.IMAGES=mine/images  (element 0 of the list)
   dl_lib config KEY describes a key.
 """
+_CONFIG_HELP = (
+    "YAML file, folder with a config.yaml (an experiment or a finished run), or name of a shipped experiment such as "
+    "Quickstart"
+)
 
 
 def experiment_parser(
@@ -26,12 +30,14 @@ def experiment_parser(
 ) -> argparse.ArgumentParser:
     """Return a parser with `--config-file`; the help text has `notes` after the options."""
     parser = _parser_with_overrides(prog=prog, description=description, notes=notes)
-    parser.add_argument(
-        "--config-file",
-        metavar="PATH",
-        help="YAML file, folder with a config.yaml (an experiment or a finished run), or name of a shipped experiment "
-        f"such as Quickstart (default: {default_config})",
-    )
+    parser.add_argument("--config-file", metavar="PATH", help=f"{_CONFIG_HELP} (default: {default_config})")
+    return parser
+
+
+def network_parser(*, prog: str, description: str, notes: str = "") -> argparse.ArgumentParser:
+    """Return a parser with `CONFIG`, of which a command uses the network."""
+    parser = _parser_with_overrides(prog=prog, description=description, notes=notes)
+    parser.add_argument("config_file", metavar="CONFIG", help=_CONFIG_HELP)
     return parser
 
 

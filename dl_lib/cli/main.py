@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": "evaluate a checkpoint: scores, FLOPs, predictions",
     "sweep": "evaluate a network at several gate thresholds",
     "find-lr": "run a learning rate range test and suggest a value",
+    "profile-costs": "measure the latency of every part of a network on this device",
     "check-dataset": "read all samples of a dataset; report errors, class weights",
     "browse-dataset": "plot samples with labels, before and after augmentation",
     "compare-runs": "print scores and costs of several runs as one table",
@@ -74,13 +75,8 @@ Train and evaluate semantic segmentation networks with dynamic routing.
 commands:
 {commands}
 
-  dl_lib COMMAND --help lists the options of a command; dl_lib --version prints
-  the version.
-
-examples:
-  dl_lib train --config-file Quickstart
-  dl_lib evaluate --config-file output/Quickstart
-  dl_lib config SOLVER.OPTIMIZER"""
+  dl_lib COMMAND --help lists the options; dl_lib --version prints the version.
+  First run: dl_lib train --config-file Quickstart"""
 
 
 if __name__ == "__main__":

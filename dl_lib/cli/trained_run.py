@@ -84,7 +84,8 @@ def load_trained_model(cfg: CfgNode) -> nn.Module:
     from dl_lib.checkpoint import Checkpointer, allowed_keys
     from dl_lib.engine import build_configured_model
 
-    model = build_configured_model(cfg)
+    # A budget acts in training only, and one in milliseconds needs its latency table and device.
+    model = build_configured_model(cfg.with_values({"MODEL.BUDGET.CONSTRAIN": False}))
     rest = Checkpointer(model).load(cfg.MODEL.WEIGHTS, **allowed_keys(cfg))
     if cfg.SOLVER.EMA.DECAY and cfg.SOLVER.EMA.EVALUATE:
         _load_ema(model, rest, weights=cfg.MODEL.WEIGHTS)

@@ -35,7 +35,7 @@ CacheMode = Literal["none", "memmap"]
 SampleErrorAction = Literal["raise", "skip"]
 
 BudgetControlName = Literal["penalty", "target"]
-BudgetUnit = Literal["ratio", "gflops"]
+BudgetUnit = Literal["ratio", "gflops", "ms"]
 
 PrecisionName = Literal["float32", "bf16", "fp16"]
 GradClipType = Literal["norm", "value"]

@@ -213,8 +213,17 @@ _BUDGET = (
         "ratio",
         "Unit of `TARGET`. `ratio`: cost of open cells and transitions, relative to that with all gates open, without "
         "stem, head and gates. `gflops`: cost of the whole network (`real_flops_complete`) for an image of "
-        "`INPUT.CROP_SIZE`.",
+        "`INPUT.CROP_SIZE`. `ms`: its latency, predicted by `LATENCY_TABLE`.",
         choices=BudgetUnit,
+    ),
+    key(
+        "MODEL.BUDGET.LATENCY_TABLE",
+        "",
+        "Latency table of this network, written by `dl_lib profile-costs` (relative to the current directory): for "
+        "`TARGET_UNIT: ms`, on the device of the training at the size of its crops, and for the latency in evaluation "
+        "reports ([routing](routing.md#latency-budget)).",
+        special={"": "none"},
+        is_path=True,
     ),
     key(
         "MODEL.BUDGET.SPREAD",

@@ -21,6 +21,7 @@ __all__ = [
     "IMAGE_COSTS_STEM",
     "IMAGE_ROUTES_STEM",
     "LAST_CHECKPOINT_NAME",
+    "LATENCY_STEM",
     "LOCK_NAME",
     "LOGS",
     "LOG_NAME",
@@ -69,6 +70,7 @@ SWEEPS_NAME = "sweeps"  # folder with a subfolder for each `dl_lib sweep`; see `
 SWEEP_STEM = "threshold_sweep"  # .json, .md, .png
 
 LR_FINDER_STEM = "find_lr"  # .csv, .png
+LATENCY_STEM = "latency_table"  # followed by `_<height>x<width>`: .json, .csv, .png
 
 LAST_CHECKPOINT_NAME = "last_checkpoint"  # holds the file name of the latest checkpoint
 FINAL_CHECKPOINT = "model_final"  # stem of the checkpoint after the last iteration

@@ -7,6 +7,8 @@ import re
 import torch
 
 from dl_lib.config import ConfigError
+from dl_lib.config.crop_size import has_automatic_crop
+from dl_lib.modeling.costs.latency_file import training_latency
 from dl_lib.modeling.dynamic.configured_route import ROUTE_KEY, configured_route
 from dl_lib.modeling.dynamic.gate import GATE_KINDS, SMALL_GATE_SHRINK
 from dl_lib.modeling.dynamic.lattice import FINEST_STRIDE, Lattice
@@ -163,6 +165,10 @@ def _check_budget_target(report: Report) -> None:
         report.add(key, "must be > 0 with MODEL.BUDGET.CONTROL=target; use a value such as 0.5")
     elif report.value("MODEL.BUDGET.TARGET_UNIT") == "ratio" and target > 1:
         report.add(key, "must be at most 1 with MODEL.BUDGET.TARGET_UNIT=ratio; use gflops for a cost in GFLOPs")
+    divisor = coarsest_stride(report)
+    needs_latency = report.trains and report.value("MODEL.BUDGET.TARGET_UNIT") == "ms"
+    if needs_latency and divisor and report.value("INPUT.CROP_SIZE") and not has_automatic_crop(report.cfg):
+        report.collect(training_latency, report.cfg, size_divisor=divisor)
     if report.accepts("MODEL.GATE.KIND") and not GATE_KINDS[report.value("MODEL.GATE.KIND")].can_close:
         report.add("MODEL.GATE.KIND", "must be soft or hard with MODEL.BUDGET.CONTROL=target: other gates never close")
 

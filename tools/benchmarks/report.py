@@ -15,6 +15,7 @@ import torch
 from harness import Settings
 from tabulate import tabulate
 
+from dl_lib.utils.device_name import device_name
 from dl_lib.utils.files import write_atomically
 
 Samples = dict[str, tuple[float, ...]]
@@ -85,7 +86,7 @@ def describe_machine(settings: Settings) -> dict[str, str]:
     kept = "keeps freed memory, as in training and evaluation runs"
     facts = {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "CPU": f"{_cpu_model()}, {len(os.sched_getaffinity(0))} cores usable",
+        "CPU": f"{device_name(torch.device('cpu'))}, {len(os.sched_getaffinity(0))} cores usable",
         "threads": str(torch.get_num_threads()),
         "device": settings.device,
         "Python": platform.python_version(),
@@ -97,10 +98,3 @@ def describe_machine(settings: Settings) -> dict[str, str]:
         facts["device"] += f", {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
         facts["TF32"] = "convolutions {}, matmul {}".format(*("on" if is_on else "off" for is_on in tf32))
     return facts
-
-
-def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()

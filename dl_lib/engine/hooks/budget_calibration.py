@@ -118,7 +118,8 @@ class BudgetCalibration(Hook):
         costs = []
         for batch in itertools.islice(self._make_loader(), self._num_batches):
             output = self._model.run(self._model.preprocess_images(batch), step_rate=1.0)
-            costs.append(self._budget.cost(output.costs, table=output.cost_table).item())
+            cost = self._budget.cost(output.costs, table=output.cost_table, routing=output.routing)
+            costs.append(cost.item())
         return comm.average(torch.tensor(fmean(costs), dtype=torch.float64, device=self._model.device)).item()
 
     @torch.no_grad()

@@ -29,10 +29,16 @@ from dl_lib.layers.geometry import ConvGeometry
 from dl_lib.layers.mixed_conv import MixedConv2d
 from dl_lib.layers.sac import SWITCH_WINDOW
 
-__all__ = ["MaddsObserver", "PartObserver", "count_madds", "measure_madds"]
+__all__ = ["CallPart", "MaddsObserver", "PartObserver", "call_part", "count_madds", "measure_madds"]
 
 
 T = TypeVar("T")
+CallPart = Callable[[Callable[[Any], Any], Any], Any]
+
+
+def call_part(part: Callable[[Any], T], x: Any) -> T:
+    """Return `part(x)`."""
+    return part(x)
 
 
 @singledispatch
@@ -190,14 +196,16 @@ class PartObserver:
     Args:
         num_images: Number of images in the batch.
         measured: Costs of parts so far, kept from batch to batch.
+        call: Function that calls a part with its input, such as one that measures the time.
 
     Attributes:
         madds: Multiply-adds of each image so far.
     """
 
-    def __init__(self, num_images: int, *, measured: dict[Any, int]) -> None:
+    def __init__(self, num_images: int, *, measured: dict[Any, int], call: CallPart) -> None:
         self.madds = [0] * num_images
         self._measured = measured
+        self._call = call
 
     def run(self, part: Callable[[Any], T], x: Any, images: Sequence[int], *, name: Hashable | None = None) -> T:
         """Return `part(x)`.
@@ -211,10 +219,10 @@ class PartObserver:
         tensors = x.values() if isinstance(x, Mapping) else (x,)
         key = (name or part, *(tensor.shape[1:] for tensor in tensors))
         if key in self._measured:
-            y = part(x)
+            y: T = self._call(part, x)
         else:
             with MaddsObserver(len(images)) as observer:
-                y = part(x)
+                y = self._call(part, x)
             self._measured[key] = observer.madds[0]
         for image in images:
             self.madds[image] += self._measured[key]

@@ -12,17 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from dl_lib.modeling.dynamic.execution_steps import (
-    add,
-    all_edges,
-    close_gates,
-    delivering,
-    outputs,
-    run_checkpointed,
-    with_fixed,
-)
+from dl_lib.modeling.dynamic.execution_steps import add, all_edges, close_gates, outputs, run_checkpointed, with_fixed
 from dl_lib.modeling.dynamic.lattice import Node
-from dl_lib.modeling.dynamic.routing import Routing
+from dl_lib.modeling.dynamic.routing import Routing, delivering
 
 if TYPE_CHECKING:
     from dl_lib.modeling.dynamic.cell import Cell

@@ -14,7 +14,6 @@ from torch import Tensor
 from dl_lib.modeling.activation_checkpointing import checkpointed
 from dl_lib.modeling.dynamic.lattice import Node
 from dl_lib.modeling.dynamic.route import CLOSED_BELOW
-from dl_lib.modeling.dynamic.routing import Unreached
 from dl_lib.utils.cached_tensors import cached_tensor
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ __all__ = [
     "add",
     "all_edges",
     "close_gates",
-    "delivering",
     "outputs",
     "per_image",
     "run_checkpointed",
@@ -34,7 +32,6 @@ __all__ = [
 ]
 
 Target = TypeVar("Target", int, Node)
-Images = TypeVar("Images", Tensor, list[int])
 Result = TypeVar("Result")
 
 
@@ -55,11 +52,6 @@ def close_gates(gates_BG: Tensor) -> Tensor:
     sum_B = gates_BG.sum(dim=1)
     # Not multiplying zeros by zero keeps the gradients by which hard gates of a closed cell can open again.
     return gates_BG * ((sum_B >= CLOSED_BELOW) | (sum_B == 0))[:, None]
-
-
-def delivering(active: Images, opens: Images, policy: Unreached) -> Images:
-    """Return the images for which an edge delivers: the published evaluation counts every edge of an open cell."""
-    return opens if policy is Unreached.PUBLISHED else active
 
 
 def add(inputs: dict[Target, Tensor], target: Target, y: Tensor, gate_B: Tensor) -> None:

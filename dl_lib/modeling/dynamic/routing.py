@@ -8,16 +8,19 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from dl_lib.modeling.dynamic.lattice import Lattice
+from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Move
 from dl_lib.modeling.dynamic.route import Route
 from dl_lib.utils.cached_tensors import cached_tensor
 
-__all__ = ["Routing", "Unreached", "gate_openness"]
+__all__ = ["Routing", "Unreached", "delivering", "gate_openness"]
+
+Images = TypeVar("Images", Tensor, list[int])
 
 
 class Unreached(enum.Enum):
@@ -77,9 +80,36 @@ class Routing:
         return cls(lattice, gates_E.repeat(num_images, 1), reached_N.repeat(num_images, 1))
 
     @classmethod
+    def of_gates(cls, route: Route, gates_BE: Tensor, *, unreached: Unreached) -> Routing:
+        """Return the routing in evaluation of images with known gate values.
+
+        Args:
+            route: Route of the network.
+            gates_BE: Gate values, 0 for closed and unreached cells, on the CPU.
+            unreached: The network's policy.
+        """
+        lattice, none_B = route.lattice, torch.zeros(len(gates_BE), dtype=torch.bool)
+        running = {lattice.source, *(route.cells if unreached.runs(training=False) else ())}
+        reached = {node: ~none_B if node in running else none_B for node in (*lattice.nodes, *lattice.outputs)}
+        active = dict(zip(lattice.edges, (gates_BE > 0).unbind(dim=1), strict=True))
+        for node in lattice.nodes:
+            edges = route.edges_from(node)
+            open_B = torch.stack([none_B, *(active[edge] for edge in edges)]).any(dim=0)
+            for edge in edges:
+                reached[edge.target] = reached[edge.target] | delivering(active[edge], open_B, unreached)
+            keep = Edge(node, Move.KEEP).target
+            reached[keep] = reached[keep] | (reached[node] & ~open_B)
+        return cls(lattice, gates_BE, torch.stack([reached[node] for node in lattice.nodes], dim=1))
+
+    @classmethod
     def all_open(cls, lattice: Lattice, *, num_images: int = 1) -> Routing:
         """Return the routing with every gate at one."""
         return cls.of_route(Route.whole(lattice, gated=False), num_images=num_images)
+
+
+def delivering(active: Images, opens: Images, policy: Unreached) -> Images:
+    """Return the images for which an edge delivers: the published evaluation counts every edge of an open cell."""
+    return opens if policy is Unreached.PUBLISHED else active
 
 
 def gate_openness(lattice: Lattice, gates_BE: Tensor) -> dict[str, Tensor]:

@@ -11,17 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from dl_lib.modeling.dynamic.execution_steps import (
-    add,
-    all_edges,
-    close_gates,
-    delivering,
-    per_image,
-    with_fixed,
-    zeros,
-)
+from dl_lib.modeling.dynamic.execution_steps import add, all_edges, close_gates, per_image, with_fixed, zeros
 from dl_lib.modeling.dynamic.lattice import Edge, Move, Node
-from dl_lib.modeling.dynamic.routing import Routing
+from dl_lib.modeling.dynamic.routing import Routing, delivering
 
 if TYPE_CHECKING:
     from dl_lib.modeling.dynamic.network import DynamicNetwork

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from dl_lib.config.choices import BudgetUnit
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, Costs
+from dl_lib.modeling.costs.latency import LatencyTable
 from dl_lib.modeling.costs.table import CostTable
+from dl_lib.modeling.dynamic.routing import Routing
 from dl_lib.utils import comm
 
 __all__ = ["WARM_UP_RATIO", "BudgetConstraint", "CostSpread", "TargetBudget"]
@@ -50,8 +52,8 @@ class BudgetConstraint:
 class TargetBudget:
     """Loss `weight * expected / expected_all_open`, whose weight steers the real cost to a target.
 
-    The weight has either sign: above 0 it lowers the cost, below 0 it raises it. It is 0 until `BudgetController`, a
-    hook of the trainer, sets it.
+    Costs are multiply-adds, or latencies for a target in milliseconds. The weight has either sign: above 0 it lowers
+    the cost, below 0 it raises it. It is 0 until `BudgetController`, a hook of the trainer, sets it.
 
     Attributes:
         target: Target of the mean real cost per image in `unit` (`TARGET`).
@@ -60,6 +62,7 @@ class TargetBudget:
         reachable: Lowest and highest real cost in `unit`, with all gates closed and with all gates open.
         start_rate: Fraction of training without the loss (`UNUPDATE_RATE`).
         warm_up: Whether the target is approached linearly (`WARM_UP`), see `BudgetController`.
+        latency: Latencies of the parts, for a target in milliseconds.
         weight: Current weight of the loss.
     """
 
@@ -69,22 +72,28 @@ class TargetBudget:
     reachable: tuple[float, float]
     start_rate: float
     warm_up: bool
+    latency: LatencyTable | None = None
     weight: float = 0.0
 
     def is_active(self, step_rate: float) -> bool:
         """Return whether the loss applies at this training progress in [0, 1]."""
         return step_rate >= self.start_rate
 
-    def __call__(self, costs: Costs[Tensor], *, table: CostTable) -> Tensor:
-        """Return the loss (0-d) for the costs (B,) of images of the table's size."""
+    def __call__(self, costs: Costs[Tensor], *, table: CostTable, routing: Routing) -> Tensor:
+        """Return the loss (0-d) for the costs (B,) and the routing of images of the table's size."""
+        if self.latency is not None:
+            return self.weight * self.latency.expected(routing).mean() / self.latency.expected_all_open
         return self.weight * costs.expected.mean() / table.expected_all_open
 
-    def cost(self, costs: Costs[Tensor], *, table: CostTable) -> Tensor:
+    def cost(self, costs: Costs[Tensor], *, table: CostTable, routing: Routing) -> Tensor:
         """Return the mean real cost (0-d) in `unit`.
 
         `ratio`: open cells and active transitions, relative to the lattice with all gates open; the same parts as
-        the expected cost. `gflops`: all modules that must run, 1e9 multiply-adds per image.
+        the expected cost. `gflops`: all modules that must run, 1e9 multiply-adds per image. `ms`: predicted latency of
+        an image.
         """
+        if self.latency is not None:
+            return self.latency.real_complete(routing).mean()
         if self.unit == "ratio":
             return (costs.real.mean() - table.unrouted) / table.expected_all_open
         return costs.real_complete.mean() / MADDS_PER_GFLOP

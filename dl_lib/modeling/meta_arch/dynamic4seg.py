@@ -13,7 +13,8 @@ from dl_lib.config import CfgNode, ConfigError, configurable
 from dl_lib.config.crop_size import resolved_crop
 from dl_lib.modeling.build import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, MADDS_PER_MFLOP
-from dl_lib.modeling.costs.counters import PartObserver
+from dl_lib.modeling.costs.counters import CallPart, PartObserver, call_part
+from dl_lib.modeling.costs.latency_file import training_latency
 from dl_lib.modeling.costs.table import CostTable, NetworkCosts
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.dynamic.routing import Routing, Unreached, gate_openness
@@ -31,9 +32,11 @@ class RoutedOutput(NetworkOutput):
 
     Attributes:
         cost_table: Costs of the parts at the size of the batch.
+        routing: Routing of the images.
     """
 
     cost_table: CostTable
+    routing: Routing
 
 
 def _run_network(
@@ -53,9 +56,13 @@ class DynamicNet4Seg(SegmentationModel):
         spread: Loss for costs that differ between images; None trains without one. Has the schedule of the budget.
         costs: Cost tables of `backbone` and head, if they are already measured.
         arguments: See `SegmentationModel`.
+
+    Attributes:
+        call_part: Function that calls the parts of the network with their inputs, except in compiled execution.
     """
 
     backbone: DynamicNetwork
+    call_part: CallPart = staticmethod(call_part)
     network_function = staticmethod(_run_network)
 
     @configurable
@@ -78,11 +85,13 @@ class DynamicNet4Seg(SegmentationModel):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         backbone = BACKBONE_REGISTRY.get(cfg.MODEL.BACKBONE.NAME)(cfg)
         head = SEM_SEG_HEADS_REGISTRY.get(cfg.MODEL.SEM_SEG_HEAD.NAME)(cfg, backbone.output_shapes)
-        costs = NetworkCosts(backbone, head)
+        costs, budget = NetworkCosts(backbone, head), None
+        if cfg.MODEL.BUDGET.CONSTRAIN:
+            budget = _build_budget(cfg, costs, size_divisor=backbone.size_divisor)
         return {
             "backbone": backbone,
             "sem_seg_head": head,
-            "budget": _build_budget(cfg, costs) if cfg.MODEL.BUDGET.CONSTRAIN else None,
+            "budget": budget,
             "spread": CostSpread(cfg.MODEL.BUDGET.SPREAD) if cfg.MODEL.BUDGET.SPREAD else None,
             "costs": costs,
             **cls.common_arguments(cfg, backbone.output_shapes),
@@ -97,7 +106,8 @@ class DynamicNet4Seg(SegmentationModel):
             features, routing, logits = self._run_network(self.backbone, self.sem_seg_head, batch, rate)
             executed = [table.dense] * len(batch)
         else:
-            observer, images = PartObserver(len(batch), measured=self._measured), range(len(batch))
+            observer = PartObserver(len(batch), measured=self._measured, call=self.call_part)
+            images = range(len(batch))
             if self.backbone.runs_sparsely:
                 features, routing = self.backbone(batch, observer=observer)
             else:
@@ -106,7 +116,7 @@ class DynamicNet4Seg(SegmentationModel):
             logits, executed = observer.run(self.sem_seg_head, features, images), observer.madds
         costs = table.costs(routing, executed=executed)
         gates_BE = routing.gates_BE if self.backbone.has_gates else None
-        return RoutedOutput(logits, features, costs, gates_BE, table)
+        return RoutedOutput(logits, features, costs, gates_BE, table, routing)
 
     def extra_losses(
         self, output: NetworkOutput, *, step_rate: float, step_means: StepMeans | None
@@ -119,7 +129,8 @@ class DynamicNet4Seg(SegmentationModel):
         if self.spread is not None:
             losses["loss_spread"] = self.spread(output.costs.expected, table=output.cost_table)
         if isinstance(self.budget, TargetBudget):
-            return losses | {"loss_budget": self.budget(output.costs, table=output.cost_table)}
+            loss = self.budget(output.costs, table=output.cost_table, routing=output.routing)
+            return losses | {"loss_budget": loss}
         expected = output.costs.expected.mean()
         mean = comm.average(expected.detach())
         if step_means is not None:
@@ -132,7 +143,7 @@ class DynamicNet4Seg(SegmentationModel):
         metrics = {} if output.gates_BE is None else gate_openness(self.backbone.lattice, output.gates_BE)
         if isinstance(self.budget, TargetBudget):
             assert isinstance(output, RoutedOutput)
-            metrics["budget_cost"] = self.budget.cost(output.costs, table=output.cost_table)
+            metrics["budget_cost"] = self.budget.cost(output.costs, table=output.cost_table, routing=output.routing)
         return metrics
 
 
@@ -140,19 +151,20 @@ def check_dense_cost(cfg: CfgNode) -> None:
     """Raise ConfigError if the budget refers to the cost of a training image and there is no training crop."""
     budget = cfg.MODEL.BUDGET
     is_penalty = budget.CONTROL == "penalty"
-    key, value, other = ("FLOPS_ALL", 0, "the cost in MFLOPs") if is_penalty else ("TARGET_UNIT", "gflops", "ratio")
-    if budget[key] == value and not cfg.INPUT.CROP_SIZE:
+    key, other = ("FLOPS_ALL", "the cost in MFLOPs") if is_penalty else ("TARGET_UNIT", "ratio")
+    if budget[key] in (0, "gflops", "ms") and not cfg.INPUT.CROP_SIZE:
+        value = budget[key] or 0
         raise ConfigError(
             f"MODEL.BUDGET.{key}={value} requires INPUT.CROP_SIZE, the image size at which the cost is measured; set "
             f"it, or MODEL.BUDGET.{key} to {other}. Received: MODEL.BUDGET.{key}={budget[key]}"
         )
 
 
-def _build_budget(cfg: CfgNode, costs: NetworkCosts) -> BudgetConstraint | TargetBudget:
+def _build_budget(cfg: CfgNode, costs: NetworkCosts, *, size_divisor: int) -> BudgetConstraint | TargetBudget:
     budget = cfg.MODEL.BUDGET
     check_dense_cost(cfg)
     if budget.CONTROL == "target":
-        return _build_target_budget(cfg, costs)
+        return _build_target_budget(cfg, costs, size_divisor=size_divisor)
     return BudgetConstraint(
         loss_weight=budget.LOSS_WEIGHT,
         target_ratio=budget.LOSS_MU,
@@ -162,12 +174,18 @@ def _build_budget(cfg: CfgNode, costs: NetworkCosts) -> BudgetConstraint | Targe
     )
 
 
-def _build_target_budget(cfg: CfgNode, costs: NetworkCosts) -> TargetBudget:
-    budget, lattice_cost, reachable = cfg.MODEL.BUDGET, 1.0, (0.0, 1.0)
-    if budget.TARGET_UNIT == "gflops":
+def _build_target_budget(cfg: CfgNode, costs: NetworkCosts, *, size_divisor: int) -> TargetBudget:
+    budget, latency = cfg.MODEL.BUDGET, None
+    runs_unreached = Unreached(cfg.MODEL.GATE.UNREACHED).runs(training=True)
+    lattice_cost, reachable = 1.0, (0.0, 1.0)
+    if budget.TARGET_UNIT == "ms":
+        latency = training_latency(cfg, size_divisor=size_divisor)
+        lattice_cost = latency.expected_all_open
+        reachable = (latency.all_closed(runs_unreached=runs_unreached), latency.dense)
+    elif budget.TARGET_UNIT == "gflops":
         table = costs.table(*resolved_crop(cfg))
         lattice_cost = table.expected_all_open / MADDS_PER_GFLOP
-        lowest = table.all_closed(runs_unreached=Unreached(cfg.MODEL.GATE.UNREACHED).runs(training=True))
+        lowest = table.all_closed(runs_unreached=runs_unreached)
         reachable = (lowest / MADDS_PER_GFLOP, table.dense / MADDS_PER_GFLOP)
     if not reachable[0] <= budget.TARGET <= reachable[1]:
         raise ConfigError(
@@ -180,6 +198,7 @@ def _build_target_budget(cfg: CfgNode, costs: NetworkCosts) -> TargetBudget:
         unit=budget.TARGET_UNIT,
         lattice_cost=lattice_cost,
         reachable=reachable,
+        latency=latency,
         start_rate=budget.UNUPDATE_RATE,
         warm_up=budget.WARM_UP,
     )
