@@ -123,7 +123,10 @@ def _environment(cfg: CfgNode) -> dict[str, str]:
     import torch
 
     from dl_lib.modeling.build import resolve_device
+    from dl_lib.utils.device_name import device_name
 
-    device = resolve_device(cfg.MODEL.DEVICE)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-    return {"device": name, "threads": str(torch.get_num_threads()), "torch": str(torch.__version__)}
+    return {
+        "device": device_name(resolve_device(cfg.MODEL.DEVICE)),
+        "threads": str(torch.get_num_threads()),
+        "torch": str(torch.__version__),
+    }

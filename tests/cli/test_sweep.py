@@ -11,6 +11,7 @@ from dl_lib.cli import main as cli
 from dl_lib.config import get_cfg, write_config
 from dl_lib.modeling import build_model
 from dl_lib.modeling.dynamic.gate import Gate
+from dl_lib.utils.device_name import device_name
 from tests.helpers.small_run import DATASET, SMALL, register
 from tests.helpers.training import restore_logging
 
@@ -55,7 +56,7 @@ def test_whole_sweep(folder, capsys):
     assert sorted(path.name for path in written.iterdir()) == ["config.yaml", "log.txt", *stems]
     values = json.loads((written / stems[0]).read_text())
     assert (values["dataset"], values["images"], values["default_threshold"]) == (DATASET, 5, 0.0)
-    assert values["environment"]["device"] == "cpu" and values["latency_noise"] >= 0
+    assert values["environment"]["device"] == device_name(torch.device("cpu")) and values["latency_noise"] >= 0
     points = values["points"]
     assert [point["threshold"] for point in points] == [0.0, 0.5, 0.8]
     assert points[0]["costs_gflops"]["real"] > points[2]["costs_gflops"]["real"] > 0
