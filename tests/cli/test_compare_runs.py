@@ -20,7 +20,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     for name, sets in (("first", ["some_val"]), ("second", ["some_val", "some_test"])):
         results = {dataset: evaluate(dataset, seed=len(name), labelled="val" in dataset) for dataset in sets}
-        write_report(results, output_dir=folder / name, targets={}, shown={}, lattice=None, parameters=1234567)
+        write_report(results, output_dir=folder / name, targets={}, shown={}, route=None, parameters=1234567)
     return folder
 
 

@@ -2,9 +2,11 @@
 
 from dl_lib.evaluation.report.write import write_report
 from dl_lib.modeling.dynamic.lattice import Lattice
+from dl_lib.modeling.dynamic.route import Route
 from tests.helpers.evaluation import FakeModel
 
 LATTICE = Lattice([2])
+WHOLE = Route.whole(LATTICE, gated=True)
 
 
 class ModelOfLattice(FakeModel):
@@ -16,8 +18,8 @@ class ModelOfLattice(FakeModel):
         return output
 
 
-def write(results, folder, *, targets=None, shown=None):
-    settings = {"targets": targets or {}, "shown": shown or {}, "lattice": LATTICE, "parameters": 1234}
+def write(results, folder, *, targets=None, shown=None, route=WHOLE):
+    settings = {"targets": targets or {}, "shown": shown or {}, "route": route, "parameters": 1234}
     return write_report(results, output_dir=folder, **settings)
 
 

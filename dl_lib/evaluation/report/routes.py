@@ -13,12 +13,20 @@ from dl_lib.evaluation.scores.result import EvaluationResult
 from dl_lib.evaluation.scores.routes import MIN_IMAGES, RouteStatistics, cell_open_ratios
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.modeling.dynamic.lattice import FINEST_STRIDE, Lattice
+from dl_lib.modeling.dynamic.route import Route
 
-__all__ = ["route_remarks", "route_tables", "routes_as_dict", "static_warning"]
+__all__ = ["describe_route", "route_remarks", "route_tables", "routes_as_dict", "static_warning"]
 
 _MOST_FREQUENT = 5  # routes that are reported individually
 _PERCENTILES = {"min": "min", "p5": "5 %", "median": "median", "p95": "95 %", "max": "max"}
 _UNDEFINED = "-"  # instead of a correlation
+
+
+def describe_route(route: Route) -> str:
+    """Return a sentence about a route that is a part of the lattice."""
+    learned = [*route.gates.values()].count(None)
+    gates = "the same for every image" if route.is_fixed else f"{learned} of them with learned gates"
+    return f"Route: {len(route.gates)} of the {len(route.lattice.edges)} edges of the lattice, {gates}."
 
 
 def route_tables(result: EvaluationResult, *, lattice: Lattice | None, style: str) -> list[str]:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
 from dl_lib.evaluation.report.formatting import format_gflops, format_table, gflops_decimals
-from dl_lib.evaluation.report.routes import route_remarks, route_tables, static_warning
+from dl_lib.evaluation.report.routes import describe_route, route_remarks, route_tables, static_warning
 from dl_lib.evaluation.scores.budget import BudgetSummary
 from dl_lib.evaluation.scores.metrics import SegmentationMetrics
 from dl_lib.evaluation.scores.result import EvaluationResult, OfficialScores
 from dl_lib.modeling.dynamic.lattice import Lattice
+from dl_lib.modeling.dynamic.route import Route
 from dl_lib.utils.escaping import TABLE_ESCAPES, markdown_text
 
 __all__ = ["COST_LABELS", "MEAN_BOUNDARY_IOU", "MEAN_SCORES", "format_markdown", "format_text", "mean_scores"]
@@ -45,7 +46,7 @@ def format_markdown(
     results: Mapping[str, EvaluationResult],
     *,
     targets: Mapping[str, BudgetSummary | None],
-    lattice: Lattice | None,
+    route: Route | None,
     figures: Mapping[str, Mapping[str, str]],
 ) -> str:
     """Format the tables of all datasets as a Markdown document.
@@ -53,10 +54,11 @@ def format_markdown(
     Args:
         results: Results by dataset name.
         targets: Budget target of each dataset, if there is one.
-        lattice: Lattice that the gates belong to; None without gates.
+        route: Route of a routed network; None for static networks.
         figures: File names of each dataset's figures, by title, to link to.
     """
-    parts = ["# Evaluation"]
+    lattice = None if route is None else route.lattice
+    parts = ["# Evaluation", *([] if route is None or route.is_whole else [describe_route(route)])]
     for name, result in results.items():
         title = markdown_text(name)
         parts += [f"## {title}", *_parts(result, target=targets.get(name), lattice=lattice, style="github")]

@@ -14,6 +14,7 @@ from dl_lib.evaluation.scores.budget import BudgetSummary
 from dl_lib.evaluation.scores.image_properties import IMAGE_PROPERTIES, RankCorrelation
 from dl_lib.evaluation.scores.result import EvaluationResult
 from dl_lib.modeling.dynamic.lattice import Lattice
+from dl_lib.modeling.dynamic.route import Route
 from dl_lib.utils.files import read_regular, write_atomically
 from dl_lib.utils.names import is_safe_name
 from dl_lib.utils.run_files import (
@@ -35,6 +36,7 @@ __all__ = ["write_report"]
 
 _FIGURE_STEMS = {  # by title
     "Mean routing": ROUTE_STEM,
+    "Fixed route": ROUTE_STEM,
     "Routes of some images": IMAGE_ROUTES_STEM,
     "Real cost and properties of the images": IMAGE_COSTS_STEM,
     "Confusion matrix": CONFUSION_STEM,
@@ -47,42 +49,45 @@ def write_report(
     output_dir: Path,
     targets: Mapping[str, BudgetSummary | None],
     shown: Mapping[str, Sequence[ShownImage]],
-    lattice: Lattice | None,
+    route: Route | None,
     parameters: int,
 ) -> tuple[Path, ...]:
     """Write results.json, results.md, and the tables and figures of each dataset.
 
     Each dataset gets per_image.csv; with ground truth also confusion.csv and confusion.png; and for networks with
     gates route.png, the mean routing, image_routes.png, the routes of the shown images, gates.npz, the gates of each
-    image, and, if correlations are reported, image_costs.png. With several datasets, the name of the dataset is
-    appended, as in route_<dataset>.png. Each file is written atomically; those of an earlier evaluation in the folder
-    that are not replaced are removed, if its datasets are known from results.json.
+    image, and, if correlations are reported, image_costs.png. For networks with a fixed route, route.png shows it. With
+    several datasets, the name of the dataset is appended, as in route_<dataset>.png. Each file is written atomically;
+    those of an earlier evaluation in the folder that are not replaced are removed, if its datasets are known from
+    results.json.
 
     Args:
         results: Results by dataset name.
         output_dir: Run folder; created if missing.
         targets: Budget target of each dataset, if there is one.
         shown: Images of each dataset to show with their routes, if there are any.
-        lattice: Lattice that the gates belong to; None for networks without gates.
+        route: Route of a routed network; None for static networks.
         parameters: Number of learnable parameters.
     """
+    lattice = None if route is None else route.lattice
     files: dict[str, str | bytes] = {}
     figures: dict[str, Figure] = {}
     figure_names: dict[str, dict[str, str]] = {}
     for name, result in results.items():
         suffix = _suffix(name, among=results)
         files |= _data_files(result, lattice=lattice, suffix=suffix)
-        drawn = _draw(result, shown=shown.get(name, ()), lattice=lattice)
+        drawn = _draw(result, shown=shown.get(name, ()), route=route)
         figure_names[name] = {title: f"{_FIGURE_STEMS[title]}{suffix}.png" for title in drawn}
         figures |= {figure_names[name][title]: figure for title, figure in drawn.items()}
     data = {
         "units": UNITS,
         "parameters": parameters,
+        **({} if route is None or route.is_whole else {"route": route.entries()}),
         "datasets": {
             name: result_as_dict(result, target=targets.get(name), lattice=lattice) for name, result in results.items()
         },
     }
-    files[RESULTS_MARKDOWN_NAME] = format_markdown(results, targets=targets, lattice=lattice, figures=figure_names)
+    files[RESULTS_MARKDOWN_NAME] = format_markdown(results, targets=targets, route=route, figures=figure_names)
     files[RESULTS_NAME] = json.dumps(data, indent=2, allow_nan=False) + "\n"
     stale = _earlier_files(output_dir) - {*files, *figures}
     for name, figure in figures.items():
@@ -121,9 +126,10 @@ def _data_files(result: EvaluationResult, *, lattice: Lattice | None, suffix: st
     return files
 
 
-def _draw(result: EvaluationResult, *, shown: Sequence[ShownImage], lattice: Lattice | None) -> dict[str, Figure]:
+def _draw(result: EvaluationResult, *, shown: Sequence[ShownImage], route: Route | None) -> dict[str, Figure]:
     """Return the figures of a result by title; matplotlib is loaded only if there are any."""
     figures: dict[str, Figure] = {}
+    lattice = None if route is None else route.lattice
     if result.confusion is not None:
         from dl_lib.visualization.confusion_matrix import draw_confusion_matrix
 
@@ -144,6 +150,12 @@ def _draw(result: EvaluationResult, *, shown: Sequence[ShownImage], lattice: Lat
             open_ratios=None if routes is None else routes.open_ratios,
             title=f"{title} on {result.dataset_name}",
         )
+    if route is not None and route.is_fixed:
+        from dl_lib.visualization.routing import draw_routing
+
+        title = "Fixed route"
+        gates = [route.gates.get(edge) or 0.0 for edge in route.lattice.edges]
+        figures[title] = draw_routing(route.lattice, gates=gates, title=title)
     if shown and lattice is not None:
         title = "Routes of some images"
         figures[title] = draw_shown_images(result, shown, lattice=lattice, title=f"{title} of {result.dataset_name}")

@@ -31,6 +31,7 @@ from dl_lib.evaluation.scores.result import EvaluationResult
 from dl_lib.inference import optimize
 from dl_lib.modeling import SegmentationModel
 from dl_lib.modeling.dynamic.lattice import Lattice
+from dl_lib.modeling.dynamic.route import Route
 from dl_lib.utils import comm
 from dl_lib.utils.modes import evaluation_mode
 from dl_lib.utils.progress import progress_bar
@@ -189,8 +190,13 @@ def _log_result(result: EvaluationResult, *, target: BudgetSummary | None, latti
         _log.warning("%s: %s", result.dataset_name, warning)
 
 
+def _route(network: nn.Module) -> Route | None:
+    return getattr(getattr(network, "backbone", None), "route", None)
+
+
 def _lattice(network: nn.Module) -> Lattice | None:
-    return getattr(getattr(network, "backbone", None), "lattice", None)
+    route = _route(network)
+    return None if route is None else route.lattice
 
 
 def _write(
@@ -207,7 +213,7 @@ def _write(
         output_dir=output_dir,
         targets=targets,
         shown=shown,
-        lattice=_lattice(network),
+        route=_route(network),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
     )
     _log.info("Wrote evaluation results: %s", ", ".join(path.name for path in paths))

@@ -143,6 +143,11 @@ class Route:
         """True if no learned gate decides, so that every image takes the same route."""
         return None not in self.gates.values()
 
+    @property
+    def is_whole(self) -> bool:
+        """True if every edge of the lattice is open or has a learned gate."""
+        return len(self.gates) == len(self.lattice.edges)
+
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
         """Open edges in the order of the lattice."""

@@ -17,7 +17,7 @@ from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
 from dl_lib.evaluation.scores.routes import MIN_IMAGES
 from dl_lib.modeling.costs.costs import Costs
 from tests.helpers.evaluation import IGNORE, NAMES, batches_of, make_samples
-from tests.helpers.reports import LATTICE, ModelOfLattice, markdown_rows, write
+from tests.helpers.reports import LATTICE, WHOLE, ModelOfLattice, markdown_rows, write
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_effectively_static_networks_are_named(routed):
     assert {one.value for one in static.cost_correlations.values()} == {None}, (
         "costs per pixel differ by the padding only"
     )
-    settings = {"targets": {}, "lattice": LATTICE, "figures": {"fakes": {}}}
+    settings = {"targets": {}, "route": WHOLE, "figures": {"fakes": {}}}
     assert f"\n\n{warning}\n" in format_markdown({"fakes": static}, **settings)
     assert "static" not in format_markdown({"fakes": routed}, **settings)
 

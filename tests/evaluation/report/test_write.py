@@ -19,6 +19,7 @@ from dl_lib.evaluation.scores.image_properties import IMAGE_PROPERTIES
 from dl_lib.evaluation.scores.metrics import segmentation_metrics
 from dl_lib.evaluation.scores.result import CostStatistics, OfficialScores
 from dl_lib.modeling.costs.costs import Costs
+from dl_lib.modeling.dynamic.route import Route
 from dl_lib.visualization.confusion_matrix import draw_confusion_matrix
 from dl_lib.visualization.figure import to_image
 from tests.helpers.evaluation import IGNORE, NAMES, batches_of, make_samples
@@ -198,6 +199,26 @@ def test_optional_contents(result, tmp_path):
     assert "Skipped 1 unusable samples" in text and "some script 1.2" in text and "Up to 6 forward passes" in text
     plain = format_text(result)
     assert not any(word in plain for word in ("boundary", "fficial", "unusable", "passes"))
+
+
+def test_a_route_is_described_and_drawn_if_it_is_fixed(result, tmp_path):
+    learned = ["layer0_stride4.keep=gate", "layer1_stride4.keep"]
+    for entries, sentence in (
+        (["layer0_stride4.down=0.5", "layer1_stride8.keep"], "Route: 2 of the 4 edges of the lattice, the same for"),
+        (learned, "Route: 2 of the 4 edges of the lattice, 1 of them with learned gates."),
+    ):
+        route, gates = Route.parse(LATTICE, entries), None if "gate" not in entries[0] else result.gates
+        write({"fakes": replace(result, gates=gates)}, tmp_path, route=route)
+        assert json.loads((tmp_path / "results.json").read_text())["route"] == entries
+        text = (tmp_path / "results.md").read_text()
+        assert sentence in text and "](route.png)" in text
+        assert ("Fixed route" in text) == route.is_fixed
+    assert "Route:" not in write_markdown(result, tmp_path, route=Route.whole(LATTICE, gated=False))
+
+
+def write_markdown(result, folder, **settings):
+    write({"fakes": result}, folder, **settings)
+    return (folder / "results.md").read_text()
 
 
 def test_without_ground_truth_only_costs_are_reported(result, tmp_path):

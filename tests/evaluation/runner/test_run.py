@@ -17,6 +17,7 @@ from dl_lib.evaluation.runner import run as inference
 from dl_lib.evaluation.runner.logged import logged_metrics
 from dl_lib.modeling import build_model
 from dl_lib.modeling.dynamic.lattice import Lattice
+from dl_lib.modeling.dynamic.route import Route
 from tests.helpers.evaluation import IGNORE, NAMES, FakeModel, batches_of, make_samples
 from tests.helpers.published import TINY
 
@@ -30,7 +31,7 @@ class RoutedModel(FakeModel):
     def __init__(self):
         super().__init__()
         self.backbone = nn.Module()
-        self.backbone.lattice = Lattice([2])
+        self.backbone.route = Route.whole(Lattice([2]), gated=True)
         self.costs = Tables()
 
     def output(self, sample):
