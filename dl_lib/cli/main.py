@@ -18,6 +18,8 @@ COMMANDS = {
     "train": "train a model, or resume a training run",
     "evaluate": "evaluate a checkpoint: scores, FLOPs, predictions",
     "sweep": "evaluate a network at several gate thresholds",
+    "freeze-route": "make a static network of a route of a trained network",
+    "specialise": "remove what the images of a dataset do not use from a network",
     "find-lr": "run a learning rate range test and suggest a value",
     "profile-costs": "measure the latency of every part of a network on this device",
     "check-dataset": "read all samples of a dataset; report errors, class weights",

@@ -93,9 +93,11 @@ def sweep(experiment: Experiment, folder: Path, thresholds: Sequence[float]) -> 
         ConfigError: If the network has no learned gates.
         DataError: If the dataset is invalid.
     """
+    from dl_lib.engine.environment import measuring_environment
     from dl_lib.evaluation.report.folder import recorded_config, replaced_folder
     from dl_lib.evaluation.report.threshold_sweep import format_sweep, write_sweep
     from dl_lib.evaluation.runner.threshold_sweep import check_gates, sweep_thresholds
+    from dl_lib.modeling.build import resolve_device
     from dl_lib.utils import comm
     from dl_lib.utils.logger import errors_logged, setup_logger
 
@@ -112,21 +114,7 @@ def sweep(experiment: Experiment, folder: Path, thresholds: Sequence[float]) -> 
                 log.info("\n%s", format_sweep(result, style="simple"))
                 write_config(recorded_config(cfg), written)
                 copy_nets(experiment.net_files, written)
-                write_sweep(result, written, environment=_environment(cfg))
+                write_sweep(result, written, environment=measuring_environment(resolve_device(cfg.MODEL.DEVICE)))
         setup_logger(rank=comm.get_rank())  # closes the log file, whose folder is renamed
     if comm.is_main_process():
         log.info("Results: %s", folder.absolute())
-
-
-def _environment(cfg: CfgNode) -> dict[str, str]:
-    """Return the device, threads and versions that the latency depends on."""
-    import torch
-
-    from dl_lib.modeling.build import resolve_device
-    from dl_lib.utils.device_name import device_name
-
-    return {
-        "device": device_name(resolve_device(cfg.MODEL.DEVICE)),
-        "threads": str(torch.get_num_threads()),
-        "torch": str(torch.__version__),
-    }

@@ -20,7 +20,7 @@ from dl_lib.modeling.dynamic.route import CLOSED_BELOW, Route
 from dl_lib.modeling.dynamic.routing import Unreached
 from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
 
-__all__ = ["FixedValues", "frequent_route", "route_state_dict", "specialized_route"]
+__all__ = ["FixedValues", "frequent_route", "route_state_dict", "specialized_route", "with_fixed_values"]
 
 FixedValues = Literal["mean", "one"]
 _DIGITS = 6  # of a fixed gate value
@@ -40,13 +40,31 @@ def frequent_route(lattice: Lattice, gates_NE: Tensor, *, keep: float, values: F
         keep: Ratio in [0, 1).
         values: Fixed gate values: `mean` over the images, closed ones included, or `one`.
     """
-    ratios, means = (gates_NE > 0).double().mean(dim=0).tolist(), gates_NE.double().mean(dim=0).tolist()
-    fixed: dict[Edge, float | None] = {
-        edge: 1.0 if values == "one" else _rounded(mean)
-        for edge, ratio, mean in zip(lattice.edges, ratios, means, strict=True)
-        if ratio > keep
+    ratios = (gates_NE > 0).double().mean(dim=0).tolist()
+    fixed = _fixed_values(lattice, gates_NE, values=values)
+    frequent: dict[Edge, float | None] = {
+        edge: fixed[edge] for edge, ratio in zip(lattice.edges, ratios, strict=True) if ratio > keep
     }
-    return Route.connected(lattice, fixed)
+    return Route.connected(lattice, frequent)
+
+
+def with_fixed_values(route: Route, gates_NE: Tensor, *, values: FixedValues) -> Route:
+    """Return a fixed route with the edges of a route; values other than 1 stay as they are.
+
+    Args:
+        route: Route whose learned gates, and whose gates with the value 1, get values.
+        gates_NE: Gate values, columns in the order of the lattice's edges.
+        values: See `frequent_route`.
+    """
+    fixed = _fixed_values(route.lattice, gates_NE, values=values)
+    return Route.connected(
+        route.lattice, {edge: fixed[edge] if value in (None, 1) else value for edge, value in route.gates.items()}
+    )
+
+
+def _fixed_values(lattice: Lattice, gates_NE: Tensor, *, values: FixedValues) -> dict[Edge, float]:
+    means = gates_NE.double().mean(dim=0).tolist()
+    return {edge: 1.0 if values == "one" else _rounded(mean) for edge, mean in zip(lattice.edges, means, strict=True)}
 
 
 def specialized_route(network: DynamicNetwork, gates_NE: Tensor) -> Route:

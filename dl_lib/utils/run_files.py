@@ -7,6 +7,7 @@ from pathlib import Path
 
 __all__ = [
     "BASES_NAME",
+    "BEFORE_AFTER_STEM",
     "BEST_CHECKPOINT",
     "CHECKPOINT_SUFFIX",
     "CHECKSUM_SUFFIX",
@@ -33,6 +34,7 @@ __all__ = [
     "PREDICTIONS_NAME",
     "RESULTS_MARKDOWN_NAME",
     "RESULTS_NAME",
+    "ROUTE_NAME",
     "ROUTE_STEM",
     "SUBMISSION_STEM",
     "SWEEPS_NAME",
@@ -72,6 +74,10 @@ SWEEP_STEM = "threshold_sweep"  # .json, .md, .png
 LR_FINDER_STEM = "find_lr"  # .csv, .png
 LATENCY_STEM = "latency_table"  # followed by `_<height>x<width>`: .json, .csv, .png
 
+# Of networks made by `dl_lib freeze-route` and `dl_lib specialise`.
+ROUTE_NAME = "route.json"
+BEFORE_AFTER_STEM = "before_after"  # .json, .md
+
 LAST_CHECKPOINT_NAME = "last_checkpoint"  # holds the file name of the latest checkpoint
 FINAL_CHECKPOINT = "model_final"  # stem of the checkpoint after the last iteration
 BEST_CHECKPOINT = "model_best"  # stem of the checkpoint with the best evaluation metric
@@ -95,6 +101,7 @@ MOVED_ON_ARCHIVE = (
     *(f"{PER_IMAGE_STEM}*.csv", f"{CONFUSION_STEM}*.csv", f"{CONFUSION_STEM}*.png", f"{ROUTE_STEM}*.png"),
     *(f"{IMAGE_COSTS_STEM}*.png", f"{IMAGE_ROUTES_STEM}*.png", f"{GATES_STEM}*.npz"),
     *(PREDICTIONS_NAME, f"{SUBMISSION_STEM}_*", EVALUATIONS_NAME, SWEEPS_NAME),
+    *(ROUTE_NAME, f"{BEFORE_AFTER_STEM}.*"),
 )
 
 

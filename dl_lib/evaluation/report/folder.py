@@ -86,16 +86,20 @@ def recorded_config(cfg: CfgNode) -> CfgNode:
 
 
 @contextmanager
-def replaced_folder(folder: Path) -> Iterator[Path]:
+def replaced_folder(folder: Path, *, key: str = "--name") -> Iterator[Path]:
     """Context manager that yields an empty folder, which replaces `folder` at the end; a collective.
 
-    Until then, and after an error or a crash, `folder` holds the previous evaluation.
+    Until then, and after an error or a crash, `folder` has its previous content.
+
+    Args:
+        folder: Folder to replace, or to create.
+        key: Command-line argument that names the folder, for error messages.
 
     Raises:
-        OutputPathError: If the folder cannot be written, or another process evaluates under the same name.
+        OutputPathError: If the folder cannot be written, or another process is about to replace it.
     """
     partial = partial_folder(folder)
-    with locked_folder(partial, key="--name"):
+    with locked_folder(partial, key=key):
         if comm.is_main_process():
             finish_replacement(folder)
             for entry in partial.iterdir():
@@ -106,7 +110,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         comm.synchronize()
         yield partial
         comm.synchronize()  # until no other process writes to it
-        check_present(partial, key="--name")
+        check_present(partial, key=key)
         if comm.is_main_process():
             (partial / LOCK_NAME).unlink()
             replace_folder(folder)

@@ -13,7 +13,7 @@ from dl_lib.evaluation.predictions.writers import CocoRleWriter, PredictionWrite
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
 from dl_lib.utils.run_files import PREDICTIONS_NAME
 
-__all__ = ["build_evaluator", "build_writers", "label_png_folder", "predictions_folder"]
+__all__ = ["build_evaluator", "build_plain_evaluator", "build_writers", "label_png_folder", "predictions_folder"]
 
 _LABEL_PNG_FOLDER = "label_png"
 
@@ -40,6 +40,18 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, *, folder: Path) -> SemSegE
         ignore_value=meta.ignore_value,
         labelled=meta.labelled,
         **settings,
+    )
+
+
+def build_plain_evaluator(cfg: CfgNode, dataset_name: str) -> SemSegEvaluator:
+    """Build the evaluator of a dataset without boundary IoU and official scores."""
+    meta = DatasetCatalog.meta(dataset_name)
+    return SemSegEvaluator(
+        dataset_name,
+        class_names=meta.class_names,
+        ignore_value=meta.ignore_value,
+        labelled=meta.labelled,
+        absent_rule=cfg.TEST.ABSENT_CLASSES,
     )
 
 

@@ -42,6 +42,7 @@ __all__ = [
     "evaluation_mode",
     "inference_on_dataset",
     "optimized_copy",
+    "timed_outputs",
 ]
 
 _log = logging.getLogger(__name__)
@@ -223,12 +224,18 @@ def _write(
         _log.info("Wrote submission archive %s", archive.name)
 
 
-def _predict(model: nn.Module, inputs: Sequence[dict[str, Any]], *, num_classes: int) -> list[Prediction]:
-    """Run and time the model; a separate function, so that the logits are freed before the next batch."""
+def timed_outputs(model: nn.Module, inputs: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], float]:
+    """Run the model on a batch; return its outputs and its wall time in seconds."""
     device = next((values.device for values in model.parameters()), torch.device("cpu"))
     start = _now(device)
     outputs = model(inputs)
-    return read_outputs(inputs, outputs, num_classes=num_classes, seconds=_now(device) - start)
+    return outputs, _now(device) - start
+
+
+def _predict(model: nn.Module, inputs: Sequence[dict[str, Any]], *, num_classes: int) -> list[Prediction]:
+    """Run the model; a separate function, so that the logits are freed before the next batch."""
+    outputs, seconds = timed_outputs(model, inputs)
+    return read_outputs(inputs, outputs, num_classes=num_classes, seconds=seconds)
 
 
 def _now(device: torch.device) -> float:

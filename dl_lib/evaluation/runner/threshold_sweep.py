@@ -10,12 +10,12 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from dl_lib.config import ConfigError
-from dl_lib.data import DatasetCatalog, build_test_loader
+from dl_lib.data import build_test_loader
 from dl_lib.data.errors import data_errors_shared
 from dl_lib.data.sample_loader import SampleLoader
+from dl_lib.evaluation.runner.build import build_plain_evaluator
 from dl_lib.evaluation.runner.passes import build_inference_model
 from dl_lib.evaluation.runner.run import inference_on_dataset, optimized_copy
-from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
 from dl_lib.evaluation.scores.result import EvaluationResult
 from dl_lib.evaluation.scores.threshold_sweep import SweepPoint, ThresholdSweep
 from dl_lib.modeling.dynamic.gate import Gate
@@ -28,7 +28,7 @@ _WARMUP_IMAGES = 10
 
 
 def check_gates(model: nn.Module) -> None:
-    """Check that a model has learned gates, to which thresholds apply.
+    """Check that a model has learned gates.
 
     Raises:
         ConfigError: If it has none.
@@ -36,8 +36,8 @@ def check_gates(model: nn.Module) -> None:
     backbone = getattr(model, "backbone", None)
     if not isinstance(backbone, DynamicNetwork) or not backbone.has_gates:
         raise ConfigError(
-            "RUN must be a routed network with learned gates, to which thresholds apply; evaluate other networks with "
-            f"dl_lib evaluate. Received: {type(model).__name__} with {type(backbone).__name__}, without learned gates"
+            "RUN must be a routed network with learned gates; evaluate other networks with dl_lib evaluate. "
+            f"Received: {type(model).__name__} with {type(backbone).__name__}, without learned gates"
         )
 
 
@@ -74,7 +74,7 @@ def sweep_thresholds(
             for gate in gates:
                 gate.threshold = threshold
             description = f"gate threshold {threshold:g} ({number}/{len(order)})"
-            evaluator = _evaluator(cfg, dataset_name)
+            evaluator = build_plain_evaluator(cfg, dataset_name)
             results.append(inference_on_dataset(inference_model, loader, evaluator, description=description))
     finally:
         for gate in gates:  # those of the model itself, if there is no faster copy
@@ -82,17 +82,6 @@ def sweep_thresholds(
     pairs = zip(ascending, results, reversed(results), strict=False)
     points = (SweepPoint(at, one, (one.seconds_per_image, other.seconds_per_image)) for at, one, other in pairs)
     return ThresholdSweep(tuple(points), default_threshold=default)
-
-
-def _evaluator(cfg: CfgNode, dataset_name: str) -> SemSegEvaluator:
-    """Return an evaluator without the scores that a sweep does not report."""
-    meta = DatasetCatalog.meta(dataset_name)
-    return SemSegEvaluator(
-        dataset_name,
-        class_names=meta.class_names,
-        ignore_value=meta.ignore_value,
-        absent_rule=cfg.TEST.ABSENT_CLASSES,
-    )
 
 
 def _warm_up(model: nn.Module, loader: SampleLoader) -> None:

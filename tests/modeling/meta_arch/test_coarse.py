@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
+from dl_lib.evaluation.runner.peak_memory import LiveMemory
 from dl_lib.modeling.meta_arch.coarse import CoarseLogits, requested_size
-from tests.helpers.live_memory import LiveMemory
 from tests.helpers.published import batch_of, build_case
 
 

@@ -5,9 +5,9 @@ import functools
 import pytest
 import torch
 
+from dl_lib.evaluation.runner.peak_memory import LiveMemory
 from dl_lib.inference import optimize
 from dl_lib.validation import validate_config
-from tests.helpers.live_memory import LiveMemory
 from tests.modeling.meta_arch.test_semantic_segmentor import config_of, model_of, random_image
 from tests.modeling.test_activation_checkpointing import batch_of, two_steps
 

@@ -1,0 +1,75 @@
+"""Subcommand `dl_lib freeze-route`: a static network from a route of a trained one."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dl_lib.cli.arg_types import comma_separated, ratio
+from dl_lib.cli.arguments import trained_run_parser
+from dl_lib.cli.errors import user_errors
+from dl_lib.cli.route_networks import RoutedRun, parse_route_arguments
+from dl_lib.config import CfgNode, ConfigError
+
+if TYPE_CHECKING:
+    from dl_lib.modeling.dynamic.route import Route
+
+__all__ = ["main"]
+
+_KEEP = 0.5
+_NOTES = """
+routes:
+  --keep F keeps the edges that are open for more than a ratio F of the images, as
+  the networks "Common" of the paper. --route takes a name (docs/routes.md), a
+  .json file, or edges: layer0_stride4.keep,layer1_stride4.keep=0.7,…
+  Weights are carried over. The gates of the edges become constants: their means
+  over the images, or 1. Values other than 1 in --route stay as they are.
+"""
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib freeze-route") -> None:
+    """Write the run folder of a network with a fixed route; see `dl_lib freeze-route --help`."""
+    arguments = _parse(argv, prog=prog)
+    with user_errors(prog):
+        run = RoutedRun.load(arguments, suffix="frozen")
+        given = None if arguments.route is None else _given_route(run.experiment.cfg, arguments.route)
+        route = _fixed_route(run, given, arguments)
+        network, comparison = run.compare(route)
+        run.write(network, comparison, title=f"Fixed route of {run.experiment.output_dir.resolve().name}")
+
+
+def _parse(argv: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
+    parser = trained_run_parser(
+        prog=prog,
+        description="Make a static network of the route that most images take through a trained network, or of a given "
+        "route. Writes a run folder, with scores, costs and latency before and after.",
+        notes=_NOTES,
+    )
+    routes = parser.add_mutually_exclusive_group()
+    routes.add_argument("--keep", type=ratio, metavar="F", help=f"ratio of the images, in [0, 1) (default: {_KEEP})")
+    routes.add_argument("--route", type=comma_separated, metavar="ROUTE", help="name, .json file or edges")
+    parser.add_argument(
+        "--gates", choices=("mean", "one"), help="values of the gates (default: one for hard gates, otherwise mean)"
+    )
+    return parse_route_arguments(parser, argv)
+
+
+def _given_route(cfg: CfgNode, entries: list[str]) -> Route:
+    from dl_lib.modeling.dynamic.configured_route import ROUTE_KEY, configured_route
+
+    try:
+        return configured_route(cfg.with_values({ROUTE_KEY: entries}))
+    except ConfigError as error:
+        raise ConfigError(f"--route: {error}") from error
+
+
+def _fixed_route(run: RoutedRun, given: Route | None, arguments: argparse.Namespace) -> Route:
+    from dl_lib.inference.freezing import frequent_route, with_fixed_values
+
+    gates, is_hard = run.gates(), run.experiment.cfg.MODEL.GATE.KIND == "hard"
+    values = arguments.gates or ("one" if is_hard else "mean")
+    if given is not None:
+        return with_fixed_values(given, gates, values=values)
+    keep = _KEEP if arguments.keep is None else arguments.keep
+    return frequent_route(run.model.backbone.lattice, gates, keep=keep, values=values)

@@ -1,0 +1,206 @@
+"""Networks that hold a route of a trained run: their construction and their run folder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dl_lib.cli.arg_types import local_path
+from dl_lib.cli.arguments import parse_arguments
+from dl_lib.cli.experiment import Experiment
+from dl_lib.cli.net_files import copy_nets
+from dl_lib.cli.trained_run import load_trained_model, load_trained_run
+from dl_lib.config import CfgNode, ConfigError, write_config
+from dl_lib.utils.files import write_atomically
+from dl_lib.utils.output_path import prepare_folder
+from dl_lib.utils.run_files import FINAL_CHECKPOINT, ROUTE_NAME, ROUTE_STEM
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dl_lib.evaluation.scores.network_comparison import NetworkComparison
+    from dl_lib.modeling import DynamicNet4Seg
+    from dl_lib.modeling.dynamic.route import Route
+
+__all__ = ["RoutedRun", "parse_route_arguments"]
+
+
+def parse_route_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the options of a command that makes a network of a route, with overrides in `opts`.
+
+    Args:
+        parser: Result of `trained_run_parser`.
+        argv: Command-line arguments; None reads those of the process.
+    """
+    parser.add_argument(
+        "--output", type=local_path, metavar="DIR", help="new run folder (default: RUN_NAME next to RUN)"
+    )
+    return parse_arguments(parser, argv)
+
+
+@dataclass(frozen=True)
+class RoutedRun:
+    """Trained run of a network with learned gates, and the new run folder for a route of it.
+
+    Attributes:
+        experiment: Run with its weights.
+        model: Its network.
+        dataset_name: Dataset to evaluate on.
+        folder: New run folder, which does not exist or is empty.
+    """
+
+    experiment: Experiment
+    model: DynamicNet4Seg
+    dataset_name: str
+    folder: Path
+
+    @classmethod
+    def load(cls, arguments: argparse.Namespace, *, suffix: str) -> RoutedRun:
+        """Load the run named on the command line.
+
+        Args:
+            arguments: Result of `parse_route_arguments`.
+            suffix: Appended to the name of the run folder for the default of the new one.
+
+        Raises:
+            ConfigError: If the run has no weights or no learned gates, its evaluation runs several passes per image,
+                or the dataset or the new folder cannot be used.
+            OutputPathError: If the new folder cannot be written.
+        """
+        experiment = load_trained_run(arguments.run, arguments.opts, option="RUN")
+        from dl_lib.evaluation.runner.network_comparison import check_single_pass
+        from dl_lib.evaluation.runner.threshold_sweep import check_gates
+        from dl_lib.modeling import DynamicNet4Seg
+        from dl_lib.utils.logger import setup_logger
+
+        check_single_pass(experiment.cfg)
+        dataset_name = _dataset_name(experiment.cfg, given=arguments.data)
+        run_folder = experiment.output_dir.resolve()
+        folder = arguments.output or run_folder.with_name(f"{run_folder.name}_{suffix}")
+        _check_unused(folder)
+        prepare_folder(folder.parent, key="--output")
+        setup_logger()
+        model = load_trained_model(experiment.cfg)
+        check_gates(model)
+        assert isinstance(model, DynamicNet4Seg), "it has a backbone with gates"
+        return cls(experiment, model, dataset_name, folder)
+
+    def gates(self) -> Tensor:
+        """Return the gates of all images of the dataset, float64 (images, edges)."""
+        from dl_lib.evaluation.runner.network_comparison import image_gates
+
+        return image_gates(self.experiment.cfg, self.model, dataset_name=self.dataset_name)
+
+    def compare(self, route: Route) -> tuple[DynamicNet4Seg, NetworkComparison]:
+        """Build the network that holds only a route, with the weights of the run, and compare it with the run's.
+
+        Raises:
+            ConfigError: If the network of the run lacks a part of the route.
+        """
+        from dl_lib.engine import build_configured_model
+        from dl_lib.evaluation.runner.network_comparison import compare_networks
+        from dl_lib.inference.freezing import route_state_dict
+        from dl_lib.modeling import DynamicNet4Seg
+
+        try:
+            weights = route_state_dict(self.model, route)
+        except ValueError as error:
+            raise ConfigError(f"the route does not fit RUN: {error}") from error
+        network = build_configured_model(self._config(route))
+        assert isinstance(network, DynamicNet4Seg), "the config differs in the route"
+        network.load_state_dict(weights)
+        comparison = compare_networks(self.experiment.cfg, self.model, network, dataset_name=self.dataset_name)
+        return network, comparison
+
+    def write(self, network: DynamicNet4Seg, comparison: NetworkComparison, *, title: str) -> None:
+        """Write the run folder of a network.
+
+        Raises:
+            ConfigError: If the folder has been created by another process in the meantime.
+            OutputPathError: If it cannot be written.
+        """
+        from dl_lib.engine.environment import measuring_environment
+        from dl_lib.evaluation.report.folder import replaced_folder
+        from dl_lib.evaluation.report.network_comparison import format_comparison, write_comparison
+
+        cfg, route = self._config(network.backbone.route), network.backbone.route
+        with replaced_folder(self.folder, key="--output") as written:
+            _check_unused(self.folder)
+            write_config(cfg, written)
+            copy_nets(self.experiment.net_files, written)
+            _save_weights(cfg, network, written)
+            write_atomically(written / ROUTE_NAME, route.to_json())
+            _write_results(network, comparison, written, title=title)
+            write_comparison(comparison, written, title=title, environment=measuring_environment(network.device))
+        print(f"{format_comparison(comparison, style='simple')}\n\nWrote run folder {self.folder.absolute()}")
+
+    def _config(self, route: Route) -> CfgNode:
+        """Return the config of the run with a route.
+
+        Without weights and budget: the weights are the checkpoint of the folder, and the target of the budget refers to
+        the whole network.
+        """
+        from dl_lib.modeling.dynamic.configured_route import ROUTE_KEY
+
+        values = {ROUTE_KEY: route.entries(), "MODEL.WEIGHTS": "", "OUTPUT_DIR": os.fspath(self.folder.absolute())}
+        return self.experiment.cfg.with_values({**values, "MODEL.BUDGET.CONSTRAIN": False, "MODEL.BUDGET.SPREAD": 0.0})
+
+
+def _dataset_name(cfg: CfgNode, *, given: str | None) -> str:
+    """Return the dataset given by `--data`, by default that of `DATASETS.TEST`."""
+    names = cfg.DATASETS.TEST
+    if given is not None:
+        from dl_lib.validation import validate_config
+
+        try:
+            validate_config(cfg.with_values({"DATASETS.TEST": [given]}), purpose="evaluation")
+        except ConfigError as error:
+            raise ConfigError(f"--data: {error}") from error
+        return given
+    if len(names) > 1:
+        raise ConfigError(f"--data: choose one dataset with --data NAME. Received: DATASETS.TEST={names}")
+    return str(names[0])
+
+
+def _check_unused(folder: Path) -> None:
+    """Check that a folder is missing or empty."""
+    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(
+            "--output: this folder exists and is not replaced; choose another one (--output DIR), or remove it. "
+            f"Received: folder={os.fspath(folder)!r}"
+        )
+
+
+def _save_weights(cfg: CfgNode, network: DynamicNet4Seg, folder: Path) -> None:
+    """Save the weights as the final checkpoint, also as EMA weights if the run evaluates these."""
+    from dl_lib.checkpoint import Checkpointer
+    from dl_lib.engine.training.ema import ModelEMA
+
+    decay = cfg.SOLVER.EMA.DECAY
+    parts = {"ema": ModelEMA(network, decay=decay)} if decay else {}
+    Checkpointer(network, folder, config=cfg.flat(), **parts).save(FINAL_CHECKPOINT)
+
+
+def _write_results(network: DynamicNet4Seg, comparison: NetworkComparison, folder: Path, *, title: str) -> None:
+    """Write the files of an evaluation, and the figure of the route."""
+    from dl_lib.evaluation import write_report
+    from dl_lib.visualization.figure import save_figure
+    from dl_lib.visualization.routing import draw_routing
+
+    measured, route = comparison.after, network.backbone.route
+    result = measured.result
+    write_report(
+        {result.dataset_name: result},
+        output_dir=folder,
+        targets={},
+        shown={},
+        lattice=route.lattice,
+        parameters=measured.parameters,
+    )
+    if route.is_fixed:  # otherwise the figure of the mean gates is part of the report
+        gates = [route.gates.get(edge, 0.0) or 0.0 for edge in route.lattice.edges]
+        save_figure(draw_routing(route.lattice, gates=gates, title=title), folder / f"{ROUTE_STEM}.png")
