@@ -142,16 +142,22 @@ def _hints(mismatch: Mismatch, *, allow_unexpected: str, allow_missing: str) -> 
     if extra_cells or absent_cells:
         sides = (("file", extra_cells), ("model", absent_cells))
         counts = ", ".join(f"{len(cells)} only in the {side}" for side, cells in sides if cells)
-        yield f"different cells, {counts}; check MODEL.BACKBONE.LAYER_NUM and MODEL.BACKBONE.CELL_NUM_LIST"
+        yield (
+            f"different cells, {counts}; check MODEL.BACKBONE.LAYER_NUM, MODEL.BACKBONE.CELL_NUM_LIST and "
+            "MODEL.BACKBONE.ROUTE; dl_lib freeze-route carries the weights of a network over to a route of it"
+        )
     file_has_gates = _has_gates(mismatch.unexpected, outside=extra_cells)
     model_has_gates = _has_gates(mismatch.missing, outside=absent_cells)
     if model_has_gates and not file_has_gates:
         yield (
-            "the file has no gates, but the model has; set MODEL.GATE.GATE_ON=False, or "
-            "MODEL.ALLOW_MISSING_KEYS=[gate] to keep their initialization"
+            "the file has no gates, but the model has; set MODEL.GATE.GATE_ON=False or the MODEL.BACKBONE.ROUTE of the "
+            "file, or MODEL.ALLOW_MISSING_KEYS=[gate] to keep their initialization"
         )
     if file_has_gates and not model_has_gates:
-        yield "the file has gates, but the model has none; set MODEL.GATE.GATE_ON=True"
+        yield (
+            "the file has gates, but the model has none; check that MODEL.GATE.GATE_ON is True, and that "
+            "MODEL.BACKBONE.ROUTE is empty or has learned gates"
+        )
     classes = mismatch.shapes.get("sem_seg_head.predictor.bias")
     if classes:
         yield (

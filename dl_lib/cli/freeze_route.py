@@ -13,6 +13,7 @@ from dl_lib.cli.route_networks import RoutedRun, parse_route_arguments
 from dl_lib.config import CfgNode, ConfigError
 
 if TYPE_CHECKING:
+    from dl_lib.inference.freezing import FixedValues
     from dl_lib.modeling.dynamic.route import Route
 
 __all__ = ["main"]
@@ -68,7 +69,7 @@ def _fixed_route(run: RoutedRun, given: Route | None, arguments: argparse.Namesp
     from dl_lib.inference.freezing import frequent_route, with_fixed_values
 
     gates, is_hard = run.gates(), run.experiment.cfg.MODEL.GATE.KIND == "hard"
-    values = arguments.gates or ("one" if is_hard else "mean")
+    values: FixedValues = arguments.gates or ("one" if is_hard else "mean")
     if given is not None:
         return with_fixed_values(given, gates, values=values)
     keep = _KEEP if arguments.keep is None else arguments.keep

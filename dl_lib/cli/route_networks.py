@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dl_lib.cli.arg_types import local_path
 from dl_lib.cli.arguments import parse_arguments
@@ -181,7 +181,7 @@ def _save_weights(cfg: CfgNode, network: DynamicNet4Seg, folder: Path) -> None:
     from dl_lib.engine.training.ema import ModelEMA
 
     decay = cfg.SOLVER.EMA.DECAY
-    parts = {"ema": ModelEMA(network, decay=decay)} if decay else {}
+    parts: dict[str, Any] = {"ema": ModelEMA(network, decay=decay)} if decay else {}
     Checkpointer(network, folder, config=cfg.flat(), **parts).save(FINAL_CHECKPOINT)
 
 

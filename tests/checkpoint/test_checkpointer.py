@@ -14,6 +14,7 @@ from dl_lib.checkpoint.conversion.released import RELEASED_CELL_TYPES
 from dl_lib.inference import fold_batch_norms, optimize
 from tests.helpers.checkpoints import Values, equal_states, small_model
 from tests.helpers.published import build, published_weights, released_as_ours
+from tests.helpers.tiny_model import model_of
 
 TINY_WEIGHTS = published_weights("tiny")
 
@@ -186,6 +187,13 @@ def test_hint_for_optimized_models(tmp_path, copy):
         with pytest.raises(CheckpointMismatchError, match=f"Hint: {hint}") as error:
             Checkpointer(target).load(tmp_path / "a.pth")
         assert str(error.value).count("Hint") == 1
+
+
+def test_hint_for_a_network_with_a_route(tmp_path):
+    torch.save({"model": model_of().state_dict()}, tmp_path / "whole.pth")
+    with pytest.raises(CheckpointMismatchError, match=r"9 only in the file; .* and MODEL\.BACKBONE\.ROUTE") as error:
+        Checkpointer(model_of("MODEL.BACKBONE.ROUTE", ["single_path"])).load(tmp_path / "whole.pth")
+    assert "dl_lib freeze-route" in str(error.value) and "GATE_ON=True" not in str(error.value)
 
 
 def test_hint_for_a_different_number_of_layers(tmp_path):

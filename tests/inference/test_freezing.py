@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from dl_lib.inference.freezing import frequent_route, route_state_dict, specialized_route
+from dl_lib.inference.freezing import frequent_route, route_state_dict, specialized_route, with_fixed_values
 from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Move, Node
 from dl_lib.modeling.dynamic.route import Route
 from tests.helpers.routes import VALUES, random_route, randomize_norms
@@ -39,6 +39,17 @@ def test_edges_of_cells_that_are_not_reached_are_omitted():
     gates_NE = gates_of([{"layer0_stride4.keep": 1.0, "layer1_stride8.keep": 1.0}])
     route = frequent_route(LATTICE, gates_NE, keep=0.5, values="one")
     assert [*route.gates] == [Edge(Node(0, 0), Move.KEEP)]
+
+
+def test_given_edges_get_the_mean_gates_unless_they_have_values():
+    edges = ["layer0_stride4.keep", "layer0_stride4.down=gate", "layer1_stride4.keep=0.5", "layer1_stride8.pass"]
+    given = Route.parse(LATTICE, [*edges, "layer2_stride4.keep", "layer2_stride8.keep"])
+    gates_NE = gates_of([{"layer0_stride4.keep": 0.8, "layer0_stride4.down": 0.4}, {"layer0_stride4.keep": 0.4}])
+    mean = with_fixed_values(given, gates_NE, values="mean").entries()
+    assert mean[:4] == ["layer0_stride4.keep=0.6", "layer0_stride4.down=0.2", *edges[2:]]
+    assert mean[4:] == ["layer2_stride4.keep=0.0001", "layer2_stride8.keep=0.0001"]  # never open
+    one = with_fixed_values(given, gates_NE, values="one").entries()
+    assert one == [edges[0], "layer0_stride4.down", *edges[2:], "layer2_stride4.keep", "layer2_stride8.keep"]
 
 
 def trained(kind, unreached, *, seed):

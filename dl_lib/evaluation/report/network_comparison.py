@@ -115,15 +115,8 @@ def _size_rows(before: NetworkMeasurement, after: NetworkMeasurement) -> list[li
         "real GFLOPs": (costs[0].real, costs[1].real, gflops),
         "real complete GFLOPs": (costs[0].real_complete, costs[1].real_complete, gflops),
         "executed GFLOPs": (costs[0].executed, costs[1].executed, gflops),
-        "latency (ms)": (
-            *(1e3 * network.result.seconds_per_image for network in (before, after)),
-            "{:.2f}".format,
-        ),
-        "peak memory (MiB)": (
-            before.peak_memory_bytes / _MIB,
-            after.peak_memory_bytes / _MIB,
-            "{:.2f}".format,
-        ),
+        "latency (ms)": (1e3 * before.result.seconds_per_image, 1e3 * after.result.seconds_per_image, "{:.2f}".format),
+        "peak memory (MiB)": (before.peak_memory_bytes / _MIB, after.peak_memory_bytes / _MIB, "{:.2f}".format),
         "parameters": (before.parameters, after.parameters, whole),
         **{name.replace("_", " "): (sizes[0][name], sizes[1][name], whole) for name in sizes[0]},
     }

@@ -1,4 +1,4 @@
-"""Evaluation of two versions of a routed network on the same images, one after the other for each image."""
+"""Evaluation of two versions of a routed network on the same images, in turn for each image."""
 
 from __future__ import annotations
 
@@ -98,7 +98,9 @@ def compare_networks(
     for run in runs:
         run.evaluator.set_skipped(loader.skipped)
     measured = [run.measurement(costliest or ()) for run in runs]
-    return NetworkComparison(*measured, logits_difference=difference.logits, label_difference=difference.labels)
+    return NetworkComparison(
+        measured[0], measured[1], logits_difference=difference.logits, label_difference=difference.labels
+    )
 
 
 class _NetworkRun:
