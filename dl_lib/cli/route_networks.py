@@ -17,7 +17,7 @@ from dl_lib.cli.trained_run import load_trained_model, load_trained_run
 from dl_lib.config import CfgNode, ConfigError, write_config
 from dl_lib.utils.files import write_atomically
 from dl_lib.utils.output_path import prepare_folder
-from dl_lib.utils.run_files import FINAL_CHECKPOINT, ROUTE_NAME, ROUTE_STEM
+from dl_lib.utils.run_files import FINAL_CHECKPOINT, ROUTE_NAME
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -124,17 +124,27 @@ class RoutedRun:
             OutputPathError: If it cannot be written.
         """
         from dl_lib.engine.environment import measuring_environment
+        from dl_lib.evaluation import write_report
         from dl_lib.evaluation.report.folder import replaced_folder
         from dl_lib.evaluation.report.network_comparison import format_comparison, write_comparison
 
-        cfg, route = self._config(network.backbone.route), network.backbone.route
+        route = network.backbone.route
+        cfg = self._config(route)
         with replaced_folder(self.folder, key="--output") as written:
             _check_unused(self.folder)
             write_config(cfg, written)
             copy_nets(self.experiment.net_files, written)
             _save_weights(cfg, network, written)
             write_atomically(written / ROUTE_NAME, route.to_json())
-            _write_results(network, comparison, written, title=title)
+            after = comparison.after
+            write_report(
+                {self.dataset_name: after.result},
+                output_dir=written,
+                targets={},
+                shown={},
+                route=route,
+                parameters=after.parameters,
+            )
             write_comparison(comparison, written, title=title, environment=measuring_environment(network.device))
         print(f"{format_comparison(comparison, style='simple')}\n\nWrote run folder {self.folder.absolute()}")
 
@@ -183,24 +193,3 @@ def _save_weights(cfg: CfgNode, network: DynamicNet4Seg, folder: Path) -> None:
     decay = cfg.SOLVER.EMA.DECAY
     parts: dict[str, Any] = {"ema": ModelEMA(network, decay=decay)} if decay else {}
     Checkpointer(network, folder, config=cfg.flat(), **parts).save(FINAL_CHECKPOINT)
-
-
-def _write_results(network: DynamicNet4Seg, comparison: NetworkComparison, folder: Path, *, title: str) -> None:
-    """Write the files of an evaluation, and the figure of the route."""
-    from dl_lib.evaluation import write_report
-    from dl_lib.visualization.figure import save_figure
-    from dl_lib.visualization.routing import draw_routing
-
-    measured, route = comparison.after, network.backbone.route
-    result = measured.result
-    write_report(
-        {result.dataset_name: result},
-        output_dir=folder,
-        targets={},
-        shown={},
-        lattice=route.lattice,
-        parameters=measured.parameters,
-    )
-    if route.is_fixed:  # otherwise the figure of the mean gates is part of the report
-        gates = [route.gates.get(edge, 0.0) or 0.0 for edge in route.lattice.edges]
-        save_figure(draw_routing(route.lattice, gates=gates, title=title), folder / f"{ROUTE_STEM}.png")

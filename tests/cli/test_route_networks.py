@@ -106,7 +106,7 @@ def test_frozen_network(folder, kind, capsys):
     assert 0 < len(route.edges) < len(model.backbone.lattice.edges)
     frozen = Path(f"{folder}_frozen")
     before, after, _ = assert_complete_run(frozen, route, route_state_dict(model, route))
-    assert (frozen / "route.png").is_file() and after["learned_gates"] == 0
+    assert after["learned_gates"] == 0
     assert before["learned_gates"] == before["edges"] == len(model.backbone.lattice.edges)
     assert (after["cells"], after["edges"]) == (len(route.cells), len(route.edges))
 
