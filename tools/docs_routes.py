@@ -21,7 +21,7 @@ from dl_lib.modeling.dynamic.route import Route
 from dl_lib.modeling.dynamic.routing import Routing
 from dl_lib.utils.files import write_atomically
 from dl_lib.visualization.figure import save_figure
-from dl_lib.visualization.routing import draw_routing
+from dl_lib.visualization.routing import draw_route
 
 ROOT = Path(__file__).parents[1]
 PAGE, FIGURES = ROOT / "docs" / "routes.md", ROOT / "docs" / "images" / "routes"
@@ -177,8 +177,7 @@ def main() -> None:
     costs = {name: measure(name) for name in NAMED_ROUTES}
     write_atomically(PAGE, page(costs))
     for name, cost in costs.items():
-        lattice, gates = cost.route.lattice, cost.route.gates
-        save_figure(draw_routing(lattice, gates=[gates.get(e) or 0.0 for e in lattice.edges]), FIGURES / f"{name}.png")
+        save_figure(draw_route(cost.route), FIGURES / f"{name}.png")
 
 
 if __name__ == "__main__":

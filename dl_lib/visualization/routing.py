@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Node
+from dl_lib.modeling.dynamic.route import Route
 from dl_lib.visualization.figure import (
     CAPTION_SIZE,
     COLORS,
@@ -33,19 +34,32 @@ from dl_lib.visualization.figure import (
     text_height,
 )
 
-__all__ = ["CLOSED_STYLE", "draw_lattice", "draw_routing"]
+__all__ = ["CLOSED_STYLE", "draw_lattice", "draw_route", "draw_routing"]
 
 _MARGIN, _LEFT, _RIGHT, _BOTTOM = 0.12, 0.85, 0.95, 0.85  # around the lattice: ticks, color bar, axis label, legend
 _LATTICE_WIDTH = 7.0  # the figure then has the width of a README
 _NARROWEST_STEP, _WIDEST_STEP, _SCALE_STEP = 0.22, 0.85, 0.58  # between layers, between layers, between scales
 _LEGEND_WIDTH = 5.6
 CLOSED_STYLE: dict[str, Any] = {"color": FAINT_COLOR, "linewidth": 0.7, "linestyle": ":"}
+_PASS_STYLE: dict[str, Any] = {"color": TEXT_COLOR, "linewidth": 1.2}
 _DEPENDENT: dict[str, Any] = {"color": COLORS[1], "linestyle": (0, (1.3, 0.8))}  # short dashes, for short edges
+
+
+def draw_route(route: Route, *, title: str = "") -> Figure:
+    """Draw a fixed route as in `draw_routing`; its gate values are 0 for closed edges."""
+    assert route.is_fixed
+    gates = [route.gates.get(edge) or 0.0 for edge in route.lattice.edges]
+    return draw_routing(route.lattice, gates=gates, passes=route.passes, title=title)
 
 
 @figure_function
 def draw_routing(
-    lattice: Lattice, *, gates: Sequence[float], open_ratios: Sequence[float] | None = None, title: str = ""
+    lattice: Lattice,
+    *,
+    gates: Sequence[float],
+    open_ratios: Sequence[float] | None = None,
+    passes: Collection[Node] = (),
+    title: str = "",
 ) -> Figure:
     """Draw the gate value of every edge of a lattice.
 
@@ -57,6 +71,7 @@ def draw_routing(
         lattice: Routing space.
         gates: Gate values in [0, 1], of one image or the mean of several, in the order of `lattice.edges`.
         open_ratios: Ratio of the images that open each edge, in [0, 1].
+        passes: Closed cells that are drawn as passing their input on along keep.
         title: Title of the figure.
 
     Raises:
@@ -73,7 +88,7 @@ def draw_routing(
     height = scales * _SCALE_STEP
     figure = new_figure(width, top + height + _BOTTOM)
     is_dependent = [False] * len(gates) if open_ratios is None else [0 < ratio < 1 for ratio in open_ratios]
-    draw_lattice(
+    axes = draw_lattice(
         figure,
         lattice,
         left=_LEFT,
@@ -83,13 +98,16 @@ def draw_routing(
         is_dependent=is_dependent,
         dependent_style=_DEPENDENT,
     )
+    if passes:
+        lines = [[(node.layer, node.scale), (node.layer + 1, node.scale)] for node in passes]
+        axes.add_collection(LineCollection(lines, **_PASS_STYLE, zorder=2), autolim=False)
     bar = add_axes(figure, left=_LEFT + columns * step + 0.2, top=top + 0.3, width=0.13, height=height - 0.4)
     mapping = ScalarMappable(cmap=RAMP)
     mapping.set_clim(0, 1)
     figure.colorbar(mapping, cax=bar, ticks=[0, 0.5, 1]).outline.set_edgecolor(FAINT_COLOR)
     bar.set_yticks([0, 0.5, 1], labels=["0", "0.5", "1"])
     bar.set_title("gate", fontsize=LABEL_SIZE)
-    _draw_legend(figure, several_images=open_ratios is not None)
+    _draw_legend(figure, several_images=open_ratios is not None, has_passes=bool(passes))
     add_text(figure, header, left=_MARGIN, top=_MARGIN, size=TITLE_SIZE)
     return figure
 
@@ -207,7 +225,7 @@ def _draw_ticks(axes: Axes, lattice: Lattice, *, period: int) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _draw_legend(figure: Figure, *, several_images: bool) -> None:
+def _draw_legend(figure: Figure, *, several_images: bool, has_passes: bool) -> None:
     line = functools.partial(Line2D, [], [], linewidth=3)
     dot = functools.partial(Line2D, [], [], linestyle="none", markersize=8, markeredgewidth=0.8)
     handles = {
@@ -220,6 +238,8 @@ def _draw_legend(figure: Figure, *, several_images: bool) -> None:
     }
     if not several_images:
         del handles["edge that depends on the image"]
+    if has_passes:
+        handles["input that a closed cell passes on"] = Line2D([], [], **_PASS_STYLE)
     figure.legend(
         list(handles.values()),
         list(handles),

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from matplotlib.collections import LineCollection, PathCollection
 
 from dl_lib.modeling.dynamic.lattice import Lattice, Node
+from dl_lib.modeling.dynamic.route import Route
 from dl_lib.visualization.figure import RAMP
-from dl_lib.visualization.routing import draw_routing
+from dl_lib.visualization.routing import draw_route, draw_routing
 from tests.helpers.figures import assert_text_fits
 
 LATTICE = Lattice([2, 3, 4, 4])
@@ -64,6 +65,18 @@ def test_image_dependent_edges_differ_in_color_and_line_style():
     assert not any(np.allclose(dependent.get_colors()[0], RAMP(gate), atol=0.2) for gate in np.linspace(0, 1, 11))
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert "edge that depends on the image" in labels and "edge closed for every image" in labels
+
+
+def test_a_route_is_drawn_with_the_inputs_that_cells_pass_on():
+    entries = ["layer0_stride4.keep=0.5", "layer0_stride4.down", "layer1_stride8.up", "layer1_stride4.pass"]
+    route = Route.parse(
+        LATTICE, [*entries, *(f"layer{layer}_stride4.pass" for layer in range(2, LATTICE.num_layers + 1))]
+    )
+    figure = draw_route(route)
+    _, opened, _, passed, _, _ = parts(figure)
+    assert set(ends_of(opened)) == {ends(edge) for edge in route.edges}
+    assert set(ends_of(passed)) == {((node.layer, 0), (node.layer + 1, 0)) for node in route.passes}
+    assert_text_fits(figure)
 
 
 def test_a_cell_has_the_color_of_its_largest_outgoing_gate():

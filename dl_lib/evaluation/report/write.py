@@ -151,11 +151,10 @@ def _draw(result: EvaluationResult, *, shown: Sequence[ShownImage], route: Route
             title=f"{title} on {result.dataset_name}",
         )
     if route is not None and route.is_fixed:
-        from dl_lib.visualization.routing import draw_routing
+        from dl_lib.visualization.routing import draw_route
 
         title = "Fixed route"
-        gates = [route.gates.get(edge) or 0.0 for edge in route.lattice.edges]
-        figures[title] = draw_routing(route.lattice, gates=gates, title=title)
+        figures[title] = draw_route(route, title=title)
     if shown and lattice is not None:
         title = "Routes of some images"
         figures[title] = draw_shown_images(result, shown, lattice=lattice, title=f"{title} of {result.dataset_name}")
