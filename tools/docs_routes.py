@@ -9,23 +9,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
+from paper_costs import SIZE, Costs, measure
 from tabulate import tabulate
 
-from dl_lib.cli.experiment import read_experiment
-from dl_lib.modeling.build import META_ARCH_REGISTRY
-from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.modeling.dynamic.named_routes import NAMED_ROUTES
-from dl_lib.modeling.dynamic.route import Route
-from dl_lib.modeling.dynamic.routing import Routing
 from dl_lib.utils.files import write_atomically
 from dl_lib.visualization.figure import save_figure
 from dl_lib.visualization.routing import draw_route
 
 ROOT = Path(__file__).parents[1]
 PAGE, FIGURES = ROOT / "docs" / "routes.md", ROOT / "docs" / "images" / "routes"
-EXPERIMENT, SIZE = "playground/Dynamic/Seg.Layer16", (1024, 2048)  # height, width
+EXPERIMENT = "playground/Dynamic/Seg.Layer16"
 INTRODUCTION = """\
 # Routes as networks
 
@@ -98,30 +93,6 @@ PUBLISHED = {
 }
 
 
-class Costs(NamedTuple):
-    """Costs of a route for one image of `SIZE`, and parameters of its network."""
-
-    route: Route
-    parameters: int
-    complete_gflops: float
-    published_gflops: float
-
-
-def measure(name: str) -> Costs:
-    """Return costs and parameters of the network of a named route, built on the meta device."""
-    cfg = read_experiment(str(ROOT / EXPERIMENT), [f"MODEL.BACKBONE.ROUTE={name}", "MODEL.DEVICE=cpu"]).cfg
-    with torch.device("meta"):
-        model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
-    route, table = model.backbone.route, model.costs.table(*SIZE)
-    routing = Routing.of_route(route)
-    return Costs(
-        route,
-        sum(parameter.numel() for parameter in model.parameters()),
-        complete_gflops=table.real_complete(routing).item() / MADDS_PER_GFLOP,
-        published_gflops=table.real(routing).item() / MADDS_PER_GFLOP,
-    )
-
-
 def page(costs: Mapping[str, Costs]) -> str:
     """Return the Markdown page."""
     example = NAMED_ROUTES["single_path"].build(Lattice([2, 3]))
@@ -172,9 +143,14 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return tabulate(rows, headers=columns, tablefmt="github", colalign=align, disable_numparse=True)
 
 
+def measure_all() -> dict[str, Costs]:
+    """Return the costs of the networks of all named routes."""
+    return {name: measure(ROOT / EXPERIMENT, [f"MODEL.BACKBONE.ROUTE={name}"]) for name in NAMED_ROUTES}
+
+
 def main() -> None:
     """Write page and figures."""
-    costs = {name: measure(name) for name in NAMED_ROUTES}
+    costs = measure_all()
     write_atomically(PAGE, page(costs))
     for name, cost in costs.items():
         save_figure(draw_route(cost.route), FIGURES / f"{name}.png")

@@ -36,6 +36,7 @@ PAPER = {
     *("Fix", "Common-A", "Common-B", "Common-C", "FCN-32s", "DeepLabV3", "U-Net", "HRNetV2"),
     *("Cell.Basic", "Cell.Bottleneck", "Cell.MBConv", "Cell.SepConv_x1", "Cell.SepConv_x3"),
     *("Gate.Sigmoid", "Gate.Softmax", "Bias.0", "Bias.1", "Bias.2", "DropPath", "Layer33", "CityscapesTest", "VOC"),
+    "OneGPU",
 }
 SIZES = [512, 768, 1024, 1280, 1536, 2048]
 SMALL = [
