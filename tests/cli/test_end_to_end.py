@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.helpers.dataset_files import AUGMENTED_NAMES, VOC_NAMES, write_cityscapes, write_sbd, write_voc
 from tests.helpers.forked import run_command as run
@@ -56,6 +57,19 @@ def test_cityscapes(folder):
     assert scores["mIoU"] == scores["official"]["mean_class_IoU"]
     with zipfile.ZipFile(official / "submission_cityscapes_fine_sem_seg_test.zip") as archive:
         assert len(archive.namelist()) == 4
+
+
+def test_frequent_routes_are_trained_as_a_fixed_network(folder):
+    """The commands in the header of Paper/Common-A, with the run of `test_cityscapes` as the dynamic network."""
+    words = ["--keep", "0.5", "--gates", "one", "--output", "output/frozen"]
+    run("freeze-route", "plain", *words, cwd=folder)
+    sizes = ["INPUT.MIN_SIZE_TRAIN=[64,96]", "INPUT.CROP_SIZE=[64,64]", "INPUT.MIN_SIZE_TEST=64"]
+    run("train", "--config-file", "Paper/Common-A", "OUTPUT_DIR=common", *SHORT, *sizes, cwd=folder)
+    frozen, common = (
+        yaml.safe_load((folder / name / "config.yaml").read_text())["MODEL"]["BACKBONE"]["ROUTE"]
+        for name in ("output/frozen", "common")
+    )
+    assert frozen == common != []
 
 
 def test_voc(folder):
