@@ -37,7 +37,6 @@ _OPEN_RATIOS = (0.2, 1.0)  # range of the fraction of a route's edges
 _SECONDS = 15.0  # of all rounds, as far as their limits allow
 _MIN_ROUNDS, _MAX_ROUNDS = 3, 50
 _MS_PER_SECOND = 1e3
-_PACKAGES = ("dl_lib", "torch")
 
 _Part = tuple[str, Node | Edge | None]  # attribute of `LatencyTable`, and key there
 _Route = frozenset[Edge]
@@ -108,7 +107,7 @@ def profile_latency(
         device=device_name(model.device),
         threads=torch.get_num_threads(),
         precision=precision,
-        versions={name: metadata.version(name) for name in _PACKAGES},
+        versions={"dl_lib": metadata.version("dl_lib"), "torch": str(torch.__version__)},
         size=prediction.padded_size,
         network=network,
         route=model.backbone.route,
@@ -217,9 +216,9 @@ class _RoutedPrediction:
         return y
 
     def _attribute(self, begin: Any, end: Any) -> dict[_Part, float]:
-        """Divide the time of a prediction: what follows a part counts for it, and after a layer's gates for decisions.
+        """Divide the time of a prediction: gaps count for the part before them, after a layer's gates for decisions.
 
-        What precedes the stem counts for the stem.
+        The time before the stem counts for the stem.
         """
         starts = [begin, *(start for _, start, _ in self._calls[1:]), end]
         following = [*(part for part, _, _ in self._calls[1:]), _DECISIONS]

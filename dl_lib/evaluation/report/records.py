@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from dl_lib.evaluation.report.latency import latency_as_dict
 from dl_lib.evaluation.report.routes import routes_as_dict
 from dl_lib.evaluation.report.tables import COST_LABELS, mean_scores
 from dl_lib.evaluation.scores.budget import BudgetSummary
@@ -29,6 +30,8 @@ UNITS = {
     "predicted have an IoU of 0 in the mIoU",
     "costs_gflops, budget_gflops": "GFLOPs (1e9 multiply-adds) per image, summed over all passes",
     "seconds_per_image": "model only, median over the images",
+    "latency_ms": "milliseconds per image that the table of MODEL.BUDGET.LATENCY_TABLE applies to (images); measured: "
+    "model only; median_error: ratio; differences: conditions of this evaluation unlike those of the table",
     "mean_gates": "mean gate value of each edge over the images, in [0, 1]",
     "routes": "an edge is open for an image if its gate value is above 0; a route is the set of an image's open edges; "
     "ratios in [0, 1] of the images; real_gflops: GFLOPs per image; cost_correlations: Spearman's rank correlation of "
@@ -48,6 +51,7 @@ IMAGE_COLUMNS = {
     "real_complete_gflops": "GFLOPs (1e9 multiply-adds), summed over all passes",
     "executed_gflops": "GFLOPs (1e9 multiply-adds), summed over all passes",
     "seconds": "wall time of the model",
+    "predicted_ms": "latency by MODEL.BUDGET.LATENCY_TABLE; empty where it does not apply",
     "route": "number of the route, 1 is the most frequent one; empty without gates",
     "objects": "number of objects in the label, as the following columns empty without gates or labelled pixels",
     "object_scale_px": "pixels, median over the objects of the square root of the area; empty without objects",
@@ -89,6 +93,8 @@ def result_as_dict(
             "all_open": target.full_madds / MADDS_PER_GFLOP,
             "over_target": target.ratio_to_target,
         }
+    if result.latency is not None:
+        values["latency_ms"] = latency_as_dict(result.latency)
     if result.mean_gates is not None and lattice is not None:
         values["mean_gates"] = dict(zip(map(str, lattice.edges), result.mean_gates, strict=True))
         if result.reported_routes is not None:
@@ -99,7 +105,8 @@ def result_as_dict(
 def images_as_csv(result: EvaluationResult) -> str:
     """Return CSV text with one row per image and the columns `IMAGE_COLUMNS`."""
     routes = [None] * result.num_images if result.routes is None else result.routes.numbers
-    return _csv([list(IMAGE_COLUMNS), *map(_image_row, result.images, routes)])
+    predicted = [None] * result.num_images if result.latency is None else result.latency.predicted_ms
+    return _csv([list(IMAGE_COLUMNS), *map(_image_row, result.images, routes, predicted)])
 
 
 def gates_as_npz(result: EvaluationResult, *, lattice: Lattice) -> bytes:
@@ -151,13 +158,14 @@ def _official(scores: OfficialScores) -> dict[str, Any]:
     }
 
 
-def _image_row(image: ImageRecord, route: int | None) -> list[Any]:
+def _image_row(image: ImageRecord, route: int | None, predicted_ms: float | None) -> list[Any]:
     scores, costs = image.scores, image.costs
     return [
         *(image.image_id, image.file_name, *image.input_sizes[0], len(image.input_sizes)),
         *(("", "") if scores is None else (scores.mean_iou, scores.pixel_accuracy)),
         *(getattr(costs, kind) / MADDS_PER_GFLOP for kind in COST_LABELS),
         image.seconds,
+        predicted_ms,
         route,
         *(getattr(image.properties, name, None) for name in IMAGE_PROPERTIES),
     ]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
 from dl_lib.evaluation.report.formatting import format_gflops, format_table, gflops_decimals
+from dl_lib.evaluation.report.latency import latency_remarks, latency_tables
 from dl_lib.evaluation.report.routes import describe_route, route_remarks, route_tables, static_warning
 from dl_lib.evaluation.scores.budget import BudgetSummary
 from dl_lib.evaluation.scores.metrics import SegmentationMetrics
@@ -106,7 +107,7 @@ def _tables(result: EvaluationResult, *, target: BudgetSummary | None, style: st
         ]
         headers = ["budget", "GFLOPs per image", f"ratio to {target.full}"]
         tables.append(format_table(rows, headers=headers, style=style))
-    return tables
+    return tables + latency_tables(result.latency, style=style)
 
 
 def _score_tables(metrics: SegmentationMetrics, *, official: OfficialScores | None, style: str) -> list[str]:
@@ -156,7 +157,7 @@ def _remarks(result: EvaluationResult, target: BudgetSummary | None, *, style: s
         if ratio is not None:
             cost = target.cost.partition(",")[0]
             remarks.append(f"Budget: the {cost} cost is {ratio:.3f} times its target ({100 * (ratio - 1):+.1f} %).")
-    return remarks + route_remarks(result)
+    return remarks + latency_remarks(result.latency) + route_remarks(result)
 
 
 def _absent_class_remarks(metrics: SegmentationMetrics, *, escape: Callable[[str], str]) -> list[str]:

@@ -23,6 +23,7 @@ from dl_lib.evaluation.report.tables import format_text
 from dl_lib.evaluation.report.write import write_report
 from dl_lib.evaluation.runner.build import build_evaluator, build_writers, label_png_folder, predictions_folder
 from dl_lib.evaluation.runner.image_routes import show_images
+from dl_lib.evaluation.runner.latency import with_latency
 from dl_lib.evaluation.runner.passes import build_inference_model
 from dl_lib.evaluation.scores.budget import BudgetSummary, summarize_budget
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
@@ -109,11 +110,12 @@ def evaluate_datasets(
                 loader = build_test_loader(cfg, name)
             evaluator = build_evaluator(cfg, name, folder=folder)
             writers = build_writers(cfg, name, folder=folder, submission=submission)
-            results[name] = inference_on_dataset(inference_model, loader, evaluator, writers=writers)
+            result = inference_on_dataset(inference_model, loader, evaluator, writers=writers)
         except DataError as error:
             failures[name] = error
             _log.error("Evaluation on %s failed: %s", name, error)
             continue
+        results[name] = with_latency(result, cfg=cfg, network=network)
         targets[name] = None
         if hasattr(network, "costs"):  # static networks have no cost tables and no budget
             targets[name] = summarize_budget(cfg, costs=network.costs, images=results[name].images)

@@ -44,7 +44,7 @@ class BudgetSummary:
 
 
 def summarize_budget(cfg: CfgNode, *, costs: NetworkCosts, images: Sequence[ImageRecord]) -> BudgetSummary | None:
-    """Return the target on these images; None if the configuration has no budget.
+    """Return the target on these images; None if the configuration has no budget, or one in milliseconds.
 
     The full cost is measured at the size of each image, or of each pass over it, summed. A target or `FLOPS_ALL` that
     is given as a cost refers to the training crop and is scaled to other sizes like the full cost.
@@ -54,6 +54,8 @@ def summarize_budget(cfg: CfgNode, *, costs: NetworkCosts, images: Sequence[Imag
         return None
     if budget.CONTROL == "penalty":
         return _penalty_target(cfg, costs=costs, images=images)
+    if budget.TARGET_UNIT == "ms":
+        return None  # `LatencySummary` has the target
     if budget.TARGET_UNIT == "gflops":
         full_madds = _mean_over_images(images, costs, of=lambda table: table.dense)
         scale = full_madds / costs.table(*resolved_crop(cfg)).dense

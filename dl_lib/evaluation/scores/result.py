@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.scores.image_properties import ImageProperties, RankCorrelation, property_correlations
+from dl_lib.evaluation.scores.latency import LatencySummary
 from dl_lib.evaluation.scores.metrics import ImageScores, SegmentationMetrics
 from dl_lib.evaluation.scores.routes import MIN_IMAGES, RouteStatistics, route_statistics
 from dl_lib.modeling.costs.costs import Costs
@@ -102,6 +103,7 @@ class EvaluationResult:
         images: Record of each image, in the order of the dataset.
         skipped: Samples that could not be used; they are not part of any score.
         official: Scores of the benchmark's official script, if requested.
+        latency: Predicted and measured latency of the images, if there is a latency table.
     """
 
     dataset_name: str
@@ -113,6 +115,7 @@ class EvaluationResult:
     images: tuple[ImageRecord, ...]
     skipped: tuple[SkippedSample, ...] = ()
     official: OfficialScores | None = None
+    latency: LatencySummary | None = None
 
     @property
     def num_images(self) -> int:
