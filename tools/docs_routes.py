@@ -66,11 +66,12 @@ COMPARISON = """
 ## Comparison with the paper
 Table 1 of the paper ([arXiv 2003.10401](https://arxiv.org/abs/2003.10401)) models classic architectures in this routing
 space. It does not list their edges, and the released code does not contain them, so that the routes above are a reading
-of the architectures. Costs (convention of the paper) and parameters in millions show how near it is:
+of the architectures. Costs (convention of the paper) and parameters in millions show how near it is. The
+paper's figures could not be verified against a copy of its tables ([sources](paper.md#experiments)):
 
 {table}
 
-- `hrnet` agrees with the paper to the rounding of its figures.
+- `hrnet` agrees with the paper to the rounding of these figures.
 - `fcn` and `deeplab` are single paths, which the original architectures suggest. A single path of this lattice has 17
   cells and costs less than 32 GFLOPs, so that the paper's FCN-32s and DeepLabV3 have further cells next to the path.
 - The paper's U-Net has more parameters than `unet` at a lower cost: fewer cells, more of them at coarse strides.
