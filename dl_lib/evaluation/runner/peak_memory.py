@@ -72,6 +72,6 @@ class LiveMemory(TorchDispatchMode):
 
 
 def _tensors_in(tree: Any) -> list[Tensor]:
-    """Return the tensors with a storage; weights in oneDNN's own layout have none."""
+    """Return the tensors with a storage: not those on the meta device, and no weights in oneDNN's own layout."""
     leaves = (leaf for leaf in tree_iter(tree) if isinstance(leaf, Tensor))
-    return [leaf for leaf in leaves if leaf.layout == torch.strided]
+    return [leaf for leaf in leaves if leaf.layout == torch.strided and not leaf.is_meta]
