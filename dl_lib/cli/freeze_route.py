@@ -62,7 +62,7 @@ def _given_route(cfg: CfgNode, entries: list[str]) -> Route:
     try:
         return configured_route(cfg.with_values({ROUTE_KEY: entries}))
     except ConfigError as error:
-        raise ConfigError(f"--route: {error}") from error
+        raise ConfigError(str(error).replace(ROUTE_KEY, "--route")) from error
 
 
 def _fixed_route(run: RoutedRun, given: Route | None, arguments: argparse.Namespace) -> Route:

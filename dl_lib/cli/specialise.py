@@ -76,7 +76,7 @@ def _summary(comparison: NetworkComparison) -> str:
     learned = [[edge for edge, value in route.gates.items() if value is None] for route in (before, after)]
     folded = [edge for edge in learned[0] if edge in after.gates and edge not in learned[1]]
     return (
-        f"Removed {len(before.cells) - len(after.cells)} of {len(before.cells)} cells and "
-        f"{len(before.edges) - len(after.edges)} of {len(before.edges)} edges; folded {len(folded)} gates into "
-        f"constants; {len(learned[1])} gates still depend on the image"
+        f"Removed cells: {len(before.cells) - len(after.cells)} of {len(before.cells)}; "
+        f"removed edges: {len(before.edges) - len(after.edges)} of {len(before.edges)}; "
+        f"gates folded into constants: {len(folded)}; gates that depend on the image: {len(learned[1])}"
     )

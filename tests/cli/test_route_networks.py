@@ -119,8 +119,9 @@ def test_specialized_network(folder, kind, capsys):
     route = specialized_route(model.backbone, gates)
     learned, total = sum(value is None for value in route.gates.values()), len(model.backbone.lattice.edges)
     assert 0 < learned < len(route.edges) < total
-    assert f"Removed {len(model.backbone.route.cells) - len(route.cells)} of 6 cells and " in printed
-    assert f"folded {len(route.edges) - learned} gates into constants; {learned} gates still depend" in printed
+    assert f"Removed cells: {len(model.backbone.route.cells) - len(route.cells)} of 6; " in printed
+    folded = len(route.edges) - learned
+    assert f"gates folded into constants: {folded}; gates that depend on the image: {learned}\n" in printed
     saved = get_cfg()
     saved.merge_from_file(output / "config.yaml")
     assert saved.DATASETS.TEST == ["digit_scenes_val"]
@@ -161,8 +162,8 @@ class TestOneKind:
             (["--keep=1"], "argument --keep: must be a number in [0, 1). Received: 1"),
             (["--keep=0.5", "--route=all_open"], "argument --route: not allowed with argument --keep"),
             (["--gates=two"], "argument --gates: invalid choice: 'two'"),
-            (["--route=all_opne"], "--route: MODEL.BACKBONE.ROUTE: must be the name of a route"),
-            (["--route=layer0_stride4.up"], "--route: MODEL.BACKBONE.ROUTE: a route must contain edges of the lattice"),
+            (["--route=all_opne"], "--route: must be the name of a route"),
+            (["--route=layer0_stride4.up"], "--route: a route must contain edges of the lattice"),
             (["--data=absent_val"], "--data: invalid config: DATASETS.TEST contains 'absent_val', which is not a"),
             ([f"DATASETS.TEST=[{DATASET},digit_scenes_val]"], "--data: choose one dataset with --data NAME."),
             (
