@@ -32,7 +32,7 @@ from dl_lib.utils.progress import progress_bar
 
 __all__ = ["LatencyProfile", "RouteLatency", "profile_latency", "random_routes"]
 
-NUM_ROUTES = 20  # to measure the parts on, and as many others to check their sum
+NUM_ROUTES = 20  # on which the parts are measured, and as many others on which their sum is checked
 _OPEN_RATIOS = (0.2, 1.0)  # range of the fraction of a route's edges
 _SECONDS = 15.0  # of all rounds, as far as their limits allow
 _MIN_ROUNDS, _MAX_ROUNDS = 3, 50
@@ -84,8 +84,6 @@ def profile_latency(
 ) -> LatencyProfile:
     """Measure the latency table of a network with learned gates, and of seeded random routes.
 
-    Measurements of parts and of complete predictions alternate, so that other load on the machine affects both.
-
     Args:
         model: Model with gates, which is not changed; its weights do not matter.
         size: Height and width of the image in pixels.
@@ -100,7 +98,7 @@ def profile_latency(
     optimized = optimize(model, precision=precision)
     optimized.backbone.sparse = True
     prediction, lattice = _RoutedPrediction(optimized, size), optimized.backbone.lattice
-    profiled = [frozenset(lattice.edges), *random_routes(lattice, seed="parts", count=NUM_ROUTES)]
+    profiled = [frozenset(lattice.edges), *random_routes(lattice, seed="parts", count=NUM_ROUTES - 1)]
     checked = random_routes(lattice, seed="check", count=NUM_ROUTES)
     parts, seconds = _measure(prediction, profiled=profiled, checked=checked)
     conditions = LatencyConditions(
@@ -257,7 +255,9 @@ def _measure(
     """Return the parts' milliseconds and the seconds of each route, both without the warm-up."""
 
     def measure_once() -> tuple[list[dict[_Part, float]], list[float]]:
-        return [prediction.parts_ms(route) for route in profiled], [prediction.seconds(route) for route in checked]
+        pairs = zip(profiled, checked, strict=True)  # alternating, so that other load affects both
+        measured = [(prediction.parts_ms(one), prediction.seconds(other)) for one, other in pairs]
+        return [ms for ms, _ in measured], [seconds for _, seconds in measured]
 
     start = time.perf_counter()
     measure_once()
@@ -273,14 +273,21 @@ def _measure(
 
 
 def _table_of(measured: Sequence[Sequence[Mapping[_Part, float]]], *, conditions: LatencyConditions) -> LatencyTable:
-    """Return the table with the mean over the routes of the median over the rounds, for each part."""
+    """Return the table with the mean over the routes of the median over the rounds, for each part.
+
+    Interruptions delay most predictions, but few calls of a part. All values are therefore scaled by one factor, with
+    which they add up to the medians of the whole predictions, on average over the routes.
+    """
     medians: dict[_Part, list[float]] = {}
     for rounds in measured:
         for part in rounds[0]:
             medians.setdefault(part, []).append(median(ms[part] for ms in rounds))
+    means = {part: fmean(own) for part, own in medians.items()}
+    whole = sum(median(sum(ms.values()) for ms in rounds) for rounds in measured)
+    scale = whole / sum(means[part] for rounds in measured for part in rounds[0])
     values: dict[str, dict[Any, float]] = {}
-    for (name, key), own in medians.items():
-        values.setdefault(name, {})[key] = fmean(own)
+    for (name, key), ms in means.items():
+        values.setdefault(name, {})[key] = scale * ms
     scalars = {name: values.pop(name)[None] for name in ("stem", "head", "decisions")}
     return LatencyTable.of_parts(conditions, scalars=scalars, **values)
 
