@@ -121,7 +121,7 @@ def _summary(profile: LatencyProfile) -> str:
     }
     return "\n".join(
         [
-            f"{conditions.size_text} on {conditions.device}, {conditions.threads} CPU threads, {conditions.precision}",
+            f"{conditions.size_text} on {conditions.device}, {conditions.precision}, CPU threads: {conditions.threads}",
             ", ".join(f"{part} {ms:.3f} ms" for part, ms in parts.items()),
             "",
             routes,

@@ -34,13 +34,13 @@ def latency_remarks(latency: LatencySummary | None) -> list[str]:
     error = 0.0 if latency.median_error is None else latency.median_error
     remarks = [
         f"Latency of {count} of {images} images. Predicted: sum of the parts that run, of {table}, "
-        f"{conditions.threads} CPU threads, {conditions.precision}. Measured: wall time of the model, one image at a "
-        f"time; data loading runs at the same time on the CPU. Median error of the predictions: {error:.1%}."
+        f"{conditions.precision}, CPU threads: {conditions.threads}. Measured: wall time of the model, one image at a "
+        f"time. Median error of the predictions: {error:.1%}."
     ]
     if latency.differences:
         remarks.append(
-            "The latencies are not comparable: unlike the measurement of the table, this evaluation has "
-            f"{'; '.join(latency.differences)}."
+            "Predicted and measured latency are not comparable: unlike the measurement of the table, this evaluation "
+            f"has {'; '.join(latency.differences)}."
         )
     return remarks
 

@@ -11,6 +11,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor
 
+from dl_lib.data.worker_limits import usable_cores
 from dl_lib.modeling.costs.latency import LatencyConditions, LatencyTable
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.dynamic.routing import Routing
@@ -108,6 +109,9 @@ def _differences(cfg: CfgNode, device: torch.device, measured: LatencyConditions
     }
     if device.type == "cpu":
         values["CPU threads"] = (torch.get_num_threads(), measured.threads)
+        workers, cores = cfg.DATALOADER.NUM_WORKERS, usable_cores()
+        if workers and workers + torch.get_num_threads() > cores:
+            yield f"DATALOADER.NUM_WORKERS={workers}, which compete with the model for {cores} CPU cores"
     for name, (here, there) in values.items():
         if here != there:
             yield f"{name} {here} instead of {there}"
