@@ -72,7 +72,7 @@ def _measure(experiment: Experiment, size: tuple[int, int]) -> LatencyProfile:
     try:
         return profile_latency(model, size=size, precision=cfg.TEST.PRECISION, network=network_values(cfg))
     except ValueError as error:
-        raise ConfigError(f"the network cannot be profiled: {error}. Received: --size={size[0]}x{size[1]}") from error
+        raise ConfigError(f"the network cannot be profiled: {error}") from error
 
 
 def _write(profile: LatencyProfile, *, folder: Path, name: str) -> list[str]:

@@ -94,7 +94,10 @@ def profile_latency(
         ValueError: If the network has no learned gates, or the device has no instructions for the precision.
     """
     if not model.backbone.has_gates:
-        raise ValueError("a network without learned gates takes one route, whose parts cannot be told apart")
+        raise ValueError(
+            "the network must have learned gates: without them it takes one route, on which parts cannot be compared. "
+            "Received: has_gates=False"
+        )
     optimized = optimize(model, precision=precision)
     optimized.backbone.sparse = True
     prediction, lattice = _RoutedPrediction(optimized, size), optimized.backbone.lattice

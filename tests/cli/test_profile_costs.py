@@ -43,8 +43,15 @@ def test_table_check_and_figure(tmp_path, capsys, monkeypatch):
     [
         (["--size", "96"], "must be a size HEIGHTxWIDTH of up to 99999 pixels, such as 512x1024. Received: 96"),
         ([], "the following arguments are required: --size"),
-        (["--size", "64x64", "MODEL.BUDGET.CONSTRAIN=False", "MODEL.GATE.GATE_ON=False"], "without learned gates"),
+        (
+            ["--size", "64x64", "MODEL.BUDGET.CONSTRAIN=False", "MODEL.GATE.GATE_ON=False"],
+            "cannot be profiled: the network must have learned gates",
+        ),
         (["--size", "64x64", "SEED=x"], "SEED must be of type int"),
+        (
+            ["--size", "16x16", "MODEL.GATE.SMALL_GATE=True", "INPUT.CROP_SIZE=[64,64]"],
+            "the smallest valid size is 64x64",
+        ),
     ],
 )
 def test_errors(tmp_path, capsys, words, message):

@@ -19,10 +19,13 @@ from dl_lib.cli.compare_runs import main as compare_runs
 from dl_lib.config import ConfigError, apply_overrides, get_cfg
 from dl_lib.engine.hooks import BestCheckpointer, EarlyStopping, PeriodicWriter
 from dl_lib.engine.training.writers import JSONWriter
+from dl_lib.modeling.costs.latency_file import configured_latency, latency_to_json, network_values
 from dl_lib.utils.metrics_file import read_metrics
 from dl_lib.validation import validate_config
 from tests.fuzz.registry import USER_ERRORS, Format, registered
+from tests.helpers.latency import latency_table
 from tests.helpers.mutations import EXTREMES, mutated_bytes, mutated_tree
+from tests.helpers.tiny_model import TINY
 from tests.helpers.training import LeastSquares, resumable_trainer
 
 CONFIG = """
@@ -168,6 +171,23 @@ def metrics(folder):
         assert all(json.loads(line)["iteration"] <= 4 for line in kept)
 
     return Format(mutated_bytes([valid]) | trees, read)
+
+
+@registered
+def latency(folder):
+    path = folder / "latency.json"
+    cfg = get_cfg()
+    cfg.merge_from_list([*TINY, "MODEL.BUDGET.LATENCY_TABLE", str(path)])
+    text = latency_to_json(latency_table(cfg, (64, 64)))
+
+    def read(content):
+        path.write_bytes(content)
+        table = configured_latency(cfg)
+        assert table.conditions.network == network_values(cfg) and math.isfinite(table.dense) and table.dense >= 0
+        assert latency_to_json(table) == latency_to_json(configured_latency(cfg))
+
+    trees = mutated_tree(json.loads(text)).map(lambda tree: json.dumps(tree).encode())
+    return Format(mutated_bytes([text.encode()]) | trees, read)
 
 
 @registered

@@ -73,7 +73,7 @@ def test_measured_times_are_positive():
 
 
 def test_network_without_gates_is_an_error():
-    with pytest.raises(ValueError, match="without learned gates"):
+    with pytest.raises(ValueError, match="must have learned gates"):
         profile_latency(model_of("MODEL.GATE.GATE_ON", False), size=SIZE, network={})
 
 

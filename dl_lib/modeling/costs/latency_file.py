@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args
 from dl_lib.config import CfgNode, ConfigError
 from dl_lib.config.choices import InferencePrecision
 from dl_lib.config.crop_size import resolved_crop
+from dl_lib.config.errors import shown
 from dl_lib.modeling.build import resolve_device
 from dl_lib.modeling.costs.latency import LatencyConditions, LatencyTable
 from dl_lib.modeling.dynamic.configured_route import ROUTE_KEY, configured_route
@@ -65,7 +66,9 @@ def configured_latency(cfg: CfgNode) -> LatencyTable:
         raise _error(cfg, f"must be a latency table: {error}") from error
     expected, measured = network_values(cfg), table.conditions
     changes = [
-        f"{key} was {value}, not {expected[key]}" for key, value in measured.network.items() if value != expected[key]
+        f"{key} was {shown(value)}, not {shown(expected[key])}"
+        for key, value in measured.network.items()
+        if value != expected[key]
     ]
     if measured.route != configured_route(cfg):
         changes.append(f"it has another lattice or {ROUTE_KEY}")
@@ -182,6 +185,12 @@ def _is_int(value: Any, *, high: int) -> bool:
     return type(value) is int and 1 <= value <= high
 
 
+def _is_shallow(values: Mapping[str, Any]) -> bool:
+    """Return whether the values are scalars or lists of scalars, whose text is not nested too deeply."""
+    items = (item for value in values.values() for item in (value if isinstance(value, list) else [value]))
+    return not any(isinstance(item, (list, dict)) for item in items)
+
+
 def _is_size(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(_is_int(side, high=_MAX_SIDE_PX) for side in value)
 
@@ -193,6 +202,6 @@ _CONDITIONS: dict[str, Callable[[Any], bool]] = {  # name -> whether a value is 
     "precision": lambda value: value in get_args(InferencePrecision),
     "versions": lambda value: isinstance(value, dict) and all(map(_is_text, [*value, *value.values()])),
     "size": _is_size,
-    "network": lambda value: isinstance(value, dict) and [*value] == [*_NETWORK_KEYS],
-    "route": lambda value: isinstance(value, dict),
+    "network": lambda value: isinstance(value, dict) and value.keys() == {*_NETWORK_KEYS} and _is_shallow(value),
+    "route": lambda value: isinstance(value, dict) and _is_shallow(value),  # the rest is checked by `Route`
 }

@@ -122,6 +122,7 @@ DAMAGE = {
     "size": lambda content: {**content, "size": [96]},
     "network": lambda content: {**content, "network": {"MODEL.BACKBONE.NAME": "DynamicNetwork"}},
     "route": lambda content: {**content, "route": {"cells_per_layer": [2, 3], "route": ["layer9_stride4.keep"]}},
+    "nested route": lambda content: {**content, "route": {"cells_per_layer": [[[2]]], "route": []}},
     "missing part": lambda content: {**content, "gates": {}},
     "unknown part": lambda content: {**content, "transitions": {**content["transitions"], "layer0_stride4.left": 1.0}},
 }
