@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _KEEP = 0.5
+_SUFFIX = "frozen"  # of the new run folder
 _NOTES = """
 routes:
   --keep F keeps the edges that are open for more than a ratio F of the images, as
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib freeze-route"
     """Write the run folder of a network with a fixed route; see `dl_lib freeze-route --help`."""
     arguments = _parse(argv, prog=prog)
     with user_errors(prog):
-        run = RoutedRun.load(arguments, suffix="frozen")
+        run = RoutedRun.load(arguments, suffix=_SUFFIX)
         given = None if arguments.route is None else _given_route(run.experiment.cfg, arguments.route)
         route = _fixed_route(run, given, arguments)
         network, comparison = run.compare(route)
@@ -48,12 +49,12 @@ def _parse(argv: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
         notes=_NOTES,
     )
     routes = parser.add_mutually_exclusive_group()
-    routes.add_argument("--keep", type=ratio, metavar="F", help=f"ratio of the images, in [0, 1) (default: {_KEEP})")
+    routes.add_argument("--keep", type=ratio, metavar="F", help=f"ratio of images, in [0, 1) (default: {_KEEP})")
     routes.add_argument("--route", type=comma_separated, metavar="ROUTE", help="name, .json file or edges")
     parser.add_argument(
         "--gates", choices=("mean", "one"), help="values of the gates (default: one for hard gates, otherwise mean)"
     )
-    return parse_route_arguments(parser, argv)
+    return parse_route_arguments(parser, argv, suffix=_SUFFIX)
 
 
 def _given_route(cfg: CfgNode, entries: list[str]) -> Route:

@@ -29,16 +29,17 @@ if TYPE_CHECKING:
 __all__ = ["RoutedRun", "parse_route_arguments"]
 
 
-def parse_route_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+def parse_route_arguments(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, *, suffix: str
+) -> argparse.Namespace:
     """Parse the options of a command that makes a network of a route, with overrides in `opts`.
 
     Args:
         parser: Result of `trained_run_parser`.
         argv: Command-line arguments; None reads those of the process.
+        suffix: Appended to the name of the run folder for the default of the new one.
     """
-    parser.add_argument(
-        "--output", type=local_path, metavar="DIR", help="new run folder (default: RUN_NAME next to RUN)"
-    )
+    parser.add_argument("--output", type=local_path, metavar="DIR", help=f"new run folder (default: RUN_{suffix})")
     return parse_arguments(parser, argv)
 
 

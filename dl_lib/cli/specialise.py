@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["LOGITS_TOLERANCE", "main"]
 
 LOGITS_TOLERANCE = 1e-4  # of the largest absolute logit; far more than float32 noise, far less than any lost part
+_SUFFIX = "specialized"  # of the new run folder
 _NOTES = """
 specialization:
   cells and edges that no image opens are removed. Gates that have the same value
@@ -35,9 +36,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib specialise") 
         "before and after.",
         notes=_NOTES,
     )
-    arguments = parse_route_arguments(parser, argv)
+    arguments = parse_route_arguments(parser, argv, suffix=_SUFFIX)
     with user_errors(prog):
-        run = RoutedRun.load(arguments, suffix="specialized")
+        run = RoutedRun.load(arguments, suffix=_SUFFIX)
         _check_precision(run.experiment.cfg)
         from dl_lib.inference.freezing import specialized_route
 
