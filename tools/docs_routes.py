@@ -37,6 +37,10 @@ dl_lib train --config-file {experiment} MODEL.BACKBONE.ROUTE=unet OUTPUT_DIR=out
 The cost of a network without gates is constant: set `MODEL.BUDGET.CONSTRAIN=False` if the config has a budget. The head
 reads all outputs of the lattice; those that the route does not reach are zeros.
 
+The network starts from random weights or `MODEL.WEIGHTS`. `dl_lib freeze-route` and `dl_lib specialise` make the
+network of a route from a trained one, with its weights
+([fixed and specialized networks](routing.md#fixed-and-specialized-networks)).
+
 ## Route entries
 The value of the key is the name of a [named route](#named-routes), a file that ends in `.json`, or a list of entries:
 
