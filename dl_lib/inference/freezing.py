@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from dl_lib.modeling.dynamic.gate import SoftmaxGate
-from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Move, Node
+from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Node
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.dynamic.route import CLOSED_BELOW, Route
-from dl_lib.modeling.dynamic.routing import Unreached
+from dl_lib.modeling.dynamic.routing import Routing, Unreached, delivering
 from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
 
 __all__ = ["FixedValues", "frequent_route", "route_state_dict", "specialized_route", "with_fixed_values"]
@@ -38,7 +37,7 @@ def frequent_route(lattice: Lattice, gates_NE: Tensor, *, keep: float, values: F
         lattice: Lattice of the network.
         gates_NE: Gate values, columns in the order of `lattice.edges`.
         keep: Ratio in [0, 1).
-        values: Fixed gate values: `mean` over the images, closed ones included, or `one`.
+        values: Fixed gate values: `mean` over the images, closed ones included, at least `CLOSED_BELOW`; or `one`.
     """
     ratios = (gates_NE > 0).double().mean(dim=0).tolist()
     fixed = _fixed_values(lattice, gates_NE, values=values)
@@ -88,28 +87,28 @@ def specialized_route(network: DynamicNetwork, gates_NE: Tensor) -> Route:
             "MODEL.GATE.UNREACHED must be skip or published: with run, cells that no image reaches have outputs. "
             "Received: MODEL.GATE.UNREACHED=run"
         )
-    open_NE = gates_NE > 0
-    column = {edge: index for index, edge in enumerate(lattice.edges)}
-    columns = {node: [column[edge] for edge in network.route.edges_from(node)] for node in network.route.cells}
-    reached = {node: torch.zeros(len(gates_NE), dtype=torch.bool) for node in (*lattice.nodes, *lattice.outputs)}
-    reached[lattice.source] |= True
+    routing = Routing.of_gates(network.route, gates_NE, unreached=network.unreached)
+    open_of = dict(zip(lattice.nodes, routing.open_BN.unbind(dim=1), strict=True))
+    reached = dict(zip(lattice.nodes, routing.reached_BN.unbind(dim=1), strict=True))
+    gates_of = dict(zip(lattice.edges, gates_NE.unbind(dim=1), strict=True))
     gates: dict[Edge, float | None] = {}
-    for node in lattice.nodes:
-        opens_N = open_NE[:, columns.get(node, [])].any(dim=1)
-        for edge in network.route.edges_from(node):
-            # In the published evaluation an open cell makes the targets of all of its edges run.
-            delivers_N = opens_N if network.unreached is Unreached.PUBLISHED else open_NE[:, column[edge]]
-            reached[edge.target] |= delivers_N
-            if delivers_N.any():
-                gates[edge] = _constant(gates_NE[reached[node], column[edge]])
-        reached[Edge(node, Move.KEEP).target] |= reached[node] & ~opens_N
+    for node in network.route.cells:
+        edges = network.route.edges_from(node)
+        own = {
+            edge: _constant(gates_of[edge][reached[node]])
+            for edge in edges
+            if delivering(gates_of[edge] > 0, open_of[node], network.unreached).any()
+        }
+        if isinstance(network.cell(node).gate, SoftmaxGate) and None in own.values():
+            own = dict.fromkeys(edges, None)  # the gates depend on each other
+        gates |= own
     return Route.connected(lattice, gates)
 
 
 def _constant(gates_N: Tensor) -> float | None:
     """Return the value of gates that are all equal and open; None otherwise."""
     low, high = gates_N.min().item(), gates_N.max().item()
-    return _rounded(high) if low > 0 and high - low <= _NOISE else None
+    return _rounded(high) if low >= CLOSED_BELOW and high - low <= _NOISE else None
 
 
 def _rounded(value: float) -> float:

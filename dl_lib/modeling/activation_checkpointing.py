@@ -18,8 +18,8 @@ Result = TypeVar("Result")
 def checkpointed(function: Callable[..., Result], *arguments: Any, modules: Sequence[nn.Module]) -> Result:
     """Call a function, and recompute it in the backward pass instead of keeping its activations.
 
-    The arguments are tensors or lists of tensors. The second call uses the same random numbers and leaves the running
-    statistics of `modules`, which the function calls, unchanged.
+    The arguments are tensors, or lists or dicts of tensors. The second call uses the same random numbers and leaves the
+    running statistics of `modules`, which the function calls, unchanged.
     """
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -55,13 +55,13 @@ def test_folding_preserves_outputs_and_gates(norm, cell_type):
 def test_costs_are_those_of_the_model_with_norms():
     model = model_with_statistics()
     table = model.costs.table(128, 256)
-    folded = fold_batch_norms(model)
+    folded, route = fold_batch_norms(model), model.backbone.route
     for costs in (folded.costs, NetworkCosts(folded.backbone, folded.sem_seg_head)):
         again = costs.table(128, 256)
         assert [again.operations[node] for node in again.lattice.nodes] == list(table.operations.values())
-        assert (again.dense, again.all_closed(runs_unreached=True)) == (
+        assert (again.dense, again.all_closed(route, runs_unreached=True)) == (
             table.dense,
-            table.all_closed(runs_unreached=True),
+            table.all_closed(route, runs_unreached=True),
         )
     for execution_is_sparse in (True, False):
         folded.backbone.sparse = model.backbone.sparse = execution_is_sparse

@@ -68,9 +68,9 @@ def trained(kind, unreached, *, seed):
         return model, images, model(images)
 
 
-@pytest.mark.parametrize("kind", ["soft", "hard"])
+@pytest.mark.parametrize("kind", ["soft", "hard", "sigmoid", "softmax"])
 @pytest.mark.parametrize("unreached", ["skip", "published"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_specialized_network_equals_the_original_on_its_images(kind, unreached, seed):
     model, images, outputs = trained(kind, unreached, seed=seed)
     gates_NE = torch.stack([output["gates"] for output in outputs])
@@ -81,11 +81,11 @@ def test_specialized_network_equals_the_original_on_its_images(kind, unreached, 
     with torch.no_grad():
         found = special(images)
     for expected, output in zip(outputs, found, strict=True):
-        torch.testing.assert_close(output["sem_seg"], expected["sem_seg"], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(output["sem_seg"], expected["sem_seg"], rtol=1e-5, atol=1e-5)
         assert output["flops"]["executed_flops"] <= expected["flops"]["executed_flops"]
     ever_open = {edge for edge, gates_N in zip(route.lattice.edges, gates_NE.T, strict=True) if gates_N.any()}
     assert ever_open <= {*route.gates}
-    if unreached == "skip":
+    if unreached == "skip" and kind != "softmax":  # softmax gates of a cell stay together
         assert ever_open == {*route.gates}
     if kind == "hard":  # open for all images that reach the cell, or learned
         assert {*route.gates.values()} <= {1.0, None}
@@ -100,12 +100,14 @@ def test_specialization_fixes_gates_that_do_not_vary():
         Edge(Node(0, 0), Move.DOWN): (0.5, 0.0, 0.7),
         Edge(Node(1, 1), Move.KEEP): (0.25, 0.0, 0.25),  # of the images that reach the cell, all
         Edge(Node(2, 1), Move.UP): (0.3, 0.0, 0.0),
+        Edge(Node(2, 1), Move.DOWN): (3e-5, 0.0, 3e-5),  # too small for a fixed value
     }.items():
         gates_NE[:, lattice.edges.index(edge)] = torch.tensor(values)
     route = specialized_route(model.backbone, gates_NE)
     shown = [entry for entry in route.entries() if not entry.endswith("pass")]
     assert shown == [
-        *("layer0_stride4.keep=0.5", "layer0_stride4.down=gate", "layer1_stride8.keep=0.25", "layer2_stride8.up=gate")
+        *("layer0_stride4.keep=0.5", "layer0_stride4.down=gate", "layer1_stride8.keep=0.25"),
+        *("layer2_stride8.up=gate", "layer2_stride8.down=gate"),
     ]
 
 
@@ -139,4 +141,10 @@ def test_weights_of_a_route_are_those_that_its_network_loads(seed):
     restricted.load_state_dict(route_state_dict(model, route))
     whole = model.state_dict()
     for key, value in restricted.state_dict().items():
-        assert value.shape == whole[key].shape or ".gate.predict." in key
+        if ".gate.predict." in key:
+            node = next(node for node in route.cells if f".{node}." in key)
+            edges = model.backbone.lattice.edges_from(node)
+            rows = [row for row, edge in enumerate(edges) if edge in route.gates and route.gates[edge] is None]
+            assert torch.equal(value, whole[key][rows])
+        else:
+            assert torch.equal(value, whole[key])

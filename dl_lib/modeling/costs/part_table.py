@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Node
+from dl_lib.modeling.dynamic.route import Route
 from dl_lib.modeling.dynamic.routing import Routing
 from dl_lib.utils.cached_tensors import cached_tensor
 
@@ -65,15 +66,21 @@ class PartTable(Generic[Number]):
         """Cost of dense execution, which runs every part whatever the gates are."""
         return self.unconditional + sum(map(sum, self.complete))
 
-    def all_closed(self, *, runs_unreached: bool) -> Number:
-        """Return `real_complete` with every gate closed, so that the input passes along the keep edges of the source.
+    def all_closed(self, route: Route, *, runs_unreached: bool) -> Number:
+        """Return `real_complete` with every learned gate closed, so that inputs pass along keep.
 
         Args:
-            runs_unreached: Whether the gates of cells that are not reached run as well, see `Unreached`.
+            route: Route of the network, whose fixed gates remain open.
+            runs_unreached: Whether cells that are not reached run as well, see `Unreached`.
         """
-        scale = self.lattice.source.scale
-        return self.unconditional + sum(
-            cost for node, cost in self.gates.items() if runs_unreached or node.scale == scale
+        fixed = {edge: value for edge, value in route.gates.items() if value is not None}
+        closed = Route.connected(self.lattice, fixed)
+        edges = fixed if runs_unreached else closed.gates
+        return (
+            self.unconditional
+            + sum(cost for node, cost in self.gates.items() if runs_unreached or node in closed.reached)
+            + sum(self.operations[node] for node in {edge.source for edge in edges})
+            + sum(self.transitions[edge] for edge in edges)
         )
 
     @cached_property

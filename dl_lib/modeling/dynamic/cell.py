@@ -12,6 +12,7 @@ from dl_lib.layers import conv_norm_act
 from dl_lib.modeling.dynamic.gate import Gate
 from dl_lib.modeling.dynamic.lattice import Edge, Move
 from dl_lib.modeling.dynamic.ops import CellOperation
+from dl_lib.modeling.dynamic.route import may_close
 
 __all__ = ["Cell"]
 
@@ -54,6 +55,11 @@ class Cell(nn.Module):
         self.transitions = nn.ModuleDict(
             {str(edge.move): _transition(edge.move, channels, norm=norm) for edge in edges}
         )
+
+    @property
+    def may_close(self) -> bool:
+        """True if the cell can be closed and pass its input on: without a fixed gate."""
+        return may_close(self.fixed_gates)
 
     def activated(self, x: Tensor, *, drop_prob: Tensor | None = None) -> Tensor:
         """Return the ReLU of the operation's output (B, C, H, W), with which all transitions start.

@@ -77,7 +77,7 @@ def _run_layer(
     result = _LayerResult({}, {}, [], [])  # by scale: torch 2.6 cannot compile keys that are objects
     for node in layer:
         delivered_B = reached.get(node.scale)
-        if delivered_B is None or node not in network.route.reached:
+        if delivered_B is None:  # the route does not contain the cell
             result.cells_reached.append(torch.zeros_like(next(iter(reached.values()))))
         elif network.route.edges_from(node):
             _run_cell(network, node, inputs[node.scale], delivered_B, result, drop_prob=drop_prob_at(node))
@@ -101,19 +101,19 @@ def _run_cell(
     reached_B = torch.ones_like(delivered_B) if network.unreached.runs(training=network.training) else delivered_B
     gates = close_gates(_gate_values(cell, x) * reached_B[:, None])
     open_B = gates.any(dim=1)
-    bypass_B = reached_B & ~open_B
     h = cell.activated(x, drop_prob=drop_prob)
     for gate_B, edge in zip(gates.unbind(dim=1), network.route.edges_from(node), strict=True):
         scale = edge.target.scale
         add(result.inputs, scale, cell.transitions[str(edge.move)](h), gate_B)
         _add_reached(result, scale, delivering(gate_B > 0, open_B, network.unreached))
-    _bypass(result, node.scale, x, bypass_B)
+    if cell.may_close:
+        _bypass(result, node.scale, x, reached_B & ~open_B)
     result.gates_BG.append(gates)
     result.cells_reached.append(reached_B)
 
 
 def _gate_values(cell: Cell, x: Tensor) -> Tensor:
-    return with_fixed(cell, None if cell.gate is None else cell.gate(x), like=x)
+    return with_fixed(cell, None if cell.gate is None else cell.gate(x), num_images=len(x), like=x)
 
 
 def _bypass(result: _LayerResult, scale: int, x: Tensor, bypass_B: Tensor) -> None:

@@ -35,13 +35,20 @@ Target = TypeVar("Target", int, Node)
 Result = TypeVar("Result")
 
 
-def with_fixed(cell: Cell, learned: Tensor | None, *, like: Tensor) -> Tensor:
-    """Return the gate values (B, G) of a cell from the output of its learned gate, or None without one."""
+def with_fixed(cell: Cell, learned: Tensor | None, *, num_images: int, like: Tensor) -> Tensor:
+    """Return the gate values (B, G) of a cell.
+
+    Args:
+        cell: Cell with G gates.
+        learned: Output of its learned gate; None without one.
+        num_images: B.
+        like: Tensor on the device of the result. Fixed values have at least its precision and float32.
+    """
     if learned is not None and learned.shape[1] == len(cell.fixed_gates):
         return learned
-    like = like if learned is None else learned
+    dtype = torch.promote_types(like.dtype, torch.float32) if learned is None else learned.dtype
     values = tuple(0.0 if value is None else value for value in cell.fixed_gates)
-    gates = cached_tensor(values, dtype=like.dtype, like=like).expand(len(like), -1)
+    gates = cached_tensor(values, dtype=dtype, like=like).expand(num_images, -1)
     if learned is None:
         return gates
     columns = tuple(column for column, value in enumerate(cell.fixed_gates) if value is None)
@@ -49,12 +56,14 @@ def with_fixed(cell: Cell, learned: Tensor | None, *, like: Tensor) -> Tensor:
 
 
 def close_gates(gates_BG: Tensor) -> Tensor:
+    """Return the gate values of a cell, all 0 for images whose sum is below `CLOSED_BELOW`."""
     sum_B = gates_BG.sum(dim=1)
     # Not multiplying zeros by zero keeps the gradients by which hard gates of a closed cell can open again.
     return gates_BG * ((sum_B >= CLOSED_BELOW) | (sum_B == 0))[:, None]
 
 
 def add(inputs: dict[Target, Tensor], target: Target, y: Tensor, gate_B: Tensor) -> None:
+    """Add feature maps (B, C, H, W), times the gate value of each image, to the input of a target."""
     weight = per_image(gate_B, y)
     if target in inputs:
         inputs[target].addcmul_(y, weight)
@@ -72,8 +81,7 @@ def all_edges(network: DynamicNetwork, gates_BG: Sequence[Tensor]) -> Tensor:
     gates, edges = torch.cat([*gates_BG], dim=1), network.lattice.edges
     if gates.shape[1] == len(edges):
         return gates
-    columns = tuple(column for column, edge in enumerate(edges) if edge in network.route.gates)
-    index = cached_tensor(columns, dtype=torch.int64, like=gates)
+    index = cached_tensor(network.route.columns, dtype=torch.int64, like=gates)
     return gates.new_zeros(len(gates), len(edges)).index_copy(1, index, gates)
 
 

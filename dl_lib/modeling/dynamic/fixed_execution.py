@@ -49,7 +49,7 @@ def _run_fixed_layer(
             h = cell.activated(inputs[node.scale], drop_prob=drop_prob_at(node))
             delivered = {edge.target.scale: cell.transitions[str(edge.move)](h) for edge in edges}
             values: Sequence[float | None] = cell.fixed_gates
-        elif node in network.route.passes:
+        elif network.route.passes_on(node):
             delivered, values = {node.scale: inputs[node.scale]}, (1.0,)
         else:
             continue

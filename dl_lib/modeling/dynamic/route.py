@@ -6,7 +6,7 @@ A network with a route holds only its parts; see `MODEL.BACKBONE.ROUTE`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Move, Node
 from dl_lib.utils.names import nearest_names
 
-__all__ = ["CLOSED_BELOW", "MAX_ROUTE_ENTRIES", "Route"]
+__all__ = ["CLOSED_BELOW", "MAX_ROUTE_ENTRIES", "Route", "may_close"]
 
 CLOSED_BELOW = 1e-4  # a cell is closed for an image if the sum of its gates is below this
 MAX_ROUTE_ENTRIES = 10_000  # more than the largest lattice has edges
@@ -72,7 +72,7 @@ class Route:
             kept |= {edge: gates[edge] for edge in edges}
             passes |= set() if edges else {node}
             reached |= {edge.target for edge in edges}
-            if all(gates[edge] is None for edge in edges):  # the cell may be closed
+            if may_close([gates[edge] for edge in edges]):
                 reached.add(Edge(node, Move.KEEP).target)
         return cls(lattice, kept, frozenset(passes))
 
@@ -167,6 +167,25 @@ class Route:
         return tuple(node for node in self.lattice.nodes if self.edges_from(node))
 
     @cached_property
+    def fixed_gates(self) -> tuple[float, ...]:
+        """Fixed gate value of every edge of the lattice; 0 for closed edges and learned gates."""
+        return tuple(self.gates.get(edge) or 0.0 for edge in self.lattice.edges)
+
+    @cached_property
+    def columns(self) -> tuple[int, ...]:
+        """Positions of the open edges among the edges of the lattice."""
+        return tuple(column for column, edge in enumerate(self.lattice.edges) if edge in self.gates)
+
+    @cached_property
+    def reached_cells(self) -> tuple[bool, ...]:
+        """Whether each cell of the lattice is in `reached`."""
+        return tuple(node in self.reached for node in self.lattice.nodes)
+
+    def passes_on(self, node: Node) -> bool:
+        """Return whether a cell is one of `passes`."""
+        return str(node) in self._pass_names
+
+    @cached_property
     def reached(self) -> frozenset[Node]:
         """Cells and outputs that receive an input for some images, also from cells that pass theirs on."""
         reached = {self.lattice.source}
@@ -176,10 +195,14 @@ class Route:
         return frozenset(reached)
 
     def _possible_edges(self, node: Node) -> tuple[Edge, ...]:
-        """Return the edges along which a reached cell may deliver; one with learned gates only may be closed."""
-        passes = node in self.passes or {*self.gates_of(node)} == {None}
+        """Return the edges along which a reached cell may deliver."""
         keep = Edge(node, Move.KEEP)
-        return (*self.edges_from(node), *([keep] if passes and keep not in self.gates else []))
+        bypass = [keep] if keep not in self.gates and may_close(self.gates_of(node)) else []
+        return (*self.edges_from(node), *(bypass if self.edges_from(node) or node in self.passes else []))
+
+    @cached_property
+    def _pass_names(self) -> frozenset[str]:
+        return frozenset(map(str, self.passes))  # names for the reason in `_edges_from`
 
     @cached_property
     def _edges_from(self) -> dict[str, tuple[Edge, ...]]:
@@ -214,7 +237,12 @@ class Route:
         return f"open one, or remove it from the route. Received: {self._shown()}"
 
     def _shown(self) -> str:
-        return f"a route of {len(self.gates)} edges and {len(self.passes)} passes"
+        return f"edges={len(self.gates)}, passes={len(self.passes)}"
+
+
+def may_close(gates: Collection[float | None]) -> bool:
+    """Return whether a cell with these gates can be closed and pass its input on: without a fixed gate."""
+    return all(value is None for value in gates)
 
 
 def _entry(edge: Edge, value: float | None) -> str:

@@ -72,12 +72,9 @@ class Routing:
         """Return the routing of images that all take a fixed route; float64, on the device of `like` or the CPU."""
         assert route.is_fixed
         like = torch.empty(()) if like is None else like
-        lattice, reached = route.lattice, tuple(node in route.reached for node in route.lattice.nodes)
-        gates_E = cached_tensor(
-            tuple(route.gates.get(edge) or 0.0 for edge in lattice.edges), dtype=torch.float64, like=like
-        )
-        reached_N = cached_tensor(reached, dtype=torch.bool, like=like)
-        return cls(lattice, gates_E.repeat(num_images, 1), reached_N.repeat(num_images, 1))
+        gates_E = cached_tensor(route.fixed_gates, dtype=torch.float64, like=like)
+        reached_N = cached_tensor(route.reached_cells, dtype=torch.bool, like=like)
+        return cls(route.lattice, gates_E.repeat(num_images, 1), reached_N.repeat(num_images, 1))
 
     @classmethod
     def of_gates(cls, route: Route, gates_BE: Tensor, *, unreached: Unreached) -> Routing:

@@ -62,7 +62,7 @@ def run_sparse(
         for node, cell_gates, weights in zip(cells, gates, on_device, strict=True):
             run.run_cell(node, cell_gates.tolist(), weights)
         for node in layer:
-            if node in network.route.passes:
+            if network.route.passes_on(node):
                 run.pass_on(node, sorted(run.reached[node]))
     outputs = [run.input_of(node) for node in network.lattice.outputs]
     return outputs, Routing(network.lattice, all_edges(network, gates_BG), run.reached_BN())
@@ -101,15 +101,18 @@ class _SparseRun:
             if gate is not None and images:
                 values.append(self._run(gate, self.input_of(node), images, out_of=self.all_images))
         evaluated = iter(_to_cpu(values))
-        dtype = values[0].dtype if values else self._like.dtype
+        dtype = torch.promote_types(values[0].dtype if values else self._like.dtype, torch.float32)
+        like = torch.empty(0, dtype=dtype)  # on the CPU
         all_gates = []
         for node in nodes:
             cell, images = self.network.cell(node), sorted(self.reached[node])
-            gates = torch.zeros(len(self.all_images), len(cell.fixed_gates), dtype=dtype)
-            if images:
-                learned = next(evaluated) if cell.gate is not None else None
-                reached = with_fixed(cell, learned, like=gates[images])
-                gates = reached if images == self.all_images else gates.index_copy(0, torch.tensor(images), reached)
+            learned = next(evaluated) if images and cell.gate is not None else None
+            if images == self.all_images:
+                gates = with_fixed(cell, learned, num_images=len(images), like=like)
+            else:
+                gates = like.new_zeros(len(self.all_images), len(cell.fixed_gates))
+                if images:
+                    gates[images] = with_fixed(cell, learned, num_images=len(images), like=like)
             all_gates.append(close_gates(gates))
         return all_gates
 
@@ -135,7 +138,7 @@ class _SparseRun:
         self.pass_on(node, bypassed)
 
     def pass_on(self, node: Node, images: list[int]) -> None:
-        """Pass the input of a node on along keep for these images, and forget it."""
+        """Pass the input of a node on along keep for these images, and release it."""
         if images:
             keep = Edge(node, Move.KEEP)
             self._deliver(keep, _part(self.input_of(node), images, out_of=self.all_images), None, images)

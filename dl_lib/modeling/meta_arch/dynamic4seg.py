@@ -16,6 +16,7 @@ from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, MADDS_PER_MFLOP
 from dl_lib.modeling.costs.counters import CallPart, PartObserver, call_part
 from dl_lib.modeling.costs.latency_file import training_latency
 from dl_lib.modeling.costs.table import CostTable, NetworkCosts
+from dl_lib.modeling.dynamic.configured_route import configured_route
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.dynamic.routing import Routing, Unreached, gate_openness
 from dl_lib.modeling.losses.budget import BudgetConstraint, CostSpread, TargetBudget
@@ -175,23 +176,23 @@ def _build_budget(cfg: CfgNode, costs: NetworkCosts, *, size_divisor: int) -> Bu
 
 
 def _build_target_budget(cfg: CfgNode, costs: NetworkCosts, *, size_divisor: int) -> TargetBudget:
-    budget, latency = cfg.MODEL.BUDGET, None
+    budget, route, latency = cfg.MODEL.BUDGET, configured_route(cfg), None
     runs_unreached = Unreached(cfg.MODEL.GATE.UNREACHED).runs(training=True)
     lattice_cost, reachable = 1.0, (0.0, 1.0)
     if budget.TARGET_UNIT == "ms":
         latency = training_latency(cfg, size_divisor=size_divisor)
         lattice_cost = latency.expected_all_open
-        reachable = (latency.all_closed(runs_unreached=runs_unreached), latency.dense)
+        reachable = (latency.all_closed(route, runs_unreached=runs_unreached), latency.dense)
     elif budget.TARGET_UNIT == "gflops":
         table = costs.table(*resolved_crop(cfg))
         lattice_cost = table.expected_all_open / MADDS_PER_GFLOP
-        lowest = table.all_closed(runs_unreached=runs_unreached)
+        lowest = table.all_closed(route, runs_unreached=runs_unreached)
         reachable = (lowest / MADDS_PER_GFLOP, table.dense / MADDS_PER_GFLOP)
     if not reachable[0] <= budget.TARGET <= reachable[1]:
         raise ConfigError(
             f"MODEL.BUDGET.TARGET must be from {reachable[0]:.6g} to {reachable[1]:.6g}, the costs of this network "
-            f"with all gates closed and with all gates open, with MODEL.BUDGET.TARGET_UNIT={budget.TARGET_UNIT}. "
-            f"Received: MODEL.BUDGET.TARGET={budget.TARGET}"
+            "with all learned gates closed and with all of them open, with "
+            f"MODEL.BUDGET.TARGET_UNIT={budget.TARGET_UNIT}. Received: MODEL.BUDGET.TARGET={budget.TARGET}"
         )
     return TargetBudget(
         target=budget.TARGET,

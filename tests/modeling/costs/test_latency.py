@@ -182,7 +182,9 @@ def test_reachable_range_of_a_target_in_milliseconds(tmp_path, policy):
     options = ["INPUT.CROP_SIZE", [120, 128], "MODEL.BUDGET.LATENCY_TABLE", path, "MODEL.GATE.UNREACHED", policy, *MS]
     budget = model_of(*options, 12.0).budget
     assert budget.lattice_cost == pytest.approx(table.expected_all_open)
-    assert budget.reachable == pytest.approx((table.all_closed(runs_unreached=policy == "run"), table.dense))
+    assert budget.reachable == pytest.approx(
+        (table.all_closed(Route.whole(table.lattice, gated=True), runs_unreached=policy == "run"), table.dense)
+    )
     for target in (0.99 * budget.reachable[0], 1.01 * budget.reachable[1]):
         with pytest.raises(ConfigError, match=r"MODEL\.BUDGET\.TARGET must be from .*TARGET_UNIT=ms"):
             model_of(*options, target)

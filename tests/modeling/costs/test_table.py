@@ -67,7 +67,7 @@ def test_real_costs_with_all_gates_closed(runs_unreached):
     reached = torch.tensor([[runs_unreached or node.scale == 0 for node in table.lattice.nodes]])
     routing = Routing(table.lattice, torch.zeros(1, len(table.lattice.edges)), reached)
     assert table.real(routing).item() == table.unrouted
-    assert table.real_complete(routing).item() == table.all_closed(runs_unreached=runs_unreached)
+    assert table.real_complete(routing).item() == table.all_closed(L16.backbone.route, runs_unreached=runs_unreached)
 
 
 def test_measuring_costs_does_not_call_hooks_of_the_network():

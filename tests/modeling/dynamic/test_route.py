@@ -45,7 +45,7 @@ def test_cell_with_learned_gates_only_may_pass_its_input_on():
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([], "an edge of the source cell. Received: a route of 0 edges"),
+        ([], "an edge of the source cell. Received: edges=0, passes=0"),
         ([*CHAIN, "layer1_stride8.keep"], "layer1_stride8.keep is disconnected: no open edge leads to layer1_stride8"),
         ([*CHAIN, "layer1_stride8.pass"], "layer1_stride8.pass is disconnected"),
         (CHAIN[:2], "layer1_stride4.keep leads to no output: layer2_stride4 has no open edge"),

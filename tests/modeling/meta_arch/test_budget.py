@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dl_lib.config import ConfigError
+from dl_lib.modeling.dynamic.gate import Gate
 from tests.helpers.tiny_model import model_of, random_image
 
 TARGET_BUDGET = [
@@ -44,12 +45,28 @@ def test_cost_of_a_budget_with_a_target(unit):
 
 
 @pytest.mark.parametrize("policy", ["skip", "run"])
+def test_lowest_cost_of_a_partly_fixed_route_is_that_with_closed_learned_gates(policy):
+    """Fixed gates never close: with all learned gates closed, their cells and transitions still run."""
+    fixed = ["layer0_stride4.down", "layer1_stride8.keep=0.5", "layer2_stride8.pass", "layer3_stride8.pass"]
+    learned = ["layer0_stride4.keep=gate", "layer1_stride4.keep=gate", "layer2_stride4.pass", "layer3_stride4.pass"]
+    route = [*fixed, *learned, "layer4_stride4.pass", "layer4_stride8.keep=gate"]
+    options = ["MODEL.GATE.UNREACHED", policy, "MODEL.BUDGET.TARGET_UNIT", "gflops", "MODEL.BACKBONE.ROUTE", route]
+    model = model_of(*TARGET_BUDGET, *options, "MODEL.BUDGET.TARGET", 0.036).eval()
+    with torch.no_grad():
+        for gate in (module for module in model.modules() if isinstance(module, Gate)):
+            gate.predict.weight.zero_()
+            gate.predict.bias.fill_(-1.0)
+        (output,) = model([random_image(128, 128)])
+    assert model.budget.reachable[0] == pytest.approx(output["flops"]["real_flops_complete"] / 1e3)
+
+
+@pytest.mark.parametrize("policy", ["skip", "run"])
 def test_unreachable_target_is_an_error(policy):
     gflops = [*TARGET_BUDGET, "MODEL.GATE.UNREACHED", policy, "MODEL.BUDGET.TARGET_UNIT", "gflops"]
     gflops += ["MODEL.BUDGET.TARGET"]
     table = model_of().costs.table(128, 128)
     model = model_of(*gflops, 0.04)
-    lowest = table.all_closed(runs_unreached=policy == "run")
+    lowest = table.all_closed(model.backbone.route, runs_unreached=policy == "run")
     assert model.budget.reachable == (lowest / 1e9, table.dense / 1e9)
     assert model.budget.lattice_cost == table.expected_all_open / 1e9
     for target in (0.99 * model.budget.reachable[0], 1.01 * model.budget.reachable[1]):
