@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-from torch import Tensor
-
-from dl_lib.modeling.costs.part_table import PartTable, weighted_sum
+from dl_lib.modeling.costs.part_table import PartTable
 from dl_lib.modeling.dynamic.lattice import Edge, Node
 from dl_lib.modeling.dynamic.route import Route
-from dl_lib.modeling.dynamic.routing import Routing
 
 __all__ = ["LatencyConditions", "LatencyTable"]
 
@@ -95,16 +91,3 @@ class LatencyTable(PartTable[float]):
     @property
     def unconditional(self) -> float:
         return super().unconditional + self.decisions
-
-    def expected(self, routing: Routing) -> Tensor:
-        """Return the differentiable expected latency: Σ strongest gate × operation + Σ gate × transition.
-
-        It covers all cells and transitions, but no gates.
-        """
-        operations_N, _, transitions_E = self.complete
-        return weighted_sum(routing.strongest_BN, operations_N) + weighted_sum(routing.gates_BE, transitions_E)
-
-    @cached_property
-    def expected_all_open(self) -> float:
-        """Expected latency with all gates at one."""
-        return self.expected(Routing.all_open(self.lattice)).item()

@@ -30,6 +30,7 @@ __all__ = [
 
 LATENCY_KEY = "MODEL.BUDGET.LATENCY_TABLE"
 _NETWORK_KEYS = (  # that determine the parts and their speed, besides the route
+    "MODEL.CHANNELS_LAST",
     *("MODEL.BACKBONE.NAME", "MODEL.BACKBONE.INIT_CHANNEL", "MODEL.BACKBONE.CELL_TYPE", "MODEL.BACKBONE.SEPT_STEM"),
     *("MODEL.BACKBONE.NORM", "MODEL.GATE.SMALL_GATE", "MODEL.SEM_SEG_HEAD.NAME", "MODEL.SEM_SEG_HEAD.NUM_CLASSES"),
     *("MODEL.SEM_SEG_HEAD.NORM", "MODEL.SEM_SEG_HEAD.CHANNELS"),
@@ -78,7 +79,7 @@ def configured_latency(cfg: CfgNode) -> LatencyTable:
 
 
 def training_latency(cfg: CfgNode, *, size_divisor: int) -> LatencyTable:
-    """Read the latency table of a training whose crops are padded to multiples of `size_divisor`.
+    """Read the latency table of a training run whose crops are padded to multiples of `size_divisor`.
 
     Raises:
         ConfigError: As in `configured_latency`, or if the table is that of another device or image size.
@@ -88,7 +89,7 @@ def training_latency(cfg: CfgNode, *, size_divisor: int) -> LatencyTable:
     if measured.device != device:
         raise _error(
             cfg,
-            f"must be measured on the device of the training, {device}, but is a table of another device, "
+            f"must be measured on the device of the training run, {device}, but is a table of another device, "
             f"{measured.device}",
         )
     height, width = (-(-side // size_divisor) * size_divisor for side in resolved_crop(cfg))
@@ -119,7 +120,7 @@ def latency_to_json(table: LatencyTable) -> str:
         "versions": dict(conditions.versions),
         "size": list(conditions.size),
         "network": dict(conditions.network),
-        "route": json.loads(conditions.route.to_json()),
+        "route": conditions.route.to_content(),
         **{name: getattr(table, name) for name in _SCALARS},
         "operations": _by_name(table.operations, conditions.route.cells),
         "gates": _by_name(table.gates, _gated(conditions.route)),
@@ -138,13 +139,13 @@ def latency_from_json(text: str | bytes) -> LatencyTable:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"it contains no JSON ({error})") from error
-    names = [*_CONDITIONS, *_SCALARS, *_MAPPINGS]
+    names = [*_CONDITIONS, "route", *_SCALARS, *_MAPPINGS]
     if not isinstance(content, dict) or content.keys() != {*names}:
         raise ValueError(f"it must be an object with the keys {', '.join(names)}")
     for name, is_valid in _CONDITIONS.items():
         if not is_valid(content[name]):
             raise ValueError(f"{name} is invalid")
-    route = Route.from_json(json.dumps(content["route"]))
+    route = Route.from_content(content["route"])
     known = {name: content[name] for name in ("device", "threads", "precision", "versions", "network")}
     return LatencyTable.of_parts(
         LatencyConditions(**known, size=(content["size"][0], content["size"][1]), route=route),
@@ -186,7 +187,7 @@ def _is_int(value: Any, *, high: int) -> bool:
 
 
 def _is_shallow(values: Mapping[str, Any]) -> bool:
-    """Return whether the values are scalars or lists of scalars, whose text is not nested too deeply."""
+    """Return whether the values are scalars or lists of scalars."""
     items = (item for value in values.values() for item in (value if isinstance(value, list) else [value]))
     return not any(isinstance(item, (list, dict)) for item in items)
 
@@ -203,5 +204,4 @@ _CONDITIONS: dict[str, Callable[[Any], bool]] = {  # name -> whether a value is 
     "versions": lambda value: isinstance(value, dict) and all(map(_is_text, [*value, *value.values()])),
     "size": _is_size,
     "network": lambda value: isinstance(value, dict) and value.keys() == {*_NETWORK_KEYS} and _is_shallow(value),
-    "route": lambda value: isinstance(value, dict) and _is_shallow(value),  # the rest is checked by `Route`
 }

@@ -18,9 +18,10 @@ from dl_lib.modeling.dynamic.route import Route
 from dl_lib.modeling.dynamic.routing import Routing
 from dl_lib.utils.cached_tensors import cached_tensor
 
-__all__ = ["PartTable", "weighted_sum"]
+__all__ = ["PartCosts", "PartTable", "weighted_sum"]
 
 Number = TypeVar("Number", int, float)
+PartCosts = tuple[tuple[Number, ...], tuple[Number, ...], tuple[Number, ...]]  # of operations, gates and transitions
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,24 @@ class PartTable(Generic[Number]):
             + self.unconditional
         )
 
+    def expected(self, routing: Routing) -> Tensor:
+        """Return the differentiable expected cost: Σ strongest gate × operation + Σ gate × transition.
+
+        It covers the parts of `expected_parts`, but no gates.
+        """
+        operations_N, _, transitions_E = self.expected_parts
+        return weighted_sum(routing.strongest_BN, operations_N) + weighted_sum(routing.gates_BE, transitions_E)
+
+    @cached_property
+    def expected_all_open(self) -> float:
+        """Expected cost with all gates at one, which the loss of a budget refers to."""
+        return self.expected(Routing.all_open(self.lattice)).item()
+
+    @property
+    def expected_parts(self) -> PartCosts[Number]:
+        """Costs of the parts that `expected` covers, as in `complete`."""
+        return self.complete
+
     @property
     def unconditional(self) -> Number:
         """Cost of the parts that run for every routing."""
@@ -84,7 +103,7 @@ class PartTable(Generic[Number]):
         )
 
     @cached_property
-    def complete(self) -> tuple[tuple[Number, ...], tuple[Number, ...], tuple[Number, ...]]:
+    def complete(self) -> PartCosts[Number]:
         """Costs of all operations (N), gates (N) and transitions (E), in the order of the lattice."""
         nodes, edges = self.lattice.nodes, self.lattice.edges
         return (

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dl_lib.modeling.costs.costs import Costs
 from dl_lib.modeling.costs.counters import count_madds, measure_madds
 from dl_lib.modeling.costs.meta_copy import meta_copy
-from dl_lib.modeling.costs.part_table import PartTable, weighted_sum
+from dl_lib.modeling.costs.part_table import PartCosts, PartTable, weighted_sum
 from dl_lib.modeling.dynamic.network import STEM_CHANNELS, DynamicNetwork, DynamicStem
 from dl_lib.modeling.dynamic.ops import Zero
 from dl_lib.modeling.dynamic.routing import Routing
@@ -38,25 +38,12 @@ class CostTable(PartTable[int]):
             executed=torch.tensor(executed, dtype=torch.float64),
         )
 
-    def expected(self, routing: Routing) -> Tensor:
-        """Return the differentiable expected cost: Σ strongest gate × operation + Σ gate × transition.
-
-        It covers cells and transitions only, without the source's operation and the transitions to the outputs.
-        """
-        operations_N, _, transitions_E = self._published
-        return weighted_sum(routing.strongest_BN, operations_N) + weighted_sum(routing.gates_BE, transitions_E)
-
     def real(self, routing: Routing) -> Tensor:
         """Return the real cost under the published convention."""
         operations_N, _, transitions_E = self._published
         return (
             weighted_sum(routing.open_BN, operations_N) + weighted_sum(routing.active_BE, transitions_E) + self.unrouted
         )
-
-    @cached_property
-    def expected_all_open(self) -> float:
-        """Expected cost with all gates at one, which the budget's target ratio refers to."""
-        return self.expected(Routing.all_open(self.lattice)).item()
 
     @cached_property
     def real_all_open(self) -> float:
@@ -69,8 +56,13 @@ class CostTable(PartTable[int]):
         _, gates_N, _ = self._published
         return self.stem + self.head + sum(gates_N)
 
+    @property
+    def expected_parts(self) -> PartCosts[int]:
+        """Cells and transitions without the source's operation and the transitions to the outputs."""
+        return self._published
+
     @cached_property
-    def _published(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    def _published(self) -> PartCosts[int]:
         nodes, edges = self.lattice.nodes, self.lattice.edges
         return (
             tuple(self.operations[node] if node != self.lattice.source else 0 for node in nodes),

@@ -125,6 +125,19 @@ class Route:
             content = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"a route file must contain JSON: {error}") from error
+        return cls.from_content(content)
+
+    def to_json(self) -> str:
+        """Return the route as JSON, see `to_content`."""
+        return json.dumps(self.to_content(), indent=1) + "\n"
+
+    @classmethod
+    def from_content(cls, content: Any) -> Route:
+        """Return the route of decoded JSON, as returned by `to_content`.
+
+        Raises:
+            ValueError: If the content is not that of a route, or the route is invalid.
+        """
         if not isinstance(content, dict) or content.keys() != {_CELLS_KEY, _ROUTE_KEY}:
             raise ValueError(f"a route file must contain an object with the keys {_CELLS_KEY} and {_ROUTE_KEY}")
         cells, entries = content[_CELLS_KEY], content[_ROUTE_KEY]
@@ -134,9 +147,9 @@ class Route:
             raise ValueError(f"{_ROUTE_KEY} must be a list of up to {MAX_ROUTE_ENTRIES} texts")
         return cls.parse(Lattice(cells), entries)
 
-    def to_json(self) -> str:
-        """Return the route as JSON: its lattice as `cells_per_layer` and its entries as `route`."""
-        return json.dumps({_CELLS_KEY: self.lattice.cells_per_layer, _ROUTE_KEY: self.entries()}, indent=1) + "\n"
+    def to_content(self) -> dict[str, Any]:
+        """Return the content of its JSON: its lattice as `cells_per_layer` and its entries as `route`."""
+        return {_CELLS_KEY: list(self.lattice.cells_per_layer), _ROUTE_KEY: self.entries()}
 
     @property
     def is_fixed(self) -> bool:
