@@ -93,6 +93,8 @@ def read_experiment(config_file: str | None, opts: Sequence[str]) -> Experiment:
         from dl_lib.modeling.dynamic.configured_route import embed_route_file  # imports torch
 
         embed_route_file(cfg)
+    if cfg.MODEL.BUDGET.LATENCY_TABLE:
+        cfg.MODEL.BUDGET.LATENCY_TABLE = os.path.abspath(cfg.MODEL.BUDGET.LATENCY_TABLE)  # resuming reads it again
     cfg.freeze()
     return Experiment(cfg, path, net_files)
 

@@ -220,8 +220,8 @@ _BUDGET = (
         "MODEL.BUDGET.LATENCY_TABLE",
         "",
         "Latency table of this network, written by `dl_lib profile-costs` (relative to the current directory): for "
-        "`TARGET_UNIT: ms`, on the device of the training at the size of its crops, and for the latency in evaluation "
-        "reports ([routing](routing.md#latency-budget)).",
+        "`TARGET_UNIT: ms`, on the device of the training run at the size of its crops, and for the latency in "
+        "evaluation reports ([routing](routing.md#latency-budget)).",
         special={"": "none"},
         is_path=True,
     ),

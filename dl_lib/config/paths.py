@@ -1,7 +1,7 @@
 """Rule for paths: expansion of `~` and environment variables, and the folders of relative paths.
 
-Data paths are relative to the dataset root, or else to the folder of the config; `OUTPUT_DIR` and `MODEL.WEIGHTS` are
-relative to the current directory.
+Data paths are relative to the dataset root, or else to the folder of the config; `OUTPUT_DIR`, `MODEL.WEIGHTS` and
+`MODEL.BUDGET.LATENCY_TABLE` are relative to the current directory.
 """
 
 from __future__ import annotations

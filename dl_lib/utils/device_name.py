@@ -16,7 +16,7 @@ def device_name(device: torch.device) -> str:
 
 
 def _processor() -> str:
-    """Return the processor's model on Linux, elsewhere what Python knows about it."""
+    """Return the processor's model on Linux, elsewhere the name that `platform` reports."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -168,6 +168,14 @@ def test_route_file_becomes_part_of_the_config(folder):
     assert route.entries() == experiment.cfg.MODEL.BACKBONE.ROUTE
 
 
+def test_latency_table_of_a_run_is_found_from_other_folders(folder, tmp_path, monkeypatch):
+    write(load_experiment(None, ["MODEL.BUDGET.LATENCY_TABLE=$$ table.json"]))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = load_experiment(str(folder / "output" / "Mine"), [])
+    assert str(folder / "$ table.json") == again.cfg.MODEL.BUDGET.LATENCY_TABLE
+
+
 def test_a_moved_run_keeps_its_folder(folder):
     finished_run(folder)
     (folder / "run").rename(folder / "moved")

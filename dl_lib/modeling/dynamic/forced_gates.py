@@ -32,10 +32,11 @@ def gates_of(network: DynamicNetwork) -> dict[Gate, tuple[Edge, ...]]:
 def force_gates(network: DynamicNetwork, is_open: Callable[[Edge], bool], *, bias: float = OPEN_BIAS) -> None:
     """Open the edges for which the function is true, for all images, and close the others.
 
-    A softmax gate cannot close all edges of a cell, and leaves them open instead.
+    The gates lose their weights and biases, and low thresholds are raised. A softmax gate cannot close all edges of a
+    cell, and leaves them open instead.
 
     Args:
-        network: Network whose gates lose their weights.
+        network: Network whose gates are changed.
         is_open: Function from an edge to whether it is open.
         bias: Logit of open gates; the value of a soft gate is its tanh.
     """

@@ -158,13 +158,19 @@ MS = [
 @pytest.mark.parametrize(
     ("device", "size", "overrides", "message"),
     [
-        ("GPU X", (128, 128), [], "must be measured on the device of the training, .* another device, GPU X"),
+        ("GPU X", (128, 128), [], "must be measured on the device of the training run, .* another device, GPU X"),
         (None, (96, 128), [], "must be measured at the size of the padded training crops, 128x128, .* 96x128"),
         (
             None,
             (128, 128),
             ["MODEL.SEM_SEG_HEAD.NUM_CLASSES", 5],
             ".*another network: .*NUM_CLASSES was 19",
+        ),
+        (
+            None,
+            (128, 128),
+            ["MODEL.CHANNELS_LAST", True],
+            ".*network: MODEL.CHANNELS_LAST was 'auto', not 'True'",
         ),
         (None, (128, 128), ["MODEL.BACKBONE.ROUTE", "all_open"], ".*another network: .*MODEL.BACKBONE.ROUTE"),
     ],
