@@ -15,6 +15,7 @@ from dl_lib.engine.environment import describe_environment
 from dl_lib.engine.image_sizes import resolve_crop_size, warn_about_enlarged_images
 from dl_lib.launch.process_group import warn_without_gpu
 from dl_lib.modeling.build import build_model, resolve_device
+from dl_lib.modeling.dynamic.configured_route import embed_route_file
 from dl_lib.utils import comm
 from dl_lib.utils.allocator import keep_freed_memory
 from dl_lib.utils.logger import setup_logger
@@ -29,9 +30,9 @@ _log = logging.getLogger(__name__)
 def default_setup(cfg: CfgNode) -> None:
     """Set up a run before anything is built; every process must call it.
 
-    Sets `OUTPUT_DIR` and `SEED` if they are unset, measures an automatic `INPUT.CROP_SIZE`, and freezes the config.
-    Logs to the terminal and to the output folder, and seeds all random generators. The lines of the log file are held
-    back until `DefaultTrainer.resume_or_load` has moved an earlier run away.
+    Sets `OUTPUT_DIR` and `SEED` if they are unset, measures an automatic `INPUT.CROP_SIZE`, embeds a route file, and
+    freezes the config. Logs to the terminal and to the output folder, and seeds all random generators. The
+    lines of the log file are held back until `DefaultTrainer.resume_or_load` has moved an earlier run away.
 
     Args:
         cfg: Full config; modified in place.
@@ -45,6 +46,7 @@ def default_setup(cfg: CfgNode) -> None:
         cfg.SEED = comm.broadcast(secrets.randbelow(2**31))
     setup_logger(cfg.OUTPUT_DIR, rank=comm.get_rank(), holds_back=True)
     resolve_crop_size(cfg)
+    embed_route_file(cfg)
     cfg.freeze()
     warn_without_gpu(cfg.MODEL.DEVICE)
     if comm.is_main_process():

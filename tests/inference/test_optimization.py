@@ -111,6 +111,26 @@ def test_compiled_copies(precision, monkeypatch):
     assert output["flops"]["executed_flops"] > expected["flops"]["executed_flops"], "closed cells run, too"
 
 
+CHAIN = [f"layer{layer}_stride4.keep" for layer in range(4)]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["MODEL.GATE.GATE_ON", False],
+        ["MODEL.BACKBONE.ROUTE", [*CHAIN[:-1], "layer3_stride4.pass", "layer4_stride4.keep=0.5"]],
+        ["MODEL.BACKBONE.ROUTE", [*CHAIN, "layer4_stride4.keep=gate"]],
+    ],
+    ids=["without gates", "fixed route", "partly learned route"],
+)
+def test_compiled_routes_have_no_graph_breaks(overrides, monkeypatch):
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager", fullgraph=True))
+    model = model_with_statistics(*overrides).float()
+    images = [{"image": batch_of(1)[0]["image"].float()}]
+    (expected,), (output,) = outputs_of(model, images), outputs_of(optimize(model, compile=True), images)
+    assert_close_logits(output, expected, tolerance=1e-5)
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_by_inductor():
     two_layers = ["MODEL.BACKBONE.CELL_NUM_LIST", [1, 2], "MODEL.BACKBONE.LAYER_NUM", 2]

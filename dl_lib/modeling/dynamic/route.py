@@ -191,7 +191,7 @@ class Route:
 
     @cached_property
     def reached_cells(self) -> tuple[bool, ...]:
-        """Whether each cell of the lattice is in `reached`."""
+        """Mask of the lattice's cells that are in `reached`."""
         return tuple(node in self.reached for node in self.lattice.nodes)
 
     def passes_on(self, node: Node) -> bool:
@@ -234,7 +234,10 @@ class Route:
                 raise ValueError(f"{edge} is disconnected: no open edge leads to {edge.source}; {self._advice()}")
         for node in sorted(self.passes):
             if self.edges_from(node):
-                raise ValueError(f"{node}.{_PASS} must not be combined with edges of the cell; remove one of them")
+                raise ValueError(
+                    f"{node}.{_PASS} must not be combined with edges of the cell; remove one of them. "
+                    f"Received: {self._shown()}"
+                )
             if node not in self.reached:
                 raise ValueError(f"{node}.{_PASS} is disconnected: no open edge leads to {node}; {self._advice()}")
         for node in sorted(self.reached):
