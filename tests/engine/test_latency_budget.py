@@ -45,7 +45,7 @@ def folder(tmp_path_factory, overrides):
     return folder
 
 
-def test_the_real_latency_approaches_its_target(folder, overrides):
+def test_the_sign_of_the_weight_is_that_of_the_deviation_from_the_target(folder, overrides):
     table = configured_latency(small_config(*overrides))
     last = metrics(folder)[-1]
     assert table.all_closed(table.conditions.route, runs_unreached=False) <= last["budget_cost"] <= table.dense

@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
@@ -69,7 +70,20 @@ def test_parts_of_a_pass_sum_up_to_its_duration(steps):
 def test_measured_times_are_positive():
     profile = profile_latency(model_of(), size=(32, 32), network={})
     assert all(ms > 0 for costs in profile.table.complete for ms in costs)
-    assert 0 <= profile.median_error < 5  # other load on the machine
+
+
+def test_table_predicts_the_routes_that_it_is_checked_on(steps, monkeypatch):
+    """With this clock, parts take equally long on all routes, except the last gate of each layer."""
+
+    def seconds(self, route):
+        return sum(self.parts_ms(route).values()) / 1e3
+
+    monkeypatch.setattr(latency._RoutedPrediction, "seconds", seconds)
+    profile = profile_latency(model_of(), size=SIZE, network={})
+    assert [route.predicted_ms for route in profile.routes] == pytest.approx(
+        [route.measured_ms for route in profile.routes], rel=0.1
+    )
+    assert profile.median_error == np.median([abs(route.error) for route in profile.routes]) > 0
 
 
 def test_network_without_gates_is_an_error():
