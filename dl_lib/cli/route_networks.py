@@ -124,10 +124,10 @@ class RoutedRun:
             ConfigError: If the folder has been created by another process in the meantime.
             OutputPathError: If it cannot be written.
         """
-        from dl_lib.engine.environment import measuring_environment
         from dl_lib.evaluation import write_report
         from dl_lib.evaluation.report.folder import replaced_folder
         from dl_lib.evaluation.report.network_comparison import format_comparison, write_comparison
+        from dl_lib.utils.environment import measuring_environment
 
         route = network.backbone.route
         cfg = self._config(route)

@@ -93,12 +93,12 @@ def sweep(experiment: Experiment, folder: Path, thresholds: Sequence[float]) -> 
         ConfigError: If the network has no learned gates.
         DataError: If the dataset is invalid.
     """
-    from dl_lib.engine.environment import measuring_environment
     from dl_lib.evaluation.report.folder import recorded_config, replaced_folder
     from dl_lib.evaluation.report.threshold_sweep import format_sweep, write_sweep
     from dl_lib.evaluation.runner.threshold_sweep import check_gates, sweep_thresholds
     from dl_lib.modeling.build import resolve_device
     from dl_lib.utils import comm
+    from dl_lib.utils.environment import measuring_environment
     from dl_lib.utils.logger import errors_logged, setup_logger
 
     cfg, log = experiment.cfg, logging.getLogger(__name__)

@@ -17,7 +17,6 @@ from dl_lib.checkpoint.state_check import check_range
 from dl_lib.config import CfgNode, write_config
 from dl_lib.data.build import build_train_loader
 from dl_lib.engine.consistency import check_consistent_start
-from dl_lib.engine.environment import library_versions
 from dl_lib.engine.hooks import (
     HOOK_REGISTRY,
     BestCheckpointer,
@@ -57,6 +56,7 @@ from dl_lib.modeling.build import resolve_device
 from dl_lib.modeling.losses.budget import TargetBudget
 from dl_lib.solver import build_lr_scheduler, build_optimizer, format_groups
 from dl_lib.utils import comm
+from dl_lib.utils.environment import library_versions
 from dl_lib.utils.logger import write_held_back_lines
 from dl_lib.utils.run_files import METRICS_NAME
 

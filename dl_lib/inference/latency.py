@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from itertools import pairwise
 from statistics import fmean, median
 from typing import Any, TypeVar
@@ -28,6 +27,7 @@ from dl_lib.modeling.dynamic.lattice import Edge, Lattice, Node
 from dl_lib.modeling.dynamic.routing import Routing
 from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
 from dl_lib.utils.device_name import device_name
+from dl_lib.utils.environment import library_versions
 from dl_lib.utils.progress import progress_bar
 
 __all__ = ["LatencyProfile", "RouteLatency", "profile_latency", "random_routes"]
@@ -108,7 +108,7 @@ def profile_latency(
         device=device_name(model.device),
         threads=torch.get_num_threads(),
         precision=precision,
-        versions={"dl_lib": metadata.version("dl_lib"), "torch": str(torch.__version__)},
+        versions=library_versions(),
         size=prediction.padded_size,
         network=network,
         route=model.backbone.route,

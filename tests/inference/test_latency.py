@@ -11,6 +11,7 @@ from dl_lib.inference.latency import profile_latency, random_routes
 from dl_lib.modeling.costs.latency import LatencyTable
 from dl_lib.modeling.dynamic.forced_gates import force_gates
 from dl_lib.modeling.dynamic.lattice import Lattice
+from dl_lib.utils.environment import library_versions
 from tests.helpers.tiny_model import model_of
 
 SIZE = (64, 96)
@@ -41,6 +42,7 @@ def test_time_of_a_prediction_is_divided_among_its_parts(steps, kind):
     assert {*table.operations.values(), *table.transitions.values()} == {2.0}
     gates = {node: table.gates[node] for node in model.backbone.lattice.layers[-1]}
     assert min(gates.values()) >= 1 and max(gates.values()) <= 2 and table.gates[model.backbone.lattice.source] == 1
+    assert table.conditions.versions == library_versions() and table.conditions.versions["torch"] == torch.__version__
     assert table.conditions.size == (64, 96) and table.conditions.route == model.backbone.route
     assert len(profile.routes) == 5 and len({route.edges for route in profile.routes}) > 2
     assert all(route.measured_ms > 0 for route in profile.routes)
