@@ -42,6 +42,7 @@ __all__ = [
     "TITLE_SIZE",
     "add_axes",
     "add_text",
+    "add_title",
     "figure_function",
     "fit_text",
     "new_figure",
@@ -132,6 +133,11 @@ def add_text(figure: Figure, text: str, *, left: float, top: float, size: float 
     """
     width, height = figure.get_size_inches()
     figure.text(left / width, 1 - top / height, text, **{"va": "top", "fontsize": size, **layout})
+
+
+def add_title(figure: Figure, title: str) -> None:
+    """Add a title that fits the width of the figure, for a figure with a layout engine."""
+    figure.suptitle(fit_text(title, width=figure.get_figwidth() - 0.3, size=TITLE_SIZE), x=0.01, ha="left")
 
 
 def plain_numbers(axis: Axis) -> None:

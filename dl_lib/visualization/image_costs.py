@@ -15,9 +15,8 @@ from dl_lib.visualization.figure import (
     COLORS,
     FAINT_COLOR,
     TEXT_COLOR,
-    TITLE_SIZE,
+    add_title,
     figure_function,
-    fit_text,
     new_figure,
 )
 
@@ -67,7 +66,7 @@ def draw_image_costs(
         axes.grid()
         axes.locator_params(axis="x", integer=True)
     figure.axes[-1].set_xlabel("images, from the cheapest to the most expensive one")
-    figure.suptitle(fit_text(title, width=_WIDTH - 0.3, size=TITLE_SIZE), x=0.01, ha="left")
+    add_title(figure, title)
     if panels:
         figure.legend(handles=handles, loc="outside lower left", ncols=2, labelcolor=TEXT_COLOR)
     return figure

@@ -10,9 +10,8 @@ from dl_lib.visualization.figure import (
     COLORS,
     FAINT_COLOR,
     TEXT_COLOR,
-    TITLE_SIZE,
+    add_title,
     figure_function,
-    fit_text,
     new_figure,
 )
 
@@ -47,6 +46,6 @@ def draw_latency(predicted_ms: Sequence[float], measured_ms: Sequence[float], *,
     axes.set_xlabel("measured latency (ms)")
     axes.set_ylabel("predicted latency (ms)")
     axes.grid()
-    figure.suptitle(fit_text(title, width=_WIDTH - 0.3, size=TITLE_SIZE), x=0.01, ha="left")
+    add_title(figure, title)
     figure.legend(loc="outside lower left", ncols=3, labelcolor=TEXT_COLOR)
     return figure

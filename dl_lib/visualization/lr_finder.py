@@ -10,9 +10,8 @@ from dl_lib.visualization.curves import set_value_axis
 from dl_lib.visualization.figure import (
     COLORS,
     TEXT_COLOR,
-    TITLE_SIZE,
+    add_title,
     figure_function,
-    fit_text,
     new_figure,
     plain_numbers,
 )
@@ -55,6 +54,6 @@ def draw_lr_finder(
     axes.set_xlabel("learning rate (SOLVER.OPTIMIZER.BASE_LR)")
     axes.set_ylabel("total loss")
     axes.grid()
-    figure.suptitle(fit_text(title, width=_WIDTH - 0.3, size=TITLE_SIZE), x=0.01, ha="left")
+    add_title(figure, title)
     figure.legend(loc="outside lower left", ncols=3, labelcolor=TEXT_COLOR)
     return figure

@@ -14,9 +14,8 @@ from dl_lib.visualization.figure import (
     CAPTION_SIZE,
     COLORS,
     TEXT_COLOR,
-    TITLE_SIZE,
+    add_title,
     figure_function,
-    fit_text,
     new_figure,
     plain_numbers,
     printable,
@@ -63,7 +62,7 @@ def draw_pareto(panels: Mapping[str, Sequence[ParetoPoint]], *, score: str, titl
         axes.margins(0.12)
         plain_numbers(axes.xaxis)
         axes.grid()
-    figure.suptitle(fit_text(title, width=width - 0.3, size=TITLE_SIZE), x=0.01, ha="left")
+    add_title(figure, title)
     entries = {line.get_label(): line for axes in grid[0] for line in axes.get_lines()}
     figure.legend(entries.values(), entries.keys(), loc="outside lower left", ncols=2, labelcolor=TEXT_COLOR)
     figure.draw_without_rendering()  # labels are placed in the final layout
