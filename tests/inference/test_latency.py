@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from dl_lib.inference import latency
+from dl_lib.inference import latency, routed_prediction
 from dl_lib.inference.latency import profile_latency, random_routes
+from dl_lib.inference.routed_prediction import RoutedPrediction
 from dl_lib.modeling.costs.latency import LatencyTable
 from dl_lib.modeling.dynamic.forced_gates import force_gates
 from dl_lib.modeling.dynamic.lattice import Lattice
@@ -21,8 +22,8 @@ SIZE = (64, 96)
 def steps(monkeypatch):
     """Clock of which each reading takes one millisecond."""
     readings = itertools.count()
-    monkeypatch.setattr(latency._HostClock, "mark", lambda self: next(readings))
-    monkeypatch.setattr(latency._HostClock, "ms_between", lambda self, start, end: end - start)
+    monkeypatch.setattr(routed_prediction, "_mark", lambda device: next(readings))
+    monkeypatch.setattr(routed_prediction, "_ms_between", lambda start, end: end - start)
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +54,7 @@ def test_time_of_a_prediction_is_divided_among_its_parts(steps, kind):
 def test_parts_of_a_pass_sum_up_to_its_duration(steps):
     """On the profiled routes, the sum of the parts is the number of readings: two per call and one at the start."""
     model = model_of().eval()
-    prediction = latency._RoutedPrediction(model, SIZE)
+    prediction = RoutedPrediction(model, SIZE)
     for route in random_routes(model.backbone.lattice, seed="test", count=5):
         ms = prediction.parts_ms(route)
         assert sum(ms.values()) == 2 * (len(ms) - 1) + 1  # one entry is that of the decisions
@@ -80,7 +81,7 @@ def test_table_predicts_the_routes_that_it_is_checked_on(steps, monkeypatch):
     def seconds(self, route):
         return sum(self.parts_ms(route).values()) / 1e3
 
-    monkeypatch.setattr(latency._RoutedPrediction, "seconds", seconds)
+    monkeypatch.setattr(RoutedPrediction, "seconds", seconds)
     profile = profile_latency(model_of(), size=SIZE, network={})
     assert [route.predicted_ms for route in profile.routes] == pytest.approx(
         [route.measured_ms for route in profile.routes], rel=0.1
