@@ -23,7 +23,7 @@ from dl_lib.evaluation.report.tables import format_text
 from dl_lib.evaluation.report.write import write_report
 from dl_lib.evaluation.runner.build import build_evaluator, build_writers, label_png_folder, predictions_folder
 from dl_lib.evaluation.runner.image_routes import show_images
-from dl_lib.evaluation.runner.latency import with_latency
+from dl_lib.evaluation.runner.latency import read_latency, with_latency
 from dl_lib.evaluation.runner.passes import build_inference_model
 from dl_lib.evaluation.scores.budget import BudgetSummary, summarize_budget
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
@@ -103,6 +103,7 @@ def evaluate_datasets(
     targets: dict[str, BudgetSummary | None] = {}
     shown: dict[str, list[ShownImage]] = {}
     inference_model = build_inference_model(cfg, optimized_copy(cfg, network))
+    latency = read_latency(cfg, network)
     for name in cfg.DATASETS.TEST:
         folder = predictions_folder(output_dir, name)
         try:
@@ -115,7 +116,7 @@ def evaluate_datasets(
             failures[name] = error
             _log.error("Evaluation on %s failed: %s", name, error)
             continue
-        results[name] = with_latency(result, cfg=cfg, network=network)
+        results[name] = with_latency(result, cfg=cfg, table=latency, network=network)
         targets[name] = None
         if hasattr(network, "costs"):  # static networks have no cost tables and no budget
             targets[name] = summarize_budget(cfg, costs=network.costs, images=results[name].images)

@@ -7,8 +7,8 @@ import torch
 
 from dl_lib.config import get_cfg
 from dl_lib.evaluation.report.latency import latency_as_dict, latency_remarks, latency_tables
-from dl_lib.evaluation.scores import latency
-from dl_lib.evaluation.scores.latency import summarize_latency
+from dl_lib.evaluation.runner import latency
+from dl_lib.evaluation.runner.latency import read_latency, summarize_latency
 from dl_lib.evaluation.scores.result import ImageRecord
 from dl_lib.modeling.costs.costs import Costs
 from dl_lib.modeling.dynamic.routing import Routing
@@ -77,3 +77,12 @@ def test_other_threads_and_versions_are_named(backbone):
         f"torch {torch.__version__} instead of 1.0",
         f"CPU threads {other.threads - 1} instead of {other.threads}",
     )
+
+
+@pytest.mark.parametrize(("rank", "warnings"), [(0, 1), (1, 0)])
+def test_main_process_warns_about_a_table_that_cannot_be_used(monkeypatch, caplog, rank, warnings):
+    monkeypatch.setattr(latency.comm, "is_main_process", lambda: rank == 0)
+    cfg = get_cfg()
+    cfg.merge_from_list([*TINY, "MODEL.BUDGET.LATENCY_TABLE", "missing.json"])
+    assert read_latency(cfg, model_of()) is None
+    assert [record.message.startswith("No latency is predicted") for record in caplog.records] == [True] * warnings
