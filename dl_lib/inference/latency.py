@@ -92,8 +92,8 @@ def profile_latency(
     optimized = optimize(model, precision=precision)
     optimized.backbone.sparse = True
     prediction, lattice = RoutedPrediction(optimized, size), optimized.backbone.lattice
-    profiled = [frozenset(lattice.edges), *random_routes(lattice, seed="parts", count=NUM_ROUTES - 1)]
-    checked = random_routes(lattice, seed="check", count=NUM_ROUTES)
+    profiled = [frozenset(lattice.edges), *random_routes(lattice, random.Random("parts"), count=NUM_ROUTES - 1)]
+    checked = random_routes(lattice, random.Random("check"), count=NUM_ROUTES)
     parts, seconds = _measure(prediction, profiled=profiled, checked=checked)
     conditions = LatencyConditions(
         device=device_name(model.device),
@@ -108,9 +108,8 @@ def profile_latency(
     return LatencyProfile(table, tuple(map(partial(_check, prediction, table), checked, seconds)))
 
 
-def random_routes(lattice: Lattice, *, seed: str, count: int) -> list[OpenEdges]:
+def random_routes(lattice: Lattice, generator: random.Random, *, count: int) -> list[OpenEdges]:
     """Draw sets of edges to open; each set has its own probability of an edge."""
-    generator = random.Random(seed)
     ratios = [generator.uniform(*_OPEN_RATIOS) for _ in range(count)]
     return [frozenset(edge for edge in lattice.edges if generator.random() < ratio) for ratio in ratios]
 

@@ -24,9 +24,10 @@ from report import Samples, Table
 from torch import Tensor, nn
 
 from dl_lib.inference import optimize
+from dl_lib.inference.latency import random_routes
+from dl_lib.inference.routed_prediction import OpenEdges
 from dl_lib.modeling import DynamicNet4Seg
 from dl_lib.modeling.dynamic.forced_gates import SOFT_OPEN_BIAS, force_gates, gates_of
-from dl_lib.modeling.dynamic.lattice import Edge
 
 NUM_ROUTES = 20
 COST_RANGE = (0.3, 0.9)  # of a route, relative to all gates open
@@ -36,17 +37,14 @@ BATCH_SIDES: dict[str, Size] = {"default network": (256, 512), "quickstart": SMA
 MAX_SEEDS = 1000
 WEIGHT_DEVIATION = 3.0  # of gates
 
-Route = frozenset[Edge]
 
-
-def random_routes(model: DynamicNet4Seg, image: Tensor) -> dict[str, tuple[Route, float]]:
+def routes_in_cost_range(model: DynamicNet4Seg, image: Tensor) -> dict[str, tuple[OpenEdges, float]]:
     """Return routes and their costs relative to all gates open, from the lowest to the highest cost."""
-    generator, edges = random.Random(SEED), model.backbone.lattice.edges
+    generator = random.Random(SEED)
     all_open = executed_gmadds(*predict(model, [image]))
-    routes: list[tuple[Route, float]] = []
+    routes: list[tuple[OpenEdges, float]] = []
     while len(routes) < NUM_ROUTES:
-        open_ratio = generator.uniform(0.2, 1.0)
-        route = frozenset(edge for edge in edges if generator.random() < open_ratio)
+        (route,) = random_routes(model.backbone.lattice, generator, count=1)
         force_gates(model.backbone, route.__contains__, bias=SOFT_OPEN_BIAS)
         ratio = executed_gmadds(*predict(model, [image])) / all_open
         if COST_RANGE[0] <= ratio <= COST_RANGE[1]:
@@ -58,10 +56,10 @@ def random_routes(model: DynamicNet4Seg, image: Tensor) -> dict[str, tuple[Route
 def measure_routes(settings: Settings, *, rounds: int) -> tuple[Table, Samples]:
     """Measure random routes for a large image."""
     model = optimize(open_network(default_config(settings, [])))
-    routes = random_routes(model, random_image(COST_SIZE, device=model.device))
+    routes = routes_in_cost_range(model, random_image(COST_SIZE, device=model.device))
     image = random_image(LARGE, device=model.device)
 
-    def run(route: Route) -> Callable[[], object]:
+    def run(route: OpenEdges) -> Callable[[], object]:
         def predict_route() -> object:
             force_gates(model.backbone, route.__contains__, bias=SOFT_OPEN_BIAS)
             return predict(model, [image])
