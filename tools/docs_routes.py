@@ -34,8 +34,15 @@ any other:
 dl_lib train --config-file {experiment} MODEL.BACKBONE.ROUTE=unet OUTPUT_DIR=output/unet
 ```
 
-The cost of a network without gates is constant: set `MODEL.BUDGET.CONSTRAIN=False` if the config has a budget. The head
-reads all outputs of the lattice; those that the route does not reach are zeros.
+The cost of a network without gates is constant: if the config has a budget, set `MODEL.BUDGET.CONSTRAIN=False` and
+`MODEL.BUDGET.SPREAD=0`. With the data of the quickstart:
+
+```
+dl_lib train --config-file Quickstart MODEL.BACKBONE.ROUTE=fcn OUTPUT_DIR=output/fcn \\
+    MODEL.BUDGET.CONSTRAIN=False MODEL.BUDGET.SPREAD=0
+```
+
+The head reads all outputs of the lattice; those that the route does not reach are zeros.
 
 The network starts from random weights or `MODEL.WEIGHTS`. `dl_lib freeze-route` and `dl_lib specialise` make the
 network of a route from a trained one, with its weights
@@ -62,7 +69,8 @@ NAMED = """\
 ## Named routes
 Every gate value is 1. The table shows `{experiment}` (16 layers) for an image of {size} pixels: 1e9 multiply-adds of
 all modules that run, and under the convention of the paper, which leaves some of them out
-([FLOPs accounting](architecture.md#flops-accounting)).
+([FLOPs accounting](architecture.md#flops-accounting)). The routes adapt to the lattice: `unet` requires at least
+6 layers, and with the 4 layers of the quickstart, `hrnet` has every edge.
 
 {table}
 """

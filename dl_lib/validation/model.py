@@ -155,8 +155,9 @@ def _check_budget(report: Report) -> None:
     report.collect(check_dense_cost, report.cfg)
     if not _has_gates(report):
         key = ROUTE_KEY if report.value(ROUTE_KEY) else "MODEL.GATE.GATE_ON"
+        spread = ", and MODEL.BUDGET.SPREAD 0," if report.value("MODEL.BUDGET.SPREAD") else ""
         reason = f"with {key}={report.value(key)}: the cost is constant"
-        report.add("MODEL.BUDGET.CONSTRAIN", f"must be False {reason}")
+        report.add("MODEL.BUDGET.CONSTRAIN", f"must be False{spread} {reason}")
 
 
 def _check_budget_target(report: Report) -> None:

@@ -262,7 +262,8 @@ def test_a_budget_needs_weight_gates_and_time():
     validate_config(valid(*target, "INPUT.CROP_SIZE=[]"))
     gflops = [*target, "MODEL.BUDGET.TARGET_UNIT=gflops"]
     assert "TARGET_UNIT=gflops requires INPUT.CROP_SIZE" in problems(*gflops, "INPUT.CROP_SIZE=[]")
-    assert "the cost is constant" in problems(*target, "MODEL.GATE.GATE_ON=False")
+    assert "CONSTRAIN must be False with" in problems(*target, "MODEL.GATE.GATE_ON=False")
+    assert "CONSTRAIN must be False, and MODEL.BUDGET.SPREAD 0, with" in problems(*spread, "MODEL.GATE.GATE_ON=False")
 
 
 def test_the_batch_is_divisible_by_the_number_of_processes():

@@ -34,7 +34,7 @@ def configured_route(cfg: CfgNode) -> Route:
         return Route.whole(lattice, gated=gated)
     try:
         route = _read(entries, lattice)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         received = "" if "Received" in str(error) else f". Received: {ROUTE_KEY}={entries}"
         raise ConfigError(f"{ROUTE_KEY}: {error}{received}") from error
     if not (route.is_fixed or gated):
@@ -58,7 +58,7 @@ def embed_route_file(cfg: CfgNode) -> None:
 def _read(entries: list[str], lattice: Lattice) -> Route:
     first = entries[0]
     if path := _file_of(entries):
-        route = Route.from_json(read_regular(expand_path(path, key=ROUTE_KEY), max_bytes=_MAX_FILE_BYTES))
+        route = Route.from_json(_content(path))
         if route.lattice != lattice:
             raise ValueError(
                 f"{path} must be a route of this lattice; use the MODEL.BACKBONE.CELL_NUM_LIST of the file, "
@@ -73,6 +73,16 @@ def _read(entries: list[str], lattice: Lattice) -> Route:
             )
         return NAMED_ROUTES[first].build(lattice)
     return Route.parse(lattice, entries)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_regular(expand_path(path, key=ROUTE_KEY), max_bytes=_MAX_FILE_BYTES)
+    except OSError as error:
+        raise ValueError(
+            f"the route file cannot be read: {error.strerror or error}; use a path relative to the current directory, "
+            "such as that of the route.json which dl_lib freeze-route writes"
+        ) from error
 
 
 def _file_of(entries: list[str]) -> Path | None:

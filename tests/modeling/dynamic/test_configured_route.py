@@ -52,7 +52,7 @@ def test_file_becomes_part_of_the_config(tmp_path, monkeypatch):
     ("overrides", "message"),
     [
         (["MODEL.BACKBONE.ROUTE=all_opne"], "nearest: all_open. Received: MODEL.BACKBONE.ROUTE=\\['all_opne'\\]"),
-        (["MODEL.BACKBONE.ROUTE=missing.json"], "No such file.*missing.json.*Received: MODEL.BACKBONE.ROUTE"),
+        (["MODEL.BACKBONE.ROUTE=missing.json"], "cannot be read: No such file.*; use .*missing.json"),
         (["MODEL.BACKBONE.ROUTE=other.json"], "use the MODEL.BACKBONE.CELL_NUM_LIST of the file, \\[2, 2\\]"),
         (["MODEL.BACKBONE.ROUTE=[layer1_stride4.keep]"], "an edge of the source cell"),
         (["MODEL.BACKBONE.ROUTE", [*CHAIN[:-1], "layer4_stride4.kep"]], "nearest: layer4_stride4.keep"),
