@@ -10,7 +10,7 @@ from dl_lib.cli.arg_types import comma_separated, ratio
 from dl_lib.cli.arguments import trained_run_parser
 from dl_lib.cli.errors import user_errors
 from dl_lib.cli.route_networks import RoutedRun, parse_route_arguments
-from dl_lib.config import CfgNode, ConfigError
+from dl_lib.config import ConfigError
 
 if TYPE_CHECKING:
     from dl_lib.inference.freezing import FixedValues
@@ -35,8 +35,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib freeze-route"
     arguments = _parse(argv, prog=prog)
     with user_errors(prog):
         run = RoutedRun.load(arguments, suffix=_SUFFIX)
-        given = None if arguments.route is None else _given_route(run.experiment.cfg, arguments.route)
-        route = _fixed_route(run, given, arguments)
+        route = _fixed_route(run, arguments)
         network, comparison = run.compare(route)
         run.write(network, comparison, title=f"Fixed route of {run.experiment.output_dir.resolve().name}")
 
@@ -57,21 +56,18 @@ def _parse(argv: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
     return parse_route_arguments(parser, argv, suffix=_SUFFIX)
 
 
-def _given_route(cfg: CfgNode, entries: list[str]) -> Route:
+def _fixed_route(run: RoutedRun, arguments: argparse.Namespace) -> Route:
+    from dl_lib.inference.freezing import frequent_route, with_fixed_values
     from dl_lib.modeling.dynamic.configured_route import ROUTE_KEY, configured_route
 
+    cfg = run.experiment.cfg
+    values: FixedValues = arguments.gates or ("one" if cfg.MODEL.GATE.KIND == "hard" else "mean")
+    if arguments.route is None:
+        keep = _KEEP if arguments.keep is None else arguments.keep
+        return frequent_route(run.model.backbone.lattice, run.gates(), keep=keep, values=values)
+    given = configured_route(cfg.with_values({ROUTE_KEY: arguments.route}), key="--route")
+    run.weights(with_fixed_values(given, None))  # reports missing edges before the dataset is evaluated
     try:
-        return configured_route(cfg.with_values({ROUTE_KEY: entries}))
-    except ConfigError as error:
-        raise ConfigError(str(error).replace(ROUTE_KEY, "--route")) from error
-
-
-def _fixed_route(run: RoutedRun, given: Route | None, arguments: argparse.Namespace) -> Route:
-    from dl_lib.inference.freezing import frequent_route, with_fixed_values
-
-    gates, is_hard = run.gates(), run.experiment.cfg.MODEL.GATE.KIND == "hard"
-    values: FixedValues = arguments.gates or ("one" if is_hard else "mean")
-    if given is not None:
-        return with_fixed_values(given, gates, values=values)
-    keep = _KEEP if arguments.keep is None else arguments.keep
-    return frequent_route(run.model.backbone.lattice, gates, keep=keep, values=values)
+        return with_fixed_values(given, None if values == "one" else run.gates())
+    except ValueError as error:
+        raise ConfigError(f"--route: {error}") from error

@@ -96,21 +96,30 @@ class RoutedRun:
 
         return image_gates(self.experiment.cfg, self.model, dataset_name=self.dataset_name)
 
-    def compare(self, route: Route) -> tuple[DynamicNet4Seg, NetworkComparison]:
-        """Build the network that holds only a route, with the weights of the run, and compare it with the run's.
+    def weights(self, route: Route) -> dict[str, Tensor]:
+        """Return the weights of the network that holds only a route.
 
         Raises:
             ConfigError: If the network of the run lacks a part of the route.
         """
-        from dl_lib.engine import build_configured_model
-        from dl_lib.evaluation.runner.network_comparison import compare_networks
         from dl_lib.inference.freezing import route_state_dict
-        from dl_lib.modeling import DynamicNet4Seg
 
         try:
-            weights = route_state_dict(self.model, route)
+            return route_state_dict(self.model, route)
         except ValueError as error:
             raise ConfigError(f"the route does not fit RUN: {error}") from error
+
+    def compare(self, route: Route) -> tuple[DynamicNet4Seg, NetworkComparison]:
+        """Build the network that holds only a route, with the weights of the run, and compare it with the run's.
+
+        Raises:
+            ConfigError: As in `weights`.
+        """
+        from dl_lib.engine import build_configured_model
+        from dl_lib.evaluation.runner.network_comparison import compare_networks
+        from dl_lib.modeling import DynamicNet4Seg
+
+        weights = self.weights(route)
         network = build_configured_model(self._config(route))
         assert isinstance(network, DynamicNet4Seg), "the config differs in the route"
         network.load_state_dict(weights)
@@ -152,13 +161,18 @@ class RoutedRun:
     def _config(self, route: Route) -> CfgNode:
         """Return the config of the run with a route.
 
-        Without weights and budget: the weights are the checkpoint of the folder, and the target of the budget refers to
-        the whole network.
+        Without weights, budget and latency table: the weights are the checkpoint of the folder; target and table refer
+        to the network of the run.
         """
         from dl_lib.modeling.dynamic.configured_route import ROUTE_KEY
 
         values = {ROUTE_KEY: route.entries(), "MODEL.WEIGHTS": "", "OUTPUT_DIR": os.fspath(self.folder.absolute())}
-        return self.experiment.cfg.with_values({**values, "MODEL.BUDGET.CONSTRAIN": False, "MODEL.BUDGET.SPREAD": 0.0})
+        budget = {
+            "MODEL.BUDGET.CONSTRAIN": False,
+            "MODEL.BUDGET.SPREAD": 0.0,
+            "MODEL.BUDGET.LATENCY_TABLE": "",
+        }
+        return self.experiment.cfg.with_values({**values, **budget})
 
 
 def _dataset_name(cfg: CfgNode, *, given: str | None) -> str:

@@ -40,30 +40,40 @@ def frequent_route(lattice: Lattice, gates_NE: Tensor, *, keep: float, values: F
         values: Fixed gate values: `mean` over the images, closed ones included, at least `CLOSED_BELOW`; or `one`.
     """
     ratios = (gates_NE > 0).double().mean(dim=0).tolist()
-    fixed = _fixed_values(lattice, gates_NE, values=values)
     frequent: dict[Edge, float | None] = {
-        edge: fixed[edge] for edge, ratio in zip(lattice.edges, ratios, strict=True) if ratio > keep
+        edge: 1.0 if values == "one" else max(CLOSED_BELOW, mean)
+        for edge, ratio, mean in zip(lattice.edges, ratios, _means(gates_NE), strict=True)
+        if ratio > keep
     }
     return Route.connected(lattice, frequent)
 
 
-def with_fixed_values(route: Route, gates_NE: Tensor, *, values: FixedValues) -> Route:
+def with_fixed_values(route: Route, gates_NE: Tensor | None) -> Route:
     """Return a fixed route with the edges of a route; values other than 1 stay as they are.
 
     Args:
         route: Route whose learned gates, and whose gates with the value 1, get values.
-        gates_NE: Gate values, columns in the order of the lattice's edges.
-        values: See `frequent_route`.
+        gates_NE: Gate values whose means the edges get, columns in the order of the lattice's edges; None for 1.
+
+    Raises:
+        ValueError: If the mean gate value of an edge is below `CLOSED_BELOW`.
     """
-    fixed = _fixed_values(route.lattice, gates_NE, values=values)
-    return Route.connected(
-        route.lattice, {edge: fixed[edge] if value in (None, 1) else value for edge, value in route.gates.items()}
-    )
+    means = None if gates_NE is None else dict(zip(route.lattice.edges, _means(gates_NE), strict=True))
+    gates: dict[Edge, float | None] = {}
+    for edge, value in route.gates.items():
+        new = 1.0 if means is None else means[edge]
+        gates[edge] = fixed = new if value is None or value == 1 else value
+        if fixed < CLOSED_BELOW:
+            raise ValueError(
+                f"the mean gate value of {edge} over the images is below {CLOSED_BELOW}; remove the edge, give it a "
+                f"value, or set all gates to 1 (--gates one). Received: {edge}={fixed:g}"
+            )
+    return Route.connected(route.lattice, gates)
 
 
-def _fixed_values(lattice: Lattice, gates_NE: Tensor, *, values: FixedValues) -> dict[Edge, float]:
-    means = gates_NE.double().mean(dim=0).tolist()
-    return {edge: 1.0 if values == "one" else _rounded(mean) for edge, mean in zip(lattice.edges, means, strict=True)}
+def _means(gates_NE: Tensor) -> list[float]:
+    """Return the mean gate value of each edge, rounded, at most 1."""
+    return [min(1.0, round(mean, _DIGITS)) for mean in gates_NE.double().mean(dim=0).tolist()]
 
 
 def specialized_route(network: DynamicNetwork, gates_NE: Tensor) -> Route:
@@ -108,11 +118,7 @@ def specialized_route(network: DynamicNetwork, gates_NE: Tensor) -> Route:
 def _constant(gates_N: Tensor) -> float | None:
     """Return the value of gates that are all equal and open; None otherwise."""
     low, high = gates_N.min().item(), gates_N.max().item()
-    return _rounded(high) if low >= CLOSED_BELOW and high - low <= _NOISE else None
-
-
-def _rounded(value: float) -> float:
-    return min(1.0, max(CLOSED_BELOW, round(value, _DIGITS)))
+    return min(1.0, round(high, _DIGITS)) if low >= CLOSED_BELOW and high - low <= _NOISE else None
 
 
 def route_state_dict(model: DynamicNet4Seg, route: Route) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import torch
 
 from dl_lib.config import ConfigError
 from dl_lib.config.crop_size import has_automatic_crop
+from dl_lib.config.errors import shown
 from dl_lib.modeling.costs.latency_file import training_latency
 from dl_lib.modeling.dynamic.configured_route import ROUTE_KEY, configured_route
 from dl_lib.modeling.dynamic.gate import GATE_KINDS, SMALL_GATE_SHRINK
@@ -156,7 +157,7 @@ def _check_budget(report: Report) -> None:
     if not _has_gates(report):
         key = ROUTE_KEY if report.value(ROUTE_KEY) else "MODEL.GATE.GATE_ON"
         spread = ", and MODEL.BUDGET.SPREAD 0," if report.value("MODEL.BUDGET.SPREAD") else ""
-        reason = f"with {key}={report.value(key)}: the cost is constant"
+        reason = f"with {key}={shown(report.value(key))}: the cost is constant"
         report.add("MODEL.BUDGET.CONSTRAIN", f"must be False{spread} {reason}")
 
 

@@ -44,11 +44,14 @@ def test_edges_of_cells_that_are_not_reached_are_omitted():
 def test_given_edges_get_the_mean_gates_unless_they_have_values():
     edges = ["layer0_stride4.keep", "layer0_stride4.down=gate", "layer1_stride4.keep=0.5", "layer1_stride8.pass"]
     given = Route.parse(LATTICE, [*edges, "layer2_stride4.keep", "layer2_stride8.keep"])
-    gates_NE = gates_of([{"layer0_stride4.keep": 0.8, "layer0_stride4.down": 0.4}, {"layer0_stride4.keep": 0.4}])
-    mean = with_fixed_values(given, gates_NE, values="mean").entries()
+    always = {"layer0_stride4.keep": 0.4, "layer2_stride4.keep": 0.5, "layer2_stride8.keep": 1.0}
+    gates_NE = gates_of([always | {"layer0_stride4.keep": 0.8, "layer0_stride4.down": 0.4}, always])
+    mean = with_fixed_values(given, gates_NE).entries()
     assert mean[:4] == ["layer0_stride4.keep=0.6", "layer0_stride4.down=0.2", *edges[2:]]
-    assert mean[4:] == ["layer2_stride4.keep=0.0001", "layer2_stride8.keep=0.0001"]  # never open
-    one = with_fixed_values(given, gates_NE, values="one").entries()
+    assert mean[4:] == ["layer2_stride4.keep=0.5", "layer2_stride8.keep"]
+    with pytest.raises(ValueError, match=r"layer2_stride8\.keep over the images is below 0\.0001.*--gates one"):
+        with_fixed_values(given, gates_of([dict.fromkeys(list(always)[:2], 1.0) | {"layer0_stride4.down": 1.0}]))
+    one = with_fixed_values(given, None).entries()
     assert one == [edges[0], "layer0_stride4.down", *edges[2:], "layer2_stride4.keep", "layer2_stride8.keep"]
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["format_sweep", "sweep_as_dict", "write_sweep"]
 
 _UNITS = {
-    "threshold": "gates at or below it are closed, in [0, 1)",
+    "threshold": "learned gates at or below it are closed, in [0, 1)",
     "mIoU": "ratio in [0, 1]",
     "costs_gflops": "GFLOPs (1e9 multiply-adds) per image, averaged over the dataset",
     "seconds_per_image": "model only; median over the images, in each of two evaluations",
@@ -50,9 +50,9 @@ def format_sweep(sweep: ThresholdSweep, *, style: str) -> str:
         for row, point in enumerate(sweep.points)
     ]
     legend = (
-        f"{TABLE_ESCAPES[style](result.dataset_name)}, {result.num_images} images. Gates at or below the threshold are "
-        "closed. Real GFLOPs: as counted in the paper, per image. Latency: model only, median over the images, the "
-        "faster of two evaluations, which differ by "
+        f"{TABLE_ESCAPES[style](result.dataset_name)}, {result.num_images} images. Learned gates at or below the "
+        "threshold are closed. Real GFLOPs: as counted in the paper, per image. Latency: model only, median over the "
+        "images, the faster of two evaluations, which differ by "
         f"{100 * sweep.latency_noise:.1f} % (median over the thresholds); smaller differences between thresholds may "
         "be noise. Pareto-optimal: no other threshold has a lower cost without a lower mIoU."
     )

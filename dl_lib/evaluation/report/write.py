@@ -150,7 +150,7 @@ def _draw(result: EvaluationResult, *, shown: Sequence[ShownImage], route: Route
             open_ratios=None if routes is None else routes.open_ratios,
             title=f"{title} on {result.dataset_name}",
         )
-    if route is not None and route.is_fixed:
+    if route is not None and route.is_fixed and not route.is_whole:
         from dl_lib.visualization.routing import draw_route
 
         title = "Fixed route"

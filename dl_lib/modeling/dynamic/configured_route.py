@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dl_lib.config import CfgNode, ConfigError
+from dl_lib.config.errors import shown
 from dl_lib.config.paths import expand_path
 from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.modeling.dynamic.named_routes import NAMED_ROUTES
@@ -19,8 +20,12 @@ _FILE_SUFFIX = ".json"
 _MAX_FILE_BYTES = 2**20  # several times the JSON of the largest lattice
 
 
-def configured_route(cfg: CfgNode) -> Route:
+def configured_route(cfg: CfgNode, *, key: str = ROUTE_KEY) -> Route:
     """Return the route of a config, by default the whole lattice with the gates of `MODEL.GATE`.
+
+    Args:
+        cfg: Config.
+        key: Name of the route in messages.
 
     Raises:
         ConfigError: If there is no such name or file, or the route or the lattice is invalid.
@@ -33,13 +38,13 @@ def configured_route(cfg: CfgNode) -> Route:
     if not entries:
         return Route.whole(lattice, gated=gated)
     try:
-        route = _read(entries, lattice)
+        route = _read(entries, lattice, key=key)
     except ValueError as error:
-        received = "" if "Received" in str(error) else f". Received: {ROUTE_KEY}={entries}"
-        raise ConfigError(f"{ROUTE_KEY}: {error}{received}") from error
+        received = "" if "Received" in str(error) else f". Received: {key}={shown(entries)}"
+        raise ConfigError(f"{key}: {error}{received}") from error
     if not (route.is_fixed or gated):
         raise ConfigError(
-            f"{ROUTE_KEY} must not contain learned gates with MODEL.GATE.GATE_ON=False; set it to True, or give the "
+            f"{key} must not contain learned gates with MODEL.GATE.GATE_ON=False; set it to True, or give the "
             "edges fixed values. Received: MODEL.GATE.GATE_ON=False"
         )
     return route
@@ -55,10 +60,10 @@ def embed_route_file(cfg: CfgNode) -> None:
         cfg.MODEL.BACKBONE.ROUTE = configured_route(cfg).entries()
 
 
-def _read(entries: list[str], lattice: Lattice) -> Route:
+def _read(entries: list[str], lattice: Lattice, *, key: str) -> Route:
     first = entries[0]
     if path := _file_of(entries):
-        route = Route.from_json(_content(path))
+        route = Route.from_json(_content(path, key=key))
         if route.lattice != lattice:
             raise ValueError(
                 f"{path} must be a route of this lattice; use the MODEL.BACKBONE.CELL_NUM_LIST of the file, "
@@ -75,9 +80,9 @@ def _read(entries: list[str], lattice: Lattice) -> Route:
     return Route.parse(lattice, entries)
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, *, key: str) -> bytes:
     try:
-        return read_regular(expand_path(path, key=ROUTE_KEY), max_bytes=_MAX_FILE_BYTES)
+        return read_regular(expand_path(path, key=key), max_bytes=_MAX_FILE_BYTES)
     except OSError as error:
         raise ValueError(
             f"the route file cannot be read: {error.strerror or error}; use a path relative to the current directory, "
