@@ -67,7 +67,8 @@ def _fixed_route(run: RoutedRun, arguments: argparse.Namespace) -> Route:
         return frequent_route(run.model.backbone.lattice, run.gates(), keep=keep, values=values)
     given = configured_route(cfg.with_values({ROUTE_KEY: arguments.route}), key="--route")
     run.weights(with_fixed_values(given, None))  # reports missing edges before the dataset is evaluated
+    needs_means = values == "mean" and not {None, 1.0}.isdisjoint(given.gates.values())
     try:
-        return with_fixed_values(given, None if values == "one" else run.gates())
+        return with_fixed_values(given, run.gates() if needs_means else None)
     except ValueError as error:
         raise ConfigError(f"--route: {error}") from error

@@ -23,9 +23,9 @@ __all__ = ["main", "sweep"]
 _THRESHOLDS = [tenth / 10 for tenth in range(10)]
 _NOTES = """
 thresholds:
-  learned gates at or below the threshold are closed. Soft, sigmoid and
-  softmax gates are trained with 0. Hard gates, whose values are 0 and 1, are
-  compared by the sigmoid of their logit and trained with 0.5.
+  learned gates at or below the threshold are closed. Soft, sigmoid and softmax
+  gates are trained with 0. Hard gates, whose values are 0 and 1, are compared by
+  the sigmoid of their logit and trained with 0.5. Fixed gates of a route stay open.
 """
 
 

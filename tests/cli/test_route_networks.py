@@ -10,6 +10,7 @@ from torch import nn
 from dl_lib.checkpoint import Checkpointer
 from dl_lib.cli import main as cli
 from dl_lib.cli import specialise
+from dl_lib.cli.route_networks import RoutedRun
 from dl_lib.config import get_cfg, write_config
 from dl_lib.engine.training.ema import ModelEMA
 from dl_lib.evaluation.report import write as report
@@ -30,7 +31,8 @@ QUICK_TRAINING = ["TEST.EVAL_PERIOD=0", "SOLVER.BEST_METRIC=", "TEST.PRECISE_BN.
 
 def small_config(folder, kind):
     cfg = get_cfg()
-    cfg.merge_from_list([*SMALL, "MODEL.GATE.KIND", kind, "OUTPUT_DIR", str(folder)])
+    table = ["MODEL.BUDGET.LATENCY_TABLE", str(folder / "absent.json")]
+    cfg.merge_from_list([*SMALL, *table, "MODEL.GATE.KIND", kind, "OUTPUT_DIR", str(folder)])
     return cfg
 
 
@@ -79,7 +81,8 @@ def assert_complete_run(folder, route, weights):
     assert Route.from_json((folder / "route.json").read_text()) == route
     cfg = get_cfg()
     cfg.merge_from_file(folder / "config.yaml")
-    assert (configured_route(cfg), cfg.MODEL.WEIGHTS, cfg.MODEL.BUDGET.CONSTRAIN) == (route, "", False)
+    assert (configured_route(cfg), cfg.MODEL.WEIGHTS) == (route, "")
+    assert (cfg.MODEL.BUDGET.CONSTRAIN, cfg.MODEL.BUDGET.LATENCY_TABLE) == (False, "")
     assert (folder / "net.py").read_text() == "OWN = True\n"
     for name in ("model_final.pth", "model_final.pth.sha256", "last_checkpoint", "results.json", "before_after.md"):
         assert (folder / name).is_file()
@@ -136,6 +139,13 @@ def test_specialized_network(folder, kind, capsys):
 @pytest.mark.parametrize("kind", ["soft"], indirect=True)
 class TestOneKind:
     """Properties that do not depend on the kind of the gates."""
+
+    @pytest.mark.parametrize(("values", "given", "fixed"), [("one", "gate", 1), ("mean", "0.5", 0.5)])
+    def test_gates_are_evaluated_only_for_their_means(self, folder, values, given, fixed, monkeypatch):
+        monkeypatch.setattr(RoutedRun, "gates", None)
+        route = ",".join(f"layer{layer}_stride4.keep={given}" for layer in range(3))
+        assert run("freeze-route", folder, "--route", route, "--gates", values) == 0
+        assert {*Route.from_json(Path(f"{folder}_frozen", "route.json").read_text()).gates.values()} == {fixed}
 
     def test_given_routes_are_tuned_and_resumed(self, folder, capsys):
         frozen, tuned = folder.parent / "frozen", folder.parent / "tuned"

@@ -66,6 +66,7 @@ def test_whole_sweep(folder, capsys):
         assert point["pareto_optimal"].keys() == {"GFLOPs", "latency"}
     markdown = " ".join((written / stems[1]).read_text().split())
     row = f"| 0 (default) | {100 * points[0]['mIoU']:.2f} | {points[0]['costs_gflops']['real']:.6f} | "
+    assert "Learned gates at or below the threshold are closed." in markdown
     assert row in markdown and f"]({stems[2]})" in markdown
     assert "0 (default)" in log and f"Results: {written}" in log
     assert {path: content for path, content in files_of(folder).items() if path.parts[0] != "sweeps"} == before

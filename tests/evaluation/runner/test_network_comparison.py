@@ -71,6 +71,22 @@ def test_table_and_values(comparison):
     assert values["dataset"] == DATASET and values["before"]["mIoU"] == compared.before.result.metrics.mean_iou
 
 
+def test_each_network_is_warmed_up_at_each_image_size(comparison):
+    cfg, before, after, _ = comparison
+    images = [sample["image"].shape for (sample,) in build_test_loader(cfg, DATASET)]
+    shapes = {model: [] for model in (before, after)}
+    hooks = [
+        model.register_forward_pre_hook(lambda model, inputs: shapes[model].append(inputs[0][0]["image"].shape))
+        for model in shapes
+    ]
+    compare_networks(cfg, before, after, dataset_name=DATASET)
+    for hook in hooks:
+        hook.remove()
+    for seen in shapes.values():
+        *compared, _ = seen  # the last forward pass measures the memory
+        assert all(compared.count(shape) == images.count(shape) + 1 for shape in images)
+
+
 def test_unlabelled_datasets_have_no_scores(monkeypatch):
     register()
     cfg = get_cfg()
