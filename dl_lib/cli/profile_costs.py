@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dl_lib.cli.arg_types import image_size, local_path
 from dl_lib.cli.arguments import network_parser, parse_arguments
+from dl_lib.cli.config_file import find_config_file
 from dl_lib.cli.errors import user_errors
 from dl_lib.cli.experiment import Experiment, load_experiment
 from dl_lib.config import ConfigError
@@ -34,7 +36,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib profile-costs
     """Measure a latency table, check and write it; see `dl_lib profile-costs --help`."""
     arguments = _parse(argv, prog=prog)
     with user_errors(prog):
-        experiment = load_experiment(arguments.config_file, arguments.opts, purpose="evaluation")
+        path = os.fspath(find_config_file(arguments.config_file, option="CONFIG"))
+        experiment = load_experiment(path, arguments.opts, purpose="evaluation")
         folder, key = (arguments.output, "--output") if arguments.output else (experiment.output_dir, "OUTPUT_DIR")
         prepare_folder(folder, key=key)
         profile = _measure(experiment, arguments.size)

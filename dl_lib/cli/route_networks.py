@@ -81,7 +81,8 @@ class RoutedRun:
         check_single_pass(experiment.cfg)
         dataset_name = _dataset_name(experiment.cfg, given=arguments.data)
         run_folder = experiment.output_dir.resolve()
-        folder = arguments.output or run_folder.with_name(f"{run_folder.name}_{suffix}")
+        # Not the link to a folder, nor `.`, which has no name: the folder is written next to its place, then renamed.
+        folder = Path(os.path.realpath(arguments.output or run_folder.with_name(f"{run_folder.name}_{suffix}")))
         _check_unused(folder)
         prepare_folder(folder.parent, key="--output")
         setup_logger()
@@ -192,8 +193,8 @@ def _dataset_name(cfg: CfgNode, *, given: str | None) -> str:
 
 
 def _check_unused(folder: Path) -> None:
-    """Check that a folder is missing or empty."""
-    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+    """Check that a folder is missing, or empty and not the current one, which cannot be replaced under a shell."""
+    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir()) and folder != Path.cwd()):
         raise ConfigError(
             "--output: this folder exists and is not replaced; choose another one (--output DIR), or remove it. "
             f"Received: folder={os.fspath(folder)!r}"

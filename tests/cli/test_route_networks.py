@@ -203,6 +203,22 @@ class TestOneKind:
         assert [*output.iterdir()] == [output / "other"]
         assert not (partial_folder(output) / "model_final.pth").exists()
 
+    def test_links_to_empty_folders_are_followed(self, folder, capsys):
+        target, link = folder.parent / "target", folder.parent / "link"
+        target.mkdir()
+        link.symlink_to(target)
+        assert run("freeze-route", folder, "--route", "all_open", "--gates", "one", "--output", link) == 0
+        assert (target / "model_final.pth").is_file() and link.is_symlink()
+        assert sorted(folder.parent.iterdir()) == [link, folder, target]
+        assert f"Wrote run folder {target}\n" in capsys.readouterr().out
+
+    def test_the_current_folder_is_not_replaced(self, folder, monkeypatch, capsys):
+        empty = folder.parent / "empty"
+        empty.mkdir()
+        monkeypatch.chdir(empty)
+        assert run("freeze-route", folder, "--output", ".") == 2
+        assert "--output: this folder exists and is not replaced" in capsys.readouterr().err
+
 
 @pytest.mark.parametrize("command", ["freeze-route", "specialise"])
 def test_a_missing_run_is_named_by_its_argument(tmp_path, command, capsys):

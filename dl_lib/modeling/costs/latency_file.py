@@ -147,13 +147,16 @@ def latency_from_json(text: str | bytes) -> LatencyTable:
             raise ValueError(f"{name} is invalid")
     route = Route.from_content(content["route"])
     known = {name: content[name] for name in ("device", "threads", "precision", "versions", "network")}
-    return LatencyTable.of_parts(
+    table = LatencyTable.of_parts(
         LatencyConditions(**known, size=(content["size"][0], content["size"][1]), route=route),
         scalars={name: _milliseconds(content[name], name=name) for name in _SCALARS},
         operations=_by_part(content["operations"], route.cells, name="operations"),
         gates=_by_part(content["gates"], _gated(route), name="gates"),
         transitions=_by_part(content["transitions"], route.edges, name="transitions"),
     )
+    if not table.expected_all_open:
+        raise ValueError("operations and transitions must not all be 0")
+    return table
 
 
 def _gated(route: Route) -> tuple[Node, ...]:

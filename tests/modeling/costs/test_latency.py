@@ -116,6 +116,7 @@ DAMAGE = {
     "negative": lambda content: {**content, "stem": -1.0},
     "NaN": lambda content: {**content, "head": math.nan},
     "bool": lambda content: {**content, "decisions": True},
+    "zeros": lambda content: {**content, **{k: dict.fromkeys(content[k], 0) for k in ("operations", "transitions")}},
     "threads": lambda content: {**content, "threads": 0},
     "precision": lambda content: {**content, "precision": ["float32"]},
     "versions": lambda content: {**content, "versions": {"torch": 2}},
