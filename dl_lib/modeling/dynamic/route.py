@@ -158,8 +158,8 @@ class Route:
 
     @property
     def is_whole(self) -> bool:
-        """True if every edge of the lattice is open or has a learned gate."""
-        return len(self.gates) == len(self.lattice.edges)
+        """True if the route is that of `whole`: every edge of the lattice, all gated or all with the value 1."""
+        return len(self.gates) == len(self.lattice.edges) and {*self.gates.values()} in ({None}, {1.0})
 
     @cached_property
     def edges(self) -> tuple[Edge, ...]:

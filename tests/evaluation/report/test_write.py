@@ -213,6 +213,9 @@ def test_a_route_is_described_and_drawn_if_it_is_fixed(result, tmp_path):
         text = (tmp_path / "results.md").read_text()
         assert sentence in text and "](route.png)" in text
         assert ("Fixed route" in text) == route.is_fixed
+    halved = Route(LATTICE, dict.fromkeys(LATTICE.edges, 0.5))
+    assert "Fixed route" in write_markdown(replace(result, gates=None), tmp_path / "halved", route=halved)
+    assert json.loads((tmp_path / "halved" / "results.json").read_text())["route"] == halved.entries()
     whole = Route.whole(LATTICE, gated=False)
     text = write_markdown(replace(result, gates=None), tmp_path / "whole", route=whole)
     assert "Route:" not in text and "Fixed route" not in text
