@@ -17,12 +17,12 @@ __all__ = ["LOGITS_TOLERANCE", "main"]
 
 LOGITS_TOLERANCE = 1e-4  # of the largest absolute logit; far more than float32 noise, far less than any lost part
 _SUFFIX = "specialized"  # of the new run folder
-_NOTES = """
+_NOTES = f"""
 specialization:
   cells and edges that no image opens are removed. Gates that have the same value
   for all images become constants, without their gate networks; the others still
   decide for each image. The outputs on the dataset must not change: nothing is
-  written if the logits of an image differ by more than 1e-4 of their largest
+  written if the logits of an image differ by more than {LOGITS_TOLERANCE:g} of their largest
   absolute value.
 """
 

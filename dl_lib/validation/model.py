@@ -172,7 +172,8 @@ def _check_budget_target(report: Report) -> None:
     if needs_latency and divisor and report.value("INPUT.CROP_SIZE") and not has_automatic_crop(report.cfg):
         report.collect(training_latency, report.cfg, size_divisor=divisor)
     if report.accepts("MODEL.GATE.KIND") and not GATE_KINDS[report.value("MODEL.GATE.KIND")].can_close:
-        report.add("MODEL.GATE.KIND", "must be soft or hard with MODEL.BUDGET.CONTROL=target: other gates never close")
+        kinds = " or ".join(kind for kind, gate in GATE_KINDS.items() if gate.can_close)
+        report.add("MODEL.GATE.KIND", f"must be {kinds} with MODEL.BUDGET.CONTROL=target: other gates never close")
 
 
 def _check_cells(report: Report) -> None:

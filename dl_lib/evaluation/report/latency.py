@@ -31,11 +31,11 @@ def latency_remarks(latency: LatencySummary | None) -> list[str]:
     table = f"the latency table of {conditions.size_text} on {conditions.device}"
     if not count:
         return [f"No latency is predicted: {table} applies to networks with gates and images of one pass of that size."]
-    error = 0.0 if latency.median_error is None else latency.median_error
+    assert latency.median_error is not None, "there are pairs"
     remarks = [
         f"Latency of {count} of {images} images. Predicted: sum of the parts that run, of {table}, "
         f"{conditions.precision}, CPU threads: {conditions.threads}. Measured: wall time of the model, one image at a "
-        f"time. Median error of the predictions: {error:.1%}."
+        f"time. Median error of the predictions: {latency.median_error:.1%}."
     ]
     if latency.differences:
         remarks.append(

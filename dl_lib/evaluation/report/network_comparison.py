@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dl_lib.evaluation.report.formatting import format_gflops, format_table, gflops_decimals
+from dl_lib.evaluation.report.formatting import format_gflops, format_table, gflops_decimals, write_measurements
 from dl_lib.evaluation.report.records import UNITS, result_as_dict
 from dl_lib.evaluation.scores.network_comparison import NetworkComparison, NetworkMeasurement
 from dl_lib.utils.escaping import TABLE_ESCAPES, markdown_text
-from dl_lib.utils.files import write_atomically
 from dl_lib.utils.run_files import BEFORE_AFTER_STEM
 
 __all__ = ["comparison_as_dict", "format_comparison", "write_comparison"]
@@ -65,11 +63,13 @@ def write_comparison(
     comparison: NetworkComparison, folder: Path, *, title: str, environment: Mapping[str, str]
 ) -> None:
     """Write before_after.json and before_after.md; see `comparison_as_dict`."""
-    facts = ", ".join(f"{name}: {value}" for name, value in environment.items())
-    parts = [f"# {markdown_text(title)}", format_comparison(comparison, style="github"), f"{markdown_text(facts)}."]
-    write_atomically(folder / f"{BEFORE_AFTER_STEM}.md", "\n\n".join(parts) + "\n")
-    values = comparison_as_dict(comparison, environment=environment)
-    write_atomically(folder / f"{BEFORE_AFTER_STEM}.json", json.dumps(values, indent=2, allow_nan=False) + "\n")
+    write_measurements(
+        folder / BEFORE_AFTER_STEM,
+        title=markdown_text(title),
+        table=format_comparison(comparison, style="github"),
+        values=comparison_as_dict(comparison, environment=environment),
+        environment=environment,
+    )
 
 
 def _as_dict(measurement: NetworkMeasurement) -> dict[str, Any]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from dl_lib.evaluation.report.formatting import format_gflops, format_table, gflops_decimals
+from dl_lib.evaluation.report.formatting import format_gflops, format_table, gflops_decimals, write_measurements
 from dl_lib.evaluation.report.tables import COST_LABELS
 from dl_lib.evaluation.scores.threshold_sweep import SweepPoint, ThresholdSweep, pareto_optimal
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.utils.escaping import TABLE_ESCAPES, markdown_text
-from dl_lib.utils.files import write_atomically
 from dl_lib.utils.run_files import SWEEP_STEM
 
 if TYPE_CHECKING:
@@ -96,12 +94,14 @@ def write_sweep(sweep: ThresholdSweep, folder: Path, *, environment: Mapping[str
     figure_name = f"{SWEEP_STEM}.png"
     save_figure(_draw(sweep), folder / figure_name)
     title = markdown_text(sweep.points[0].result.dataset_name)
-    facts = ", ".join(f"{name}: {value}" for name, value in environment.items())
-    parts = [f"# Gate thresholds on {title}", format_sweep(sweep, style="github"), f"{markdown_text(facts)}."]
-    parts.append(f"![mIoU over cost on {title}]({quote(figure_name)})")
-    write_atomically(folder / f"{SWEEP_STEM}.md", "\n\n".join(parts) + "\n")
-    values = sweep_as_dict(sweep, environment=environment)
-    write_atomically(folder / f"{SWEEP_STEM}.json", json.dumps(values, indent=2, allow_nan=False) + "\n")
+    write_measurements(
+        folder / SWEEP_STEM,
+        title=f"Gate thresholds on {title}",
+        table=format_sweep(sweep, style="github"),
+        values=sweep_as_dict(sweep, environment=environment),
+        environment=environment,
+        figure=f"![mIoU over cost on {title}]({quote(figure_name)})",
+    )
 
 
 def _draw(sweep: ThresholdSweep) -> Figure:

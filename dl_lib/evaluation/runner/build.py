@@ -31,20 +31,19 @@ def label_png_folder(folder: Path) -> Path:
 def build_evaluator(cfg: CfgNode, dataset_name: str, *, folder: Path) -> SemSegEvaluator:
     """Build the evaluator of a dataset, with official scores of the predictions in `folder` if requested."""
     meta = DatasetCatalog.meta(dataset_name)
-    settings = {"absent_rule": cfg.TEST.ABSENT_CLASSES, "boundary_iou": cfg.TEST.BOUNDARY_IOU}
+    boundary_iou = cfg.TEST.BOUNDARY_IOU
     if _has_official_scores(cfg, meta):
-        return CityscapesEvaluator(dataset_name, folder=label_png_folder(folder), **settings)
-    return SemSegEvaluator(
-        dataset_name,
-        class_names=meta.class_names,
-        ignore_value=meta.ignore_value,
-        labelled=meta.labelled,
-        **settings,
-    )
+        return CityscapesEvaluator(
+            dataset_name,
+            folder=label_png_folder(folder),
+            absent_rule=cfg.TEST.ABSENT_CLASSES,
+            boundary_iou=boundary_iou,
+        )
+    return build_plain_evaluator(cfg, dataset_name, boundary_iou=boundary_iou)
 
 
-def build_plain_evaluator(cfg: CfgNode, dataset_name: str) -> SemSegEvaluator:
-    """Build the evaluator of a dataset without boundary IoU and official scores."""
+def build_plain_evaluator(cfg: CfgNode, dataset_name: str, *, boundary_iou: bool = False) -> SemSegEvaluator:
+    """Build the evaluator of a dataset without official scores."""
     meta = DatasetCatalog.meta(dataset_name)
     return SemSegEvaluator(
         dataset_name,
@@ -52,6 +51,7 @@ def build_plain_evaluator(cfg: CfgNode, dataset_name: str) -> SemSegEvaluator:
         ignore_value=meta.ignore_value,
         labelled=meta.labelled,
         absent_rule=cfg.TEST.ABSENT_CLASSES,
+        boundary_iou=boundary_iou,
     )
 
 
