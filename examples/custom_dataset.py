@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dl_lib.cli.config_file import find_config_file
 from dl_lib.config import get_cfg
 from dl_lib.data import register_folder_sem_seg
 from dl_lib.engine import DefaultTrainer, default_setup
+from dl_lib.experiment.config_file import find_config_file
 
 
 def main() -> None:

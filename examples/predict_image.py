@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from dl_lib.checkpoint import Checkpointer
-from dl_lib.cli.config_file import find_config_file
 from dl_lib.config import get_cfg
 from dl_lib.data import DatasetCatalog
 from dl_lib.data.reading import read_image
+from dl_lib.experiment.config_file import find_config_file
 from dl_lib.modeling import build_model
 from dl_lib.visualization.overlay import overlay_labels
 

@@ -23,6 +23,8 @@ LAYERS = [
     {"solver", "checkpoint", "launch", "inference"},
     {"evaluation"},
     {"engine", "validation"},
+    {"experiment"},
+    {"prediction"},
     {"cli"},
 ]
 RANK = {package: rank for rank, layer in enumerate(LAYERS) for package in layer}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from tabulate import tabulate
 
-from dl_lib.cli.experiment import read_experiment
+from dl_lib.experiment.experiment import read_experiment
 from dl_lib.modeling.build import META_ARCH_REGISTRY
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.modeling.dynamic.route import Route

@@ -21,8 +21,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib config") -> N
     """Print config keys, shipped experiments or the difference of two configs; see `dl_lib config --help`."""
     arguments = _parser(prog).parse_args(argv)
     with user_errors(prog):
-        from dl_lib.cli.config_file import shipped_experiments
         from dl_lib.config.reference import config_diff, describe_keys
+        from dl_lib.experiment.config_file import shipped_experiments
 
         if arguments.list:
             text = "\n".join(shipped_experiments())
@@ -86,9 +86,9 @@ def _load(config_file: str) -> CfgNode:
 
 def _read_layers(config_file: str | None, *, option: str) -> list[ConfigLayer]:
     """Return the layers of a config, with their net.py files imported."""
-    from dl_lib.cli.config_file import find_config_file
-    from dl_lib.cli.net_files import import_nets_of
     from dl_lib.config.layers import read_layers
+    from dl_lib.experiment.config_file import find_config_file
+    from dl_lib.experiment.net_files import import_nets_of
 
     layers = read_layers(find_config_file(config_file, option=option))
     import_nets_of(layers)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dl_lib.cli.arguments import experiment_parser
-from dl_lib.cli.experiment import read_experiment
 from dl_lib.config import CfgNode, ConfigError, apply_overrides, get_cfg
 from dl_lib.config.errors import numbered
 from dl_lib.config.paths import config_folder
+from dl_lib.experiment.experiment import read_experiment
 
 if TYPE_CHECKING:
     from dl_lib.data.catalog import DatasetMeta

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from dl_lib.cli.arg_types import at_least_ten, local_path, positive_float, ratio
 from dl_lib.cli.arguments import experiment_parser, parse_arguments
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.experiment import Experiment, check_weights, load_experiment
 from dl_lib.config import ConfigError
+from dl_lib.experiment.experiment import Experiment, check_weights, load_experiment
 from dl_lib.utils.output_path import prepare_folder
 from dl_lib.utils.run_files import LR_FINDER_STEM
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from dl_lib.cli.arg_types import image_size, local_path
 from dl_lib.cli.arguments import network_parser, parse_arguments
-from dl_lib.cli.config_file import find_config_file
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.experiment import Experiment, load_experiment
 from dl_lib.config import ConfigError
+from dl_lib.experiment.config_file import find_config_file
+from dl_lib.experiment.experiment import Experiment, load_experiment
 from dl_lib.utils.output_path import prepare_folder
 from dl_lib.utils.run_files import LATENCY_STEM
 

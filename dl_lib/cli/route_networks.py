@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from dl_lib.cli.arg_types import local_path
 from dl_lib.cli.arguments import parse_arguments
-from dl_lib.cli.experiment import Experiment
-from dl_lib.cli.net_files import copy_nets
-from dl_lib.cli.trained_run import load_trained_model, load_trained_run
 from dl_lib.config import CfgNode, ConfigError, write_config
+from dl_lib.experiment.experiment import Experiment
+from dl_lib.experiment.net_files import copy_nets
+from dl_lib.experiment.trained_run import load_trained_model, load_trained_run
 from dl_lib.utils.files import write_atomically
 from dl_lib.utils.output_path import prepare_folder
 from dl_lib.utils.run_files import FINAL_CHECKPOINT, ROUTE_NAME

@@ -10,10 +10,11 @@ from pathlib import Path
 from dl_lib.cli.arg_types import comma_separated_ratios
 from dl_lib.cli.arguments import parse_run_arguments, trained_run_parser
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.experiment import Experiment, register_parts, start_processes
-from dl_lib.cli.net_files import copy_nets
-from dl_lib.cli.trained_run import gives_weights, load_trained_model, load_trained_run
+from dl_lib.cli.processes import start_processes
 from dl_lib.config import CfgNode, ConfigError, write_config
+from dl_lib.experiment.experiment import Experiment, register_parts
+from dl_lib.experiment.net_files import copy_nets
+from dl_lib.experiment.trained_run import gives_weights, load_trained_model, load_trained_run
 from dl_lib.launch import resolve_world_size
 from dl_lib.utils.output_path import prepare_folder
 from dl_lib.utils.run_files import sweep_folder

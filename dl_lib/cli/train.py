@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from dl_lib.cli.arguments import experiment_parser, parse_run_arguments
 from dl_lib.cli.errors import user_errors
 from dl_lib.cli.evaluate import evaluate_experiment
-from dl_lib.cli.experiment import (
+from dl_lib.cli.processes import start_processes
+from dl_lib.experiment.experiment import (
     Experiment,
     check_run_folder,
     check_weights,
     keep_crop,
     load_experiment,
     register_parts,
-    start_processes,
 )
-from dl_lib.cli.net_files import copy_nets
+from dl_lib.experiment.net_files import copy_nets
 from dl_lib.launch import resolve_world_size
 from dl_lib.utils.run_files import LAST_CHECKPOINT_NAME
 

@@ -41,6 +41,7 @@ __all__ = [
     "build_test_augmentations",
     "build_test_dataset",
     "build_test_loader",
+    "build_test_mapper",
     "build_train_augmentations",
     "build_train_loader",
     "local_batch_size",
@@ -129,9 +130,14 @@ def build_test_loader(cfg: CfgNode, dataset_name: str, *, transform_label: bool 
 
 def build_test_dataset(cfg: CfgNode, dataset_name: str, *, transform_label: bool = False) -> MappedDataset:
     """Build the dataset of `build_test_loader`, with the same arguments and errors."""
-    mapper = _build_mapper(cfg, build_test_augmentations(cfg), transform_label=transform_label)
+    mapper = build_test_mapper(cfg, transform_label=transform_label)
     # The seed has no effect: the transforms of evaluation are deterministic.
     return MappedDataset(_raw_dataset(cfg, dataset_name), mapper=mapper, seed=0)
+
+
+def build_test_mapper(cfg: CfgNode, *, transform_label: bool = False) -> DatasetMapper:
+    """Build the mapper of `build_test_loader` from raw samples to model inputs."""
+    return _build_mapper(cfg, build_test_augmentations(cfg), transform_label=transform_label)
 
 
 def build_train_augmentations(cfg: CfgNode) -> list[Augmentation]:

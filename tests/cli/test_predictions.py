@@ -17,9 +17,9 @@ from PIL import Image
 
 from dl_lib.checkpoint import Checkpointer
 from dl_lib.cli import evaluate
-from dl_lib.cli.experiment import load_experiment
 from dl_lib.config import get_cfg
 from dl_lib.evaluation import evaluate_datasets
+from dl_lib.experiment.experiment import load_experiment
 from dl_lib.modeling import build_model
 from tests.helpers.dataset_files import VOC_NAMES, write_cityscapes, write_voc
 

@@ -7,7 +7,7 @@ import torch
 from docs_routes import COMPARISON, EXPERIMENT, FIGURES, PAGE, PUBLISHED, ROOT, measure_all, page
 from paper_costs import PLAYGROUND, SIZE
 
-from dl_lib.cli.experiment import read_experiment
+from dl_lib.experiment.experiment import read_experiment
 from dl_lib.modeling.build import META_ARCH_REGISTRY
 from dl_lib.modeling.dynamic.named_routes import NAMED_ROUTES
 

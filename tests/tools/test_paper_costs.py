@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from paper_costs import PLAYGROUND, TRAINED, experiments, measure
 
-from dl_lib.cli.experiment import read_experiment
+from dl_lib.experiment.experiment import read_experiment
 from dl_lib.modeling.costs.latency_file import network_values
 from dl_lib.modeling.dynamic.configured_route import configured_route
 

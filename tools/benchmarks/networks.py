@@ -10,8 +10,8 @@ from baseline_network import BaselineNetwork
 from harness import SEED, Settings
 from torch import Tensor
 
-from dl_lib.cli.experiment import load_experiment
 from dl_lib.config import CfgNode, ConfigError, apply_overrides, get_cfg
+from dl_lib.experiment.experiment import load_experiment
 from dl_lib.modeling import DynamicNet4Seg, build_model
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP, Costs
 from dl_lib.modeling.dynamic.forced_gates import SOFT_OPEN_BIAS, force_gates

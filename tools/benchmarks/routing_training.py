@@ -21,13 +21,13 @@ from smp_models import build_smp_model
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from dl_lib.cli.experiment import load_experiment
 from dl_lib.config import CfgNode
 from dl_lib.data import build_test_loader
 from dl_lib.engine import DefaultTrainer, default_setup
 from dl_lib.engine.hooks import Hook
 from dl_lib.engine.training.trainer import Trainer
 from dl_lib.evaluation import evaluation_mode
+from dl_lib.experiment.experiment import load_experiment
 from dl_lib.modeling.build import place_model
 from dl_lib.modeling.dynamic.configured_route import ROUTE_KEY
 from dl_lib.modeling.dynamic.lattice import Lattice

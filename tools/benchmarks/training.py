@@ -30,10 +30,10 @@ from training_steps import TrainingCase, model_step
 
 from dl_lib.cli.arg_types import positive_int
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.experiment import load_experiment, register_parts
 from dl_lib.config import CfgNode
 from dl_lib.engine import DefaultTrainer, Trainer
 from dl_lib.engine.hooks import Hook, PeriodicCheckpointer
+from dl_lib.experiment.experiment import load_experiment, register_parts
 from dl_lib.launch import ProcessRequest
 from dl_lib.launch.launch import launch
 from dl_lib.utils import comm

@@ -20,8 +20,8 @@ from report import Report, Table, describe_machine
 
 from dl_lib.cli.arg_types import comma_separated_ints, comma_separated_sizes, positive_int
 from dl_lib.cli.errors import user_errors
-from dl_lib.cli.experiment import load_experiment
 from dl_lib.config import ConfigError
+from dl_lib.experiment.experiment import load_experiment
 from dl_lib.modeling import build_model
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.utils.run_files import RESULTS_NAME

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dl_lib.cli.config_file import find_config_file
-from dl_lib.cli.experiment import Experiment, check_weights, keep_crop, load_experiment
 from dl_lib.config import CfgNode, ConfigError
 from dl_lib.config.crop_size import MAX_AUTOMATIC_CROP_PX
 from dl_lib.config.overrides import parse_overrides
+from dl_lib.experiment.config_file import find_config_file
+from dl_lib.experiment.experiment import Experiment, check_weights, keep_crop, load_experiment
 from dl_lib.utils.run_files import LAST_CHECKPOINT_NAME, is_evaluation_folder
 
 if TYPE_CHECKING:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dl_lib.cli.config_file import find_config_file
-from dl_lib.cli.net_files import import_nets, import_nets_of
 from dl_lib.config import CfgNode, ConfigError, apply_overrides, get_cfg
 from dl_lib.config.crop_size import AUTOMATIC_CROP, has_automatic_crop
 from dl_lib.config.layers import read_layers
 from dl_lib.config.paths import config_folder
 from dl_lib.config.yaml_text import parse_yaml
+from dl_lib.experiment.config_file import find_config_file
+from dl_lib.experiment.net_files import import_nets, import_nets_of
 from dl_lib.utils.run_files import CONFIG_NAME, LAST_CHECKPOINT_NAME
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ __all__ = [
     "load_experiment",
     "read_experiment",
     "register_parts",
-    "start_processes",
 ]
 
 
@@ -147,21 +145,6 @@ def keep_crop(experiment: Experiment, folder: Path, *, default: Sequence[int] = 
     with suppress(ConfigError):
         earlier.merge_from_file(folder / CONFIG_NAME)
     return replace(experiment, cfg=experiment.cfg.with_values({"INPUT.CROP_SIZE": earlier.INPUT.CROP_SIZE}))
-
-
-def start_processes(
-    function: Callable[..., None], arguments: argparse.Namespace, experiment: Experiment, *args: Any
-) -> None:
-    """Call `function(experiment, *args)` in every process of the run, on the device of the config."""
-    from dl_lib.launch.launch import launch  # imports torch; --help and config errors do not wait for it
-
-    launch(
-        function,
-        arguments.processes,
-        device=experiment.cfg.MODEL.DEVICE,
-        timeout_seconds=experiment.cfg.PROCESS_TIMEOUT_SECONDS,
-        args=(experiment, *args),
-    )
 
 
 def _register_folders(cfg: CfgNode) -> None:

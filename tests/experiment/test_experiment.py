@@ -9,19 +9,19 @@ import pytest
 import torch
 
 from dl_lib.cli.arguments import experiment_parser, parse_run_arguments
-from dl_lib.cli.experiment import (
+from dl_lib.cli.processes import start_processes
+from dl_lib.config import ConfigError, get_cfg, write_config
+from dl_lib.data.catalog import DatasetCatalog
+from dl_lib.experiment.experiment import (
     Experiment,
     check_run_folder,
     check_weights,
     keep_crop,
     load_experiment,
     register_parts,
-    start_processes,
 )
-from dl_lib.cli.net_files import copy_nets
-from dl_lib.cli.trained_run import with_weights
-from dl_lib.config import ConfigError, get_cfg, write_config
-from dl_lib.data.catalog import DatasetCatalog
+from dl_lib.experiment.net_files import copy_nets
+from dl_lib.experiment.trained_run import with_weights
 from dl_lib.launch import ProcessRequest
 from dl_lib.launch import launch as launch_module
 from dl_lib.modeling.dynamic.lattice import Lattice

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from dl_lib.cli.experiment import load_experiment, read_experiment
-from dl_lib.cli.net_files import copy_nets, find_nets, import_nets
 from dl_lib.config import ConfigError, write_config
+from dl_lib.experiment.experiment import load_experiment, read_experiment
+from dl_lib.experiment.net_files import copy_nets, find_nets, import_nets
 
 SOUND = "MODEL: {SEM_SEG_HEAD: {NUM_CLASSES: 11}}\nDATASETS: {TRAIN: [digit_scenes_train], TEST: []}\n"
 
@@ -108,7 +108,7 @@ def test_modules_that_net_py_imports_are_copied_and_used_from_any_directory(fold
     ]
     code = (
         "import sys, types; sys.modules['imported'] = types.SimpleNamespace(order=[])\n"
-        "from dl_lib.cli.experiment import read_experiment; read_experiment(sys.argv[1], [])\n"
+        "from dl_lib.experiment.experiment import read_experiment; read_experiment(sys.argv[1], [])\n"
         "assert sys.modules['net'].late() == 7"
     )
     (folders / "Mine").rename(folders / "Gone")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dl_lib.cli import config_file as module
-from dl_lib.cli.config_file import find_config_file, shipped_experiments
 from dl_lib.config import ConfigError
+from dl_lib.experiment import config_file as module
+from dl_lib.experiment.config_file import find_config_file, shipped_experiments
 
 PLAYGROUND = Path(__file__).parents[2] / "playground"
 

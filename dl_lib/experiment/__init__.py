@@ -1,0 +1,1 @@
+"""Experiments and trained runs on disk: their config, own code and weights."""

@@ -1,0 +1,1 @@
+"""Predictions for new images: arrays, files, folders and videos."""

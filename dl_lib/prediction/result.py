@@ -1,0 +1,44 @@
+"""Result of a prediction for one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dl_lib.data.catalog import DatasetMeta
+from dl_lib.modeling.costs.costs import Costs
+from dl_lib.modeling.dynamic.routing import Routing
+from dl_lib.visualization.overlay import overlay_labels
+
+__all__ = ["PredictedImage"]
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedImage:
+    """Prediction for one image.
+
+    Attributes:
+        name: File of the image, with the number of the frame for a video; its position in the input for others.
+        image: The image (H, W, 3), uint8 RGB.
+        classes: Class indices (H, W); uint8 if they fit, else int32.
+        probabilities: Softmax of the logits (classes, H, W), float32; None unless requested.
+        route: Gate values and reached cells of this image; None for networks without gates.
+        costs: Multiply-adds, summed over all passes; None for exported files that do not report them.
+        seconds: Wall time of the model.
+        meta: Classes and their colors.
+    """
+
+    name: str
+    image: npt.NDArray[np.uint8]
+    classes: npt.NDArray[np.integer]
+    probabilities: npt.NDArray[np.float32] | None
+    route: Routing | None
+    costs: Costs[float] | None
+    seconds: float
+    meta: DatasetMeta
+
+    def overlay(self) -> npt.NDArray[np.uint8]:
+        """Return the image (H, W, 3) with each pixel tinted in the color of its class, uint8 RGB."""
+        return overlay_labels(self.image, self.classes, meta=self.meta)
