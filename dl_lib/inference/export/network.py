@@ -1,0 +1,82 @@
+"""Networks to export: plain tensors in and out."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from dl_lib.inference.folding import fold_batch_norms
+from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
+from dl_lib.modeling.costs.table import CostTable
+from dl_lib.modeling.dynamic.conditional_execution import run_conditional
+from dl_lib.modeling.dynamic.network import DynamicNetwork
+from dl_lib.modeling.meta_arch.base import SegmentationModel
+from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
+
+__all__ = ["ExportedDynamicNetwork", "ExportedNetwork"]
+
+
+class ExportedNetwork(nn.Module):
+    """Network whose parts all run, whatever its gates are.
+
+    Args:
+        model: Model to export; it is copied, and batch norms are folded.
+    """
+
+    output_names: tuple[str, ...] = ("logits",)
+
+    def __init__(self, model: SegmentationModel) -> None:
+        super().__init__()
+        copied = fold_batch_norms(model).requires_grad_(False)
+        self.backbone, self.head = copied.backbone, copied.sem_seg_head
+        self.size_divisor = copied.size_divisor
+        if isinstance(self.backbone, DynamicNetwork):
+            self.backbone.sparse = False
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return logits (N, classes, H, W) for normalized images (N, 3, H, W) in the channel order of the config."""
+        features = self.backbone(self._padded(image))
+        if isinstance(self.backbone, DynamicNetwork):
+            features, _ = features
+        return (self._logits(features, image),)
+
+    def _padded(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        if isinstance(height, int) and isinstance(width, int):
+            return pad(image, (0, -width % self.size_divisor, 0, -height % self.size_divisor))
+        return image  # of a symbolic size, a multiple of the divisor
+
+    def _logits(self, features: dict[str, Tensor], image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        logits: Tensor = self.head.to_input_size(self.head(features))
+        return logits[..., :height, :width]
+
+
+class ExportedDynamicNetwork(ExportedNetwork):
+    """Routed network that decides for each image which parts run; one image at a time.
+
+    Args:
+        model: Model with learned gates.
+        table: Costs of its parts at the size of the images.
+    """
+
+    output_names = ("logits", "gates", "real_gflops")
+
+    def __init__(self, model: DynamicNet4Seg, table: CostTable) -> None:
+        super().__init__(model)
+        self._table = table
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return the results for a normalized image (1, 3, H, W).
+
+        Returns:
+            Logits (1, classes, H, W), gate values (edges,) and the real cost (0-d) in GFLOPs.
+        """
+        backbone = cast(DynamicNetwork, self.backbone)
+        features, routing = run_conditional(backbone, backbone.stem(self._padded(image)))
+        logits = self._logits(dict(zip(backbone.output_shapes, features, strict=True)), image)
+        gflops = (self._table.real(routing) / MADDS_PER_GFLOP).to(torch.float32)
+        return logits, routing.gates_BE[0], gflops[0]

@@ -1,0 +1,31 @@
+"""Graphs of networks, by torch.export."""
+
+from __future__ import annotations
+
+import torch
+from torch.export import Dim, ExportedProgram
+
+from dl_lib.inference.export.network import ExportedNetwork
+
+__all__ = ["trace"]
+
+MAX_SIDE_PX = 16384  # of the images of a graph for any size
+
+
+def trace(network: ExportedNetwork, size: tuple[int, int], *, dynamic_size: bool = False) -> ExportedProgram:
+    """Return the graph of a network for one image.
+
+    Args:
+        network: Network to trace, in evaluation mode.
+        size: Height and width of the image in pixels.
+        dynamic_size: Allow other sizes; sides are multiples of `network.size_divisor`.
+    """
+    device = next(network.parameters()).device
+    image = torch.zeros(1, 3, *size, device=device)
+    shapes = None
+    if dynamic_size:
+        divisor = network.size_divisor
+        height, width = (Dim(name, min=2, max=MAX_SIDE_PX // divisor) for name in ("rows", "columns"))
+        shapes = ({2: divisor * height, 3: divisor * width},)
+    with torch.no_grad():
+        return torch.export.export(network.eval(), (image,), dynamic_shapes=shapes, strict=False)
