@@ -101,11 +101,15 @@ def read_regular(path: str | os.PathLike[str], *, max_bytes: int) -> bytes:
 
 
 @contextlib.contextmanager
-def open_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def open_atomically(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[IO[bytes]]:
     """Context manager that opens a file for an atomic write: `path` is always the complete old or new file.
 
     The content is written to a partial file in the same folder, flushed to disk with fsync and renamed. After an error,
     the partial file is deleted. The folder must exist.
+
+    Args:
+        path: File to write.
+        durable: Whether to call fsync, without which a file may be empty after a power failure.
 
     Raises:
         WriteError: If the file cannot be written.
@@ -115,20 +119,22 @@ def open_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         with write_errors(path):
             with open(partial, "wb") as file:
                 yield file
-                flush_to_disk(file)
+                if durable:
+                    flush_to_disk(file)
             os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.remove(partial)
         raise
-    sync_folder(os.path.dirname(path) or os.curdir)
+    if durable:
+        sync_folder(os.path.dirname(path) or os.curdir)
 
 
-def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], content: str | bytes, *, durable: bool = True) -> None:
     """Write a complete file, text as UTF-8, with `open_atomically`; create its folder if it does not exist."""
     with write_errors(path):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open_atomically(path) as file:
+    with open_atomically(path, durable=durable) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from torchvision.utils import draw_segmentation_masks
 
 from dl_lib.data.catalog import DatasetMeta
 from dl_lib.visualization.figure import (
@@ -57,14 +56,15 @@ def overlay_labels(
         label: Class indices (H, W). Values that are neither a class nor the ignore value leave the image unchanged.
         meta: Classes, their colors and the ignore value.
     """
-    colors = {**dict(enumerate(meta.class_colors)), meta.ignore_value: _IGNORED_COLOR}
-    values = [value for value in np.unique(label).tolist() if value in colors]
-    if not values:
-        return image.copy()
-    masks = torch.from_numpy(np.stack([label == value for value in values]))
-    image_CHW = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    tinted = draw_segmentation_masks(image_CHW, masks, alpha=_ALPHA, colors=[colors[value] for value in values])
-    return np.asarray(tinted.permute(1, 2, 0).numpy())
+    num_classes = len(meta.class_colors)
+    other = num_classes  # index in the table of colors, followed by that of ignored pixels
+    index_HW = np.where((label >= 0) & (label < num_classes), label, other)
+    index_HW[label == meta.ignore_value] = other + 1
+    colors = np.array([*meta.class_colors, _IGNORED_COLOR, _IGNORED_COLOR], np.uint8)
+    tinted = cv2.addWeighted(np.ascontiguousarray(image), 1 - _ALPHA, colors.take(index_HW, axis=0), _ALPHA, 0)
+    is_other_HW = index_HW == other
+    tinted[is_other_HW] = image[is_other_HW]
+    return np.asarray(tinted)
 
 
 def class_legend(meta: DatasetMeta) -> dict[str, Color]:
