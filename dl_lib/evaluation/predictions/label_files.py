@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from dl_lib.data.catalog import Benchmark
+from dl_lib.data.catalog import Benchmark, Color
 from dl_lib.data.datasets.cityscapes_labels import TRAIN_ID_TO_ID
 from dl_lib.data.datasets.voc import VOC_PALETTE
 from dl_lib.data.errors import InvalidSampleError
@@ -17,10 +18,9 @@ from dl_lib.evaluation.scores.prediction import Prediction
 from dl_lib.utils.files import write_errors
 from dl_lib.utils.names import is_safe_id
 
-__all__ = ["LabelPngWriter", "encode_label", "label_path"]
+__all__ = ["LabelPngWriter", "encode_label", "encode_palette_label", "label_path"]
 
 _CITYSCAPES_IDS = np.array(TRAIN_ID_TO_ID, np.uint8)
-_VOC_PALETTE = np.array(VOC_PALETTE, np.uint8).tobytes()
 
 
 class LabelPngWriter:
@@ -74,11 +74,7 @@ def encode_label(classes: np.ndarray, *, benchmark: Benchmark) -> bytes:
         ValueError: If a class index exceeds 16 bits.
     """
     if benchmark == "voc":
-        image = Image.fromarray(classes.astype(np.uint8))
-        image.putpalette(_VOC_PALETTE)
-        file = io.BytesIO()
-        image.save(file, format="PNG")
-        return file.getvalue()
+        return encode_palette_label(classes, colors=VOC_PALETTE)
     if benchmark == "cityscapes":
         ids = _CITYSCAPES_IDS[classes]
     else:
@@ -91,3 +87,12 @@ def encode_label(classes: np.ndarray, *, benchmark: Benchmark) -> bytes:
     done, data = cv2.imencode(".png", ids)
     assert done, "opencv could not encode integers"
     return data.tobytes()
+
+
+def encode_palette_label(classes: np.ndarray, *, colors: Sequence[Color]) -> bytes:
+    """Encode class indices below 256, integers (H, W), as a PNG with up to 256 colors as its palette."""
+    image = Image.fromarray(classes.astype(np.uint8))
+    image.putpalette(np.array(colors, np.uint8).tobytes())
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    return file.getvalue()
