@@ -4,8 +4,8 @@ PNGs with gray values or RGB of 8 bits are decoded by kornia_rs, in half of Open
 decodes those of more than 2**26 pixels and labels of 16 bits, and Pillow all other files, because it detects damaged
 JPEGs that OpenCV accepts. The decoded pixels are identical, so `INPUT.BACKEND` affects resizing only.
 
-EXIF orientation is ignored, because label files have none and would not match the rotated image. Color profiles are
-ignored as well.
+EXIF orientation is ignored in datasets, because label files have none and would not match the rotated image. Color
+profiles are ignored as well.
 """
 
 from __future__ import annotations
@@ -23,23 +23,26 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base as Tag
 
 from dl_lib.data.errors import UnreadableFileError
-from dl_lib.data.orientation import load_as_stored
+from dl_lib.data.orientation import load_as_stored, load_upright
 from dl_lib.data.refusals import describe_limit
 
 __all__ = [
     "PNG_GRAY",
     "PNG_PALETTE",
     "PNG_SIGNATURE",
+    "Color",
     "FilePath",
     "PngHeader",
     "damaged",
     "decode_image",
     "decode_png",
     "decode_with_pillow",
+    "opaque_rgb",
     "png_header",
 ]
 
 FilePath = str | os.PathLike[str]
+Color = tuple[int, int, int]  # red, green, blue in 0..255
 
 # https://www.w3.org/TR/png-3/, 5.2 (signature) and 11.2.1 (header)
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -65,20 +68,21 @@ class PngHeader:
     transparency: bool  # whether a color or palette entries are marked as transparent (tRNS chunk)
 
 
-def decode_image(data: bytes, path: FilePath) -> np.ndarray:
+def decode_image(data: bytes, path: FilePath, *, upright: bool = False, background: Color | None = None) -> np.ndarray:
     """Decode the content of an image file, see `dl_lib.data.reading.read_image`; the path is for messages."""
     header = png_header(data)
-    if header and header.bits == 8 and header.color_type in (PNG_GRAY, _PNG_RGB) and not header.transparency:
+    is_plain = header and header.bits == 8 and header.color_type in (PNG_GRAY, _PNG_RGB) and not header.transparency
+    if header and is_plain and not (upright and b"eXIf" in data):
         pixels = decode_png(data, path, header=header)
         return pixels if pixels.ndim == 3 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
-    image, storage = decode_with_pillow(data, path)
+    image, storage = decode_with_pillow(data, path, upright=upright)
     if ";16" in storage:
         raise UnreadableFileError(
             f"{path} must not have 16 bits per channel, because the conversion depends on the range of values; convert "
             f"it to 8 bits. Received: Pillow storage {storage!r}"
         )
     try:
-        return np.array(_opaque_rgb(image, path))
+        return np.array(opaque_rgb(image, path, background=background))
     except UnreadableFileError:
         raise
     except Exception as error:  # a missing palette is an AssertionError
@@ -128,10 +132,15 @@ def _decode_with_opencv(data: bytes, path: FilePath, *, is_gray: bool) -> np.nda
     return pixels
 
 
-def decode_with_pillow(data: bytes, path: FilePath) -> tuple[Image.Image, str]:
+def decode_with_pillow(data: bytes, path: FilePath, *, upright: bool = False) -> tuple[Image.Image, str]:
     """Return the decoded image and Pillow's name of the pixel format in the file, such as `I;16B`.
 
     Pillow may convert pixels: 16 bits per channel to 8, fewer than 8 bits scaled, some files inverted. The name tells.
+
+    Args:
+        data: Content of the file.
+        path: Path for messages.
+        upright: Apply the EXIF orientation.
 
     Raises:
         UnreadableFileError: If the file is damaged, has several frames or a format that Pillow does not support.
@@ -140,7 +149,7 @@ def decode_with_pillow(data: bytes, path: FilePath) -> tuple[Image.Image, str]:
         opened = Image.open(io.BytesIO(data))
         arguments = opened.tile[0][3] if opened.tile else None
         _check_frames(opened, path)
-        image = load_as_stored(opened)
+        image = load_upright(opened) if upright else load_as_stored(opened)
     except UnreadableFileError:
         raise
     except UnidentifiedImageError as error:
@@ -174,9 +183,21 @@ def _has_frames(path: FilePath, received: str) -> UnreadableFileError:
     )
 
 
-def _opaque_rgb(image: Image.Image, path: FilePath) -> Image.Image:
+def opaque_rgb(image: Image.Image, path: FilePath, *, background: Color | None = None) -> Image.Image:
+    """Return an image in RGB.
+
+    Args:
+        image: Decoded image.
+        path: Path for messages.
+        background: Color behind transparent pixels; None refuses these.
+
+    Raises:
+        UnreadableFileError: If the image has another pixel format, or transparent pixels without a background.
+    """
     if image.has_transparency_data:
         image = image.convert("RGBA")
+        if background is not None:
+            return Image.alpha_composite(Image.new("RGBA", image.size, (*background, _OPAQUE)), image).convert("RGB")
         lowest = int(np.array(image.getchannel("A")).min())
         if lowest < _OPAQUE:
             raise UnreadableFileError(

@@ -1,16 +1,19 @@
-"""EXIF orientation of image files. It is ignored: pixels are used as they are stored, like those of labels."""
+"""EXIF orientation of image files.
+
+Datasets ignore it: pixels are used as they are stored, like those of labels. New images to predict are turned upright.
+"""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.ExifTags import Base as Tag
 
 from dl_lib.utils.files import open_regular
 
-__all__ = ["UPRIGHT", "describe_swapped_sides", "load_as_stored", "read_orientation", "stored_size"]
+__all__ = ["UPRIGHT", "describe_swapped_sides", "load_as_stored", "load_upright", "read_orientation", "stored_size"]
 
 UPRIGHT = 1
 _INVERSE = {  # of the operation that makes an image upright
@@ -39,6 +42,12 @@ def load_as_stored(image: Image.Image) -> Image.Image:
     image.load()
     is_turned = orientation != UPRIGHT and _orientation_of(image) == UPRIGHT  # Pillow removes the tag
     return image.transpose(_INVERSE[orientation]) if is_turned else image
+
+
+def load_upright(image: Image.Image) -> Image.Image:
+    """Load the pixels of an opened image, and return it upright."""
+    image.load()
+    return ImageOps.exif_transpose(image)
 
 
 def stored_size(image: Image.Image) -> tuple[int, int]:

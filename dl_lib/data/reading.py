@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image
 
-from dl_lib.data.decoding import FilePath, damaged, decode_image, png_header
+from dl_lib.data.decoding import Color, FilePath, damaged, decode_image, png_header
 from dl_lib.data.errors import DataError, MissingDataError, UnreadableFileError
 from dl_lib.data.label_decoding import decode_color_label, decode_label
 from dl_lib.data.orientation import stored_size
@@ -20,18 +20,20 @@ __all__ = ["read_bytes", "read_color_label", "read_image", "read_image_size", "r
 _PNG_HEADER_BYTES = 33
 
 
-def read_image(path: FilePath) -> np.ndarray:
+def read_image(path: FilePath, *, upright: bool = False, background: Color | None = None) -> np.ndarray:
     """Read an image as (H, W, 3) uint8 RGB. Gray values are repeated, palettes resolved, opaque alpha channels dropped.
 
     Args:
         path: Image in a format of Pillow, with one frame: RGB, gray or palette, at most 8 bits per channel.
+        upright: Apply the EXIF orientation.
+        background: Color behind transparent pixels; None refuses these.
 
     Raises:
         MissingDataError: If the file does not exist.
         UnreadableFileError: If the file is not such an image, is damaged or truncated, exceeds a limit of its decoder,
-            or has transparent pixels.
+            or has transparent pixels without a background.
     """
-    return decode_image(read_bytes(path), path)
+    return decode_image(read_bytes(path), path, upright=upright, background=background)
 
 
 def read_image_size(path: FilePath) -> tuple[int, int]:

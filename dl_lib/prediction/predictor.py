@@ -1,0 +1,203 @@
+"""Predictor: predictions of a trained model for new images."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dl_lib.config import CfgNode
+from dl_lib.data import DatasetCatalog
+from dl_lib.data.build import build_test_mapper
+from dl_lib.data.catalog import DatasetMeta
+from dl_lib.data.decoding import Color
+from dl_lib.data.errors import DataError
+from dl_lib.data.mapper import DatasetMapper
+from dl_lib.evaluation.runner.passes import build_inference_model
+from dl_lib.evaluation.runner.run import optimized_copy, timed_outputs
+from dl_lib.evaluation.scores.prediction import read_outputs
+from dl_lib.experiment.experiment import load_experiment
+from dl_lib.experiment.trained_run import load_trained_model, load_trained_run
+from dl_lib.modeling import DynamicNet4Seg
+from dl_lib.modeling.dynamic.routing import Routing
+from dl_lib.prediction.inputs import ImageInput, ImageSource, OnError, image_inputs, is_single
+from dl_lib.prediction.pixels import WHITE, Pixels
+from dl_lib.prediction.result import PredictedImage
+
+__all__ = ["Predictor"]
+
+_WORKERS = 2  # threads that decode images
+
+
+class Predictor:
+    """Trained model that predicts the classes of new images; several threads may call it.
+
+    Args:
+        model: Model in evaluation mode, from a list of input dicts to a list of output dicts.
+        mapper: Preprocessing of the images.
+        meta: Classes and their colors.
+        routing_of: Function from the gates (1, edges) of an image to its routing; None without gates.
+        probabilities: Compute the probabilities of all classes.
+        background: Color behind transparent pixels.
+        batch_size: Images in one call of the model, in which those of equal padded size share a forward pass.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        mapper: DatasetMapper,
+        meta: DatasetMeta,
+        routing_of: Callable[[Tensor], Routing] | None = None,
+        probabilities: bool = False,
+        background: Color = WHITE,
+        batch_size: int = 1,
+    ) -> None:
+        self.meta = meta
+        self.model = model
+        self._mapper = mapper
+        self._routing_of = routing_of
+        self._probabilities = probabilities
+        self._background = background
+        self._batch_size = batch_size
+        self._lock = threading.Lock()  # parts of a model keep the weights for the size of their last input
+
+    @classmethod
+    def from_run(cls, run: str | os.PathLike[str], *, device: str = "", **options: Any) -> Predictor:
+        """Return the predictor of the last checkpoint of a run.
+
+        Args:
+            run: Run folder, or its config.yaml. Its net.py is executed.
+            device: `auto`, `cpu`, `cuda` or `cuda:N`; by default that of the config.
+            options: `probabilities`, `background` and `batch_size` of the class.
+
+        Raises:
+            ConfigError: If there is no such run, or it has no weights.
+            CheckpointError: If the weights cannot be loaded.
+        """
+        opts = [f"MODEL.DEVICE={device}"] if device else []
+        return cls.from_config(load_trained_run(os.fspath(run), opts, option="run").cfg, **options)
+
+    @classmethod
+    def from_config(
+        cls, config: CfgNode | str | os.PathLike[str], *, weights: str | os.PathLike[str] = "", **options: Any
+    ) -> Predictor:
+        """Return the predictor of a config and its weights.
+
+        Args:
+            config: Complete config, YAML file, or name of a shipped experiment.
+            weights: Checkpoint; by default `MODEL.WEIGHTS` of the config.
+            options: `probabilities`, `background` and `batch_size` of the class.
+
+        Raises:
+            ConfigError: If there is no such config, or it is invalid.
+            CheckpointError: If the weights cannot be loaded.
+        """
+        opts = [f"MODEL.WEIGHTS={Path(weights).absolute()}"] if weights else []
+        if isinstance(config, CfgNode):
+            cfg = config.with_values({"MODEL.WEIGHTS": os.fspath(weights)}) if weights else config
+        else:
+            cfg = load_experiment(os.fspath(config), opts, purpose="evaluation").cfg
+        network = load_trained_model(cfg).eval()
+        on_cpu = next(network.parameters()).device.type == "cpu"
+        options.setdefault("batch_size", 1 if on_cpu else 8)
+        return cls(
+            build_inference_model(cfg, optimized_copy(cfg, network)).eval(),
+            mapper=build_test_mapper(cfg),
+            meta=DatasetCatalog.meta([*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN][0]),
+            routing_of=_routing_of(network),
+            **options,
+        )
+
+    def __call__(self, images: ImageSource, *, on_error: OnError | None = None) -> Any:
+        """Predict one image or several.
+
+        Args:
+            images: Array (H, W), (H, W, 3) or (H, W, 4), tensor (3, H, W), PIL image or path of an image: one image.
+                Folder, glob pattern, video or iterable of any of these: several. Values are uint8, gray, RGB or RGBA.
+            on_error: Function that is called with the name and error of each unreadable image of several, which is
+                then omitted; None raises the error.
+
+        Returns:
+            A `PredictedImage` for one image; otherwise an iterator over these in the order of the input. Only a few
+            images are read ahead of it.
+
+        Raises:
+            DataError: If an image cannot be read.
+            TypeError: If an input has another type.
+        """
+        results = self._stream(images, on_error=None if is_single(images) else on_error)
+        return next(results) if is_single(images) else results
+
+    def _stream(self, images: ImageSource, *, on_error: OnError | None) -> Iterator[PredictedImage]:
+        inputs = image_inputs(images, background=self._background, on_error=on_error)
+        pending: deque[tuple[ImageInput, Future[tuple[Pixels, dict[str, Any]]]]] = deque()
+        batch: list[tuple[str, Pixels, dict[str, Any]]] = []
+        with ThreadPoolExecutor(_WORKERS, thread_name_prefix="dl_lib-images") as pool:
+            try:
+                while True:
+                    for item in islice(inputs, self._batch_size + _WORKERS - len(pending)):
+                        pending.append((item, pool.submit(self._load, item)))
+                    if not pending:
+                        break
+                    item, loaded = pending.popleft()
+                    try:
+                        batch.append((item.name, *loaded.result()))
+                    except DataError as error:
+                        if on_error is None:
+                            raise
+                        on_error(item.name, error)
+                    if len(batch) == self._batch_size:
+                        yield from self._predict(batch)
+                        batch = []
+                yield from self._predict(batch)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _load(self, item: ImageInput) -> tuple[Pixels, dict[str, Any]]:
+        image = item.load()
+        sample: Any = {"image": image, "image_id": item.name, "file_name": item.name}
+        return image, self._mapper(sample, rng=np.random.default_rng(0))
+
+    def _predict(self, batch: Sequence[tuple[str, Pixels, dict[str, Any]]]) -> list[PredictedImage]:
+        if not batch:
+            return []
+        inputs = [mapped for _, _, mapped in batch]
+        with self._lock, torch.inference_mode():
+            outputs, seconds = timed_outputs(self.model, inputs)
+        predictions = read_outputs(inputs, outputs, num_classes=self.meta.num_classes, seconds=seconds)
+        return [
+            PredictedImage(
+                name=name,
+                image=image,
+                classes=prediction.classes.cpu().numpy(),
+                probabilities=output["sem_seg"].softmax(dim=0).cpu().numpy() if self._probabilities else None,
+                route=None
+                if prediction.gates is None or self._routing_of is None
+                else self._routing_of(prediction.gates[None]),
+                costs=prediction.costs,
+                seconds=prediction.seconds,
+                meta=self.meta,
+            )
+            for (name, image, _), prediction, output in zip(batch, predictions, outputs, strict=True)
+        ]
+
+    def _route(self, gates: Tensor | None) -> Routing | None:
+        return None if gates is None or self._routing_of is None else self._routing_of(gates[None])
+
+
+def _routing_of(network: nn.Module) -> Callable[[Tensor], Routing] | None:
+    if not isinstance(network, DynamicNet4Seg) or not network.backbone.has_gates:
+        return None
+    backbone = network.backbone
+    route, unreached = backbone.route, backbone.unreached
+    return lambda gates_BE: Routing.of_gates(route, gates_BE, unreached=unreached)

@@ -1,0 +1,81 @@
+"""Frames of video files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dl_lib.data.errors import MissingDataError, UnreadableFileError
+from dl_lib.prediction.pixels import Pixels
+
+__all__ = ["VIDEO_SUFFIXES", "Video", "is_video"]
+
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+
+
+def is_video(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is a video by its suffix."""
+    return os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Video:
+    """Video file.
+
+    Attributes:
+        path: Path of the file.
+        frames_per_second: Frame rate; 0 if the file does not state it.
+        num_frames: Number of frames that the file states, an estimate; 0 if it states none.
+    """
+
+    path: Path
+    frames_per_second: float
+    num_frames: int
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Video:
+        """Read the header of a video.
+
+        Raises:
+            MissingDataError: If the file does not exist.
+            UnreadableFileError: If it cannot be decoded.
+        """
+        with _capture(path) as capture:
+            rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        return cls(Path(path), rate if np.isfinite(rate) and rate > 0 else 0.0, max(0, int(count)))
+
+    def frames(self) -> Iterator[Pixels]:
+        """Yield the frames (H, W, 3), uint8 RGB, one after another.
+
+        Raises:
+            UnreadableFileError: If there is no frame.
+        """
+        with _capture(self.path) as capture:
+            found, frame = capture.read()
+            if not found:
+                raise UnreadableFileError(f"{self.path} has no frame that OpenCV can decode. Received: 0 frames")
+            while found:
+                yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+                found, frame = capture.read()
+
+
+@contextmanager
+def _capture(path: str | os.PathLike[str]) -> Iterator[cv2.VideoCapture]:
+    if not os.path.isfile(path):
+        raise MissingDataError(f"video file does not exist; check the path. Received: path={os.fspath(path)!r}")
+    capture = cv2.VideoCapture(os.fspath(path), cv2.CAP_FFMPEG)
+    try:
+        if not capture.isOpened():
+            raise UnreadableFileError(
+                f"{path} is not a video that OpenCV can decode, or is damaged; convert it to MP4 with H.264. "
+                f"Received: {os.path.getsize(path)} bytes"
+            )
+        yield capture
+    finally:
+        capture.release()
