@@ -20,6 +20,7 @@ COMMANDS = {
     "sweep": "evaluate a network at several gate thresholds",
     "freeze-route": "make a static network of a route of a trained network",
     "specialise": "remove what the images of a dataset do not use from a network",
+    "export": "export a trained model to ONNX and other formats",
     "find-lr": "run a learning rate range test and suggest a value",
     "profile-costs": "measure the latency of every part of a network on this device",
     "check-dataset": "read all samples of a dataset; report errors, class weights",

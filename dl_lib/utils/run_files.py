@@ -17,6 +17,7 @@ __all__ = [
     "DAMAGED_METRICS_STEM",
     "EARLIER_RUN_STEM",
     "EVALUATIONS_NAME",
+    "EXPORT_STEM",
     "FINAL_CHECKPOINT",
     "GATES_STEM",
     "IMAGE_COSTS_STEM",
@@ -78,6 +79,8 @@ LATENCY_STEM = "latency_table"  # followed by `_<height>x<width>`: .json, .csv, 
 ROUTE_NAME = "route.json"
 BEFORE_AFTER_STEM = "before_after"  # .json, .md
 
+EXPORT_STEM = "exported"  # .onnx, .pt2, .xml and .bin, .safetensors
+
 LAST_CHECKPOINT_NAME = "last_checkpoint"  # holds the file name of the latest checkpoint
 FINAL_CHECKPOINT = "model_final"  # stem of the checkpoint after the last iteration
 BEST_CHECKPOINT = "model_best"  # stem of the checkpoint with the best evaluation metric
@@ -101,7 +104,7 @@ MOVED_ON_ARCHIVE = (
     *(f"{PER_IMAGE_STEM}*.csv", f"{CONFUSION_STEM}*.csv", f"{CONFUSION_STEM}*.png", f"{ROUTE_STEM}*.png"),
     *(f"{IMAGE_COSTS_STEM}*.png", f"{IMAGE_ROUTES_STEM}*.png", f"{GATES_STEM}*.npz"),
     *(PREDICTIONS_NAME, f"{SUBMISSION_STEM}_*", EVALUATIONS_NAME, SWEEPS_NAME),
-    *(ROUTE_NAME, f"{BEFORE_AFTER_STEM}.*"),
+    *(ROUTE_NAME, f"{BEFORE_AFTER_STEM}.*", f"{EXPORT_STEM}.*"),
 )
 
 

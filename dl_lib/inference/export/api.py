@@ -1,0 +1,172 @@
+"""Export of a model to a verified file."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from torch import Tensor
+
+from dl_lib.config import ConfigError
+from dl_lib.inference.export.description import ModelDescription
+from dl_lib.inference.export.metadata import METADATA_KEY, ExportMetadata, Precision, versions
+from dl_lib.inference.export.network import ExportedDynamicNetwork, ExportedNetwork
+from dl_lib.inference.export.onnx_file import to_onnx
+from dl_lib.inference.export.onnx_preprocessing import NETWORK_LOGITS, add_preprocessing
+from dl_lib.inference.export.onnx_runtime import OnnxModel
+from dl_lib.inference.export.preprocessing import LABELS
+from dl_lib.inference.export.requirements import import_extra, import_onnx
+from dl_lib.inference.export.samples import fitted_images
+from dl_lib.inference.export.tracing import trace
+from dl_lib.inference.export.verification import Verification, VerificationError, verify
+from dl_lib.modeling.meta_arch.base import SegmentationModel
+from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
+from dl_lib.utils.files import write_atomically
+
+__all__ = ["FORMAT_SUFFIXES", "Format", "export"]
+
+Format = Literal["onnx", "torch-export", "openvino"]
+FORMAT_SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2", "openvino": ".xml"}
+
+_UNVERIFIED = ".unverified"  # appended to the stem until the file is verified
+
+_log = logging.getLogger(__name__)
+
+
+def export(
+    model: SegmentationModel,
+    path: str | os.PathLike[str],
+    *,
+    format: Format = "onnx",
+    description: ModelDescription,
+    size: tuple[int, int],
+    dynamic_size: bool = False,
+    dynamic: bool = False,
+    precision: Precision = "float32",
+    with_preprocessing: bool = False,
+    images: Sequence[Tensor] = (),
+) -> Verification:
+    """Export a model to a file that another runtime executes, and verify the file.
+
+    The file has its name only once it is verified. Until then, and if its outputs differ, its stem ends in
+    `.unverified`; an earlier file of the name is kept.
+
+    Args:
+        model: Model to export; it is not changed.
+        path: File to write.
+        format: `onnx` for ONNX Runtime and others, `torch-export` for torch, `openvino` for OpenVINO.
+        description: Classes and preprocessing of the model.
+        size: Height and width of the images in pixels.
+        dynamic_size: Accept images of any size; `size` is used for verification.
+        dynamic: Export a routed network that decides for each image which parts run, for batches of one image.
+            Otherwise, all parts run.
+        precision: Precision of the weights.
+        with_preprocessing: Input `image` (N, H, W, 3) uint8 RGB and output `labels` (N, H, W), instead of normalized
+            images (N, 3, H, W) and `logits` (N, classes, H, W).
+        images: Sample images (3, H, W), uint8 in the channel order of the model, for verification. They are resized to
+            `size`; without any, images are generated.
+
+    Returns:
+        Differences between the file and the model.
+
+    Raises:
+        ConfigError: If the model cannot be exported like this, or libraries are missing.
+        VerificationError: If the outputs differ.
+    """
+    path = Path(path)
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        import_extra(name, extra="onnx")
+    network = _network(model, size=size, dynamic=dynamic)
+    metadata = _metadata(
+        model,
+        network,
+        description=description,
+        size=None if dynamic_size else size,
+        precision=precision,
+        with_preprocessing=with_preprocessing,
+    )
+    _check_resize(metadata, size=size)
+    _log.info("Tracing the network at %dx%d%s", *size, "; a dynamic network takes minutes" if dynamic else "")
+    program = trace(network, size, dynamic_size=dynamic_size)
+    _log.info("Converting the graph to %s", format)
+    wraps = with_preprocessing or dynamic_size
+    converted = to_onnx(program, output_names=((NETWORK_LOGITS if wraps else "logits"), *network.output_names[1:]))
+    if wraps:
+        converted = add_preprocessing(converted, metadata, divisor=network.size_divisor)
+    _set_metadata(converted, metadata)
+    unverified = path.with_name(f"{path.stem}{_UNVERIFIED}{path.suffix}")
+    write_atomically(unverified, converted.SerializeToString())
+    samples = fitted_images(images, size, larger=network.size_divisor if dynamic_size else None)
+    _log.info("Verifying %s with %d %s images", unverified, len(samples), "sample" if images else "generated")
+    verification = verify(model, OnnxModel(unverified), samples)
+    if not verification.passed:
+        raise VerificationError(
+            f"the outputs of the exported file must be those of the model; it was kept as {unverified.name} and must "
+            f"not be used. Received:\n{verification}"
+        )
+    os.replace(unverified, path)
+    return verification
+
+
+def _network(model: SegmentationModel, *, size: tuple[int, int], dynamic: bool) -> ExportedNetwork:
+    if not dynamic:
+        return ExportedNetwork(model)
+    if not (isinstance(model, DynamicNet4Seg) and model.backbone.has_gates):
+        raise ConfigError(
+            "--dynamic (dynamic=True) needs a network with learned gates; export this one without it. "
+            f"Received: model={type(model).__name__}"
+        )
+    return ExportedDynamicNetwork(model, model.costs.table(*size))
+
+
+def _metadata(
+    model: SegmentationModel,
+    network: ExportedNetwork,
+    *,
+    description: ModelDescription,
+    size: tuple[int, int] | None,
+    precision: Precision,
+    with_preprocessing: bool,
+) -> ExportMetadata:
+    dynamic = isinstance(network, ExportedDynamicNetwork)
+    routing: dict[str, Any] = {}
+    if dynamic:
+        backbone = cast(DynamicNet4Seg, model).backbone
+        routing = {"cells_per_layer": backbone.lattice.cells_per_layer, "unreached": backbone.unreached.value}
+    return ExportMetadata(
+        class_names=description.meta.class_names,
+        class_colors=description.meta.class_colors,
+        channel_order=description.channel_order,
+        pixel_mean=tuple(model.pixel_mean.flatten().tolist()),
+        pixel_std=tuple(model.pixel_std.flatten().tolist()),
+        test_resize=description.test_resize,
+        size=size,
+        size_divisor=1,
+        with_preprocessing=with_preprocessing,
+        dynamic=dynamic,
+        precision=precision,
+        outputs=(LABELS if with_preprocessing else "logits", *network.output_names[1:]),
+        config_digest=description.config_digest,
+        versions=versions(),
+        **routing,
+    )
+
+
+def _check_resize(metadata: ExportMetadata, *, size: tuple[int, int]) -> None:
+    """Refuse preprocessing with a resize, except for a fixed size that it keeps."""
+    resize = metadata.test_resize
+    if not metadata.with_preprocessing or resize is None:
+        return
+    if metadata.size is None or resize.output_size(size) != size:
+        raise ConfigError(
+            "--with-preprocessing: the resize of INPUT.MIN_SIZE_TEST cannot be part of the file, because other "
+            "runtimes round it differently; choose a --size that it keeps, or resize images before the file is "
+            f"called and export with INPUT.MIN_SIZE_TEST=0. Received: INPUT.MIN_SIZE_TEST={resize.short_edge_px}"
+        )
+
+
+def _set_metadata(converted: object, metadata: ExportMetadata) -> None:
+    import_onnx().helper.set_model_props(converted, {METADATA_KEY: metadata.to_json()})

@@ -1,0 +1,91 @@
+"""Exported files with the call interface of a model in evaluation."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from dl_lib.config import ConfigError
+from dl_lib.inference.export.metadata import ExportMetadata
+from dl_lib.inference.export.preprocessing import file_input
+from dl_lib.modeling.meta_arch.coarse import requested_size
+
+__all__ = ["ExportedModel"]
+
+_MFLOPS_PER_GFLOP = 1e3
+
+
+class ExportedModel(ABC):
+    """Exported file with the call interface of a model in evaluation; several threads may call it.
+
+    Attributes:
+        metadata: Metadata of the file.
+    """
+
+    metadata: ExportMetadata
+
+    @abstractmethod
+    def run(self, image: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Return the outputs of the file by name for one image, the input `image` of the file with N = 1."""
+
+    def __call__(self, batched_inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Predict one image at a time.
+
+        Args:
+            batched_inputs: One dict per image with `image` (3, H, W), uint8 in the channel order of the metadata, and
+                optionally the output size `height`, `width`.
+
+        Returns:
+            One dict per image, with what the file computes: `sem_seg`, logits (classes, height, width), or `labels`
+            (height, width) for files with preprocessing; `gates` (edges,); `flops` with `real_flops` in MFLOPs.
+
+        Raises:
+            ConfigError: If the file has a fixed size and an image has another one.
+        """
+        return [self._predict(inputs) for inputs in batched_inputs]
+
+    def _predict(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        image, size = inputs["image"], requested_size(inputs)
+        self._check_size(image, requested=size)
+        found = {name: torch.from_numpy(np.array(y)) for name, y in self.run(file_input(image, self.metadata)).items()}
+        output: dict[str, Any] = {}
+        if "labels" in found:
+            output["labels"] = found["labels"][0]
+        else:
+            output["sem_seg"] = _resized(found["logits"].float(), image.shape[-2:], size)
+        if "gates" in found:
+            output["gates"] = found["gates"].float()
+        if "real_gflops" in found:
+            output["flops"] = {"real_flops": _MFLOPS_PER_GFLOP * found["real_gflops"].item()}
+        return output
+
+    def _check_size(self, image: Tensor, *, requested: tuple[int, int]) -> None:
+        size, given = self.metadata.size, tuple(image.shape[-2:])
+        if size is not None and given != size:
+            raise ConfigError(
+                f"the exported file takes images of {_text(size)} pixels (height x width) only; export the run with "
+                f"--dynamic-size, or with --size {_text(given)}. Received: image of {_text(given)}"
+            )
+        if self.metadata.with_preprocessing and requested != given:
+            raise ConfigError(
+                "an exported file with preprocessing returns labels of the size of the image; export the run without "
+                f"--with-preprocessing to resize. Received: image of {_text(given)}, output of {_text(requested)}"
+            )
+
+
+def _resized(logits: Tensor, image_size: Sequence[int], size: tuple[int, int]) -> Tensor:
+    """Return the logits (classes, *size) of the one image, without its padding."""
+    logits = logits[..., : image_size[0], : image_size[1]]
+    if logits.shape[-2:] != size:
+        logits = interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    return logits[0]
+
+
+def _text(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))

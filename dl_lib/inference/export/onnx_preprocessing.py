@@ -1,0 +1,133 @@
+"""Preprocessing inside ONNX files: graphs before and after that of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from dl_lib.inference.export.metadata import INPUT_NAME, ExportMetadata
+from dl_lib.inference.export.preprocessing import CHANNELS, LABELS, fits_a_byte
+from dl_lib.inference.export.requirements import import_onnx
+
+__all__ = ["NETWORK_LOGITS", "add_preprocessing"]
+
+NETWORK_LOGITS = "network_logits"  # output of the graph to wrap
+_PREFIX = "network_"
+_SHARED = (INPUT_NAME, f"{_PREFIX}{INPUT_NAME}", NETWORK_LOGITS, "logits", LABELS)  # with the network, or from outside
+
+_NORMALIZE = """
+  channels = Constant<value = int64[3] {{{channels}}}>()
+  mean = Constant<value = float[1, 3, 1, 1] {{{mean}}}>()
+  std = Constant<value = float[1, 3, 1, 1] {{{std}}}>()
+  planes = Transpose<perm = [0, 3, 1, 2]>(image)
+  ordered = Gather<axis = 1>(planes, channels)
+  floats = Cast<to = 1>(ordered)
+  centered = Sub(floats, mean)
+  normalized = Div(centered, std)
+"""
+_PAD = """
+  sides = Constant<value = int64[2] {{2, 3}}>()
+  divisor = Constant<value = int64[1] {{{divisor}}}>()
+  size = Shape<start = {first_side}, end = {end_side}>(image)
+  negative = Neg(size)
+  missing = Mod(negative, divisor)
+  none = Constant<value = int64[2] {{0, 0}}>()
+  pads = Concat<axis = 0>(none, missing)
+  zero = Constant<value = float {{0}}>()
+  network_image = Pad({source}, pads, zero, sides)
+"""
+_CROP = """
+  cropped = Slice(network_logits, none, size, sides)
+"""
+_LABEL = """
+  indices = ArgMax<axis = 1, keepdims = 0>({source})
+  labels = Cast<to = {dtype}>(indices)
+"""
+
+
+def add_preprocessing(model: Any, metadata: ExportMetadata, *, divisor: int) -> Any:
+    """Return the ONNX model (`onnx.ModelProto`) with padding to any size and preprocessing, as its metadata say.
+
+    Args:
+        model: Model of a network from `image` to `network_logits` and other outputs.
+        metadata: Metadata of the result; images are padded and logits cropped if they have no size.
+        divisor: Divisor of the sides of the network's input.
+    """
+    onnx = import_onnx()
+    network = onnx.compose.add_prefix(
+        model,
+        _PREFIX,
+        rename_nodes=False,
+        rename_edges=False,
+        rename_outputs=False,
+        rename_initializers=False,
+        rename_value_infos=False,
+        rename_functions=False,
+    )
+    before, after = _graphs(metadata, divisor=divisor)
+    graph, whole = network.graph, onnx.ModelProto()
+    whole.CopyFrom(network)
+    whole.graph.ClearField("node")
+    whole.graph.node.extend([*before, *graph.node, *after])
+    batch = graph.input[0].type.tensor_type.shape.dim[0]
+    whole.graph.input[0].CopyFrom(_input_info(metadata, batch=batch.dim_param or batch.dim_value))
+    whole.graph.output[0].CopyFrom(_output_info(metadata, batch=batch.dim_param or batch.dim_value))
+    return whole
+
+
+def _graphs(metadata: ExportMetadata, *, divisor: int) -> tuple[list[Any], list[Any]]:
+    """Return the nodes before and after those of the network."""
+    onnx = import_onnx()
+    before, after, source, logits = "", "", INPUT_NAME, NETWORK_LOGITS
+    if metadata.with_preprocessing:
+        before += _NORMALIZE.format(
+            channels=_listed(CHANNELS[metadata.channel_order]),
+            mean=_listed(metadata.pixel_mean),
+            std=_listed(metadata.pixel_std),
+        )
+        source = "normalized"
+    if metadata.size is None:
+        first_side = 1 if metadata.with_preprocessing else 2
+        before += _PAD.format(divisor=divisor, first_side=first_side, end_side=first_side + 2, source=source)
+        after += _CROP
+        logits = "cropped"
+    else:
+        before += f"{_PREFIX}{INPUT_NAME} = Identity({source})\n"
+    if metadata.with_preprocessing:
+        dtype = onnx.TensorProto.UINT8 if fits_a_byte(metadata) else onnx.TensorProto.INT32
+        after += _LABEL.format(source=logits, dtype=dtype)
+    else:
+        after += f"logits = Identity({logits})\n"
+    return _parse(before), _parse(after)
+
+
+def _parse(text: str) -> list[Any]:
+    """Return the nodes; their intermediate results get names that the network does not use."""
+    onnx = import_onnx()
+    nodes = list(onnx.parser.parse_graph(f"wrapper () => () {{ {text} }}").node)
+    for node in nodes:
+        for names in (node.input, node.output):
+            names[:] = [name if name in _SHARED else f"wrapper_{name}" for name in names]
+    return nodes
+
+
+def _listed(values: Iterable[float]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _input_info(metadata: ExportMetadata, *, batch: int | str) -> Any:
+    onnx = import_onnx()
+    size = metadata.size or ("height", "width")
+    if metadata.with_preprocessing:
+        return onnx.helper.make_tensor_value_info(INPUT_NAME, onnx.TensorProto.UINT8, [batch, *size, 3])
+    return onnx.helper.make_tensor_value_info(INPUT_NAME, onnx.TensorProto.FLOAT, [batch, 3, *size])
+
+
+def _output_info(metadata: ExportMetadata, *, batch: int | str) -> Any:
+    onnx = import_onnx()
+    size = metadata.size or ("height", "width")
+    if metadata.with_preprocessing:
+        dtype = onnx.TensorProto.UINT8 if fits_a_byte(metadata) else onnx.TensorProto.INT32
+        return onnx.helper.make_tensor_value_info(LABELS, dtype, [batch, *size])
+    shape = [batch, metadata.meta.num_classes, *size]
+    return onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, shape)

@@ -1,0 +1,119 @@
+"""Command `dl_lib export`: files, their metadata and verification, user errors."""
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from dl_lib.checkpoint import Checkpointer
+from dl_lib.cli import main as cli
+from dl_lib.config import get_cfg, write_config
+from dl_lib.data import DatasetCatalog
+from dl_lib.inference.export.metadata import METADATA_KEY, ExportMetadata
+from dl_lib.inference.export.onnx_runtime import OnnxModel
+from dl_lib.modeling import build_model
+from dl_lib.modeling.dynamic.gate import Gate
+from tests.helpers.small_run import DATASET, SMALL, register
+from tests.helpers.training import restore_logging
+
+WITHOUT_GATES = ["MODEL.GATE.GATE_ON=False", "MODEL.BUDGET.CONSTRAIN=False", "MODEL.ALLOW_UNEXPECTED_KEYS=[gate]"]
+WITHOUT_GATES += ["SOLVER.EMA.DECAY=0"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Run folder of a network whose gates depend on the image."""
+    register()
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    cfg = get_cfg()
+    cfg.merge_from_list([*SMALL, "SOLVER.EMA.DECAY", 0, "OUTPUT_DIR", str(folder)])
+    torch.manual_seed(3)
+    model = build_model(cfg)
+    for gate in (module for module in model.modules() if isinstance(module, Gate)):
+        nn.init.normal_(gate.predict.weight, std=3.0)
+        nn.init.uniform_(gate.predict.bias, -0.3, 1.0)
+    Checkpointer(model, folder).save("model_final")
+    write_config(cfg, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    cfg = get_cfg()
+    cfg.merge_from_file(folder / "config.yaml")
+    model = build_model(cfg)
+    Checkpointer(model).load(folder / "model_final.pth", [])
+    return model.eval()
+
+
+def run(*words):
+    """Run a command; return its exit status."""
+    with restore_logging():
+        try:
+            cli.main([str(word) for word in words])
+        except SystemExit as exit:
+            return exit.code
+    return 0
+
+
+def scene(height=96, width=96):
+    """Image (height, width, 3), uint8 RGB."""
+    image = DatasetCatalog.get(DATASET)[0]["image"]
+    return np.tile(image, (2, 2, 1))[:height, :width]
+
+
+def predicted(model, image):
+    """Prediction of a model with BGR input for an RGB image."""
+    with torch.inference_mode():
+        (output,) = model([{"image": torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)}])
+    return output
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ([], (96, 96)),
+        (["--dynamic-size"], (101, 77)),
+        (["--size", "67x90", "--with-preprocessing", "--dynamic"], (67, 90)),
+        (["--dynamic-size", "--with-preprocessing"], (77, 101)),
+    ],
+)
+def test_onnx_files_compute_the_outputs_of_the_run(folder, model, options, size, tmp_path, capsys):
+    path = tmp_path / "mine.onnx"
+    assert run("export", folder, "--format", "onnx", *options, "--output", path) == 0
+    printed = capsys.readouterr().out
+    assert "pixels with another label: 0 of " in printed and f"Wrote {path}\n" in printed
+    assert [*tmp_path.iterdir()] == [path]
+    image = scene(*size)
+    expected, exported = predicted(model, image), OnnxModel(path)
+    found = predicted(exported, image)
+    session = onnxruntime.InferenceSession(path)
+    if "--with-preprocessing" in options:
+        labels = session.run(["labels"], {"image": image[None]})[0][0]
+        assert labels.dtype == np.uint8 and (found["labels"].numpy() == labels).all()
+        torch.testing.assert_close(found["labels"].long(), expected["sem_seg"].argmax(dim=0))
+    else:
+        scale = expected["sem_seg"].abs().max().item()
+        torch.testing.assert_close(found["sem_seg"], expected["sem_seg"], rtol=0, atol=1e-5 * scale)
+    assert ("gates" in found) == ("--dynamic" in options)
+    if "--dynamic" in options:
+        torch.testing.assert_close(found["gates"], expected["gates"], rtol=0, atol=1e-4)
+        assert found["flops"]["real_flops"] == pytest.approx(expected["flops"]["real_flops"])
+        values = json.loads(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
+        assert values["edges"] == [str(edge) for edge in model.backbone.lattice.edges]
+    assert exported.metadata.meta.class_names == DatasetCatalog.meta(DATASET).class_names
+    assert ExportMetadata.from_json(exported.metadata.to_json(), path="") == exported.metadata
+
+
+def test_wrong_files_are_not_left_as_if_good(folder, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "mine.onnx"
+    path.write_text("earlier")
+    original = OnnxModel.run
+    monkeypatch.setattr(OnnxModel, "run", lambda *args: {name: 1.1 * y for name, y in original(*args).items()})
+    assert run("export", folder, "--format", "onnx", "--output", path) == 1
+    assert "largest difference: 1.00e-01 of the largest logit" in capsys.readouterr().out
+    assert path.read_text() == "earlier"
+    assert sorted(tmp_path.iterdir()) == [path, tmp_path / "mine.unverified.onnx"]
