@@ -13,6 +13,7 @@ from typing import TypeGuard
 from dl_lib.config import ConfigError
 from dl_lib.launch import LaunchError, LostProcessError
 from dl_lib.utils.escaping import printable_lines
+from dl_lib.utils.extras import MissingExtraError
 from dl_lib.utils.files import NO_SPACE, WriteError
 from dl_lib.utils.metrics_file import MetricsFileError
 from dl_lib.utils.output_path import OutputPathError
@@ -62,13 +63,11 @@ def user_errors(prog: str) -> Iterator[None]:
 
 def _exit_status(error: Exception) -> int | None:
     """Return the exit status for a user error, or None for a defect."""
-    user_errors = (ConfigError, LaunchError, MetricsFileError, OutputPathError, WriteError)
+    user_errors = (ConfigError, LaunchError, MetricsFileError, MissingExtraError, OutputPathError, WriteError)
     if isinstance(error, user_errors) or _is_unusable_path(error):
         return USER_ERROR_STATUS
     if isinstance(error, LostProcessError):
         return FAILED_STATUS
-    if isinstance(error, ImportError):  # a missing extra: the message contains the command that installs it
-        return USER_ERROR_STATUS if "pip install" in str(error) else None
     if not isinstance(error, (ValueError, KeyError)):
         return None
     # These modules import torch; config errors do not wait for it.

@@ -19,6 +19,7 @@ from dl_lib.evaluation.runner.windows import window_starts
 from dl_lib.inference.precision import BFLOAT16_DEVICES, has_bfloat16
 from dl_lib.modeling.build import resolve_device
 from dl_lib.solver.group_rules import group_rule_problems
+from dl_lib.utils.extras import install_command
 from dl_lib.utils.names import nearest_names
 from dl_lib.utils.output_path import check_local
 from dl_lib.validation.model import coarsest_stride, logits_stride, smallest_side
@@ -150,7 +151,7 @@ def _has_cpp_compiler() -> bool:
 def _check_official_scores(report: Report) -> None:
     key = "TEST.OFFICIAL_SCORES"
     if find_spec("cityscapesscripts") is None:
-        report.add(key, "needs cityscapesScripts, which is not installed; run: pip install 'dl_lib[cityscapes]'")
+        report.add(key, f"needs cityscapesScripts, which is not installed; run: {install_command('cityscapes')}")
     metas = [meta for _, meta in _known_metas(report.value("DATASETS.TEST"))]
     if not any(meta.benchmark == "cityscapes" and meta.labelled for meta in metas):
         report.add(key, "needs a labelled Cityscapes dataset in DATASETS.TEST, such as cityscapes_fine_sem_seg_val")

@@ -25,6 +25,7 @@ from dl_lib.data.datasets.generated_scenes import (
 )
 from dl_lib.data.datasets.scene_rendering import add_clutter, blend, render_background, sample_ink_color
 from dl_lib.data.raw_dataset import RawSample
+from dl_lib.utils.extras import requires_extra
 
 __all__ = ["DIGIT_SCENES_META", "DigitScenes", "PlacedDigit", "register_digit_scenes", "render_labels"]
 
@@ -105,7 +106,7 @@ class DigitScenes(GeneratedScenes):
 
     Raises:
         ValueError: If an argument is out of range.
-        ImportError: If scikit-learn is not installed.
+        MissingExtraError: If scikit-learn is not installed.
     """
 
     def __init__(
@@ -196,13 +197,8 @@ def register_digit_scenes(catalog: Catalog) -> None:
 
 def _load_glyphs() -> tuple[np.ndarray, np.ndarray]:
     """Return the ink of all glyphs, (N, 8, 8) float32 in 0..1, and their digits, (N,)."""
-    try:
+    with requires_extra("quickstart", feature="a dataset of digit scenes", packages="scikit-learn"):
         from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            "digit scenes use the digit images of scikit-learn, which is not installed. "
-            "Install it with: pip install 'dl_lib[quickstart]'"
-        ) from error
     bundle = load_digits()
     return (bundle.images / 16).astype(np.float32), bundle.target.astype(np.int64)
 

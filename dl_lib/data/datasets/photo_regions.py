@@ -33,6 +33,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from dl_lib.utils.extras import requires_extra
+
 __all__ = ["CLASS_NAMES", "PHOTO_REGIONS", "PhotoRegion", "crop_regions"]
 
 CLASS_NAMES = ("other", "sky", "vegetation", "face", "flag", "writing")
@@ -87,15 +89,10 @@ def crop_regions(split: str) -> list[np.ndarray]:
     """Return the pixels of each region of a split, (height, width, 3) uint8, RGB.
 
     Raises:
-        ImportError: If scikit-image or scikit-learn is not installed.
+        MissingExtraError: If scikit-image or scikit-learn is not installed.
     """
-    try:
+    with requires_extra("quickstart", feature="a dataset of photo scenes", packages="scikit-image and scikit-learn"):
         readers = _photo_readers()
-    except ImportError as error:
-        raise ImportError(
-            f"photo scenes use photographs of scikit-image and scikit-learn ({error}). "
-            "Install both with: pip install 'dl_lib[quickstart]'"
-        ) from error
     photos = {name: _to_rgb(readers[name]()) for name in {region.photo for region in PHOTO_REGIONS[split]}}
     crops = []
     for region in PHOTO_REGIONS[split]:

@@ -136,7 +136,7 @@ class PhotoScenes(GeneratedScenes):
 
     Raises:
         ValueError: If an argument is out of range.
-        ImportError: If scikit-image or scikit-learn is not installed.
+        MissingExtraError: If scikit-image or scikit-learn is not installed.
     """
 
     def __init__(self, split: str, *, length: int, size: tuple[int, int] = (96, 96), seed: int = 0) -> None:

@@ -24,6 +24,7 @@ from dl_lib.evaluation.predictions.label_files import label_path
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
 from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord, OfficialScores
 from dl_lib.utils import comm
+from dl_lib.utils.extras import requires_extra
 
 __all__ = ["CityscapesEvaluator", "ground_truth_path", "official_scores"]
 
@@ -43,7 +44,7 @@ class CityscapesEvaluator(SemSegEvaluator):
             rule `zero_if_predicted`.
 
     Raises:
-        ImportError: If cityscapesScripts is not installed.
+        MissingExtraError: If cityscapesScripts is not installed.
     """
 
     def __init__(self, dataset_name: str, *, folder: Path, **settings: Any) -> None:
@@ -68,7 +69,7 @@ def official_scores(images: Sequence[ImageRecord], *, folder: Path) -> OfficialS
     Raises:
         MissingDataError: If a ground truth file is missing in the layout.
         InvalidSampleError: If the script rejects a file.
-        ImportError: If cityscapesScripts is not installed.
+        MissingExtraError: If cityscapesScripts is not installed.
     """
     script = _import_script()
     logging.getLogger(__name__).info("Computing official Cityscapes scores of %d label PNGs", len(images))
@@ -122,13 +123,8 @@ def ground_truth_path(image: str) -> Path:
 
 
 def _import_script() -> ModuleType:
-    try:
+    with requires_extra("cityscapes", feature="TEST.OFFICIAL_SCORES", packages=_PACKAGE):
         from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling
-    except ImportError as error:
-        raise ImportError(
-            f"TEST.OFFICIAL_SCORES needs {_PACKAGE}, which is not installed. "
-            "Install it with: pip install 'dl_lib[cityscapes]'"
-        ) from error
     return evalPixelLevelSemanticLabeling
 
 

@@ -95,7 +95,7 @@ def evaluate_datasets(
     Raises:
         IncompleteEvaluationError: If a dataset or a prediction is invalid, after the evaluation of the other datasets.
         ConfigError: If the model does not support the configured inference.
-        ImportError: If an optional library is required but not installed.
+        MissingExtraError: If an optional library is required but not installed.
     """
     network: Any = comm.unwrap(model)
     results: dict[str, EvaluationResult] = {}

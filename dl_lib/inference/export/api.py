@@ -73,7 +73,8 @@ def export(
         Differences between the file and the model.
 
     Raises:
-        ConfigError: If the model cannot be exported like this, or libraries are missing.
+        ConfigError: If the model cannot be exported like this.
+        MissingExtraError: If libraries are missing.
         VerificationError: If the outputs differ.
     """
     path = Path(path)

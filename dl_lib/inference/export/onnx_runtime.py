@@ -30,7 +30,7 @@ class OnnxModel(ExportedModel):
 
     Raises:
         CheckpointError: If the file cannot be read or was not written by `dl_lib export`.
-        ConfigError: If onnx or onnxruntime are not installed.
+        MissingExtraError: If onnx or onnxruntime are not installed.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from dl_lib.config import ConfigError
+from dl_lib.utils.extras import requires_extra
 
 __all__ = ["import_extra", "import_onnx"]
 
@@ -14,16 +14,13 @@ def import_extra(name: str, *, extra: str) -> Any:
     """Return an optional module.
 
     Raises:
-        ConfigError: If it is not installed.
+        MissingExtraError: If it is not installed.
     """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ConfigError(
-            f"{name} is not installed; install it with pip install 'dl_lib[{extra}]'. Received: {error}"
-        ) from error
+    with requires_extra(extra, feature="this file format", packages=name):
+        module = importlib.import_module(name)
+    return module
 
 
 def import_onnx() -> Any:
-    """Return the module `onnx`; raises ConfigError like `import_extra`."""
+    """Return the module `onnx`; raises MissingExtraError like `import_extra`."""
     return import_extra("onnx", extra="onnx")
