@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dl_lib.cli.arg_types import image_size, local_path
 from dl_lib.cli.arguments import parse_arguments, trained_run_parser
 from dl_lib.cli.errors import FAILED_STATUS, user_errors
+from dl_lib.cli.given_routes import add_gates_option, add_route_option, build_network, given_route
 from dl_lib.config import CfgNode, ConfigError
+from dl_lib.experiment.experiment import Experiment
 from dl_lib.experiment.trained_run import load_trained_model, load_trained_run
 from dl_lib.utils.output_path import prepare_folder
 from dl_lib.utils.run_files import EXPORT_STEM
@@ -18,9 +22,13 @@ from dl_lib.utils.run_files import EXPORT_STEM
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dl_lib.modeling import DynamicNet4Seg
+    from dl_lib.modeling.meta_arch.base import SegmentationModel
+
 __all__ = ["main"]
 
-_SUFFIXES = {"onnx": ".onnx"}
+_WEIGHTS = "weights"
+_SUFFIXES = {"onnx": ".onnx", _WEIGHTS: ".safetensors"}
 _NUM_SAMPLES = 4  # images of the dataset for verification
 _NOTES = """
 files:
@@ -28,10 +36,17 @@ files:
   (N, classes, H, W). With --with-preprocessing: images (N, H, W, 3), uint8 RGB, and
   `labels` (N, H, W). --dynamic adds `gates` (edges) and `real_gflops`, for N = 1.
   The file contains classes, colors and preprocessing as metadata.
+  --format weights writes the evaluated weights alone, for MODEL.WEIGHTS.
+routes:
+  without --dynamic, all parts of a routed network run for every image. --route fixes
+  a route as dl_lib freeze-route does, and the file holds only its parts.
 verification:
   the file is run on images of the dataset, or on generated ones, and compared with
-  the model in PyTorch; the exit status is 1 if the outputs differ.
+  the model in PyTorch. If the outputs differ, the exit status is 1, and the file is
+  kept under the name *.unverified.*.
 """
+
+_log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib export") -> None:
@@ -50,7 +65,10 @@ def _parse(argv: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--format", choices=tuple(_SUFFIXES), required=True, help="format of the file")
-    add("--dynamic", action="store_true", help="each image decides which parts of a routed network run")
+    routes = parser.add_mutually_exclusive_group()
+    routes.add_argument("--dynamic", action="store_true", help="each image decides which parts of the network run")
+    add_route_option(routes)
+    add_gates_option(parser)
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument(
         "--size",
@@ -61,7 +79,11 @@ def _parse(argv: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
     sizes.add_argument("--dynamic-size", action="store_true", help="accept images of any size")
     add("--with-preprocessing", action="store_true", help="images of uint8 in, labels out")
     add("--output", type=local_path, metavar="FILE", help=f"file to write (default: {EXPORT_STEM}.* in RUN)")
-    return parse_arguments(parser, argv)
+    arguments = parse_arguments(parser, argv)
+    others = (arguments.dynamic, arguments.route, arguments.size, arguments.dynamic_size, arguments.with_preprocessing)
+    if arguments.format == _WEIGHTS and any(others):
+        parser.error("--format weights: the weights depend on no other option than --output; remove the others")
+    return arguments
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -69,23 +91,49 @@ def _export(arguments: argparse.Namespace) -> None:
     if arguments.data is not None:
         opts.append(f"DATASETS.TEST={json.dumps([arguments.data])}")
     experiment = load_trained_run(arguments.run, opts, option="RUN")
+    from dl_lib.utils.logger import setup_logger
+
+    path = _output_file(arguments, experiment)
+    setup_logger()
+    model = load_trained_model(experiment.cfg).eval()
+    if arguments.format == _WEIGHTS:
+        from dl_lib.inference.export.weights_file import write_weights
+
+        write_weights(model, path)
+    else:
+        _export_graph(arguments, experiment.cfg, _checked(model, experiment.cfg), path=path)
+    print(f"Wrote {path.absolute()} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def _output_file(arguments: argparse.Namespace, experiment: Experiment) -> Path:
+    suffix = _SUFFIXES[arguments.format]
+    path: Path = arguments.output or experiment.output_dir / f"{EXPORT_STEM}{suffix}"
+    if path.suffix != suffix:
+        raise ConfigError(f"--output: the name of the file must end in {suffix}. Received: --output={str(path)!r}")
+    prepare_folder(path.parent, key="--output")
+    return path
+
+
+def _checked(model: object, cfg: CfgNode) -> SegmentationModel:
+    from dl_lib.modeling.meta_arch.base import SegmentationModel
+
+    if isinstance(model, SegmentationModel):
+        return model
+    raise ConfigError(
+        "MODEL.META_ARCHITECTURE must be a SegmentationModel, with a backbone and a head, to be exported. "
+        f"Received: MODEL.META_ARCHITECTURE={cfg.MODEL.META_ARCHITECTURE}"
+    )
+
+
+def _export_graph(arguments: argparse.Namespace, cfg: CfgNode, model: SegmentationModel, *, path: Path) -> None:
     from dl_lib.inference.export.api import export
     from dl_lib.inference.export.description import ModelDescription
     from dl_lib.inference.export.verification import VerificationError
-    from dl_lib.modeling.meta_arch.base import SegmentationModel
-    from dl_lib.utils.logger import setup_logger
 
-    cfg = experiment.cfg
-    path = arguments.output or experiment.output_dir / f"{EXPORT_STEM}{_SUFFIXES[arguments.format]}"
-    prepare_folder(path.parent, key="--output")
-    setup_logger()
-    model = load_trained_model(cfg).eval()
-    if not isinstance(model, SegmentationModel):
-        raise ConfigError(
-            "MODEL.META_ARCHITECTURE must be a SegmentationModel, with a backbone and a head, to be exported. "
-            f"Received: MODEL.META_ARCHITECTURE={cfg.MODEL.META_ARCHITECTURE}"
-        )
+    if arguments.route is not None:
+        model = _on_route(arguments, cfg, model)
     images = _sample_images(cfg)
+    _log_omissions(cfg, model, dynamic=arguments.dynamic)
     try:
         verification = export(
             model,
@@ -101,7 +149,30 @@ def _export(arguments: argparse.Namespace) -> None:
     except VerificationError as error:
         print(error)
         raise SystemExit(FAILED_STATUS) from error
-    print(f"{verification}\nWrote {path.absolute()}")
+    print(verification)
+
+
+def _on_route(arguments: argparse.Namespace, cfg: CfgNode, model: SegmentationModel) -> DynamicNet4Seg:
+    """Return the network of the route on the command line."""
+    from dl_lib.evaluation.runner.network_comparison import check_single_pass, image_gates
+    from dl_lib.evaluation.runner.threshold_sweep import check_gates
+    from dl_lib.modeling import DynamicNet4Seg
+
+    check_single_pass(cfg)
+    check_gates(model)
+    assert isinstance(model, DynamicNet4Seg), "it has a backbone with gates"
+    route = given_route(cfg, model, arguments, gates=lambda: image_gates(cfg, model, dataset_name=cfg.DATASETS.TEST[0]))
+    return build_network(cfg, model, route).eval()
+
+
+def _log_omissions(cfg: CfgNode, model: SegmentationModel, *, dynamic: bool) -> None:
+    """Log what the file does not contain although the run has it."""
+    from dl_lib.modeling import DynamicNet4Seg
+
+    if isinstance(model, DynamicNet4Seg) and model.backbone.has_gates and not dynamic:
+        _log.info("All parts of the network run for every image; --dynamic exports a file that decides for each image")
+    if cfg.TEST.SLIDING.WINDOW or list(cfg.TEST.MULTI_SCALE.SCALES) != [1.0] or cfg.TEST.MULTI_SCALE.FLIP:
+        _log.warning("TEST.SLIDING and TEST.MULTI_SCALE are not part of the file, which runs one pass per image")
 
 
 def _sample_images(cfg: CfgNode) -> list[Tensor]:
@@ -111,24 +182,24 @@ def _sample_images(cfg: CfgNode) -> list[Tensor]:
     from dl_lib.data.raw_dataset import sampled_indices
     from dl_lib.data.samplers import SampleKey
 
+    name = cfg.DATASETS.TEST[0]
     try:
-        dataset = build_test_dataset(cfg.with_values({"DATALOADER.CACHE": "none"}), cfg.DATASETS.TEST[0])
+        dataset = build_test_dataset(cfg.with_values({"DATALOADER.CACHE": "none"}), name)  # else it would be built
         indices = sampled_indices(dataset, limit=_NUM_SAMPLES)
         return [dataset[SampleKey(epoch=0, index=index)]["image"] for index in indices]
-    except DataError:
+    except DataError as error:
+        _log.warning("Verifying with generated images, because %s cannot be read: %s", name, error)
         return []
 
 
 def _default_size(cfg: CfgNode, images: Sequence[Tensor]) -> tuple[int, int]:
-    from dl_lib.config.crop_size import resolved_crop
-
     if images:
         height, width = images[0].shape[-2:]
         return height, width
-    crop = resolved_crop(cfg)
-    if not crop:
+    height, width = cfg.INPUT.CROP_SIZE or (0, 0)  # of the run, if it was automatic
+    if not height:
         raise ConfigError(
             "--size: the dataset is missing and there is no INPUT.CROP_SIZE; give the size of the images with --size "
             f"HxW. Received: DATASETS.TEST={cfg.DATASETS.TEST}"
         )
-    return crop[0], crop[1]
+    return height, width

@@ -6,14 +6,13 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dl_lib.cli.arg_types import comma_separated, ratio
+from dl_lib.cli.arg_types import ratio
 from dl_lib.cli.arguments import trained_run_parser
 from dl_lib.cli.errors import user_errors
+from dl_lib.cli.given_routes import add_gates_option, add_route_option, gate_values, given_route
 from dl_lib.cli.route_networks import RoutedRun, parse_route_arguments
-from dl_lib.config import ConfigError
 
 if TYPE_CHECKING:
-    from dl_lib.inference.freezing import FixedValues
     from dl_lib.modeling.dynamic.route import Route
 
 __all__ = ["main"]
@@ -49,26 +48,17 @@ def _parse(argv: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
     )
     routes = parser.add_mutually_exclusive_group()
     routes.add_argument("--keep", type=ratio, metavar="F", help=f"ratio of images, in [0, 1) (default: {_KEEP})")
-    routes.add_argument("--route", type=comma_separated, metavar="ROUTE", help="name, .json file or edges")
-    parser.add_argument(
-        "--gates", choices=("mean", "one"), help="values of the gates (default: one for hard gates, otherwise mean)"
-    )
+    add_route_option(routes)
+    add_gates_option(parser)
     return parse_route_arguments(parser, argv, suffix=_SUFFIX)
 
 
 def _fixed_route(run: RoutedRun, arguments: argparse.Namespace) -> Route:
-    from dl_lib.inference.freezing import frequent_route, with_fixed_values
-    from dl_lib.modeling.dynamic.configured_route import ROUTE_KEY, configured_route
+    from dl_lib.inference.freezing import frequent_route
 
     cfg = run.experiment.cfg
-    values: FixedValues = arguments.gates or ("one" if cfg.MODEL.GATE.KIND == "hard" else "mean")
-    if arguments.route is None:
-        keep = _KEEP if arguments.keep is None else arguments.keep
-        return frequent_route(run.model.backbone.lattice, run.gates(), keep=keep, values=values)
-    given = configured_route(cfg.with_values({ROUTE_KEY: arguments.route}), key="--route")
-    run.weights(with_fixed_values(given, None))  # reports missing edges before the dataset is evaluated
-    needs_means = values == "mean" and not {None, 1.0}.isdisjoint(given.gates.values())
-    try:
-        return with_fixed_values(given, run.gates() if needs_means else None)
-    except ValueError as error:
-        raise ConfigError(f"--route: {error}") from error
+    if arguments.route is not None:
+        return given_route(cfg, run.model, arguments, gates=run.gates)
+    keep = _KEEP if arguments.keep is None else arguments.keep
+    values = gate_values(cfg, arguments)
+    return frequent_route(run.model.backbone.lattice, run.gates(), keep=keep, values=values)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dl_lib.cli.arg_types import local_path
 from dl_lib.cli.arguments import parse_arguments
+from dl_lib.cli.given_routes import build_network, with_route
 from dl_lib.config import CfgNode, ConfigError, write_config
 from dl_lib.experiment.experiment import Experiment
 from dl_lib.experiment.net_files import copy_nets
@@ -97,33 +98,15 @@ class RoutedRun:
 
         return image_gates(self.experiment.cfg, self.model, dataset_name=self.dataset_name)
 
-    def weights(self, route: Route) -> dict[str, Tensor]:
-        """Return the weights of the network that holds only a route.
-
-        Raises:
-            ConfigError: If the network of the run lacks a part of the route.
-        """
-        from dl_lib.inference.freezing import route_state_dict
-
-        try:
-            return route_state_dict(self.model, route)
-        except ValueError as error:
-            raise ConfigError(f"the route does not fit RUN: {error}") from error
-
     def compare(self, route: Route) -> tuple[DynamicNet4Seg, NetworkComparison]:
         """Build the network that holds only a route, with the weights of the run, and compare it with the run's.
 
         Raises:
-            ConfigError: As in `weights`.
+            ConfigError: If the network of the run lacks a part of the route.
         """
-        from dl_lib.engine import build_configured_model
         from dl_lib.evaluation.runner.network_comparison import compare_networks
-        from dl_lib.modeling import DynamicNet4Seg
 
-        weights = self.weights(route)
-        network = build_configured_model(self._config(route))
-        assert isinstance(network, DynamicNet4Seg), "the config differs in the route"
-        network.load_state_dict(weights)
+        network = build_network(self.experiment.cfg, self.model, route)
         comparison = compare_networks(self.experiment.cfg, self.model, network, dataset_name=self.dataset_name)
         return network, comparison
 
@@ -160,20 +143,8 @@ class RoutedRun:
         print(f"{format_comparison(comparison, style='simple')}\n\nWrote run folder {self.folder.absolute()}")
 
     def _config(self, route: Route) -> CfgNode:
-        """Return the config of the run with a route.
-
-        Without weights, budget and latency table: the weights are the checkpoint of the folder; target and table refer
-        to the network of the run.
-        """
-        from dl_lib.modeling.dynamic.configured_route import ROUTE_KEY
-
-        values = {ROUTE_KEY: route.entries(), "MODEL.WEIGHTS": "", "OUTPUT_DIR": os.fspath(self.folder.absolute())}
-        budget = {
-            "MODEL.BUDGET.CONSTRAIN": False,
-            "MODEL.BUDGET.SPREAD": 0.0,
-            "MODEL.BUDGET.LATENCY_TABLE": "",
-        }
-        return self.experiment.cfg.with_values({**values, **budget})
+        """Return the config of the run with a route, whose weights are the checkpoint of the folder."""
+        return with_route(self.experiment.cfg, route).with_values({"OUTPUT_DIR": os.fspath(self.folder.absolute())})
 
 
 def _dataset_name(cfg: CfgNode, *, given: str | None) -> str:

@@ -12,6 +12,7 @@ from dl_lib.checkpoint import Checkpointer
 from dl_lib.cli import main as cli
 from dl_lib.config import get_cfg, write_config
 from dl_lib.data import DatasetCatalog
+from dl_lib.evaluation.report import write as report
 from dl_lib.inference.export.metadata import METADATA_KEY, ExportMetadata
 from dl_lib.inference.export.onnx_runtime import OnnxModel
 from dl_lib.modeling import build_model
@@ -42,9 +43,17 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(folder):
+    return trained_model(folder)
+
+
+def config_of(folder):
     cfg = get_cfg()
     cfg.merge_from_file(folder / "config.yaml")
-    model = build_model(cfg)
+    return cfg
+
+
+def trained_model(folder):
+    model = build_model(config_of(folder))
     Checkpointer(model).load(folder / "model_final.pth", [])
     return model.eval()
 
@@ -72,6 +81,10 @@ def predicted(model, image):
     return output
 
 
+def assert_equal_logits(found, expected):
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
 @pytest.mark.parametrize(
     ("options", "size"),
     [
@@ -96,8 +109,7 @@ def test_onnx_files_compute_the_outputs_of_the_run(folder, model, options, size,
         assert labels.dtype == np.uint8 and (found["labels"].numpy() == labels).all()
         torch.testing.assert_close(found["labels"].long(), expected["sem_seg"].argmax(dim=0))
     else:
-        scale = expected["sem_seg"].abs().max().item()
-        torch.testing.assert_close(found["sem_seg"], expected["sem_seg"], rtol=0, atol=1e-5 * scale)
+        assert_equal_logits(found["sem_seg"], expected["sem_seg"])
     assert ("gates" in found) == ("--dynamic" in options)
     if "--dynamic" in options:
         torch.testing.assert_close(found["gates"], expected["gates"], rtol=0, atol=1e-4)
@@ -117,3 +129,58 @@ def test_wrong_files_are_not_left_as_if_good(folder, tmp_path, monkeypatch, caps
     assert "largest difference: 1.00e-01 of the largest logit" in capsys.readouterr().out
     assert path.read_text() == "earlier"
     assert sorted(tmp_path.iterdir()) == [path, tmp_path / "mine.unverified.onnx"]
+
+
+def test_routes_are_those_of_freeze_route(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(report, "_draw", lambda *args, **kwargs: {})  # figures take longer than the rest
+    path, frozen = tmp_path / "a.onnx", tmp_path / "frozen"
+    route = ["--route", "layer0_stride4.keep=0.25,layer1_stride4.keep,layer2_stride4.keep", "--gates", "one"]
+    assert run("export", folder, "--format", "onnx", *route, "--output", path) == 0
+    assert "All parts of the network run" not in capsys.readouterr().out
+    assert run("freeze-route", folder, *route, "--output", frozen) == 0
+    exported, expected = OnnxModel(path), predicted(trained_model(frozen), scene())
+    found = predicted(exported, scene())
+    assert exported.metadata.outputs == ("logits",)
+    assert_equal_logits(found["sem_seg"], expected["sem_seg"])
+
+
+def test_weights_alone_give_the_same_predictions(folder, model, tmp_path):
+    assert run("export", folder, "--format", "weights") == 0
+    path = folder / "exported.safetensors"
+    loaded = build_model(config_of(folder))
+    Checkpointer(loaded).load(path, [])
+    assert torch.equal(predicted(loaded.eval(), scene())["sem_seg"], predicted(model, scene())["sem_seg"])
+    assert {*folder.iterdir()} >= {path}
+    path.unlink()
+
+
+def test_missing_datasets_are_replaced_by_generated_images(folder, tmp_path, capsys):
+    entry = [{"NAME": "absent", "IMAGES": str(tmp_path / "none"), "CLASSES": [f"class {i}" for i in range(11)]}]
+    words = [f"DATASETS.FOLDERS={json.dumps(entry)}", "--data", "absent", "TEST.MULTI_SCALE.FLIP=True"]
+    assert run("export", folder, "--format", "onnx", "--output", tmp_path / "a.onnx", *words, "DATASETS.TRAIN=[]") == 0
+    printed = capsys.readouterr().out
+    assert "Verifying with generated images, because absent cannot be read" in printed
+    assert "images: 4 (48x48)" in printed
+    assert "TEST.MULTI_SCALE are not part of the file" in printed
+    assert "All parts of the network run for every image; --dynamic" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--format=onnx", "--output=a.pth"], "--output: the name of the file must end in .onnx"),
+        (["--format=weights", "--dynamic"], "--format weights: the weights depend on no other option"),
+        (["--format=onnx", "--dynamic", "--route=all_open"], "argument --route: not allowed with argument --dynamic"),
+        (["--format=onnx", "--route=all_opne"], "--route: must be the name of a route"),
+        (["--format=onnx", "--dynamic", *WITHOUT_GATES], "--dynamic (dynamic=True) needs a network with learned gates"),
+        (
+            ["--format=onnx", "--with-preprocessing", "INPUT.MIN_SIZE_TEST=64", "--size=96x96"],
+            "--with-preprocessing: the resize of INPUT.MIN_SIZE_TEST cannot be part of the file",
+        ),
+    ],
+)
+def test_user_errors(folder, words, message, capsys):
+    before = sorted(folder.iterdir())
+    assert run("export", folder, *words) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(folder.iterdir()) == before
