@@ -181,13 +181,14 @@ def _sample_images(cfg: CfgNode) -> list[Tensor]:
     from dl_lib.data.errors import DataError
     from dl_lib.data.raw_dataset import sampled_indices
     from dl_lib.data.samplers import SampleKey
+    from dl_lib.utils.extras import MissingExtraError
 
     name = cfg.DATASETS.TEST[0]
     try:
         dataset = build_test_dataset(cfg.with_values({"DATALOADER.CACHE": "none"}), name)  # else it would be built
         indices = sampled_indices(dataset, limit=_NUM_SAMPLES)
         return [dataset[SampleKey(epoch=0, index=index)]["image"] for index in indices]
-    except DataError as error:
+    except (DataError, MissingExtraError) as error:
         _log.warning("Verifying with generated images, because %s cannot be read: %s", name, error)
         return []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dl_lib.config import CfgNode
+from dl_lib.config import CfgNode, ConfigError
 from dl_lib.data import DatasetCatalog
 from dl_lib.data.build import build_test_mapper
 from dl_lib.data.catalog import DatasetMeta
@@ -24,10 +24,12 @@ from dl_lib.data.errors import DataError
 from dl_lib.data.mapper import DatasetMapper
 from dl_lib.evaluation.runner.passes import build_inference_model
 from dl_lib.evaluation.runner.run import optimized_copy, timed_outputs
-from dl_lib.evaluation.scores.prediction import read_outputs
+from dl_lib.evaluation.scores.prediction import class_indices
 from dl_lib.experiment.experiment import load_experiment
 from dl_lib.experiment.trained_run import load_trained_model, load_trained_run
+from dl_lib.inference.export.onnx_runtime import OnnxModel
 from dl_lib.modeling import DynamicNet4Seg
+from dl_lib.modeling.costs.costs import FLOPS_KEYS, Costs
 from dl_lib.modeling.dynamic.routing import Routing
 from dl_lib.prediction.inputs import ImageInput, ImageSource, OnError, image_inputs, is_single
 from dl_lib.prediction.pixels import WHITE, Pixels
@@ -118,6 +120,34 @@ class Predictor:
             **options,
         )
 
+    @classmethod
+    def from_onnx(cls, file: str | os.PathLike[str], **options: Any) -> Predictor:
+        """Return the predictor of a file of `dl_lib export --format onnx`, which runs in ONNX Runtime.
+
+        Args:
+            file: Exported file.
+            options: `probabilities`, unless the file returns labels, `background` and `batch_size` of the class.
+
+        Raises:
+            CheckpointError: If the file cannot be read or was not written by `dl_lib export`.
+            ConfigError: If the file has no probabilities, or onnxruntime is not installed.
+        """
+        model = OnnxModel(file)
+        metadata = model.metadata
+        if options.get("probabilities") and metadata.with_preprocessing:
+            raise ConfigError(
+                "probabilities: an exported file with preprocessing returns labels only; export the run without "
+                f"--with-preprocessing. Received: file={os.fspath(file)!r}"
+            )
+        mapper = DatasetMapper(
+            () if metadata.with_preprocessing else metadata.test_augmentations,
+            channel_order=metadata.channel_order,
+            num_classes=metadata.meta.num_classes,
+            ignore_value=metadata.meta.ignore_value,
+            transform_label=False,
+        )
+        return cls(model, mapper=mapper, meta=metadata.meta, routing_of=metadata.routing, **options)
+
     def __call__(self, images: ImageSource, *, on_error: OnError | None = None) -> Any:
         """Predict one image or several.
 
@@ -174,25 +204,28 @@ class Predictor:
         inputs = [mapped for _, _, mapped in batch]
         with self._lock, torch.inference_mode():
             outputs, seconds = timed_outputs(self.model, inputs)
-        predictions = read_outputs(inputs, outputs, num_classes=self.meta.num_classes, seconds=seconds)
         return [
-            PredictedImage(
-                name=name,
-                image=image,
-                classes=prediction.classes.cpu().numpy(),
-                probabilities=output["sem_seg"].softmax(dim=0).cpu().numpy() if self._probabilities else None,
-                route=None
-                if prediction.gates is None or self._routing_of is None
-                else self._routing_of(prediction.gates[None]),
-                costs=prediction.costs,
-                seconds=prediction.seconds,
-                meta=self.meta,
-            )
-            for (name, image, _), prediction, output in zip(batch, predictions, outputs, strict=True)
+            self._result(name, image, output, seconds=seconds / len(batch))
+            for (name, image, _), output in zip(batch, outputs, strict=True)
         ]
 
+    def _result(self, name: str, image: Pixels, output: Mapping[str, Any], *, seconds: float) -> PredictedImage:
+        labels, flops = output.get("labels"), output.get("flops")
+        if labels is None:
+            labels = class_indices(output["sem_seg"], num_classes=self.meta.num_classes)
+        return PredictedImage(
+            name=name,
+            image=image,
+            classes=labels.cpu().numpy(),
+            probabilities=output["sem_seg"].softmax(dim=0).cpu().numpy() if self._probabilities else None,
+            route=self._route(output.get("gates")),
+            costs=Costs.from_flops_dict(flops) if flops and {*FLOPS_KEYS.values()} <= {*flops} else None,
+            seconds=seconds,
+            meta=self.meta,
+        )
+
     def _route(self, gates: Tensor | None) -> Routing | None:
-        return None if gates is None or self._routing_of is None else self._routing_of(gates[None])
+        return None if gates is None or self._routing_of is None else self._routing_of(gates.double().cpu()[None])
 
 
 def _routing_of(network: nn.Module) -> Callable[[Tensor], Routing] | None:

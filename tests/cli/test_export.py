@@ -17,6 +17,7 @@ from dl_lib.inference.export.metadata import METADATA_KEY, ExportMetadata
 from dl_lib.inference.export.onnx_runtime import OnnxModel
 from dl_lib.modeling import build_model
 from dl_lib.modeling.dynamic.gate import Gate
+from dl_lib.prediction.predictor import Predictor
 from tests.helpers.small_run import DATASET, SMALL, register
 from tests.helpers.training import restore_logging
 
@@ -98,7 +99,7 @@ def test_onnx_files_compute_the_outputs_of_the_run(folder, model, options, size,
     path = tmp_path / "mine.onnx"
     assert run("export", folder, "--format", "onnx", *options, "--output", path) == 0
     printed = capsys.readouterr().out
-    assert "pixels with another label: 0 of " in printed and f"Wrote {path}\n" in printed
+    assert "pixels with another label: 0 of " in printed and f"Wrote {path} (" in printed
     assert [*tmp_path.iterdir()] == [path]
     image = scene(*size)
     expected, exported = predicted(model, image), OnnxModel(path)
@@ -116,6 +117,12 @@ def test_onnx_files_compute_the_outputs_of_the_run(folder, model, options, size,
         assert found["flops"]["real_flops"] == pytest.approx(expected["flops"]["real_flops"])
         values = json.loads(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
         assert values["edges"] == [str(edge) for edge in model.backbone.lattice.edges]
+    of_run, of_file = (
+        make(source)(image) for make, source in ((Predictor.from_run, folder), (Predictor.from_onnx, path))
+    )
+    assert (of_file.classes == of_run.classes).all() and of_file.classes.dtype == of_run.classes.dtype
+    if of_file.route is not None:
+        assert torch.equal(of_file.route.reached_BN, of_run.route.reached_BN)
     assert exported.metadata.meta.class_names == DatasetCatalog.meta(DATASET).class_names
     assert ExportMetadata.from_json(exported.metadata.to_json(), path="") == exported.metadata
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dl_lib.modeling.costs.costs import Costs
 
-__all__ = ["Prediction", "read_outputs"]
+__all__ = ["Prediction", "class_indices", "read_outputs"]
 
 _UINT8_CLASSES = 256
 
@@ -64,7 +64,7 @@ def read_outputs(
         Prediction(
             image_id=sample["image_id"],
             file_name=sample["file_name"],
-            classes=_argmax(output["sem_seg"], num_classes=num_classes),
+            classes=class_indices(output["sem_seg"], num_classes=num_classes),
             input_sizes=output.get("input_sizes", (tuple(sample["image"].shape[-2:]),)),
             costs=Costs.from_flops_dict(output["flops"]),
             seconds=seconds / len(inputs),
@@ -74,7 +74,12 @@ def read_outputs(
     ]
 
 
-def _argmax(logits: Tensor, *, num_classes: int) -> Tensor:
+def class_indices(logits: Tensor, *, num_classes: int) -> Tensor:
+    """Return the class with the largest logit of each pixel (H, W): uint8 if the classes fit, else int32.
+
+    Raises:
+        ValueError: If the number of classes is wrong.
+    """
     if logits.ndim != 3 or len(logits) != num_classes:
         raise ValueError(
             f"sem_seg must have shape ({num_classes}, height, width), as the dataset has {num_classes} classes; check "

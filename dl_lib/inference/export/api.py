@@ -161,7 +161,7 @@ def _check_resize(metadata: ExportMetadata, *, size: tuple[int, int]) -> None:
     resize = metadata.test_resize
     if not metadata.with_preprocessing or resize is None:
         return
-    if metadata.size is None or resize.output_size(size) != size:
+    if metadata.size is None or not resize.keeps(size):
         raise ConfigError(
             "--with-preprocessing: the resize of INPUT.MIN_SIZE_TEST cannot be part of the file, because other "
             "runtimes round it differently; choose a --size that it keeps, or resize images before the file is "

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from dl_lib.config import ConfigError
@@ -21,20 +21,23 @@ __all__ = ["ExportedModel"]
 _MFLOPS_PER_GFLOP = 1e3
 
 
-class ExportedModel(ABC):
+class ExportedModel(nn.Module, ABC):
     """Exported file with the call interface of a model in evaluation; several threads may call it.
 
     Attributes:
         metadata: Metadata of the file.
     """
 
-    metadata: ExportMetadata
+    def __init__(self, metadata: ExportMetadata) -> None:
+        super().__init__()
+        self.metadata = metadata
+        self.eval()
 
     @abstractmethod
     def run(self, image: np.ndarray) -> Mapping[str, np.ndarray]:
         """Return the outputs of the file by name for one image, the input `image` of the file with N = 1."""
 
-    def __call__(self, batched_inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def forward(self, batched_inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Predict one image at a time.
 
         Args:

@@ -12,13 +12,15 @@ from importlib.metadata import version
 from typing import Any, Literal, get_args
 
 import numpy as np
+from torch import Tensor
 
 from dl_lib.checkpoint.errors import CheckpointError
 from dl_lib.config.choices import ChannelOrder, ResizeBackend
 from dl_lib.data.catalog import Color, DatasetMeta
 from dl_lib.data.transforms.augmentations import ResizeShortestEdge
 from dl_lib.modeling.dynamic.lattice import Lattice
-from dl_lib.modeling.dynamic.routing import Unreached
+from dl_lib.modeling.dynamic.route import Route
+from dl_lib.modeling.dynamic.routing import Routing, Unreached
 
 __all__ = ["INPUT_NAME", "METADATA_KEY", "ExportMetadata", "Precision", "TestResize", "versions"]
 
@@ -47,11 +49,15 @@ class TestResize:
     max_size_px: int
     backend: ResizeBackend
 
-    def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the size in pixels (height, width) of an image after the resize."""
-        augmentation = ResizeShortestEdge((self.short_edge_px,), self.max_size_px, self.backend)
-        resize = augmentation.get_transform(np.random.default_rng(0), size=size)
-        return resize.height, resize.width
+    @property
+    def augmentation(self) -> ResizeShortestEdge:
+        """The resize as a transform of the data pipeline."""
+        return ResizeShortestEdge((self.short_edge_px,), self.max_size_px, self.backend)
+
+    def keeps(self, size: tuple[int, int]) -> bool:
+        """Return whether images of a size (height, width) in pixels keep it."""
+        resize = self.augmentation.get_transform(np.random.default_rng(0), size=size)
+        return (resize.height, resize.width) == size
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,16 @@ class ExportMetadata:
     def lattice(self) -> Lattice | None:
         """Lattice of the output `gates`; None without this output."""
         return Lattice(self.cells_per_layer) if self.cells_per_layer else None
+
+    @property
+    def test_augmentations(self) -> tuple[ResizeShortestEdge, ...]:
+        """Transforms of the images in evaluation."""
+        return () if self.test_resize is None else (self.test_resize.augmentation,)
+
+    def routing(self, gates_BE: Tensor) -> Routing:
+        """Return the routing of images with the values of the output `gates`."""
+        assert self.lattice is not None
+        return Routing.of_gates(Route.whole(self.lattice, gated=True), gates_BE, unreached=Unreached(self.unreached))
 
     @property
     def edges(self) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ class OnnxModel(ExportedModel):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         path = os.fspath(path)
         content = _read(path)
-        self.metadata = _metadata(content, path=path)
+        super().__init__(_metadata(content, path=path))
         self._session = _session(content, path=path)
         found = tuple(output.name for output in self._session.get_outputs())
         if found != self.metadata.outputs or [node.name for node in self._session.get_inputs()] != [INPUT_NAME]:
