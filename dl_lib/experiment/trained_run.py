@@ -23,7 +23,12 @@ __all__ = ["gives_weights", "load_trained_model", "load_trained_run", "with_weig
 
 
 def load_trained_run(
-    config_file: str | None, opts: Sequence[str], *, option: str = "--config-file", world_size: int = 1
+    config_file: str | None,
+    opts: Sequence[str],
+    *,
+    option: str = "--config-file",
+    world_size: int = 1,
+    needs_datasets: bool = True,
 ) -> Experiment:
     """Read an experiment with the weights to evaluate and the crop of their training, and validate its config.
 
@@ -32,13 +37,18 @@ def load_trained_run(
         opts: Overrides, as `KEY VALUE` and `KEY=VALUE`.
         option: Option or argument that names the file, for messages.
         world_size: Number of processes.
+        needs_datasets: Whether `DATASETS.TEST` must name a dataset.
 
     Raises:
-        ConfigError: If the config is invalid, or there is nothing to evaluate.
+        ConfigError: If the config is invalid, or there are no weights or no datasets.
     """
     path = os.fspath(find_config_file(config_file, option=option))
     experiment = load_experiment(path, opts, world_size=world_size, purpose="evaluation")
     experiment = with_weights(experiment, opts)
+    if needs_datasets and not experiment.cfg.DATASETS.TEST:
+        raise ConfigError(
+            "DATASETS.TEST: no datasets to evaluate on; add DATASETS.TEST=[NAME]. Received: DATASETS.TEST=[]"
+        )
     largest_crop = [MAX_AUTOMATIC_CROP_PX] * 2  # of foreign weights; the ratio of costs does not depend on the crop
     experiment = keep_crop(experiment, Path(experiment.cfg.MODEL.WEIGHTS).parent, default=largest_crop)
     check_weights(experiment)
@@ -53,7 +63,7 @@ def with_weights(experiment: Experiment, opts: Sequence[str]) -> Experiment:
     folder they are the initial weights of its training.
 
     Raises:
-        ConfigError: If there are no weights, or no datasets to evaluate on.
+        ConfigError: If there are no weights.
     """
     cfg = experiment.cfg
     weights = "" if gives_weights(opts) else _last_checkpoint(experiment)
@@ -62,10 +72,6 @@ def with_weights(experiment: Experiment, opts: Sequence[str]) -> Experiment:
         raise ConfigError(
             "MODEL.WEIGHTS: no weights to evaluate, and no checkpoint in the run folder; train first, or add "
             f"MODEL.WEIGHTS=PATH. Received: OUTPUT_DIR={cfg.OUTPUT_DIR!r}"
-        )
-    if not cfg.DATASETS.TEST:
-        raise ConfigError(
-            "DATASETS.TEST: no datasets to evaluate on; add DATASETS.TEST=[NAME]. Received: DATASETS.TEST=[]"
         )
     return dataclasses.replace(experiment, cfg=cfg.with_values({"MODEL.WEIGHTS": weights}))
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from PIL import Image
@@ -17,12 +16,14 @@ from torch import Tensor
 
 from dl_lib.data.decoding import Color
 from dl_lib.data.errors import DataError, MissingDataError
+from dl_lib.data.listing import list_files
 from dl_lib.prediction.pixels import Pixels, as_rgb, read_rgb
 from dl_lib.prediction.video import VIDEO_SUFFIXES, Video, is_video
 
-__all__ = ["ImageInput", "ImageSource", "OnError", "find_files", "image_inputs", "is_single"]
+__all__ = ["ImageInMemory", "ImageInput", "ImageSource", "OnError", "find_files", "image_inputs", "is_single"]
 
 OnError = Callable[[str, DataError], None]  # with the name of an input
+ImageInMemory = np.ndarray | Tensor | Image.Image
 ImageSource = Any  # array, tensor, PIL image, path, folder, glob pattern, video, or an iterable of these
 
 
@@ -40,58 +41,56 @@ class ImageInput:
 
 
 def is_single(source: ImageSource) -> bool:
-    """Return whether an input is one image, not several."""
-    if isinstance(source, str | os.PathLike):
-        return os.path.isfile(source) and not is_video(source)
-    return isinstance(source, np.ndarray | Tensor | Image.Image)
+    """Return whether an input is one image, not several; a missing file is one."""
+    if not isinstance(source, str | os.PathLike):
+        return isinstance(source, ImageInMemory)
+    if os.path.isdir(source) or is_video(source):
+        return False
+    return os.path.lexists(source) or not glob.has_magic(os.fspath(source))
 
 
-def image_inputs(source: ImageSource, *, background: Color, on_error: OnError | None = None) -> Iterator[ImageInput]:
+def image_inputs(source: ImageSource, *, background: Color) -> Iterator[ImageInput]:
     """Yield the images of an input in its order; files are read when an image is loaded, videos frame by frame.
+
+    Missing files, folders without images and damaged videos are inputs as well, whose `load` raises the error.
 
     Args:
         source: What a `Predictor` accepts.
         background: Color behind transparent pixels.
-        on_error: Function that is called with the name and error of a missing file or a damaged video, which is then
-            omitted; None raises the error.
 
     Raises:
-        DataError: If a file is missing or a video damaged.
         TypeError: If an input has another type.
     """
     for position, item in enumerate(_items(source)):
-        if not isinstance(item, str | os.PathLike):
+        if isinstance(item, str | os.PathLike):
+            yield from _file_inputs(item, background=background)
+        else:
             name = f"{position}"
             yield ImageInput(name, partial(as_rgb, item, name=f"image {name}", background=background))
-            continue
-        with _reported(os.fspath(item), on_error):
-            for path in find_files(item):
-                with _reported(os.fspath(path), on_error):
-                    yield from _images_of(path, background=background)
 
 
 def find_files(text: str | os.PathLike[str]) -> list[Path]:
     """Return the images and videos of a file, folder or glob pattern, sorted.
 
-    Folders are searched with their subfolders, without hidden ones and without links to folders; files count if they
-    have the suffix of an image or video. A file that is named itself needs no such suffix.
+    Folders are searched with their subfolders, as `list_files` does; files count if they have the suffix of an image or
+    video. A file that is named itself needs no such suffix.
 
     Raises:
         MissingDataError: If there is none.
+        UnreadableFileError: If a folder cannot be listed.
     """
     path = os.fspath(text)
     if os.path.isdir(path):
-        found = sorted(_files_in(path))
-        hint = f"the folder and its subfolders contain no file with a suffix such as .jpg, .png or {VIDEO_SUFFIXES[4]}"
+        found = [Path(file) for _, file in list_files(Path(path)) if os.path.splitext(file)[1].lower() in _suffixes()]
+        hint = "the folder and its subfolders contain no file with a suffix such as .jpg, .png or .mp4"
     elif os.path.lexists(path):
         return [Path(path)]
     else:
-        matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []
-        found = [Path(match) for match in matches if os.path.isfile(match)]
-        hint = "no such file or folder" if not glob.has_magic(path) else "no file matches this pattern"
+        found = _matching_files(path)
+        hint = "no file matches this pattern" if glob.has_magic(path) else "no such file or folder"
     if not found:
         raise MissingDataError(f"{hint}; check the path. Received: input={path!r}")
-    return found
+    return sorted(found)
 
 
 def _items(source: ImageSource) -> Iterator[Any]:
@@ -108,35 +107,43 @@ def _items(source: ImageSource) -> Iterator[Any]:
         )
 
 
-def _images_of(path: Path, *, background: Color) -> Iterator[ImageInput]:
-    if not is_video(path):
-        yield ImageInput(os.fspath(path), partial(read_rgb, path, background=background))
-        return
-    for number, frame in enumerate(Video.open(path).frames()):
-        yield ImageInput(f"{path}#{number}", partial(_same, frame))
-
-
-@contextmanager
-def _reported(name: str, on_error: OnError | None) -> Iterator[None]:
-    """Give the data errors of an input to `on_error`, if there is one."""
+def _file_inputs(item: str | os.PathLike[str], *, background: Color) -> Iterator[ImageInput]:
     try:
-        yield
+        paths = find_files(item)
     except DataError as error:
-        if on_error is None:
-            raise
-        on_error(name, error)
+        yield ImageInput(os.fspath(item), partial(_fail, error))
+        return
+    for path in paths:
+        if is_video(path):
+            yield from _frame_inputs(path)
+        else:
+            yield ImageInput(os.fspath(path), partial(read_rgb, path, background=background))
+
+
+def _frame_inputs(path: Path) -> Iterator[ImageInput]:
+    try:
+        for number, frame in enumerate(Video.open(path).frames()):
+            yield ImageInput(f"{path}#{number}", partial(_same, frame))
+    except DataError as error:
+        yield ImageInput(os.fspath(path), partial(_fail, error))
 
 
 def _same(frame: Pixels) -> Pixels:
     return frame
 
 
-def _files_in(folder: str) -> Iterator[Path]:
-    for current, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if os.path.splitext(name)[1].lower() in _suffixes() and not name.startswith("."):
-                yield Path(current, name)
+def _fail(error: DataError) -> NoReturn:
+    raise error
+
+
+def _matching_files(pattern: str) -> list[Path]:
+    """Return the files that match a glob pattern, each once although links may form a cycle."""
+    matches = sorted(glob.glob(pattern, recursive=True), key=lambda match: match.count(os.sep))
+    files: dict[str, Path] = {}
+    for match in filter(os.path.isfile, matches):
+        folder, name = os.path.split(match)
+        files.setdefault(os.path.join(os.path.realpath(folder), name), Path(match))
+    return list(files.values())
 
 
 @cache

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
-from dl_lib.data.decoding import Color, opaque_rgb
-from dl_lib.data.errors import InvalidSampleError
+from dl_lib.data.decoding import Color, damaged, opaque_rgb
+from dl_lib.data.errors import DataError, InvalidSampleError
 from dl_lib.data.orientation import load_upright
 from dl_lib.data.reading import read_image
 
@@ -32,17 +32,17 @@ def as_rgb(image: Any, *, name: str, background: Color) -> Pixels:
     """Return an image in memory as (H, W, 3) RGB.
 
     Args:
-        image: PIL image, or uint8 values of gray, RGB or RGBA: an array (H, W) or (H, W, channels), or a tensor
-            (channels, H, W).
+        image: PIL image, or uint8 values of gray, RGB or RGBA: an array (H, W, channels), a tensor (channels, H, W),
+            or gray values (H, W).
         name: Name for messages.
         background: Color behind transparent pixels.
 
     Raises:
         InvalidSampleError: If shape or dtype is another one.
-        UnreadableFileError: If a PIL image has another pixel format.
+        UnreadableFileError: If a PIL image has another pixel format, or its file is damaged.
     """
     if isinstance(image, Image.Image):
-        return np.array(opaque_rgb(load_upright(image), name, background=background))
+        return _pil_rgb(image, name=name, background=background)
     is_tensor = isinstance(image, Tensor)
     pixels = image.detach().cpu().numpy() if is_tensor else image
     if pixels.dtype != np.uint8:
@@ -50,16 +50,26 @@ def as_rgb(image: Any, *, name: str, background: Color) -> Pixels:
             f"{name}: values must be uint8, 0..255; convert values in 0..1 with (255 * image).round() and a cast to "
             f"uint8. Received: dtype={image.dtype}"
         )
-    if is_tensor and pixels.ndim == 3:
-        pixels = pixels.transpose(1, 2, 0)
-    if pixels.ndim == 2 and not is_tensor:
+    if pixels.ndim == 2:
         pixels = pixels[..., None]
+    elif is_tensor and pixels.ndim == 3:
+        pixels = pixels.transpose(1, 2, 0)
     if pixels.ndim != 3 or pixels.shape[2] not in _CHANNELS or not pixels.size:
-        expected = "(1, 3 or 4, H, W)" if is_tensor else "(H, W) or (H, W, 1, 3 or 4)"
-        expected = expected.replace("1, 3 or 4", "channels") + " with 1, 3 or 4 channels"
         raise InvalidSampleError(
-            f"{name}: one image must have shape {expected}; pass several images as a list. "
-            f"Received: shape={tuple(image.shape)}"
+            f"{name}: one image must have shape {'(channels, H, W)' if is_tensor else '(H, W, channels)'} with 1, 3 or "
+            f"4 channels, or (H, W); pass several images as a list. Received: shape={tuple(image.shape)}"
         )
     gray_or_color = pixels[..., 0] if pixels.shape[2] == 1 else pixels
-    return np.array(opaque_rgb(Image.fromarray(np.ascontiguousarray(gray_or_color)), name, background=background))
+    return _pil_rgb(Image.fromarray(np.ascontiguousarray(gray_or_color)), name=name, background=background)
+
+
+def _pil_rgb(image: Image.Image, *, name: str, background: Color) -> Pixels:
+    try:
+        pixels = np.array(opaque_rgb(load_upright(image), name, background=background))
+    except DataError:
+        raise
+    except Exception as error:  # an image of a damaged file is decoded here; Pillow's error depends on the format
+        raise damaged(name, error) from error
+    if not pixels.size:
+        raise InvalidSampleError(f"{name} must have at least one pixel. Received: size={image.size}")
+    return pixels

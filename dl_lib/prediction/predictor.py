@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from pathlib import Path
-from typing import Any
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dl_lib.config import CfgNode, ConfigError
-from dl_lib.data import DatasetCatalog
+from dl_lib.data import DatasetCatalog, register_folders
 from dl_lib.data.build import build_test_mapper
 from dl_lib.data.catalog import DatasetMeta
 from dl_lib.data.decoding import Color
@@ -31,9 +31,10 @@ from dl_lib.inference.export.onnx_runtime import OnnxModel
 from dl_lib.modeling import DynamicNet4Seg
 from dl_lib.modeling.costs.costs import FLOPS_KEYS, Costs
 from dl_lib.modeling.dynamic.routing import Routing
-from dl_lib.prediction.inputs import ImageInput, ImageSource, OnError, image_inputs, is_single
+from dl_lib.prediction.inputs import ImageInMemory, ImageInput, ImageSource, OnError, image_inputs, is_single
 from dl_lib.prediction.pixels import WHITE, Pixels
 from dl_lib.prediction.result import PredictedImage
+from dl_lib.validation import validate_config
 
 __all__ = ["Predictor"]
 
@@ -64,6 +65,8 @@ class Predictor:
         background: Color = WHITE,
         batch_size: int = 1,
     ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1. Received: batch_size={batch_size}")
         self.meta = meta
         self.model = model
         self._mapper = mapper
@@ -87,7 +90,8 @@ class Predictor:
             CheckpointError: If the weights cannot be loaded.
         """
         opts = [f"MODEL.DEVICE={device}"] if device else []
-        return cls.from_config(load_trained_run(os.fspath(run), opts, option="run").cfg, **options)
+        experiment = load_trained_run(os.fspath(run), opts, option="run", needs_datasets=False)
+        return cls.from_config(experiment.cfg, **options)
 
     @classmethod
     def from_config(
@@ -104,18 +108,23 @@ class Predictor:
             ConfigError: If there is no such config, or it is invalid.
             CheckpointError: If the weights cannot be loaded.
         """
-        opts = [f"MODEL.WEIGHTS={Path(weights).absolute()}"] if weights else []
         if isinstance(config, CfgNode):
-            cfg = config.with_values({"MODEL.WEIGHTS": os.fspath(weights)}) if weights else config
+            register_folders(config.DATASETS.FOLDERS)
+            validate_config(config, purpose="evaluation")
+            cfg = config
         else:
-            cfg = load_experiment(os.fspath(config), opts, purpose="evaluation").cfg
+            cfg = load_experiment(os.fspath(config), [], purpose="evaluation").cfg
+        if weights:
+            cfg = cfg.with_values({"MODEL.WEIGHTS": os.fspath(weights)})
+        if not cfg.MODEL.WEIGHTS:
+            raise ConfigError("weights: a trained model needs them; give a checkpoint. Received: MODEL.WEIGHTS=''")
         network = load_trained_model(cfg).eval()
         on_cpu = next(network.parameters()).device.type == "cpu"
         options.setdefault("batch_size", 1 if on_cpu else 8)
         return cls(
             build_inference_model(cfg, optimized_copy(cfg, network)).eval(),
             mapper=build_test_mapper(cfg),
-            meta=DatasetCatalog.meta([*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN][0]),
+            meta=_classes_of(cfg),
             routing_of=_routing_of(network),
             **options,
         )
@@ -148,12 +157,24 @@ class Predictor:
         )
         return cls(model, mapper=mapper, meta=metadata.meta, routing_of=metadata.routing, **options)
 
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # arrays and tensors are iterable as well
+        self, images: ImageInMemory, *, on_error: OnError | None = None
+    ) -> PredictedImage: ...
+
+    @overload
+    def __call__(self, images: str | os.PathLike[str], *, on_error: OnError | None = None) -> Any: ...
+
+    @overload
+    def __call__(self, images: Iterable[Any], *, on_error: OnError | None = None) -> Iterator[PredictedImage]: ...
+
     def __call__(self, images: ImageSource, *, on_error: OnError | None = None) -> Any:
         """Predict one image or several.
 
         Args:
-            images: Array (H, W), (H, W, 3) or (H, W, 4), tensor (3, H, W), PIL image or path of an image: one image.
-                Folder, glob pattern, video or iterable of any of these: several. Values are uint8, gray, RGB or RGBA.
+            images: Array (H, W, channels) or (H, W), tensor (channels, H, W) or (H, W), PIL image or path of an image:
+                one image. Folder, glob pattern, video or iterable of any of these: several. Values are uint8, gray, RGB
+                or RGBA. The EXIF orientation of files and PIL images is applied.
             on_error: Function that is called with the name and error of each unreadable image of several, which is
                 then omitted; None raises the error.
 
@@ -165,59 +186,69 @@ class Predictor:
             DataError: If an image cannot be read.
             TypeError: If an input has another type.
         """
-        results = self._stream(images, on_error=None if is_single(images) else on_error)
-        return next(results) if is_single(images) else results
+        if not is_single(images):
+            return self._stream(images, on_error=on_error)
+        (item,) = image_inputs(images, background=self._background)
+        (result,) = self._predict([self._load(item)])
+        return result
 
     def _stream(self, images: ImageSource, *, on_error: OnError | None) -> Iterator[PredictedImage]:
-        inputs = image_inputs(images, background=self._background, on_error=on_error)
-        pending: deque[tuple[ImageInput, Future[tuple[Pixels, dict[str, Any]]]]] = deque()
-        batch: list[tuple[str, Pixels, dict[str, Any]]] = []
+        batch: list[_LoadedImage] = []
+        with closing(self._load_ahead(image_inputs(images, background=self._background))) as loading:
+            for item, loaded in loading:
+                try:
+                    batch.append(loaded.result())
+                except DataError as error:
+                    if on_error is None:
+                        yield from self._predict(batch)
+                        raise
+                    on_error(item.name, error)
+                if len(batch) == self._batch_size:
+                    yield from self._predict(batch)
+                    batch = []
+            yield from self._predict(batch)
+
+    def _load_ahead(self, inputs: Iterator[ImageInput]) -> Generator[tuple[ImageInput, Future[_LoadedImage]]]:
+        """Yield the inputs with their images, some of which are loaded ahead in threads that end with the generator."""
+        pending: deque[tuple[ImageInput, Future[_LoadedImage]]] = deque()
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="dl_lib-images") as pool:
             try:
-                while True:
-                    for item in islice(inputs, self._batch_size + _WORKERS - len(pending)):
-                        pending.append((item, pool.submit(self._load, item)))
-                    if not pending:
-                        break
-                    item, loaded = pending.popleft()
-                    try:
-                        batch.append((item.name, *loaded.result()))
-                    except DataError as error:
-                        if on_error is None:
-                            raise
-                        on_error(item.name, error)
-                    if len(batch) == self._batch_size:
-                        yield from self._predict(batch)
-                        batch = []
-                yield from self._predict(batch)
+                for item in inputs:
+                    pending.append((item, pool.submit(self._load, item)))
+                    if len(pending) > self._batch_size + _WORKERS:
+                        yield pending.popleft()
+                while pending:
+                    yield pending.popleft()
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _load(self, item: ImageInput) -> tuple[Pixels, dict[str, Any]]:
+    def _load(self, item: ImageInput) -> _LoadedImage:
         image = item.load()
         sample: Any = {"image": image, "image_id": item.name, "file_name": item.name}
-        return image, self._mapper(sample, rng=np.random.default_rng(0))
+        return _LoadedImage(item.name, image, self._mapper(sample, rng=np.random.default_rng(0)))
 
-    def _predict(self, batch: Sequence[tuple[str, Pixels, dict[str, Any]]]) -> list[PredictedImage]:
+    def _predict(self, batch: Sequence[_LoadedImage]) -> list[PredictedImage]:
         if not batch:
             return []
-        inputs = [mapped for _, _, mapped in batch]
+        inputs = [loaded.mapped for loaded in batch]
         with self._lock, torch.inference_mode():
             outputs, seconds = timed_outputs(self.model, inputs)
         return [
-            self._result(name, image, output, seconds=seconds / len(batch))
-            for (name, image, _), output in zip(batch, outputs, strict=True)
+            self._result(loaded, output, seconds=seconds / len(batch))
+            for loaded, output in zip(batch, outputs, strict=True)
         ]
 
-    def _result(self, name: str, image: Pixels, output: Mapping[str, Any], *, seconds: float) -> PredictedImage:
-        labels, flops = output.get("labels"), output.get("flops")
+    def _result(self, loaded: _LoadedImage, output: Mapping[str, Any], *, seconds: float) -> PredictedImage:
+        labels, flops, probabilities = output.get("labels"), output.get("flops"), None
         if labels is None:
             labels = class_indices(output["sem_seg"], num_classes=self.meta.num_classes)
+        if self._probabilities:
+            probabilities = output["sem_seg"].softmax(dim=0, dtype=torch.float32).cpu().numpy()
         return PredictedImage(
-            name=name,
-            image=image,
+            name=loaded.name,
+            image=loaded.image,
             classes=labels.cpu().numpy(),
-            probabilities=output["sem_seg"].softmax(dim=0).cpu().numpy() if self._probabilities else None,
+            probabilities=probabilities,
             route=self._route(output.get("gates")),
             costs=Costs.from_flops_dict(flops) if flops and {*FLOPS_KEYS.values()} <= {*flops} else None,
             seconds=seconds,
@@ -226,6 +257,23 @@ class Predictor:
 
     def _route(self, gates: Tensor | None) -> Routing | None:
         return None if gates is None or self._routing_of is None else self._routing_of(gates.double().cpu()[None])
+
+
+@dataclass(frozen=True, eq=False)
+class _LoadedImage:
+    name: str
+    image: Pixels
+    mapped: dict[str, Any]  # input of the model
+
+
+def _classes_of(cfg: CfgNode) -> DatasetMeta:
+    names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
+    if not names:
+        raise ConfigError(
+            "DATASETS.TEST names the classes of the model and must not be empty; add the dataset of its training. "
+            "Received: DATASETS.TEST=[], DATASETS.TRAIN=[]"
+        )
+    return DatasetCatalog.meta(names[0])
 
 
 def _routing_of(network: nn.Module) -> Callable[[Tensor], Routing] | None:

@@ -21,7 +21,7 @@ from dl_lib.experiment.experiment import (
     register_parts,
 )
 from dl_lib.experiment.net_files import copy_nets
-from dl_lib.experiment.trained_run import with_weights
+from dl_lib.experiment.trained_run import load_trained_run, with_weights
 from dl_lib.launch import ProcessRequest
 from dl_lib.launch import launch as launch_module
 from dl_lib.modeling.dynamic.lattice import Lattice
@@ -209,7 +209,7 @@ def test_nothing_to_evaluate(folder):
         with_weights(load_experiment(None, []), [])
     opts = ["MODEL.WEIGHTS=a.pth", "DATASETS.TEST=[]"]
     with pytest.raises(ConfigError, match=r"^DATASETS\.TEST: no datasets"):
-        with_weights(load_experiment(None, opts), opts)
+        load_trained_run(None, opts)
 
 
 def test_weights_must_exist_before_anything_is_written(folder):

@@ -1,0 +1,51 @@
+"""Run folder of a tiny routed network with random weights, and the folder dataset that names its classes."""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from dl_lib.checkpoint import Checkpointer
+from dl_lib.config import get_cfg, write_config
+from dl_lib.data import register_folders
+from dl_lib.modeling import build_model
+
+CLASSES = ["ground", "plant", "animal"]
+SETTINGS = {
+    **{"MODEL.BACKBONE.LAYER_NUM": 1, "MODEL.BACKBONE.CELL_NUM_LIST": [2], "MODEL.BACKBONE.MAX_STRIDE": 8},
+    **{"MODEL.BACKBONE.INIT_CHANNEL": 8, "MODEL.BACKBONE.NORM": "BN", "MODEL.GATE.GATE_INIT_BIAS": 0.1},
+    **{"MODEL.SEM_SEG_HEAD.IN_FEATURES": ["layer_0", "layer_1"], "MODEL.SEM_SEG_HEAD.NUM_CLASSES": len(CLASSES)},
+    **{"MODEL.SEM_SEG_HEAD.NORM": "BN", "MODEL.DEVICE": "cpu", "DATALOADER.NUM_WORKERS": 0, "INPUT.MIN_SIZE_TEST": 0},
+    **{"DATASETS.TRAIN": ["prediction_test"], "DATASETS.TEST": ["prediction_test"]},
+}
+SIZES = ((17, 23), (32, 32), (1, 9))  # height and width of the images of the dataset
+
+
+def make_dataset(folder):
+    """Write images and labels; return the entry of `DATASETS.FOLDERS`."""
+    rng = np.random.default_rng(0)
+    for number, size in enumerate(SIZES):
+        for kind, pixels in (
+            ("images", rng.integers(0, 256, (*size, 3))),
+            ("labels", rng.integers(0, len(CLASSES), size)),
+        ):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / kind / f"{number}.png")
+    paths = {"IMAGES": str(folder / "images"), "LABELS": str(folder / "labels")}
+    return {"NAME": "prediction_test", **paths, "CLASSES": CLASSES}
+
+
+def make_run(folder, *, data, overrides=None):
+    """Save a config and random weights in a run folder; `data` is the result of `make_dataset`."""
+    cfg = get_cfg()
+    values = {**SETTINGS, "DATASETS.FOLDERS": [data], "OUTPUT_DIR": str(folder), **(overrides or {})}
+    cfg.merge_from_list([word for item in values.items() for word in item])
+    register_folders(cfg.DATASETS.FOLDERS)
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    for name, values in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(values)
+    folder.mkdir(parents=True)
+    write_config(cfg, folder)
+    Checkpointer(model, folder).save("model_final")
+    return folder
