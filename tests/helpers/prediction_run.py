@@ -34,10 +34,10 @@ def make_dataset(folder):
     return {"NAME": "prediction_test", **paths, "CLASSES": CLASSES}
 
 
-def make_run(folder, *, data, overrides=None):
-    """Save a config and random weights in a run folder; `data` is the result of `make_dataset`."""
+def make_run(folder, *, data=None, overrides=None):
+    """Save a config and random weights in a run folder; `data` is the result of `make_dataset`, if it is used."""
     cfg = get_cfg()
-    values = {**SETTINGS, "DATASETS.FOLDERS": [data], "OUTPUT_DIR": str(folder), **(overrides or {})}
+    values = {**SETTINGS, "DATASETS.FOLDERS": [data] if data else [], "OUTPUT_DIR": str(folder), **(overrides or {})}
     cfg.merge_from_list([word for item in values.items() for word in item])
     register_folders(cfg.DATASETS.FOLDERS)
     torch.manual_seed(0)
