@@ -9,7 +9,14 @@ from collections.abc import Sequence
 
 from dl_lib.launch import LaunchError, ProcessRequest
 
-__all__ = ["experiment_parser", "network_parser", "parse_arguments", "parse_run_arguments", "trained_run_parser"]
+__all__ = [
+    "experiment_parser",
+    "network_parser",
+    "parse_arguments",
+    "parse_run_arguments",
+    "prediction_parser",
+    "trained_run_parser",
+]
 
 _WIDTH = 80  # the raw formatter, which keeps the sections of the epilog, does not wrap
 _OVERRIDES = """
@@ -43,9 +50,15 @@ def network_parser(*, prog: str, description: str, notes: str = "") -> argparse.
 
 def trained_run_parser(*, prog: str, description: str, notes: str = "") -> argparse.ArgumentParser:
     """Return a parser with `RUN` and `--data`, for `trained_run.load_trained_run`."""
+    parser = prediction_parser(prog=prog, description=description, notes=notes)
+    parser.add_argument("--data", metavar="NAME", help="dataset, in place of those in DATASETS.TEST")
+    return parser
+
+
+def prediction_parser(*, prog: str, description: str, notes: str = "") -> argparse.ArgumentParser:
+    """Return a parser with `RUN`, for commands that need no dataset."""
     parser = _parser_with_overrides(prog=prog, description=description, notes=notes)
     parser.add_argument("run", metavar="RUN", help="folder of a finished run, or its config.yaml")
-    parser.add_argument("--data", metavar="NAME", help="dataset, in place of those in DATASETS.TEST")
     return parser
 
 

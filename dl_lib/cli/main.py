@@ -17,6 +17,7 @@ FAILED_STATUS = 1
 COMMANDS = {
     "train": "train a model, or resume a training run",
     "evaluate": "evaluate a checkpoint: scores, FLOPs, predictions",
+    "predict": "predict new images and videos with a trained run",
     "sweep": "evaluate a network at several gate thresholds",
     "freeze-route": "make a static network of a route of a trained network",
     "specialise": "remove what the images of a dataset do not use from a network",

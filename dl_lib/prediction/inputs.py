@@ -18,7 +18,7 @@ from dl_lib.data.decoding import Color
 from dl_lib.data.errors import DataError, MissingDataError
 from dl_lib.data.listing import list_files
 from dl_lib.prediction.pixels import Pixels, as_rgb, read_rgb
-from dl_lib.prediction.video import VIDEO_SUFFIXES, Video, is_video
+from dl_lib.prediction.video import VIDEO_SUFFIXES, Video, frame_name, is_video
 
 __all__ = ["ImageInMemory", "ImageInput", "ImageSource", "OnError", "find_files", "image_inputs", "is_single"]
 
@@ -123,7 +123,7 @@ def _file_inputs(item: str | os.PathLike[str], *, background: Color) -> Iterator
 def _frame_inputs(path: Path) -> Iterator[ImageInput]:
     try:
         for number, frame in enumerate(Video.open(path).frames()):
-            yield ImageInput(f"{path}#{number}", partial(_same, frame))
+            yield ImageInput(frame_name(path, number), partial(_same, frame))
     except DataError as error:
         yield ImageInput(os.fspath(path), partial(_fail, error))
 

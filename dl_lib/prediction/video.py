@@ -14,7 +14,7 @@ import numpy as np
 from dl_lib.data.errors import MissingDataError, UnreadableFileError
 from dl_lib.prediction.pixels import Pixels
 
-__all__ = ["VIDEO_SUFFIXES", "Video", "is_video"]
+__all__ = ["VIDEO_SUFFIXES", "Video", "file_of", "frame_name", "is_video"]
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
@@ -22,6 +22,17 @@ VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".web
 def is_video(path: str | os.PathLike[str]) -> bool:
     """Return whether a file is a video by its suffix."""
     return os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
+
+
+def frame_name(path: str | os.PathLike[str], number: int) -> str:
+    """Return the name of a frame, such as `clip.mp4#12`."""
+    return f"{os.fspath(path)}#{number}"
+
+
+def file_of(name: str) -> str:
+    """Return the file of an image or of a frame with a name of `frame_name`."""
+    path, _, number = name.rpartition("#")
+    return path if number.isdecimal() and is_video(path) else name
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from dl_lib.utils.folder_replacement import finish_replacement, partial_folder, 
 from dl_lib.utils.names import NAME_RULE, is_safe_name
 from dl_lib.utils.run_files import CONFIG_NAME, LOCK_NAME
 
-__all__ = ["check_settings", "evaluation_name", "recorded_config", "replaced_folder"]
+__all__ = ["check_settings", "evaluation_name", "recorded_config", "replaced_folder", "result_settings"]
 
 _WEIGHTS, _FOLDERS = "MODEL.WEIGHTS", "DATASETS.FOLDERS"
 # Keys that determine the results; others steer training, or how an evaluation is executed.
@@ -69,7 +69,7 @@ def check_settings(cfg: CfgNode, folder: Path, *, weights_are_given: bool) -> No
             "--name: this folder exists but holds no evaluation of this version; choose another name (--name NAME), or "
             f"remove the folder ({error}). Received: folder={str(folder)!r}"
         ) from error
-    old, new = _settings(saved.flat()), _settings(recorded_config(cfg).flat())
+    old, new = result_settings(saved), result_settings(recorded_config(cfg))
     if not weights_are_given and is_resumable(os.path.basename(old[_WEIGHTS])):
         del new[_WEIGHTS]
     changed = [f"{key} was {old[key]!r}, not {new[key]!r}" for key in new if key in old and old[key] != new[key]]
@@ -117,8 +117,9 @@ def replaced_folder(folder: Path, *, key: str = "--name") -> Iterator[Path]:
             replace_folder(folder)
 
 
-def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
+def result_settings(cfg: CfgNode) -> dict[str, Any]:
     """Return the config values that determine the results; `DATASETS.FOLDERS` with the evaluated datasets only."""
+    values = cfg.flat()
     settings = {key: values[key] for key in values if key.startswith(_SETTINGS) and not key.startswith(_NO_SETTINGS)}
     evaluated = [entry for entry in values[_FOLDERS] if entry["NAME"] in values["DATASETS.TEST"]]
     return {**settings, _FOLDERS: evaluated}

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from dl_lib.data.errors import InvalidSampleError
 from dl_lib.evaluation.predictions.label_files import encode_label, encode_palette_label
 from dl_lib.prediction.result import PredictedImage
+from dl_lib.prediction.saving import LABELS, OVERLAYS, PROBABILITIES
 
-__all__ = ["FILE_FORMATS", "OVERLAYS", "FileFormat"]
-
-OVERLAYS = "overlays"
+__all__ = ["FILE_FORMATS", "FileFormat"]
 
 _PALETTE_SIZE = 256
 _JPEG_QUALITY = 90
+_MAX_JPEG_SIDE = 65_500  # pixels, of libjpeg
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ def _encode_labels(result: PredictedImage) -> bytes:
 
 
 def _encode_overlay(result: PredictedImage) -> bytes:
+    if max(result.classes.shape) > _MAX_JPEG_SIDE:
+        raise InvalidSampleError(
+            f"{result.name} is larger than a JPEG, {_MAX_JPEG_SIDE} pixels per side; predict it without overlays "
+            f"(--save labels,json). Received: height and width={result.classes.shape}"
+        )
     image = cv2.cvtColor(result.overlay(), cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     assert done, "opencv encodes every image of 8 bits"
@@ -55,7 +61,7 @@ def _encode_probabilities(result: PredictedImage) -> bytes:
 
 
 FILE_FORMATS: Mapping[str, FileFormat] = {
-    "labels": FileFormat(".png", _encode_labels),
+    LABELS: FileFormat(".png", _encode_labels),
     OVERLAYS: FileFormat(".jpg", _encode_overlay),
-    "probabilities": FileFormat(".npy", _encode_probabilities),
+    PROBABILITIES: FileFormat(".npy", _encode_probabilities),
 }

@@ -11,7 +11,7 @@ from dl_lib.config.errors import shortened
 from dl_lib.utils.files import read_regular, write_atomically
 from dl_lib.utils.names import joined
 from dl_lib.utils.output_path import OutputPathError
-from dl_lib.utils.run_files import LOCK_NAME
+from dl_lib.utils.run_files import LOCK_NAME, LOG_NAME
 
 __all__ = ["SETTINGS_NAME", "check_settings", "write_settings"]
 
@@ -32,7 +32,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any], *, resume: bool) -
     Raises:
         OutputPathError: If the folder has other content, or predictions under other settings.
     """
-    if all(path.name == LOCK_NAME for path in folder.iterdir()):
+    if all(path.name in (LOCK_NAME, LOG_NAME) for path in folder.iterdir()):
         return
     received = f"Received: {_OPTION}={str(folder)!r}"
     if not resume:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dl_lib.prediction.result import PredictedImage
-from dl_lib.prediction.saving.encoding import FILE_FORMATS, OVERLAYS
+from dl_lib.prediction.saving import OVERLAYS, RECORDS
+from dl_lib.prediction.saving.encoding import FILE_FORMATS
 from dl_lib.prediction.saving.records import FILE, image_record, json_line, parse_line
 from dl_lib.prediction.saving.video import (
     VIDEO_SUFFIX,
@@ -24,10 +25,7 @@ from dl_lib.prediction.saving.video import (
 )
 from dl_lib.utils.files import open_atomically, write_atomically, write_errors
 
-__all__ = ["FORMATS", "RECORDS_NAME", "OutputWriter"]
-
-_RECORDS = "json"
-FORMATS = (*FILE_FORMATS, _RECORDS)
+__all__ = ["RECORDS_NAME", "OutputWriter"]
 
 RECORDS_NAME = "predictions.jsonl"  # one line per input
 _FRAMES_NAME = "frames"  # folder with a file of records for each video
@@ -47,7 +45,7 @@ class OutputWriter:
     def __init__(self, folder: Path, *, formats: Sequence[str]) -> None:
         self._folder = folder
         self._file_formats = {name: FILE_FORMATS[name] for name in FILE_FORMATS if name in formats}
-        self._has_records = _RECORDS in formats
+        self._has_records = RECORDS in formats
         self._recorded: set[str] = set()
         self._video: VideoOutput | None = None
 
