@@ -31,12 +31,12 @@ inputs:
   'photos/**/*.jpg'. NAME is the path below the folder that contains all inputs.
   EXIF orientation is applied; transparent pixels are shown on white.
 output:
-  {LABELS:14} labels/NAME.png          class indices with the colors of the classes
-                                       as palette; 16 bits gray above 256 classes
-  {OVERLAYS:14} overlays/NAME.jpg        image tinted in the colors of the classes
-  {PROBABILITIES:14} probabilities/NAME.npy   (classes, H, W), float16
-  {RECORDS:14} predictions.jsonl        a line per input: size, GFLOPs, seconds,
-                                       fractions of the classes, open edges
+  {LABELS:13}  labels/NAME.png: class indices, with the colors of the classes as
+                 palette; gray values of 16 bits if there are more than 256 classes
+  {OVERLAYS:13}  overlays/NAME.jpg: image tinted in the colors of the classes
+  {PROBABILITIES:13}  probabilities/NAME.npy: (classes, H, W), float16
+  {RECORDS:13}  predictions.jsonl: one line per input with size, GFLOPs, seconds,
+                 fractions of the classes and open edges
   of a video: overlays/NAME.mp4, folders labels/NAME and probabilities/NAME with
   a file per frame, and frames/NAME.jsonl with a line per frame.
 status:

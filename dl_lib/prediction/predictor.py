@@ -166,7 +166,7 @@ class Predictor:
     def __call__(self, images: str | os.PathLike[str], *, on_error: OnError | None = None) -> Any: ...
 
     @overload
-    def __call__(self, images: Iterable[Any], *, on_error: OnError | None = None) -> Iterator[PredictedImage]: ...
+    def __call__(self, images: Iterable[Any], *, on_error: OnError | None = None) -> Generator[PredictedImage]: ...
 
     def __call__(self, images: ImageSource, *, on_error: OnError | None = None) -> Any:
         """Predict one image or several.
@@ -192,7 +192,7 @@ class Predictor:
         (result,) = self._predict([self._load(item)])
         return result
 
-    def _stream(self, images: ImageSource, *, on_error: OnError | None) -> Iterator[PredictedImage]:
+    def _stream(self, images: ImageSource, *, on_error: OnError | None) -> Generator[PredictedImage]:
         batch: list[_LoadedImage] = []
         with closing(self._load_ahead(image_inputs(images, background=self._background))) as loading:
             for item, loaded in loading:
