@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from dl_lib.cli.arg_types import comma_separated, local_path
 from dl_lib.cli.arguments import prediction_parser
 from dl_lib.cli.errors import FAILED_STATUS, user_errors
 from dl_lib.config import ConfigError, get_cfg
-from dl_lib.prediction.saving import FORMATS, LABELS, OVERLAYS, PROBABILITIES, RECORDS
+from dl_lib.prediction.saving.kinds import FORMATS, LABELS, OVERLAYS, PROBABILITIES, RECORDS
 
 if TYPE_CHECKING:
     from dl_lib.prediction.predictor import Predictor
@@ -143,7 +144,12 @@ def _predict(arguments: argparse.Namespace) -> int:
     files = [path for text in arguments.inputs for path in find_files(text)]
     files = [path for path in files if not path.absolute().is_relative_to(output.absolute())]
     source = _onnx_source(arguments) if arguments.runtime == "onnx" else _run_source(arguments)
-    settings = {**source.settings, "save": arguments.save, "inputs_relative_to": os.fspath(root)}
+    settings = {
+        "version": version("dl_lib"),
+        "inputs_relative_to": os.fspath(root),
+        "save": arguments.save,
+        **source.settings,
+    }
     with locked_folder(output, key="--output"):
         check_settings(output, settings, resume=arguments.resume)
         setup_logger(output)
@@ -188,7 +194,6 @@ def _predict_files(predictor: Predictor, files: Sequence[Path], arguments: argpa
 
 
 def _run_source(arguments: argparse.Namespace) -> _Source:
-    from dl_lib import __version__
     from dl_lib.checkpoint import local_weights
     from dl_lib.evaluation.report.folder import result_settings
     from dl_lib.experiment.trained_run import load_trained_run
@@ -199,13 +204,12 @@ def _run_source(arguments: argparse.Namespace) -> _Source:
     settings = {key: value for key, value in result_settings(cfg).items() if key != "MODEL.WEIGHTS"}
     weights = _sha256(local_weights(cfg.MODEL.WEIGHTS))
     return _Source(
-        {"version": __version__, "weights_sha256": weights, **settings},
+        {"weights_sha256": weights, **settings},
         lambda **options: Predictor.from_config(cfg, **options),
     )
 
 
 def _onnx_source(arguments: argparse.Namespace) -> _Source:
-    from dl_lib import __version__
     from dl_lib.prediction.predictor import Predictor
 
     if arguments.opts or arguments.device not in (None, "cpu"):
@@ -216,7 +220,7 @@ def _onnx_source(arguments: argparse.Namespace) -> _Source:
     if not os.path.isfile(arguments.run):
         raise ConfigError(f"--runtime onnx: RUN must be a file of dl_lib export. Received: RUN={arguments.run!r}")
     return _Source(
-        {"version": __version__, "file_sha256": _sha256(arguments.run)},
+        {"file_sha256": _sha256(arguments.run)},
         lambda **options: Predictor.from_onnx(arguments.run, **options),
     )
 

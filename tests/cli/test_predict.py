@@ -17,7 +17,7 @@ from PIL.ExifTags import Base as Tag
 
 from dl_lib.cli import predict
 from dl_lib.data import DatasetCatalog
-from dl_lib.prediction.saving import FORMATS
+from dl_lib.prediction.saving.kinds import FORMATS
 from dl_lib.prediction.saving.writer import RECORDS_NAME, OutputWriter
 from dl_lib.utils.folder_lock import locked_folder
 from dl_lib.utils.run_files import LOCK_NAME, LOG_NAME

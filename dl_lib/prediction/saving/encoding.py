@@ -12,7 +12,7 @@ import numpy as np
 from dl_lib.data.errors import InvalidSampleError
 from dl_lib.evaluation.predictions.label_files import encode_label, encode_palette_label
 from dl_lib.prediction.result import PredictedImage
-from dl_lib.prediction.saving import LABELS, OVERLAYS, PROBABILITIES
+from dl_lib.prediction.saving.kinds import LABELS, OVERLAYS, PROBABILITIES
 
 __all__ = ["FILE_FORMATS", "FileFormat"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dl_lib.prediction.result import PredictedImage
-from dl_lib.prediction.saving import OVERLAYS, RECORDS
 from dl_lib.prediction.saving.encoding import FILE_FORMATS
+from dl_lib.prediction.saving.kinds import OVERLAYS, RECORDS
 from dl_lib.prediction.saving.records import FILE, image_record, json_line, parse_line
 from dl_lib.prediction.saving.video import (
     VIDEO_SUFFIX,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dl_lib.prediction.saving import FORMATS
+from dl_lib.prediction.saving.kinds import FORMATS
 from dl_lib.prediction.saving.writer import RECORDS_NAME, OutputWriter
 from dl_lib.utils.files import WriteError
 from tests.helpers.predictions import make_result
