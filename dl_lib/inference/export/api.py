@@ -80,7 +80,7 @@ def export(
     path = Path(path)
     for name in ("onnx", "onnxscript", "onnxruntime"):
         import_extra(name, extra="onnx")
-    network = _network(model, size=size, dynamic=dynamic)
+    network = _network(model, dynamic=dynamic)
     metadata = _metadata(
         model,
         network,
@@ -112,7 +112,7 @@ def export(
     return verification
 
 
-def _network(model: SegmentationModel, *, size: tuple[int, int], dynamic: bool) -> ExportedNetwork:
+def _network(model: SegmentationModel, *, dynamic: bool) -> ExportedNetwork:
     if not dynamic:
         return ExportedNetwork(model)
     if not (isinstance(model, DynamicNet4Seg) and model.backbone.has_gates):
@@ -120,7 +120,7 @@ def _network(model: SegmentationModel, *, size: tuple[int, int], dynamic: bool) 
             "--dynamic (dynamic=True) needs a network with learned gates; export this one without it. "
             f"Received: model={type(model).__name__}"
         )
-    return ExportedDynamicNetwork(model, model.costs.table(*size))
+    return ExportedDynamicNetwork(model)
 
 
 def _metadata(

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from dl_lib.inference.folding import fold_batch_norms
+from dl_lib.modeling.costs.any_size import RealCost
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
-from dl_lib.modeling.costs.table import CostTable
 from dl_lib.modeling.dynamic.conditional_execution import run_conditional
 from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.meta_arch.base import SegmentationModel
@@ -60,14 +60,21 @@ class ExportedDynamicNetwork(ExportedNetwork):
 
     Args:
         model: Model with learned gates.
-        table: Costs of its parts at the size of the images.
+
+    Raises:
+        ValueError: If the model has no learned gates, or its real cost is not known for any size (`RealCost`).
     """
 
     output_names = ("logits", "gates", "real_gflops")
 
-    def __init__(self, model: DynamicNet4Seg, table: CostTable) -> None:
+    def __init__(self, model: DynamicNet4Seg) -> None:
+        if not model.backbone.has_gates:
+            raise ValueError(
+                "the network must have learned gates; export it without --dynamic (dynamic=False), as every image "
+                "takes the same route. Received: has_gates=False"
+            )
         super().__init__(model)
-        self._table = table
+        self._real_cost = RealCost(model.backbone, model.costs)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return the results for a normalized image (1, 3, H, W).
@@ -76,7 +83,9 @@ class ExportedDynamicNetwork(ExportedNetwork):
             Logits (1, classes, H, W), gate values (edges,) and the real cost (0-d) in GFLOPs.
         """
         backbone = cast(DynamicNetwork, self.backbone)
-        features, routing = run_conditional(backbone, backbone.stem(self._padded(image)))
+        padded = self._padded(image)
+        height, width = padded.shape[-2:]
+        features, routing = run_conditional(backbone, backbone.stem(padded))
         logits = self._logits(dict(zip(backbone.output_shapes, features, strict=True)), image)
-        gflops = (self._table.real(routing) / MADDS_PER_GFLOP).to(torch.float32)
+        gflops = (self._real_cost(routing, height=height, width=width) / MADDS_PER_GFLOP).to(torch.float32)
         return logits, routing.gates_BE[0], gflops[0]

@@ -10,6 +10,7 @@ from dl_lib.inference.export.network import ExportedNetwork
 __all__ = ["trace"]
 
 MAX_SIDE_PX = 16384  # of the images of a graph for any size
+_MIN_BLOCKS = 2  # torch traces a side of 1 as a constant
 
 
 def trace(network: ExportedNetwork, size: tuple[int, int], *, dynamic_size: bool = False) -> ExportedProgram:
@@ -19,13 +20,21 @@ def trace(network: ExportedNetwork, size: tuple[int, int], *, dynamic_size: bool
         network: Network to trace, in evaluation mode.
         size: Height and width of the image in pixels.
         dynamic_size: Allow other sizes; sides are multiples of `network.size_divisor`.
+
+    Raises:
+        ValueError: If `size` is invalid for a graph of any size.
     """
     device = next(network.parameters()).device
     image = torch.zeros(1, 3, *size, device=device)
     shapes = None
     if dynamic_size:
         divisor = network.size_divisor
-        height, width = (Dim(name, min=2, max=MAX_SIDE_PX // divisor) for name in ("rows", "columns"))
+        if any(side % divisor or side < _MIN_BLOCKS * divisor for side in size):
+            raise ValueError(
+                f"the sides of a graph for any size must be multiples of {divisor}, the network's size divisor, and at "
+                f"least {_MIN_BLOCKS * divisor}; images are padded before. Received: size={size[0]}x{size[1]}"
+            )
+        height, width = (Dim(name, min=_MIN_BLOCKS, max=MAX_SIDE_PX // divisor) for name in ("rows", "columns"))
         shapes = ({2: divisor * height, 3: divisor * width},)
     with torch.no_grad():
         return torch.export.export(network.eval(), (image,), dynamic_shapes=shapes, strict=False)

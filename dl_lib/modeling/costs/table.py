@@ -40,7 +40,7 @@ class CostTable(PartTable[int]):
 
     def real(self, routing: Routing) -> Tensor:
         """Return the real cost under the published convention."""
-        operations_N, _, transitions_E = self._published
+        operations_N, _, transitions_E = self.published
         return (
             weighted_sum(routing.open_BN, operations_N) + weighted_sum(routing.active_BE, transitions_E) + self.unrouted
         )
@@ -53,16 +53,17 @@ class CostTable(PartTable[int]):
     @property
     def unrouted(self) -> int:
         """Part of `real` that does not depend on the routing: stem, head and gates."""
-        _, gates_N, _ = self._published
+        _, gates_N, _ = self.published
         return self.stem + self.head + sum(gates_N)
 
     @property
     def expected_parts(self) -> PartCosts[int]:
         """Cells and transitions without the source's operation and the transitions to the outputs."""
-        return self._published
+        return self.published
 
     @cached_property
-    def _published(self) -> PartCosts[int]:
+    def published(self) -> PartCosts[int]:
+        """Costs that `real` covers, as in `complete`."""
         nodes, edges = self.lattice.nodes, self.lattice.edges
         return (
             tuple(self.operations[node] if node != self.lattice.source else 0 for node in nodes),

@@ -20,7 +20,7 @@ from dl_lib.utils.cached_tensors import cached_tensor
 
 __all__ = ["Routing", "Unreached", "delivering", "gate_openness"]
 
-Images = TypeVar("Images", Tensor, list[int])
+Images = TypeVar("Images", Tensor, list[int], Tensor | bool)
 
 
 class Unreached(enum.Enum):
