@@ -6,7 +6,7 @@ import pytest
 
 NAMES = {
     "dl_lib.config": ["get_cfg", "CfgNode", "ConfigError"],
-    "dl_lib.modeling": ["build_model", "ReXNetClassifier"],
+    "dl_lib.modeling": ["build_model", "build_backbone", "ReXNetClassifier"],
     "dl_lib.checkpoint": ["Checkpointer"],
     "dl_lib.layers": ["CondConv2d", "DynamicConv2d", "KernelAttention", "ConvAWS2d", "SAConv2d", "SPConv2d"],
     "dl_lib.data": ["DatasetCatalog", "build_test_loader", "register_folder_sem_seg", "register_coco_sem_seg"],

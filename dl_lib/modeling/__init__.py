@@ -9,6 +9,7 @@ from dl_lib.modeling.build import (
     LOSS_REGISTRY,
     META_ARCH_REGISTRY,
     SEM_SEG_HEADS_REGISTRY,
+    build_backbone,
     build_model,
 )
 from dl_lib.modeling.costs.costs import Costs
@@ -43,6 +44,7 @@ __all__ = [
     "SemanticFPNHead",
     "SemanticSegmentor",
     "TargetBudget",
+    "build_backbone",
     "build_model",
     "torchvision_nets",
 ]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from fvcore.common.registry import Registry
 from torch import nn
 
-from dl_lib.config import CfgNode, ConfigError
+from dl_lib.config import CfgNode, ConfigError, get_cfg
 from dl_lib.config.choices import ChannelsLast
+from dl_lib.utils.names import nearest_names
 
 __all__ = [
     "BACKBONE_REGISTRY",
     "LOSS_REGISTRY",
     "META_ARCH_REGISTRY",
     "SEM_SEG_HEADS_REGISTRY",
+    "build_backbone",
     "build_model",
     "place_model",
     "resolve_device",
@@ -67,6 +69,27 @@ def resolve_device(name: str) -> torch.device:
             f"use a GPU if there is one. Received: MODEL.DEVICE={name}, torch={torch.__version__}"
         )
     return device
+
+
+def build_backbone(name: str, **settings: Any) -> nn.Module:
+    """Build a backbone alone, for feature extraction: `build_backbone("rexnet", width_factor=1.3)`.
+
+    Args:
+        name: Choice of `MODEL.BACKBONE.NAME`. Static backbones return a dict of feature maps, `c1` to `c5`, for images
+            (B, 3, H, W); their `output_shapes` are the channels and strides.
+        settings: Keys of `MODEL.BACKBONE` in lower case; `norm` is BN by default.
+
+    Raises:
+        ConfigError: If there is no such backbone or key, or a value has the wrong type.
+    """
+    if name not in BACKBONE_REGISTRY:
+        names = nearest_names(name, [known for known, _ in BACKBONE_REGISTRY])
+        raise ConfigError(f"name must be that of a backbone; {names}. Received: name={name!r}")
+    cfg = get_cfg()
+    for key, value in {"norm": "BN", **settings}.items():
+        cfg.merge_from_list([f"MODEL.BACKBONE.{key.upper()}", value])
+    backbone: nn.Module = BACKBONE_REGISTRY.get(name)(cfg)
+    return backbone
 
 
 def build_model(cfg: CfgNode) -> nn.Module:

@@ -6,19 +6,22 @@ Ignored pixels are not counted.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 __all__ = ["ConfusionMatrix", "count_confusion"]
 
+Pixels = Tensor | np.ndarray
+
 _MAX_LISTED = 10
 
 
-def count_confusion(prediction: Tensor, *, label: Tensor, num_classes: int, ignore_value: int) -> Tensor:
+def count_confusion(prediction: Pixels, *, label: Pixels, num_classes: int, ignore_value: int) -> Tensor:
     """Count the pixels of every pair of true and predicted class.
 
     Args:
-        prediction: Class indices in [0, num_classes), integers of any shape; determines the device.
+        prediction: Class indices in [0, num_classes), integers of any shape, a tensor or array; determines the device.
         label: Integers of the same shape, each a class index or `ignore_value`; on any device.
         num_classes: Number of classes.
         ignore_value: Label of ignored pixels, whose prediction is irrelevant.
@@ -30,6 +33,7 @@ def count_confusion(prediction: Tensor, *, label: Tensor, num_classes: int, igno
     Raises:
         ValueError: If the shapes differ, or a value is neither a class nor, for labels, the ignore value.
     """
+    prediction, label = _as_tensor(prediction), _as_tensor(label)
     if prediction.shape != label.shape:
         raise ValueError(
             "prediction and label must have the same shape: scores are computed at the label's resolution, so the "
@@ -72,7 +76,7 @@ class ConfusionMatrix:
         """Counts, int64 (num_classes, num_classes), [true, predicted], on the device of the last prediction."""
         return self._counts
 
-    def update(self, prediction: Tensor, *, label: Tensor) -> Tensor:
+    def update(self, prediction: Pixels, *, label: Pixels) -> Tensor:
         """Add one or several images, see `count_confusion`; an error leaves the counts unchanged.
 
         Returns:
@@ -82,6 +86,10 @@ class ConfusionMatrix:
         # Not in place: tensors created in inference mode cannot be modified outside of it.
         self._counts = self._counts.to(new.device) + new
         return new
+
+
+def _as_tensor(values: Pixels) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))  # arrays may be read-only
 
 
 def _check_integers(values: Tensor, *, name: str) -> None:

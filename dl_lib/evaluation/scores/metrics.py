@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from dl_lib.config.choices import AbsentRule
@@ -95,16 +97,17 @@ class ImageScores:
 
 
 def segmentation_metrics(
-    counts: Tensor,
+    counts: Tensor | np.ndarray,
     *,
     class_names: Sequence[str],
     absent_rule: AbsentRule = "exclude",
-    boundary: Tensor | None = None,
+    boundary: Tensor | np.ndarray | None = None,
 ) -> SegmentationMetrics:
     """Compute all scores in float64.
 
     Args:
-        counts: Confusion matrix, integers (classes, classes), [true, predicted], see `confusion.count_confusion`.
+        counts: Confusion matrix, integers (classes, classes), [true, predicted], a tensor or array; see
+            `confusion.count_confusion`.
         class_names: Names of the classes.
         absent_rule: Treatment of absent classes.
         boundary: Boundary counts, integers (2, classes), see `boundary.count_boundary`; None if not requested.
@@ -146,7 +149,7 @@ def segmentation_metrics(
     )
 
 
-def image_scores(counts: Tensor) -> ImageScores | None:
+def image_scores(counts: Tensor | np.ndarray) -> ImageScores | None:
     """Compute the scores of a single image from its confusion matrix; None without labelled pixels."""
     hits, true, predicted = _marginals(counts)
     if not any(true):
@@ -156,9 +159,9 @@ def image_scores(counts: Tensor) -> ImageScores | None:
     return ImageScores(mean_iou=_mean(iou), pixel_accuracy=sum(hits) / sum(true))
 
 
-def _marginals(counts: Tensor) -> tuple[list[int], list[int], list[int]]:
+def _marginals(counts: Tensor | np.ndarray) -> tuple[list[int], list[int], list[int]]:
     """Return the correct, true and predicted pixels of each class."""
-    counts = counts.cpu()
+    counts = torch.as_tensor(counts).cpu()
     return counts.diagonal().tolist(), counts.sum(dim=1).tolist(), counts.sum(dim=0).tolist()
 
 

@@ -175,3 +175,10 @@ def test_no_labelled_pixel_is_an_error():
 def test_shape_must_match_the_class_names():
     with pytest.raises(ValueError, match=r"shape \(3, 3\)\. Received: counts.shape=\(2, 2\)$"):
         segmentation_metrics(torch.eye(2, dtype=torch.int64), class_names="abc")
+
+
+def test_arrays_of_counts_have_the_scores_of_tensors():
+    counts, boundary = torch.tensor([[5, 2], [1, 9]]), torch.tensor([[3, 4], [5, 6]])
+    expected = segmentation_metrics(counts, class_names=["a", "b"], boundary=boundary)
+    assert segmentation_metrics(counts.numpy(), class_names=["a", "b"], boundary=boundary.numpy()) == expected
+    assert image_scores(counts.numpy()) == image_scores(counts)

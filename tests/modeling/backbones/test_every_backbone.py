@@ -8,7 +8,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from dl_lib.checkpoint.weights import load_weights
 from dl_lib.config import ConfigError, get_cfg
-from dl_lib.modeling import BACKBONE_REGISTRY
+from dl_lib.modeling import BACKBONE_REGISTRY, build_backbone
 from dl_lib.modeling.backbones.base import FEATURES
 from dl_lib.modeling.backbones.torchvision_nets import TORCHVISION_NETS
 from dl_lib.modeling.costs.counters import MaddsObserver
@@ -79,3 +79,31 @@ def test_torchvision_weights_load_and_features_match(name):
         last = holder.backbone(x)["c5"].mean(dim=(2, 3))
         logits = reference.fc(last) if name == "resnet18" else reference.classifier(last)
         torch.testing.assert_close(logits, reference(x))
+
+
+@pytest.mark.parametrize(("name", "output_stride"), CASES)
+def test_backbones_are_built_without_a_config(name, output_stride):
+    settings = {"width_factor": 0.5} if name.startswith("rexnet") else {}
+    with torch.device("meta"):
+        backbone = build_backbone(name, output_stride=output_stride, **settings).eval()
+    features = backbone(torch.empty(1, 3, 64, 96, device="meta"))
+    assert {feature: shape.channels for feature, shape in backbone.output_shapes.items()} == {
+        feature: maps.shape[1] for feature, maps in features.items()
+    }
+    assert features["c5"].shape[2] == 64 // output_stride
+    overrides = ["MODEL.BACKBONE.WIDTH_FACTOR", 0.5] if settings else []
+    reference = make(name, "MODEL.BACKBONE.OUTPUT_STRIDE", output_stride, *overrides)
+    assert list(backbone.state_dict()) == list(reference.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "problem"),
+    [
+        ("resnet19", {}, r"^name must be that of a backbone; .*resnet18.*Received: name='resnet19'$"),
+        ("rexnet", {"width": 2.0}, r"MODEL\.BACKBONE\.WIDTH"),
+        ("rexnet", {"width_factor": "wide"}, r"MODEL\.BACKBONE\.WIDTH_FACTOR"),
+    ],
+)
+def test_unknown_backbones_and_settings(name, settings, problem):
+    with pytest.raises(ConfigError, match=problem):
+        build_backbone(name, **settings)
