@@ -16,6 +16,7 @@ from dl_lib.cli.given_routes import add_gates_option, add_route_option, build_ne
 from dl_lib.config import CfgNode, ConfigError
 from dl_lib.experiment.experiment import Experiment
 from dl_lib.experiment.trained_run import load_trained_model, load_trained_run
+from dl_lib.inference.export.suffixes import EXPORT_SUFFIXES
 from dl_lib.utils.output_path import prepare_folder
 from dl_lib.utils.run_files import EXPORT_STEM
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _WEIGHTS = "weights"
-_SUFFIXES = {"onnx": ".onnx", _WEIGHTS: ".safetensors"}
 _NUM_SAMPLES = 4  # images of the dataset for verification
 _NOTES = """
 files:
@@ -64,7 +64,7 @@ def _parse(argv: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
         notes=_NOTES,
     )
     add = parser.add_argument
-    add("--format", choices=tuple(_SUFFIXES), required=True, help="format of the file")
+    add("--format", choices=tuple(EXPORT_SUFFIXES), required=True, help="format of the file")
     routes = parser.add_mutually_exclusive_group()
     routes.add_argument("--dynamic", action="store_true", help="each image decides which parts of the network run")
     add_route_option(routes)
@@ -106,7 +106,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _output_file(arguments: argparse.Namespace, experiment: Experiment) -> Path:
-    suffix = _SUFFIXES[arguments.format]
+    suffix = EXPORT_SUFFIXES[arguments.format][0]
     path: Path = arguments.output or experiment.output_dir / f"{EXPORT_STEM}{suffix}"
     if path.suffix != suffix:
         raise ConfigError(f"--output: the name of the file must end in {suffix}. Received: --output={str(path)!r}")

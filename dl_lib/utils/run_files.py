@@ -79,7 +79,7 @@ LATENCY_STEM = "latency_table"  # followed by `_<height>x<width>`: .json, .csv, 
 ROUTE_NAME = "route.json"
 BEFORE_AFTER_STEM = "before_after"  # .json, .md
 
-EXPORT_STEM = "exported"  # .onnx, .pt2, .xml and .bin, .safetensors
+EXPORT_STEM = "exported"  # with the suffixes of a format
 
 LAST_CHECKPOINT_NAME = "last_checkpoint"  # holds the file name of the latest checkpoint
 FINAL_CHECKPOINT = "model_final"  # stem of the checkpoint after the last iteration

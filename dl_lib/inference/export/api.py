@@ -6,30 +6,23 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from torch import Tensor
 
 from dl_lib.config import ConfigError
 from dl_lib.inference.export.description import ModelDescription
-from dl_lib.inference.export.metadata import METADATA_KEY, ExportMetadata, Precision, versions
+from dl_lib.inference.export.formats import FILE_FORMATS, FormatName
+from dl_lib.inference.export.metadata import ExportMetadata, Precision, versions
 from dl_lib.inference.export.network import ExportedDynamicNetwork, ExportedNetwork
-from dl_lib.inference.export.onnx_file import to_onnx
-from dl_lib.inference.export.onnx_preprocessing import NETWORK_LOGITS, add_preprocessing
-from dl_lib.inference.export.onnx_runtime import OnnxModel
-from dl_lib.inference.export.preprocessing import LABELS
-from dl_lib.inference.export.requirements import import_extra, import_onnx
+from dl_lib.inference.export.preprocessing import LABELS, PreprocessedNetwork
 from dl_lib.inference.export.samples import fitted_images
-from dl_lib.inference.export.tracing import trace
+from dl_lib.inference.export.tracing import MIN_BLOCKS, trace
 from dl_lib.inference.export.verification import Verification, VerificationError, verify
 from dl_lib.modeling.meta_arch.base import SegmentationModel
 from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
-from dl_lib.utils.files import write_atomically
 
-__all__ = ["FORMAT_SUFFIXES", "Format", "export"]
-
-Format = Literal["onnx", "torch-export", "openvino"]
-FORMAT_SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2", "openvino": ".xml"}
+__all__ = ["export"]
 
 _UNVERIFIED = ".unverified"  # appended to the stem until the file is verified
 
@@ -40,7 +33,7 @@ def export(
     model: SegmentationModel,
     path: str | os.PathLike[str],
     *,
-    format: Format = "onnx",
+    format: FormatName = "onnx",
     description: ModelDescription,
     size: tuple[int, int],
     dynamic_size: bool = False,
@@ -77,38 +70,34 @@ def export(
         MissingExtraError: If libraries are missing.
         VerificationError: If the outputs differ.
     """
-    path = Path(path)
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        import_extra(name, extra="onnx")
+    path, file_format = Path(path), FILE_FORMATS[format]
+    file_format.check_installed()
     network = _network(model, dynamic=dynamic)
     metadata = _metadata(
         model,
         network,
         description=description,
         size=None if dynamic_size else size,
+        size_divisor=network.size_divisor if dynamic_size and not file_format.wraps else 1,
         precision=precision,
         with_preprocessing=with_preprocessing,
     )
-    _check_resize(metadata, size=size)
+    _check_preprocessing(metadata, size=size, format=format)
     _log.info("Tracing the network at %dx%d%s", *size, "; a dynamic network takes minutes" if dynamic else "")
-    program = trace(network, size, dynamic_size=dynamic_size)
-    _log.info("Converting the graph to %s", format)
-    wraps = with_preprocessing or dynamic_size
-    converted = to_onnx(program, output_names=((NETWORK_LOGITS if wraps else "logits"), *network.output_names[1:]))
-    if wraps:
-        converted = add_preprocessing(converted, metadata, divisor=network.size_divisor)
-    _set_metadata(converted, metadata)
+    traced = PreprocessedNetwork(network, metadata) if with_preprocessing and not file_format.wraps else network
+    program = trace(traced, _traced_size(network, size) if dynamic_size else size, dynamic_size=dynamic_size)
     unverified = path.with_name(f"{path.stem}{_UNVERIFIED}{path.suffix}")
-    write_atomically(unverified, converted.SerializeToString())
+    _log.info("Converting the graph to %s", format)
+    file_format.write(program, metadata, network.size_divisor, unverified)
     samples = fitted_images(images, size, larger=network.size_divisor if dynamic_size else None)
     _log.info("Verifying %s with %d %s images", unverified, len(samples), "sample" if images else "generated")
-    verification = verify(model, OnnxModel(unverified), samples)
+    verification = verify(model, file_format.open(unverified), samples)
     if not verification.passed:
         raise VerificationError(
             f"the outputs of the exported file must be those of the model; it was kept as {unverified.name} and must "
             f"not be used. Received:\n{verification}"
         )
-    os.replace(unverified, path)
+    file_format.rename(unverified, path)
     return verification
 
 
@@ -123,12 +112,20 @@ def _network(model: SegmentationModel, *, dynamic: bool) -> ExportedNetwork:
     return ExportedDynamicNetwork(model)
 
 
+def _traced_size(network: ExportedNetwork, size: tuple[int, int]) -> tuple[int, int]:
+    """Return a size of which a graph for any size can be traced, close to the given one."""
+    divisor = network.size_divisor
+    height, width = (max(MIN_BLOCKS, -(-side // divisor)) * divisor for side in size)
+    return height, width
+
+
 def _metadata(
     model: SegmentationModel,
     network: ExportedNetwork,
     *,
     description: ModelDescription,
     size: tuple[int, int] | None,
+    size_divisor: int,
     precision: Precision,
     with_preprocessing: bool,
 ) -> ExportMetadata:
@@ -145,7 +142,7 @@ def _metadata(
         pixel_std=tuple(model.pixel_std.flatten().tolist()),
         test_resize=description.test_resize,
         size=size,
-        size_divisor=1,
+        size_divisor=size_divisor,
         with_preprocessing=with_preprocessing,
         dynamic=dynamic,
         precision=precision,
@@ -156,18 +153,23 @@ def _metadata(
     )
 
 
-def _check_resize(metadata: ExportMetadata, *, size: tuple[int, int]) -> None:
-    """Refuse preprocessing with a resize, except for a fixed size that it keeps."""
+def _check_preprocessing(metadata: ExportMetadata, *, size: tuple[int, int], format: FormatName) -> None:
+    """Refuse preprocessing that cannot be part of the file.
+
+    Raises:
+        ConfigError: If images must be resized, or padded after the normalization by a program without padding.
+    """
     resize = metadata.test_resize
-    if not metadata.with_preprocessing or resize is None:
+    if not metadata.with_preprocessing:
         return
-    if metadata.size is None or not resize.keeps(size):
+    if metadata.size_divisor > 1:
+        raise ConfigError(
+            f"--with-preprocessing: a file of the format {format} for any size must be given padded images; choose a "
+            "fixed --size, or --format onnx. Received: --dynamic-size"
+        )
+    if resize is not None and (metadata.size is None or not resize.keeps(size)):
         raise ConfigError(
             "--with-preprocessing: the resize of INPUT.MIN_SIZE_TEST cannot be part of the file, because other "
             "runtimes round it differently; choose a --size that it keeps, or resize images before the file is "
             f"called and export with INPUT.MIN_SIZE_TEST=0. Received: INPUT.MIN_SIZE_TEST={resize.short_edge_px}"
         )
-
-
-def _set_metadata(converted: object, metadata: ExportMetadata) -> None:
-    import_onnx().helper.set_model_props(converted, {METADATA_KEY: metadata.to_json()})

@@ -36,6 +36,10 @@ class ExportedNetwork(nn.Module):
         if isinstance(self.backbone, DynamicNetwork):
             self.backbone.sparse = False
 
+    def example(self, size: tuple[int, int], *, num_images: int) -> Tensor:
+        """Return images of a size (height, width) in pixels to trace the network with."""
+        return torch.zeros(num_images, 3, *size, device=next(self.parameters()).device)
+
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return logits (N, classes, H, W) for normalized images (N, 3, H, W) in the channel order of the config."""
         features = self.backbone(self._padded(image))

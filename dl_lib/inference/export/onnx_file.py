@@ -1,13 +1,19 @@
-"""ONNX models of graphs."""
+"""ONNX models of graphs, and their files."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
 
-__all__ = ["to_onnx"]
+from dl_lib.inference.export.metadata import INPUT_NAME, METADATA_KEY, ExportMetadata
+from dl_lib.inference.export.onnx_preprocessing import NETWORK_LOGITS, add_preprocessing
+from dl_lib.inference.export.requirements import import_onnx
+from dl_lib.utils.files import write_atomically
+
+__all__ = ["onnx_model", "to_onnx", "write_onnx"]
 
 
 def to_onnx(program: ExportedProgram, *, output_names: tuple[str, ...]) -> Any:
@@ -16,9 +22,30 @@ def to_onnx(program: ExportedProgram, *, output_names: tuple[str, ...]) -> Any:
         program,
         dynamo=True,
         external_data=False,
-        input_names=["image"],
+        input_names=[INPUT_NAME],
         output_names=list(output_names),
         verbose=False,
     )
     assert converted is not None
     return converted.model_proto
+
+
+def onnx_model(program: ExportedProgram, metadata: ExportMetadata, divisor: int) -> Any:
+    """Return the ONNX model of the graph of a network, with preprocessing and metadata.
+
+    Args:
+        program: Graph of the network itself.
+        metadata: Metadata of the model.
+        divisor: Divisor of the sides of images for the network.
+    """
+    wraps = metadata.with_preprocessing or metadata.size is None
+    model = to_onnx(program, output_names=(NETWORK_LOGITS if wraps else "logits", *metadata.outputs[1:]))
+    if wraps:
+        model = add_preprocessing(model, metadata, divisor=divisor)
+    import_onnx().helper.set_model_props(model, {METADATA_KEY: metadata.to_json()})
+    return model
+
+
+def write_onnx(program: ExportedProgram, metadata: ExportMetadata, divisor: int, path: Path) -> None:
+    """Write the ONNX model of the graph of a network, see `onnx_model`."""
+    write_atomically(path, onnx_model(program, metadata, divisor).SerializeToString())

@@ -33,7 +33,7 @@ def normalized(image: Tensor, metadata: ExportMetadata) -> Tensor:
     return (image - mean) / std
 
 
-class PreprocessedNetwork(nn.Module):
+class PreprocessedNetwork(ExportedNetwork):
     """Network from images (N, H, W, 3), uint8 RGB, to class indices (N, H, W), for graphs of torch.export.
 
     Args:
@@ -42,9 +42,12 @@ class PreprocessedNetwork(nn.Module):
     """
 
     def __init__(self, network: ExportedNetwork, metadata: ExportMetadata) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.network, self._metadata = network, metadata
         self.size_divisor = network.size_divisor
+
+    def example(self, size: tuple[int, int], *, num_images: int) -> Tensor:
+        return torch.zeros(num_images, *size, 3, dtype=torch.uint8)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return the class indices, and the other outputs of the network."""

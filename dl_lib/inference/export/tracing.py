@@ -7,10 +7,10 @@ from torch.export import Dim, ExportedProgram
 
 from dl_lib.inference.export.network import ExportedNetwork
 
-__all__ = ["trace"]
+__all__ = ["MIN_BLOCKS", "trace"]
 
 MAX_SIDE_PX = 16384  # of the images of a graph for any size
-_MIN_BLOCKS = 2  # torch traces a side of 1 as a constant
+MIN_BLOCKS = 2  # torch traces a side of 1 as a constant
 
 
 def trace(network: ExportedNetwork, size: tuple[int, int], *, dynamic_size: bool = False) -> ExportedProgram:
@@ -24,17 +24,16 @@ def trace(network: ExportedNetwork, size: tuple[int, int], *, dynamic_size: bool
     Raises:
         ValueError: If `size` is invalid for a graph of any size.
     """
-    device = next(network.parameters()).device
-    image = torch.zeros(1, 3, *size, device=device)
+    image = network.example(size, num_images=1)
     shapes = None
     if dynamic_size:
         divisor = network.size_divisor
-        if any(side % divisor or side < _MIN_BLOCKS * divisor for side in size):
+        if any(side % divisor or side < MIN_BLOCKS * divisor for side in size):
             raise ValueError(
                 f"the sides of a graph for any size must be multiples of {divisor}, the network's size divisor, and at "
-                f"least {_MIN_BLOCKS * divisor}; images are padded before. Received: size={size[0]}x{size[1]}"
+                f"least {MIN_BLOCKS * divisor}; images are padded before. Received: size={size[0]}x{size[1]}"
             )
-        height, width = (Dim(name, min=_MIN_BLOCKS, max=MAX_SIDE_PX // divisor) for name in ("rows", "columns"))
+        height, width = (Dim(name, min=MIN_BLOCKS, max=MAX_SIDE_PX // divisor) for name in ("rows", "columns"))
         shapes = ({2: divisor * height, 3: divisor * width},)
     with torch.no_grad():
         return torch.export.export(network.eval(), (image,), dynamic_shapes=shapes, strict=False)

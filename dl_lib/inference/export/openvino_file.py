@@ -1,0 +1,58 @@
+"""Exported networks in OpenVINO's format: a .xml file with the graph and a .bin file with the weights."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.export import ExportedProgram
+
+from dl_lib.checkpoint.errors import CheckpointError
+from dl_lib.inference.export.exported_model import ExportedModel
+from dl_lib.inference.export.metadata import METADATA_KEY, ExportMetadata
+from dl_lib.inference.export.onnx_file import onnx_model
+from dl_lib.inference.export.requirements import import_extra
+
+__all__ = ["OpenVinoModel", "write_openvino"]
+
+
+def write_openvino(program: ExportedProgram, metadata: ExportMetadata, divisor: int, path: Path) -> None:
+    """Write the ONNX model of a graph in OpenVINO's format."""
+    openvino = import_extra("openvino", extra="openvino")
+    converted = openvino.convert_model(io.BytesIO(onnx_model(program, metadata, divisor).SerializeToString()))
+    converted.set_rt_info(metadata.to_json(), [METADATA_KEY])
+    openvino.save_model(converted, path, compress_to_fp16=metadata.precision == "fp16")
+
+
+class OpenVinoModel(ExportedModel):
+    """OpenVINO file of `dl_lib export` with the call interface of a model in evaluation, on the CPU.
+
+    Args:
+        path: The .xml file; the .bin file is next to it.
+
+    Raises:
+        CheckpointError: If the file cannot be read or was not written by `dl_lib export`.
+        MissingExtraError: If openvino is not installed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        openvino, path = import_extra("openvino", extra="openvino"), os.fspath(path)
+        core = openvino.Core()
+        try:
+            model = core.read_model(path)
+            text = model.get_rt_info([METADATA_KEY]).astype(str)
+        except RuntimeError as error:
+            raise CheckpointError(
+                "the file must be one that dl_lib export --format openvino wrote, undamaged; export the run again. "
+                f"Received: path={path!r}, {error}"
+            ) from error
+        super().__init__(ExportMetadata.from_json(text, path=path))
+        self._compiled: Any = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(self, image: np.ndarray) -> Mapping[str, np.ndarray]:
+        outputs = self._compiled(image)
+        return {name: outputs[name] for name in self.metadata.outputs}
