@@ -140,6 +140,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     from dl_lib.utils.folder_lock import locked_folder
     from dl_lib.utils.logger import errors_logged, setup_logger
 
+    setup_logger()
     output, root = arguments.output, common_folder(arguments.inputs)
     files = [path for text in arguments.inputs for path in find_files(text)]
     files = [path for path in files if not path.absolute().is_relative_to(output.absolute())]

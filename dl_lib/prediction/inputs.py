@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ __all__ = ["ImageInMemory", "ImageInput", "ImageSource", "OnError", "find_files"
 OnError = Callable[[str, DataError], None]  # with the name of an input
 ImageInMemory = np.ndarray | Tensor | Image.Image
 ImageSource = Any  # array, tensor, PIL image, path, folder, glob pattern, video, or an iterable of these
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,8 @@ def image_inputs(source: ImageSource, *, background: Color) -> Iterator[ImageInp
 def find_files(text: str | os.PathLike[str]) -> list[Path]:
     """Return the images and videos of a file, folder or glob pattern, sorted.
 
-    Folders are searched with their subfolders, as `list_files` does; files count if they have the suffix of an image or
-    video. A file that is named itself needs no such suffix.
+    Folders are searched with their subfolders, as `list_files` does. Their files without the suffix of an image or
+    video are skipped with a warning; a file that is named itself needs no such suffix.
 
     Raises:
         MissingDataError: If there is none.
@@ -81,7 +84,7 @@ def find_files(text: str | os.PathLike[str]) -> list[Path]:
     """
     path = os.fspath(text)
     if os.path.isdir(path):
-        found = [Path(file) for _, file in list_files(Path(path)) if os.path.splitext(file)[1].lower() in _suffixes()]
+        found = _files_in(path)
         hint = "the folder and its subfolders contain no file with a suffix such as .jpg, .png or .mp4"
     elif os.path.lexists(path):
         return [Path(path)]
@@ -134,6 +137,21 @@ def _same(frame: Pixels) -> Pixels:
 
 def _fail(error: DataError) -> NoReturn:
     raise error
+
+
+def _files_in(folder: str) -> list[Path]:
+    """Return the images and videos of a folder and its subfolders."""
+    files = [Path(file) for _, file in list_files(Path(folder))]
+    found = [file for file in files if file.suffix.lower() in _suffixes()]
+    skipped = [file for file in files if file.suffix.lower() not in _suffixes()]
+    if skipped:
+        _log.warning(
+            "%s: skipped %d file(s) without the suffix of an image or video, such as %s",
+            folder,
+            len(skipped),
+            skipped[0],
+        )
+    return found
 
 
 def _matching_files(pattern: str) -> list[Path]:

@@ -87,7 +87,8 @@ def test_mixed_folder(run_folder, photos, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(run_folder, photos, "--output", out, "--save", ",".join(FORMATS)) == 1
     printed = capsys.readouterr()
-    assert printed.out.count("WARNING") == 1 and "broken.png is damaged" in printed.out and not printed.err
+    assert printed.out.count("WARNING") == 2 and "broken.png is damaged" in printed.out and not printed.err
+    assert f"skipped 1 file(s) without the suffix of an image or video, such as {photos}/notes.txt" in printed.out
     assert f"Predicted {4 + len(COLORS)} images in " in printed.out and f"1 failed: {out}\n" in printed.out
     assert names_in(out) == ["a.jpg", "a.png", "clip.mp4", "sub/a.png", "sub/rgba.png"]
     upright = json.loads((out / RECORDS_NAME).read_text().splitlines()[0])

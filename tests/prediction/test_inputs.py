@@ -31,13 +31,18 @@ def names_of(source):
     return [item.name for item in image_inputs(source, background=WHITE)]
 
 
-def test_folders_are_searched_for_images_and_videos(folder):
+def test_folders_are_searched_for_images_and_videos(folder, caplog):
     Path("sub/clip.mp4").touch()
     found = find_files(folder)
     assert [str(path.relative_to(folder)) for path in found] == [
         *("a.JPG", "b.png", "sub/c.tif", "sub/clip.mp4", "sub/deep/d.png")
     ]
+    assert caplog.messages == [
+        f"{folder}: skipped 1 file(s) without the suffix of an image or video, such as {folder}/notes.txt"
+    ]
+    caplog.clear()
     assert find_files("sub") == [Path("sub/c.tif"), Path("sub/clip.mp4"), Path("sub/deep/d.png")]
+    assert not caplog.messages
 
 
 def test_links_cannot_form_a_cycle(folder):
