@@ -10,7 +10,7 @@ from torch import nn
 
 from dl_lib.config import CfgNode, ConfigError, get_cfg
 from dl_lib.config.choices import ChannelsLast
-from dl_lib.utils.names import nearest_names
+from dl_lib.config.declarations import KEYS
 
 __all__ = [
     "BACKBONE_REGISTRY",
@@ -80,14 +80,14 @@ def build_backbone(name: str, **settings: Any) -> nn.Module:
         settings: Keys of `MODEL.BACKBONE` in lower case; `norm` is BN by default.
 
     Raises:
-        ConfigError: If there is no such backbone or key, or a value has the wrong type.
+        ConfigError: If there is no such backbone or key, or the backbone does not support a value.
     """
-    if name not in BACKBONE_REGISTRY:
-        names = nearest_names(name, [known for known, _ in BACKBONE_REGISTRY])
-        raise ConfigError(f"name must be that of a backbone; {names}. Received: name={name!r}")
     cfg = get_cfg()
-    for key, value in {"norm": "BN", **settings}.items():
-        cfg.merge_from_list([f"MODEL.BACKBONE.{key.upper()}", value])
+    for setting, value in {"name": name, "norm": "BN", **settings}.items():
+        key = f"MODEL.BACKBONE.{setting.upper()}"
+        cfg.merge_from_list([key, value])
+        if problem := KEYS[key].problem(cfg.flat()[key]):
+            raise ConfigError(problem)
     backbone: nn.Module = BACKBONE_REGISTRY.get(name)(cfg)
     return backbone
 

@@ -89,7 +89,9 @@ class ConfusionMatrix:
 
 
 def _as_tensor(values: Pixels) -> Tensor:
-    return values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))  # arrays may be read-only
+    if isinstance(values, Tensor):
+        return values
+    return torch.from_numpy(values.astype(values.dtype.newbyteorder("=")))  # a copy: arrays may be read-only
 
 
 def _check_integers(values: Tensor, *, name: str) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import MobileNetV3, ResNet, get_model
 
-from dl_lib.config import CfgNode
+from dl_lib.config import CfgNode, ConfigError
 from dl_lib.layers import ShapeSpec, make_norm
 from dl_lib.modeling.backbones.base import FEATURES, Backbone, feature_stride
 from dl_lib.modeling.backbones.conv_replacement import adapt_backbone
@@ -127,6 +127,11 @@ def _body(name: str, *, norm: str, output_stride: int) -> nn.Sequential:
 
 def _build(cfg: CfgNode, *, name: str) -> TorchvisionNet:
     backbone, spec = cfg.MODEL.BACKBONE, TORCHVISION_NETS[name]
+    if backbone.OUTPUT_STRIDE not in spec.output_strides:
+        raise ConfigError(
+            f"MODEL.BACKBONE.OUTPUT_STRIDE must be one of {list(spec.output_strides)} with {name}. "
+            f"Received: MODEL.BACKBONE.OUTPUT_STRIDE={backbone.OUTPUT_STRIDE}"
+        )
     body = _body(name, norm=backbone.NORM, output_stride=backbone.OUTPUT_STRIDE)
     network = TorchvisionNet(body, taps=spec.taps, output_stride=backbone.OUTPUT_STRIDE)
     adapt_backbone(network, cfg)

@@ -6,7 +6,7 @@ import torchvision
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from dl_lib.checkpoint.weights import load_weights
+from dl_lib.checkpoint import Checkpointer
 from dl_lib.config import ConfigError, get_cfg
 from dl_lib.modeling import BACKBONE_REGISTRY, build_backbone
 from dl_lib.modeling.backbones.base import FEATURES
@@ -68,15 +68,16 @@ def test_stages_partition_the_modules_and_freeze(name):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
-def test_torchvision_weights_load_and_features_match(name):
+def test_torchvision_weights_load_and_features_match(name, tmp_path):
     reference = torchvision.models.get_model(name, weights=None).double().eval()
-    holder = nn.Module()
-    holder.backbone = make(name, device="cpu").double()
+    torch.save(reference.state_dict(), tmp_path / "classifier.pth")
+    backbone = build_backbone(name).double().eval()
     head = "fc" if name == "resnet18" else "classifier"
-    load_weights(holder, reference.state_dict(), path="torchvision", allow_unexpected_keys=[head])
+    holder = nn.ModuleDict({"backbone": backbone})
+    Checkpointer(holder).load(str(tmp_path / "classifier.pth"), allow_unexpected_keys=[head])
     x = torch.randn(1, 3, 64, 96, dtype=torch.float64)
     with torch.no_grad():
-        last = holder.backbone(x)["c5"].mean(dim=(2, 3))
+        last = backbone(x)["c5"].mean(dim=(2, 3))
         logits = reference.fc(last) if name == "resnet18" else reference.classifier(last)
         torch.testing.assert_close(logits, reference(x))
 
@@ -99,9 +100,15 @@ def test_backbones_are_built_without_a_config(name, output_stride):
 @pytest.mark.parametrize(
     ("name", "settings", "problem"),
     [
-        ("resnet19", {}, r"^name must be that of a backbone; .*resnet18.*Received: name='resnet19'$"),
+        (
+            "resnet19",
+            {},
+            r"^MODEL\.BACKBONE\.NAME must be one of .*resnet18.*Received: MODEL\.BACKBONE\.NAME='resnet19'$",
+        ),
         ("rexnet", {"width": 2.0}, r"MODEL\.BACKBONE\.WIDTH"),
         ("rexnet", {"width_factor": "wide"}, r"MODEL\.BACKBONE\.WIDTH_FACTOR"),
+        ("rexnet", {"output_stride": 4}, r"^MODEL\.BACKBONE\.OUTPUT_STRIDE must be one of .*OUTPUT_STRIDE=4$"),
+        ("mobilenet_v3_small", {"output_stride": 8}, r"must be one of \[16, 32\] with mobilenet_v3_small\."),
     ],
 )
 def test_unknown_backbones_and_settings(name, settings, problem):
