@@ -31,6 +31,7 @@ class ExportedNetwork(nn.Module):
     def __init__(self, model: SegmentationModel) -> None:
         super().__init__()
         copied = fold_batch_norms(model).requires_grad_(False)
+        copied.to(memory_format=torch.contiguous_format)  # torch.export.save warns about weights in other formats
         self.backbone, self.head = copied.backbone, copied.sem_seg_head
         self.size_divisor = copied.size_divisor
         if isinstance(self.backbone, DynamicNetwork):
