@@ -1,16 +1,19 @@
 """Command `dl_lib export`: files, their metadata and verification, user errors."""
 
 import json
+import sys
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
-from dl_lib.checkpoint import Checkpointer
+from dl_lib.checkpoint import Checkpointer, CheckpointError
 from dl_lib.cli import main as cli
-from dl_lib.config import get_cfg, write_config
+from dl_lib.config import ConfigError, get_cfg, write_config
 from dl_lib.data import DatasetCatalog
 from dl_lib.evaluation.report import write as report
 from dl_lib.inference.export.metadata import METADATA_KEY, ExportMetadata
@@ -47,6 +50,13 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(folder):
     return trained_model(folder)
+
+
+@pytest.fixture(scope="module")
+def onnx_file(folder):
+    """File under the default name, of the size of the images of the dataset."""
+    assert run("export", folder, "--format", "onnx") == 0
+    return folder / "exported.onnx"
 
 
 def config_of(folder):
@@ -91,7 +101,6 @@ def assert_equal_logits(found, expected):
 @pytest.mark.parametrize(
     ("options", "size"),
     [
-        ([], (96, 96)),
         (["--dynamic-size", "--dynamic"], (101, 77)),
         (["--size", "67x90", "--with-preprocessing"], (67, 90)),
         (["--dynamic-size", "--dynamic", "--with-preprocessing"], (77, 101)),
@@ -216,3 +225,48 @@ def test_user_errors(folder, words, message, capsys):
     assert run("export", folder, *words) == 2
     assert message in capsys.readouterr().err
     assert sorted(folder.iterdir()) == before
+
+
+def test_predict_with_the_file_gives_the_labels_of_the_run(folder, onnx_file, tmp_path):
+    Image.fromarray(scene()).save(tmp_path / "scene.png")
+    for runtime, source in (("torch", folder), ("onnx", onnx_file)):
+        words = ["--save", "labels,json", "--output", tmp_path / runtime]
+        assert run("predict", source, tmp_path / "scene.png", "--runtime", runtime, *words) == 0
+    labels = [np.asarray(Image.open(tmp_path / runtime / "labels/scene.png.png")) for runtime in ("torch", "onnx")]
+    assert (labels[0] == labels[1]).all() and len(np.unique(labels[0])) > 1
+
+
+def test_files_of_a_fixed_size_refuse_other_sizes(onnx_file):
+    with pytest.raises(ConfigError, match=r"takes images of 96x96 pixels .* only; export the run with --dynamic-size"):
+        Predictor.from_onnx(onnx_file)(scene(64, 96))
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnxscript", "onnxruntime"])
+def test_missing_packages_are_named_before_any_work(folder, name, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, name, None)
+    assert run("export", folder, "--format", "onnx", "--output", folder.parent / "a.onnx") == 2
+    assert f"needs {name}, which could not be imported; install with: pip install" in capsys.readouterr().err
+
+
+def test_damaged_and_foreign_files_are_refused(onnx_file, tmp_path):
+    model = onnx.load(onnx_file)
+    external = onnx.ModelProto.FromString(model.SerializeToString())
+    entry = external.graph.initializer[0]
+    entry.data_location = onnx.TensorProto.EXTERNAL
+    entry.external_data.add(key="location", value="/etc/passwd")
+    foreign = onnx.ModelProto.FromString(model.SerializeToString())
+    foreign.ClearField("metadata_props")
+    content = onnx_file.read_bytes()
+    cases = {
+        "undamaged": [b"", content[: len(content) // 2], b"text\n" * 100],
+        "weights in other files": [external.SerializeToString()],
+        "no metadata": [foreign.SerializeToString()],
+    }
+    for reason, damaged in cases.items():
+        for number, data in enumerate(damaged):
+            path = tmp_path / f"{number}.onnx"
+            path.write_bytes(data)
+            with pytest.raises(CheckpointError, match=reason):
+                OnnxModel(path)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        OnnxModel(tmp_path / "absent.onnx")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dl_lib.config import CfgNode
 from dl_lib.config.choices import ChannelOrder
 from dl_lib.data.catalog import DatasetCatalog, DatasetMeta
-from dl_lib.inference.export.metadata import TestResize
+from dl_lib.inference.export.metadata import EvaluationResize
 
 __all__ = ["ModelDescription"]
 
@@ -26,14 +26,14 @@ class ModelDescription:
 
     meta: DatasetMeta
     channel_order: ChannelOrder
-    test_resize: TestResize | None = None
+    test_resize: EvaluationResize | None = None
     config_digest: str = ""
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> ModelDescription:
         """Return the description of the model of a config, with the classes of its first dataset."""
         inputs = cfg.INPUT
-        resize = TestResize(inputs.MIN_SIZE_TEST, inputs.MAX_SIZE_TEST, inputs.BACKEND)
+        resize = EvaluationResize(inputs.MIN_SIZE_TEST, inputs.MAX_SIZE_TEST, inputs.BACKEND)
         # Paths differ between machines.
         text = cfg.with_values({"OUTPUT_DIR": "", "MODEL.WEIGHTS": ""}).dump()
         return cls(

@@ -22,7 +22,7 @@ from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.modeling.dynamic.route import Route
 from dl_lib.modeling.dynamic.routing import Routing, Unreached
 
-__all__ = ["INPUT_NAME", "METADATA_KEY", "ExportMetadata", "Precision", "TestResize", "versions"]
+__all__ = ["INPUT_NAME", "METADATA_KEY", "EvaluationResize", "ExportMetadata", "Precision", "versions"]
 
 METADATA_KEY = "dl_lib"  # of the JSON among the properties of a file
 FORMAT_VERSION = 1
@@ -36,7 +36,7 @@ _MAX_SIDE_PX = 2**16
 
 
 @dataclass(frozen=True)
-class TestResize:
+class EvaluationResize:
     """Resize of the images in evaluation (`INPUT.MIN_SIZE_TEST`), which is not part of the file.
 
     Attributes:
@@ -89,7 +89,7 @@ class ExportMetadata:
     channel_order: ChannelOrder
     pixel_mean: tuple[float, ...]
     pixel_std: tuple[float, ...]
-    test_resize: TestResize | None
+    test_resize: EvaluationResize | None
     size: tuple[int, int] | None
     size_divisor: int
     with_preprocessing: bool
@@ -164,7 +164,7 @@ def _parse(text: str | bytes) -> ExportMetadata:
             raise ValueError(f"{name} has an invalid value")
     fields: dict[str, Any] = {field.name: _as_field(values[field.name]) for field in dataclasses.fields(ExportMetadata)}
     if fields["test_resize"] is not None:
-        fields["test_resize"] = TestResize(**fields["test_resize"])
+        fields["test_resize"] = EvaluationResize(**fields["test_resize"])
     found = ExportMetadata(**fields)
     _check_consistency(found)
     return found

@@ -1,0 +1,68 @@
+"""Metadata of exported files: round trip, and refusal of anything else."""
+
+import json
+
+import pytest
+
+from dl_lib.checkpoint import CheckpointError
+from dl_lib.inference.export.metadata import EvaluationResize, ExportMetadata
+
+METADATA = ExportMetadata(
+    class_names=("road", "straße"),
+    class_colors=((0, 0, 0), (255, 1, 2)),
+    channel_order="BGR",
+    pixel_mean=(103.53, 116.28, 123.675),
+    pixel_std=(1.0, 1.0, 1.0),
+    test_resize=EvaluationResize(512, 1024, "cv2"),
+    size=(96, 64),
+    size_divisor=1,
+    with_preprocessing=False,
+    dynamic=True,
+    precision="float32",
+    outputs=("logits", "gates", "real_gflops"),
+    cells_per_layer=(2, 3),
+    unreached="published",
+    config_digest="ab",
+    versions={"torch": "2.14"},
+)
+
+
+def test_round_trip():
+    text = METADATA.to_json()
+    assert ExportMetadata.from_json(text, path="a.onnx") == METADATA
+    values = json.loads(text)
+    assert (values["format_version"], values["inputs"]) == (1, ["image"])
+    assert values["edges"][:2] == ["layer0_stride4.keep", "layer0_stride4.down"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("format_version", 2),
+        ("class_names", ["road"]),
+        ("class_names", ["road", "road"]),
+        ("class_colors", [[0, 0, 256], [0, 0, 0]]),
+        ("channel_order", "GBR"),
+        ("pixel_mean", [1.0, 2.0]),
+        ("pixel_std", [1.0, 0.0, 1.0]),
+        ("pixel_std", [1.0, float("nan"), 1.0]),
+        ("test_resize", {"short_edge_px": 0, "max_size_px": 1, "backend": "cv2"}),
+        ("test_resize", {"short_edge_px": 1}),
+        ("size", [10**9, 1]),
+        ("size_divisor", True),
+        ("outputs", ["labels"]),
+        ("cells_per_layer", [16] * 3),
+        ("unreached", "ask"),
+        ("versions", ["2.14"]),
+    ],
+)
+def test_invalid_values_are_refused(name, value):
+    values = json.loads(METADATA.to_json()) | {name: value}
+    with pytest.raises(CheckpointError, match=r"export the run again .* Received: path='a.onnx'"):
+        ExportMetadata.from_json(json.dumps(values), path="a.onnx")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "1", "[" * 10**5, " " * 2**23, b"\xff"])
+def test_other_texts_are_refused(text):
+    with pytest.raises(CheckpointError, match="must be those that dl_lib export writes"):
+        ExportMetadata.from_json(text, path="a.onnx")
