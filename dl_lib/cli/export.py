@@ -34,7 +34,8 @@ _NOTES = """
 files:
   input `image`: normalized images (N, 3, H, W), float32; output `logits`
   (N, classes, H, W). With --with-preprocessing: images (N, H, W, 3), uint8 RGB, and
-  `labels` (N, H, W). --dynamic adds `gates` (edges) and `real_gflops`, for N = 1.
+  `labels` (N, H, W). --dynamic adds `gates` (edges) and `real_gflops`. N is
+  any number, but 1 with --dynamic or kernels that depend on the image (CondConv).
   The file contains classes, colors and preprocessing as metadata.
   --format weights writes the evaluated weights alone, for MODEL.WEIGHTS.
 routes:
