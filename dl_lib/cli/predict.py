@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dl_lib.cli.arg_types import comma_separated, local_path
+from dl_lib.cli.arg_types import comma_separated, local_path, positive_int
 from dl_lib.cli.arguments import prediction_parser
 from dl_lib.cli.errors import FAILED_STATUS, user_errors
 from dl_lib.config import ConfigError, get_cfg
@@ -92,6 +92,12 @@ def _parse(argv: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
         help=f"kinds of output, of {', '.join(FORMATS)} (default: {LABELS},{OVERLAYS},{RECORDS})",
     )
     parser.add_argument("--resume", action="store_true", help="keep what is complete in DIR, and predict the rest")
+    parser.add_argument(
+        "--batch-size",
+        type=positive_int,
+        metavar="N",
+        help="images per call of the model (default: 1 on the CPU, 8 on a GPU); more are faster for small networks",
+    )
     parser.add_argument("--device", help="auto, cpu, cuda or cuda:N; sets MODEL.DEVICE")
     parser.add_argument(
         "--runtime",
@@ -155,7 +161,8 @@ def _predict(arguments: argparse.Namespace) -> int:
         check_settings(output, settings, resume=arguments.resume)
         setup_logger(output)
         with errors_logged("predicting"):
-            predictor = source.build(probabilities=PROBABILITIES in arguments.save)
+            options = {} if arguments.batch_size is None else {"batch_size": arguments.batch_size}
+            predictor = source.build(probabilities=PROBABILITIES in arguments.save, **options)
             write_settings(output, settings)
             num_failed = _predict_files(predictor, files, arguments, root=root)
         setup_logger()  # closes the log file

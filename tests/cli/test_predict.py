@@ -17,6 +17,7 @@ from PIL.ExifTags import Base as Tag
 
 from dl_lib.cli import predict
 from dl_lib.data import DatasetCatalog
+from dl_lib.prediction.predictor import Predictor
 from dl_lib.prediction.saving.kinds import FORMATS
 from dl_lib.prediction.saving.writer import RECORDS_NAME, OutputWriter
 from dl_lib.utils.folder_lock import locked_folder
@@ -104,7 +105,9 @@ def test_mixed_folder(run_folder, photos, tmp_path, capsys):
 
 
 def test_inputs_of_several_folders_keep_their_paths(run_folder, photos, tmp_path):
-    assert run(run_folder, photos / "a.png", "photos/sub/*.png", "photos/a.png", "--output", "out") == 0
+    assert (
+        run(run_folder, photos / "a.png", "photos/sub/*.png", "photos/a.png", "--output", "out", "--batch-size", 2) == 0
+    )
     assert names_in(tmp_path / "out") == ["a.png", "sub/a.png", "sub/rgba.png"]
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"labels", "overlays", "predict.json"}
     assert not (tmp_path / "out/probabilities").exists()
@@ -208,3 +211,18 @@ def test_names_that_cannot_be_output_files_fail_alone(run_folder, photos, tmp_pa
     assert run(run_folder, photos / "sub", "--output", "out") == 1
     assert r"becomes the name of the output" in capsys.readouterr().out
     assert names_in(tmp_path / "out") == ["a.png", "rgba.png"]
+
+
+def test_exported_files_are_predicted_without_their_run(run_folder, photos, tmp_path, monkeypatch, capsys):
+    def from_run(cls, file, **options):
+        assert file == "model.onnx" and options == {"probabilities": False}
+        return cls.from_run(run_folder, **options)
+
+    monkeypatch.setattr(Predictor, "from_onnx", classmethod(from_run))
+    (tmp_path / "model.onnx").write_text("weights")
+    words = ("--runtime", "onnx", "model.onnx", photos / "sub", "--output", "out")
+    assert run(*words) == 0
+    assert names_in(tmp_path / "out") == ["a.png", "rgba.png"]
+    (tmp_path / "model.onnx").write_text("other weights")
+    assert run(*words, "--resume") == 2
+    assert "this folder holds predictions under other settings" in capsys.readouterr().err
