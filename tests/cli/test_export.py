@@ -1,7 +1,9 @@
 """Command `dl_lib export`: files, their metadata and verification, user errors."""
 
 import json
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -26,6 +28,7 @@ from dl_lib.prediction.predictor import Predictor
 from tests.helpers.small_run import DATASET, SMALL, register
 from tests.helpers.training import restore_logging
 
+DEPLOYMENT = Path(__file__).parents[2] / "docs/deployment.md"
 WITHOUT_GATES = ["MODEL.GATE.GATE_ON=False", "MODEL.BUDGET.CONSTRAIN=False", "MODEL.ALLOW_UNEXPECTED_KEYS=[gate]"]
 WITHOUT_GATES += ["SOLVER.EMA.DECAY=0"]
 
@@ -94,6 +97,16 @@ def predicted(model, image):
     return output
 
 
+def run_example(image, path, monkeypatch):
+    """Run the example of the documentation with an image and an exported file."""
+    monkeypatch.chdir(path.parent)
+    path.rename("scenes.onnx")
+    Image.fromarray(image).save("scene.png")
+    (code,) = re.findall(r"```python\n(.*?)```", DEPLOYMENT.read_text(), flags=re.DOTALL)
+    exec(code, {})
+    Path("scenes.onnx").rename(path)
+
+
 def assert_equal_logits(found, expected):
     torch.testing.assert_close(found, expected, rtol=0, atol=5e-5 * expected.abs().max().item())
 
@@ -106,7 +119,7 @@ def assert_equal_logits(found, expected):
         (["--dynamic-size", "--dynamic", "--with-preprocessing"], (77, 101)),
     ],
 )
-def test_onnx_files_compute_the_outputs_of_the_run(folder, model, options, size, tmp_path, capsys):
+def test_onnx_files_compute_the_outputs_of_the_run(folder, model, options, size, tmp_path, monkeypatch, capsys):
     path = tmp_path / "mine.onnx"
     assert run("export", folder, "--format", "onnx", *options, "--output", path) == 0
     printed = capsys.readouterr().out
@@ -118,6 +131,8 @@ def test_onnx_files_compute_the_outputs_of_the_run(folder, model, options, size,
     session = onnxruntime.InferenceSession(path)
     if "--with-preprocessing" in options:
         labels = session.run(["labels"], {"image": image[None]})[0][0]
+        if "--dynamic-size" in options:
+            run_example(image, path, monkeypatch)
         assert labels.dtype == np.uint8 and (found["labels"].numpy() == labels).all()
         torch.testing.assert_close(found["labels"].long(), expected["sem_seg"].argmax(dim=0))
     else:
