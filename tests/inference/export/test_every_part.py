@@ -1,0 +1,83 @@
+"""Exported networks of every cell operation, backbone, head and convolution type compute the outputs of the model."""
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from dl_lib.config import get_cfg
+from dl_lib.inference.export.network import ExportedNetwork
+from dl_lib.inference.export.onnx_file import to_onnx
+from dl_lib.inference.export.tracing import trace
+from dl_lib.modeling import BACKBONE_REGISTRY, CELL_OPERATIONS, build_model
+from dl_lib.modeling.backbones.conv_replacement import CONV_TYPES
+from dl_lib.modeling.build import SEM_SEG_HEADS_REGISTRY
+from tests.helpers.routes import randomize_norms
+from tests.helpers.tiny_model import model_of, random_image
+
+SIZE = (61, 80)  # not a multiple of the strides
+ROUTED = [
+    *("MODEL.BACKBONE.LAYER_NUM", 1, "MODEL.BACKBONE.CELL_NUM_LIST", [1], "MODEL.BACKBONE.MAX_STRIDE", 4),
+    *("MODEL.SEM_SEG_HEAD.IN_FEATURES", ["layer_0"]),
+]
+# Backbone, head, and type and kernels of the replaced convolutions.
+STATIC = [
+    ("rexnet", "SemanticFPNHead", "CondConv", "1x1"),
+    ("rexnet_lite", "ASPPHead", None, None),
+    ("resnet18", "SemSegDecoderHead", "SAC", "larger"),
+    ("resnet34", "SemanticFPNHead", "ConvAWS", "larger"),
+    ("resnet50", "ASPPHead", "SPConv", "larger"),
+    ("resnet101", "SemSegDecoderHead", None, None),
+    ("mobilenet_v3_small", "SemanticFPNHead", "DynamicConv", "larger"),
+    ("mobilenet_v3_large", "SemSegDecoderHead", "SAC", "larger"),
+]
+# Operations named 5x5, 7x7 and heavy differ from those with 3x3 in their kernel sizes and depth only.
+PLAIN = {name for name in dict(CELL_OPERATIONS) if not name.startswith(("cond_", "dyn_", "sep_conv_heavy"))}
+PLAIN = {name for name in PLAIN if not name.endswith(("5x5", "7x7"))}
+MIXED = {name for name in dict(CELL_OPERATIONS) if name.startswith(("cond_", "dyn_"))}  # temperature 30
+
+
+def test_every_registered_part_is_tested():
+    backbones, heads, convs, _ = map(set, zip(*STATIC, strict=True))
+    assert backbones | {"DynamicNetwork"} == set(dict(BACKBONE_REGISTRY))
+    assert heads == set(dict(SEM_SEG_HEADS_REGISTRY))
+    assert convs - {None} == set(CONV_TYPES)
+
+
+@pytest.mark.parametrize("operations", [PLAIN, MIXED], ids=["plain", "mixed"])
+def test_cell_operations(operations):
+    check(model_of(*ROUTED, "MODEL.BACKBONE.CELL_TYPE", sorted(operations)))
+
+
+@pytest.mark.parametrize(("backbone", "head", "conv", "kernels"), STATIC)
+def test_static_networks(backbone, head, conv, kernels):
+    # The mean of a feature map is a single value, which GN cannot normalize.
+    features, head_norm = (["c3"], "BN") if head == "ASPPHead" else (["c2", "c3"], "GN")
+    overrides = [
+        *("MODEL.META_ARCHITECTURE", "SemanticSegmentor", "MODEL.DEVICE", "cpu", "MODEL.BUDGET.CONSTRAIN", False),
+        *("MODEL.BACKBONE.NAME", backbone, "MODEL.BACKBONE.NORM", "BN", "MODEL.SEM_SEG_HEAD.NAME", head),
+        *("MODEL.SEM_SEG_HEAD.IN_FEATURES", features, "MODEL.SEM_SEG_HEAD.NORM", head_norm),
+        *("MODEL.SEM_SEG_HEAD.CHANNELS", 16),
+    ]
+    if conv:
+        overrides += ["MODEL.CONV.TYPE", conv, "MODEL.CONV.STAGES", ["c3"], "MODEL.CONV.KERNELS", [kernels]]
+    torch.manual_seed(0)
+    cfg = get_cfg()
+    cfg.merge_from_list(overrides)
+    check(build_model(cfg))
+
+
+def check(model):
+    """Compare a model with its exported network in ONNX Runtime."""
+    randomize_norms(model.eval())
+    network = ExportedNetwork(model)
+    exported = to_onnx(trace(network, SIZE), output_names=network.output_names)
+    onnx.checker.check_model(exported)
+    inputs = random_image(*SIZE)
+    with torch.no_grad():
+        (expected,) = model([inputs])
+    normalized = (inputs["image"] - model.pixel_mean) / model.pixel_std
+    session = onnxruntime.InferenceSession(exported.SerializeToString())
+    (found,) = session.run(None, {"image": normalized[None].numpy()})
+    scale = expected["sem_seg"].abs().max().item()
+    torch.testing.assert_close(torch.from_numpy(found[0]), expected["sem_seg"], rtol=0, atol=1e-4 * scale)
