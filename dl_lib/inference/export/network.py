@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from dl_lib.inference.folding import fold_batch_norms
+from dl_lib.layers.mixed_conv import MixedConv2d
 from dl_lib.modeling.costs.any_size import RealCost
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.modeling.dynamic.conditional_execution import run_conditional
@@ -23,23 +24,32 @@ class ExportedNetwork(nn.Module):
     """Network whose parts all run, whatever its gates are.
 
     Args:
-        model: Model to export; it is copied, and batch norms are folded.
+        model: Model to export; it is copied to the CPU, in float32, and batch norms are folded.
     """
 
     output_names: tuple[str, ...] = ("logits",)
 
     def __init__(self, model: SegmentationModel) -> None:
         super().__init__()
-        copied = fold_batch_norms(model).requires_grad_(False)
+        copied = fold_batch_norms(model).requires_grad_(False).to(device="cpu", dtype=torch.float32)
         copied.to(memory_format=torch.contiguous_format)  # torch.export.save warns about weights in other formats
         self.backbone, self.head = copied.backbone, copied.sem_seg_head
         self.size_divisor = copied.size_divisor
         if isinstance(self.backbone, DynamicNetwork):
             self.backbone.sparse = False
 
+    @property
+    def accepts_batches(self) -> bool:
+        """True if the graph can be for any number of images.
+
+        Kernels that are mixed for each image are a convolution with as many groups as images, and runtimes need to know
+        the groups in advance: such a graph is for one image.
+        """
+        return not any(isinstance(module, MixedConv2d) for module in self.modules())
+
     def example(self, size: tuple[int, int], *, num_images: int) -> Tensor:
         """Return images of a size (height, width) in pixels to trace the network with."""
-        return torch.zeros(num_images, 3, *size, device=next(self.parameters()).device)
+        return torch.zeros(num_images, 3, *size)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return logits (N, classes, H, W) for normalized images (N, 3, H, W) in the channel order of the config."""
@@ -80,6 +90,11 @@ class ExportedDynamicNetwork(ExportedNetwork):
             )
         super().__init__(model)
         self._real_cost = RealCost(model.backbone, model.costs)
+
+    @property
+    def accepts_batches(self) -> bool:
+        """False: a branch is taken or not for all images of a batch."""
+        return False
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return the results for a normalized image (1, 3, H, W).

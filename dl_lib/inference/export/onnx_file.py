@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,12 @@ def to_onnx(program: ExportedProgram, *, output_names: tuple[str, ...]) -> Any:
         external_data=False,
         input_names=[INPUT_NAME],
         output_names=list(output_names),
+        dynamic_shapes=({0: "batch"},),  # only its name; the graph decides whether it is dynamic
         verbose=False,
     )
     assert converted is not None
+    passes = importlib.import_module("onnx_ir.passes.common")
+    passes.ClearMetadataAndDocStringPass()(converted.model)  # paths and source lines of this machine
     return converted.model_proto
 
 

@@ -46,6 +46,11 @@ class PreprocessedNetwork(ExportedNetwork):
         self.network, self._metadata = network, metadata
         self.size_divisor = network.size_divisor
 
+    @property
+    def accepts_batches(self) -> bool:
+        """True if the graph of the network can be for any number of images."""
+        return self.network.accepts_batches
+
     def example(self, size: tuple[int, int], *, num_images: int) -> Tensor:
         return torch.zeros(num_images, *size, 3, dtype=torch.uint8)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.export import Dim, ExportedProgram
 
@@ -14,18 +16,19 @@ MIN_BLOCKS = 2  # torch traces a side of 1 as a constant
 
 
 def trace(network: ExportedNetwork, size: tuple[int, int], *, dynamic_size: bool = False) -> ExportedProgram:
-    """Return the graph of a network for one image.
+    """Return the graph of a network, for any number of images if it `accepts_batches`, otherwise for one image.
 
     Args:
-        network: Network to trace, in evaluation mode.
-        size: Height and width of the image in pixels.
+        network: Network to trace.
+        size: Height and width of the images in pixels.
         dynamic_size: Allow other sizes; sides are multiples of `network.size_divisor`.
 
     Raises:
         ValueError: If `size` is invalid for a graph of any size.
     """
-    image = network.example(size, num_images=1)
-    shapes = None
+    shape: dict[int, Any] = {}
+    if network.accepts_batches:
+        shape[0] = Dim("batch", min=1)
     if dynamic_size:
         divisor = network.size_divisor
         if any(side % divisor or side < MIN_BLOCKS * divisor for side in size):
@@ -34,6 +37,8 @@ def trace(network: ExportedNetwork, size: tuple[int, int], *, dynamic_size: bool
                 f"least {MIN_BLOCKS * divisor}; images are padded before. Received: size={size[0]}x{size[1]}"
             )
         height, width = (Dim(name, min=MIN_BLOCKS, max=MAX_SIDE_PX // divisor) for name in ("rows", "columns"))
-        shapes = ({2: divisor * height, 3: divisor * width},)
+        shape |= {2: divisor * height, 3: divisor * width}
+    num_images = 2 if network.accepts_batches else 1  # torch.export treats a single image as a constant
+    images = network.example(size, num_images=num_images)
     with torch.no_grad():
-        return torch.export.export(network.eval(), (image,), dynamic_shapes=shapes, strict=False)
+        return torch.export.export(network.eval(), (images,), dynamic_shapes=(shape,), strict=False)

@@ -113,7 +113,7 @@ def _run_cell(
 
 
 def _gate_values(cell: Cell, x: Tensor) -> Tensor:
-    return with_fixed(cell, None if cell.gate is None else cell.gate(x), num_images=len(x), like=x)
+    return with_fixed(cell, None if cell.gate is None else cell.gate(x), num_images=x.shape[0], like=x)
 
 
 def _bypass(result: _LayerResult, scale: int, x: Tensor, bypass_B: Tensor) -> None:

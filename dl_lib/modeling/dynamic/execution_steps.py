@@ -82,7 +82,7 @@ def all_edges(network: DynamicNetwork, gates_BG: Sequence[Tensor]) -> Tensor:
     if gates.shape[1] == len(edges):
         return gates
     index = cached_tensor(network.route.columns, dtype=torch.int64, like=gates)
-    return gates.new_zeros(len(gates), len(edges)).index_copy(1, index, gates)
+    return gates.new_zeros(gates.shape[0], len(edges)).index_copy(1, index, gates)
 
 
 def outputs(network: DynamicNetwork, inputs: Mapping[int, Tensor], *, like: Tensor) -> list[Tensor]:

@@ -30,7 +30,9 @@ def run_fixed(
     for layer in network.lattice.layers:
         run_layer = partial(_run_fixed_layer, network, layer, drop_prob_at=drop_prob_at)
         inputs = run_checkpointed(network, layer, run_layer, inputs)
-    return outputs(network, inputs, like=source), Routing.of_route(network.route, num_images=len(source), like=source)
+    return outputs(network, inputs, like=source), Routing.of_route(
+        network.route, num_images=source.shape[0], like=source
+    )
 
 
 def _run_fixed_layer(
