@@ -131,6 +131,9 @@ def test_onnx_files_compute_the_outputs_of_the_run(folder, model, options, size,
     session = onnxruntime.InferenceSession(path)
     if "--with-preprocessing" in options:
         labels = session.run(["labels"], {"image": image[None]})[0][0]
+        if "--dynamic" not in options:
+            batch = session.run(["labels"], {"image": np.stack([image, image])})[0]
+            assert (batch == labels).all() and len(batch) == 2
         if "--dynamic-size" in options:
             run_example(image, path, monkeypatch)
         assert labels.dtype == np.uint8 and (found["labels"].numpy() == labels).all()

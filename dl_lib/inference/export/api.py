@@ -70,6 +70,8 @@ def export(
         MissingExtraError: If libraries are missing.
         VerificationError: If the outputs differ.
     """
+    if precision != "float32":
+        raise ConfigError(f"precision must be float32, the only one that files have. Received: precision={precision!r}")
     path, file_format = Path(path), FILE_FORMATS[format]
     file_format.check_installed()
     network = _network(model, dynamic=dynamic)
