@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch.export import ExportedProgram
 
 from dl_lib.checkpoint.errors import CheckpointError
@@ -51,8 +52,10 @@ class OpenVinoModel(ExportedModel):
                 f"Received: path={path!r}, {error}"
             ) from error
         super().__init__(ExportMetadata.from_json(text, path=path))
-        self._compiled: Any = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        threads = torch.get_num_threads()  # as for models of torch, whatever the number of cores
+        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+        self._compiled: Any = core.compile_model(model, "CPU", options)
 
     def run(self, image: np.ndarray) -> Mapping[str, np.ndarray]:
-        outputs = self._compiled(image)
+        outputs = self._compiled.create_infer_request().infer(image)  # the model's own request is for one thread
         return {name: outputs[name] for name in self.metadata.outputs}
