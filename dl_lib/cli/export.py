@@ -30,6 +30,7 @@ __all__ = ["main"]
 
 _WEIGHTS = "weights"
 _NUM_SAMPLES = 4  # images of the dataset for verification
+_NUM_CALIBRATION = 64  # training images for int8
 _NOTES = """
 files:
   input `image`: normalized images (N, 3, H, W), float32; output `logits`
@@ -79,10 +80,16 @@ def _parse(argv: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
     )
     sizes.add_argument("--dynamic-size", action="store_true", help="accept images of any size")
     add("--with-preprocessing", action="store_true", help="images of uint8 in, labels out")
+    add(
+        "--precision",
+        choices=("float32", "fp16", "int8"),
+        default="float32",
+        help="precision of weights and feature maps; int8 is calibrated with training images (default: float32)",
+    )
     add("--output", type=local_path, metavar="FILE", help=f"file to write (default: {EXPORT_STEM}.* in RUN)")
     arguments = parse_arguments(parser, argv)
     others = (arguments.dynamic, arguments.route, arguments.size, arguments.dynamic_size, arguments.with_preprocessing)
-    if arguments.format == _WEIGHTS and any(others):
+    if arguments.format == _WEIGHTS and (any(others) or arguments.precision != "float32"):
         parser.error("--format weights: the weights depend on no other option than --output; remove the others")
     return arguments
 
@@ -133,7 +140,8 @@ def _export_graph(arguments: argparse.Namespace, cfg: CfgNode, model: Segmentati
 
     if arguments.route is not None:
         model = _on_route(arguments, cfg, model)
-    images = _sample_images(cfg)
+    images = _sample_images(cfg, cfg.DATASETS.TEST[0], limit=_NUM_SAMPLES)
+    int8 = arguments.precision == "int8"
     _log_omissions(cfg, model, dynamic=arguments.dynamic)
     try:
         verification = export(
@@ -144,8 +152,10 @@ def _export_graph(arguments: argparse.Namespace, cfg: CfgNode, model: Segmentati
             size=arguments.size or _default_size(cfg, images),
             dynamic_size=arguments.dynamic_size,
             dynamic=arguments.dynamic,
+            precision=arguments.precision,
             with_preprocessing=arguments.with_preprocessing,
             images=images,
+            calibration_images=_sample_images(cfg, cfg.DATASETS.TRAIN[0], limit=_NUM_CALIBRATION) if int8 else (),
         )
     except VerificationError as error:
         print(error)
@@ -176,7 +186,7 @@ def _log_omissions(cfg: CfgNode, model: SegmentationModel, *, dynamic: bool) -> 
         _log.warning("TEST.SLIDING and TEST.MULTI_SCALE are not part of the file, which runs one pass per image")
 
 
-def _sample_images(cfg: CfgNode) -> list[Tensor]:
+def _sample_images(cfg: CfgNode, name: str, *, limit: int) -> list[Tensor]:
     """Return some images of the dataset as the model receives them; none if the dataset is missing."""
     from dl_lib.data.build import build_test_dataset
     from dl_lib.data.errors import DataError
@@ -184,13 +194,12 @@ def _sample_images(cfg: CfgNode) -> list[Tensor]:
     from dl_lib.data.samplers import SampleKey
     from dl_lib.utils.extras import MissingExtraError
 
-    name = cfg.DATASETS.TEST[0]
     try:
         dataset = build_test_dataset(cfg.with_values({"DATALOADER.CACHE": "none"}), name)  # else it would be built
-        indices = sampled_indices(dataset, limit=_NUM_SAMPLES)
+        indices = sampled_indices(dataset, limit=limit)
         return [dataset[SampleKey(epoch=0, index=index)]["image"] for index in indices]
     except (DataError, MissingExtraError) as error:
-        _log.warning("Verifying with generated images, because %s cannot be read: %s", name, error)
+        _log.warning("No images of %s, which cannot be read: %s", name, error)
         return []
 
 

@@ -19,7 +19,7 @@ from dl_lib.modeling.heads.decoder import SemSegDecoderHead
 from dl_lib.modeling.meta_arch.base import SegmentationModel
 from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
 
-__all__ = ["optimize"]
+__all__ = ["optimize", "reduce_precision"]
 
 
 def optimize(model: Model, *, precision: InferencePrecision = "float32", compile: bool = False) -> Model:
@@ -58,7 +58,7 @@ def optimize(model: Model, *, precision: InferencePrecision = "float32", compile
     if isinstance(model, DynamicNet4Seg) and isinstance(optimized, DynamicNet4Seg):
         optimized.costs = model.costs.without_weights()
     if precision == "bf16":
-        _to_bfloat16(optimized)
+        reduce_precision(optimized, torch.bfloat16)
     optimized.set_compiled(compile)
     if not compile:
         _chain(optimized)
@@ -76,11 +76,11 @@ def _check_weights(model: nn.Module) -> None:
             )
 
 
-def _to_bfloat16(model: SegmentationModel) -> None:
+def reduce_precision(model: SegmentationModel, dtype: torch.dtype) -> None:
     """Convert the network except for the last convolution of each gate, whose logits decide the route."""
-    model.network_dtype = torch.bfloat16
-    model.sem_seg_head.to(torch.bfloat16)
-    for part in model.backbone.to(torch.bfloat16).modules():
+    model.network_dtype = dtype
+    model.sem_seg_head.to(dtype)
+    for part in model.backbone.to(dtype).modules():
         if isinstance(part, Gate):
             part.predict.float()
 

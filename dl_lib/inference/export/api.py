@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
-from dl_lib.config import ConfigError
+from dl_lib.inference.export.checks import check_model, check_preprocessing
 from dl_lib.inference.export.description import ModelDescription
-from dl_lib.inference.export.formats import FILE_FORMATS, FormatName
+from dl_lib.inference.export.formats import FILE_FORMATS, FileFormat, FormatName, WriteFile
 from dl_lib.inference.export.metadata import ExportMetadata, Precision, versions
 from dl_lib.inference.export.network import ExportedDynamicNetwork, ExportedNetwork
-from dl_lib.inference.export.preprocessing import LABELS, PreprocessedNetwork
+from dl_lib.inference.export.onnx_file import write_onnx
+from dl_lib.inference.export.preprocessing import LABELS, PreprocessedNetwork, normalized
 from dl_lib.inference.export.samples import fitted_images
 from dl_lib.inference.export.tracing import MIN_BLOCKS, trace
 from dl_lib.inference.export.verification import Verification, VerificationError, verify
@@ -41,6 +44,7 @@ def export(
     precision: Precision = "float32",
     with_preprocessing: bool = False,
     images: Sequence[Tensor] = (),
+    calibration_images: Sequence[Tensor] = (),
 ) -> Verification:
     """Export a model to a file that another runtime executes, and verify the file.
 
@@ -56,11 +60,14 @@ def export(
         dynamic_size: Accept images of any size; `size` is used for verification.
         dynamic: Export a routed network that decides for each image which parts run, for batches of one image.
             Otherwise, all parts run.
-        precision: Precision of the weights.
+        precision: Precision of weights and feature maps; inputs and outputs do not depend on it. `fp16` halves the
+            file. `int8` quantizes them where ONNX Runtime has an operator.
         with_preprocessing: Input `image` (N, H, W, 3) uint8 RGB and output `labels` (N, H, W), instead of normalized
             images (N, 3, H, W) and `logits` (N, classes, H, W).
         images: Sample images (3, H, W), uint8 in the channel order of the model, for verification. They are resized to
             `size`; without any, images are generated.
+        calibration_images: Images of the same form, of which int8 needs the ranges of the feature maps; 64 to 128 of
+            the training data suffice.
 
     Returns:
         Differences between the file and the model.
@@ -70,11 +77,10 @@ def export(
         MissingExtraError: If libraries are missing.
         VerificationError: If the outputs differ.
     """
-    if precision != "float32":
-        raise ConfigError(f"precision must be float32, the only one that files have. Received: precision={precision!r}")
     path, file_format = Path(path), FILE_FORMATS[format]
+    check_model(model, format=format, dynamic=dynamic, precision=precision, calibrated=bool(calibration_images))
     file_format.check_installed()
-    network = _network(model, dynamic=dynamic)
+    network = _network(model, dynamic=dynamic, precision=precision)
     metadata = _metadata(
         model,
         network,
@@ -84,13 +90,15 @@ def export(
         precision=precision,
         with_preprocessing=with_preprocessing,
     )
-    _check_preprocessing(metadata, size=size, format=format)
+    check_preprocessing(metadata, size=size, format=format)
     _log.info("Tracing the network at %dx%d%s", *size, "; a dynamic network takes minutes" if dynamic else "")
     traced = PreprocessedNetwork(network, metadata) if with_preprocessing and not file_format.wraps else network
-    program = trace(traced, _traced_size(network, size) if dynamic_size else size, dynamic_size=dynamic_size)
+    traced_size = _traced_size(network, size) if dynamic_size else size
+    program = trace(traced, traced_size, dynamic_size=dynamic_size)
     unverified = path.with_name(f"{path.stem}{_UNVERIFIED}{path.suffix}")
     _log.info("Converting the graph to %s", format)
-    file_format.write(program, metadata, network.size_divisor, unverified)
+    write = _writer(file_format, metadata, calibration_images, traced_size)
+    write(program, metadata, network.size_divisor, unverified)
     samples = fitted_images(images, size, larger=network.size_divisor if dynamic_size else None)
     _log.info("Verifying %s with %d %s images", unverified, len(samples), "sample" if images else "generated")
     verification = verify(model, file_format.open(unverified), samples)
@@ -103,15 +111,20 @@ def export(
     return verification
 
 
-def _network(model: SegmentationModel, *, dynamic: bool) -> ExportedNetwork:
-    if not dynamic:
-        return ExportedNetwork(model)
-    if not (isinstance(model, DynamicNet4Seg) and model.backbone.has_gates):
-        raise ConfigError(
-            "--dynamic (dynamic=True) needs a network with learned gates; export this one without it. "
-            f"Received: model={type(model).__name__}"
-        )
-    return ExportedDynamicNetwork(model)
+def _network(model: SegmentationModel, *, dynamic: bool, precision: Precision) -> ExportedNetwork:
+    if dynamic:
+        return ExportedDynamicNetwork(cast(DynamicNet4Seg, model))
+    return ExportedNetwork(model, dtype=torch.float16 if precision == "fp16" else torch.float32)
+
+
+def _writer(
+    file_format: FileFormat, metadata: ExportMetadata, calibration_images: Sequence[Tensor], size: tuple[int, int]
+) -> WriteFile:
+    """Return the function that writes the file; quantization is part of it."""
+    if metadata.precision != "int8":
+        return file_format.write
+    images = fitted_images(calibration_images, size, larger=None)
+    return partial(write_onnx, calibration=[normalized(image, metadata)[None].numpy() for image in images])
 
 
 def _traced_size(network: ExportedNetwork, size: tuple[int, int]) -> tuple[int, int]:
@@ -153,25 +166,3 @@ def _metadata(
         versions=versions(),
         **routing,
     )
-
-
-def _check_preprocessing(metadata: ExportMetadata, *, size: tuple[int, int], format: FormatName) -> None:
-    """Refuse preprocessing that cannot be part of the file.
-
-    Raises:
-        ConfigError: If images must be resized, or padded after the normalization by a program without padding.
-    """
-    resize = metadata.test_resize
-    if not metadata.with_preprocessing:
-        return
-    if metadata.size_divisor > 1:
-        raise ConfigError(
-            f"--with-preprocessing: a file of the format {format} for any size must be given padded images; choose a "
-            "fixed --size, or --format onnx. Received: --dynamic-size"
-        )
-    if resize is not None and (metadata.size is None or not resize.keeps(size)):
-        raise ConfigError(
-            "--with-preprocessing: the resize of INPUT.MIN_SIZE_TEST cannot be part of the file, because other "
-            "runtimes round it differently; choose a --size that it keeps, or resize images before the file is "
-            f"called and export with INPUT.MIN_SIZE_TEST=0. Received: INPUT.MIN_SIZE_TEST={resize.short_edge_px}"
-        )

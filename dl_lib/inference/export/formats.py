@@ -19,9 +19,10 @@ from dl_lib.inference.export.requirements import import_extra
 from dl_lib.inference.export.suffixes import EXPORT_SUFFIXES
 from dl_lib.inference.export.torch_program import TorchProgramModel, write_program
 
-__all__ = ["FILE_FORMATS", "FileFormat", "FormatName"]
+__all__ = ["FILE_FORMATS", "FileFormat", "FormatName", "WriteFile"]
 
 FormatName = Literal["onnx", "torch-export", "openvino"]
+WriteFile = Callable[[ExportedProgram, ExportMetadata, int, Path], None]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class FileFormat:
 
     suffixes: tuple[str, ...]
     packages: Mapping[str, tuple[str, ...]]
-    write: Callable[[ExportedProgram, ExportMetadata, int, Path], None]
+    write: WriteFile
     open: Callable[[Path], ExportedModel]
     wraps: bool = True
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from dl_lib.inference.folding import fold_batch_norms
+from dl_lib.inference.optimization import reduce_precision
 from dl_lib.layers.mixed_conv import MixedConv2d
 from dl_lib.modeling.costs.any_size import RealCost
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
@@ -24,15 +25,19 @@ class ExportedNetwork(nn.Module):
     """Network whose parts all run, whatever its gates are.
 
     Args:
-        model: Model to export; it is copied to the CPU, in float32, and batch norms are folded.
+        model: Model to export; it is copied to the CPU, and batch norms are folded.
+        dtype: Dtype of weights and feature maps. Images and logits are float32, and so are the logits of gates.
     """
 
     output_names: tuple[str, ...] = ("logits",)
 
-    def __init__(self, model: SegmentationModel) -> None:
+    def __init__(self, model: SegmentationModel, *, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         copied = fold_batch_norms(model).requires_grad_(False).to(device="cpu", dtype=torch.float32)
         copied.to(memory_format=torch.contiguous_format)  # torch.export.save warns about weights in other formats
+        if dtype != torch.float32:
+            reduce_precision(copied, dtype)
+        self._dtype = dtype
         self.backbone, self.head = copied.backbone, copied.sem_seg_head
         self.size_divisor = copied.size_divisor
         if isinstance(self.backbone, DynamicNetwork):
@@ -53,7 +58,7 @@ class ExportedNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return logits (N, classes, H, W) for normalized images (N, 3, H, W) in the channel order of the config."""
-        features = self.backbone(self._padded(image))
+        features = self.backbone(self._padded(image).to(self._dtype))
         if isinstance(self.backbone, DynamicNetwork):
             features, _ = features
         return (self._logits(features, image),)
@@ -66,7 +71,7 @@ class ExportedNetwork(nn.Module):
 
     def _logits(self, features: dict[str, Tensor], image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
-        logits: Tensor = self.head.to_input_size(self.head(features))
+        logits: Tensor = self.head.to_input_size(self.head(features).float())
         return logits[..., :height, :width]
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.export import ExportedProgram
 
 from dl_lib.inference.export.metadata import INPUT_NAME, METADATA_KEY, ExportMetadata
 from dl_lib.inference.export.onnx_preprocessing import NETWORK_LOGITS, add_preprocessing
+from dl_lib.inference.export.quantization import quantize
 from dl_lib.inference.export.requirements import import_onnx
 from dl_lib.utils.files import write_atomically
 
@@ -34,22 +37,34 @@ def to_onnx(program: ExportedProgram, *, output_names: tuple[str, ...]) -> Any:
     return converted.model_proto
 
 
-def onnx_model(program: ExportedProgram, metadata: ExportMetadata, divisor: int) -> Any:
+def onnx_model(
+    program: ExportedProgram, metadata: ExportMetadata, divisor: int, *, calibration: Sequence[np.ndarray] = ()
+) -> Any:
     """Return the ONNX model of the graph of a network, with preprocessing and metadata.
 
     Args:
         program: Graph of the network itself.
         metadata: Metadata of the model.
         divisor: Divisor of the sides of images for the network.
+        calibration: Images (1, 3, H, W) for the network, with which it is quantized if the precision is int8.
     """
     wraps = metadata.with_preprocessing or metadata.size is None
     model = to_onnx(program, output_names=(NETWORK_LOGITS if wraps else "logits", *metadata.outputs[1:]))
+    if metadata.precision == "int8":
+        model = quantize(model, calibration)
     if wraps:
         model = add_preprocessing(model, metadata, divisor=divisor)
     import_onnx().helper.set_model_props(model, {METADATA_KEY: metadata.to_json()})
     return model
 
 
-def write_onnx(program: ExportedProgram, metadata: ExportMetadata, divisor: int, path: Path) -> None:
+def write_onnx(
+    program: ExportedProgram,
+    metadata: ExportMetadata,
+    divisor: int,
+    path: Path,
+    *,
+    calibration: Sequence[np.ndarray] = (),
+) -> None:
     """Write the ONNX model of the graph of a network, see `onnx_model`."""
-    write_atomically(path, onnx_model(program, metadata, divisor).SerializeToString())
+    write_atomically(path, onnx_model(program, metadata, divisor, calibration=calibration).SerializeToString())

@@ -1,10 +1,14 @@
 """Exported static networks compute the outputs of the model in ONNX Runtime."""
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 
+from dl_lib.data.catalog import DatasetMeta
+from dl_lib.inference.export.api import export
+from dl_lib.inference.export.description import ModelDescription
 from dl_lib.inference.export.network import ExportedNetwork
 from dl_lib.inference.export.onnx_file import to_onnx
 from dl_lib.inference.export.tracing import trace
@@ -41,6 +45,41 @@ def test_outputs_in_batches_equal_those_of_the_model(overrides, batch):
         normalized = (images - model.pixel_mean) / model.pixel_std
         (found,) = session.run(None, {"image": normalized.numpy()})
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "weights", "smallest"),
+    [
+        ("a.onnx", "fp16", onnx.TensorProto.FLOAT16, 1e-6),
+        ("a.onnx", "int8", onnx.TensorProto.INT8, 1e-4),
+        ("a.pt2", "fp16", None, 1e-6),
+        ("a.xml", "fp16", None, 1e-6),
+    ],
+)
+def test_reduced_precision_is_that_of_the_weights_only(name, precision, weights, smallest, tmp_path):
+    model = model_of(*ROUTED).eval()
+    randomize_norms(model)
+    path, classes = tmp_path / name, model.sem_seg_head.predictor.out_channels
+    meta = DatasetMeta(tuple(f"class {i}" for i in range(classes)), tuple((i, i, i) for i in range(classes)))
+    images = list(torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8))
+    verification = export(
+        model,
+        path,
+        format={".onnx": "onnx", ".pt2": "torch-export", ".xml": "openvino"}[path.suffix],
+        description=ModelDescription(meta, "BGR"),
+        size=(64, 64),
+        precision=precision,
+        images=images[:2],
+        calibration_images=images if precision == "int8" else (),
+    )
+    assert smallest < verification.difference < verification.tolerance
+    if weights is not None:
+        exported = onnx.load(path)
+        kernels = {tensor.name: tensor.data_type for tensor in exported.graph.initializer if len(tensor.dims) == 4}
+        others = {name for name, data_type in kernels.items() if data_type != weights}
+        assert len(others) < len(kernels) / 2 and all("gate.predict" in name for name in others)
+        types = {info.type.tensor_type.elem_type for info in (exported.graph.input[0], exported.graph.output[0])}
+        assert types == {onnx.TensorProto.FLOAT}
 
 
 def batch_of(info):

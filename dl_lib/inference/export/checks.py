@@ -1,0 +1,104 @@
+"""Refusals of exports: combinations of models, formats and options without a correct file."""
+
+from __future__ import annotations
+
+from dl_lib.config import ConfigError
+from dl_lib.inference.export.formats import FormatName
+from dl_lib.inference.export.metadata import ExportMetadata, Precision
+from dl_lib.layers import SAConv2d
+from dl_lib.modeling.meta_arch.base import SegmentationModel
+from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
+
+__all__ = ["check_model", "check_preprocessing"]
+
+_MAX_BYTES = 2**31 - 2**24  # of weights: files of ONNX have at most 2 GiB, some of them for the graph
+_BYTES_PER_WEIGHT: dict[Precision, int] = {"float32": 4, "fp16": 2, "int8": 4}  # int8 is made of a file of float32
+
+
+def check_model(
+    model: SegmentationModel, *, format: FormatName, dynamic: bool, precision: Precision, calibrated: bool
+) -> None:
+    """Refuse models and options of which no file is correct.
+
+    Args:
+        model: Model to export.
+        format: Format of the file.
+        dynamic: Whether each image decides which parts run.
+        precision: Precision of weights and feature maps.
+        calibrated: Whether there are images to calibrate int8.
+
+    Raises:
+        ConfigError: If the model cannot be exported like this.
+    """
+    if dynamic:
+        _check_dynamic(model, precision=precision)
+    if precision == "int8":
+        _check_int8(format=format, calibrated=calibrated)
+    if format != "torch-export":
+        _check_onnx(model, format=format, precision=precision)
+
+
+def _check_dynamic(model: SegmentationModel, *, precision: Precision) -> None:
+    if not (isinstance(model, DynamicNet4Seg) and model.backbone.has_gates):
+        raise ConfigError(
+            "--dynamic (dynamic=True) needs a network with learned gates; export this one without it. "
+            f"Received: model={type(model).__name__}"
+        )
+    if precision != "float32":
+        raise ConfigError(
+            "--dynamic: the precision must be float32, because gates close at a threshold, where rounded feature maps "
+            "would decide otherwise; export without --dynamic, or with --precision float32. "
+            f"Received: --precision={precision}"
+        )
+
+
+def _check_int8(*, format: FormatName, calibrated: bool) -> None:
+    if format != "onnx":
+        raise ConfigError(
+            "--precision int8: only ONNX files are quantized, by ONNX Runtime; use --format onnx, or another "
+            f"precision. Received: --format={format}"
+        )
+    if not calibrated:
+        raise ConfigError(
+            "--precision int8 needs images of the dataset, from which it computes the ranges of feature maps; make "
+            "the dataset available (DATASETS.TRAIN, DL_DATASETS), or use another precision. "
+            "Received: calibration_images=()"
+        )
+
+
+def _check_onnx(model: SegmentationModel, *, format: FormatName, precision: Precision) -> None:
+    """Refuse models that ONNX cannot express, of which OpenVINO files are made, too."""
+    for name, module in model.named_modules():
+        if isinstance(module, SAConv2d) and module.offset_s is not None:
+            raise ConfigError(
+                f"--format {format}: deformable convolutions (SAConv2d with use_deform=True) cannot be converted to "
+                f"ONNX; use --format torch-export, or train without use_deform. Received: {name}"
+            )
+    size = _BYTES_PER_WEIGHT[precision] * sum(parameter.numel() for parameter in model.parameters())
+    if size > _MAX_BYTES:
+        raise ConfigError(
+            f"--format {format}: an ONNX file has at most 2 GiB; use --format torch-export, or --precision fp16. "
+            f"Received: {size / 2**30:.1f} GiB of weights"
+        )
+
+
+def check_preprocessing(metadata: ExportMetadata, *, size: tuple[int, int], format: FormatName) -> None:
+    """Refuse preprocessing that cannot be part of the file.
+
+    Raises:
+        ConfigError: If images must be resized, or padded after the normalization by a program without padding.
+    """
+    resize = metadata.test_resize
+    if not metadata.with_preprocessing:
+        return
+    if metadata.size_divisor > 1:
+        raise ConfigError(
+            f"--with-preprocessing: a file of the format {format} for any size must be given padded images; choose a "
+            "fixed --size, or --format onnx. Received: --dynamic-size"
+        )
+    if resize is not None and (metadata.size is None or not resize.keeps(size)):
+        raise ConfigError(
+            "--with-preprocessing: the resize of INPUT.MIN_SIZE_TEST cannot be part of the file, because other "
+            "runtimes round it differently; choose a --size that it keeps, or resize images before the file is "
+            f"called and export with INPUT.MIN_SIZE_TEST=0. Received: INPUT.MIN_SIZE_TEST={resize.short_edge_px}"
+        )

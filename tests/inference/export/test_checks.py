@@ -1,0 +1,57 @@
+"""Refusals of exports, before anything is traced."""
+
+import pytest
+import torch
+from torch import nn
+
+from dl_lib.config import ConfigError
+from dl_lib.inference.export.checks import check_model
+from dl_lib.layers import SAConv2d
+from tests.helpers.tiny_model import model_of
+
+ALLOWED = {"format": "onnx", "dynamic": False, "precision": "float32", "calibrated": False}
+WITHOUT_GATES = ["MODEL.GATE.GATE_ON", False]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return model_of()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dynamic": True, "precision": "fp16"}, r"--dynamic: .*float32.*Received: --precision=fp16"),
+        ({"dynamic": True, "precision": "int8", "calibrated": True}, r"--dynamic: .*Received: --precision=int8"),
+        ({"precision": "int8", "format": "openvino", "calibrated": True}, r"only ONNX.*Received: --format=openvino"),
+        ({"precision": "int8", "format": "torch-export", "calibrated": True}, r"Received: --format=torch-export"),
+        ({"precision": "int8"}, r"needs images of the dataset.*Received: calibration_images=\(\)"),
+    ],
+)
+def test_options_without_a_correct_file_are_refused(model, options, message):
+    check_model(model, **ALLOWED)
+    with pytest.raises(ConfigError, match=message):
+        check_model(model, **ALLOWED | options)
+
+
+def test_networks_without_gates_are_not_dynamic():
+    with pytest.raises(ConfigError, match="needs a network with learned gates"):
+        check_model(model_of(*WITHOUT_GATES), **ALLOWED | {"dynamic": True})
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_deformable_convolutions_are_only_for_torch(format):
+    model = model_of(*WITHOUT_GATES)
+    model.backbone.stem.conv2 = SAConv2d(64, 64, 3, padding=1, use_deform=True)
+    check_model(model, **ALLOWED | {"format": "torch-export"})
+    with pytest.raises(ConfigError, match=r"deformable.*Received: backbone.stem.conv2"):
+        check_model(model, **ALLOWED | {"format": format})
+
+
+def test_models_beyond_the_limit_of_onnx_files_are_refused():
+    model = model_of(*WITHOUT_GATES)
+    model.backbone.large = nn.Parameter(torch.empty(2**29, device="meta"))
+    for options in ({"format": "torch-export"}, {"precision": "fp16"}):
+        check_model(model, **ALLOWED | options)
+    with pytest.raises(ConfigError, match=r"at most 2 GiB.*Received: 2.0 GiB"):
+        check_model(model, **ALLOWED)
