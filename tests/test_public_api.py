@@ -5,6 +5,8 @@ import importlib
 import pytest
 
 NAMES = {
+    "dl_lib": ["Predictor"],
+    "dl_lib.inference": ["ModelDescription", "OnnxModel", "export", "fold_batch_norms", "optimize"],
     "dl_lib.config": ["get_cfg", "CfgNode", "ConfigError"],
     "dl_lib.modeling": ["build_model", "build_backbone", "ReXNetClassifier"],
     "dl_lib.checkpoint": ["Checkpointer"],

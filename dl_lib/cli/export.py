@@ -16,7 +16,7 @@ from dl_lib.cli.given_routes import add_gates_option, add_route_option, build_ne
 from dl_lib.config import CfgNode, ConfigError
 from dl_lib.experiment.experiment import Experiment
 from dl_lib.experiment.trained_run import load_trained_model, load_trained_run
-from dl_lib.inference.export.suffixes import EXPORT_SUFFIXES
+from dl_lib.inference.exporting.suffixes import EXPORT_SUFFIXES
 from dl_lib.utils.output_path import prepare_folder
 from dl_lib.utils.run_files import EXPORT_STEM
 
@@ -105,7 +105,7 @@ def _export(arguments: argparse.Namespace) -> None:
     setup_logger()
     model = load_trained_model(experiment.cfg).eval()
     if arguments.format == _WEIGHTS:
-        from dl_lib.inference.export.weights_file import write_weights
+        from dl_lib.inference.exporting.weights_file import write_weights
 
         write_weights(model, path)
     else:
@@ -134,9 +134,9 @@ def _checked(model: object, cfg: CfgNode) -> SegmentationModel:
 
 
 def _export_graph(arguments: argparse.Namespace, cfg: CfgNode, model: SegmentationModel, *, path: Path) -> None:
-    from dl_lib.inference.export.api import export
-    from dl_lib.inference.export.description import ModelDescription
-    from dl_lib.inference.export.verification import VerificationError
+    from dl_lib.inference.exporting.api import export
+    from dl_lib.inference.exporting.description import ModelDescription
+    from dl_lib.inference.exporting.verification import VerificationError
 
     if arguments.route is not None:
         model = _on_route(arguments, cfg, model)

@@ -27,7 +27,7 @@ from dl_lib.evaluation.runner.run import optimized_copy, timed_outputs
 from dl_lib.evaluation.scores.prediction import class_indices
 from dl_lib.experiment.experiment import load_experiment
 from dl_lib.experiment.trained_run import load_trained_model, load_trained_run
-from dl_lib.inference.export.onnx_runtime import OnnxModel
+from dl_lib.inference.exporting.onnx_runtime import OnnxModel
 from dl_lib.modeling import DynamicNet4Seg
 from dl_lib.modeling.costs.costs import FLOPS_KEYS, Costs
 from dl_lib.modeling.dynamic.routing import Routing

@@ -18,10 +18,10 @@ from dl_lib.cli import main as cli
 from dl_lib.config import ConfigError, get_cfg, write_config
 from dl_lib.data import DatasetCatalog
 from dl_lib.evaluation.report import write as report
-from dl_lib.inference.export.metadata import METADATA_KEY, ExportMetadata
-from dl_lib.inference.export.onnx_runtime import OnnxModel
-from dl_lib.inference.export.openvino_file import OpenVinoModel
-from dl_lib.inference.export.torch_program import TorchProgramModel
+from dl_lib.inference.exporting.metadata import METADATA_KEY, ExportMetadata
+from dl_lib.inference.exporting.onnx_runtime import OnnxModel
+from dl_lib.inference.exporting.openvino_file import OpenVinoModel
+from dl_lib.inference.exporting.torch_program import TorchProgramModel
 from dl_lib.modeling import build_model
 from dl_lib.modeling.dynamic.gate import Gate
 from dl_lib.prediction.predictor import Predictor

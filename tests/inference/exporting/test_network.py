@@ -5,8 +5,8 @@ import random
 import pytest
 import torch
 
-from dl_lib.inference.export.network import ExportedDynamicNetwork, ExportedNetwork
-from dl_lib.inference.export.tracing import trace
+from dl_lib.inference.exporting.network import ExportedDynamicNetwork, ExportedNetwork
+from dl_lib.inference.exporting.tracing import trace
 from tests.helpers.routes import force, random_route, randomize_norms
 from tests.helpers.tiny_model import model_of, random_image
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.export import Dim, ExportedProgram
 
-from dl_lib.inference.export.network import ExportedNetwork
+from dl_lib.inference.exporting.network import ExportedNetwork
 
 __all__ = ["MIN_BLOCKS", "trace"]
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from dl_lib.inference.export.metadata import ExportMetadata
-from dl_lib.inference.export.network import ExportedNetwork
+from dl_lib.inference.exporting.metadata import ExportMetadata
+from dl_lib.inference.exporting.network import ExportedNetwork
 
 __all__ = ["CHANNELS", "LABELS", "PreprocessedNetwork", "file_input", "fits_a_byte", "normalized"]
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dl_lib.config import ConfigError
-from dl_lib.inference.export.checks import check_model
+from dl_lib.inference.exporting.checks import check_model
 from dl_lib.layers import SAConv2d
 from tests.helpers.tiny_model import model_of
 

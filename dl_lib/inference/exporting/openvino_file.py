@@ -13,10 +13,10 @@ import torch
 from torch.export import ExportedProgram
 
 from dl_lib.checkpoint.errors import CheckpointError
-from dl_lib.inference.export.exported_model import ExportedModel
-from dl_lib.inference.export.metadata import METADATA_KEY, ExportMetadata
-from dl_lib.inference.export.onnx_file import onnx_model
-from dl_lib.inference.export.requirements import import_extra
+from dl_lib.inference.exporting.exported_model import ExportedModel
+from dl_lib.inference.exporting.metadata import METADATA_KEY, ExportMetadata
+from dl_lib.inference.exporting.onnx_file import onnx_model
+from dl_lib.inference.exporting.requirements import import_extra
 
 __all__ = ["OpenVinoModel", "write_openvino"]
 

@@ -12,16 +12,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from dl_lib.inference.export.checks import check_model, check_preprocessing
-from dl_lib.inference.export.description import ModelDescription
-from dl_lib.inference.export.formats import FILE_FORMATS, FileFormat, FormatName, WriteFile
-from dl_lib.inference.export.metadata import ExportMetadata, Precision, versions
-from dl_lib.inference.export.network import ExportedDynamicNetwork, ExportedNetwork
-from dl_lib.inference.export.onnx_file import write_onnx
-from dl_lib.inference.export.preprocessing import LABELS, PreprocessedNetwork, normalized
-from dl_lib.inference.export.samples import fitted_images
-from dl_lib.inference.export.tracing import MIN_BLOCKS, trace
-from dl_lib.inference.export.verification import Verification, VerificationError, verify
+from dl_lib.inference.exporting.checks import check_model, check_preprocessing
+from dl_lib.inference.exporting.description import ModelDescription
+from dl_lib.inference.exporting.formats import FILE_FORMATS, FileFormat, FormatName, WriteFile
+from dl_lib.inference.exporting.metadata import ExportMetadata, Precision, versions
+from dl_lib.inference.exporting.network import ExportedDynamicNetwork, ExportedNetwork
+from dl_lib.inference.exporting.onnx_file import write_onnx
+from dl_lib.inference.exporting.preprocessing import LABELS, PreprocessedNetwork, normalized
+from dl_lib.inference.exporting.samples import fitted_images
+from dl_lib.inference.exporting.tracing import MIN_BLOCKS, trace
+from dl_lib.inference.exporting.verification import Verification, VerificationError, verify
 from dl_lib.modeling.meta_arch.base import SegmentationModel
 from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
 

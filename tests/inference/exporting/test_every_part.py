@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from dl_lib.config import get_cfg
-from dl_lib.inference.export.network import ExportedNetwork
-from dl_lib.inference.export.onnx_file import to_onnx
-from dl_lib.inference.export.tracing import trace
+from dl_lib.inference.exporting.network import ExportedNetwork
+from dl_lib.inference.exporting.onnx_file import to_onnx
+from dl_lib.inference.exporting.tracing import trace
 from dl_lib.modeling import BACKBONE_REGISTRY, CELL_OPERATIONS, build_model
 from dl_lib.modeling.backbones.conv_replacement import CONV_TYPES
 from dl_lib.modeling.build import SEM_SEG_HEADS_REGISTRY

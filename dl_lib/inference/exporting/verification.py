@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dl_lib.inference.export.exported_model import ExportedModel
-from dl_lib.inference.export.metadata import Precision
+from dl_lib.inference.exporting.exported_model import ExportedModel
+from dl_lib.inference.exporting.metadata import Precision
 
 __all__ = ["LOGITS_TOLERANCES", "Verification", "VerificationError", "verify"]
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dl_lib.checkpoint import CheckpointError
-from dl_lib.inference.export.metadata import EvaluationResize, ExportMetadata
+from dl_lib.inference.exporting.metadata import EvaluationResize, ExportMetadata
 
 METADATA = ExportMetadata(
     class_names=("road", "straße"),

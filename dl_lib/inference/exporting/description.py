@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dl_lib.config import CfgNode
 from dl_lib.config.choices import ChannelOrder
 from dl_lib.data.catalog import DatasetCatalog, DatasetMeta
-from dl_lib.inference.export.metadata import EvaluationResize
+from dl_lib.inference.exporting.metadata import EvaluationResize
 
 __all__ = ["ModelDescription"]
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from dl_lib.inference.export.metadata import INPUT_NAME, METADATA_KEY, ExportMetadata
-from dl_lib.inference.export.onnx_preprocessing import NETWORK_LOGITS, add_preprocessing
-from dl_lib.inference.export.quantization import quantize
-from dl_lib.inference.export.requirements import import_onnx
+from dl_lib.inference.exporting.metadata import INPUT_NAME, METADATA_KEY, ExportMetadata
+from dl_lib.inference.exporting.onnx_preprocessing import NETWORK_LOGITS, add_preprocessing
+from dl_lib.inference.exporting.quantization import quantize
+from dl_lib.inference.exporting.requirements import import_onnx
 from dl_lib.utils.files import write_atomically
 
 __all__ = ["onnx_model", "to_onnx", "write_onnx"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from dl_lib.inference.export.metadata import INPUT_NAME, ExportMetadata
-from dl_lib.inference.export.preprocessing import CHANNELS, LABELS, fits_a_byte
-from dl_lib.inference.export.requirements import import_onnx
+from dl_lib.inference.exporting.metadata import INPUT_NAME, ExportMetadata
+from dl_lib.inference.exporting.preprocessing import CHANNELS, LABELS, fits_a_byte
+from dl_lib.inference.exporting.requirements import import_onnx
 
 __all__ = ["NETWORK_LOGITS", "add_preprocessing"]
 

@@ -5,10 +5,10 @@ import onnx
 import onnxruntime
 import torch
 
-from dl_lib.inference.export.network import ExportedNetwork
-from dl_lib.inference.export.onnx_file import to_onnx
-from dl_lib.inference.export.quantization import quantize
-from dl_lib.inference.export.tracing import trace
+from dl_lib.inference.exporting.network import ExportedNetwork
+from dl_lib.inference.exporting.onnx_file import to_onnx
+from dl_lib.inference.exporting.quantization import quantize
+from dl_lib.inference.exporting.tracing import trace
 from tests.helpers.tiny_model import model_of
 
 SIZE = (64, 64)

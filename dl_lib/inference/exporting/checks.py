@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dl_lib.config import ConfigError
-from dl_lib.inference.export.formats import FormatName
-from dl_lib.inference.export.metadata import ExportMetadata, Precision
+from dl_lib.inference.exporting.formats import FormatName
+from dl_lib.inference.exporting.metadata import ExportMetadata, Precision
 from dl_lib.layers import SAConv2d
 from dl_lib.modeling.meta_arch.base import SegmentationModel
 from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg

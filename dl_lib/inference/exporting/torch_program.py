@@ -12,8 +12,8 @@ import torch
 from torch.export import ExportedProgram
 
 from dl_lib.checkpoint.errors import CheckpointError
-from dl_lib.inference.export.exported_model import ExportedModel
-from dl_lib.inference.export.metadata import METADATA_KEY, ExportMetadata
+from dl_lib.inference.exporting.exported_model import ExportedModel
+from dl_lib.inference.exporting.metadata import METADATA_KEY, ExportMetadata
 from dl_lib.utils.files import open_atomically
 
 __all__ = ["TorchProgramModel", "write_program"]

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from dl_lib.inference.export.metadata import INPUT_NAME
-from dl_lib.inference.export.requirements import import_extra, import_onnx
+from dl_lib.inference.exporting.metadata import INPUT_NAME
+from dl_lib.inference.exporting.requirements import import_extra, import_onnx
 
 __all__ = ["quantize"]
 

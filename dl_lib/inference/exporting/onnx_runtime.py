@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from dl_lib.checkpoint.errors import CheckpointError
-from dl_lib.inference.export.exported_model import ExportedModel
-from dl_lib.inference.export.metadata import INPUT_NAME, METADATA_KEY, ExportMetadata
-from dl_lib.inference.export.requirements import import_extra, import_onnx
+from dl_lib.inference.exporting.exported_model import ExportedModel
+from dl_lib.inference.exporting.metadata import INPUT_NAME, METADATA_KEY, ExportMetadata
+from dl_lib.inference.exporting.requirements import import_extra, import_onnx
 from dl_lib.utils.files import read_regular
 
 __all__ = ["OnnxModel"]

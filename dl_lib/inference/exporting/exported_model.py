@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from dl_lib.config import ConfigError
-from dl_lib.inference.export.metadata import ExportMetadata
-from dl_lib.inference.export.preprocessing import file_input
+from dl_lib.inference.exporting.metadata import ExportMetadata
+from dl_lib.inference.exporting.preprocessing import file_input
 from dl_lib.modeling.meta_arch.coarse import requested_size
 
 __all__ = ["ExportedModel"]

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from dl_lib.inference.export.network import ExportedDynamicNetwork
-from dl_lib.inference.export.onnx_file import to_onnx
-from dl_lib.inference.export.tracing import trace
+from dl_lib.inference.exporting.network import ExportedDynamicNetwork
+from dl_lib.inference.exporting.onnx_file import to_onnx
+from dl_lib.inference.exporting.tracing import trace
 from dl_lib.modeling.dynamic.forced_gates import gates_of
 from dl_lib.modeling.dynamic.routing import Routing
 from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg

@@ -10,14 +10,14 @@ from typing import Literal
 
 from torch.export import ExportedProgram
 
-from dl_lib.inference.export.exported_model import ExportedModel
-from dl_lib.inference.export.metadata import ExportMetadata
-from dl_lib.inference.export.onnx_file import write_onnx
-from dl_lib.inference.export.onnx_runtime import OnnxModel
-from dl_lib.inference.export.openvino_file import OpenVinoModel, write_openvino
-from dl_lib.inference.export.requirements import import_extra
-from dl_lib.inference.export.suffixes import EXPORT_SUFFIXES
-from dl_lib.inference.export.torch_program import TorchProgramModel, write_program
+from dl_lib.inference.exporting.exported_model import ExportedModel
+from dl_lib.inference.exporting.metadata import ExportMetadata
+from dl_lib.inference.exporting.onnx_file import write_onnx
+from dl_lib.inference.exporting.onnx_runtime import OnnxModel
+from dl_lib.inference.exporting.openvino_file import OpenVinoModel, write_openvino
+from dl_lib.inference.exporting.requirements import import_extra
+from dl_lib.inference.exporting.suffixes import EXPORT_SUFFIXES
+from dl_lib.inference.exporting.torch_program import TorchProgramModel, write_program
 
 __all__ = ["FILE_FORMATS", "FileFormat", "FormatName", "WriteFile"]
 

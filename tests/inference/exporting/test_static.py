@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from dl_lib.data.catalog import DatasetMeta
-from dl_lib.inference.export.api import export
-from dl_lib.inference.export.description import ModelDescription
-from dl_lib.inference.export.network import ExportedNetwork
-from dl_lib.inference.export.onnx_file import to_onnx
-from dl_lib.inference.export.tracing import trace
+from dl_lib.inference.exporting.api import export
+from dl_lib.inference.exporting.description import ModelDescription
+from dl_lib.inference.exporting.network import ExportedNetwork
+from dl_lib.inference.exporting.onnx_file import to_onnx
+from dl_lib.inference.exporting.tracing import trace
 from tests.helpers.routes import randomize_norms
 from tests.helpers.tiny_model import model_of
 
