@@ -5,7 +5,6 @@ from __future__ import annotations
 from dl_lib.config import ConfigError
 from dl_lib.inference.exporting.formats import FormatName
 from dl_lib.inference.exporting.metadata import ExportMetadata, Precision
-from dl_lib.layers import SAConv2d
 from dl_lib.modeling.meta_arch.base import SegmentationModel
 from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
 
@@ -35,7 +34,7 @@ def check_model(
     if precision == "int8":
         _check_int8(format=format, calibrated=calibrated)
     if format != "torch-export":
-        _check_onnx(model, format=format, precision=precision)
+        _check_weights(model, format=format, precision=precision)
 
 
 def _check_dynamic(model: SegmentationModel, *, precision: Precision) -> None:
@@ -66,14 +65,8 @@ def _check_int8(*, format: FormatName, calibrated: bool) -> None:
         )
 
 
-def _check_onnx(model: SegmentationModel, *, format: FormatName, precision: Precision) -> None:
-    """Refuse models that ONNX cannot express, of which OpenVINO files are made, too."""
-    for name, module in model.named_modules():
-        if isinstance(module, SAConv2d) and module.offset_s is not None:
-            raise ConfigError(
-                f"--format {format}: deformable convolutions (SAConv2d with use_deform=True) cannot be converted to "
-                f"ONNX; use --format torch-export, or train without use_deform. Received: {name}"
-            )
+def _check_weights(model: SegmentationModel, *, format: FormatName, precision: Precision) -> None:
+    """Refuse more weights than ONNX files hold, of which OpenVINO files are made, too."""
     size = _BYTES_PER_WEIGHT[precision] * sum(parameter.numel() for parameter in model.parameters())
     if size > _MAX_BYTES:
         raise ConfigError(

@@ -6,7 +6,6 @@ from torch import nn
 
 from dl_lib.config import ConfigError
 from dl_lib.inference.exporting.checks import check_model
-from dl_lib.layers import SAConv2d
 from tests.helpers.tiny_model import model_of
 
 ALLOWED = {"format": "onnx", "dynamic": False, "precision": "float32", "calibrated": False}
@@ -37,15 +36,6 @@ def test_options_without_a_correct_file_are_refused(model, options, message):
 def test_networks_without_gates_are_not_dynamic():
     with pytest.raises(ConfigError, match="needs a network with learned gates"):
         check_model(model_of(*WITHOUT_GATES), **ALLOWED | {"dynamic": True})
-
-
-@pytest.mark.parametrize("format", ["onnx", "openvino"])
-def test_deformable_convolutions_are_only_for_torch(format):
-    model = model_of(*WITHOUT_GATES)
-    model.backbone.stem.conv2 = SAConv2d(64, 64, 3, padding=1, use_deform=True)
-    check_model(model, **ALLOWED | {"format": "torch-export"})
-    with pytest.raises(ConfigError, match=r"deformable.*Received: backbone.stem.conv2"):
-        check_model(model, **ALLOWED | {"format": format})
 
 
 def test_models_beyond_the_limit_of_onnx_files_are_refused():

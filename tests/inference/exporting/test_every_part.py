@@ -9,6 +9,7 @@ from dl_lib.config import get_cfg
 from dl_lib.inference.exporting.network import ExportedNetwork
 from dl_lib.inference.exporting.onnx_file import to_onnx
 from dl_lib.inference.exporting.tracing import trace
+from dl_lib.layers import SAConv2d
 from dl_lib.modeling import BACKBONE_REGISTRY, CELL_OPERATIONS, build_model
 from dl_lib.modeling.backbones.conv_replacement import CONV_TYPES
 from dl_lib.modeling.build import SEM_SEG_HEADS_REGISTRY
@@ -65,6 +66,14 @@ def test_static_networks(backbone, head, conv, kernels):
     cfg = get_cfg()
     cfg.merge_from_list(overrides)
     check(build_model(cfg))
+
+
+def test_deformable_convolutions():
+    model = model_of(*ROUTED)
+    model.backbone.stem.conv2 = conv = SAConv2d(64, 64, 3, padding=1, use_deform=True)
+    for offset in (conv.offset_s, conv.offset_l):
+        torch.nn.init.normal_(offset.weight, std=0.1)
+    check(model)
 
 
 def check(model):
