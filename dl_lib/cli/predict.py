@@ -208,7 +208,7 @@ def _run_source(arguments: argparse.Namespace) -> _Source:
     from dl_lib.prediction.predictor import Predictor
 
     device = [f"MODEL.DEVICE={arguments.device}"] if arguments.device else []
-    cfg = load_trained_run(arguments.run, [*arguments.opts, *device], option="RUN", needs_datasets=False).cfg
+    cfg = load_trained_run(arguments.run, [*arguments.opts, *device], option="RUN", purpose="prediction").cfg
     settings = {key: value for key, value in result_settings(cfg).items() if key != "MODEL.WEIGHTS"}
     weights = _sha256(local_weights(cfg.MODEL.WEIGHTS))
     return _Source(

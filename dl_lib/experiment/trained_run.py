@@ -19,6 +19,8 @@ from dl_lib.utils.run_files import LAST_CHECKPOINT_NAME, is_evaluation_folder
 if TYPE_CHECKING:
     from torch import nn
 
+    from dl_lib.validation import Purpose
+
 __all__ = ["gives_weights", "load_trained_model", "load_trained_run", "with_weights"]
 
 
@@ -28,7 +30,7 @@ def load_trained_run(
     *,
     option: str = "--config-file",
     world_size: int = 1,
-    needs_datasets: bool = True,
+    purpose: Purpose = "evaluation",
 ) -> Experiment:
     """Read an experiment with the weights to evaluate and the crop of their training, and validate its config.
 
@@ -37,15 +39,15 @@ def load_trained_run(
         opts: Overrides, as `KEY VALUE` and `KEY=VALUE`.
         option: Option or argument that names the file, for messages.
         world_size: Number of processes.
-        needs_datasets: Whether `DATASETS.TEST` must name a dataset.
+        purpose: Purpose to validate the config for; an evaluation needs a dataset in `DATASETS.TEST`.
 
     Raises:
         ConfigError: If the config is invalid, or there are no weights or no datasets.
     """
     path = os.fspath(find_config_file(config_file, option=option))
-    experiment = load_experiment(path, opts, world_size=world_size, purpose="evaluation")
+    experiment = load_experiment(path, opts, world_size=world_size, purpose=purpose)
     experiment = with_weights(experiment, opts)
-    if needs_datasets and not experiment.cfg.DATASETS.TEST:
+    if purpose == "evaluation" and not experiment.cfg.DATASETS.TEST:
         raise ConfigError(
             "DATASETS.TEST: no datasets to evaluate on; add DATASETS.TEST=[NAME]. Received: DATASETS.TEST=[]"
         )

@@ -53,7 +53,7 @@ def is_single(source: ImageSource) -> bool:
 
 
 def image_inputs(source: ImageSource, *, background: Color) -> Iterator[ImageInput]:
-    """Yield the images of an input in its order; files are read when an image is loaded, videos frame by frame.
+    """Return the images of an input in its order; files are read when an image is loaded, videos frame by frame.
 
     Missing files, folders without images and damaged videos are inputs as well, whose `load` raises the error.
 
@@ -62,8 +62,13 @@ def image_inputs(source: ImageSource, *, background: Color) -> Iterator[ImageInp
         background: Color behind transparent pixels.
 
     Raises:
-        TypeError: If an input has another type.
+        TypeError: If an input has another type: at the call, or later for one of an iterable.
     """
+    _check_type(source)
+    return _inputs(source, background=background)
+
+
+def _inputs(source: ImageSource, *, background: Color) -> Iterator[ImageInput]:
     for position, item in enumerate(_items(source)):
         if isinstance(item, str | os.PathLike):
             yield from _file_inputs(item, background=background)
@@ -98,12 +103,17 @@ def find_files(text: str | os.PathLike[str]) -> list[Path]:
 
 def _items(source: ImageSource) -> Iterator[Any]:
     """Yield the images in memory and the paths of an input."""
-    if is_single(source) or isinstance(source, str | os.PathLike):
+    _check_type(source)
+    if isinstance(source, str | os.PathLike | ImageInMemory):
         yield source
-    elif isinstance(source, Iterable) and not isinstance(source, bytes | bytearray | dict):
+    else:
         for item in source:
             yield from _items(item)
-    else:
+
+
+def _check_type(source: ImageSource) -> None:
+    is_accepted = isinstance(source, os.PathLike | ImageInMemory | Iterable)  # a str is iterable
+    if not is_accepted or isinstance(source, bytes | bytearray | dict):
         raise TypeError(
             "an input must be an array, tensor, PIL image, path, folder, glob pattern, video, or an iterable of these. "
             f"Received: {type(source).__name__}"

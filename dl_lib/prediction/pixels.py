@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,28 @@ from dl_lib.data.errors import DataError, InvalidSampleError
 from dl_lib.data.orientation import load_upright
 from dl_lib.data.reading import read_image
 
-__all__ = ["WHITE", "Pixels", "as_rgb", "read_rgb"]
+__all__ = ["WHITE", "Pixels", "as_rgb", "checked_color", "read_rgb"]
 
 Pixels = npt.NDArray[np.uint8]
 
 WHITE: Color = (255, 255, 255)
 _CHANNELS = (1, 3, 4)  # gray, RGB, RGBA
+
+
+def checked_color(background: Any) -> Color:
+    """Return the color behind transparent pixels.
+
+    Raises:
+        ValueError: If it is not one.
+    """
+    color = tuple(background) if isinstance(background, Iterable) else ()
+    if len(color) != 3 or not all(isinstance(value, int | np.integer) and 0 <= value <= 255 for value in color):
+        raise ValueError(
+            "background must be a color (red, green, blue) of integers in 0..255, such as (255, 255, 255). "
+            f"Received: background={background!r}"
+        )
+    red, green, blue = map(int, color)
+    return red, green, blue
 
 
 def read_rgb(path: str | os.PathLike[str], *, background: Color) -> Pixels:

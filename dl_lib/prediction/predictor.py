@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from dl_lib.config import CfgNode, ConfigError
-from dl_lib.data import DatasetCatalog, register_folders
 from dl_lib.data.build import build_test_mapper
 from dl_lib.data.catalog import DatasetMeta
+from dl_lib.data.datasets.configured import configured_meta
 from dl_lib.data.decoding import Color
 from dl_lib.data.errors import DataError
 from dl_lib.data.mapper import DatasetMapper
@@ -29,16 +29,17 @@ from dl_lib.experiment.experiment import load_experiment
 from dl_lib.experiment.trained_run import load_trained_model, load_trained_run
 from dl_lib.inference.exporting.onnx_runtime import OnnxModel
 from dl_lib.modeling import DynamicNet4Seg
-from dl_lib.modeling.costs.costs import FLOPS_KEYS, Costs
+from dl_lib.modeling.costs.costs import FLOPS_KEYS, MADDS_PER_GFLOP, MADDS_PER_MFLOP
 from dl_lib.modeling.dynamic.routing import Routing
 from dl_lib.prediction.inputs import ImageInMemory, ImageInput, ImageSource, OnError, image_inputs, is_single
-from dl_lib.prediction.pixels import WHITE, Pixels
+from dl_lib.prediction.pixels import WHITE, Pixels, checked_color
 from dl_lib.prediction.result import PredictedImage
 from dl_lib.validation import validate_config
 
 __all__ = ["Predictor"]
 
 _WORKERS = 2  # threads that decode images
+_MFLOPS_PER_GFLOP = MADDS_PER_GFLOP / MADDS_PER_MFLOP
 
 
 class Predictor:
@@ -52,6 +53,9 @@ class Predictor:
         probabilities: Compute the probabilities of all classes.
         background: Color behind transparent pixels.
         batch_size: Images in one call of the model, in which those of equal padded size share a forward pass.
+
+    Raises:
+        ValueError: If `background` or `batch_size` is invalid.
     """
 
     def __init__(
@@ -72,7 +76,7 @@ class Predictor:
         self._mapper = mapper
         self._routing_of = routing_of
         self._probabilities = probabilities
-        self._background = background
+        self._background = checked_color(background)
         self._batch_size = batch_size
         self._lock = threading.Lock()  # parts of a model keep the weights for the size of their last input
 
@@ -90,7 +94,7 @@ class Predictor:
             CheckpointError: If the weights cannot be loaded.
         """
         opts = [f"MODEL.DEVICE={device}"] if device else []
-        experiment = load_trained_run(os.fspath(run), opts, option="run", needs_datasets=False)
+        experiment = load_trained_run(os.fspath(run), opts, option="run", purpose="prediction")
         return cls.from_config(experiment.cfg, **options)
 
     @classmethod
@@ -109,11 +113,10 @@ class Predictor:
             CheckpointError: If the weights cannot be loaded.
         """
         if isinstance(config, CfgNode):
-            register_folders(config.DATASETS.FOLDERS)
-            validate_config(config, purpose="evaluation")
+            validate_config(config, purpose="prediction")
             cfg = config
         else:
-            cfg = load_experiment(os.fspath(config), [], purpose="evaluation").cfg
+            cfg = load_experiment(os.fspath(config), [], purpose="prediction").cfg
         if weights:
             cfg = cfg.with_values({"MODEL.WEIGHTS": os.fspath(weights)})
         if not cfg.MODEL.WEIGHTS:
@@ -124,7 +127,7 @@ class Predictor:
         return cls(
             build_inference_model(cfg, optimized_copy(cfg, network)).eval(),
             mapper=build_test_mapper(cfg),
-            meta=_classes_of(cfg),
+            meta=configured_meta(cfg),
             routing_of=_routing_of(network),
             **options,
         )
@@ -139,7 +142,8 @@ class Predictor:
 
         Raises:
             CheckpointError: If the file cannot be read or was not written by `dl_lib export`.
-            ConfigError: If the file has no probabilities, or onnxruntime is not installed.
+            ConfigError: If `probabilities` are requested of a file that returns labels.
+            MissingExtraError: If onnx or onnxruntime are not installed.
         """
         model = OnnxModel(file)
         metadata = model.metadata
@@ -186,15 +190,17 @@ class Predictor:
             DataError: If an image cannot be read.
             TypeError: If an input has another type.
         """
+        inputs = image_inputs(images, background=self._background)
         if not is_single(images):
-            return self._stream(images, on_error=on_error)
-        (item,) = image_inputs(images, background=self._background)
+            return self._stream(inputs, on_error=on_error)
+        (item,) = inputs
         (result,) = self._predict([self._load(item)])
         return result
 
-    def _stream(self, images: ImageSource, *, on_error: OnError | None) -> Generator[PredictedImage]:
+    def _stream(self, inputs: Iterator[ImageInput], *, on_error: OnError | None) -> Generator[PredictedImage]:
         batch: list[_LoadedImage] = []
-        with closing(self._load_ahead(image_inputs(images, background=self._background))) as loading:
+        errors: list[Exception] = []  # of `inputs`, raised after the images before it
+        with closing(self._load_ahead(_until_error(inputs, errors))) as loading:
             for item, loaded in loading:
                 try:
                     batch.append(loaded.result())
@@ -207,6 +213,8 @@ class Predictor:
                     yield from self._predict(batch)
                     batch = []
             yield from self._predict(batch)
+        if errors:
+            raise errors.pop()
 
     def _load_ahead(self, inputs: Iterator[ImageInput]) -> Generator[tuple[ImageInput, Future[_LoadedImage]]]:
         """Yield the inputs with their images, some of which are loaded ahead in threads that end with the generator."""
@@ -239,7 +247,7 @@ class Predictor:
         ]
 
     def _result(self, loaded: _LoadedImage, output: Mapping[str, Any], *, seconds: float) -> PredictedImage:
-        labels, flops, probabilities = output.get("labels"), output.get("flops"), None
+        labels, flops, probabilities = output.get("labels"), output.get("flops", {}), None
         if labels is None:
             labels = class_indices(output["sem_seg"], num_classes=self.meta.num_classes)
         if self._probabilities:
@@ -250,7 +258,7 @@ class Predictor:
             classes=labels.cpu().numpy(),
             probabilities=probabilities,
             route=self._route(output.get("gates")),
-            costs=Costs.from_flops_dict(flops) if flops and {*FLOPS_KEYS.values()} <= {*flops} else None,
+            gflops={name: float(flops[key]) / _MFLOPS_PER_GFLOP for name, key in FLOPS_KEYS.items() if key in flops},
             seconds=seconds,
             meta=self.meta,
         )
@@ -259,21 +267,19 @@ class Predictor:
         return None if gates is None or self._routing_of is None else self._routing_of(gates.double().cpu()[None])
 
 
+def _until_error(inputs: Iterator[ImageInput], errors: list[Exception]) -> Iterator[ImageInput]:
+    """Yield inputs until their iterator raises an error, which is appended to `errors`."""
+    try:
+        yield from inputs
+    except Exception as error:
+        errors.append(error)
+
+
 @dataclass(frozen=True, eq=False)
 class _LoadedImage:
     name: str
     image: Pixels
     mapped: dict[str, Any]  # input of the model
-
-
-def _classes_of(cfg: CfgNode) -> DatasetMeta:
-    names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
-    if not names:
-        raise ConfigError(
-            "DATASETS.TEST names the classes of the model and must not be empty; add the dataset of its training. "
-            "Received: DATASETS.TEST=[], DATASETS.TRAIN=[]"
-        )
-    return DatasetCatalog.meta(names[0])
 
 
 def _routing_of(network: nn.Module) -> Callable[[Tensor], Routing] | None:

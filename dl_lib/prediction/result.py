@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from dl_lib.data.catalog import DatasetMeta
-from dl_lib.modeling.costs.costs import Costs
 from dl_lib.modeling.dynamic.routing import Routing
 from dl_lib.visualization.overlay import overlay_labels
 
@@ -25,7 +25,8 @@ class PredictedImage:
         classes: Class indices (H, W); uint8 if they fit, else int32.
         probabilities: Softmax of the logits (classes, H, W), float32; None unless requested.
         route: Gate values and reached cells of this image; None for networks without gates.
-        costs: Multiply-adds, summed over all passes; None for exported files that do not report them.
+        gflops: GFLOPs of all passes by name: `expected`, `real`, `real_complete` and `executed`, see `Costs`. Exported
+            files report `real` only, or none.
         seconds: Wall time of the model.
         meta: Classes and their colors.
     """
@@ -35,7 +36,7 @@ class PredictedImage:
     classes: npt.NDArray[np.integer]
     probabilities: npt.NDArray[np.float32] | None
     route: Routing | None
-    costs: Costs[float] | None
+    gflops: Mapping[str, float]
     seconds: float
     meta: DatasetMeta
 

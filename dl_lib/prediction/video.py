@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from dl_lib.prediction.pixels import Pixels
 __all__ = ["VIDEO_SUFFIXES", "Video", "file_of", "frame_name", "is_video"]
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+_MAX_MISSING = 2  # frames, because their number in the header is an estimate
+
+_log = logging.getLogger(__name__)
 
 
 def is_video(path: str | os.PathLike[str]) -> bool:
@@ -54,7 +58,7 @@ class Video:
         """Read the header of a video.
 
         Raises:
-            MissingDataError: If the file does not exist.
+            MissingDataError: If the file does not exist, or is not a regular file.
             UnreadableFileError: If it cannot be decoded.
         """
         with _capture(path) as capture:
@@ -64,6 +68,9 @@ class Video:
     def frames(self) -> Iterator[Pixels]:
         """Yield the frames (H, W, 3), uint8 RGB, one after another.
 
+        A truncated video ends early, with a warning. It is no error, because the number of frames that the file states
+        is an estimate from its duration in some formats.
+
         Raises:
             UnreadableFileError: If there is no frame.
         """
@@ -71,15 +78,26 @@ class Video:
             found, frame = capture.read()
             if not found:
                 raise UnreadableFileError(f"{self.path} has no frame that OpenCV can decode. Received: 0 frames")
+            number = 0
             while found:
                 yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+                number += 1
                 found, frame = capture.read()
+        if number < self.num_frames - _MAX_MISSING:
+            _log.warning(
+                "%s: decoded %d frames of the %d that its header states; the file may be truncated",
+                self.path,
+                number,
+                self.num_frames,
+            )
 
 
 @contextmanager
 def _capture(path: str | os.PathLike[str]) -> Iterator[cv2.VideoCapture]:
     if not os.path.isfile(path):
-        raise MissingDataError(f"video file does not exist; check the path. Received: path={os.fspath(path)!r}")
+        raise MissingDataError(
+            f"a video must be a regular file that exists; check the path. Received: path={os.fspath(path)!r}"
+        )
     capture = cv2.VideoCapture(os.fspath(path), cv2.CAP_FFMPEG)
     try:
         if not capture.isOpened():

@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 import dl_lib.data  # noqa: F401  (registers the built-in datasets)
 from dl_lib.config.errors import shown
-from dl_lib.data.catalog import DatasetCatalog, DatasetMeta
+from dl_lib.data.catalog import Catalog, DatasetCatalog, DatasetMeta
 from dl_lib.data.datasets.configured import ConfiguredFolders, parse_folders
 from dl_lib.data.errors import DataError
 from dl_lib.data.label_shortcomings import BINARY_TASK_HINT
@@ -23,7 +23,8 @@ _MAX_LISTED = 10  # differing classes of one dataset
 
 def check_datasets(report: Report) -> None:
     """Report problems with the datasets, and differences between their classes and those of the model."""
-    folders = parse_folders(report.value("DATASETS.FOLDERS") if report.accepts("DATASETS.FOLDERS") else [])
+    entries = report.value("DATASETS.FOLDERS") if report.accepts("DATASETS.FOLDERS") else []
+    folders = parse_folders(entries, catalog=DatasetCatalog if report.reads_datasets else Catalog())
     report.problems += folders.problems
     known = {*DatasetCatalog.names(), *folders.names}
     if report.trains and not report.value("DATASETS.TRAIN"):

@@ -11,7 +11,7 @@ from dl_lib.utils.output_path import OutputPathError
 
 __all__ = ["Purpose", "Report"]
 
-Purpose = Literal["training", "evaluation"]
+Purpose = Literal["training", "evaluation", "prediction"]
 
 
 class Report:
@@ -28,6 +28,7 @@ class Report:
         self.cfg = cfg
         self.world_size = world_size
         self.trains = purpose == "training"
+        self.reads_datasets = purpose != "prediction"
         self.problems: list[str] = []
         self._values = cfg.flat()
         self._rejected = frozenset(rejected)

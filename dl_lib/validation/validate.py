@@ -23,7 +23,8 @@ def validate_config(cfg: CfgNode, *, world_size: int = 1, purpose: Purpose = "tr
     Args:
         cfg: Complete configuration.
         world_size: Number of processes of the run, over all machines.
-        purpose: Intended use; an evaluation skips the rules for training.
+        purpose: Intended use; an evaluation skips the rules for training. A prediction reads no dataset, so that its
+            `DATASETS.FOLDERS` may use the names of other registered datasets.
 
     Raises:
         ConfigError: With one numbered line per problem: the key, what it must be, and what was received.

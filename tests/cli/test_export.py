@@ -152,6 +152,7 @@ def test_onnx_files_compute_the_outputs_of_the_run(folder, model, options, size,
     assert (of_file.classes == of_run.classes).all() and of_file.classes.dtype == of_run.classes.dtype
     if of_file.route is not None:
         assert torch.equal(of_file.route.reached_BN, of_run.route.reached_BN)
+        assert of_file.gflops == {"real": pytest.approx(of_run.gflops["real"])}
     assert exported.metadata.meta.class_names == DatasetCatalog.meta(DATASET).class_names
     assert ExportMetadata.from_json(exported.metadata.to_json(), path="") == exported.metadata
 

@@ -4,15 +4,15 @@ import numpy as np
 import torch
 
 from dl_lib.data.catalog import DatasetMeta, voc_colormap
-from dl_lib.modeling.costs.costs import Costs
 from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.modeling.dynamic.routing import Routing
 from dl_lib.prediction.result import PredictedImage
 
 LATTICE = Lattice([2, 3])
+GFLOPS = {"expected": 1.0, "real": 2.0, "real_complete": 3.0, "executed": 4.0}
 
 
-def make_result(*, size=(6, 9), num_classes=3, seed=0, routed=True):
+def make_result(*, size=(6, 9), num_classes=3, seed=0, routed=True, gflops=GFLOPS):
     """Return a prediction with random pixels and random open edges."""
     rng = np.random.default_rng(seed)
     names, colors = tuple(f"class {index}" for index in range(num_classes)), voc_colormap(num_classes)
@@ -25,7 +25,7 @@ def make_result(*, size=(6, 9), num_classes=3, seed=0, routed=True):
         classes=logits.argmax(axis=0).astype(np.uint8 if num_classes <= 256 else np.int32),
         probabilities=probabilities,
         route=Routing(LATTICE, gates, torch.ones(1, len(LATTICE.nodes), dtype=torch.bool)) if routed else None,
-        costs=Costs(1e9, 2e9, 3e9, 4e9) if routed else None,
+        gflops=gflops if routed else {},
         seconds=0.25,
         meta=DatasetMeta(names, colors, ignore_value=65535),
     )

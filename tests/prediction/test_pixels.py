@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageCms
 
 from dl_lib.data.errors import DataError, InvalidSampleError, UnreadableFileError
-from dl_lib.prediction.pixels import WHITE, as_rgb, read_rgb
+from dl_lib.prediction.pixels import WHITE, as_rgb, checked_color, read_rgb
 from tests.helpers.image_files import COLOR, GRAY, encoded, exif, png, with_palette, write
 
 BACKGROUND = (10, 200, 30)
@@ -58,6 +58,17 @@ def pixels_of(image):
 )
 def test_images_in_memory_become_rgb(image, expected):
     np.testing.assert_array_equal(pixels_of(image), expected)
+
+
+@pytest.mark.parametrize("color", ["white", "abc", (0.5, 0.5, 0.5), (300, 0, 0), (0, -1, 0), (1, 2), 255, None])
+def test_invalid_backgrounds_are_refused(color):
+    with pytest.raises(ValueError, match=r"^background must be a color \(red, green, blue\).* Received: background="):
+        checked_color(color)
+
+
+@pytest.mark.parametrize("color", [BACKGROUND, list(BACKGROUND), np.array(BACKGROUND, np.uint8)])
+def test_a_background_is_three_integers(color):
+    assert checked_color(color) == BACKGROUND
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,17 @@ from PIL import Image
 
 import dl_lib
 from dl_lib.cli import evaluate
-from dl_lib.config import ConfigError, get_cfg
+from dl_lib.config import ConfigError, get_cfg, write_config
 from dl_lib.data import DatasetCatalog
 from dl_lib.data.errors import DataError, MissingDataError
+from dl_lib.experiment.trained_run import load_trained_run
 from dl_lib.prediction.predictor import Predictor
 from dl_lib.utils.run_files import CONFIG_NAME
 from tests.helpers.prediction_run import CLASSES, SIZES, make_dataset, make_run
 from tests.helpers.training import restore_logging
 from tests.helpers.videos import COLORS, write_video
 
+PIXELS = np.zeros((4, 4, 3), np.uint8)
 PASSES = {
     "as in the dataset": {},
     "resized": {"INPUT.MIN_SIZE_TEST": 24, "INPUT.MAX_SIZE_TEST": 64},
@@ -105,7 +107,7 @@ def test_result_of_one_image(predictor, data):
     assert_same(others, [first] * 4)
     assert (first.name, others[0].name) == (str(path), "0")
     assert first.classes.dtype == np.uint8 and first.probabilities.dtype == np.float32
-    assert first.route.gates_BE.shape == (1, 4) and first.costs.executed > 0 and first.seconds > 0
+    assert first.route.gates_BE.shape == (1, 4) and first.gflops["executed"] > 0 and first.seconds > 0
     assert first.meta.class_names == tuple(CLASSES) and first.overlay().shape == (*SIZES[0], 3)
     assert not image_threads()
 
@@ -179,11 +181,28 @@ def test_unreadable_inputs_of_a_stream_are_reported_in_order(predictor, data, tm
     ]
 
 
+def failing_after(images, error):
+    yield from images
+    raise error
+
+
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_without_a_callback_the_error_follows_the_images_before_it(run, images, batch_size):
-    results = Predictor.from_run(run, batch_size=batch_size)([*images[:3], "missing.png", images[0]])
-    assert [next(results).name for _ in range(3)] == ["0", "1", "2"]
-    with pytest.raises(MissingDataError):
+@pytest.mark.parametrize(
+    ("following", "error"),
+    [
+        (["missing.png", PIXELS], MissingDataError),
+        (["missing.png", 3], MissingDataError),
+        ([3], TypeError),
+        (failing_after, RuntimeError),
+    ],
+)
+def test_an_error_follows_the_images_before_it(run, images, batch_size, following, error):
+    first = images[:3]
+    source = failing_after(first, error("camera lost")) if following is failing_after else [*first, *following]
+    on_error = None if error is MissingDataError else pytest.fail
+    results = Predictor.from_run(run, batch_size=batch_size)(source, on_error=on_error)
+    assert [next(results).name for _ in first] == ["0", "1", "2"]
+    with pytest.raises(error):
         next(results)
     assert not image_threads()
 
@@ -191,8 +210,9 @@ def test_without_a_callback_the_error_follows_the_images_before_it(run, images, 
 def test_errors_of_one_image_are_raised_at_once(predictor):
     with pytest.raises(MissingDataError, match=r"^no such file or folder"):
         predictor("missing.png", on_error=pytest.fail)
-    with pytest.raises(TypeError):
-        list(predictor(3))
+    for other in (3, b"image.png"):
+        with pytest.raises(TypeError):
+            predictor(other)
     with pytest.raises(DataError):
         predictor(np.zeros((2, 4, 4, 3), np.uint8))
 
@@ -220,9 +240,25 @@ def test_runs_need_no_data(tmp_path, predictor, images):
     assert_same(found(images), predictor(images))
 
 
+def test_runs_whose_datasets_share_a_name_keep_their_classes(tmp_path, run, predictor, images):
+    data = {**make_dataset(tmp_path / "data"), "CLASSES": ["a", "b", "c"]}
+    other = tmp_path / "run"
+    shutil.copytree(run, other)
+    cfg = get_cfg()
+    cfg.merge_from_file(run / CONFIG_NAME)
+    cfg.merge_from_list(["DATASETS.FOLDERS", [data]])
+    write_config(cfg, other)
+    Predictor.from_run(run)
+    for found in (Predictor.from_run(other), Predictor.from_config(cfg, weights=other / "model_final.pth")):
+        assert found.meta.class_names == ("a", "b", "c") and predictor.meta.class_names == tuple(CLASSES)
+        assert_same(found(images[:3]), predictor(images[:3]))
+    with pytest.raises(ConfigError, match=r"must not be the name of another registered dataset"):
+        load_trained_run(str(other), [])
+
+
 def test_static_networks_have_no_route(tmp_path, data, images):
     result = Predictor.from_run(make_run(tmp_path / "run", data=data, overrides=STATIC))(images[2])
-    assert result.route is None and result.costs.executed > 0
+    assert result.route is None and result.gflops["executed"] > 0
 
 
 def test_from_config(tmp_path, run, predictor, images, monkeypatch):

@@ -1,5 +1,7 @@
 """Frames of video files."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -18,12 +20,20 @@ def test_frames_are_rgb_in_order(tmp_path):
         np.testing.assert_allclose(frame.mean(axis=(0, 1)), color, atol=12)
 
 
-def test_truncated_videos_end_early(tmp_path):
+@pytest.mark.parametrize("ratio", [1.0, 0.75])
+def test_truncated_videos_end_early_with_a_warning(tmp_path, caplog, ratio):
     path = write_video(tmp_path / "clip.avi", codec="MJPG", colors=COLORS * 5)
     data = path.read_bytes()
-    path.write_bytes(data[: len(data) * 3 // 4])
-    video = Video.open(path)
-    assert 0 < len(list(video.frames())) < len(COLORS) * 5
+    path.write_bytes(data[: int(len(data) * ratio)])
+    stated = len(COLORS) * 5
+    found = len(list(Video.open(path).frames()))
+    if ratio == 1:
+        assert found == stated and not caplog.messages
+    else:
+        assert 0 < found < stated
+        assert caplog.messages == [
+            f"{path}: decoded {found} frames of the {stated} that its header states; the file may be truncated"
+        ]
 
 
 @pytest.mark.parametrize("content", [b"", b"text", bytes(5000)])
@@ -34,9 +44,11 @@ def test_damaged_videos(tmp_path, content):
         Video.open(path)
 
 
-def test_missing_videos(tmp_path):
-    with pytest.raises(MissingDataError, match=r"^video file does not exist"):
-        Video.open(tmp_path / "clip.mp4")
+def test_missing_videos_and_pipes(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    for name in ("clip.mp4", "pipe.mp4"):
+        with pytest.raises(MissingDataError, match=rf"^a video must be a regular file that exists; .*{name}'$"):
+            Video.open(tmp_path / name)
 
 
 def test_a_video_without_frames(tmp_path):

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dl_lib.config import CfgNode, ConfigError
 from dl_lib.config.entries import EntryKey, entry_problems
-from dl_lib.data.catalog import Catalog, DatasetCatalog
+from dl_lib.data.catalog import Catalog, DatasetCatalog, DatasetMeta
 from dl_lib.data.datasets.folder import FolderSource, frozen
 from dl_lib.utils.names import NAME_RULE, is_safe_name
 
-__all__ = ["ENTRY_KEYS", "ConfiguredFolders", "parse_folders", "register_folders"]
+__all__ = ["ENTRY_KEYS", "ConfiguredFolders", "configured_meta", "parse_folders", "register_folders"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,25 @@ def register_folders(entries: Sequence[Any], *, catalog: Catalog = DatasetCatalo
     """
     for name, source in parse_folders(entries, catalog=catalog).sources.items():
         catalog.register(name, source, source.meta)
+
+
+def configured_meta(cfg: CfgNode) -> DatasetMeta:
+    """Return the metadata of the first dataset of a config, which name the classes of its model.
+
+    An entry of `DATASETS.FOLDERS` takes precedence over a registered dataset, which may belong to another config.
+
+    Raises:
+        ConfigError: If the config names no dataset.
+        UnknownDatasetError: If the dataset is neither an entry nor registered.
+    """
+    names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
+    if not names:
+        raise ConfigError(
+            "DATASETS.TEST names the classes of the model and must not be empty; add the dataset of its training. "
+            "Received: DATASETS.TEST=[], DATASETS.TRAIN=[]"
+        )
+    sources = parse_folders(cfg.DATASETS.FOLDERS, catalog=Catalog()).sources
+    return sources[names[0]].meta if names[0] in sources else DatasetCatalog.meta(names[0])
 
 
 def _source(entry: Mapping[str, Any]) -> FolderSource:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from dl_lib.config import CfgNode
 from dl_lib.config.choices import ChannelOrder
-from dl_lib.data.catalog import DatasetCatalog, DatasetMeta
+from dl_lib.data.catalog import DatasetMeta
+from dl_lib.data.datasets.configured import configured_meta
 from dl_lib.inference.exporting.metadata import EvaluationResize
 
 __all__ = ["ModelDescription"]
@@ -37,7 +38,7 @@ class ModelDescription:
         # Paths differ between machines.
         text = cfg.with_values({"OUTPUT_DIR": "", "MODEL.WEIGHTS": ""}).dump()
         return cls(
-            meta=DatasetCatalog.meta([*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN][0]),
+            meta=configured_meta(cfg),
             channel_order=inputs.FORMAT,
             test_resize=resize if inputs.MIN_SIZE_TEST else None,
             config_digest=hashlib.sha256(text.encode()).hexdigest(),

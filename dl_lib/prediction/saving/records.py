@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from dl_lib.modeling.costs.costs import FLOPS_KEYS, MADDS_PER_GFLOP, Costs
 from dl_lib.modeling.dynamic.routing import Routing
 from dl_lib.prediction.result import PredictedImage
 
@@ -20,14 +19,14 @@ FILE = "file"  # key of the name of the input
 def image_record(result: PredictedImage) -> dict[str, Any]:
     """Return the record of an image or a frame, without its name.
 
-    Costs are in GFLOPs per image, or null if the network does not report them; open edges are null without gates.
+    GFLOPs are null if none are known, and open edges without gates.
     Classes without a pixel are omitted.
     """
     height, width = result.classes.shape
     return {
         "height": height,
         "width": width,
-        "gflops": None if result.costs is None else _in_gflops(result.costs),
+        "gflops": {**result.gflops} or None,
         "seconds": round(result.seconds, 6),
         "class_fractions": _class_fractions(_count_pixels(result), names=result.meta.class_names),
         "open_edges": None if result.route is None else _open_edges(result.route),
@@ -42,7 +41,7 @@ class VideoTotals:
         self._size = (0, 0)
         self._class_names: tuple[str, ...] = ()
         self._frames = 0
-        self._costs: Costs[float] | None = None
+        self._gflops: dict[str, float] = {}
         self._seconds = 0.0
         self._pixels = np.zeros(0, np.int64)
 
@@ -50,20 +49,20 @@ class VideoTotals:
         """Add the next frame."""
         pixels = _count_pixels(result)
         self._pixels = self._pixels + pixels if self._frames else pixels
-        self._costs = self._costs + result.costs if self._costs and result.costs else result.costs
+        self._gflops = {name: self._gflops.get(name, 0.0) + value for name, value in result.gflops.items()}
         self._size, self._class_names = result.classes.shape, result.meta.class_names
         self._frames += 1
         self._seconds += result.seconds
 
     def record(self) -> dict[str, Any]:
-        """Return the record of the video, without its name: mean costs of a frame, seconds of all frames."""
+        """Return the record of the video, without its name: mean GFLOPs of a frame, seconds of all frames."""
         height, width = self._size
         return {
             "height": height,
             "width": width,
             "frames": self._frames,
             "frames_per_second": self._frames_per_second,
-            "gflops": None if self._costs is None else _in_gflops(self._costs, images=self._frames),
+            "gflops": {name: total / self._frames for name, total in self._gflops.items()} or None,
             "seconds": round(self._seconds, 6),
             "class_fractions": _class_fractions(self._pixels, names=self._class_names),
         }
@@ -83,10 +82,6 @@ def parse_line(line: bytes) -> str | None:
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
     return name if isinstance(name, str) else None
-
-
-def _in_gflops(costs: Costs[float], *, images: int = 1) -> dict[str, float]:
-    return {kind: getattr(costs, kind) / images / MADDS_PER_GFLOP for kind in FLOPS_KEYS}
 
 
 def _count_pixels(result: PredictedImage) -> np.ndarray:

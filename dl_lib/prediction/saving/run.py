@@ -11,7 +11,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dl_lib.data.errors import DataError
-from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.prediction.predictor import Predictor
 from dl_lib.prediction.result import PredictedImage
 from dl_lib.prediction.saving.names import output_name
@@ -84,8 +83,8 @@ class FilePrediction:
         for result in results:
             yield result
             self.num_images += 1
-            if result.costs is not None:
-                self._gflops += result.costs.real / MADDS_PER_GFLOP
+            if "real" in result.gflops:
+                self._gflops += result.gflops["real"]
                 bar.set_postfix_str(f"{self.mean_gflops:.3g} GFLOPs", refresh=False)
             bar.update()
 

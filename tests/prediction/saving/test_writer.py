@@ -10,7 +10,7 @@ from PIL import Image
 from dl_lib.prediction.saving.kinds import FORMATS
 from dl_lib.prediction.saving.writer import RECORDS_NAME, OutputWriter
 from dl_lib.utils.files import WriteError
-from tests.helpers.predictions import make_result
+from tests.helpers.predictions import GFLOPS, make_result
 
 
 def files_of(folder):
@@ -55,12 +55,23 @@ def test_record_of_an_image(tmp_path):
         "file": "sub/a.jpg",
         "height": 6,
         "width": 9,
-        "gflops": {"expected": 1.0, "real": 2.0, "real_complete": 3.0, "executed": 4.0},
+        "gflops": GFLOPS,
         "seconds": 0.25,
         "class_fractions": fractions,
         "open_edges": edges,
     }
     assert (other["file"], other["gflops"], other["open_edges"]) == ("b.png", None, None)
+
+
+@pytest.mark.parametrize("gflops", [GFLOPS, {"real": 2.0}, {}])
+def test_known_costs_are_recorded(tmp_path, gflops):
+    writer = OutputWriter(tmp_path, formats=["json"])
+    frames = [make_result(size=(32, 32), gflops={key: value + add for key, value in gflops.items()}) for add in (0, 1)]
+    writer.write("a.png", frames[0])
+    write_video(writer, "clip.mp4", frames)
+    image, video = records_of(tmp_path / RECORDS_NAME)
+    assert image["gflops"] == (gflops or None)
+    assert video["gflops"] == ({key: value + 0.5 for key, value in gflops.items()} or None)
 
 
 def test_more_classes_than_a_palette_has_become_gray_values_of_16_bits(tmp_path):
