@@ -179,15 +179,15 @@ class Predictor:
             images: Array (H, W, channels) or (H, W), tensor (channels, H, W) or (H, W), PIL image or path of an image:
                 one image. Folder, glob pattern, video or iterable of any of these: several. Values are uint8, gray, RGB
                 or RGBA. The EXIF orientation of files and PIL images is applied.
-            on_error: Function that is called with the name and error of each unreadable image of several, which is
-                then omitted; None raises the error.
+            on_error: Function that is called with the name and error of each image of several that cannot be read, or
+                that the model refuses; the image is then omitted. None raises the error.
 
         Returns:
             A `PredictedImage` for one image; otherwise an iterator over these in the order of the input. Only a few
             images are read ahead of it.
 
         Raises:
-            DataError: If an image cannot be read.
+            DataError: If an image cannot be read, or the model refuses it.
             TypeError: If an input has another type.
         """
         inputs = image_inputs(images, background=self._background)
@@ -206,15 +206,31 @@ class Predictor:
                     batch.append(loaded.result())
                 except DataError as error:
                     if on_error is None:
-                        yield from self._predict(batch)
+                        yield from self._results(batch, on_error=None)
                         raise
                     on_error(item.name, error)
                 if len(batch) == self._batch_size:
-                    yield from self._predict(batch)
+                    yield from self._results(batch, on_error=on_error)
                     batch = []
-            yield from self._predict(batch)
+            yield from self._results(batch, on_error=on_error)
         if errors:
             raise errors.pop()
+
+    def _results(self, batch: Sequence[_LoadedImage], *, on_error: OnError | None) -> Iterator[PredictedImage]:
+        """Predict a batch; one image after another if the model refuses one of them, as those of a fixed size do."""
+        try:
+            results = self._predict(batch)
+        except DataError as error:
+            if len(batch) == 1:
+                if on_error is None:
+                    raise
+                on_error(batch[0].name, error)
+                return
+        else:
+            yield from results
+            return
+        for loaded in batch:
+            yield from self._results([loaded], on_error=on_error)
 
     def _load_ahead(self, inputs: Iterator[ImageInput]) -> Generator[tuple[ImageInput, Future[_LoadedImage]]]:
         """Yield the inputs with their images, some of which are loaded ahead in threads that end with the generator."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
 
 from dl_lib.data.errors import MissingDataError, UnreadableFileError
 from dl_lib.prediction.pixels import Pixels
@@ -18,6 +17,7 @@ from dl_lib.prediction.pixels import Pixels
 __all__ = ["VIDEO_SUFFIXES", "Video", "file_of", "frame_name", "is_video"]
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+_MAX_FRAME_RATE = 1000  # per second; headers of damaged videos state more
 _MAX_MISSING = 2  # frames, because their number in the header is an estimate
 
 _log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Video:
 
     Attributes:
         path: Path of the file.
-        frames_per_second: Frame rate; 0 if the file does not state it.
+        frames_per_second: Frame rate; 0 if the file states none, or an implausible one.
         num_frames: Number of frames that the file states, an estimate; 0 if it states none.
     """
 
@@ -63,7 +63,7 @@ class Video:
         """
         with _capture(path) as capture:
             rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        return cls(Path(path), rate if np.isfinite(rate) and rate > 0 else 0.0, max(0, int(count)))
+        return cls(Path(path), rate if 0 < rate <= _MAX_FRAME_RATE else 0.0, max(0, int(count)))
 
     def frames(self) -> Iterator[Pixels]:
         """Yield the frames (H, W, 3), uint8 RGB, one after another.

@@ -6,9 +6,9 @@ import numpy as np
 COLORS = ((200, 30, 30), (30, 200, 30), (30, 30, 200), (120, 120, 120))  # RGB, one frame each
 
 
-def write_video(path, *, codec="mp4v", size=(32, 48), colors=COLORS):
-    """Write a video with 5 frames per second and frames of (height, width); return its path."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 5, size[::-1])
+def write_video(path, *, codec="mp4v", size=(32, 48), colors=COLORS, frames_per_second=5):
+    """Write a video with frames of (height, width); return its path."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), frames_per_second, size[::-1])
     assert writer.isOpened()
     for color in colors:
         writer.write(np.full((*size, 3), color[::-1], np.uint8))

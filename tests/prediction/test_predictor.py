@@ -16,7 +16,7 @@ import dl_lib
 from dl_lib.cli import evaluate
 from dl_lib.config import ConfigError, get_cfg, write_config
 from dl_lib.data import DatasetCatalog
-from dl_lib.data.errors import DataError, MissingDataError
+from dl_lib.data.errors import DataError, InvalidSampleError, MissingDataError
 from dl_lib.experiment.trained_run import load_trained_run
 from dl_lib.prediction.predictor import Predictor
 from dl_lib.utils.run_files import CONFIG_NAME
@@ -179,6 +179,28 @@ def test_unreadable_inputs_of_a_stream_are_reported_in_order(predictor, data, tm
         *[("missing.png", "MissingDataError"), ("2", "InvalidSampleError")],
         *[(str(tmp_path / "broken.png"), "UnreadableFileError"), (str(tmp_path / "*.gif"), "MissingDataError")],
     ]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_images_that_the_model_refuses_are_reported_alone(run, predictor, images, monkeypatch, batch_size):
+    limited = Predictor.from_run(run, batch_size=batch_size)
+    forward = limited.model.forward
+
+    def fixed_size(inputs):
+        if any(sample["image"].shape[-2:] == (33, 17) for sample in inputs):
+            raise InvalidSampleError("the file has a fixed size")
+        return forward(inputs)
+
+    monkeypatch.setattr(limited.model, "forward", fixed_size)
+    reported = []
+    results = list(limited(images, on_error=lambda name, error: reported.append(name)))
+    kept = [number for number, image in enumerate(images) if image.shape[:2] != (33, 17)]
+    assert reported == ["4", "11"] and [result.name for result in results] == [str(number) for number in kept]
+    assert_same(results, [predictor(images[number]) for number in kept])
+    results = limited(images)
+    assert [next(results).name for _ in range(4)] == ["0", "1", "2", "3"]
+    with pytest.raises(InvalidSampleError):
+        next(results)
 
 
 def failing_after(images, error):

@@ -20,6 +20,10 @@ def test_frames_are_rgb_in_order(tmp_path):
         np.testing.assert_allclose(frame.mean(axis=(0, 1)), color, atol=12)
 
 
+def test_implausible_frame_rates_are_unknown(tmp_path):
+    assert Video.open(write_video(tmp_path / "clip.mp4", frames_per_second=2000)).frames_per_second == 0
+
+
 @pytest.mark.parametrize("ratio", [1.0, 0.75])
 def test_truncated_videos_end_early_with_a_warning(tmp_path, caplog, ratio):
     path = write_video(tmp_path / "clip.avi", codec="MJPG", colors=COLORS * 5)

@@ -42,6 +42,7 @@ class FilePrediction:
         self._writer = writer
         self._relative_to = relative_to
         self._gflops = 0.0
+        self._failed: set[str] = set()
 
     @property
     def mean_gflops(self) -> float:
@@ -103,6 +104,9 @@ class FilePrediction:
         return output_name(path, relative_to=self._relative_to)
 
     def _report(self, name: str, error: DataError) -> None:
+        if file_of(name) in self._failed:  # by an earlier frame
+            return
+        self._failed.add(file_of(name))
         self.num_failed += 1
         _log.warning("Skipped %s", error if name in str(error) else f"{name}: {error}")
 

@@ -12,9 +12,11 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from dl_lib.data.errors import InvalidSampleError
 from dl_lib.prediction.result import PredictedImage
 from dl_lib.prediction.saving.encoding import FileFormat
 from dl_lib.prediction.saving.records import VideoTotals, image_record, json_line
+from dl_lib.prediction.video import file_of
 from dl_lib.utils.files import PARTIAL_SUFFIX, WriteError, write_errors
 from dl_lib.utils.folder_replacement import partial_folder, replace_folder
 
@@ -41,13 +43,11 @@ class VideoOutput:
     """Output of one video.
 
     Args:
-        name: Name of the video in the output folder.
         frames_per_second: Frame rate.
         sinks: Destinations of the frames.
     """
 
-    def __init__(self, name: str, *, frames_per_second: float, sinks: Sequence[FrameSink]) -> None:
-        self.name = name
+    def __init__(self, *, frames_per_second: float, sinks: Sequence[FrameSink]) -> None:
         self._sinks = sinks
         self._totals = VideoTotals(frames_per_second=frames_per_second)
 
@@ -145,7 +145,7 @@ class OverlayVideo:
         height, width = frame.shape[:2]
         frame = cv2.copyMakeBorder(frame, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         if self._writer is None:
-            self._writer = self._open(frame)
+            self._writer = self._open(frame, name=result.name)
         self._writer.write(frame)
         self._frames += 1
 
@@ -159,11 +159,17 @@ class OverlayVideo:
         self._release()
         self._partial.unlink(missing_ok=True)
 
-    def _open(self, frame: np.ndarray) -> cv2.VideoWriter:
+    def _open(self, frame: np.ndarray, *, name: str) -> cv2.VideoWriter:
         height, width = frame.shape[:2]
+        with write_errors(self._path):  # opencv does not tell an unusable path from a video that it cannot encode
+            self._partial.touch()
         writer = cv2.VideoWriter(os.fspath(self._partial), _CODEC, self._frames_per_second, (width, height))
         if not writer.isOpened():
-            raise WriteError(errno.EIO, "opencv cannot encode this video", os.fspath(self._path))
+            raise InvalidSampleError(
+                f"{file_of(name)}: MPEG-4 cannot encode overlays of this size or frame rate; predict it without "
+                f"overlays (--save labels,json). Received: height and width={(height, width)}, "
+                f"frames per second={self._frames_per_second:g}"
+            )
         return writer
 
     def _release(self) -> None:

@@ -6,11 +6,13 @@ failure, empty files are predicted again.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dl_lib.data.errors import InvalidSampleError
 from dl_lib.prediction.result import PredictedImage
 from dl_lib.prediction.saving.encoding import FILE_FORMATS
 from dl_lib.prediction.saving.kinds import OVERLAYS, RECORDS
@@ -23,11 +25,13 @@ from dl_lib.prediction.saving.video import (
     OverlayVideo,
     VideoOutput,
 )
+from dl_lib.prediction.video import is_video
 from dl_lib.utils.files import open_atomically, write_atomically, write_errors
 
 __all__ = ["RECORDS_NAME", "OutputWriter"]
 
 RECORDS_NAME = "predictions.jsonl"  # one line per input
+_TAKEN = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 _FRAMES_NAME = "frames"  # folder with a file of records for each video
 
 
@@ -47,7 +51,6 @@ class OutputWriter:
         self._file_formats = {name: FILE_FORMATS[name] for name in FILE_FORMATS if name in formats}
         self._has_records = RECORDS in formats
         self._recorded: set[str] = set()
-        self._video: VideoOutput | None = None
 
     def resume(self) -> None:
         """Keep the records of complete inputs only: without damaged lines, and those whose files are missing."""
@@ -73,35 +76,43 @@ class OutputWriter:
             result: Its prediction.
 
         Raises:
+            InvalidSampleError: If another input has a file with the name of a folder of this one, or the reverse.
             WriteError: If a file cannot be written.
         """
-        for kind, file_format in self._file_formats.items():
-            write_atomically(self._image_path(kind, name), file_format.encode(result), durable=False)
+        with _conflicts_as_data_errors(name):
+            for kind, file_format in self._file_formats.items():
+                write_atomically(self._image_path(kind, name), file_format.encode(result), durable=False)
         self._record({FILE: name, **image_record(result)})
 
     @contextmanager
     def video(self, name: str, *, frames_per_second: float) -> Iterator[VideoOutput]:
-        """Context manager that yields the output of a video, which is complete at the end; removed after an error."""
-        output = VideoOutput(name, frames_per_second=frames_per_second, sinks=self._sinks(name, frames_per_second))
-        try:
-            yield output
-            record = output.finish()
-        except BaseException:
-            output.discard()
-            raise
+        """Context manager that yields the output of a video, which is complete at the end; removed after an error.
+
+        Raises:
+            InvalidSampleError: As in `write`.
+            WriteError: If a file cannot be written.
+        """
+        sinks: list[FrameSink] = []
+        output = VideoOutput(frames_per_second=frames_per_second, sinks=sinks)
+        with _conflicts_as_data_errors(name):
+            try:
+                sinks.extend(self._sinks(name, frames_per_second))
+                yield output
+                record = output.finish()
+            except BaseException:
+                output.discard()
+                raise
         self._record({FILE: name, **record})
 
-    def _sinks(self, name: str, frames_per_second: float) -> list[FrameSink]:
-        sinks: list[FrameSink] = []
+    def _sinks(self, name: str, frames_per_second: float) -> Iterator[FrameSink]:
         for kind, file_format in self._file_formats.items():
             path = self._video_path(kind, name)
             if kind == OVERLAYS:
-                sinks.append(OverlayVideo(path, frames_per_second=frames_per_second))
+                yield OverlayVideo(path, frames_per_second=frames_per_second)
             else:
-                sinks.append(FrameFiles(path, file_format))
+                yield FrameFiles(path, file_format)
         if self._has_records:
-            sinks.append(FrameRecords(self._folder / _FRAMES_NAME / f"{name}.jsonl"))
-        return sinks
+            yield FrameRecords(self._folder / _FRAMES_NAME / f"{name}.jsonl")
 
     def _record(self, record: Mapping[str, Any]) -> None:
         if self._has_records:
@@ -110,10 +121,10 @@ class OutputWriter:
                 file.write(json_line(record))
 
     def _has_files(self, name: str) -> bool:
-        return all(
-            _has_content(self._image_path(kind, name)) or _has_content(self._video_path(kind, name))
-            for kind in self._file_formats
-        )
+        if not is_video(name):
+            return all(_has_content(self._image_path(kind, name)) for kind in self._file_formats)
+        paths = {kind: self._video_path(kind, name) for kind in self._file_formats}
+        return all(_has_content(path) if kind == OVERLAYS else path.is_dir() for kind, path in paths.items())
 
     def _image_path(self, kind: str, name: str) -> Path:
         return self._folder / kind / f"{name}{FILE_FORMATS[kind].suffix}"
@@ -122,8 +133,19 @@ class OutputWriter:
         return self._folder / kind / (f"{name}{VIDEO_SUFFIX}" if kind == OVERLAYS else name)
 
 
-def _has_content(path: Path) -> bool:
+@contextmanager
+def _conflicts_as_data_errors(name: str) -> Iterator[None]:
+    """Context manager for the files of one input, which may need a name that those of another input have."""
     try:
-        return path.stat().st_size > 0
-    except OSError:
-        return False
+        yield
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            raise
+        raise InvalidSampleError(
+            f"{name}: the output of another input has the name of a file or folder of this output, as for a.png and "
+            f"a.png.png/x.png; rename the input. Received: path={error.filename!r}"
+        ) from error
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dl_lib.data.errors import InvalidSampleError
 from dl_lib.prediction.saving.kinds import FORMATS
 from dl_lib.prediction.saving.writer import RECORDS_NAME, OutputWriter
 from dl_lib.utils.files import WriteError
@@ -136,6 +137,41 @@ def test_complete_inputs_are_found_again(tmp_path, formats):
     assert [name for name in ("a.png", "b.png", "c.png", "clip.mp4") if resumed.is_complete(name)] == [
         *("a.png", "b.png", "clip.mp4")
     ]
+
+
+def test_the_file_of_another_input_does_not_complete_one(tmp_path):
+    """The label of an image without a suffix has the name that the frames of a video `x.png` would have."""
+    writer = OutputWriter(tmp_path, formats=["labels"])
+    writer.write("x", make_result())
+    (tmp_path / "labels/folder.png").mkdir()
+    (tmp_path / "labels/clip.mp4").touch()
+    found = [name for name in ("x", "x.png", "folder", "folder.png", "clip.mp4") if writer.is_complete(name)]
+    assert found == ["x"]
+
+
+@pytest.mark.parametrize("names", [("a.png", "a.png.png/x.png"), ("a.png.png/x.png", "a.png")])
+def test_names_that_another_output_has_are_data_errors(tmp_path, names):
+    writer = OutputWriter(tmp_path, formats=["labels"])
+    writer.write(names[0], make_result())
+    with pytest.raises(InvalidSampleError, match=rf"^{names[1]}: the output of another input .*Received: path="):
+        writer.write(names[1], make_result())
+    assert [writer.is_complete(name) for name in names] == [True, False]
+
+
+def test_a_video_without_its_folder_leaves_nothing(tmp_path):
+    writer = OutputWriter(tmp_path, formats=["labels", "json"])
+    (tmp_path / "frames").touch()
+    with pytest.raises(InvalidSampleError, match=r"^clip\.mp4: "):
+        write_video(writer, "clip.mp4", [])
+    assert files_of(tmp_path) == ["frames"] and not any((tmp_path / "labels").iterdir())
+
+
+@pytest.mark.parametrize(("size", "rate"), [((16, 9000), 25.0), ((32, 32), 90_000.0)])
+def test_overlays_that_cannot_be_encoded_are_data_errors(tmp_path, size, rate):
+    writer = OutputWriter(tmp_path, formats=["labels", "overlays"])
+    with pytest.raises(InvalidSampleError, match=r"^given: MPEG-4 cannot .* \(--save labels,json\)\. Received: "):
+        write_video(writer, "clip.mp4", [make_result(size=size)], frames_per_second=rate)
+    assert files_of(tmp_path) == []
 
 
 def test_damaged_lines_and_those_without_files_are_removed_on_resume(tmp_path):
