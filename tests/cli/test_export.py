@@ -215,11 +215,11 @@ def test_weights_alone_give_the_same_predictions(folder, model, tmp_path):
 
 
 def test_missing_datasets_are_replaced_by_generated_images(folder, tmp_path, capsys):
-    entry = [{"NAME": "absent", "IMAGES": str(tmp_path / "none"), "CLASSES": [f"class {i}" for i in range(11)]}]
-    words = [f"DATASETS.FOLDERS={json.dumps(entry)}", "--data", "absent", "TEST.MULTI_SCALE.FLIP=True"]
+    entry = [{"NAME": "absent_images", "IMAGES": str(tmp_path / "none"), "CLASSES": [f"class {i}" for i in range(11)]}]
+    words = [f"DATASETS.FOLDERS={json.dumps(entry)}", "--data", "absent_images", "TEST.MULTI_SCALE.FLIP=True"]
     assert run("export", folder, "--format", "onnx", "--output", tmp_path / "a.onnx", *words, "DATASETS.TRAIN=[]") == 0
     printed = capsys.readouterr().out
-    assert "No images of absent, which cannot be read" in printed
+    assert "No images of absent_images, which cannot be read" in printed
     assert "images: 4 (48x48)" in printed
     assert "TEST.MULTI_SCALE are not part of the file" in printed
     assert "All parts of the network run for every image; --dynamic" in printed
