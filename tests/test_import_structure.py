@@ -110,7 +110,7 @@ def test_imports_never_point_upwards():
 @pytest.mark.parametrize(
     ("modules", "absent"),
     [
-        ("dl_lib, dl_lib.config, dl_lib.launch", "torch"),
+        ("dl_lib, dl_lib.config, dl_lib.launch, dl_lib.cli.export, dl_lib.cli.predict", "torch"),
         ("dl_lib.engine, dl_lib.evaluation, dl_lib.cli.train", "matplotlib"),
     ],
 )

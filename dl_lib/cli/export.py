@@ -16,15 +16,15 @@ from dl_lib.cli.given_routes import add_gates_option, add_route_option, build_ne
 from dl_lib.config import CfgNode, ConfigError
 from dl_lib.experiment.experiment import Experiment
 from dl_lib.experiment.trained_run import load_trained_model, load_trained_run
-from dl_lib.inference.exporting.suffixes import EXPORT_SUFFIXES
 from dl_lib.utils.output_path import prepare_folder
-from dl_lib.utils.run_files import EXPORT_STEM
+from dl_lib.utils.run_files import EXPORT_STEM, EXPORT_SUFFIXES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from dl_lib.modeling import DynamicNet4Seg
     from dl_lib.modeling.meta_arch.base import SegmentationModel
+    from dl_lib.validation import Purpose
 
 __all__ = ["main"]
 
@@ -88,9 +88,12 @@ def _parse(argv: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
     )
     add("--output", type=local_path, metavar="FILE", help=f"file to write (default: {EXPORT_STEM}.* in RUN)")
     arguments = parse_arguments(parser, argv)
-    others = (arguments.dynamic, arguments.route, arguments.size, arguments.dynamic_size, arguments.with_preprocessing)
+    others = (arguments.dynamic, arguments.route, arguments.gates, arguments.size, arguments.dynamic_size)
+    others += (arguments.with_preprocessing, arguments.data)
     if arguments.format == _WEIGHTS and (any(others) or arguments.precision != "float32"):
         parser.error("--format weights: the weights depend on no other option than --output; remove the others")
+    if arguments.gates and not arguments.route:
+        parser.error("--gates: gates have fixed values only on a fixed route; add --route, or remove --gates")
     return arguments
 
 
@@ -98,7 +101,8 @@ def _export(arguments: argparse.Namespace) -> None:
     opts = [*arguments.opts, "MODEL.DEVICE=cpu"]
     if arguments.data is not None:
         opts.append(f"DATASETS.TEST={json.dumps([arguments.data])}")
-    experiment = load_trained_run(arguments.run, opts, option="RUN")
+    purpose: Purpose = "prediction" if arguments.format == _WEIGHTS else "evaluation"  # weights need no dataset
+    experiment = load_trained_run(arguments.run, opts, option="RUN", purpose=purpose)
     from dl_lib.utils.logger import setup_logger
 
     path = _output_file(arguments, experiment)
@@ -140,7 +144,7 @@ def _export_graph(arguments: argparse.Namespace, cfg: CfgNode, model: Segmentati
 
     if arguments.route is not None:
         model = _on_route(arguments, cfg, model)
-    images = _sample_images(cfg, cfg.DATASETS.TEST[0], limit=_NUM_SAMPLES)
+    images = _sample_images(cfg, cfg.DATASETS.TEST, limit=_NUM_SAMPLES)
     int8 = arguments.precision == "int8"
     _log_omissions(cfg, model, dynamic=arguments.dynamic)
     try:
@@ -155,7 +159,7 @@ def _export_graph(arguments: argparse.Namespace, cfg: CfgNode, model: Segmentati
             precision=arguments.precision,
             with_preprocessing=arguments.with_preprocessing,
             images=images,
-            calibration_images=_sample_images(cfg, cfg.DATASETS.TRAIN[0], limit=_NUM_CALIBRATION) if int8 else (),
+            calibration_images=_sample_images(cfg, cfg.DATASETS.TRAIN, limit=_NUM_CALIBRATION) if int8 else (),
         )
     except VerificationError as error:
         print(error)
@@ -186,14 +190,17 @@ def _log_omissions(cfg: CfgNode, model: SegmentationModel, *, dynamic: bool) -> 
         _log.warning("TEST.SLIDING and TEST.MULTI_SCALE are not part of the file, which runs one pass per image")
 
 
-def _sample_images(cfg: CfgNode, name: str, *, limit: int) -> list[Tensor]:
-    """Return some images of the dataset as the model receives them; none if the dataset is missing."""
+def _sample_images(cfg: CfgNode, names: Sequence[str], *, limit: int) -> list[Tensor]:
+    """Return some images of the first dataset as the model receives them; none if the dataset is missing."""
     from dl_lib.data.build import build_test_dataset
     from dl_lib.data.errors import DataError
     from dl_lib.data.raw_dataset import sampled_indices
     from dl_lib.data.samplers import SampleKey
     from dl_lib.utils.extras import MissingExtraError
 
+    if not names:
+        return []
+    name = names[0]
     try:
         dataset = build_test_dataset(cfg.with_values({"DATALOADER.CACHE": "none"}), name)  # else it would be built
         indices = sampled_indices(dataset, limit=limit)

@@ -18,6 +18,7 @@ __all__ = [
     "EARLIER_RUN_STEM",
     "EVALUATIONS_NAME",
     "EXPORT_STEM",
+    "EXPORT_SUFFIXES",
     "FINAL_CHECKPOINT",
     "GATES_STEM",
     "IMAGE_COSTS_STEM",
@@ -79,7 +80,13 @@ LATENCY_STEM = "latency_table"  # followed by `_<height>x<width>`: .json, .csv, 
 ROUTE_NAME = "route.json"
 BEFORE_AFTER_STEM = "before_after"  # .json, .md
 
-EXPORT_STEM = "exported"  # with the suffixes of a format
+EXPORT_STEM = "exported"
+EXPORT_SUFFIXES = {  # by format; first that of the file to open
+    "onnx": (".onnx",),
+    "torch-export": (".pt2",),
+    "openvino": (".xml", ".bin"),
+    "weights": (".safetensors",),
+}
 
 LAST_CHECKPOINT_NAME = "last_checkpoint"  # holds the file name of the latest checkpoint
 FINAL_CHECKPOINT = "model_final"  # stem of the checkpoint after the last iteration

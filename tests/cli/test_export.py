@@ -205,7 +205,7 @@ def test_routes_are_those_of_freeze_route(folder, tmp_path, monkeypatch, capsys)
 
 
 def test_weights_alone_give_the_same_predictions(folder, model, tmp_path):
-    assert run("export", folder, "--format", "weights") == 0
+    assert run("export", folder, "--format", "weights", "DATASETS.TEST=[]") == 0
     path = folder / "exported.safetensors"
     loaded = build_model(config_of(folder))
     Checkpointer(loaded).load(path, [])
@@ -231,6 +231,11 @@ def test_missing_datasets_are_replaced_by_generated_images(folder, tmp_path, cap
         (["--format=onnx", "--output=a.pth"], "--output: the name of the file must end in .onnx"),
         (["--format=weights", "--dynamic"], "--format weights: the weights depend on no other option"),
         (["--format=onnx", "--dynamic", "--route=all_open"], "argument --route: not allowed with argument --dynamic"),
+        (["--format=weights", "--data=absent"], "--format weights: the weights depend on no other option"),
+        (["--format=weights", "--gates=one"], "--format weights: the weights depend on no other option"),
+        (["--format=onnx", "--gates=one"], "--gates: gates have fixed values only on a fixed route; add --route"),
+        (["--format=onnx", "--size=99999x96"], "--size (size): both sides must have 1 to 16384 pixels"),
+        (["--format=onnx", "--precision=int8", "DATASETS.TRAIN=[]"], "Received: calibration_images=()"),
         (["--format=onnx", "--route=all_opne"], "--route: must be the name of a route"),
         (["--format=onnx", "--dynamic", *WITHOUT_GATES], "--dynamic (dynamic=True) needs a network with learned gates"),
         (

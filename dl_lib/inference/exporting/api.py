@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from dl_lib.inference.exporting.checks import check_model, check_preprocessing
+from dl_lib.inference.exporting.checks import check_call, check_model, check_preprocessing
 from dl_lib.inference.exporting.description import ModelDescription
 from dl_lib.inference.exporting.formats import FILE_FORMATS, FileFormat, FormatName, WriteFile
 from dl_lib.inference.exporting.metadata import ExportMetadata, Precision, versions
@@ -77,7 +77,9 @@ def export(
         MissingExtraError: If libraries are missing.
         VerificationError: If the outputs differ.
     """
-    path, file_format = Path(path), FILE_FORMATS[format]
+    path = Path(path)
+    check_call(model, path, format=format, size=size)
+    file_format = FILE_FORMATS[format]
     check_model(model, format=format, dynamic=dynamic, precision=precision, calibrated=bool(calibration_images))
     file_format.check_installed()
     network = _network(model, dynamic=dynamic, precision=precision)
@@ -91,7 +93,7 @@ def export(
         with_preprocessing=with_preprocessing,
     )
     check_preprocessing(metadata, size=size, format=format)
-    _log.info("Tracing the network at %dx%d%s", *size, "; a dynamic network takes minutes" if dynamic else "")
+    _log.info("Tracing the network at %dx%d%s", *size, "; large dynamic networks take minutes" if dynamic else "")
     traced = PreprocessedNetwork(network, metadata) if with_preprocessing and not file_format.wraps else network
     traced_size = _traced_size(network, size) if dynamic_size else size
     program = trace(traced, traced_size, dynamic_size=dynamic_size)
@@ -124,7 +126,7 @@ def _writer(
     if metadata.precision != "int8":
         return file_format.write
     images = fitted_images(calibration_images, size, larger=None)
-    return partial(write_onnx, calibration=[normalized(image, metadata)[None].numpy() for image in images])
+    return partial(write_onnx, calibration=(normalized(image, metadata)[None].numpy() for image in images))
 
 
 def _traced_size(network: ExportedNetwork, size: tuple[int, int]) -> tuple[int, int]:

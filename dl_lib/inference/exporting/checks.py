@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from dl_lib.config import ConfigError
-from dl_lib.inference.exporting.formats import FormatName
+from dl_lib.inference.exporting.formats import FILE_FORMATS, FormatName
 from dl_lib.inference.exporting.metadata import ExportMetadata, Precision
+from dl_lib.inference.exporting.tracing import MAX_SIDE_PX
 from dl_lib.modeling.meta_arch.base import SegmentationModel
 from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
 
-__all__ = ["check_model", "check_preprocessing"]
+__all__ = ["check_call", "check_model", "check_preprocessing"]
 
 _MAX_BYTES = 2**31 - 2**24  # of weights: files of ONNX have at most 2 GiB, some of them for the graph
 _BYTES_PER_WEIGHT: dict[Precision, int] = {"float32": 4, "fp16": 2, "int8": 4}  # int8 is made of a file of float32
+
+
+def check_call(model: SegmentationModel, path: Path, *, format: FormatName, size: tuple[int, int]) -> None:
+    """Check what would fail only after the network was traced.
+
+    Raises:
+        ConfigError: If the file cannot have this format or name, its folder is missing, or the images are too large.
+        ValueError: If the model is in training mode.
+    """
+    if format not in FILE_FORMATS:
+        raise ConfigError(f"format must be one of {', '.join(FILE_FORMATS)}. Received: format={format!r}")
+    suffix = FILE_FORMATS[format].suffixes[0]
+    if path.suffix != suffix:
+        raise ConfigError(
+            f"path: the name of a file of the format {format} must end in {suffix}. Received: path={path}"
+        )
+    if not path.parent.is_dir():
+        raise ConfigError(f"path: the folder must exist; create {path.parent} first. Received: path={path}")
+    if max(size) > MAX_SIDE_PX or min(size) < 1:
+        raise ConfigError(
+            f"--size (size): both sides must have 1 to {MAX_SIDE_PX} pixels; choose smaller images. "
+            f"Received: size={size[0]}x{size[1]}"
+        )
+    if model.training:
+        raise ValueError("the model must be in evaluation mode; call model.eval() first. Received: model.training=True")
 
 
 def check_model(

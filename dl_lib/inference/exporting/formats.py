@@ -16,8 +16,8 @@ from dl_lib.inference.exporting.onnx_file import write_onnx
 from dl_lib.inference.exporting.onnx_runtime import OnnxModel
 from dl_lib.inference.exporting.openvino_file import OpenVinoModel, write_openvino
 from dl_lib.inference.exporting.requirements import import_extra
-from dl_lib.inference.exporting.suffixes import EXPORT_SUFFIXES
 from dl_lib.inference.exporting.torch_program import TorchProgramModel, write_program
+from dl_lib.utils.run_files import EXPORT_SUFFIXES
 
 __all__ = ["FILE_FORMATS", "FileFormat", "FormatName", "WriteFile"]
 

@@ -141,7 +141,7 @@ class ExportMetadata:
         """
         try:
             return _parse(text)
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
             raise CheckpointError(
                 "the metadata of an exported file must be those that dl_lib export writes; export the run again with "
                 f"this version. Received: path={path!r}, {type(error).__name__}: {error}"[:1000]
@@ -157,7 +157,7 @@ def _parse(text: str | bytes) -> ExportMetadata:
     if len(text) > _MAX_BYTES:
         raise ValueError(f"more than {_MAX_BYTES:,} bytes")
     values = json.loads(text)
-    if values["format_version"] != FORMAT_VERSION:
+    if not _is_int(FORMAT_VERSION, FORMAT_VERSION)(values["format_version"]):
         raise ValueError(f"format_version must be {FORMAT_VERSION}")
     for name, is_valid in _RULES.items():
         if not is_valid(values[name]):
@@ -178,10 +178,12 @@ def _as_field(value: Any) -> Any:
 def _check_consistency(metadata: ExportMetadata) -> None:
     """Check values that depend on each other; raises ValueError."""
     _ = metadata.meta
-    outputs = ("labels" if metadata.with_preprocessing else "logits", *(("gates",) if metadata.edges else ()))
-    missing = {*outputs} - {*metadata.outputs}
-    if missing:
-        raise ValueError(f"outputs must contain {', '.join(sorted(missing))}")
+    routing = ("gates", "real_gflops") if metadata.dynamic else ()
+    outputs = ("labels" if metadata.with_preprocessing else "logits", *routing)
+    if metadata.outputs != outputs:
+        raise ValueError(f"outputs must be {', '.join(outputs)}")
+    if metadata.dynamic != bool(metadata.cells_per_layer):
+        raise ValueError("cells_per_layer must be given for dynamic networks, and only for these")
 
 
 def _is_int(low: int, high: int) -> Callable[[Any], bool]:

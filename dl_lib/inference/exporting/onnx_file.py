@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def to_onnx(program: ExportedProgram, *, output_names: tuple[str, ...]) -> Any:
 
 
 def onnx_model(
-    program: ExportedProgram, metadata: ExportMetadata, divisor: int, *, calibration: Sequence[np.ndarray] = ()
+    program: ExportedProgram, metadata: ExportMetadata, divisor: int, *, calibration: Iterable[np.ndarray] = ()
 ) -> Any:
     """Return the ONNX model of the graph of a network, with preprocessing and metadata.
 
@@ -64,7 +64,7 @@ def write_onnx(
     divisor: int,
     path: Path,
     *,
-    calibration: Sequence[np.ndarray] = (),
+    calibration: Iterable[np.ndarray] = (),
 ) -> None:
     """Write the ONNX model of the graph of a network, see `onnx_model`."""
     write_atomically(path, onnx_model(program, metadata, divisor, calibration=calibration).SerializeToString())

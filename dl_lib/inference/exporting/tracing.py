@@ -9,9 +9,9 @@ from torch.export import Dim, ExportedProgram
 
 from dl_lib.inference.exporting.network import ExportedNetwork
 
-__all__ = ["MIN_BLOCKS", "trace"]
+__all__ = ["MAX_SIDE_PX", "MIN_BLOCKS", "trace"]
 
-MAX_SIDE_PX = 16384  # of the images of a graph for any size
+MAX_SIDE_PX = 16384  # of the images of a graph
 MIN_BLOCKS = 2  # torch traces a side of 1 as a constant
 
 

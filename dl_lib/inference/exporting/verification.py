@@ -15,7 +15,7 @@ from dl_lib.inference.exporting.metadata import Precision
 __all__ = ["LOGITS_TOLERANCES", "Verification", "VerificationError", "verify"]
 
 # Largest difference of a logit, relative to the largest absolute logit.
-LOGITS_TOLERANCES: Mapping[Precision, float] = {"float32": 1e-4, "fp16": 2e-2, "int8": 0.5}
+LOGITS_TOLERANCES: Mapping[Precision, float] = {"float32": 1e-4, "fp16": 2e-2, "int8": 0.15}
 _GATE_TOLERANCE = 1e-3  # absolute; gate values are in 0..1
 
 
@@ -53,7 +53,8 @@ class Verification:
     @property
     def passed(self) -> bool:
         """True if the outputs of the file are those of the model, up to rounding."""
-        return self.difference <= self.tolerance and (self.gflops_difference or 0.0) <= self.tolerance
+        close = self.difference <= self.tolerance and (self.gflops_difference or 0.0) <= self.tolerance
+        return close and not self.different_gates
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{height}x{width}" for height, width in self.sizes)

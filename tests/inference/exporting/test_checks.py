@@ -1,11 +1,13 @@
 """Refusals of exports, before anything is traced."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from dl_lib.config import ConfigError
-from dl_lib.inference.exporting.checks import check_model
+from dl_lib.inference.exporting.checks import check_call, check_model
 from tests.helpers.tiny_model import model_of
 
 ALLOWED = {"format": "onnx", "dynamic": False, "precision": "float32", "calibrated": False}
@@ -31,6 +33,28 @@ def test_options_without_a_correct_file_are_refused(model, options, message):
     check_model(model, **ALLOWED)
     with pytest.raises(ConfigError, match=message):
         check_model(model, **ALLOWED | options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"format": "onxx"},
+            ConfigError,
+            "format must be one of onnx, torch-export, openvino.*Received: format='onxx'",
+        ),
+        ({"format": "openvino"}, ConfigError, r"must end in \.xml. Received: path=.*a\.onnx"),
+        ({"path": Path("absent/a.onnx")}, ConfigError, "the folder must exist; create absent first"),
+        ({"size": (64, 99999)}, ConfigError, "must have 1 to 16384 pixels.*Received: size=64x99999"),
+        ({"training": True}, ValueError, r"call model\.eval\(\) first. Received: model.training=True"),
+    ],
+)
+def test_calls_are_checked_first(model, options, error, message, tmp_path):
+    allowed = {"path": tmp_path / "a.onnx", "format": "onnx", "size": (64, 64), "training": False}
+    values = allowed | options
+    model.train(values.pop("training"))
+    with pytest.raises(error, match=message):
+        check_call(model, values.pop("path"), **values)
 
 
 def test_networks_without_gates_are_not_dynamic():
