@@ -182,7 +182,7 @@ def _check_consistency(metadata: ExportMetadata) -> None:
     outputs = ("labels" if metadata.with_preprocessing else "logits", *routing)
     if metadata.outputs != outputs:
         raise ValueError(f"outputs must be {', '.join(outputs)}")
-    if metadata.dynamic != bool(metadata.cells_per_layer):
+    if metadata.dynamic != bool(metadata.edges):
         raise ValueError("cells_per_layer must be given for dynamic networks, and only for these")
 
 
