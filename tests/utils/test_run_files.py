@@ -6,7 +6,8 @@ from pathlib import Path
 from dl_lib.utils import run_files
 
 PACKAGE = Path(run_files.__file__).parents[1]
-NAMES = {getattr(run_files, name) for name in run_files.__all__ if name.isupper()}
+VALUES = [getattr(run_files, name) for name in run_files.__all__ if name.isupper()]
+NAMES = {value for value in VALUES if isinstance(value, str)}
 GENERIC = {
     run_files.EVALUATIONS_NAME,
     run_files.CONFUSION_STEM,
