@@ -181,7 +181,7 @@ def test_ctrl_c_keeps_complete_files(run_folder, photos, tmp_path):
         (["photos", "--output", "photos"], "--output: this folder is not empty; "),
         (["photos", "--output", "photos", "--resume"], "no valid predict.json"),
         (["photos", "--output", "out", "--save", "masks"], "--save: must be some of labels, overlays"),
-        (["photos", "--output", "out", "TEST.EXECUTON", "dense"], "unknown key TEST.EXECUTON; nearest"),
+        (["photos", "--output", "out", "TEST.EXECUTE", "dense"], "unknown key TEST.EXECUTE; nearest"),
         (["TEST.EXECUTION=dense", "--output", "out"], "arguments are required: INPUT"),
         (["photos"], "arguments are required: --output"),
         (["photos", "--output", "out", "--runtime", "onnx"], "--runtime onnx: RUN must be a file of dl_lib export"),
