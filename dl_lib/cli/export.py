@@ -88,9 +88,9 @@ def _parse(argv: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
     )
     add("--output", type=local_path, metavar="FILE", help=f"file to write (default: {EXPORT_STEM}.* in RUN)")
     arguments = parse_arguments(parser, argv)
-    others = (arguments.dynamic, arguments.route, arguments.gates, arguments.size, arguments.dynamic_size)
-    others += (arguments.with_preprocessing, arguments.data)
-    if arguments.format == _WEIGHTS and (any(others) or arguments.precision != "float32"):
+    names = ("dynamic", "route", "gates", "size", "dynamic_size", "with_preprocessing", "data")
+    others = any(getattr(arguments, name) for name in names) or arguments.precision != "float32"
+    if arguments.format == _WEIGHTS and others:
         parser.error("--format weights: the weights depend on no other option than --output; remove the others")
     if arguments.gates and not arguments.route:
         parser.error("--gates: gates have fixed values only on a fixed route; add --route, or remove --gates")
