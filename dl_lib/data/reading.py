@@ -114,7 +114,7 @@ def _errors_naming(path: FilePath) -> Iterator[None]:
         raise
     except FileNotFoundError:
         raise MissingDataError(
-            f"file does not exist, or is a link without target; extract or copy it again. Received: path={str(path)!r}"
+            f"file does not exist; extract or copy it again, or repair the link to it. Received: path={str(path)!r}"
         ) from None
     except (OSError, ValueError) as error:  # the latter from a name with a null character
         raise UnreadableFileError(
