@@ -15,6 +15,7 @@ from dl_lib.data.errors import DataError
 from dl_lib.data.raw_dataset import image_size, sampled_indices
 from dl_lib.data.transforms import ResizeShortestEdge
 from dl_lib.utils import comm
+from dl_lib.utils.rounding import round_up
 from dl_lib.validation import validate_config
 from dl_lib.validation.model import coarsest_stride, smallest_side
 from dl_lib.validation.report import Report
@@ -65,7 +66,7 @@ def automatic_crop(cfg: CfgNode, names: Sequence[str]) -> list[int]:
         sides = [max(side) for side in zip(*resized, strict=True)]
     else:
         sides = [largest_px, largest_px]  # no image can be read, which the loader reports
-    crop = [max(smallest, min(-(-side // divisor) * divisor, largest_px)) for side in sides]
+    crop = [max(smallest, min(round_up(side, divisor), largest_px)) for side in sides]
     _log.info("Automatic INPUT.CROP_SIZE: %s for images of up to %d x %d pixels (height x width)", crop, *sides)
     return crop
 

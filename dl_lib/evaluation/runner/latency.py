@@ -22,6 +22,7 @@ from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.dynamic.routing import Routing
 from dl_lib.utils import comm
 from dl_lib.utils.device_name import device_name
+from dl_lib.utils.rounding import round_up
 
 __all__ = ["read_latency", "summarize_latency", "with_latency"]
 
@@ -95,7 +96,7 @@ def _padded_size(image: ImageRecord, *, divisor: int) -> tuple[int, int] | None:
     """Return the size of the only pass over an image; None with several passes."""
     if len(image.input_sizes) > 1:
         return None
-    height, width = (-(-side // divisor) * divisor for side in image.input_sizes[0])
+    height, width = (round_up(side, divisor) for side in image.input_sizes[0])
     return height, width
 
 

@@ -24,6 +24,7 @@ from dl_lib.inference.exporting.tracing import MIN_BLOCKS, trace
 from dl_lib.inference.exporting.verification import Verification, VerificationError, verify
 from dl_lib.modeling.meta_arch.base import SegmentationModel
 from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
+from dl_lib.utils.rounding import round_up
 
 __all__ = ["export"]
 
@@ -132,7 +133,7 @@ def _writer(
 def _traced_size(network: ExportedNetwork, size: tuple[int, int]) -> tuple[int, int]:
     """Return a size of which a graph for any size can be traced, close to the given one."""
     divisor = network.size_divisor
-    height, width = (max(MIN_BLOCKS, -(-side // divisor)) * divisor for side in size)
+    height, width = (max(MIN_BLOCKS * divisor, round_up(side, divisor)) for side in size)
     return height, width
 
 

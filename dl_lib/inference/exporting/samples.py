@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from dl_lib.data.transforms.resize import Resize
+from dl_lib.utils.rounding import round_up
 
 __all__ = ["fitted_images"]
 
@@ -28,7 +29,7 @@ def fitted_images(images: Sequence[Tensor], size: tuple[int, int], *, larger: in
     images = images or _generated(size)
     sizes = [size]
     if larger is not None:
-        height, width = ((-(-side // larger) + 1) * larger - 1 for side in size)
+        height, width = (round_up(side, larger) + larger - 1 for side in size)
         sizes.append((height, width))
     return [_resized(image, target) for target in sizes for image in images]
 

@@ -18,6 +18,7 @@ from dl_lib.modeling.dynamic.lattice import Edge, Node
 from dl_lib.modeling.dynamic.route import Route
 from dl_lib.utils.device_name import device_name
 from dl_lib.utils.files import read_regular
+from dl_lib.utils.rounding import round_up
 
 __all__ = [
     "LATENCY_KEY",
@@ -92,7 +93,7 @@ def training_latency(cfg: CfgNode, *, size_divisor: int) -> LatencyTable:
             f"must be measured on the device of the training run, {device}, but is a table of another device, "
             f"{measured.device}",
         )
-    height, width = (-(-side // size_divisor) * size_divisor for side in resolved_crop(cfg))
+    height, width = (round_up(side, size_divisor) for side in resolved_crop(cfg))
     if measured.size != (height, width):
         raise _error(
             cfg,

@@ -22,6 +22,7 @@ from dl_lib.modeling.costs.part_table import PartCosts, PartTable, weighted_sum
 from dl_lib.modeling.dynamic.network import STEM_CHANNELS, DynamicNetwork, DynamicStem
 from dl_lib.modeling.dynamic.ops import Zero
 from dl_lib.modeling.dynamic.routing import Routing
+from dl_lib.utils.rounding import round_up
 
 __all__ = ["CostTable", "NetworkCosts"]
 
@@ -82,7 +83,7 @@ class NetworkCosts:
     def table(self, height: int, width: int) -> CostTable:
         """Return the cost table for images of this size in pixels, rounded up to multiples of `size_divisor`."""
         divisor = self._backbone.size_divisor
-        size = (-(-height // divisor) * divisor, -(-width // divisor) * divisor)
+        size = (round_up(height, divisor), round_up(width, divisor))
         if size not in self._tables:
             self._tables[size] = _measure(*self._meta_copies, height=size[0], width=size[1])
         return self._tables[size]

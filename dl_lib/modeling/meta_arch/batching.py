@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dl_lib.modeling.losses.cross_entropy import PixelCrossEntropy
 from dl_lib.utils import comm
+from dl_lib.utils.rounding import round_up
 
 __all__ = [
     "StepMeans",
@@ -73,7 +74,7 @@ def pad_labels(labels: Sequence[Tensor], *, size: Sequence[int], ignore_value: i
 def _padded_size(images: Sequence[Tensor], *, divisor: int) -> tuple[int, ...]:
     """Return the smallest (height, width) that contains all images and that `divisor` divides."""
     sides = zip(*(image.shape[-2:] for image in images), strict=True)
-    return tuple(-(-max(side) // divisor) * divisor for side in sides)
+    return tuple(round_up(max(side), divisor) for side in sides)
 
 
 def _pad_and_stack(maps: Sequence[Tensor], size: Sequence[int], *, value: int, dtype: torch.dtype) -> Tensor:
