@@ -14,7 +14,6 @@ from PIL import Image
 from torch import nn
 
 from dl_lib.checkpoint import Checkpointer, CheckpointError
-from dl_lib.cli import main as cli
 from dl_lib.config import ConfigError, get_cfg, write_config
 from dl_lib.data import DatasetCatalog
 from dl_lib.evaluation.report import write as report
@@ -25,8 +24,8 @@ from dl_lib.inference.exporting.torch_program import TorchProgramModel
 from dl_lib.modeling import build_model
 from dl_lib.modeling.dynamic.gate import Gate
 from dl_lib.prediction.predictor import Predictor
+from tests.helpers.command import run_command as run
 from tests.helpers.small_run import DATASET, SMALL, register
-from tests.helpers.training import restore_logging
 
 DEPLOYMENT = Path(__file__).parents[2] / "docs/deployment.md"
 WITHOUT_GATES = ["MODEL.GATE.GATE_ON=False", "MODEL.BUDGET.CONSTRAIN=False", "MODEL.ALLOW_UNEXPECTED_KEYS=[gate]"]
@@ -72,16 +71,6 @@ def trained_model(folder):
     model = build_model(config_of(folder))
     Checkpointer(model).load(folder / "model_final.pth", [])
     return model.eval()
-
-
-def run(*words):
-    """Run a command; return its exit status."""
-    with restore_logging():
-        try:
-            cli.main([str(word) for word in words])
-        except SystemExit as exit:
-            return exit.code
-    return 0
 
 
 def scene(height=96, width=96):

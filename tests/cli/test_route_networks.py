@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from dl_lib.checkpoint import Checkpointer
-from dl_lib.cli import main as cli
 from dl_lib.cli import specialise
 from dl_lib.cli.route_networks import RoutedRun
 from dl_lib.config import get_cfg, write_config
@@ -21,8 +20,8 @@ from dl_lib.modeling.dynamic.configured_route import configured_route
 from dl_lib.modeling.dynamic.gate import Gate
 from dl_lib.modeling.dynamic.route import Route
 from dl_lib.utils.folder_replacement import partial_folder
+from tests.helpers.command import run_command as run
 from tests.helpers.small_run import DATASET, SMALL, register
-from tests.helpers.training import restore_logging
 
 WITHOUT_GATES = ["MODEL.GATE.GATE_ON=False", "MODEL.BUDGET.CONSTRAIN=False", "MODEL.ALLOW_UNEXPECTED_KEYS=[gate]"]
 WITHOUT_GATES += ["SOLVER.EMA.DECAY=0"]
@@ -56,16 +55,6 @@ def folder(tmp_path, kind, monkeypatch):
     write_config(cfg, tmp_path / "run")
     (tmp_path / "run" / "net.py").write_text("OWN = True\n")
     return tmp_path / "run"
-
-
-def run(*words):
-    """Run a command; return its exit status."""
-    with restore_logging():
-        try:
-            cli.main([str(word) for word in words])
-        except SystemExit as exit:
-            return exit.code
-    return 0
 
 
 def trained(folder, kind):
