@@ -16,7 +16,7 @@ from dl_lib.inference.exporting.checks import check_call, check_model, check_pre
 from dl_lib.inference.exporting.description import ModelDescription
 from dl_lib.inference.exporting.formats import FILE_FORMATS, FileFormat, FormatName, WriteFile
 from dl_lib.inference.exporting.metadata import ExportMetadata, Precision, versions
-from dl_lib.inference.exporting.network import ExportedDynamicNetwork, ExportedNetwork
+from dl_lib.inference.exporting.network import ExportedDynamicNetwork, ExportedNetwork, TracedNetwork
 from dl_lib.inference.exporting.onnx_file import write_onnx
 from dl_lib.inference.exporting.preprocessing import LABELS, PreprocessedNetwork, normalized
 from dl_lib.inference.exporting.samples import fitted_images
@@ -95,7 +95,9 @@ def export(
     )
     check_preprocessing(metadata, size=size, format=format)
     _log.info("Tracing the network at %dx%d%s", *size, "; large dynamic networks take minutes" if dynamic else "")
-    traced = PreprocessedNetwork(network, metadata) if with_preprocessing and not file_format.wraps else network
+    traced: TracedNetwork = network
+    if with_preprocessing and not file_format.wraps:
+        traced = PreprocessedNetwork(network, metadata)
     traced_size = _traced_size(network, size) if dynamic_size else size
     program = trace(traced, traced_size, dynamic_size=dynamic_size)
     unverified = path.with_name(f"{path.stem}{_UNVERIFIED}{path.suffix}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import cast
 
 import torch
@@ -18,10 +19,29 @@ from dl_lib.modeling.dynamic.network import DynamicNetwork
 from dl_lib.modeling.meta_arch.base import SegmentationModel
 from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
 
-__all__ = ["ExportedDynamicNetwork", "ExportedNetwork"]
+__all__ = ["ExportedDynamicNetwork", "ExportedNetwork", "TracedNetwork"]
 
 
-class ExportedNetwork(nn.Module):
+class TracedNetwork(nn.Module, ABC):
+    """Network that `tracing.trace` accepts.
+
+    Attributes:
+        size_divisor: Divisor of the sides of images of any size.
+    """
+
+    size_divisor: int
+
+    @property
+    @abstractmethod
+    def accepts_batches(self) -> bool:
+        """True if the graph can be for any number of images."""
+
+    @abstractmethod
+    def example(self, size: tuple[int, int], *, num_images: int) -> Tensor:
+        """Return images of a size (height, width) in pixels to trace the network with."""
+
+
+class ExportedNetwork(TracedNetwork):
     """Network whose parts all run, whatever its gates are.
 
     Args:
@@ -53,7 +73,6 @@ class ExportedNetwork(nn.Module):
         return not any(isinstance(module, MixedConv2d) for module in self.modules())
 
     def example(self, size: tuple[int, int], *, num_images: int) -> Tensor:
-        """Return images of a size (height, width) in pixels to trace the network with."""
         return torch.zeros(num_images, 3, *size)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 
 from dl_lib.inference.exporting.metadata import ExportMetadata
-from dl_lib.inference.exporting.network import ExportedNetwork
+from dl_lib.inference.exporting.network import ExportedNetwork, TracedNetwork
 
 __all__ = ["CHANNELS", "LABELS", "PreprocessedNetwork", "file_input", "fits_a_byte", "normalized"]
 
@@ -33,7 +33,7 @@ def normalized(image: Tensor, metadata: ExportMetadata) -> Tensor:
     return (image - mean) / std
 
 
-class PreprocessedNetwork(ExportedNetwork):
+class PreprocessedNetwork(TracedNetwork):
     """Network from images (N, H, W, 3), uint8 RGB, to class indices (N, H, W), for graphs of torch.export.
 
     Args:
@@ -42,13 +42,12 @@ class PreprocessedNetwork(ExportedNetwork):
     """
 
     def __init__(self, network: ExportedNetwork, metadata: ExportMetadata) -> None:
-        nn.Module.__init__(self)
+        super().__init__()
         self.network, self._metadata = network, metadata
         self.size_divisor = network.size_divisor
 
     @property
     def accepts_batches(self) -> bool:
-        """True if the graph of the network can be for any number of images."""
         return self.network.accepts_batches
 
     def example(self, size: tuple[int, int], *, num_images: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.export import Dim, ExportedProgram
 
-from dl_lib.inference.exporting.network import ExportedNetwork
+from dl_lib.inference.exporting.network import TracedNetwork
 
 __all__ = ["MAX_SIDE_PX", "MIN_BLOCKS", "trace"]
 
@@ -15,7 +15,7 @@ MAX_SIDE_PX = 16384  # of the images of a graph
 MIN_BLOCKS = 2  # torch traces a side of 1 as a constant
 
 
-def trace(network: ExportedNetwork, size: tuple[int, int], *, dynamic_size: bool = False) -> ExportedProgram:
+def trace(network: TracedNetwork, size: tuple[int, int], *, dynamic_size: bool = False) -> ExportedProgram:
     """Return the graph of a network, for any number of images if it `accepts_batches`, otherwise for one image.
 
     Args:
