@@ -22,6 +22,7 @@ from kornia_rs.io import decode_image_png_u8
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base as Tag
 
+from dl_lib.data.catalog import Color
 from dl_lib.data.errors import UnreadableFileError
 from dl_lib.data.orientation import load_as_stored, load_upright
 from dl_lib.data.refusals import describe_limit
@@ -30,7 +31,6 @@ __all__ = [
     "PNG_GRAY",
     "PNG_PALETTE",
     "PNG_SIGNATURE",
-    "Color",
     "FilePath",
     "PngHeader",
     "damaged",
@@ -42,7 +42,6 @@ __all__ = [
 ]
 
 FilePath = str | os.PathLike[str]
-Color = tuple[int, int, int]  # red, green, blue in 0..255
 
 # https://www.w3.org/TR/png-3/, 5.2 (signature) and 11.2.1 (header)
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image
 
-from dl_lib.data.decoding import Color, FilePath, damaged, decode_image, png_header
+from dl_lib.data.catalog import Color
+from dl_lib.data.decoding import FilePath, damaged, decode_image, png_header
 from dl_lib.data.errors import DataError, MissingDataError, UnreadableFileError
 from dl_lib.data.label_decoding import decode_color_label, decode_label
 from dl_lib.data.orientation import stored_size

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from dl_lib.data.decoding import Color
+from dl_lib.data.catalog import Color
 from dl_lib.data.errors import DataError, MissingDataError
 from dl_lib.data.listing import list_files
 from dl_lib.prediction.pixels import Pixels, as_rgb, read_rgb
@@ -178,4 +178,4 @@ def _matching_files(pattern: str) -> list[Path]:
 def _suffixes() -> frozenset[str]:
     """Return the suffixes of images that Pillow reads, and of videos."""
     readable = (suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN)
-    return frozenset({*readable, *VIDEO_SUFFIXES} - {".pdf"})
+    return frozenset((*readable, *VIDEO_SUFFIXES))

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
-from dl_lib.data.decoding import Color, damaged, opaque_rgb
+from dl_lib.data.catalog import Color
+from dl_lib.data.decoding import damaged, opaque_rgb
 from dl_lib.data.errors import DataError, InvalidSampleError
 from dl_lib.data.orientation import load_upright
 from dl_lib.data.reading import read_image

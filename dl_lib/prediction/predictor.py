@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from dl_lib.config import CfgNode, ConfigError
 from dl_lib.data.build import build_test_mapper
-from dl_lib.data.catalog import DatasetMeta
+from dl_lib.data.catalog import Color, DatasetMeta
 from dl_lib.data.datasets.configured import configured_meta
-from dl_lib.data.decoding import Color
 from dl_lib.data.errors import DataError
 from dl_lib.data.mapper import DatasetMapper
 from dl_lib.evaluation.runner.passes import build_inference_model
@@ -29,7 +28,7 @@ from dl_lib.experiment.experiment import load_experiment
 from dl_lib.experiment.trained_run import load_trained_model, load_trained_run
 from dl_lib.inference.exporting.onnx_runtime import OnnxModel
 from dl_lib.modeling import DynamicNet4Seg
-from dl_lib.modeling.costs.costs import FLOPS_KEYS, MADDS_PER_GFLOP, MADDS_PER_MFLOP
+from dl_lib.modeling.costs.costs import FLOPS_KEYS, MFLOPS_PER_GFLOP
 from dl_lib.modeling.dynamic.routing import Routing
 from dl_lib.prediction.inputs import ImageInMemory, ImageInput, ImageSource, OnError, image_inputs, is_single
 from dl_lib.prediction.pixels import WHITE, Pixels, checked_color
@@ -39,7 +38,6 @@ from dl_lib.validation import validate_config
 __all__ = ["Predictor"]
 
 _WORKERS = 2  # threads that decode images
-_MFLOPS_PER_GFLOP = MADDS_PER_GFLOP / MADDS_PER_MFLOP
 
 
 class Predictor:
@@ -274,7 +272,7 @@ class Predictor:
             classes=labels.cpu().numpy(),
             probabilities=probabilities,
             route=self._route(output.get("gates")),
-            gflops={name: float(flops[key]) / _MFLOPS_PER_GFLOP for name, key in FLOPS_KEYS.items() if key in flops},
+            gflops={name: float(flops[key]) / MFLOPS_PER_GFLOP for name, key in FLOPS_KEYS.items() if key in flops},
             seconds=seconds,
             meta=self.meta,
         )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from dl_lib.data.catalog import Color
 from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.visualization.figure import (
     CAPTION_SIZE,
@@ -27,7 +28,7 @@ from dl_lib.visualization.figure import (
     new_figure,
     text_height,
 )
-from dl_lib.visualization.overlay import Color, add_class_legend, add_image, class_legend_height
+from dl_lib.visualization.overlay import add_class_legend, add_image, class_legend_height
 from dl_lib.visualization.routing import CLOSED_STYLE, draw_lattice
 
 __all__ = ["draw_image_routes"]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from dl_lib.data.catalog import DatasetMeta
+from dl_lib.data.catalog import Color, DatasetMeta
 from dl_lib.visualization.figure import (
     CAPTION_SIZE,
     LABEL_SIZE,
@@ -24,7 +24,6 @@ from dl_lib.visualization.figure import (
 )
 
 __all__ = [
-    "Color",
     "add_class_legend",
     "add_image",
     "class_legend",
@@ -32,8 +31,6 @@ __all__ = [
     "draw_image_grid",
     "overlay_labels",
 ]
-
-Color = tuple[int, int, int]
 
 _ALPHA = 0.55
 _IGNORED_COLOR = (0, 0, 0)  # darkens ignored pixels

@@ -14,11 +14,10 @@ from torch.nn.functional import interpolate
 from dl_lib.config import ConfigError
 from dl_lib.inference.exporting.metadata import ExportMetadata
 from dl_lib.inference.exporting.preprocessing import file_input
+from dl_lib.modeling.costs.costs import MFLOPS_PER_GFLOP
 from dl_lib.modeling.meta_arch.coarse import requested_size
 
 __all__ = ["ExportedModel"]
-
-_MFLOPS_PER_GFLOP = 1e3
 
 
 class ExportedModel(nn.Module, ABC):
@@ -65,7 +64,7 @@ class ExportedModel(nn.Module, ABC):
         if "gates" in found:
             output["gates"] = found["gates"].float()
         if "real_gflops" in found:
-            output["flops"] = {"real_flops": _MFLOPS_PER_GFLOP * found["real_gflops"].item()}
+            output["flops"] = {"real_flops": MFLOPS_PER_GFLOP * found["real_gflops"].item()}
         return output
 
     def _check_size(self, image: Tensor, *, requested: tuple[int, int]) -> None:

@@ -77,7 +77,6 @@ def add_preprocessing(model: Any, metadata: ExportMetadata, *, divisor: int) -> 
 
 def _graphs(metadata: ExportMetadata, *, divisor: int) -> tuple[list[Any], list[Any]]:
     """Return the nodes before and after those of the network."""
-    onnx = import_onnx()
     before, after, source, logits = "", "", INPUT_NAME, NETWORK_LOGITS
     if metadata.with_preprocessing:
         before += _NORMALIZE.format(
@@ -94,8 +93,7 @@ def _graphs(metadata: ExportMetadata, *, divisor: int) -> tuple[list[Any], list[
     else:
         before += f"{_PREFIX}{INPUT_NAME} = Identity({source})\n"
     if metadata.with_preprocessing:
-        dtype = onnx.TensorProto.UINT8 if fits_a_byte(metadata) else onnx.TensorProto.INT32
-        after += _LABEL.format(source=logits, dtype=dtype)
+        after += _LABEL.format(source=logits, dtype=_label_dtype(metadata))
     else:
         after += f"logits = Identity({logits})\n"
     return _parse(before), _parse(after)
@@ -127,7 +125,12 @@ def _output_info(metadata: ExportMetadata, *, batch: int | str) -> Any:
     onnx = import_onnx()
     size = metadata.size or ("height", "width")
     if metadata.with_preprocessing:
-        dtype = onnx.TensorProto.UINT8 if fits_a_byte(metadata) else onnx.TensorProto.INT32
-        return onnx.helper.make_tensor_value_info(LABELS, dtype, [batch, *size])
+        return onnx.helper.make_tensor_value_info(LABELS, _label_dtype(metadata), [batch, *size])
     shape = [batch, metadata.meta.num_classes, *size]
     return onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, shape)
+
+
+def _label_dtype(metadata: ExportMetadata) -> int:
+    types = import_onnx().TensorProto
+    dtype: int = types.UINT8 if fits_a_byte(metadata) else types.INT32
+    return dtype

@@ -12,10 +12,11 @@ from typing import Generic, TypeVar
 
 from torch import Tensor
 
-__all__ = ["FLOPS_KEYS", "MADDS_PER_GFLOP", "MADDS_PER_MFLOP", "Costs"]
+__all__ = ["FLOPS_KEYS", "MADDS_PER_GFLOP", "MADDS_PER_MFLOP", "MFLOPS_PER_GFLOP", "Costs"]
 
 MADDS_PER_MFLOP = 1e6
 MADDS_PER_GFLOP = 1e9
+MFLOPS_PER_GFLOP = MADDS_PER_GFLOP / MADDS_PER_MFLOP
 
 # Field of `Costs` -> key of the `flops` dict that models return.
 FLOPS_KEYS = {
