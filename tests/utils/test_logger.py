@@ -13,6 +13,9 @@ from tests.helpers.training import restore_logging
 @pytest.fixture(autouse=True)
 def _restore_logging():
     with restore_logging():
+        # pytest captures the records of loggers that an earlier test left like this, and cannot send lone surrogates
+        # from a worker process to the main process.
+        logging.getLogger("dl_lib").propagate = True
         yield
 
 
