@@ -25,6 +25,7 @@ LAYERS = [
     {"engine", "validation"},
     {"experiment"},
     {"prediction"},
+    {"web"},
     {"cli"},
 ]
 RANK = {package: rank for rank, layer in enumerate(LAYERS) for package in layer}

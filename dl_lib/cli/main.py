@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train a model, or resume a training run",
     "evaluate": "evaluate a checkpoint: scores, FLOPs, predictions",
     "predict": "predict new images and videos with a trained run",
+    "demo": "predict photos on a local web page",
     "sweep": "evaluate a network at several gate thresholds",
     "freeze-route": "make a static network of a route of a trained network",
     "specialise": "remove what the images of a dataset do not use from a network",
@@ -33,7 +34,7 @@ COMMANDS = {
     "config": "show config keys and shipped experiments, or compare configs",
 }
 
-_WRITING = {*COMMANDS} - {"check-dataset", "compare-runs", "config"}  # commands whose result is in files
+_WRITING = {*COMMANDS} - {"check-dataset", "compare-runs", "config", "demo"}  # commands whose result is in files
 
 
 def main(argv: Sequence[str] | None = None) -> None:

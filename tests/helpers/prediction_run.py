@@ -8,6 +8,7 @@ from dl_lib.checkpoint import Checkpointer
 from dl_lib.config import get_cfg, write_config
 from dl_lib.data import register_folders
 from dl_lib.modeling import build_model
+from dl_lib.modeling.dynamic.gate import Gate
 
 CLASSES = ["ground", "plant", "animal"]
 SETTINGS = {
@@ -34,8 +35,11 @@ def make_dataset(folder):
     return {"NAME": "prediction_test", **paths, "CLASSES": CLASSES}
 
 
-def make_run(folder, *, data=None, overrides=None):
-    """Save a config and random weights in a run folder; `data` is the result of `make_dataset`, if it is used."""
+def make_run(folder, *, data=None, overrides=None, gate_logit=None):
+    """Save a config and random weights in a run folder.
+
+    `data` is the result of `make_dataset`, if it is used. With `gate_logit`, all gates have the same value.
+    """
     cfg = get_cfg()
     values = {**SETTINGS, "DATASETS.FOLDERS": [data] if data else [], "OUTPUT_DIR": str(folder), **(overrides or {})}
     cfg.merge_from_list([word for item in values.items() for word in item])
@@ -45,6 +49,9 @@ def make_run(folder, *, data=None, overrides=None):
     for name, values in model.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(values)
+    for gate in (module for module in model.modules() if gate_logit is not None and isinstance(module, Gate)):
+        torch.nn.init.zeros_(gate.predict.weight)
+        torch.nn.init.constant_(gate.predict.bias, gate_logit)
     folder.mkdir(parents=True)
     write_config(cfg, folder)
     Checkpointer(model, folder).save("model_final")

@@ -1,0 +1,1 @@
+"""Local web page that predicts photos with a trained run."""

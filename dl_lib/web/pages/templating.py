@@ -1,0 +1,32 @@
+"""Jinja2 environment of all pages: every value is escaped, and a missing one is an error."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+__all__ = ["render"]
+
+
+def render(template: str, **values: Any) -> Markup:
+    """Render a template of the folder `templates`.
+
+    Args:
+        template: File name of the template.
+        values: Values by name; text is escaped, and `Markup` is not.
+    """
+    return Markup(_environment().get_template(template).render(values))
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("dl_lib.web.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

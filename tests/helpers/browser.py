@@ -1,0 +1,39 @@
+"""Headless Chromium of the system, with its driver."""
+
+import shutil
+from contextlib import contextmanager
+
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+
+
+@contextmanager
+def browser(*, width=1440, height=1000, scheme="light"):
+    """Browser with a window of a size in pixels and a color scheme; an error in its console fails the test."""
+    paths = [shutil.which(name) for name in ("chromium", "chromedriver")]
+    assert all(paths), "needs chromium and chromedriver; on Debian: apt-get install chromium chromium-driver"
+    options = ChromeOptions()
+    options.binary_location = paths[0]
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = Chrome(options=options, service=Service(paths[1]))
+    try:
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        set_scheme(driver, scheme)
+        yield driver
+        assert driver.get_log("browser") == []
+    finally:
+        driver.quit()
+
+
+def set_scheme(driver, scheme):
+    """Choose the color scheme, light or dark."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def fits_width(driver):
+    """Return whether the page needs no horizontal scrolling."""
+    return driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
