@@ -29,6 +29,7 @@ COMMANDS = {
     "browse-dataset": "plot samples with labels, before and after augmentation",
     "compare-runs": "print scores and costs of several runs as one table",
     "plot-metrics": "plot losses, scores and other metrics of training runs",
+    "plot-routes": "plot the routes of a run, of an image, or of two runs",
     "convert-weights": "convert released weights to a dl_lib checkpoint",
     "prepare-voc": "unpack or download PASCAL VOC 2012 and SBD",
     "config": "show config keys and shipped experiments, or compare configs",

@@ -34,9 +34,22 @@ from dl_lib.visualization.figure import (
     text_height,
 )
 
-__all__ = ["CLOSED_STYLE", "draw_lattice", "draw_route", "draw_routing"]
+__all__ = [
+    "CLOSED_STYLE",
+    "LATTICE_MARGIN",
+    "add_lattice_bar",
+    "draw_lattice",
+    "draw_route",
+    "draw_routing",
+    "lattice_figure",
+]
 
-_MARGIN, _LEFT, _RIGHT, _BOTTOM = 0.12, 0.85, 0.95, 0.85  # around the lattice: ticks, color bar, axis label, legend
+LATTICE_MARGIN, _LEFT, _RIGHT, _BOTTOM = (
+    0.12,
+    0.85,
+    0.95,
+    0.85,
+)  # around the lattice: ticks, color bar, axis label, legend
 _LATTICE_WIDTH = 7.0  # the figure then has the width of a README
 _NARROWEST_STEP, _WIDEST_STEP, _SCALE_STEP = 0.22, 0.85, 0.58  # between layers, between layers, between scales
 _LEGEND_WIDTH = 5.6
@@ -80,20 +93,12 @@ def draw_routing(
     _check_ratios(gates, name="gates", lattice=lattice)
     if open_ratios is not None:
         _check_ratios(open_ratios, name="open_ratios", lattice=lattice)
-    columns, scales = lattice.num_layers + 2, max(2, *lattice.cells_per_layer)
-    step = min(_WIDEST_STEP, max(_NARROWEST_STEP, _LATTICE_WIDTH / columns))
-    width = max(_LEFT + columns * step + _RIGHT, _LEGEND_WIDTH + 2 * _MARGIN)
-    header = fit_text(title, width=width - 2 * _MARGIN, size=TITLE_SIZE)
-    top = _MARGIN + text_height(header, size=TITLE_SIZE)
-    height = scales * _SCALE_STEP
-    figure = new_figure(width, top + height + _BOTTOM)
+    figure, layout = lattice_figure(lattice, title=title)
     is_dependent = [False] * len(gates) if open_ratios is None else [0 < ratio < 1 for ratio in open_ratios]
     axes = draw_lattice(
         figure,
         lattice,
-        left=_LEFT,
-        top=top,
-        steps=(step, _SCALE_STEP),
+        **layout,
         gates=gates,
         is_dependent=is_dependent,
         dependent_style=_DEPENDENT,
@@ -101,15 +106,44 @@ def draw_routing(
     if passes:
         lines = [[(node.layer, node.scale), (node.layer + 1, node.scale)] for node in passes]
         axes.add_collection(LineCollection(lines, **_PASS_STYLE, zorder=2), autolim=False)
-    bar = add_axes(figure, left=_LEFT + columns * step + 0.2, top=top + 0.3, width=0.13, height=height - 0.4)
     mapping = ScalarMappable(cmap=RAMP)
     mapping.set_clim(0, 1)
-    figure.colorbar(mapping, cax=bar, ticks=[0, 0.5, 1]).outline.set_edgecolor(FAINT_COLOR)
-    bar.set_yticks([0, 0.5, 1], labels=["0", "0.5", "1"])
-    bar.set_title("gate", fontsize=LABEL_SIZE)
+    add_lattice_bar(figure, axes, mapping, ticks={0: "0", 0.5: "0.5", 1: "1"}, title="gate")
     _draw_legend(figure, several_images=open_ratios is not None, has_passes=bool(passes))
-    add_text(figure, header, left=_MARGIN, top=_MARGIN, size=TITLE_SIZE)
     return figure
+
+
+def lattice_figure(lattice: Lattice, *, title: str) -> tuple[Figure, dict[str, Any]]:
+    """Return a figure with a title and room for a lattice, its color bar and a legend.
+
+    The second value has the arguments `left`, `top` and `steps` of `draw_lattice`.
+    """
+    columns, scales = lattice.num_layers + 2, max(2, *lattice.cells_per_layer)
+    step = min(_WIDEST_STEP, max(_NARROWEST_STEP, _LATTICE_WIDTH / columns))
+    width = max(_LEFT + columns * step + _RIGHT, _LEGEND_WIDTH + 2 * LATTICE_MARGIN)
+    header = fit_text(title, width=width - 2 * LATTICE_MARGIN, size=TITLE_SIZE)
+    top = LATTICE_MARGIN + text_height(header, size=TITLE_SIZE)
+    figure = new_figure(width, top + scales * _SCALE_STEP + _BOTTOM)
+    add_text(figure, header, left=LATTICE_MARGIN, top=LATTICE_MARGIN, size=TITLE_SIZE)
+    return figure, {"left": _LEFT, "top": top, "steps": (step, _SCALE_STEP)}
+
+
+def add_lattice_bar(
+    figure: Figure, axes: Axes, mapping: ScalarMappable, *, ticks: Mapping[float, str], title: str
+) -> None:
+    """Add the color bar of a lattice to the right of its axes, with labels by value."""
+    width, height = figure.get_size_inches()
+    box = axes.get_position()
+    bar = add_axes(
+        figure,
+        left=box.x1 * width + 0.2,
+        top=(1 - box.y1) * height + 0.3,
+        width=0.13,
+        height=box.height * height - 0.4,
+    )
+    figure.colorbar(mapping, cax=bar, ticks=list(ticks)).outline.set_edgecolor(FAINT_COLOR)
+    bar.set_yticks(list(ticks), labels=list(ticks.values()))
+    bar.set_title(title, fontsize=LABEL_SIZE)
 
 
 def draw_lattice(
@@ -244,7 +278,7 @@ def _draw_legend(figure: Figure, *, several_images: bool, has_passes: bool) -> N
         list(handles.values()),
         list(handles),
         loc="lower left",
-        bbox_to_anchor=(_MARGIN / figure.get_figwidth(), _MARGIN / figure.get_figheight()),
+        bbox_to_anchor=(LATTICE_MARGIN / figure.get_figwidth(), LATTICE_MARGIN / figure.get_figheight()),
         borderpad=0,
         borderaxespad=0,
         ncols=3,

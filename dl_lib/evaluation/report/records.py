@@ -7,7 +7,6 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from dl_lib.evaluation.report.latency import latency_as_dict
@@ -21,7 +20,7 @@ from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.utils.escaping import csv_text
 
-__all__ = ["IMAGE_COLUMNS", "UNITS", "confusion_as_csv", "gates_as_npz", "images_as_csv", "result_as_dict"]
+__all__ = ["IMAGE_COLUMNS", "UNITS", "confusion_as_csv", "images_as_csv", "result_as_dict"]
 
 UNITS = {
     "mIoU, fwIoU, mACC, pACC, mBIoU, IoU, accuracy, boundary_IoU": "ratio in [0, 1]; null: the class is not in the "
@@ -107,24 +106,6 @@ def images_as_csv(result: EvaluationResult) -> str:
     routes = [None] * result.num_images if result.routes is None else result.routes.numbers
     predicted = [None] * result.num_images if result.latency is None else result.latency.predicted_ms
     return _csv([list(IMAGE_COLUMNS), *map(_image_row, result.images, routes, predicted)])
-
-
-def gates_as_npz(result: EvaluationResult, *, lattice: Lattice) -> bytes:
-    """Return an npz file with the gate values of each image, which `numpy.load` reads without pickle.
-
-    It holds `gates` (N, E) float32, `image_ids` (N,), `edges` (E,) with the names of the edges, and `routes` (N,) with
-    the numbers of the routes.
-    """
-    assert result.gates is not None and result.routes is not None, "the network has gates"
-    file = io.BytesIO()
-    np.savez_compressed(
-        file,
-        gates=result.gates.float().numpy(),
-        image_ids=np.array([image.image_id for image in result.images]),
-        edges=np.array([str(edge) for edge in lattice.edges]),
-        routes=np.array(result.routes.numbers),
-    )
-    return file.getvalue()
 
 
 def confusion_as_csv(counts: Tensor, *, class_names: Sequence[str]) -> str:

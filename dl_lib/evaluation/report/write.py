@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dl_lib.evaluation.report.gates_file import gates_as_npz
 from dl_lib.evaluation.report.image_routes import ShownImage, draw_shown_images
-from dl_lib.evaluation.report.records import UNITS, confusion_as_csv, gates_as_npz, images_as_csv, result_as_dict
+from dl_lib.evaluation.report.records import UNITS, confusion_as_csv, images_as_csv, result_as_dict
 from dl_lib.evaluation.report.tables import format_markdown
 from dl_lib.evaluation.scores.budget import BudgetSummary
 from dl_lib.evaluation.scores.image_properties import IMAGE_PROPERTIES, RankCorrelation
