@@ -82,6 +82,7 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "text.parse_math": False,  # class and run names may contain "$"
     "text.hinting": "none",  # hinted widths differ by up to 8 % between resolutions
+    "pdf.fonttype": 42,  # TrueType, which publishers require, instead of Type 3
     "svg.hashsalt": "dl_lib",  # otherwise element ids differ from run to run
 }
 _FALLBACK_FONTS = (  # used where installed, for characters that DejaVu Sans, which matplotlib ships, does not have

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import matplotlib
+import numpy as np
 from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dl_lib.modeling.dynamic.lattice import Lattice
-from dl_lib.visualization.figure import CAPTION_SIZE, figure_function
+from dl_lib.visualization.figure import CAPTION_SIZE, figure_function, shorten
 from dl_lib.visualization.routing import (
     CLOSED_STYLE,
     LATTICE_MARGIN,
@@ -21,7 +23,11 @@ from dl_lib.visualization.routing import (
 
 __all__ = ["draw_route_difference"]
 
-_DIVERGING = matplotlib.colormaps["PuOr_r"]  # distinct for any color vision; the middle is white
+_DIVERGING = ListedColormap(  # distinct for any color vision; without the middle, which is too light on white
+    matplotlib.colormaps["PuOr_r"](np.concatenate([np.linspace(0, 0.35, 128), np.linspace(0.65, 1, 128)])),
+    name="change",
+)
+_MAX_NAME = 45  # characters of a name in the legend
 _THINNEST, _THICKEST = 1.0, 7.0  # points
 
 
@@ -63,8 +69,8 @@ def draw_route_difference(
     ticks = {value: f"{value:+.2g}" if value else "0" for value in (-largest, 0.0, largest)}
     add_lattice_bar(figure, axes, lines, ticks=ticks, title="gate")
     handles = {
-        f"wider open in {names[1]}": Line2D([], [], linewidth=3, color=_DIVERGING(0.85)),
-        f"wider open in {names[0]}": Line2D([], [], linewidth=3, color=_DIVERGING(0.15)),
+        f"wider open in {shorten(names[1], _MAX_NAME)}": Line2D([], [], linewidth=3, color=_DIVERGING(0.85)),
+        f"wider open in {shorten(names[0], _MAX_NAME)}": Line2D([], [], linewidth=3, color=_DIVERGING(0.15)),
         "equal": Line2D([], [], **CLOSED_STYLE),
     }
     figure.legend(
@@ -74,6 +80,7 @@ def draw_route_difference(
         bbox_to_anchor=(LATTICE_MARGIN / figure.get_figwidth(), LATTICE_MARGIN / figure.get_figheight()),
         borderpad=0,
         borderaxespad=0,
+        ncols=2,
         fontsize=CAPTION_SIZE,
     )
     return figure

@@ -44,12 +44,8 @@ __all__ = [
     "lattice_figure",
 ]
 
-LATTICE_MARGIN, _LEFT, _RIGHT, _BOTTOM = (
-    0.12,
-    0.85,
-    0.95,
-    0.85,
-)  # around the lattice: ticks, color bar, axis label, legend
+LATTICE_MARGIN = 0.12
+_LEFT, _RIGHT, _BOTTOM = 0.85, 0.95, 0.85  # around the lattice: ticks, color bar, axis label and legend
 _LATTICE_WIDTH = 7.0  # the figure then has the width of a README
 _NARROWEST_STEP, _WIDEST_STEP, _SCALE_STEP = 0.22, 0.85, 0.58  # between layers, between layers, between scales
 _LEGEND_WIDTH = 5.6

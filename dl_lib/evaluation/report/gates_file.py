@@ -98,7 +98,8 @@ def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     entry = archive.getinfo(f"{name}.npy")
     if entry.file_size > _MAX_BYTES:
         raise ValueError(f"{name} has {entry.file_size} bytes")
-    file = io.BytesIO(archive.read(entry))
+    with archive.open(entry) as member:
+        file = io.BytesIO(member.read(entry.file_size))  # without a size, it would expand more than the entry states
     version = np.lib.format.read_magic(file)
     if version != (1, 0):
         raise ValueError(f"{name} has version {version}")
