@@ -19,12 +19,14 @@ from dl_lib.cli.arguments import prediction_parser
 from dl_lib.cli.errors import FAILED_STATUS, user_errors
 from dl_lib.config import ConfigError, get_cfg
 from dl_lib.prediction.saving.kinds import FORMATS, LABELS, OVERLAYS, PROBABILITIES, RECORDS
+from dl_lib.utils.run_files import EXPORT_SUFFIXES
 
 if TYPE_CHECKING:
     from dl_lib.prediction.predictor import Predictor
 
 __all__ = ["main"]
 
+_ONNX_SUFFIX = EXPORT_SUFFIXES["onnx"][0]
 _OVERRIDE = re.compile(r"(?P<section>[A-Z][A-Z0-9_]*)(\.\w+)*(?P<value>=.*)?", re.DOTALL)
 _NOTES = f"""
 inputs:
@@ -140,7 +142,6 @@ def _predict(arguments: argparse.Namespace) -> int:
     # Damaged videos are reported in one line by this command, and not by OpenCV and FFmpeg as well.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    from dl_lib.prediction.inputs import find_files
     from dl_lib.prediction.saving.names import common_folder
     from dl_lib.prediction.saving.settings import check_settings, write_settings
     from dl_lib.utils.folder_lock import locked_folder
@@ -148,8 +149,6 @@ def _predict(arguments: argparse.Namespace) -> int:
 
     setup_logger()
     output, root = arguments.output, common_folder(arguments.inputs)
-    files = [path for text in arguments.inputs for path in find_files(text)]
-    files = [path for path in files if not path.absolute().is_relative_to(output.absolute())]
     source = _onnx_source(arguments) if arguments.runtime == "onnx" else _run_source(arguments)
     settings = {
         "version": version("dl_lib"),
@@ -157,6 +156,8 @@ def _predict(arguments: argparse.Namespace) -> int:
         "save": arguments.save,
         **source.settings,
     }
+    check_settings(output, settings, resume=arguments.resume)  # before a large folder is listed; again when locked
+    files = _find_inputs(arguments)
     with locked_folder(output, key="--output"):
         check_settings(output, settings, resume=arguments.resume)
         setup_logger(output)
@@ -167,6 +168,14 @@ def _predict(arguments: argparse.Namespace) -> int:
             num_failed = _predict_files(predictor, files, arguments, root=root)
         setup_logger()  # closes the log file
     return num_failed
+
+
+def _find_inputs(arguments: argparse.Namespace) -> list[Path]:
+    """Return the input files, without those in the output folder."""
+    from dl_lib.prediction.inputs import find_files
+
+    files = (path for text in arguments.inputs for path in find_files(text))
+    return [path for path in files if not path.absolute().is_relative_to(arguments.output.absolute())]
 
 
 def _predict_files(predictor: Predictor, files: Sequence[Path], arguments: argparse.Namespace, *, root: Path) -> int:
@@ -184,7 +193,7 @@ def _predict_files(predictor: Predictor, files: Sequence[Path], arguments: argpa
     try:
         with progress_bar(total, description="predicting", unit="image") as bar:
             prediction.run(predictor, pending, bar=bar)
-    except BaseException:
+    except (KeyboardInterrupt, OSError):  # errors of reading are data errors
         _log.warning(
             "Stopped after %d of %d images; repeat the command with --resume to predict the rest",
             prediction.num_images,
@@ -207,6 +216,10 @@ def _run_source(arguments: argparse.Namespace) -> _Source:
     from dl_lib.experiment.trained_run import load_trained_run
     from dl_lib.prediction.predictor import Predictor
 
+    if os.path.isfile(arguments.run) and Path(arguments.run).suffix == _ONNX_SUFFIX:
+        raise ConfigError(
+            f"RUN: a file of dl_lib export --format onnx needs --runtime onnx; add it. Received: RUN={arguments.run!r}"
+        )
     device = [f"MODEL.DEVICE={arguments.device}"] if arguments.device else []
     cfg = load_trained_run(arguments.run, [*arguments.opts, *device], option="RUN", purpose="prediction").cfg
     settings = {key: value for key, value in result_settings(cfg).items() if key != "MODEL.WEIGHTS"}
@@ -226,7 +239,10 @@ def _onnx_source(arguments: argparse.Namespace) -> _Source:
             f"--device. Received: overrides={arguments.opts}, --device={arguments.device}"
         )
     if not os.path.isfile(arguments.run):
-        raise ConfigError(f"--runtime onnx: RUN must be a file of dl_lib export. Received: RUN={arguments.run!r}")
+        raise ConfigError(
+            "--runtime onnx: RUN must be a file of dl_lib export --format onnx; export the run, or remove --runtime to "
+            f"predict with a run folder. Received: RUN={arguments.run!r}"
+        )
     return _Source(
         {"file_sha256": _sha256(arguments.run)},
         lambda **options: Predictor.from_onnx(arguments.run, **options),

@@ -9,7 +9,7 @@ from dl_lib.config import ConfigError
 from dl_lib.config.paths import expand_path
 from dl_lib.config.shipped import shipped_playground
 from dl_lib.utils.names import nearest_names
-from dl_lib.utils.run_files import CONFIG_NAME
+from dl_lib.utils.run_files import CHECKPOINT_SUFFIX, CONFIG_NAME, EXPORT_SUFFIXES
 
 __all__ = ["find_config_file", "shipped_experiments"]
 
@@ -31,6 +31,7 @@ def find_config_file(config_file: str | None, *, option: str = "--config-file") 
     expanded = given if os.path.exists(given) else expand_path(given, key=option)
     path = Path(expanded)
     if path.is_file():
+        _check_no_checkpoint(path, option=option)
         return path
     if path.is_dir():
         return _config_in(path, option=None if config_file is None else option)
@@ -49,6 +50,14 @@ def shipped_experiments() -> dict[str, Path]:
         for name, path in files.items()
         if not any(part == "output" or part.startswith(".") for part in name.parts)
     }
+
+
+def _check_no_checkpoint(path: Path, *, option: str) -> None:
+    if path.suffix in (CHECKPOINT_SUFFIX, EXPORT_SUFFIXES["weights"][0]):
+        raise ConfigError(
+            f"{option}: a checkpoint has no config; give its run folder, and choose the checkpoint by "
+            f"MODEL.WEIGHTS={path}. Received: {option}={path}"
+        )
 
 
 def _config_in(folder: Path, *, option: str | None) -> Path:
@@ -80,8 +89,8 @@ def _find_shipped(name: str, *, option: str) -> Path:
         )
     names = {*experiments, *(known.rpartition("/")[2] for known in experiments)}
     raise ConfigError(
-        f"{option}: no such file, folder or shipped experiment{_nearby(Path(name))}; "
-        f"shipped experiments ({nearest_names(wanted, names)}). Received: {option}={name}"
+        f"{option}: no such file, folder or shipped experiment ({nearest_names(wanted, names)}){_nearby(Path(name))}. "
+        f"Received: {option}={name}"
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 from torch import Tensor
 
 from dl_lib.data.catalog import Color
@@ -155,12 +155,11 @@ def _files_in(folder: str) -> list[Path]:
     found = [file for file in files if file.suffix.lower() in _suffixes()]
     skipped = [file for file in files if file.suffix.lower() not in _suffixes()]
     if skipped:
-        _log.warning(
-            "%s: skipped %d file(s) without the suffix of an image or video, such as %s",
-            folder,
-            len(skipped),
-            skipped[0],
+        several = (
+            f"Ignored {len(skipped)} files in {folder} that are neither images nor videos by their suffix, such as %s"
         )
+        one = "Ignored 1 file that is neither an image nor a video by its suffix: %s"
+        _log.warning(one if len(skipped) == 1 else several, skipped[0])
     return found
 
 
@@ -176,6 +175,8 @@ def _matching_files(pattern: str) -> list[Path]:
 
 @cache
 def _suffixes() -> frozenset[str]:
-    """Return the suffixes of images that Pillow reads, and of videos."""
-    readable = (suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN)
+    """Return the suffixes of images that Pillow decodes, and of videos."""
+    extensions = Image.registered_extensions()  # imports the readers
+    stubs = {reader.format for reader in ImageFile.StubImageFile.__subclasses__()}  # which decode nothing
+    readable = (suffix for suffix, name in extensions.items() if name in {*Image.OPEN} - stubs)
     return frozenset((*readable, *VIDEO_SUFFIXES))

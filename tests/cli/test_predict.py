@@ -20,6 +20,7 @@ from dl_lib.data import DatasetCatalog
 from dl_lib.prediction.predictor import Predictor
 from dl_lib.prediction.saving.kinds import FORMATS
 from dl_lib.prediction.saving.writer import RECORDS_NAME, OutputWriter
+from dl_lib.utils.files import WriteError
 from dl_lib.utils.folder_lock import locked_folder
 from dl_lib.utils.run_files import LOCK_NAME, LOG_NAME
 from tests.helpers.prediction_run import CLASSES, make_dataset, make_run
@@ -88,8 +89,9 @@ def test_mixed_folder(run_folder, photos, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(run_folder, photos, "--output", out, "--save", ",".join(FORMATS)) == 1
     printed = capsys.readouterr()
-    assert printed.out.count("WARNING") == 2 and "broken.png is damaged" in printed.out and not printed.err
-    assert f"skipped 1 file(s) without the suffix of an image or video, such as {photos}/notes.txt" in printed.out
+    assert printed.out.count("WARNING") == 2 and not printed.err
+    assert f"Skipped {photos}/broken.png: damaged or truncated" in printed.out
+    assert f"Ignored 1 file that is neither an image nor a video by its suffix: {photos}/notes.txt" in printed.out
     assert f"Predicted {4 + len(COLORS)} images in " in printed.out and f"1 failed: {out}\n" in printed.out
     assert names_in(out) == ["a.jpg", "a.png", "clip.mp4", "sub/a.png", "sub/rgba.png"]
     upright = json.loads((out / RECORDS_NAME).read_text().splitlines()[0])
@@ -136,7 +138,7 @@ def interrupt(monkeypatch, *, after, error):
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(KeyboardInterrupt(), 130), (OSError(28, "No space left on device", "out/x"), 2)]
+    ("error", "status"), [(KeyboardInterrupt(), 130), (WriteError(28, "No space left on device", "out/x"), 2)]
 )
 def test_a_stopped_prediction_is_resumed_to_the_same_files(
     run_folder, photos, tmp_path, monkeypatch, capsys, error, status
@@ -156,6 +158,13 @@ def test_a_stopped_prediction_is_resumed_to_the_same_files(
     assert run(*words, "--output", "out", "--resume") == 0
     assert "Resuming: 2 of 5 inputs remain" in capsys.readouterr().out
     assert content_of(tmp_path / "out") == content_of(tmp_path / "whole")
+
+
+def test_a_defect_does_not_suggest_to_resume(run_folder, photos, monkeypatch, capsys):
+    interrupt(monkeypatch, after=0, error=RuntimeError("a defect"))
+    with pytest.raises(RuntimeError, match=r"^a defect$"):
+        run(run_folder, photos / "sub", "--output", "out")
+    assert "repeat the command" not in capsys.readouterr().out
 
 
 def test_ctrl_c_keeps_complete_files(run_folder, photos, tmp_path):
@@ -178,19 +187,43 @@ def test_ctrl_c_keeps_complete_files(run_folder, photos, tmp_path):
     [
         (["missing", "--output", "out"], "no such file or folder; check the path. Received: input='missing'"),
         (["photos/*.bmp", "--output", "out"], "no file matches this pattern"),
-        (["photos", "--output", "photos"], "--output: this folder is not empty; "),
         (["photos", "--output", "photos", "--resume"], "no valid predict.json"),
         (["photos", "--output", "out", "--save", "masks"], "--save: must be some of labels, overlays"),
         (["photos", "--output", "out", "TEST.EXECUTE", "dense"], "unknown key TEST.EXECUTE; nearest"),
         (["TEST.EXECUTION=dense", "--output", "out"], "arguments are required: INPUT"),
         (["photos"], "arguments are required: --output"),
-        (["photos", "--output", "out", "--runtime", "onnx"], "--runtime onnx: RUN must be a file of dl_lib export"),
         (["photos", "--output", "out", "--runtime", "onnx", "--device", "cuda"], "remove overrides and --device"),
         (["photos", "--output", "http://host/out"], "must be a local path"),
     ],
 )
 def test_user_errors(run_folder, photos, tmp_path, capsys, words, problem):
     assert run(run_folder, *words) == 2
+    assert problem in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "problem"),
+    [
+        (
+            "model.onnx",
+            [],
+            "error: RUN: a file of dl_lib export --format onnx needs --runtime onnx; add it. Received: ",
+        ),
+        ("model_final.pth", [], "error: RUN: a checkpoint has no config; give its run folder, and choose the "),
+        ("model.safetensors", [], "choose the checkpoint by MODEL.WEIGHTS=model.safetensors. Received: RUN="),
+        (None, ["--runtime", "onnx"], "error: --runtime onnx: RUN must be a file of dl_lib export --format onnx; "),
+        (None, ["--output", "photos"], "error: --output: this folder is not empty; "),
+        (None, ["--output", "photos/a.png"], "error: --output: this folder cannot be created or written (Not a dir"),
+    ],
+)
+def test_run_and_output_are_checked_before_inputs_are_listed(
+    run_folder, photos, tmp_path, monkeypatch, capsys, name, words, problem
+):
+    monkeypatch.setattr("dl_lib.prediction.inputs.find_files", None)
+    if name is not None:
+        (tmp_path / name).write_bytes(b"\x80\0")
+    assert run(name or run_folder, "photos", "--output", "out", *words) == 2
     assert problem in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

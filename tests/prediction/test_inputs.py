@@ -37,8 +37,13 @@ def test_folders_are_searched_for_images_and_videos(folder, caplog):
     assert [str(path.relative_to(folder)) for path in found] == [
         *("a.JPG", "b.png", "sub/c.tif", "sub/clip.mp4", "sub/deep/d.png")
     ]
+    assert caplog.messages == [f"Ignored 1 file that is neither an image nor a video by its suffix: {folder}/notes.txt"]
+    caplog.clear()
+    for suffix in (".h5", ".hdf", ".grib", ".bufr", ".wmf"):  # Pillow cannot decode these formats
+        Path("a").with_suffix(suffix).touch()
+    assert find_files(folder) == found
     assert caplog.messages == [
-        f"{folder}: skipped 1 file(s) without the suffix of an image or video, such as {folder}/notes.txt"
+        f"Ignored 6 files in {folder} that are neither images nor videos by their suffix, such as {folder}/a.bufr"
     ]
     caplog.clear()
     assert find_files("sub") == [Path("sub/c.tif"), Path("sub/clip.mp4"), Path("sub/deep/d.png")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import groupby
@@ -108,7 +109,8 @@ class FilePrediction:
             return
         self._failed.add(file_of(name))
         self.num_failed += 1
-        _log.warning("Skipped %s", error if name in str(error) else f"{name}: {error}")
+        problem = re.sub(rf"^{re.escape(name)}(:| is)? ", "", str(error))
+        _log.warning("Skipped %s: %s", name, problem)
 
 
 def count_images(files: Iterable[Path]) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from dl_lib.config.errors import shortened
 from dl_lib.utils.files import read_regular, write_atomically
 from dl_lib.utils.names import joined
-from dl_lib.utils.output_path import OutputPathError
+from dl_lib.utils.output_path import OutputPathError, unusable_folder
 from dl_lib.utils.run_files import LOCK_NAME, LOG_NAME
 
 __all__ = ["SETTINGS_NAME", "check_settings", "write_settings"]
@@ -25,15 +25,18 @@ def check_settings(folder: Path, settings: Mapping[str, Any], *, resume: bool) -
     """Check that an output folder is empty, or to be resumed with the settings of its predictions.
 
     Args:
-        folder: Output folder, which exists.
+        folder: Output folder, which need not exist.
         settings: Everything that determines the predictions and their names, as JSON values by name.
         resume: Whether predictions in the folder are kept and continued.
 
     Raises:
-        OutputPathError: If the folder has other content, or predictions under other settings.
+        OutputPathError: If it is no folder, has other content, or predictions under other settings.
     """
-    if all(path.name in (LOCK_NAME, LOG_NAME) for path in folder.iterdir()):
-        return
+    try:
+        if not folder.exists() or all(path.name in (LOCK_NAME, LOG_NAME) for path in folder.iterdir()):
+            return
+    except OSError as error:
+        raise unusable_folder(error, folder, key=_OPTION) from error
     received = f"Received: {_OPTION}={str(folder)!r}"
     if not resume:
         raise OutputPathError(
