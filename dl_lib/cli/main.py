@@ -75,10 +75,8 @@ def _overview() -> str:
     width = max(map(len, COMMANDS))
     commands = "\n".join(f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items())
     return f"""usage: dl_lib COMMAND [ARGUMENTS]
-
 Train and evaluate semantic segmentation networks with dynamic routing.
 
-commands:
 {commands}
 
   dl_lib COMMAND --help lists the options; dl_lib --version prints the version.
