@@ -24,10 +24,14 @@ def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     run = make_run(folder / "run", data=make_dataset(folder / "data"), gate_logit=0.5)
     command = [sys.executable, "-m", "dl_lib.cli.main", "demo", str(run), "--port", "0"]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it, and so would the demo
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         yield next(match[0] for line in process.stdout if (match := re.search(r"http://\S+", line)))
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=30)
+        try:
+            output, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()  # if it did not end
         assert (process.returncode, output, errors) == (0, "Demo ended\n", "")
 
 
