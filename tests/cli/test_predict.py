@@ -33,9 +33,7 @@ SHAPES = {"RGB": (7, 11, 3), "L": (7, 11), "RGBA": (9, 4, 4)}
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DatasetCatalog, "_entries", dict(DatasetCatalog._entries))
-        return make_run(tmp_path_factory.mktemp("run") / "run", data=make_dataset(tmp_path_factory.mktemp("data")))
+    return make_run(tmp_path_factory.mktemp("run") / "run", data=make_dataset(tmp_path_factory.mktemp("data")))
 
 
 @pytest.fixture

@@ -21,17 +21,12 @@ def browser(*, width=1440, height=1000, scheme="light"):
     try:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        set_scheme(driver, scheme)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         yield driver
         assert driver.get_log("browser") == []
     finally:
         driver.quit()
-
-
-def set_scheme(driver, scheme):
-    """Choose the color scheme, light or dark."""
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
 def fits_width(driver):

@@ -1,12 +1,13 @@
 """Run folder of a tiny routed network with random weights, and the folder dataset that names its classes."""
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from dl_lib.checkpoint import Checkpointer
 from dl_lib.config import get_cfg, write_config
-from dl_lib.data import register_folders
+from dl_lib.data import DatasetCatalog, register_folders
 from dl_lib.modeling import build_model
 from dl_lib.modeling.dynamic.gate import Gate
 
@@ -38,14 +39,17 @@ def make_dataset(folder):
 def make_run(folder, *, data=None, overrides=None, gate_logit=None):
     """Save a config and random weights in a run folder.
 
-    `data` is the result of `make_dataset`, if it is used. With `gate_logit`, all gates have the same value.
+    `data` is the result of `make_dataset`, if it is used, which is registered only meanwhile. With `gate_logit`, all
+    gates have the same value.
     """
     cfg = get_cfg()
     values = {**SETTINGS, "DATASETS.FOLDERS": [data] if data else [], "OUTPUT_DIR": str(folder), **(overrides or {})}
     cfg.merge_from_list([word for item in values.items() for word in item])
-    register_folders(cfg.DATASETS.FOLDERS)
     torch.manual_seed(0)
-    model = build_model(cfg)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DatasetCatalog, "_entries", dict(DatasetCatalog._entries))
+        register_folders(cfg.DATASETS.FOLDERS)
+        model = build_model(cfg)
     for name, values in model.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(values)

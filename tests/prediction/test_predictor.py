@@ -54,9 +54,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, data):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DatasetCatalog, "_entries", dict(DatasetCatalog._entries))
-        return make_run(tmp_path_factory.mktemp("runs") / "run", data=data)
+    return make_run(tmp_path_factory.mktemp("runs") / "run", data=data)
 
 
 @pytest.fixture(scope="module")

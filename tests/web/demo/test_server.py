@@ -10,6 +10,7 @@ from PIL import Image
 from werkzeug.test import Client
 
 from dl_lib.config import ConfigError
+from dl_lib.data import DatasetCatalog
 from dl_lib.prediction.predictor import Predictor
 from dl_lib.web.demo import photo_model, server
 from dl_lib.web.demo.photo_model import PhotoModel
@@ -22,7 +23,10 @@ HOST = "127.0.0.1:8008"
 @pytest.fixture(scope="module")
 def predictor(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    return Predictor.from_run(make_run(folder / "run", data=make_dataset(folder / "data"), gate_logit=0.5))
+    run = make_run(folder / "run", data=make_dataset(folder / "data"), gate_logit=0.5)
+    with pytest.MonkeyPatch.context() as patch:  # the dataset of the run is registered only meanwhile
+        patch.setattr(DatasetCatalog, "_entries", dict(DatasetCatalog._entries))
+        return Predictor.from_run(run)
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +39,10 @@ def client(model):
     return Client(DemoApp(model, run_name="a <b> run"))
 
 
-def photo(size=(40, 32), *, file_format="PNG"):
+def photo():
     rng = np.random.default_rng(0)
     file = io.BytesIO()
-    Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), np.uint8)).save(file, file_format)
+    Image.fromarray(rng.integers(0, 256, (32, 40, 3), np.uint8)).save(file, "PNG")
     return file.getvalue()
 
 
@@ -73,7 +77,7 @@ def test_prediction_equals_the_predictor(client, predictor):
     assert result["overlay"].startswith("data:image/jpeg;base64,")
 
 
-def test_a_threshold_closes_gates_for_its_photo_only(client, model):
+def test_a_threshold_closes_gates_for_its_photo_only(client):
     data = photo()
     default, closed, again = (post(client, data, query=query).json for query in ("", "?threshold=0.99", ""))
     assert closed["gflops"] < default["gflops"] == again["gflops"]
