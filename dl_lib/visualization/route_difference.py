@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dl_lib.modeling.dynamic.lattice import Lattice
-from dl_lib.visualization.figure import CAPTION_SIZE, figure_function, shorten
+from dl_lib.visualization.figure import figure_function, shorten
 from dl_lib.visualization.routing import (
     CLOSED_STYLE,
-    LATTICE_MARGIN,
     add_lattice_bar,
+    add_lattice_legend,
     draw_lattice,
     lattice_figure,
 )
@@ -73,14 +73,5 @@ def draw_route_difference(
         f"wider open in {shorten(names[0], _MAX_NAME)}": Line2D([], [], linewidth=3, color=_DIVERGING(0.15)),
         "equal": Line2D([], [], **CLOSED_STYLE),
     }
-    figure.legend(
-        list(handles.values()),
-        list(handles),
-        loc="lower left",
-        bbox_to_anchor=(LATTICE_MARGIN / figure.get_figwidth(), LATTICE_MARGIN / figure.get_figheight()),
-        borderpad=0,
-        borderaxespad=0,
-        ncols=2,
-        fontsize=CAPTION_SIZE,
-    )
+    add_lattice_legend(figure, handles, columns=2)
     return figure

@@ -36,15 +36,15 @@ from dl_lib.visualization.figure import (
 
 __all__ = [
     "CLOSED_STYLE",
-    "LATTICE_MARGIN",
     "add_lattice_bar",
+    "add_lattice_legend",
     "draw_lattice",
     "draw_route",
     "draw_routing",
     "lattice_figure",
 ]
 
-LATTICE_MARGIN = 0.12
+_MARGIN = 0.12
 _LEFT, _RIGHT, _BOTTOM = 0.85, 0.95, 0.85  # around the lattice: ticks, color bar, axis label and legend
 _LATTICE_WIDTH = 7.0  # the figure then has the width of a README
 _NARROWEST_STEP, _WIDEST_STEP, _SCALE_STEP = 0.22, 0.85, 0.58  # between layers, between layers, between scales
@@ -116,11 +116,11 @@ def lattice_figure(lattice: Lattice, *, title: str) -> tuple[Figure, dict[str, A
     """
     columns, scales = lattice.num_layers + 2, max(2, *lattice.cells_per_layer)
     step = min(_WIDEST_STEP, max(_NARROWEST_STEP, _LATTICE_WIDTH / columns))
-    width = max(_LEFT + columns * step + _RIGHT, _LEGEND_WIDTH + 2 * LATTICE_MARGIN)
-    header = fit_text(title, width=width - 2 * LATTICE_MARGIN, size=TITLE_SIZE)
-    top = LATTICE_MARGIN + text_height(header, size=TITLE_SIZE)
+    width = max(_LEFT + columns * step + _RIGHT, _LEGEND_WIDTH + 2 * _MARGIN)
+    header = fit_text(title, width=width - 2 * _MARGIN, size=TITLE_SIZE)
+    top = _MARGIN + text_height(header, size=TITLE_SIZE)
     figure = new_figure(width, top + scales * _SCALE_STEP + _BOTTOM)
-    add_text(figure, header, left=LATTICE_MARGIN, top=LATTICE_MARGIN, size=TITLE_SIZE)
+    add_text(figure, header, left=_MARGIN, top=_MARGIN, size=TITLE_SIZE)
     return figure, {"left": _LEFT, "top": top, "steps": (step, _SCALE_STEP)}
 
 
@@ -140,6 +140,20 @@ def add_lattice_bar(
     figure.colorbar(mapping, cax=bar, ticks=list(ticks)).outline.set_edgecolor(FAINT_COLOR)
     bar.set_yticks(list(ticks), labels=list(ticks.values()))
     bar.set_title(title, fontsize=LABEL_SIZE)
+
+
+def add_lattice_legend(figure: Figure, handles: Mapping[str, Line2D], *, columns: int) -> None:
+    """Add a legend below the lattice, with the handles by their text."""
+    figure.legend(
+        list(handles.values()),
+        list(handles),
+        loc="lower left",
+        bbox_to_anchor=(_MARGIN / figure.get_figwidth(), _MARGIN / figure.get_figheight()),
+        borderpad=0,
+        borderaxespad=0,
+        ncols=columns,
+        fontsize=CAPTION_SIZE,
+    )
 
 
 def draw_lattice(
@@ -225,11 +239,7 @@ def _draw_edges(
 
 
 def _draw_nodes(axes: Axes, lattice: Lattice, *, gates: Sequence[float], radius: float) -> None:
-    strongest: dict[Node, float] = dict.fromkeys((*lattice.nodes, *lattice.outputs), 0.0)
-    for edge, gate in zip(lattice.edges, gates, strict=True):
-        strongest[edge.source] = max(strongest[edge.source], gate)
-        if edge.target in lattice.outputs:
-            strongest[edge.target] = gate
+    strongest = lattice.strongest_gates(gates)
     for nodes, marker, size in ((lattice.nodes, "o", 2.0), (lattice.outputs, "s", 1.7)):
         axes.scatter(
             [node.layer for node in nodes],
@@ -270,13 +280,4 @@ def _draw_legend(figure: Figure, *, several_images: bool, has_passes: bool) -> N
         del handles["edge that depends on the image"]
     if has_passes:
         handles["input that a closed cell passes on"] = Line2D([], [], **_PASS_STYLE)
-    figure.legend(
-        list(handles.values()),
-        list(handles),
-        loc="lower left",
-        bbox_to_anchor=(LATTICE_MARGIN / figure.get_figwidth(), LATTICE_MARGIN / figure.get_figheight()),
-        borderpad=0,
-        borderaxespad=0,
-        ncols=3,
-        fontsize=CAPTION_SIZE,
-    )
+    add_lattice_legend(figure, handles, columns=3)

@@ -136,6 +136,19 @@ class Lattice:
         rows = ([column[edge] for edge in self.edges_from(node)] for node in self.nodes)
         return tuple((*row, *[len(column)] * (len(Move) - len(row))) for row in rows)
 
+    def strongest_gates(self, gates: Sequence[float]) -> dict[Node, float]:
+        """Return the largest outgoing gate of each cell, and the gate of the edge to each output.
+
+        Args:
+            gates: Gate values in the order of `edges`.
+        """
+        strongest = dict.fromkeys((*self.nodes, *self.outputs), 0.0)
+        for edge, gate in zip(self.edges, gates, strict=True):
+            strongest[edge.source] = max(strongest[edge.source], gate)
+            if edge.target in self.outputs:
+                strongest[edge.target] = gate
+        return strongest
+
     @cached_property
     def _edges_from(self) -> dict[str, tuple[Edge, ...]]:
         # Keyed by name because torch 2.6 cannot compile dictionaries whose keys are objects.

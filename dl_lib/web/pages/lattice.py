@@ -36,28 +36,26 @@ def lattice_svg(
         label: Description for screen readers.
         notes: Further text by edge, such as its cost.
     """
-    strongest: dict[Node, float] = dict.fromkeys((*lattice.nodes, *lattice.outputs), 0.0)
-    edges = []
-    for edge, gate in zip(lattice.edges, gates, strict=True):
-        strongest[edge.source] = max(strongest[edge.source], gate)
-        if edge.target in lattice.outputs:
-            strongest[edge.target] = gate
-        edges.append(_edge_values(edge, gate, note=(notes or {}).get(edge, "")))
+    notes = notes or {}
+    edges = [
+        _edge_values(edge, gate, note=notes.get(edge, "")) for edge, gate in zip(lattice.edges, gates, strict=True)
+    ]
     nodes = [
         {"name": str(node), "at": _position(node), "is_output": node in lattice.outputs, "gate": gate}
-        for node, gate in strongest.items()
+        for node, gate in lattice.strongest_gates(gates).items()
     ]
+    right, bottom = _position(lattice.outputs[-1])
     return render(
         "lattice.svg",
         label=label,
-        width=_position(lattice.outputs[-1])[0] + _MARGIN,
-        height=_position(lattice.outputs[-1])[1] + _MARGIN + _AXIS,
+        width=right + _MARGIN,
+        height=bottom + _MARGIN + _AXIS,
         radius=_RADIUS,
         edges=sorted(edges, key=lambda values: values["gate"]),  # strong gates are drawn over weak ones
         nodes=nodes,
         scales=[(f"stride {node.stride}", _position(node)[1]) for node in lattice.outputs],
         layers=_layer_ticks(lattice),
-        axis=_position(lattice.outputs[-1])[1] + _MARGIN + _AXIS // 2,
+        axis=bottom + _MARGIN + _AXIS // 2,
     )
 
 
