@@ -40,6 +40,10 @@ class PredictedImage:
     seconds: float
     meta: DatasetMeta
 
+    def count_pixels(self) -> npt.NDArray[np.int64]:
+        """Return the number of pixels of each class (classes,)."""
+        return np.bincount(self.classes.ravel(), minlength=len(self.meta.class_names))
+
     def overlay(self) -> npt.NDArray[np.uint8]:
         """Return the image (H, W, 3) with each pixel tinted in the color of its class, uint8 RGB."""
         return overlay_labels(self.image, self.classes, meta=self.meta)

@@ -28,7 +28,7 @@ def image_record(result: PredictedImage) -> dict[str, Any]:
         "width": width,
         "gflops": {**result.gflops} or None,
         "seconds": round(result.seconds, 6),
-        "class_fractions": _class_fractions(_count_pixels(result), names=result.meta.class_names),
+        "class_fractions": _class_fractions(result.count_pixels(), names=result.meta.class_names),
         "open_edges": None if result.route is None else _open_edges(result.route),
     }
 
@@ -47,7 +47,7 @@ class VideoTotals:
 
     def add(self, result: PredictedImage) -> None:
         """Add the next frame."""
-        pixels = _count_pixels(result)
+        pixels = result.count_pixels()
         self._pixels = self._pixels + pixels if self._frames else pixels
         self._gflops = {name: self._gflops.get(name, 0.0) + value for name, value in result.gflops.items()}
         self._size, self._class_names = result.classes.shape, result.meta.class_names
@@ -82,10 +82,6 @@ def parse_line(line: bytes) -> str | None:
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
     return name if isinstance(name, str) else None
-
-
-def _count_pixels(result: PredictedImage) -> np.ndarray:
-    return np.bincount(result.classes.ravel(), minlength=len(result.meta.class_names))
 
 
 def _class_fractions(pixels: np.ndarray, *, names: tuple[str, ...]) -> dict[str, float]:

@@ -104,7 +104,7 @@ def _draw_route(route: Routing) -> str:
 def _classes(result: PredictedImage) -> list[dict[str, Any]]:
     """Return the classes of an image, the most frequent one first."""
     meta = result.meta
-    counts = np.bincount(result.classes.ravel(), minlength=len(meta.class_names))
+    counts = result.count_pixels()
     return [
         {
             "name": meta.class_names[index],
