@@ -74,12 +74,9 @@ def _run(name: str, rest: Sequence[str]) -> None:
 def _overview() -> str:
     width = max(map(len, COMMANDS))
     commands = "\n".join(f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items())
-    return f"""usage: dl_lib COMMAND [ARGUMENTS]
-Train and evaluate semantic segmentation networks with dynamic routing.
-
+    return f"""usage: dl_lib COMMAND [ARGUMENTS] | dl_lib COMMAND --help | dl_lib --version
 {commands}
 
-  dl_lib COMMAND --help lists the options; dl_lib --version prints the version.
   First run: dl_lib train --config-file Quickstart"""
 
 
