@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -32,13 +32,21 @@ class PredictedImage:
     """
 
     name: str
-    image: npt.NDArray[np.uint8]
-    classes: npt.NDArray[np.integer]
-    probabilities: npt.NDArray[np.float32] | None
-    route: Routing | None
+    image: npt.NDArray[np.uint8] = field(repr=False)
+    classes: npt.NDArray[np.integer] = field(repr=False)
+    probabilities: npt.NDArray[np.float32] | None = field(repr=False)
+    route: Routing | None = field(repr=False)
     gflops: Mapping[str, float]
     seconds: float
-    meta: DatasetMeta
+    meta: DatasetMeta = field(repr=False)
+
+    @property
+    def open_edges(self) -> tuple[str, ...] | None:
+        """Names of the edges that this image executes, such as `layer1_1.cell`; None for networks without gates."""
+        if self.route is None:
+            return None
+        (is_open,) = self.route.active_BE.tolist()
+        return tuple(str(edge) for edge, opened in zip(self.route.lattice.edges, is_open, strict=True) if opened)
 
     def count_pixels(self) -> npt.NDArray[np.int64]:
         """Return the number of pixels of each class (classes,)."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from dl_lib.modeling.dynamic.routing import Routing
 from dl_lib.prediction.result import PredictedImage
 
 __all__ = ["FILE", "VideoTotals", "image_record", "json_line", "parse_line"]
@@ -29,7 +28,7 @@ def image_record(result: PredictedImage) -> dict[str, Any]:
         "gflops": {**result.gflops} or None,
         "seconds": round(result.seconds, 6),
         "class_fractions": _class_fractions(result.count_pixels(), names=result.meta.class_names),
-        "open_edges": None if result.route is None else _open_edges(result.route),
+        "open_edges": result.open_edges,
     }
 
 
@@ -87,8 +86,3 @@ def parse_line(line: bytes) -> str | None:
 def _class_fractions(pixels: np.ndarray, *, names: tuple[str, ...]) -> dict[str, float]:
     total = pixels.sum()
     return {name: round(int(count) / int(total), 6) for name, count in zip(names, pixels, strict=True) if count}
-
-
-def _open_edges(route: Routing) -> list[str]:
-    (is_open,) = route.active_BE.tolist()
-    return [str(edge) for edge, opened in zip(route.lattice.edges, is_open, strict=True) if opened]
