@@ -91,7 +91,7 @@ def _parse(argv: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
         type=_formats,
         default=(LABELS, OVERLAYS, RECORDS),
         metavar="KIND,...",
-        help=f"kinds of output, of {', '.join(FORMATS)} (default: {LABELS},{OVERLAYS},{RECORDS})",
+        help=f"kinds of output to write, from: {', '.join(FORMATS)} (default: {LABELS},{OVERLAYS},{RECORDS})",
     )
     parser.add_argument("--resume", action="store_true", help="keep what is complete in DIR, and predict the rest")
     parser.add_argument(
@@ -213,6 +213,7 @@ def _predict_files(predictor: Predictor, files: Sequence[Path], arguments: argpa
 def _run_source(arguments: argparse.Namespace) -> _Source:
     from dl_lib.checkpoint import local_weights
     from dl_lib.evaluation.report.folder import result_settings
+    from dl_lib.experiment.net_files import code_digest
     from dl_lib.experiment.trained_run import load_trained_run
     from dl_lib.prediction.predictor import Predictor
 
@@ -221,11 +222,12 @@ def _run_source(arguments: argparse.Namespace) -> _Source:
             f"RUN: a file of dl_lib export --format onnx needs --runtime onnx; add it. Received: RUN={arguments.run!r}"
         )
     device = [f"MODEL.DEVICE={arguments.device}"] if arguments.device else []
-    cfg = load_trained_run(arguments.run, [*arguments.opts, *device], option="RUN", purpose="prediction").cfg
+    run = load_trained_run(arguments.run, [*arguments.opts, *device], option="RUN", purpose="prediction")
+    cfg = run.cfg
     settings = {key: value for key, value in result_settings(cfg).items() if key != "MODEL.WEIGHTS"}
     weights = _sha256(local_weights(cfg.MODEL.WEIGHTS))
     return _Source(
-        {"weights_sha256": weights, **settings},
+        {"weights_sha256": weights, "code_sha256": code_digest(run.net_files), **settings},
         lambda **options: Predictor.from_config(cfg, **options),
     )
 

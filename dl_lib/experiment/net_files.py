@@ -7,6 +7,7 @@ so that a data loader worker which does not share memory with its parent can imp
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import shutil
 import sys
@@ -21,7 +22,7 @@ from dl_lib.config.paths import config_folder
 from dl_lib.utils.files import write_atomically
 from dl_lib.utils.run_files import BASES_NAME
 
-__all__ = ["copy_nets", "find_nets", "import_nets", "import_nets_of"]
+__all__ = ["code_digest", "copy_nets", "find_nets", "import_nets", "import_nets_of"]
 
 NET_NAME = "net.py"
 
@@ -71,6 +72,18 @@ def copy_nets(net_files: Sequence[Path], run_folder: Path) -> None:
     for earlier in (run_folder / BASES_NAME).glob("*"):
         if earlier not in targets:
             shutil.rmtree(earlier)
+
+
+def code_digest(net_files: Sequence[Path]) -> str | None:
+    """Return the SHA-256 of net.py files and the modules they import from their folders; None without any."""
+    if not net_files:
+        return None
+    digest = hashlib.sha256()
+    for net_file in net_files:
+        for module in (net_file, *_local_modules(net_file, among=net_files).values()):
+            for path, content in _code(module).items():
+                digest.update(f"{path} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def _local_modules(net_file: Path, *, among: Sequence[Path]) -> dict[str, Path]:

@@ -9,7 +9,7 @@ import pytest
 
 from dl_lib.config import ConfigError, write_config
 from dl_lib.experiment.experiment import load_experiment, read_experiment
-from dl_lib.experiment.net_files import copy_nets, find_nets, import_nets
+from dl_lib.experiment.net_files import code_digest, copy_nets, find_nets, import_nets
 
 SOUND = "MODEL: {SEM_SEG_HEAD: {NUM_CLASSES: 11}}\nDATASETS: {TRAIN: [digit_scenes_train], TEST: []}\n"
 
@@ -149,3 +149,14 @@ def test_objects_of_both_files_can_be_unpickled_in_a_process_that_has_imported_n
         [sys.executable, "-c", code, parts.hex()], env=environment, check=True, capture_output=True, text=True
     )
     assert found.stdout.split() == ["Base", "Mine"]
+
+
+def test_code_digest_depends_on_the_code_and_not_on_its_folder(tmp_path):
+    digests = []
+    for name, helper in (("one", "RATE = 1"), ("other", "RATE = 1"), ("changed", "RATE = 2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "net.py").write_text("import rates\n")
+        (tmp_path / name / "rates.py").write_text(helper)
+        digests.append(code_digest([tmp_path / name / "net.py"]))
+    assert digests[0] == digests[1] != digests[2]
+    assert code_digest([]) is None
