@@ -31,7 +31,7 @@ def find_config_file(config_file: str | None, *, option: str = "--config-file") 
     expanded = given if os.path.exists(given) else expand_path(given, key=option)
     path = Path(expanded)
     if path.is_file():
-        _check_no_checkpoint(path, option=option)
+        _check_no_model_file(path, option=option)
         return path
     if path.is_dir():
         return _config_in(path, option=None if config_file is None else option)
@@ -52,11 +52,16 @@ def shipped_experiments() -> dict[str, Path]:
     }
 
 
-def _check_no_checkpoint(path: Path, *, option: str) -> None:
+def _check_no_model_file(path: Path, *, option: str) -> None:
     if path.suffix in (CHECKPOINT_SUFFIX, EXPORT_SUFFIXES["weights"][0]):
         raise ConfigError(
             f"{option}: a checkpoint has no config; give its run folder, and choose the checkpoint by "
             f"MODEL.WEIGHTS={path}. Received: {option}={path}"
+        )
+    if any(path.suffix in suffixes for suffixes in EXPORT_SUFFIXES.values()):
+        raise ConfigError(
+            f"{option}: an exported file has no config; give the folder of the run it was exported from. "
+            f"Received: {option}={path}"
         )
 
 

@@ -210,6 +210,11 @@ def test_user_errors(run_folder, photos, tmp_path, capsys, words, problem):
         ),
         ("model_final.pth", [], "error: RUN: a checkpoint has no config; give its run folder, and choose the "),
         ("model.safetensors", [], "choose the checkpoint by MODEL.WEIGHTS=model.safetensors. Received: RUN="),
+        (
+            "model.pt2",
+            [],
+            "error: RUN: an exported file has no config; give the folder of the run it was exported from",
+        ),
         (None, ["--runtime", "onnx"], "error: --runtime onnx: RUN must be a file of dl_lib export --format onnx; "),
         (None, ["--output", "photos"], "error: --output: this folder is not empty; "),
         (None, ["--output", "photos/a.png"], "error: --output: this folder cannot be created or written (Not a dir"),
@@ -232,6 +237,10 @@ def test_a_prediction_is_not_resumed_under_other_settings_or_by_two_processes(ru
     for changed in (["TEST.EXECUTION=dense"], ["--save", "labels"], [photos / "a.png"]):
         assert run(*words, *changed) == 2
         assert "this folder holds predictions under other settings" in capsys.readouterr().err
+    (run_folder / "net.py").write_text("ADDED = 1\n")
+    assert run(*words) == 2
+    assert "code_sha256 was None, not " in capsys.readouterr().err
+    (run_folder / "net.py").unlink()
     with locked_folder("out"):
         assert run(*words) == 2
     assert "--output: another process is writing to this folder" in capsys.readouterr().err
