@@ -13,15 +13,13 @@ from tabulate import tabulate
 
 from dl_lib.cli.arg_types import local_path, user_path
 from dl_lib.cli.errors import user_errors
-from dl_lib.config import ConfigError
 from dl_lib.utils.escaping import TABLE_ESCAPES
-from dl_lib.utils.files import read_regular, write_atomically
-from dl_lib.utils.run_files import EVALUATIONS_NAME, MAX_RESULTS_BYTES, RESULTS_NAME, run_name
+from dl_lib.utils.files import write_atomically
+from dl_lib.utils.run_files import RESULTS_NAME, run_name
 
 __all__ = ["main"]
 
 _MISSING = "-"
-_MAX_NUMBER = 1e15  # of a plausible value
 _SCORES = ("mIoU", "fwIoU", "mACC", "pACC")
 _COSTS = {"expected": "expected", "real": "real", "real_complete": "complete", "executed": "executed"}
 _LEGEND = (
@@ -73,53 +71,19 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib compare-runs"
 
 def _read(folder: Path, *, among: Sequence[Path]) -> list[_Run]:
     """Read the results of a run and its evaluations."""
+    from dl_lib.evaluation.report.results_file import evaluation_folders
+
     name = run_name(folder, among=among)
-    evaluations = sorted((folder / EVALUATIONS_NAME).glob(f"[!.]*/{RESULTS_NAME}"))
+    evaluations = evaluation_folders(folder)
     own = _read_results(folder, name=name) if (folder / RESULTS_NAME).exists() or not evaluations else []
-    return own + [run for path in evaluations for run in _read_results(path.parent, name=f"{name}/{path.parent.name}")]
+    return own + [run for path in evaluations for run in _read_results(path, name=f"{name}/{path.name}")]
 
 
 def _read_results(folder: Path, *, name: str) -> list[_Run]:
-    path = folder / RESULTS_NAME
-    try:
-        content = json.loads(read_regular(path, max_bytes=MAX_RESULTS_BYTES))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ConfigError(
-            f"RUN must be a folder with a {RESULTS_NAME}; evaluate the run with dl_lib evaluate --config-file "
-            f"{folder}, or give the folder that contains it. Received: RUN={str(folder)!r}"
-        ) from error
-    except OSError as error:
-        raise ConfigError(
-            f"{RESULTS_NAME} cannot be read ({error.strerror}); evaluate the run again. Received: path={str(path)!r}"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(
-            f"{path} is not valid JSON; evaluate the run again. Received: {type(error).__name__}: {error}"
-        ) from error
-    datasets, parameters = map(content.get, ("datasets", "parameters")) if isinstance(content, dict) else (None, None)
-    has_parameters = parameters is None or _is_number(parameters)
-    if not isinstance(datasets, dict) or not all(map(_is_complete, datasets.values())) or not has_parameters:
-        raise ConfigError(
-            f"{path} must have datasets, each with seconds_per_image, costs_gflops and scores that are numbers; "
-            "evaluate the run again. "
-            f"Received: {sorted(content) if isinstance(content, dict) else type(content).__name__}"
-        )
-    return [_Run(name, dataset, values, parameters) for dataset, values in datasets.items()]
+    from dl_lib.evaluation.report.results_file import read_results
 
-
-def _is_complete(values: Any) -> bool:
-    """Return whether an entry has costs and time, and all its values in the tables are numbers."""
-    try:
-        required = [values["seconds_per_image"], *(values["costs_gflops"][kind]["avg"] for kind in _COSTS)]
-        scores = [values.get(score) for score in _SCORES]
-        scores += [known.get("IoU") for known in values.get("classes", {}).values()]
-    except (AttributeError, KeyError, TypeError):  # not an object
-        return False
-    return all(map(_is_number, required)) and all(score is None or _is_number(score) for score in scores)
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < _MAX_NUMBER  # False for NaN
+    results = read_results(folder)
+    return [_Run(name, dataset, values, results.parameters) for dataset, values in results.datasets.items()]
 
 
 def _format(runs: Sequence[_Run], *, classes: bool, style: str) -> str:
