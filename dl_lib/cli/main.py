@@ -27,6 +27,7 @@ COMMANDS = {
     "profile-costs": "measure the latency of every part of a network on this device",
     "check-dataset": "read all samples of a dataset; report errors, class weights",
     "browse-dataset": "plot samples with labels, before and after augmentation",
+    "report": "write one HTML page about runs: scores, costs, routes, images",
     "compare-runs": "print scores and costs of several runs as one table",
     "plot-metrics": "plot losses, scores and other metrics of training runs",
     "plot-routes": "plot the routes of a run, of an image, or of two runs",

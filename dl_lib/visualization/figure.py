@@ -52,6 +52,7 @@ __all__ = [
     "shorten",
     "text_height",
     "text_width",
+    "to_bytes",
     "to_image",
 ]
 
@@ -158,10 +159,20 @@ def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
     suffix = Path(path).suffix.lower()
     if suffix not in FIGURE_SUFFIXES:
         raise ValueError(f"path must end in one of {', '.join(FIGURE_SUFFIXES)}. Received: path={str(path)!r}")
+    write_atomically(path, to_bytes(figure, suffix=suffix))
+
+
+def to_bytes(figure: Figure, *, suffix: str) -> bytes:
+    """Return the content of a figure's file; equal figures give equal bytes.
+
+    Args:
+        figure: The figure.
+        suffix: Suffix of the file, one of `FIGURE_SUFFIXES`.
+    """
     file = io.BytesIO()
     with _style():
         figure.savefig(file, format=suffix[1:], metadata=_METADATA[suffix])
-    write_atomically(path, file.getvalue())
+    return file.getvalue()
 
 
 def to_image(figure: Figure) -> npt.NDArray[np.uint8]:

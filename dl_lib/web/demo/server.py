@@ -27,6 +27,7 @@ _FILES = {  # by path: file in dl_lib/web/, and its type
     "/": ("demo/static/demo.html", "text/html"),
     "/demo.js": ("demo/static/demo.js", "text/javascript"),
     "/demo.css": ("demo/static/demo.css", "text/css"),
+    "/theme.css": ("pages/templates/theme.css", "text/css"),
     "/lattice.css": ("pages/templates/lattice.css", "text/css"),
 }
 _HEADERS = {

@@ -19,7 +19,6 @@ _STEP, _SCALE_STEP = 44, 56  # between layers and between scales, in units of th
 _LEFT, _MARGIN = 64, 24  # for the names of the scales, around the lattice
 _AXIS = 28  # for the numbers of the layers
 _RADIUS = 10
-_WIDTHS = (1.5, 8.0)  # of an edge whose gate value is 0 and 1
 
 
 def lattice_svg(
@@ -60,13 +59,13 @@ def lattice_svg(
 
 
 def _edge_values(edge: Edge, gate: float, *, note: str) -> dict[str, Any]:
-    thin, wide = _WIDTHS
     return {
         "name": str(edge),
         "gate": gate,
         "start": _position(edge.source),
         "end": _position(edge.target),
-        "width": round(thin + (wide - thin) * gate, 2),
+        "source": str(edge.source),
+        "target": str(edge.target),
         "note": note,
     }
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 __all__ = ["render"]
 
 
 def render(template: str, **values: Any) -> Markup:
-    """Render a template of the folder `templates`.
+    """Render a template.
 
     Args:
-        template: File name of the template.
+        template: File name of the template, in the folder `templates` of the shared parts or of a page.
         values: Values by name; text is escaped, and `Markup` is not.
     """
     return Markup(_environment().get_template(template).render(values))
@@ -24,7 +24,7 @@ def render(template: str, **values: Any) -> Markup:
 @cache
 def _environment() -> Environment:
     return Environment(
-        loader=PackageLoader("dl_lib.web.pages"),
+        loader=ChoiceLoader([PackageLoader(f"dl_lib.web.{folder}") for folder in ("pages", "report")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

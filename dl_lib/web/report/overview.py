@@ -1,0 +1,60 @@
+"""Overview of the report: a row of scores, costs and times for each run and dataset, and the training curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dl_lib.evaluation.report.tables import COST_LABELS
+from dl_lib.visualization.curves import draw_curves, select_scalars
+from dl_lib.visualization.figure import to_bytes
+from dl_lib.web.report.run_data import RunData
+from dl_lib.web.report.values import compact, data_uri, duration, number, percent
+
+__all__ = ["COLUMNS", "curves_image", "overview_rows"]
+
+COLUMNS = (
+    *("mIoU (%)", "pixel accuracy (%)"),
+    *(f"{label} GFLOPs" for label in COST_LABELS.values()),
+    *("ms per image", "parameters", "training time", "images"),
+)
+
+
+def overview_rows(runs: Sequence[RunData]) -> list[dict[str, Any]]:
+    """Return run, dataset and the cells of `COLUMNS` for each evaluation; those of one dataset follow each other."""
+    datasets = dict.fromkeys(name for run in runs for name in run.datasets)
+    return [
+        {"run": run.name, "dataset": name, "cells": _cells(run, run.datasets[name].values)}
+        for name in datasets
+        for run in runs
+        if name in run.datasets
+    ]
+
+
+def curves_image(runs: Sequence[RunData]) -> str:
+    """Return the training curves of all runs as the address of an SVG image; empty without a curve.
+
+    A scalar with a single value, such as the score of a final evaluation, is no curve.
+    """
+    metrics = {run.name: run.metrics for run in runs if run.metrics}
+    names = dict.fromkeys(
+        name for scalars in metrics.values() for name, series in scalars.items() if len(series.values) > 1
+    )
+    chosen = select_scalars([*names], [])
+    if not chosen:
+        return ""
+    figure = draw_curves(metrics, scalars=chosen)
+    return data_uri(to_bytes(figure, suffix=".svg"), media_type="image/svg+xml")
+
+
+def _cells(run: RunData, values: Mapping[str, Any]) -> list[str]:
+    seconds = number(values, "seconds_per_image")
+    return [
+        percent(number(values, "mIoU")),
+        percent(number(values, "pACC")),
+        *(compact(number(values, "costs_gflops", kind, "avg")) for kind in COST_LABELS),
+        compact(None if seconds is None else 1000 * seconds),
+        compact(run.parameters),
+        duration(run.training_seconds),
+        compact(number(values, "images")),
+    ]

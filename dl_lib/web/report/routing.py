@@ -1,0 +1,81 @@
+"""Routing of the report: lattice with the gates of an image or their mean, table of the edges, and route statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dl_lib.evaluation.report.gates_file import ImageGates
+from dl_lib.evaluation.scores.image_properties import IMAGE_PROPERTIES
+from dl_lib.utils.escaping import csv_text
+from dl_lib.web.pages.lattice import lattice_svg
+from dl_lib.web.report.run_data import DatasetResult
+from dl_lib.web.report.values import MISSING, compact, number, percent
+
+__all__ = ["route_values", "routed_images", "routing_of"]
+
+_DECIMALS = 3  # of gate values
+
+
+def routing_of(result: DatasetResult, *, run: str) -> dict[str, Any] | None:
+    """Return the lattice with mean gates, its edges and the route statistics; None without the gates of the images."""
+    gates = result.gates
+    if gates is None:
+        return None
+    mean = gates.gates.mean(axis=0).tolist()
+    return {
+        "svg": lattice_svg(gates.lattice, gates=mean, label=f"Lattice of {run} with the mean gate of each edge"),
+        "edge_columns": ("edge", "mean gate", "open (% of images)"),
+        "edges": [
+            (str(edge), f"{gate:.{_DECIMALS}f}", percent(ratio))
+            for edge, gate, ratio in zip(gates.lattice.edges, mean, _open_ratios(gates), strict=True)
+        ],
+        "statistics": _statistics(result, gates),
+    }
+
+
+def route_values(result: DatasetResult, image_ids: Sequence[str]) -> dict[str, Any]:
+    """Return names, notes and mean gates of the edges, and their gates in each image, as JSON values.
+
+    Args:
+        result: Evaluation on one dataset.
+        image_ids: Images as in per_image.csv; an image that was not evaluated has no gates.
+    """
+    gates = result.gates
+    if gates is None:
+        return {}
+    by_id = dict(zip(routed_images(result), gates.gates.round(_DECIMALS).tolist(), strict=True))
+    return {
+        "edges": list(map(str, gates.lattice.edges)),
+        "notes": [f"open for {percent(ratio)} % of the images" for ratio in _open_ratios(gates)],
+        "mean": gates.gates.mean(axis=0).tolist(),
+        "gates": [by_id.get(name) for name in image_ids],
+    }
+
+
+def routed_images(result: DatasetResult) -> list[str]:
+    """Return the names of the images with known gates, as in per_image.csv."""
+    return [] if result.gates is None else list(map(csv_text, result.gates.image_ids))
+
+
+def _open_ratios(gates: ImageGates) -> list[float]:
+    return (gates.gates > 0).mean(axis=0).tolist()
+
+
+def _statistics(result: DatasetResult, gates: ImageGates) -> list[tuple[str, str]]:
+    routes = result.values.get("routes")
+    is_open = gates.gates > 0
+    always, ever = is_open.all(axis=0), is_open.any(axis=0)
+    rows = [
+        ("edges open for every image", str(always.sum())),
+        ("edges open for some of the images", str((ever & ~always).sum())),
+        ("edges closed for every image", str((~ever).sum())),
+        ("distinct routes", compact(number(routes, "distinct_routes"))),
+        ("entropy of the routes", compact(number(routes, "entropy_bits"), unit="bits")),
+    ]
+    for name, label in {"min": "minimum", "median": "median", "max": "maximum"}.items():
+        rows.append((f"real cost, {label}", compact(number(routes, "real_gflops", name), unit="GFLOPs")))
+    for name, label in IMAGE_PROPERTIES.items():
+        value = number(routes, "cost_correlations", name, "value")
+        rows.append((f"rank correlation of cost with {label}", MISSING if value is None else f"{value:+.2f}"))
+    return rows

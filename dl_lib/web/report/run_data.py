@@ -1,0 +1,180 @@
+"""Run folder as the report shows it: results, metrics, config and environment, as far as they are present."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from dl_lib.config import ConfigError
+from dl_lib.config.yaml_text import MAX_CHARACTERS, parse_yaml
+from dl_lib.evaluation.report.csv_files import ImageRow, read_confusion, read_images
+from dl_lib.evaluation.report.gates_file import ImageGates, read_gates
+from dl_lib.evaluation.report.results_file import Results, evaluation_folders, read_results
+from dl_lib.utils.files import read_regular
+from dl_lib.utils.metrics_file import MetricsFileError, Series, read_metrics
+from dl_lib.utils.names import is_safe_name
+from dl_lib.utils.run_files import (
+    CONFIG_NAME,
+    CONFUSION_STEM,
+    GATES_STEM,
+    LOG_NAME,
+    PER_IMAGE_STEM,
+    RESULTS_NAME,
+    is_evaluation_folder,
+    run_name,
+)
+
+__all__ = ["DatasetResult", "RunData", "read_run"]
+
+_MAX_LOG_BYTES = 2**28
+_ENVIRONMENT = re.compile(r"Environment:\n((?:(?!\[).+\n)+)")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetResult:
+    """Evaluation of a run on one dataset.
+
+    Attributes:
+        values: Entry of the dataset in results.json.
+        images: Rows of per_image.csv; empty if it is missing.
+        confusion: Class names, and pixels (classes, classes), [true, predicted]; None if they are missing.
+        gates: Gate values of each image; None if they are missing.
+    """
+
+    values: Mapping[str, Any]
+    images: tuple[ImageRow, ...]
+    confusion: tuple[tuple[str, ...], npt.NDArray[np.int64]] | None
+    gates: ImageGates | None
+
+
+@dataclass(frozen=True, eq=False)
+class RunData:
+    """Run or evaluation folder.
+
+    Attributes:
+        name: Name in the report, unique among its runs.
+        folder: Evaluation that is shown: the run folder, or one of its evaluations.
+        parameters: Number of learnable parameters; None if it is unknown.
+        datasets: Results by dataset.
+        metrics: Logged scalars of the training; empty if they are missing.
+        config: Values by full key, such as `SOLVER.MAX_ITER`; empty if they are missing.
+        environment: Versions and devices of the training, as in its log; empty if they are missing.
+        missing: Sentence about each part of the report that the folder has no data for.
+    """
+
+    name: str
+    folder: Path
+    parameters: int | None
+    datasets: Mapping[str, DatasetResult]
+    metrics: Mapping[str, Series]
+    config: Mapping[str, Any]
+    environment: str
+    missing: tuple[str, ...]
+
+    @property
+    def training_seconds(self) -> float | None:
+        """Time of all training steps, from the median step of each logged interval; None without metrics."""
+        series = self.metrics.get("iteration_seconds")
+        if series is None:
+            return None
+        steps = np.diff(series.iterations, prepend=0)
+        return float((steps * np.array(series.values)).sum())
+
+
+def read_run(folder: Path, *, among: Iterable[Path]) -> RunData:
+    """Read a run or evaluation folder; of a run without an evaluation of its own, the last `dl_lib evaluate`.
+
+    Args:
+        folder: The folder.
+        among: All folders of the report.
+
+    Raises:
+        ConfigError: If it has no valid results.json.
+    """
+    missing: list[str] = []
+
+    def optional(read: Callable[[Path], T], path: Path, *, default: T) -> T:
+        try:
+            return read(path)
+        except (ConfigError, MetricsFileError) as error:
+            missing.append(str(error))
+            return default
+
+    evaluation = _evaluation_of(folder)
+    results = read_results(evaluation)
+    run_folder = evaluation.resolve().parents[1] if is_evaluation_folder(evaluation) else evaluation
+    datasets = {}
+    for name, values in results.datasets.items():
+        suffix = _suffix(name, results=results)
+        has_labels, has_gates = "mIoU" in values, "mean_gates" in values
+        datasets[name] = DatasetResult(
+            values=values,
+            images=optional(read_images, evaluation / f"{PER_IMAGE_STEM}{suffix}.csv", default=()),
+            confusion=optional(read_confusion, evaluation / f"{CONFUSION_STEM}{suffix}.csv", default=None)
+            if has_labels
+            else None,
+            gates=optional(read_gates, evaluation / f"{GATES_STEM}{suffix}.npz", default=None) if has_gates else None,
+        )
+    return RunData(
+        name=run_name(folder, among=among),
+        folder=evaluation,
+        parameters=results.parameters,
+        datasets=datasets,
+        metrics=optional(read_metrics, run_folder, default={}),
+        config=optional(_read_config, evaluation / CONFIG_NAME, default={}),
+        environment=optional(_read_environment, run_folder / LOG_NAME, default=""),
+        missing=tuple(missing),
+    )
+
+
+def _evaluation_of(folder: Path) -> Path:
+    evaluations = [] if (folder / RESULTS_NAME).exists() else evaluation_folders(folder)
+    return max(evaluations, key=lambda path: (path / RESULTS_NAME).stat().st_mtime) if evaluations else folder
+
+
+def _suffix(name: str, *, results: Results) -> str:
+    if len(results.datasets) == 1:
+        return ""
+    if not is_safe_name(name):
+        raise ConfigError(
+            f"{RESULTS_NAME}: the name of a dataset must be one of a file; evaluate the run again. Received: {name!r}"
+        )
+    return f"_{name}"
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        text = read_regular(path, max_bytes=4 * MAX_CHARACTERS).decode()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path.name} cannot be read ({error}). Received: path={str(path)!r}") from error
+    content = parse_yaml(text, name=str(path))
+    return dict(_leaves(content)) if isinstance(content, dict) else {}
+
+
+def _leaves(section: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _read_environment(path: Path) -> str:
+    try:
+        text = read_regular(path, max_bytes=_MAX_LOG_BYTES).decode(errors="replace")
+    except OSError as error:
+        raise ConfigError(
+            f"{path.name} cannot be read ({error.strerror or error}). Received: path={str(path)!r}"
+        ) from error
+    found = _ENVIRONMENT.findall(text)
+    if not found:
+        raise ConfigError(f"{path.name} does not state the environment of the training. Received: path={str(path)!r}")
+    return found[-1].strip()

@@ -1,0 +1,123 @@
+"""Report page: values of the runs, escaped text, and no other sources than the page itself."""
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from dl_lib.web.report.page import report_page
+from dl_lib.web.report.run_data import read_run
+from tests.helpers.evaluated_run import make_evaluated_run
+
+HOSTILE = "</script><script>alert(1)</script>\"' <b>語"
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, text of the table cells, and content of the scripts."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.cells, self.scripts = [], [], []
+        self._inside = []
+        self.feed(html)
+        assert self._inside == [], "every element is closed"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "link", "line", "circle", "rect"):
+            self._inside.append(tag)
+        if tag in ("td", "th"):
+            self.cells.append("")
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag in ("line", "circle"):
+            return
+        assert self._inside.pop() == tag
+
+    def handle_data(self, text):
+        if self._inside and self._inside[-1] == "script":
+            self.scripts[-1] += text
+        if "td" in self._inside or "th" in self._inside:
+            self.cells[-1] += text
+
+
+def page_of(*folders):
+    return report_page([read_run(folder, among=folders) for folder in folders])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    first = make_evaluated_run(folder / "first")
+    return first, make_evaluated_run(folder / "second", seed=1, overrides=["SEED", 7])
+
+
+def test_scores_costs_and_differences_of_two_runs(runs):
+    page = Page(page_of(*runs))
+    first, second = ({**json.loads((run / "results.json").read_text())["datasets"]["some_val"]} for run in runs)
+    for values in (first, second):
+        assert f"{100 * values['mIoU']:.2f}" in page.cells
+        assert f"{values['costs_gflops']['real']['avg']:.4g}" in page.cells
+    for name in ("disc", "bar"):
+        ious = [values["classes"][name]["IoU"] for values in (first, second)]
+        row = page.cells.index(name)
+        assert page.cells[row + 1 : row + 4] == [
+            f"{100 * ious[0]:.2f}",
+            f"{100 * ious[1]:.2f}",
+            f"{100 * (ious[1] - ious[0]):+.2f}",
+        ]
+    assert page.cells[page.cells.index("SEED") + 2 :][:2] == ["0", "7"]
+    assert page.cells.count("0:00:40") == 2
+
+
+def test_every_image_is_a_point_and_its_gates_are_those_of_the_evaluation(runs):
+    page = Page(page_of(*runs))
+    values = json.loads(page.scripts[0])
+    points = [attributes for tag, attributes in page.tags if tag == "circle" and "data-image" in attributes]
+    assert len(points) == 2 * 12
+    for run, folder in zip(values["runs"], runs, strict=True):
+        gates = read_run(folder, among=runs).datasets["some_val"].gates
+        assert values["images"] == [*gates.image_ids]
+        assert run["gates"] == pytest.approx(gates.gates.round(3))
+        assert run["mean"] == pytest.approx(gates.gates.mean(axis=0).tolist())
+
+
+def test_the_page_needs_no_other_source(runs):
+    html = page_of(*runs)
+    page = Page(html)
+    sources = [value for _, attributes in page.tags for key, value in attributes.items() if key in ("src", "href")]
+    assert all(source.startswith(("data:image/", "#")) for source in sources)
+    targets = {attributes.get("id") for _, attributes in page.tags}
+    assert {source[1:] for source in sources if source.startswith("#")} <= targets
+    (policy,) = [a["content"] for tag, a in page.tags if tag == "meta" and a.get("http-equiv")]
+    digest = base64.b64encode(hashlib.sha256(page.scripts[-1].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy and "default-src 'none'" in policy
+    assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org)", re.sub(r"data:image[^\"]*", "", html))
+
+
+def test_names_are_escaped(tmp_path):
+    names = [HOSTILE, "disc", "bar", "never"]
+    page = Page(page_of(make_evaluated_run(tmp_path / "<b>run", names=names, ids=[HOSTILE])))
+    assert HOSTILE in page.cells
+    assert [tag for tag, _ in page.tags].count("script") == 2 and "alert(1)" not in page.scripts[-1]
+    assert json.loads(page.scripts[0])["images"][0] == HOSTILE
+    assert not any(tag == "b" for tag, _ in page.tags)
+
+
+def test_a_run_with_results_only(tmp_path):
+    folder = make_evaluated_run(tmp_path / "run")
+    for path in folder.iterdir():
+        if path.name != "results.json":
+            path.unlink()
+    html = page_of(folder)
+    assert "per_image.csv cannot be read" in html
+    assert "No config was found." in html and "No log of a training was found." in html
+    assert Page(html).scripts[0] != ""
