@@ -94,8 +94,12 @@ def read_regular(path: str | os.PathLike[str], *, max_bytes: int) -> bytes:
         OSError: As in `open_regular`, or if the file has more than `max_bytes` bytes.
     """
     with open_regular(path) as file:
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
+        size = os.fstat(file.fileno()).st_size
+        # `read` allocates as many bytes as it is asked for.
+        content = b"" if size > max_bytes else file.read(size + 1)
+        if len(content) > size:  # a growing file, or one in /proc, which has no size
+            content += file.read(max_bytes + 1 - len(content))
+    if max(size, len(content)) > max_bytes:
         raise OSError(errno.EFBIG, f"larger than the limit of {max_bytes:,} bytes", os.fspath(path))
     return content
 

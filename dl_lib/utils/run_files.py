@@ -34,6 +34,7 @@ __all__ = [
     "MOVED_ON_ARCHIVE",
     "PER_IMAGE_STEM",
     "PREDICTIONS_NAME",
+    "REPORT_DATA_STEM",
     "RESULTS_MARKDOWN_NAME",
     "RESULTS_NAME",
     "ROUTE_NAME",
@@ -67,6 +68,7 @@ ROUTE_STEM = "route"  # .png
 IMAGE_COSTS_STEM = "image_costs"  # .png
 IMAGE_ROUTES_STEM = "image_routes"  # .png
 GATES_STEM = "gates"  # .npz
+REPORT_DATA_STEM = "report_data"  # .npz
 PREDICTIONS_NAME = "predictions"  # folder with a subfolder for each dataset
 SUBMISSION_STEM = "submission"  # .zip, .tgz
 
@@ -109,7 +111,7 @@ MOVED_ON_ARCHIVE = (
     ),
     *(f"{stem}{CHECKPOINT_SUFFIX}*" for stem in ("model_[0-9]*", FINAL_CHECKPOINT, BEST_CHECKPOINT)),
     *(f"{PER_IMAGE_STEM}*.csv", f"{CONFUSION_STEM}*.csv", f"{CONFUSION_STEM}*.png", f"{ROUTE_STEM}*.png"),
-    *(f"{IMAGE_COSTS_STEM}*.png", f"{IMAGE_ROUTES_STEM}*.png", f"{GATES_STEM}*.npz"),
+    *(f"{IMAGE_COSTS_STEM}*.png", f"{IMAGE_ROUTES_STEM}*.png", f"{GATES_STEM}*.npz", f"{REPORT_DATA_STEM}*.npz"),
     *(PREDICTIONS_NAME, f"{SUBMISSION_STEM}_*", EVALUATIONS_NAME, SWEEPS_NAME),
     *(ROUTE_NAME, f"{BEFORE_AFTER_STEM}.*", f"{EXPORT_STEM}.*"),
 )
