@@ -26,13 +26,14 @@ SAFETENSORS = ".safetensors"  # https://huggingface.co/docs/safetensors: named t
 _ZIP_START, _PICKLE_START = b"PK", b"\x80"  # formats of torch.save, the present and the legacy one
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_checkpoint(path: str | os.PathLike[str], *, requires_weights: bool = True) -> dict[str, Any]:
     """Read a local checkpoint file onto the CPU without executing code from it.
 
     Args:
         path: File written by `torch.save` that holds `{"model": state_dict, ...}`, `{"state_dict": state_dict, ...}`
             or a bare state dict, or a state dict in `.safetensors` format. Besides tensors, a file may hold plain
             Python values and numpy scalars and arrays.
+        requires_weights: Whether a file must contain weights; others are returned as they are.
 
     Returns:
         Content of the file, with the weights under "model" as a dict of tensors, see `state_dict_of`.
@@ -47,7 +48,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         with open_regular(path) as file:  # opened once, so the loaded content is the verified content
             _check_format(file, path)
             verify_checksum(file, path)
-            return _with_weights(_load(file, path), path=path)
+            content = _load(file, path)
+            is_other = isinstance(content, dict) and not requires_weights
+            return content if is_other else _with_weights(content, path=path)
     except FileNotFoundError:
         raise CheckpointError(f"no such checkpoint file. Received: path={path!r}") from None
     except OSError as error:  # a fault of the disk or network, not of the file

@@ -39,6 +39,7 @@ from dl_lib.engine.hooks import (
 )
 from dl_lib.engine.hooks.budget_calibration import CALIBRATION_IMAGES
 from dl_lib.engine.setup import build_configured_model
+from dl_lib.engine.training.debug_files import DebugFiles
 from dl_lib.engine.training.distributed import broadcast_buffers, wrap_distributed
 from dl_lib.engine.training.ema import ModelEMA
 from dl_lib.engine.training.non_finite import NonFinitePolicy
@@ -96,7 +97,10 @@ class DefaultTrainer(Trainer):
             accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
             clip=GradientClip(cfg.SOLVER.GRAD_CLIP, cfg.SOLVER.GRAD_CLIP_TYPE),
             precision=precision,
-            non_finite=NonFinitePolicy(cfg.SOLVER.MAX_NON_FINITE if cfg.SOLVER.NON_FINITE == "skip" else 0),
+            non_finite=NonFinitePolicy(
+                cfg.SOLVER.MAX_NON_FINITE if cfg.SOLVER.NON_FINITE == "skip" else 0,
+                debug_files=DebugFiles(self._folder, config=cfg.flat()),
+            ),
         )
         self.ema = ModelEMA(model, decay=cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.DECAY else None
         saved: dict[str, Any] = {"optimizer": optimizer, "scheduler": self.scheduler, "precision": precision}

@@ -15,6 +15,7 @@ __all__ = [
     "CONFUSION_STEM",
     "COPIED_ON_ARCHIVE",
     "DAMAGED_METRICS_STEM",
+    "DEBUG_NAME",
     "EARLIER_RUN_STEM",
     "EVALUATIONS_NAME",
     "EXPORT_STEM",
@@ -56,6 +57,7 @@ LOCK_NAME = ".folder.lock"  # host and process id of the process that writes to 
 LOG_NAME = "log.txt"  # main process; see `log_name`
 METRICS_NAME = "metrics.json"  # one JSON object per line
 DAMAGED_METRICS_STEM = "metrics_damaged"  # .json; copy of a metrics file with invalid lines, numbered from 2 on
+DEBUG_NAME = "debug"  # folder with the last steps whose loss or gradient is not finite
 
 EVALUATIONS_NAME = "evaluations"  # folder with a subfolder for each `dl_lib evaluate`; see `evaluation_folder`
 RESULTS_NAME = "results.json"  # latest evaluation of the training run; in an evaluation folder, that evaluation
@@ -112,7 +114,7 @@ MOVED_ON_ARCHIVE = (
     *(f"{stem}{CHECKPOINT_SUFFIX}*" for stem in ("model_[0-9]*", FINAL_CHECKPOINT, BEST_CHECKPOINT)),
     *(f"{PER_IMAGE_STEM}*.csv", f"{CONFUSION_STEM}*.csv", f"{CONFUSION_STEM}*.png", f"{ROUTE_STEM}*.png"),
     *(f"{IMAGE_COSTS_STEM}*.png", f"{IMAGE_ROUTES_STEM}*.png", f"{GATES_STEM}*.npz", f"{REPORT_DATA_STEM}*.npz"),
-    *(PREDICTIONS_NAME, f"{SUBMISSION_STEM}_*", EVALUATIONS_NAME, SWEEPS_NAME),
+    *(DEBUG_NAME, PREDICTIONS_NAME, f"{SUBMISSION_STEM}_*", EVALUATIONS_NAME, SWEEPS_NAME),
     *(ROUTE_NAME, f"{BEFORE_AFTER_STEM}.*", f"{EXPORT_STEM}.*"),
 )
 

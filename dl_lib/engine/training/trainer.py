@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from dl_lib.checkpoint.state_check import check_range
+from dl_lib.engine.training.debug_files import ExecutedStep
 from dl_lib.engine.training.hook import Hook
 from dl_lib.engine.training.interrupt import InterruptGuard, TrainingInterrupted
-from dl_lib.engine.training.non_finite import NonFiniteLossError, NonFinitePolicy
+from dl_lib.engine.training.non_finite import NonFiniteLossError, NonFinitePolicy, is_finite
 from dl_lib.engine.training.precision import Precision
 from dl_lib.engine.training.random_state import check_random_state, get_random_state, set_random_state
+from dl_lib.engine.training.step_state import StateBeforeStep
 from dl_lib.engine.training.train_step import Batch, GradientClip, TrainStep
 from dl_lib.utils import comm
 from dl_lib.utils.events import EventStorage
@@ -203,10 +205,11 @@ class Trainer:
     def _run_steps(self) -> None:
         self.model.train()
         batches = iter(self.loader)
+        before = StateBeforeStep(self.model)
         while self.iteration < self.max_iter:
             for hook in self.hooks:
                 hook.before_step(self)
-            self._run_step(batches)
+            self._run_step(batches, before)
             self._hooks_done = []
             self._after_step()
             if self._stop_agreed:
@@ -230,21 +233,22 @@ class Trainer:
                     self._hooks_done.remove(name)
                     raise
 
-    def _run_step(self, batches: Iterator[Batch]) -> None:
+    def _run_step(self, batches: Iterator[Batch], before: StateBeforeStep) -> None:
         start_seconds = time.perf_counter()
         micro_batches = [self._fetch(batches) for _ in range(self.accumulation_steps)]
         data_seconds = time.perf_counter() - start_seconds
         self._in_step = True
-        self.non_finite.before_step(self.model)
+        before.save()
         tensors = self._step.backward(micro_batches, step_rate=self.iteration / self.max_iter)
         scalars = self._to_host(tensors)
         self._stop_agreed = scalars.pop(_STOP, 0.0) > 0
-        accepted = self.non_finite.accepts(
-            scalars, iteration=self.iteration, max_iter=self.max_iter, overflows=self._step.precision.may_overflow
-        )
-        if accepted:
+        if is_finite(scalars, overflows=self._step.precision.may_overflow):
             self._step.apply()
         else:
+            values = {name: float(value) for name, value in tensors.items()}
+            precision = self._step.precision.state_dict()
+            step = ExecutedStep(before, self.iteration, self.max_iter, micro_batches, values, precision)
+            self.non_finite.handle(step, means=scalars)
             self._step.skip_step()
         self.events.iteration += 1
         self._in_step = False
