@@ -79,7 +79,7 @@ def _parse(argv: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
         help="height and width of the images (default: those of the first image of the dataset, else INPUT.CROP_SIZE)",
     )
     sizes.add_argument("--dynamic-size", action="store_true", help="accept images of any size")
-    add("--with-preprocessing", action="store_true", help="images of uint8 in, labels out")
+    add("--with-preprocessing", action="store_true", help="uint8 images in, labels out")
     add(
         "--precision",
         choices=("float32", "fp16", "int8"),
@@ -107,6 +107,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
     path = _output_file(arguments, experiment)
     setup_logger()
+    verb = "Replaced" if path.exists() else "Wrote"
     model = load_trained_model(experiment.cfg).eval()
     if arguments.format == _WEIGHTS:
         from dl_lib.inference.exporting.weights_file import write_weights
@@ -114,12 +115,13 @@ def _export(arguments: argparse.Namespace) -> None:
         write_weights(model, path)
     else:
         _export_graph(arguments, experiment.cfg, _checked(model, experiment.cfg), path=path)
-    print(f"Wrote {path.absolute()} ({path.stat().st_size / 1e6:.1f} MB)")
+    print(f"{verb} {path.absolute()} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 def _output_file(arguments: argparse.Namespace, experiment: Experiment) -> Path:
     suffix = EXPORT_SUFFIXES[arguments.format][0]
-    path: Path = arguments.output or experiment.output_dir / f"{EXPORT_STEM}{suffix}"
+    stem = f"{EXPORT_STEM}.dynamic" if arguments.dynamic else EXPORT_STEM
+    path: Path = arguments.output or experiment.output_dir / f"{stem}{suffix}"
     if path.suffix != suffix:
         raise ConfigError(f"--output: the name of the file must end in {suffix}. Received: --output={str(path)!r}")
     prepare_folder(path.parent, key="--output")

@@ -14,9 +14,11 @@ from PIL import Image
 from torch import nn
 
 from dl_lib.checkpoint import Checkpointer, CheckpointError
-from dl_lib.config import ConfigError, get_cfg, write_config
+from dl_lib.config import get_cfg, write_config
 from dl_lib.data import DatasetCatalog
+from dl_lib.data.errors import InvalidSampleError
 from dl_lib.evaluation.report import write as report
+from dl_lib.inference.exporting import network
 from dl_lib.inference.exporting.metadata import METADATA_KEY, ExportMetadata
 from dl_lib.inference.exporting.onnx_runtime import OnnxModel
 from dl_lib.inference.exporting.openvino_file import OpenVinoModel
@@ -91,7 +93,7 @@ def run_example(image, path, monkeypatch):
     monkeypatch.chdir(path.parent)
     path.rename("scenes.onnx")
     Image.fromarray(image).save("scene.png")
-    (code,) = re.findall(r"```python\n(.*?)```", DEPLOYMENT.read_text(), flags=re.DOTALL)
+    _, code, _ = re.findall(r"```python\n(.*?)```", DEPLOYMENT.read_text(), flags=re.DOTALL)
     exec(code, {})
     Path("scenes.onnx").rename(path)
 
@@ -249,9 +251,56 @@ def test_predict_with_the_file_gives_the_labels_of_the_run(folder, onnx_file, tm
     assert (labels[0] == labels[1]).all() and len(np.unique(labels[0])) > 1
 
 
-def test_files_of_a_fixed_size_refuse_other_sizes(onnx_file):
-    with pytest.raises(ConfigError, match=r"takes images of 96x96 pixels .* only; export the run with --dynamic-size"):
-        Predictor.from_onnx(onnx_file)(scene(64, 96))
+def test_files_of_a_fixed_size_refuse_other_sizes_and_predict_the_rest(onnx_file):
+    predictor, problem = (
+        Predictor.from_onnx(onnx_file),
+        r"takes images of 96x96 pixels .* only; export the run with --d",
+    )
+    with pytest.raises(InvalidSampleError, match=problem):
+        predictor(scene(64, 96))
+    failed = {}
+    results = predictor([scene(64, 96), scene(), scene(96, 64)], on_error=failed.__setitem__)
+    assert [result.classes.shape for result in results] == [(96, 96)]
+    assert len(failed) == 2
+
+
+def test_programs_of_any_size_refuse_images_of_one_block(folder, tmp_path):
+    path = tmp_path / "a.pt2"
+    assert run("export", folder, "--format", "torch-export", "--dynamic-size", "--output", path) == 0
+    exported = TorchProgramModel(path)
+    divisor = exported.metadata.size_divisor
+    assert predicted(exported, scene(divisor + 1, 90))["sem_seg"].shape[-2:] == (divisor + 1, 90)
+    with pytest.raises(InvalidSampleError, match=rf"takes images of at least {divisor + 1}x{divisor + 1} pixels"):
+        predicted(exported, scene(divisor, 90))
+
+
+def test_the_default_file_of_a_dynamic_network_has_its_own_name(folder, onnx_file, capsys):
+    before = onnx_file.read_bytes()
+    for verb in ("Wrote", "Replaced"):
+        assert run("export", folder, "--format", "onnx", "--dynamic") == 0
+        assert f"{verb} {folder / 'exported.dynamic.onnx'} (" in capsys.readouterr().out
+    assert onnx_file.read_bytes() == before
+
+
+def test_nothing_remains_of_an_interrupted_export(folder, tmp_path, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(OnnxModel, "run", interrupt)
+    assert run("export", folder, "--format", "onnx", "--output", tmp_path / "a.onnx") == 130
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_costs_that_no_formula_describes_need_a_fixed_size(folder, tmp_path, monkeypatch, capsys):
+    def refuse(*args):
+        raise ValueError("the cost of each part must be a constant plus")
+
+    monkeypatch.setattr(network, "RealCost", type("RealCost", (), {"__init__": refuse}))
+    words = ("export", folder, "--format", "onnx", "--dynamic", "--output", tmp_path / "a.onnx")
+    assert run(*words, "--dynamic-size") == 2
+    problem = "--dynamic-size (dynamic_size=True): the cost of each part must be a constant plus; or choose a fixed"
+    assert problem in capsys.readouterr().err
+    assert run(*words) == 0
 
 
 @pytest.mark.parametrize("name", ["onnx", "onnxscript", "onnxruntime"])
@@ -259,6 +308,33 @@ def test_missing_packages_are_named_before_any_work(folder, name, monkeypatch, c
     monkeypatch.setitem(sys.modules, name, None)
     assert run("export", folder, "--format", "onnx", "--output", folder.parent / "a.onnx") == 2
     assert f"needs {name}, which could not be imported; install with: pip install" in capsys.readouterr().err
+
+
+def edited(file, path, *, change):
+    """Write the file with other metadata."""
+    model = onnx.load(file)
+    (entry,) = model.metadata_props
+    values = json.loads(entry.value)
+    change(values)
+    entry.value = json.dumps(values)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def add_class(values):
+    values["class_names"].append("added")
+    values["class_colors"].append([1, 2, 3])
+
+
+def double_size(values):
+    values["size"] = [192, 96]
+
+
+@pytest.mark.parametrize("change", [add_class, double_size, lambda values: values.update(with_preprocessing=True)])
+def test_files_with_other_metadata_are_refused(onnx_file, tmp_path, change):
+    path = edited(onnx_file, tmp_path / "a.onnx", change=change)
+    with pytest.raises(CheckpointError, match=r"must be those of its metadata|outputs must be labels"):
+        OnnxModel(path)
 
 
 def test_damaged_and_foreign_files_are_refused(onnx_file, tmp_path):

@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from dl_lib.config import ConfigError
 from dl_lib.inference.exporting.checks import check_call, check_model, check_preprocessing
 from dl_lib.inference.exporting.description import ModelDescription
 from dl_lib.inference.exporting.formats import FILE_FORMATS, FileFormat, FormatName, WriteFile
@@ -50,7 +51,7 @@ def export(
     """Export a model to a file that another runtime executes, and verify the file.
 
     The file has its name only once it is verified. Until then, and if its outputs differ, its stem ends in
-    `.unverified`; an earlier file of the name is kept.
+    `.unverified`; an earlier file of the name is kept. After any other error, no file remains.
 
     Args:
         model: Model to export; it is not changed.
@@ -83,7 +84,7 @@ def export(
     file_format = FILE_FORMATS[format]
     check_model(model, format=format, dynamic=dynamic, precision=precision, calibrated=bool(calibration_images))
     file_format.check_installed()
-    network = _network(model, dynamic=dynamic, precision=precision)
+    network = _network(model, dynamic=dynamic, precision=precision, size=None if dynamic_size else size)
     metadata = _metadata(
         model,
         network,
@@ -94,19 +95,15 @@ def export(
         with_preprocessing=with_preprocessing,
     )
     check_preprocessing(metadata, size=size, format=format)
-    _log.info("Tracing the network at %dx%d%s", *size, "; large dynamic networks take minutes" if dynamic else "")
-    traced: TracedNetwork = network
-    if with_preprocessing and not file_format.wraps:
-        traced = PreprocessedNetwork(network, metadata)
-    traced_size = _traced_size(network, size) if dynamic_size else size
-    program = trace(traced, traced_size, dynamic_size=dynamic_size)
     unverified = path.with_name(f"{path.stem}{_UNVERIFIED}{path.suffix}")
-    _log.info("Converting the graph to %s", format)
-    write = _writer(file_format, metadata, calibration_images, traced_size)
-    write(program, metadata, network.size_divisor, unverified)
     samples = fitted_images(images, size, larger=network.size_divisor if dynamic_size else None)
-    _log.info("Verifying %s with %d %s images", unverified, len(samples), "sample" if images else "generated")
-    verification = verify(model, file_format.open(unverified), samples)
+    try:
+        _write(network, metadata, unverified, file_format=file_format, size=size, calibration_images=calibration_images)
+        _log.info("Verifying %s with %d %s images", unverified, len(samples), "sample" if images else "generated")
+        verification = verify(model, file_format.open(unverified), samples)
+    except BaseException:  # Ctrl-C as well
+        file_format.remove(unverified)
+        raise
     if not verification.passed:
         raise VerificationError(
             f"the outputs of the exported file must be those of the model; it was kept as {unverified.name} and must "
@@ -116,10 +113,38 @@ def export(
     return verification
 
 
-def _network(model: SegmentationModel, *, dynamic: bool, precision: Precision) -> ExportedNetwork:
-    if dynamic:
-        return ExportedDynamicNetwork(cast(DynamicNet4Seg, model))
-    return ExportedNetwork(model, dtype=torch.float16 if precision == "fp16" else torch.float32)
+def _write(
+    network: ExportedNetwork,
+    metadata: ExportMetadata,
+    path: Path,
+    *,
+    file_format: FileFormat,
+    size: tuple[int, int],
+    calibration_images: Sequence[Tensor],
+) -> None:
+    """Trace the network and write the file."""
+    dynamic_size = metadata.size is None
+    _log.info(
+        "Tracing the network at %dx%d%s", *size, "; large dynamic networks take minutes" if metadata.dynamic else ""
+    )
+    wraps = metadata.with_preprocessing and not file_format.wraps
+    traced: TracedNetwork = PreprocessedNetwork(network, metadata) if wraps else network
+    traced_size = _traced_size(network, size) if dynamic_size else size
+    program = trace(traced, traced_size, dynamic_size=dynamic_size)
+    _log.info("Converting the graph to %s", path.name)
+    write = _writer(file_format, metadata, calibration_images, traced_size)
+    write(program, metadata, network.size_divisor, path)
+
+
+def _network(
+    model: SegmentationModel, *, dynamic: bool, precision: Precision, size: tuple[int, int] | None
+) -> ExportedNetwork:
+    if not dynamic:
+        return ExportedNetwork(model, dtype=torch.float16 if precision == "fp16" else torch.float32)
+    try:
+        return ExportedDynamicNetwork(cast(DynamicNet4Seg, model), size=size)
+    except ValueError as error:
+        raise ConfigError(f"--dynamic-size (dynamic_size=True): {error}; or choose a fixed --size") from error
 
 
 def _writer(
@@ -153,7 +178,11 @@ def _metadata(
     routing: dict[str, Any] = {}
     if dynamic:
         backbone = cast(DynamicNet4Seg, model).backbone
-        routing = {"cells_per_layer": backbone.lattice.cells_per_layer, "unreached": backbone.unreached.value}
+        routing = {
+            "cells_per_layer": backbone.lattice.cells_per_layer,
+            "unreached": backbone.unreached.value,
+            "route": () if backbone.route.is_whole else tuple(backbone.route.entries()),
+        }
     return ExportMetadata(
         class_names=description.meta.class_names,
         class_colors=description.meta.class_colors,

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from dl_lib.config import ConfigError
+from dl_lib.data.errors import InvalidSampleError
 from dl_lib.inference.exporting.metadata import ExportMetadata
 from dl_lib.inference.exporting.preprocessing import file_input
+from dl_lib.inference.exporting.signature import check_outputs
+from dl_lib.inference.exporting.tracing import MIN_BLOCKS
 from dl_lib.modeling.costs.costs import MFLOPS_PER_GFLOP
 from dl_lib.modeling.meta_arch.coarse import requested_size
 
@@ -48,21 +50,26 @@ class ExportedModel(nn.Module, ABC):
             (height, width) for files with preprocessing; `gates` (edges,); `flops` with `real_flops` in MFLOPs.
 
         Raises:
-            ConfigError: If the file has a fixed size and an image has another one.
+            InvalidSampleError: If an image has a size that the file does not accept.
+            CheckpointError: If the outputs of the file are not those of its metadata.
         """
         return [self._predict(inputs) for inputs in batched_inputs]
 
     def _predict(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         image, size = inputs["image"], requested_size(inputs)
         self._check_size(image, requested=size)
-        found = {name: torch.from_numpy(np.array(y)) for name, y in self.run(file_input(image, self.metadata)).items()}
+        given = file_input(image, self.metadata)
+        arrays = {name: np.array(array) for name, array in self.run(given).items()}
+        rows_first = 1 if self.metadata.with_preprocessing else 2
+        check_outputs(self.metadata, arrays, size=given.shape[rows_first : rows_first + 2])
+        found = {name: torch.from_numpy(array) for name, array in arrays.items()}
         output: dict[str, Any] = {}
         if "labels" in found:
             output["labels"] = found["labels"][0]
         else:
-            output["sem_seg"] = _resized(found["logits"].float(), image.shape[-2:], size)
+            output["sem_seg"] = _resized(found["logits"], image.shape[-2:], size)
         if "gates" in found:
-            output["gates"] = found["gates"].float()
+            output["gates"] = found["gates"]
         if "real_gflops" in found:
             output["flops"] = {"real_flops": MFLOPS_PER_GFLOP * found["real_gflops"].item()}
         return output
@@ -70,12 +77,18 @@ class ExportedModel(nn.Module, ABC):
     def _check_size(self, image: Tensor, *, requested: tuple[int, int]) -> None:
         size, given = self.metadata.size, tuple(image.shape[-2:])
         if size is not None and given != size:
-            raise ConfigError(
+            raise InvalidSampleError(
                 f"the exported file takes images of {_text(size)} pixels (height x width) only; export the run with "
                 f"--dynamic-size, or with --size {_text(given)}. Received: image of {_text(given)}"
             )
+        smallest = (MIN_BLOCKS - 1) * self.metadata.size_divisor + 1
+        if self.metadata.size_divisor > 1 and min(given) < smallest:  # torch.export has no graph of one block
+            raise InvalidSampleError(
+                f"the exported program takes images of at least {_text((smallest, smallest))} pixels; export the run "
+                f"with --size {_text(given)}, or to ONNX. Received: image of {_text(given)}"
+            )
         if self.metadata.with_preprocessing and requested != given:
-            raise ConfigError(
+            raise InvalidSampleError(
                 "an exported file with preprocessing returns labels of the size of the image; export the run without "
                 f"--with-preprocessing to resize. Received: image of {_text(given)}, output of {_text(requested)}"
             )

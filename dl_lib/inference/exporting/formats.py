@@ -58,6 +58,11 @@ class FileFormat:
         for suffix in reversed(self.suffixes):
             os.replace(source.with_suffix(suffix), target.with_suffix(suffix))
 
+    def remove(self, path: Path) -> None:
+        """Remove those files of an export that exist."""
+        for suffix in self.suffixes:
+            path.with_suffix(suffix).unlink(missing_ok=True)
+
 
 _ONNX = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
 FILE_FORMATS: Mapping[FormatName, FileFormat] = {

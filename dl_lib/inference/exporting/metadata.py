@@ -80,6 +80,7 @@ class ExportMetadata:
         outputs: Names of the outputs.
         cells_per_layer: Lattice of the output `gates` (`CELL_NUM_LIST`); empty without this output.
         unreached: Policy of the network for cells without an input.
+        route: Entries of a route that is partly fixed, as in `Route.entries`; empty if all gates are learned.
         config_digest: SHA-256 of the config of the run; empty if it has none.
         versions: Versions of the libraries that wrote the file.
     """
@@ -98,6 +99,7 @@ class ExportMetadata:
     outputs: tuple[str, ...]
     cells_per_layer: tuple[int, ...] = ()
     unreached: str = Unreached.SKIP.value
+    route: tuple[str, ...] = ()
     config_digest: str = ""
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -118,8 +120,12 @@ class ExportMetadata:
 
     def routing(self, gates_BE: Tensor) -> Routing:
         """Return the routing of images with the values of the output `gates`."""
-        assert self.lattice is not None
-        return Routing.of_gates(Route.whole(self.lattice, gated=True), gates_BE, unreached=Unreached(self.unreached))
+        return Routing.of_gates(self._route, gates_BE, unreached=Unreached(self.unreached))
+
+    @cached_property
+    def _route(self) -> Route:
+        assert self.lattice is not None, "only dynamic networks have gates"
+        return Route.parse(self.lattice, self.route) if self.route else Route.whole(self.lattice, gated=True)
 
     @property
     def edges(self) -> tuple[str, ...]:
@@ -156,7 +162,7 @@ def versions() -> dict[str, str]:
 def _parse(text: str | bytes) -> ExportMetadata:
     if len(text) > _MAX_BYTES:
         raise ValueError(f"more than {_MAX_BYTES:,} bytes")
-    values = json.loads(text)
+    values = {"route": []} | json.loads(text)  # earlier files do not state it
     if not _is_int(FORMAT_VERSION, FORMAT_VERSION)(values["format_version"]):
         raise ValueError(f"format_version must be {FORMAT_VERSION}")
     for name, is_valid in _RULES.items():
@@ -184,6 +190,10 @@ def _check_consistency(metadata: ExportMetadata) -> None:
         raise ValueError(f"outputs must be {', '.join(outputs)}")
     if metadata.dynamic != bool(metadata.edges):
         raise ValueError("cells_per_layer must be given for dynamic networks, and only for these")
+    if metadata.dynamic:
+        _ = metadata._route
+    elif metadata.route:
+        raise ValueError("route must be given for dynamic networks only")
 
 
 def _is_int(low: int, high: int) -> Callable[[Any], bool]:
@@ -245,6 +255,7 @@ _RULES: dict[str, Callable[[Any], bool]] = {
     "outputs": _is_list(_is_text, low=1),
     "cells_per_layer": _is_list(_is_int(1, 16), high=_MAX_LAYERS),
     "unreached": lambda value: value in [policy.value for policy in Unreached],
+    "route": _is_list(_is_text),
     "config_digest": _is_text,
     "versions": _are_texts,
 }

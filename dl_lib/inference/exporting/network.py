@@ -99,21 +99,17 @@ class ExportedDynamicNetwork(ExportedNetwork):
 
     Args:
         model: Model with learned gates.
+        size: Height and width of the images in pixels; None for any size.
 
     Raises:
-        ValueError: If the model has no learned gates, or its real cost is not known for any size (`RealCost`).
+        ValueError: If the images have any size, and the real cost is not known for it (`RealCost`).
     """
 
     output_names = ("logits", "gates", "real_gflops")
 
-    def __init__(self, model: DynamicNet4Seg) -> None:
-        if not model.backbone.has_gates:
-            raise ValueError(
-                "the network must have learned gates; export it without --dynamic (dynamic=False), as every image "
-                "takes the same route. Received: has_gates=False"
-            )
+    def __init__(self, model: DynamicNet4Seg, *, size: tuple[int, int] | None) -> None:
         super().__init__(model)
-        self._real_cost = RealCost(model.backbone, model.costs)
+        self._costs = RealCost(model.backbone, model.costs) if size is None else model.costs.table(*size)
 
     @property
     def accepts_batches(self) -> bool:
@@ -131,5 +127,8 @@ class ExportedDynamicNetwork(ExportedNetwork):
         height, width = padded.shape[-2:]
         features, routing = run_conditional(backbone, backbone.stem(padded))
         logits = self._logits(dict(zip(backbone.output_shapes, features, strict=True)), image)
-        gflops = (self._real_cost(routing, height=height, width=width) / MADDS_PER_GFLOP).to(torch.float32)
-        return logits, routing.gates_BE[0], gflops[0]
+        if isinstance(self._costs, RealCost):
+            madds = self._costs(routing, height=height, width=width)
+        else:
+            madds = self._costs.real(routing)
+        return logits, routing.gates_BE[0], (madds[0] / MADDS_PER_GFLOP).to(torch.float32)

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from dl_lib.inference.exporting.metadata import INPUT_NAME, ExportMetadata
-from dl_lib.inference.exporting.preprocessing import CHANNELS, LABELS, fits_a_byte
+from dl_lib.inference.exporting.preprocessing import CHANNELS, LABELS
 from dl_lib.inference.exporting.requirements import import_onnx
+from dl_lib.inference.exporting.signature import TensorType, input_type, output_types
 
 __all__ = ["NETWORK_LOGITS", "add_preprocessing"]
 
@@ -69,9 +70,11 @@ def add_preprocessing(model: Any, metadata: ExportMetadata, *, divisor: int) -> 
     whole.CopyFrom(network)
     whole.graph.ClearField("node")
     whole.graph.node.extend([*before, *graph.node, *after])
-    batch = graph.input[0].type.tensor_type.shape.dim[0]
-    whole.graph.input[0].CopyFrom(_input_info(metadata, batch=batch.dim_param or batch.dim_value))
-    whole.graph.output[0].CopyFrom(_output_info(metadata, batch=batch.dim_param or batch.dim_value))
+    dimension = graph.input[0].type.tensor_type.shape.dim[0]
+    batch = dimension.dim_param or dimension.dim_value
+    main, tensor = next(iter(output_types(metadata, size=metadata.size or (None, None)).items()))
+    whole.graph.input[0].CopyFrom(_value_info(INPUT_NAME, input_type(metadata), batch=batch))
+    whole.graph.output[0].CopyFrom(_value_info(main, tensor, batch=batch))
     return whole
 
 
@@ -93,7 +96,8 @@ def _graphs(metadata: ExportMetadata, *, divisor: int) -> tuple[list[Any], list[
     else:
         before += f"{_PREFIX}{INPUT_NAME} = Identity({source})\n"
     if metadata.with_preprocessing:
-        after += _LABEL.format(source=logits, dtype=_label_dtype(metadata))
+        dtype = import_onnx().helper.np_dtype_to_tensor_dtype(output_types(metadata, size=(None, None))[LABELS].dtype)
+        after += _LABEL.format(source=logits, dtype=int(dtype))
     else:
         after += f"logits = Identity({logits})\n"
     return _parse(before), _parse(after)
@@ -113,24 +117,9 @@ def _listed(values: Iterable[float]) -> str:
     return ", ".join(map(str, values))
 
 
-def _input_info(metadata: ExportMetadata, *, batch: int | str) -> Any:
+def _value_info(name: str, tensor: TensorType, *, batch: int | str) -> Any:
+    """Return the declaration of an input or output whose sides have names if they are unknown."""
     onnx = import_onnx()
-    size = metadata.size or ("height", "width")
-    if metadata.with_preprocessing:
-        return onnx.helper.make_tensor_value_info(INPUT_NAME, onnx.TensorProto.UINT8, [batch, *size, 3])
-    return onnx.helper.make_tensor_value_info(INPUT_NAME, onnx.TensorProto.FLOAT, [batch, 3, *size])
-
-
-def _output_info(metadata: ExportMetadata, *, batch: int | str) -> Any:
-    onnx = import_onnx()
-    size = metadata.size or ("height", "width")
-    if metadata.with_preprocessing:
-        return onnx.helper.make_tensor_value_info(LABELS, _label_dtype(metadata), [batch, *size])
-    shape = [batch, metadata.meta.num_classes, *size]
-    return onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, shape)
-
-
-def _label_dtype(metadata: ExportMetadata) -> int:
-    types = import_onnx().TensorProto
-    dtype: int = types.UINT8 if fits_a_byte(metadata) else types.INT32
-    return dtype
+    names = iter(("height", "width"))
+    shape = [batch, *(next(names) if length is None else length for length in tensor.shape[1:])]
+    return onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype), shape)

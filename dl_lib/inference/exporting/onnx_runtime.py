@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,17 @@ from dl_lib.checkpoint.errors import CheckpointError
 from dl_lib.inference.exporting.exported_model import ExportedModel
 from dl_lib.inference.exporting.metadata import INPUT_NAME, METADATA_KEY, ExportMetadata
 from dl_lib.inference.exporting.requirements import import_extra, import_onnx
+from dl_lib.inference.exporting.signature import TensorType, check_declared
 from dl_lib.utils.files import read_regular
 
 __all__ = ["OnnxModel"]
 
 _MAX_BYTES = 2**31 - 1  # limit of protocol buffers
+_DTYPES: Mapping[str, np.dtype] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(uint8)": np.dtype(np.uint8),
+    "tensor(int32)": np.dtype(np.int32),
+}
 _ERRORS_ONLY = 3  # log severity of ONNX Runtime
 
 
@@ -38,13 +44,23 @@ class OnnxModel(ExportedModel):
         content = _read(path)
         super().__init__(_metadata(content, path=path))
         self._session = _session(content, path=path)
-        found = tuple(output.name for output in self._session.get_outputs())
-        if found != self.metadata.outputs or [node.name for node in self._session.get_inputs()] != [INPUT_NAME]:
-            raise _unusable(path, f"outputs {found}")
+        inputs, outputs = map(_declared, (self._session.get_inputs(), self._session.get_outputs()))
+        check_declared(self.metadata, inputs=inputs, outputs=outputs, path=path)
 
     def run(self, image: np.ndarray) -> Mapping[str, np.ndarray]:
         outputs = self._session.run(None, {INPUT_NAME: image})
         return dict(zip(self.metadata.outputs, outputs, strict=True))
+
+
+def _declared(nodes: Iterable[Any]) -> dict[str, TensorType]:
+    """Return the types of inputs or outputs of a session by name."""
+    return {
+        node.name: TensorType(
+            _DTYPES.get(node.type, np.dtype(object)),
+            tuple(length if isinstance(length, int) else None for length in node.shape),
+        )
+        for node in nodes
+    }
 
 
 def _read(path: str) -> bytes:

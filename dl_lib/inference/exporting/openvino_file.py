@@ -58,4 +58,5 @@ class OpenVinoModel(ExportedModel):
 
     def run(self, image: np.ndarray) -> Mapping[str, np.ndarray]:
         outputs = self._compiled.create_infer_request().infer(image)  # the model's own request is for one thread
-        return {name: outputs[name] for name in self.metadata.outputs}
+        arrays = {name: array for port, array in outputs.items() for name in port.names}
+        return {name: arrays[name] for name in self.metadata.outputs if name in arrays}

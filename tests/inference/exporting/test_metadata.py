@@ -1,11 +1,15 @@
 """Metadata of exported files: round trip, and refusal of anything else."""
 
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 
 from dl_lib.checkpoint import CheckpointError
 from dl_lib.inference.exporting.metadata import EvaluationResize, ExportMetadata
+from dl_lib.modeling.dynamic.route import Route
+from dl_lib.modeling.dynamic.routing import Routing, Unreached
 
 METADATA = ExportMetadata(
     class_names=("road", "straße"),
@@ -58,6 +62,9 @@ def test_round_trip():
         ("dynamic", False),
         ("cells_per_layer", [16] * 3),
         ("unreached", "ask"),
+        ("route", "layer0_stride4.keep=gate"),
+        ("route", ["layer0_stride4.keep=gate"]),
+        ("route", ["layer9_stride4.keep"]),
         ("versions", ["2.14"]),
     ],
 )
@@ -71,3 +78,22 @@ def test_invalid_values_are_refused(name, value):
 def test_other_texts_are_refused(text):
     with pytest.raises(CheckpointError, match="must be those that dl_lib export writes"):
         ExportMetadata.from_json(text, path="a.onnx")
+
+
+def test_routing_is_that_of_a_partly_fixed_route():
+    lattice = METADATA.lattice
+    entries = ["layer0_stride4.keep=gate", "layer0_stride4.down", "layer1_stride4.keep=gate", "layer1_stride8.keep"]
+    entries += ["layer2_stride4.keep=gate", "layer2_stride8.keep"]
+    route = Route.parse(lattice, entries)
+    metadata = replace(METADATA, route=tuple(route.entries()))
+    gates = torch.tensor([[float(edge in route.gates and route.gates[edge] is not None) for edge in lattice.edges]])
+    expected = Routing.of_gates(route, gates, unreached=Unreached.PUBLISHED)
+    found = ExportMetadata.from_json(metadata.to_json(), path="a.onnx").routing(gates)
+    assert torch.equal(found.reached_BN, expected.reached_BN)
+    assert not torch.equal(found.reached_BN, METADATA.routing(gates).reached_BN)
+
+
+def test_files_without_a_route_have_learned_gates_everywhere():
+    values = json.loads(METADATA.to_json())
+    del values["route"]
+    assert ExportMetadata.from_json(json.dumps(values), path="a.onnx") == METADATA

@@ -24,7 +24,7 @@ def model():
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_outputs_equal_those_of_the_model(model, dynamic):
     size = (101, 128)
-    network = ExportedDynamicNetwork(model) if dynamic else ExportedNetwork(model)
+    network = ExportedDynamicNetwork(model, size=None) if dynamic else ExportedNetwork(model)
     graph = trace(network, size).module()
     inputs = random_image(*size)
     image = (inputs["image"] - model.pixel_mean) / model.pixel_std
