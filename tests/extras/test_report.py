@@ -40,7 +40,7 @@ def one(driver, selector):
 
 def gates(driver, figure=0):
     """Gate values that the lattice of a run shows, by edge."""
-    lines = one(driver, f".columns > div:nth-child({figure + 1}) .route").find_elements(By.CSS_SELECTOR, "line")
+    lines = all_of(driver, ".route")[figure].find_elements(By.CSS_SELECTOR, "line")
     style = "return [...arguments[0]].map(line => Number(line.style.getPropertyValue('--gate')))"
     values = driver.execute_script(style, lines)
     return dict(zip((line.get_attribute("data-edge") for line in lines), values, strict=True))

@@ -41,6 +41,7 @@ class PhotoModel:
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
         self._gates = [module for module in predictor.model.modules() if isinstance(module, Gate)]
+        self._known_shapes: set[tuple[int, ...]] = set()
         self._lock = threading.Lock()  # from setting a threshold to the end of the prediction
         self.default_threshold = self._gates[0].threshold if self._gates else None
 
@@ -63,6 +64,9 @@ class PhotoModel:
         image = decode_image(data, _NAME, upright=True, background=WHITE)
         is_default = threshold is None or threshold == self.default_threshold
         with self._lock:
+            if image.shape not in self._known_shapes:  # the time would include the preparation for images of this size
+                self._predict(image, threshold=threshold)
+                self._known_shapes.add(image.shape)
             result = self._predict(image, threshold=threshold)
             default = result if is_default else self._predict(image, threshold=None)
         return {
