@@ -55,10 +55,12 @@ def trained_run_parser(*, prog: str, description: str, notes: str = "") -> argpa
     return parser
 
 
-def prediction_parser(*, prog: str, description: str, notes: str = "") -> argparse.ArgumentParser:
+def prediction_parser(
+    *, prog: str, description: str, notes: str = "", run_help: str = "folder of a finished run, or its config.yaml"
+) -> argparse.ArgumentParser:
     """Return a parser with `RUN`, for commands that need no dataset."""
     parser = _parser_with_overrides(prog=prog, description=description, notes=notes)
-    parser.add_argument("run", metavar="RUN", help="folder of a finished run, or its config.yaml")
+    parser.add_argument("run", metavar="RUN", help=run_help)
     return parser
 
 

@@ -31,12 +31,14 @@ COMMANDS = {
     "compare-runs": "print scores and costs of several runs as one table",
     "plot-metrics": "plot losses, scores and other metrics of training runs",
     "plot-routes": "plot the routes of a run, of an image, or of two runs",
+    "replay": "show where the loss of a run became NaN or infinite",
     "convert-weights": "convert released weights to a dl_lib checkpoint",
     "prepare-voc": "unpack or download PASCAL VOC 2012 and SBD",
     "config": "show config keys and shipped experiments, or compare configs",
 }
 
-_WRITING = {*COMMANDS} - {"check-dataset", "compare-runs", "config", "demo"}  # commands whose result is in files
+# Commands whose result is in files.
+_WRITING = {*COMMANDS} - {"check-dataset", "compare-runs", "config", "demo", "replay"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

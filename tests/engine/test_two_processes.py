@@ -14,6 +14,7 @@ from dl_lib.engine.consistency import check_consistent_start
 from dl_lib.engine.hooks import BudgetCalibration, BudgetController, PeriodicWriter, recompute_norm_statistics
 from dl_lib.engine.training.distributed import wrap_distributed
 from dl_lib.engine.training.interrupt import TrainingInterrupted
+from dl_lib.engine.training.saved_step import read_saved_step, saved_ranks
 from dl_lib.engine.training.train_step import GradientClip
 from dl_lib.engine.training.trainer import Trainer
 from dl_lib.engine.training.writers import JSONWriter
@@ -23,6 +24,8 @@ from dl_lib.modeling import build_model
 from dl_lib.modeling.dynamic.gate import HardGate
 from dl_lib.utils import comm
 from dl_lib.utils.modes import evaluation_mode
+from tests.helpers.command import run_command
+from tests.helpers.diverging_run import FINITE_STEP, LAYER, STEP, diverge
 from tests.helpers.published import SETTINGS
 from tests.helpers.small_run import DATASET, make_trainer, metrics
 from tests.helpers.small_run import train as train_small_run
@@ -164,6 +167,7 @@ def run_all(folder):
     recompute_norms(folder)
     start_differently(folder)
     train_unsynchronized(folder)
+    diverge(folder / "diverged")
     train_until_ctrl_c(folder)  # last: it ends the processes
 
 
@@ -250,3 +254,22 @@ def test_evaluated_model_equals_the_saved_one(two_processes):
         assert f"{DATASET}/val_total_loss" in again
         found = {name: metrics(folder)[-1][name] for name in again}
         assert found == pytest.approx(again, rel=1e-9)
+
+
+def test_every_process_saves_its_batch_of_a_step_that_diverges(two_processes, capsys):
+    def replayed(*words):
+        capsys.readouterr()
+        assert run_command("replay", folder, "--rank", 1, *words) == 0
+        return capsys.readouterr().out
+
+    folder = two_processes[0] / "diverged"
+    assert saved_ranks(folder / "debug") == {FINITE_STEP: [0, 1], STEP: [0, 1]}
+    first, second = (read_saved_step(folder / "debug", rank=rank) for rank in range(2))
+    assert all(torch.equal(second.weights[name], values) for name, values in first.weights.items())
+    samples = [{sample["image_id"] for batch in step.batches for sample in batch} for step in (first, second)]
+    assert len(samples[0]) == len(samples[1]) == 2
+    assert not torch.equal(first.random_state["torch"], second.random_state["torch"])
+    text = replayed("--step", FINITE_STEP)
+    assert text.startswith(f"Iteration {FINITE_STEP}/8 (counted from 0), rank 1 of 2, 2 images in 2 batches: ")
+    assert "differs from the step of the run, as expected: the run had 2 processes, which share gradients" in text
+    assert f"First non-finite output: {LAYER} (Conv2d)" in replayed()

@@ -75,7 +75,7 @@ class DebugFiles:
         else:
             if rank == MAIN_RANK:
                 command = shlex.join(["dl_lib", "replay", str(self._run_folder)])
-                _log.warning("Saved step %d in %s; its layers are shown by: %s", step.iteration, self._folder, command)
+                _log.warning("Saved step %d in %s; show its layers with: %s", step.iteration, self._folder, command)
         comm.synchronize()  # an error in the first process to exit ends the others, which may still be writing
 
     def _saved(self, step: ExecutedStep) -> SavedStep:

@@ -1,0 +1,1 @@
+"""Repetition of a saved training step with statistics of every layer."""
