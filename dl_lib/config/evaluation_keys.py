@@ -56,6 +56,12 @@ _TEST = (
         "Compute the scores of the dataset's official script as well: Cityscapes only, with cityscapesScripts.",
     ),
     key(
+        "TEST.REPORT_DATA",
+        True,
+        "Write the images and counts that `dl_lib report` shows, `report_data.npz`: thumbnails, the worst and the most "
+        "expensive images, pixels of each class in each image, calibration of the confidence.",
+    ),
+    key(
         "TEST.SAVE_PREDICTIONS",
         [],
         "Formats in which predictions are saved: label images (`label_png`) or COCO run-length encoding (`coco_rle`).",

@@ -40,7 +40,7 @@ class SkippedSample:
 
 
 class LoadedSample(NamedTuple):
-    """Mapped sample and the samples that were skipped while loading it.
+    """Mapped sample with its `index` in the dataset, and the samples that were skipped while loading it.
 
     A tuple rather than a dataclass, because torch's memory pinning recurses into tuples but not into dataclasses.
     """
@@ -105,7 +105,7 @@ class SkipInvalidSamples(Dataset):
     def _load(self, index: int, *, rng: np.random.Generator, is_watched: bool) -> LoadedSample:
         with self.progress.loading(index):
             raw = self.dataset.dataset[index]
-            mapped = self.dataset.mapper(raw, rng=rng)
+            mapped = {**self.dataset.mapper(raw, rng=rng), "index": index}
             content = label_content(self.dataset, raw, mapped, index=index) if is_watched else None
             return LoadedSample(mapped, content=content)
 

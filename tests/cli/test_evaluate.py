@@ -99,8 +99,10 @@ def test_evaluations_leave_the_run_and_each_other_unchanged(folder, capsys):
     trained = files_of(folder)
     assert run(f"OUTPUT_DIR={folder}") == 0
     first = folder / "evaluations" / DATASET
-    names = {"config.yaml", "log.txt", "results.json", "results.md", "per_image.csv", "confusion.csv", "route.png"}
-    assert {path.name for path in first.iterdir()} == {*names, "confusion.png", "gates.npz", "image_routes.png"}
+    assert {path.name for path in first.iterdir()} == {
+        *("config.yaml", "log.txt", "results.json", "results.md", "per_image.csv", "confusion.csv", "route.png"),
+        *("confusion.png", "gates.npz", "image_routes.png", "report_data.npz"),
+    }
     config = get_cfg()
     config.merge_from_file(first / "config.yaml")
     assert str(folder) == config.OUTPUT_DIR and dict(config.MODEL)["WEIGHTS"] == str(folder / "model_final.pth")

@@ -103,8 +103,14 @@ def test_files_of_a_run_folder(playground):
     assert names == {
         *("config.yaml", "net.py", "log.txt", "metrics.json", "results.json", "results.md", "route.png"),
         *("per_image.csv", "confusion.csv", "confusion.png", "gates.npz", "image_costs.png", "image_routes.png"),
-        *("model_0000003.pth", "model_0000003.pth.sha256", "model_final.pth", "model_final.pth.sha256"),
-        *("last_checkpoint", ".folder.lock"),
+        *(
+            "report_data.npz",
+            "model_0000003.pth",
+            "model_0000003.pth.sha256",
+            "model_final.pth",
+            "model_final.pth.sha256",
+        ),
+        *("report_data.npz", "last_checkpoint", ".folder.lock"),
     }
     lines = lines_of(folder)
     assert [line["iteration"] for line in lines] == [3, 4, 6]

@@ -203,3 +203,9 @@ def test_error_after_the_last_replacement_is_raised():
     last = [5, int(rng.integers(12)), int(rng.integers(12))][-1]
     with pytest.raises(TooManySkippedError, match=rf"(?s)^3 samples are invalid.* sample {last}: img/{last:02d}\.png"):
         with_replacement(all_invalid, max_skipped=2)[SampleKey(0, 5)]
+
+
+def test_samples_have_their_index(cfg):
+    assert [sample["index"] for (sample,) in build_test_loader(cfg, "invalid")] == [0, 2, *range(5, 12)]
+    for batch in islice(train_loader(cfg, "invalid"), 5):
+        assert [f"img/{sample['index']:02d}.png" for sample in batch] == [sample["image_id"] for sample in batch]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dl_lib.evaluation.report.gates_file import read_gates
 from dl_lib.evaluation.report.report_file import read_report_data, report_data_as_npz
-from dl_lib.evaluation.scores.report_images import decode_class_indices
+from dl_lib.evaluation.scores.image_encoding import decode_class_indices
 from dl_lib.modeling.dynamic.lattice import Lattice
 from tests.fuzz.registry import Format, registered
 from tests.helpers.mutations import mutated_bytes

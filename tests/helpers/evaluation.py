@@ -21,7 +21,8 @@ def make_samples(count, *, seed=0):
         label[torch.rand(size, generator=generator) < 0.1] = IGNORE
         samples.append(
             {
-                "image": torch.rand(3, 32 + 32 * (index % 2), 64, generator=generator) * 255,
+                "image": (torch.rand(3, 32 + 32 * (index % 2), 64, generator=generator) * 255).byte(),
+                "index": index,
                 "sem_seg": label,
                 "image_id": f"image_{index}",
                 "file_name": f"images/image_{index}.png",
@@ -36,7 +37,10 @@ class Batches(list):
     """Batches of a test loader."""
 
     skipped = ()
-    dataset = None
+
+    @property
+    def dataset(self):
+        return [sample for batch in self for sample in batch]
 
 
 def batches_of(samples, *, size=1):

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from dl_lib.evaluation.report.report_file import ReportData
 from dl_lib.evaluation.scores.calibration import NUM_BINS, CalibrationCounts
-from dl_lib.evaluation.scores.report_images import SampleImage, encode_class_indices, encode_jpeg
+from dl_lib.evaluation.scores.image_encoding import encode_class_indices, encode_jpeg
+from dl_lib.evaluation.scores.report_data import ReportData, SampleImage
 
 
 def jpeg(height, width, *, seed=0):
@@ -15,8 +15,8 @@ def sample_image(image_id, *, size=(6, 9), num_classes=3, labelled=True):
     rng = np.random.default_rng(len(image_id))
     prediction, label = rng.integers(0, num_classes, (2, *size), np.uint8)
     label[0, :4] = 255
-    encoded = encode_class_indices(label) if labelled else None
-    return SampleImage(image_id, jpeg(*size), encode_class_indices(prediction), encoded)
+    encoded = encode_class_indices(label, num_classes=num_classes) if labelled else None
+    return SampleImage(image_id, jpeg(*size), encode_class_indices(prediction, num_classes=num_classes), encoded)
 
 
 def report_data(*, num_images=4, num_classes=3, labelled=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -14,45 +14,22 @@ from PIL import Image
 
 from dl_lib.evaluation.report.npz_file import Arrays, arrays_as_npz, read_npz, unique_names
 from dl_lib.evaluation.scores.calibration import NUM_BINS, CalibrationCounts
-from dl_lib.evaluation.scores.report_images import (
+from dl_lib.evaluation.scores.image_encoding import decode_class_indices, ignored_index
+from dl_lib.evaluation.scores.report_data import (
     MAX_SAMPLES,
     MAX_THUMBNAILS,
     SAMPLE_SIDE_PX,
     THUMBNAIL_SIDE_PX,
+    ReportData,
     SampleImage,
-    decode_class_indices,
-    ignored_index,
 )
 
-__all__ = ["ReportData", "read_report_data", "report_data_as_npz"]
+__all__ = ["ReportData", "SampleImage", "read_report_data", "report_data_as_npz"]
 
 _SAMPLES = ("worst", "most_expensive")
 _GROUPS = {"thumbnails": 1, **dict.fromkeys(_SAMPLES, 3)}  # files of an image: JPEG, prediction, label
 _CALIBRATION = {field.name: f"calibration_{field.name}" for field in fields(CalibrationCounts)}
 _MAX_PIXELS = 2**40  # of one class in one image, so that sums do not overflow
-
-
-@dataclass(frozen=True, eq=False)
-class ReportData:
-    """Images and counts of an evaluation on one dataset.
-
-    Attributes:
-        image_ids: Evaluated images, unique, in the order of per_image.csv and gates.npz.
-        class_counts: Pixels of each image and class, int64 (images, 3, classes): intersection of prediction and label,
-            predicted pixels, labelled pixels; without ignored pixels. None without ground truth.
-        thumbnails: JPEGs by image id, longest side at most `THUMBNAIL_SIDE_PX`, of at most `MAX_THUMBNAILS` images that
-            are spread evenly over the dataset.
-        worst: Up to `MAX_SAMPLES` images with the lowest mIoU, lowest first; empty without ground truth.
-        most_expensive: Up to `MAX_SAMPLES` images with the highest real cost, highest first.
-        calibration: Pixels by confidence; None without ground truth.
-    """
-
-    image_ids: tuple[str, ...]
-    class_counts: npt.NDArray[np.int64] | None
-    thumbnails: Mapping[str, bytes]
-    worst: tuple[SampleImage, ...]
-    most_expensive: tuple[SampleImage, ...]
-    calibration: CalibrationCounts | None
 
 
 def report_data_as_npz(data: ReportData) -> bytes:

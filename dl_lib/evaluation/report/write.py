@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dl_lib.evaluation.report.gates_file import gates_as_npz
 from dl_lib.evaluation.report.image_routes import ShownImage, draw_shown_images
 from dl_lib.evaluation.report.records import UNITS, confusion_as_csv, images_as_csv, result_as_dict
+from dl_lib.evaluation.report.report_file import report_data_as_npz
 from dl_lib.evaluation.report.tables import format_markdown
 from dl_lib.evaluation.scores.budget import BudgetSummary
 from dl_lib.evaluation.scores.image_properties import IMAGE_PROPERTIES, RankCorrelation
@@ -25,6 +26,7 @@ from dl_lib.utils.run_files import (
     IMAGE_ROUTES_STEM,
     MAX_RESULTS_BYTES,
     PER_IMAGE_STEM,
+    REPORT_DATA_STEM,
     RESULTS_MARKDOWN_NAME,
     RESULTS_NAME,
     ROUTE_STEM,
@@ -55,12 +57,12 @@ def write_report(
 ) -> tuple[Path, ...]:
     """Write results.json, results.md, and the tables and figures of each dataset.
 
-    Each dataset gets per_image.csv; with ground truth also confusion.csv and confusion.png; and for networks with
-    gates route.png, the mean routing, image_routes.png, the routes of the shown images, gates.npz, the gates of each
-    image, and, if correlations are reported, image_costs.png. For networks with a fixed route, route.png shows it. With
-    several datasets, the name of the dataset is appended, as in route_<dataset>.png. Each file is written atomically;
-    those of an earlier evaluation in the folder that are not replaced are removed, if its datasets are known from
-    results.json.
+    Each dataset gets per_image.csv and, if requested, report_data.npz; with ground truth also confusion.csv and
+    confusion.png; and for networks with gates route.png, the mean routing, image_routes.png, the routes of the shown
+    images, gates.npz, the gates of each image, and, if correlations are reported, image_costs.png. For networks with a
+    fixed route, route.png shows it. With several datasets, the name of the dataset is appended, as in
+    route_<dataset>.png. Each file is written atomically; those of an earlier evaluation in the folder that are not
+    replaced are removed, if its datasets are known from results.json.
 
     Args:
         results: Results by dataset name.
@@ -113,7 +115,7 @@ def _earlier_files(folder: Path) -> set[str]:
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return set()
     suffixes = [_suffix(name, among=names) for name in names if is_safe_name(name)]
-    kinds = [(PER_IMAGE_STEM, "csv"), (CONFUSION_STEM, "csv"), (GATES_STEM, "npz")]
+    kinds = [(PER_IMAGE_STEM, "csv"), (CONFUSION_STEM, "csv"), (GATES_STEM, "npz"), (REPORT_DATA_STEM, "npz")]
     kinds += [(stem, "png") for stem in _FIGURE_STEMS.values()]
     return {f"{stem}{suffix}.{kind}" for stem, kind in kinds for suffix in suffixes}
 
@@ -124,6 +126,8 @@ def _data_files(result: EvaluationResult, *, lattice: Lattice | None, suffix: st
         files[f"{CONFUSION_STEM}{suffix}.csv"] = confusion_as_csv(result.confusion, class_names=result.class_names)
     if result.gates is not None and lattice is not None:
         files[f"{GATES_STEM}{suffix}.npz"] = gates_as_npz(result, lattice=lattice)
+    if result.report_data is not None:
+        files[f"{REPORT_DATA_STEM}{suffix}.npz"] = report_data_as_npz(result.report_data)
     return files
 
 

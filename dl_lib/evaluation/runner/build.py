@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
 from dl_lib.data import DatasetCatalog, DatasetMeta
+from dl_lib.data.raw_dataset import sampled_indices
 from dl_lib.evaluation.official.cityscapes import CityscapesEvaluator
 from dl_lib.evaluation.predictions.label_files import LabelPngWriter
 from dl_lib.evaluation.predictions.writers import CocoRleWriter, PredictionWriter
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
+from dl_lib.evaluation.scores.report_collector import ReportCollector
+from dl_lib.evaluation.scores.report_data import MAX_THUMBNAILS
 from dl_lib.utils.run_files import PREDICTIONS_NAME
 
-__all__ = ["build_evaluator", "build_plain_evaluator", "build_writers", "label_png_folder", "predictions_folder"]
+__all__ = [
+    "build_evaluator",
+    "build_plain_evaluator",
+    "build_report_collector",
+    "build_writers",
+    "label_png_folder",
+    "predictions_folder",
+]
 
 _LABEL_PNG_FOLDER = "label_png"
 
@@ -28,7 +39,9 @@ def label_png_folder(folder: Path) -> Path:
     return folder / _LABEL_PNG_FOLDER
 
 
-def build_evaluator(cfg: CfgNode, dataset_name: str, *, folder: Path) -> SemSegEvaluator:
+def build_evaluator(
+    cfg: CfgNode, dataset_name: str, *, folder: Path, report: ReportCollector | None = None
+) -> SemSegEvaluator:
     """Build the evaluator of a dataset, with official scores of the predictions in `folder` if requested."""
     meta = DatasetCatalog.meta(dataset_name)
     boundary_iou = cfg.TEST.BOUNDARY_IOU
@@ -38,11 +51,14 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, *, folder: Path) -> SemSegE
             folder=label_png_folder(folder),
             absent_rule=cfg.TEST.ABSENT_CLASSES,
             boundary_iou=boundary_iou,
+            report=report,
         )
-    return build_plain_evaluator(cfg, dataset_name, boundary_iou=boundary_iou)
+    return build_plain_evaluator(cfg, dataset_name, boundary_iou=boundary_iou, report=report)
 
 
-def build_plain_evaluator(cfg: CfgNode, dataset_name: str, *, boundary_iou: bool = False) -> SemSegEvaluator:
+def build_plain_evaluator(
+    cfg: CfgNode, dataset_name: str, *, boundary_iou: bool = False, report: ReportCollector | None = None
+) -> SemSegEvaluator:
     """Build the evaluator of a dataset without official scores."""
     meta = DatasetCatalog.meta(dataset_name)
     return SemSegEvaluator(
@@ -52,6 +68,20 @@ def build_plain_evaluator(cfg: CfgNode, dataset_name: str, *, boundary_iou: bool
         labelled=meta.labelled,
         absent_rule=cfg.TEST.ABSENT_CLASSES,
         boundary_iou=boundary_iou,
+        report=report,
+    )
+
+
+def build_report_collector(cfg: CfgNode, dataset_name: str, *, dataset: Sized) -> ReportCollector | None:
+    """Build the collector of the data for a report (`TEST.REPORT_DATA`) on a dataset; None if not requested."""
+    if not cfg.TEST.REPORT_DATA:
+        return None
+    meta = DatasetCatalog.meta(dataset_name)
+    return ReportCollector(
+        thumbnail_indices=sampled_indices(dataset, limit=MAX_THUMBNAILS),
+        num_classes=meta.num_classes,
+        ignore_value=meta.ignore_value,
+        channel_order=cfg.INPUT.FORMAT,
     )
 
 

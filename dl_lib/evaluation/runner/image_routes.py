@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-from torch import nn
+from torch import Tensor, nn
 
 from dl_lib.data import DatasetMeta
 from dl_lib.data.errors import DataError, InvalidSampleError
 from dl_lib.data.mapper import MappedDataset
 from dl_lib.evaluation.report.image_routes import ShownImage, shown_positions
 from dl_lib.evaluation.runner.sample_figures import predict_sample, read_sample
+from dl_lib.evaluation.scores.image_encoding import reduce_class_indices, reduce_image, reduced_size
 from dl_lib.evaluation.scores.result import EvaluationResult
 from dl_lib.modeling.costs.table import NetworkCosts
 
@@ -53,14 +53,15 @@ def show_images(
             continue
         prediction = predict_sample(model, sample, num_classes=meta.num_classes)
         real_all_open_madds = sum(costs.table(*size).real_all_open for size in record.input_sizes)
-        classes = prediction.classes.cpu().numpy()
-        shown.append(_shown(image, classes, meta=meta, position=position, real_all_open_madds=real_all_open_madds))
+        shown.append(
+            _shown(image, prediction.classes, meta=meta, position=position, real_all_open_madds=real_all_open_madds)
+        )
     return shown
 
 
 def _shown(
     image: npt.NDArray[np.uint8],
-    classes: npt.NDArray[np.integer],
+    prediction: Tensor,
     *,
     meta: DatasetMeta,
     position: int,
@@ -68,11 +69,8 @@ def _shown(
 ) -> ShownImage:
     from dl_lib.visualization.overlay import class_legend, overlay_labels
 
-    scale = min(1.0, _LONGEST_SIDE_PX / max(classes.shape))
-    height, width = (max(1, round(scale * side)) for side in classes.shape)
-    rows, columns = (np.arange(new) * old // new for new, old in zip((height, width), classes.shape, strict=True))
-    image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-    classes = classes[np.ix_(rows, columns)]
+    size = reduced_size(prediction, longest_side=_LONGEST_SIDE_PX)
+    image, classes = reduce_image(image, size=size), reduce_class_indices(prediction, size=size)
     colors = list(class_legend(meta).items())
     return ShownImage(
         position=position,

@@ -21,7 +21,13 @@ from dl_lib.evaluation.report.image_routes import ShownImage
 from dl_lib.evaluation.report.routes import static_warning
 from dl_lib.evaluation.report.tables import format_text
 from dl_lib.evaluation.report.write import write_report
-from dl_lib.evaluation.runner.build import build_evaluator, build_writers, label_png_folder, predictions_folder
+from dl_lib.evaluation.runner.build import (
+    build_evaluator,
+    build_report_collector,
+    build_writers,
+    label_png_folder,
+    predictions_folder,
+)
 from dl_lib.evaluation.runner.image_routes import show_images
 from dl_lib.evaluation.runner.latency import read_latency, with_latency
 from dl_lib.evaluation.runner.passes import build_inference_model
@@ -109,7 +115,8 @@ def evaluate_datasets(
         try:
             with data_errors_shared():
                 loader = build_test_loader(cfg, name)
-            evaluator = build_evaluator(cfg, name, folder=folder)
+            report = build_report_collector(cfg, name, dataset=loader.dataset)
+            evaluator = build_evaluator(cfg, name, folder=folder, report=report)
             writers = build_writers(cfg, name, folder=folder, submission=submission)
             result = inference_on_dataset(inference_model, loader, evaluator, writers=writers)
         except DataError as error:
@@ -172,11 +179,10 @@ def inference_on_dataset(
     evaluator.reset()
     for writer in writers:
         writer.open()
-    num_classes = len(evaluator.class_names)
     bar = progress_bar(len(loader), description=description or f"evaluating {evaluator.dataset_name}", unit="image")
     with data_errors_shared(), evaluation_mode(model), torch.inference_mode(), bar:
         for inputs in loader:
-            for sample, prediction in zip(inputs, _predict(model, inputs, num_classes=num_classes), strict=True):
+            for sample, prediction in zip(inputs, _predict(model, inputs, evaluator=evaluator), strict=True):
                 evaluator.process(sample, prediction)
                 for writer in writers:
                     writer.process(prediction)
@@ -235,10 +241,16 @@ def timed_outputs(model: nn.Module, inputs: Sequence[dict[str, Any]]) -> tuple[l
     return outputs, _now(device) - start
 
 
-def _predict(model: nn.Module, inputs: Sequence[dict[str, Any]], *, num_classes: int) -> list[Prediction]:
+def _predict(model: nn.Module, inputs: Sequence[dict[str, Any]], *, evaluator: SemSegEvaluator) -> list[Prediction]:
     """Run the model; a separate function, so that the logits are freed before the next batch."""
     outputs, seconds = timed_outputs(model, inputs)
-    return read_outputs(inputs, outputs, num_classes=num_classes, seconds=seconds)
+    return read_outputs(
+        inputs,
+        outputs,
+        num_classes=len(evaluator.class_names),
+        seconds=seconds,
+        with_confidence=evaluator.needs_confidence,
+    )
 
 
 def _now(device: torch.device) -> float:

@@ -20,8 +20,9 @@ from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.scores.boundary import count_boundary
 from dl_lib.evaluation.scores.confusion import ConfusionMatrix
 from dl_lib.evaluation.scores.image_properties import ImageProperties, image_properties
-from dl_lib.evaluation.scores.metrics import ImageScores, image_scores, segmentation_metrics
+from dl_lib.evaluation.scores.metrics import image_scores, segmentation_metrics
 from dl_lib.evaluation.scores.prediction import Prediction
+from dl_lib.evaluation.scores.report_collector import CollectedData, ReportCollector
 from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord, summarize_costs
 from dl_lib.utils import comm
 
@@ -40,6 +41,7 @@ class EvaluationState:
         gates: Gate values of each image, float64 (images, edges); None without gates.
         images: Record of each image.
         skipped: Samples that could not be used.
+        report: Report data; None if not requested.
     """
 
     counts: Tensor | None
@@ -47,6 +49,7 @@ class EvaluationState:
     gates: Tensor | None
     images: tuple[ImageRecord, ...]
     skipped: tuple[SkippedSample, ...] = ()
+    report: CollectedData | None = None
 
     def merge(self, other: EvaluationState) -> EvaluationState:
         """Return the state over the images of both."""
@@ -56,6 +59,7 @@ class EvaluationState:
             gates=_concatenate(self.gates, other.gates),
             images=self.images + other.images,
             skipped=self.skipped + other.skipped,
+            report=None if self.report is None or other.report is None else self.report.merge(other.report),
         )
 
     def compute(self, *, dataset_name: str, class_names: Sequence[str], absent_rule: AbsentRule) -> EvaluationResult:
@@ -90,6 +94,7 @@ class EvaluationState:
             gates=self.gates,
             images=self.images,
             skipped=self.skipped,
+            report_data=None if self.report is None else self.report.compute(self.images),
         )
 
 
@@ -103,6 +108,7 @@ class SemSegEvaluator:
         labelled: Whether the dataset has ground truth; without it, there are no scores.
         absent_rule: Classes without ground truth pixels in the means: `exclude`, or `zero_if_predicted`.
         boundary_iou: Whether to compute boundary IoU, see `boundary`.
+        report: Collector of the data for a report; None collects none.
     """
 
     def __init__(
@@ -114,12 +120,14 @@ class SemSegEvaluator:
         labelled: bool = True,
         absent_rule: AbsentRule = "exclude",
         boundary_iou: bool = False,
+        report: ReportCollector | None = None,
     ) -> None:
         self.dataset_name = dataset_name
         self.class_names = tuple(class_names)
         self.labelled = labelled
         self.absent_rule = absent_rule
         self.boundary_iou = boundary_iou
+        self.report = report
         self._confusion = ConfusionMatrix(len(self.class_names), ignore_value=ignore_value)
         self.reset()
 
@@ -129,6 +137,13 @@ class SemSegEvaluator:
         self._gates: list[Tensor] = []
         self._images: list[ImageRecord] = []
         self._skipped: tuple[SkippedSample, ...] = ()
+        if self.report is not None:
+            self.report.reset()
+
+    @property
+    def needs_confidence(self) -> bool:
+        """Whether predictions must have a confidence."""
+        return self.labelled and self.report is not None
 
     def process(self, sample: Mapping[str, Any], prediction: Prediction) -> None:
         """Update the state with one sample and its prediction; labelled samples have `sem_seg`, integers (H, W).
@@ -137,20 +152,22 @@ class SemSegEvaluator:
             InvalidSampleError: If the sample of a labelled dataset has no label.
             ValueError: If the prediction and the label differ in shape, or a value is not a class.
         """
-        scores = self._score(sample, prediction) if self.labelled else None
+        confusion = self._count(sample, prediction) if self.labelled else None
+        scores = None if confusion is None else image_scores(confusion)
         if prediction.gates is not None:
             self._gates.append(prediction.gates)
-        self._images.append(
-            ImageRecord(
-                image_id=prediction.image_id,
-                file_name=prediction.file_name,
-                input_sizes=prediction.input_sizes,
-                costs=prediction.costs,
-                seconds=prediction.seconds,
-                scores=scores,
-                properties=self._properties(sample) if scores is not None and prediction.gates is not None else None,
-            )
+        record = ImageRecord(
+            image_id=prediction.image_id,
+            file_name=prediction.file_name,
+            input_sizes=prediction.input_sizes,
+            costs=prediction.costs,
+            seconds=prediction.seconds,
+            scores=scores,
+            properties=self._properties(sample) if scores is not None and prediction.gates is not None else None,
         )
+        self._images.append(record)
+        if self.report is not None:
+            self.report.add(sample, prediction, record=record, confusion=confusion)
 
     def set_skipped(self, skipped: Iterable[SkippedSample]) -> None:
         """Record all samples of this process that could not be used."""
@@ -163,6 +180,7 @@ class SemSegEvaluator:
             gates=torch.stack(self._gates) if self._gates else None,
             images=tuple(self._images),
             skipped=self._skipped,
+            report=None if self.report is None else self.report.state(),
         )
 
     def evaluate(self) -> EvaluationResult:
@@ -172,7 +190,8 @@ class SemSegEvaluator:
             dataset_name=self.dataset_name, class_names=self.class_names, absent_rule=self.absent_rule
         )
 
-    def _score(self, sample: Mapping[str, Any], prediction: Prediction) -> ImageScores | None:
+    def _count(self, sample: Mapping[str, Any], prediction: Prediction) -> Tensor:
+        """Add the pixels of an image to the sums; return its confusion matrix."""
         if "sem_seg" not in sample:
             raise InvalidSampleError(
                 f"image {prediction.image_id!r} of {self.dataset_name!r} has no label, but its dataset is registered "
@@ -191,7 +210,7 @@ class SemSegEvaluator:
                 ignore_value=self._confusion.ignore_value,
             )
             self._boundary = self._boundary.to(boundary.device) + boundary
-        return image_scores(counts)
+        return counts
 
     def _properties(self, sample: Mapping[str, Any]) -> ImageProperties | None:
         label, ignore_value = sample["sem_seg"].cpu().numpy(), self._confusion.ignore_value

@@ -23,7 +23,14 @@ from torch import Tensor
 from dl_lib.config.choices import AbsentRule
 from dl_lib.data.errors import DataError
 
-__all__ = ["ClassScore", "ImageScores", "SegmentationMetrics", "image_scores", "segmentation_metrics"]
+__all__ = [
+    "ClassScore",
+    "ImageScores",
+    "SegmentationMetrics",
+    "class_counts",
+    "image_scores",
+    "segmentation_metrics",
+]
 
 
 @dataclass(frozen=True)
@@ -159,10 +166,16 @@ def image_scores(counts: Tensor | np.ndarray) -> ImageScores | None:
     return ImageScores(mean_iou=_mean(iou), pixel_accuracy=sum(hits) / sum(true))
 
 
+def class_counts(counts: Tensor | np.ndarray) -> Tensor:
+    """Return the intersection, predicted and true pixels of each class, int64 (3, classes), of a confusion matrix."""
+    counts = torch.as_tensor(counts)
+    return torch.stack([counts.diagonal(), counts.sum(dim=0), counts.sum(dim=1)])
+
+
 def _marginals(counts: Tensor | np.ndarray) -> tuple[list[int], list[int], list[int]]:
     """Return the correct, true and predicted pixels of each class."""
-    counts = torch.as_tensor(counts).cpu()
-    return counts.diagonal().tolist(), counts.sum(dim=1).tolist(), counts.sum(dim=0).tolist()
+    hits, predicted, true = class_counts(counts).tolist()
+    return hits, true, predicted
 
 
 def _ratios(numerators: Sequence[int], denominators: Sequence[int], *, where: Sequence[bool]) -> list[float | None]:

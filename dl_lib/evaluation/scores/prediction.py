@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dl_lib.evaluation.scores.calibration import confidence_of
 from dl_lib.modeling.costs.costs import Costs
 
-__all__ = ["Prediction", "class_indices", "read_outputs"]
+__all__ = ["CONFIDENCE_STRIDE", "Prediction", "class_indices", "read_outputs"]
 
+CONFIDENCE_STRIDE = 4  # pixels between the rows and columns with a confidence; softmax of all pixels would be expensive
 _UINT8_CLASSES = 256
 
 
@@ -28,6 +30,8 @@ class Prediction:
         costs: Multiply-adds, summed over all passes.
         seconds: Wall time of the model, without loading and scoring.
         gates: Gate values, float64 (edges,) on the CPU, mean over the passes; None without gates.
+        confidence: Confidence of every `CONFIDENCE_STRIDE`-th row and column of the classes, float32, on the model's
+            device; None if not requested.
     """
 
     image_id: str
@@ -37,10 +41,16 @@ class Prediction:
     costs: Costs[float]
     seconds: float
     gates: Tensor | None
+    confidence: Tensor | None = None
 
 
 def read_outputs(
-    inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]], *, num_classes: int, seconds: float
+    inputs: Sequence[Mapping[str, Any]],
+    outputs: Sequence[Mapping[str, Any]],
+    *,
+    num_classes: int,
+    seconds: float,
+    with_confidence: bool = False,
 ) -> list[Prediction]:
     """Convert the outputs of a batch to predictions.
 
@@ -50,6 +60,7 @@ def read_outputs(
             gates; `input_sizes` unless the network ran once, on the unchanged image.
         num_classes: Number of classes of the dataset.
         seconds: Wall time of the model for the batch.
+        with_confidence: Whether to compute the confidence.
 
     Raises:
         KeyError: If an output has no costs.
@@ -69,6 +80,9 @@ def read_outputs(
             costs=Costs.from_flops_dict(output["flops"]),
             seconds=seconds / len(inputs),
             gates=output["gates"].double().cpu() if "gates" in output else None,
+            confidence=confidence_of(output["sem_seg"][:, ::CONFIDENCE_STRIDE, ::CONFIDENCE_STRIDE])
+            if with_confidence
+            else None,
         )
         for sample, output in zip(inputs, outputs, strict=True)
     ]

@@ -14,6 +14,7 @@ from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.scores.image_properties import ImageProperties, RankCorrelation, property_correlations
 from dl_lib.evaluation.scores.latency import LatencySummary
 from dl_lib.evaluation.scores.metrics import ImageScores, SegmentationMetrics
+from dl_lib.evaluation.scores.report_data import ReportData
 from dl_lib.evaluation.scores.routes import MIN_IMAGES, RouteStatistics, route_statistics
 from dl_lib.modeling.costs.costs import Costs
 
@@ -104,6 +105,7 @@ class EvaluationResult:
         skipped: Samples that could not be used; they are not part of any score.
         official: Scores of the benchmark's official script, if requested.
         latency: Predicted and measured latency of the images, if there is a latency table.
+        report_data: Images and counts for a report, if requested.
     """
 
     dataset_name: str
@@ -116,6 +118,7 @@ class EvaluationResult:
     skipped: tuple[SkippedSample, ...] = ()
     official: OfficialScores | None = None
     latency: LatencySummary | None = None
+    report_data: ReportData | None = field(default=None, compare=False)
 
     @property
     def num_images(self) -> int:

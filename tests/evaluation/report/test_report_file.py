@@ -10,7 +10,7 @@ from PIL import Image
 from dl_lib.config import ConfigError
 from dl_lib.evaluation.report.report_file import read_report_data, report_data_as_npz
 from dl_lib.evaluation.scores.calibration import NUM_BINS, CalibrationCounts
-from dl_lib.evaluation.scores.report_images import encode_class_indices
+from dl_lib.evaluation.scores.image_encoding import encode_class_indices
 from tests.helpers.report_data import jpeg, report_data, sample_image
 
 VALID = report_data()
@@ -64,7 +64,7 @@ def encoded(mode, size, *, kind):
 
 
 def constant(value):
-    return encode_class_indices(np.full((6, 9), value, np.uint8))
+    return encode_class_indices(np.full((6, 9), value), num_classes=3)
 
 
 def with_worst(**replaced):
@@ -122,7 +122,7 @@ SIZES, POSITIONS = (arrays_of()[f"worst_{part}"] for part in ("sizes", "images")
         (with_worst(prediction=encoded("L", (20_000, 20_000), kind="PNG")), "exceeds limit|PNG has mode L and size"),
         (with_worst(label=sample_image("a").label[:-30]), "truncated|Truncated|broken|Error"),
         (
-            with_worst(prediction=encode_class_indices(np.full((6, 9), 3, np.uint8))),
+            with_worst(prediction=constant(3)),
             "values that are not classes, up to 3",
         ),
         (with_worst(prediction=constant(255)), "values that are not classes"),
@@ -152,13 +152,13 @@ def test_missing_file(tmp_path):
 
 def test_16_bit_class_indices(tmp_path):
     """300 classes need 16 bits; ignored pixels are then 65535."""
-    indices = np.arange(300, dtype=np.uint16).reshape(15, 20)
-    label = np.where(indices % 7 == 0, 65535, indices).astype(np.uint16)
+    indices = np.arange(300).reshape(15, 20)
+    label = np.where(indices % 7 == 0, 65535, indices)
     one = replace(
         sample_image("a"),
         image=jpeg(15, 20),
-        prediction=encode_class_indices(indices),
-        label=encode_class_indices(label),
+        prediction=encode_class_indices(indices, num_classes=300),
+        label=encode_class_indices(label, num_classes=300),
     )
     class_counts = np.ones((1, 3, 300), np.int64)
     data = replace(VALID, image_ids=("a",), class_counts=class_counts, thumbnails={}, worst=(one,), most_expensive=())

@@ -11,6 +11,7 @@ import torch
 
 from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.report.records import IMAGE_COLUMNS
+from dl_lib.evaluation.report.report_file import read_report_data
 from dl_lib.evaluation.report.tables import format_text
 from dl_lib.evaluation.runner.run import inference_on_dataset
 from dl_lib.evaluation.scores.budget import BudgetSummary
@@ -23,6 +24,7 @@ from dl_lib.modeling.dynamic.route import Route
 from dl_lib.visualization.confusion_matrix import draw_confusion_matrix
 from dl_lib.visualization.figure import to_image
 from tests.helpers.evaluation import IGNORE, NAMES, batches_of, make_samples
+from tests.helpers.report_data import report_data
 from tests.helpers.reports import LATTICE, ModelOfLattice, markdown_rows, write
 
 FILES = ["confusion.csv", "confusion.png", "gates.npz", "per_image.csv", "results.json", "results.md", "route.png"]
@@ -261,6 +263,15 @@ def test_remarks_on_absent_classes(result):
     ]
     everywhere = torch.ones(4, 4, dtype=torch.int64).tolist()
     assert remarks(everywhere, "exclude") == remarks(everywhere, "zero_if_predicted") == []
+
+
+def test_report_data_is_written_if_it_was_collected(result, tmp_path):
+    data = report_data()
+    write({"one": replace(result, report_data=data), "two": result}, tmp_path)
+    assert read_report_data(tmp_path / "report_data_one.npz").thumbnails == data.thumbnails
+    assert not (tmp_path / "report_data_two.npz").exists()
+    write({"one": result}, tmp_path)
+    assert not list(tmp_path.glob("report_data*"))
 
 
 def test_several_data_sets_share_the_files_and_have_figures_each(result, tmp_path):

@@ -66,7 +66,8 @@ def test_every_data_set_is_evaluated_logged_and_written(cfg, tmp_path, caplog):
     files = [
         *("per_image_first_val.csv", "confusion_first_val.csv", "confusion_first_val.png", "route_first_val.png"),
         *("per_image_second_val.csv", "confusion_second_val.csv", "confusion_second_val.png", "route_second_val.png"),
-        *("gates_first_val.npz", "gates_second_val.npz", "results.md", "results.json"),
+        *("gates_first_val.npz", "gates_second_val.npz", "report_data_first_val.npz", "report_data_second_val.npz"),
+        *("results.md", "results.json"),
     ]
     (line,) = (line for line in caplog.text.splitlines() if "Wrote evaluation results: " in line)
     assert sorted(line.rpartition(": ")[2].split(", ")) == sorted(files)

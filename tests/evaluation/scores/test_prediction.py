@@ -38,6 +38,17 @@ def test_dtype_depends_on_the_number_of_classes(num_classes, dtype):
     assert (prediction.classes == num_classes - 1).all()
 
 
+def test_confidence_of_every_fourth_row_and_column_if_requested():
+    (sample,) = make_samples(1)
+    (output,) = outputs_of([sample])
+    output["sem_seg"] = torch.randn(4, 9, 11)
+    settings = {"num_classes": 4, "seconds": 0.0}
+    (plain,) = read_outputs([sample], [output], **settings)
+    (prediction,) = read_outputs([sample], [output], **settings, with_confidence=True)
+    assert plain.confidence is None and prediction.confidence.shape == (3, 3)
+    torch.testing.assert_close(prediction.confidence[2, 1], output["sem_seg"][:, 8, 4].softmax(dim=0).max())
+
+
 def test_fields_are_taken_from_sample_and_output():
     samples = make_samples(2)
     outputs = outputs_of(samples)
