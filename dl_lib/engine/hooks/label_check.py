@@ -1,4 +1,4 @@
-"""Check of the training labels: classes and datasets without labelled pixels."""
+"""Check of the training labels: classes and datasets without labelled pixels, imbalanced classes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dl_lib.data.catalog import DatasetCatalog, DatasetMeta
+from dl_lib.data.class_imbalance import imbalance_warning
 from dl_lib.data.errors import DataError
 from dl_lib.data.label_shortcomings import label_hint, label_shortcomings, quoted_classes
 from dl_lib.data.label_watch import EpochWatch, LabelScan, scan_labels
@@ -15,6 +16,7 @@ from dl_lib.data.raw_dataset import HasLabel, RawDataset
 from dl_lib.data.sample_loader import SampleLoader
 from dl_lib.engine.training.hook import Hook
 from dl_lib.utils import comm
+from dl_lib.utils.escaping import printable
 
 if TYPE_CHECKING:
     from dl_lib.engine.training.trainer import Trainer
@@ -101,11 +103,15 @@ def _warn(scans: Mapping[str, LabelScan]) -> None:
             found = label_shortcomings(scan.pixels, meta=meta, allowed=["absent-classes"])
             _log_found([name], found, num_labels=scan.num_labels, meta=meta)
     meta = DatasetCatalog.meta(next(iter(scans)))
+    num_labels = sum(scan.num_labels for scan in scans.values())
     present = sum(bool(total[label]) for label in range(meta.num_classes))
     # Rare classes may be missing from a sample of a large dataset.
     if present and (all(scan.is_complete for scan in scans.values()) or 2 * present <= meta.num_classes):
         found = label_shortcomings(total, meta=meta, allowed=["ignored-pixels"])
-        _log_found(list(scans), found, num_labels=sum(scan.num_labels for scan in scans.values()), meta=meta)
+        _log_found(list(scans), found, num_labels=num_labels, meta=meta)
+    pixels = [total[label] for label in range(meta.num_classes)]
+    if warning := imbalance_warning(pixels, class_names=meta.class_names):
+        _log.warning("Training labels of %s (%d labels read): %s", ", ".join(scans), num_labels, printable(warning))
 
 
 def _log_found(names: Sequence[str], found: Mapping[str, str], *, num_labels: int, meta: DatasetMeta) -> None:

@@ -12,12 +12,13 @@ from torch import Tensor
 from dl_lib.evaluation.report.latency import latency_as_dict
 from dl_lib.evaluation.report.routes import routes_as_dict
 from dl_lib.evaluation.report.tables import COST_LABELS, mean_scores
+from dl_lib.evaluation.report.warnings import result_warnings
 from dl_lib.evaluation.scores.budget import BudgetSummary
 from dl_lib.evaluation.scores.image_properties import IMAGE_PROPERTIES
 from dl_lib.evaluation.scores.metrics import ClassScore, SegmentationMetrics
 from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord, OfficialScores
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
-from dl_lib.modeling.dynamic.lattice import Lattice
+from dl_lib.modeling.dynamic.route import Route
 from dl_lib.utils.escaping import csv_text
 
 __all__ = ["IMAGE_COLUMNS", "UNITS", "confusion_as_csv", "images_as_csv", "result_as_dict"]
@@ -60,7 +61,7 @@ IMAGE_COLUMNS = {
 
 
 def result_as_dict(
-    result: EvaluationResult, *, target: BudgetSummary | None = None, lattice: Lattice | None = None
+    result: EvaluationResult, *, target: BudgetSummary | None = None, route: Route | None = None
 ) -> dict[str, Any]:
     """Return the entry of a dataset in results.json, as plain values.
 
@@ -69,7 +70,7 @@ def result_as_dict(
     Args:
         result: Result on the dataset.
         target: Costs and target of the budget; adds `budget_gflops`.
-        lattice: Lattice of a network with gates; adds the gates by edge and `routes`.
+        route: Route of a routed network; adds the gates by edge and `routes` if it has gates.
     """
     values: dict[str, Any] = {} if result.metrics is None else _scores(result.metrics)
     if result.official is not None:
@@ -77,6 +78,7 @@ def result_as_dict(
     statistics = {"avg": result.costs.average, "max": result.costs.maximum, "min": result.costs.minimum}
     values |= {
         "images": result.num_images,
+        "warnings": list(result_warnings(result, route=route)),
         "skipped": [{"sample": sample.index, "reason": sample.reason} for sample in result.skipped],
         "seconds_per_image": result.seconds_per_image,
         "costs_gflops": {
@@ -94,10 +96,10 @@ def result_as_dict(
         }
     if result.latency is not None:
         values["latency_ms"] = latency_as_dict(result.latency)
-    if result.mean_gates is not None and lattice is not None:
-        values["mean_gates"] = dict(zip(map(str, lattice.edges), result.mean_gates, strict=True))
+    if result.mean_gates is not None and route is not None:
+        values["mean_gates"] = dict(zip(map(str, route.lattice.edges), result.mean_gates, strict=True))
         if result.reported_routes is not None:
-            values["routes"] = routes_as_dict(result, routes=result.reported_routes, lattice=lattice)
+            values["routes"] = routes_as_dict(result, routes=result.reported_routes, lattice=route.lattice)
     return values
 
 

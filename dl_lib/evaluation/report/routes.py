@@ -15,7 +15,7 @@ from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.modeling.dynamic.lattice import FINEST_STRIDE, Lattice
 from dl_lib.modeling.dynamic.route import Route
 
-__all__ = ["describe_route", "route_remarks", "route_tables", "routes_as_dict", "static_warning"]
+__all__ = ["describe_route", "route_remarks", "route_tables", "routes_as_dict"]
 
 _MOST_FREQUENT = 5  # routes that are reported individually
 _PERCENTILES = {"min": "min", "p5": "5 %", "median": "median", "p95": "95 %", "max": "max"}
@@ -65,19 +65,6 @@ def route_remarks(result: EvaluationResult) -> list[str]:
             f"(of {routes.num_images}: ±{2 / math.sqrt(routes.num_images):.2f}) are not significant at the 5 % level."
         )
     return remarks
-
-
-def static_warning(result: EvaluationResult) -> str | None:
-    """Return a sentence about an effectively static network; None for others, or without statistics."""
-    routes = result.reported_routes
-    if routes is None or not routes.is_static:
-        return None
-    if not routes.ever_open:
-        return "The network is effectively static: all gates are closed for every image; see docs/routing.md."
-    return (
-        f"The network is effectively static: of the {routes.ever_open} edges that are open for any image, "
-        f"{routes.image_dependent} ({100 * routes.dependent_ratio:.1f} %) depend on the image; see docs/routing.md."
-    )
 
 
 def routes_as_dict(result: EvaluationResult, *, routes: RouteStatistics, lattice: Lattice) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 from dl_lib.evaluation.report.formatting import format_gflops, format_table, gflops_decimals
 from dl_lib.evaluation.report.latency import latency_remarks, latency_tables
-from dl_lib.evaluation.report.routes import describe_route, route_remarks, route_tables, static_warning
+from dl_lib.evaluation.report.routes import describe_route, route_remarks, route_tables
+from dl_lib.evaluation.report.warnings import result_warnings
 from dl_lib.evaluation.scores.budget import BudgetSummary
 from dl_lib.evaluation.scores.metrics import SegmentationMetrics
 from dl_lib.evaluation.scores.result import EvaluationResult, OfficialScores
@@ -63,7 +64,7 @@ def format_markdown(
     for name, result in results.items():
         title = markdown_text(name)
         parts += [f"## {title}", *_parts(result, target=targets.get(name), lattice=lattice, style="github")]
-        parts += [warning] if (warning := static_warning(result)) else []
+        parts += [f"**Warning:** {markdown_text(sentence)}" for sentence in result_warnings(result, route=route)]
         parts += [f"![{kind} on {title}]({quote(file)})" for kind, file in figures[name].items()]
     return "\n\n".join(parts) + "\n"
 

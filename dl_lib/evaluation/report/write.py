@@ -87,7 +87,7 @@ def write_report(
         "parameters": parameters,
         **({} if route is None or route.is_whole else {"route": route.entries()}),
         "datasets": {
-            name: result_as_dict(result, target=targets.get(name), lattice=lattice) for name, result in results.items()
+            name: result_as_dict(result, target=targets.get(name), route=route) for name, result in results.items()
         },
     }
     files[RESULTS_MARKDOWN_NAME] = format_markdown(results, targets=targets, route=route, figures=figure_names)

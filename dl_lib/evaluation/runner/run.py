@@ -18,8 +18,8 @@ from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.official.submission import write_submission
 from dl_lib.evaluation.predictions.writers import PredictionWriter
 from dl_lib.evaluation.report.image_routes import ShownImage
-from dl_lib.evaluation.report.routes import static_warning
 from dl_lib.evaluation.report.tables import format_text
+from dl_lib.evaluation.report.warnings import result_warnings
 from dl_lib.evaluation.report.write import write_report
 from dl_lib.evaluation.runner.build import (
     build_evaluator,
@@ -40,6 +40,7 @@ from dl_lib.modeling import SegmentationModel
 from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.modeling.dynamic.route import Route
 from dl_lib.utils import comm
+from dl_lib.utils.escaping import printable
 from dl_lib.utils.modes import evaluation_mode
 from dl_lib.utils.progress import progress_bar
 
@@ -128,7 +129,7 @@ def evaluate_datasets(
         if hasattr(network, "costs"):  # static networks have no cost tables and no budget
             targets[name] = summarize_budget(cfg, costs=network.costs, images=results[name].images)
         if comm.is_main_process():
-            _log_result(results[name], target=targets[name], lattice=_lattice(network))
+            _log_result(results[name], target=targets[name], route=_route(network))
             if _lattice(network) is not None:
                 shown[name] = show_images(
                     results[name],
@@ -194,10 +195,11 @@ def inference_on_dataset(
     return evaluator.evaluate()
 
 
-def _log_result(result: EvaluationResult, *, target: BudgetSummary | None, lattice: Lattice | None) -> None:
+def _log_result(result: EvaluationResult, *, target: BudgetSummary | None, route: Route | None) -> None:
+    lattice = None if route is None else route.lattice
     _log.info("\n%s", format_text(result, target=target, lattice=lattice))
-    if warning := static_warning(result):
-        _log.warning("%s: %s", result.dataset_name, warning)
+    for sentence in result_warnings(result, route=route):
+        _log.warning("%s: %s", result.dataset_name, printable(sentence))
 
 
 def _route(network: nn.Module) -> Route | None:

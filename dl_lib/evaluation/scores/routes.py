@@ -22,15 +22,18 @@ from dl_lib.modeling.dynamic.lattice import Lattice, Node
 __all__ = [
     "MIN_IMAGES",
     "STATIC_BELOW",
+    "GateSaturation",
     "Route",
     "RouteStatistics",
     "cell_open_ratios",
     "example_images",
+    "gate_saturation",
     "route_statistics",
 ]
 
 MIN_IMAGES = 20  # below, statistics of routes are not reported
 STATIC_BELOW = 0.05  # of the edges that any image opens: ratio of those that depend on the image
+_SATURATED_WITHIN = 1e-3  # of 0 or 1, where tanh and sigmoid have almost no gradient
 _PERCENTILES = {"min": 0, "p5": 5, "median": 50, "p95": 95, "max": 100}
 
 
@@ -110,6 +113,41 @@ class RouteStatistics:
         """Shannon entropy of the empirical distribution of the routes."""
         ratios_R = np.array([route.images for route in self.routes]) / self.num_images
         return float(abs(-(ratios_R * np.log2(ratios_R)).sum()))  # 0 instead of -0 for a single route
+
+
+@dataclass(frozen=True)
+class GateSaturation:
+    """Learned gates with one extreme value for every image: the image has no influence on them.
+
+    Attributes:
+        learned: Number of learned gates.
+        at_zero: Number of those that are 0 for every image.
+        at_one: Number of those that are 1 for every image.
+    """
+
+    learned: int
+    at_zero: int
+    at_one: int
+
+    @property
+    def ratio(self) -> float:
+        """Ratio of the saturated gates; 0 without learned gates."""
+        return (self.at_zero + self.at_one) / self.learned if self.learned else 0.0
+
+
+def gate_saturation(gates_NE: npt.NDArray[np.floating], *, learned: Sequence[bool] | None = None) -> GateSaturation:
+    """Count the saturated gates of at least one image; values within 0.001 of 0 or 1 count as those.
+
+    Args:
+        gates_NE: Gate values, columns in the order of the lattice's edges.
+        learned: Whether the gate of each edge is learned; by default all are.
+    """
+    chosen_NE = gates_NE if learned is None else gates_NE[:, np.asarray(learned, bool)]
+    return GateSaturation(
+        learned=chosen_NE.shape[1],
+        at_zero=int((chosen_NE.max(axis=0) <= _SATURATED_WITHIN).sum()),
+        at_one=int((chosen_NE.min(axis=0) >= 1 - _SATURATED_WITHIN).sum()),
+    )
 
 
 def route_statistics(gates_NE: npt.NDArray[np.floating], *, real_madds: Sequence[float]) -> RouteStatistics:

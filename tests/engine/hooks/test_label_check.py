@@ -101,6 +101,12 @@ def test_labels_are_scanned_at_the_start(config, caplog, datasets, warnings):
         assert warning in message and HINT in message
 
 
+def test_imbalanced_classes_are_named_at_the_start(config, caplog):
+    run(config(Samples(0, 1, size=(60, 60)), Samples(2, size=(1, 3))), steps=0)
+    (message,) = caplog.messages
+    assert message.startswith("Training labels of set0, set1 (3 labels read): Class imbalance of 1:1,200")
+
+
 def test_sparse_annotations_may_be_mostly_ignored(config, caplog):
     meta = DatasetMeta(META.class_names, META.class_colors, sparse=True)
     run(config(Samples(0, 1, 2, *[255] * 97), meta=meta), steps=0)

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from dl_lib.evaluation.report.gates_file import read_gates
 from dl_lib.evaluation.report.image_routes import ShownImage, shown_positions
-from dl_lib.evaluation.report.routes import static_warning
 from dl_lib.evaluation.report.tables import format_markdown, format_text
+from dl_lib.evaluation.report.warnings import result_warnings
 from dl_lib.evaluation.runner.run import inference_on_dataset
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
 from dl_lib.evaluation.scores.routes import MIN_IMAGES
@@ -83,21 +83,21 @@ def test_gates_file_contains_the_gates_of_every_image(routed, routed_folder):
 def test_effectively_static_networks_are_named(routed):
     static = replace(routed, gates=(routed.gates[:1] > 0).double().expand(MIN_IMAGES, -1))
     opened = int(static.gates[0].sum())
-    warning = static_warning(static)
+    (warning,) = result_warnings(static)
     assert warning.startswith(f"The network is effectively static: of the {opened} edges ")
-    assert "0 (0.0 %) depend on the image; see docs/routing.md" in warning
+    assert "0 (0.0 %) depend on the image, and of 4 learned gates, " in warning
     assert {one.value for one in static.cost_correlations.values()} == {None}, (
         "costs per pixel differ by the padding only"
     )
     settings = {"targets": {}, "route": WHOLE, "figures": {"fakes": {}}}
-    assert f"\n\n{warning}\n" in format_markdown({"fakes": static}, **settings)
+    assert f"\n\n**Warning:** {warning}\n" in format_markdown({"fakes": static}, **settings)
     assert "static" not in format_markdown({"fakes": routed}, **settings)
 
 
 def test_few_images_have_no_route_statistics():
     evaluator = SemSegEvaluator("fakes", class_names=NAMES, ignore_value=IGNORE)
     result = inference_on_dataset(ModelOfLattice(), batches_of(make_samples(4)), evaluator)
-    assert static_warning(result) is None and "distinct routes" not in format_text(result)
+    assert result_warnings(result) == () and "distinct routes" not in format_text(result)
 
 
 def test_constant_costs_have_no_correlation(routed):

@@ -232,7 +232,7 @@ def test_without_ground_truth_only_costs_are_reported(result, tmp_path):
     costs_only = replace(result, metrics=None, confusion=None)
     write({"fakes": costs_only}, tmp_path)
     values = json.loads((tmp_path / "results.json").read_text())["datasets"]["fakes"]
-    assert set(values) == {"images", "skipped", "seconds_per_image", "costs_gflops", "mean_gates"}
+    assert set(values) == {"images", "skipped", "seconds_per_image", "costs_gflops", "mean_gates", "warnings"}
     assert "4 images, no ground truth, costs only" in (tmp_path / "results.md").read_text()
     assert "(%)" not in format_text(costs_only)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
