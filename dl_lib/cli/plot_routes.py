@@ -76,13 +76,15 @@ def _draw(arguments: argparse.Namespace) -> Figure:
 
 def _read(folder: Path, *, dataset: str | None) -> ImageGates:
     from dl_lib.evaluation.report.gates_file import read_gates
+    from dl_lib.evaluation.report.results_file import read_results
 
     files = {path.stem.removeprefix(f"{GATES_STEM}_"): path for path in sorted(folder.glob(f"{GATES_STEM}_*.npz"))}
     only = folder / f"{GATES_STEM}.npz"
     if dataset is None and len(files) > 1 and not only.exists():
         raise ConfigError(f"--dataset: the evaluation has several datasets; add --dataset NAME. Received: {[*files]}")
-    if dataset is not None and files and dataset not in files:
-        raise ConfigError(f"--dataset: no such dataset; {nearest_names(dataset, files)}. Received: {dataset}")
+    known = list(files) or ([] if dataset is None else list(read_results(folder).datasets))
+    if dataset is not None and dataset not in known:
+        raise ConfigError(f"--dataset: no such dataset; {nearest_names(dataset, known)}. Received: {dataset}")
     return read_gates(only if dataset is None or not files else files[dataset])
 
 

@@ -8,6 +8,7 @@ import pytest
 from dl_lib.cli.main import main
 from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.visualization import route_difference, routing
+from tests.helpers.evaluated_run import make_evaluated_run
 
 
 def make_run(folder, *, cells=(2, 3), name="gates", scale=1.0):
@@ -63,7 +64,10 @@ def test_errors(tmp_path, capsys, monkeypatch):
     assert "RUN: two different runs can be compared" in rejected(capsys, run, run)
     assert "add --dataset NAME. Received: ['fine_test', 'fine_val']" in rejected(capsys, several)
     assert "nearest: fine_val, fine_test. Received: fine_va" in rejected(capsys, several, "--dataset", "fine_va")
+    of_one_dataset = make_evaluated_run(tmp_path / "one")
+    assert "nearest: some_val. Received: other_val" in rejected(capsys, of_one_dataset, "--dataset", "other_val")
     assert "must end in one of .png, .svg, .pdf" in rejected(capsys, run, "--output", "x.gif")
     assert not (tmp_path / "output").exists()
+    main(["plot-routes", str(of_one_dataset), "--dataset", "some_val", "--output", str(tmp_path / "one.png")])
     main(["plot-routes", str(several), "--dataset", "fine_val"])
     assert (tmp_path / "output" / "routes.png").exists()
