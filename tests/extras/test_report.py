@@ -86,11 +86,27 @@ def test_a_click_selects_an_image_and_its_routes(address):
 def test_an_edge_shows_its_values_when_pointed_at(address):
     with browser() as driver:
         driver.get(address)
-        line = one(driver, ".route line")
+        line = all_of(driver, ".route line")[0]
         driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", line)
         ActionChains(driver).move_to_element(line).perform()
         assert one(driver, ".edge").text.startswith(f"{line.get_attribute('data-edge')}: gate ")
         assert "open for" in one(driver, ".edge").text
+
+
+def test_a_thumbnail_selects_its_image(address):
+    with browser() as driver:
+        driver.get(address)
+        buttons = all_of(driver, ".thumbnails button")
+        assert len(buttons) == 12
+        buttons[2].send_keys(Keys.ENTER)
+        assert one(driver, "select.image").get_property("value") == "2"
+        assert [button.get_attribute("aria-pressed") for button in buttons].count("true") == 1
+        point = one(driver, ".plot circle[data-image='2']")
+        driver.execute_script("arguments[0].parentElement.append(arguments[0])", point)
+        ActionChains(driver).move_to_element(point).perform()
+        assert one(driver, "#tooltip img").get_property("naturalWidth") > 0
+        buttons[2].click()
+        assert one(driver, "select.image").get_property("value") == ""
 
 
 def test_keyboard(address):

@@ -5,6 +5,7 @@ import json
 from dl_lib.config import get_cfg, write_config
 from dl_lib.evaluation.runner.run import inference_on_dataset
 from dl_lib.evaluation.scores.evaluator import SemSegEvaluator
+from dl_lib.evaluation.scores.report_collector import ReportCollector
 from tests.helpers.evaluation import IGNORE, NAMES, batches_of, make_samples
 from tests.helpers.reports import ModelOfLattice, write
 
@@ -22,7 +23,11 @@ def make_evaluated_run(folder, *, names=NAMES, datasets=("some_val",), num_image
         samples = make_samples(num_images, seed=seed)
         for sample, image_id in zip(samples, ids, strict=False):
             sample["image_id"] = image_id
-        evaluator = SemSegEvaluator(dataset, class_names=names, ignore_value=IGNORE)
+        colors = [(50 * index, 0, 100) for index in range(len(names))]
+        report = ReportCollector(
+            thumbnail_indices=range(num_images), class_colors=colors, ignore_value=IGNORE, channel_order="BGR"
+        )
+        evaluator = SemSegEvaluator(dataset, class_names=names, ignore_value=IGNORE, report=report)
         results[dataset] = inference_on_dataset(ModelOfLattice(), batches_of(samples), evaluator)
     write(results, folder)
     lines = [{"iteration": 20 * n, "total_loss": 1 / n, "iteration_seconds": 0.5} for n in range(1, 5)]

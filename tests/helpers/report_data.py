@@ -29,6 +29,7 @@ def report_data(*, num_images=4, num_classes=3, labelled=True):
     pixels = np.arange(NUM_BINS)
     return ReportData(
         image_ids=image_ids,
+        class_colors=np.arange(3 * num_classes, dtype=np.uint8).reshape(-1, 3),
         class_counts=counts if labelled else None,
         thumbnails={image_id: jpeg(4, 6, seed=index) for index, image_id in enumerate(image_ids[::2])},
         worst=tuple(map(sample_image, image_ids[:0:-1])) if labelled else (),

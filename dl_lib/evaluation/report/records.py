@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from dl_lib.evaluation.report.latency import latency_as_dict
-from dl_lib.evaluation.report.routes import routes_as_dict
+from dl_lib.evaluation.report.routes import lattice_as_dict, routes_as_dict
 from dl_lib.evaluation.report.tables import COST_LABELS, mean_scores
 from dl_lib.evaluation.report.warnings import result_warnings
 from dl_lib.evaluation.scores.budget import BudgetSummary
@@ -18,6 +18,7 @@ from dl_lib.evaluation.scores.image_properties import IMAGE_PROPERTIES
 from dl_lib.evaluation.scores.metrics import ClassScore, SegmentationMetrics
 from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord, OfficialScores
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
+from dl_lib.modeling.costs.table import NetworkCosts
 from dl_lib.modeling.dynamic.route import Route
 from dl_lib.utils.escaping import csv_text
 
@@ -33,6 +34,8 @@ UNITS = {
     "latency_ms": "milliseconds per image that the table of MODEL.BUDGET.LATENCY_TABLE applies to (images); measured: "
     "model only; median_error: ratio; differences: conditions of this evaluation unlike those of the table",
     "mean_gates": "mean gate value of each edge over the images, in [0, 1]",
+    "lattice": "GFLOPs of each part, and shape (channels, height, width) of the input of each cell or output, for one "
+    "image of input_size (height, width), the padded size of the first image",
     "routes": "an edge is open for an image if its gate value is above 0; a route is the set of an image's open edges; "
     "ratios in [0, 1] of the images; real_gflops: GFLOPs per image; cost_correlations: Spearman's rank correlation of "
     "the real cost per pixel with properties of the images, null if it is undefined; images: those with the property",
@@ -61,7 +64,11 @@ IMAGE_COLUMNS = {
 
 
 def result_as_dict(
-    result: EvaluationResult, *, target: BudgetSummary | None = None, route: Route | None = None
+    result: EvaluationResult,
+    *,
+    target: BudgetSummary | None = None,
+    route: Route | None = None,
+    costs: NetworkCosts | None = None,
 ) -> dict[str, Any]:
     """Return the entry of a dataset in results.json, as plain values.
 
@@ -71,6 +78,7 @@ def result_as_dict(
         result: Result on the dataset.
         target: Costs and target of the budget; adds `budget_gflops`.
         route: Route of a routed network; adds the gates by edge and `routes` if it has gates.
+        costs: Cost tables of a network with gates; adds `lattice` for an image of the size of the first one.
     """
     values: dict[str, Any] = {} if result.metrics is None else _scores(result.metrics)
     if result.official is not None:
@@ -98,6 +106,8 @@ def result_as_dict(
         values["latency_ms"] = latency_as_dict(result.latency)
     if result.mean_gates is not None and route is not None:
         values["mean_gates"] = dict(zip(map(str, route.lattice.edges), result.mean_gates, strict=True))
+        if costs is not None:
+            values["lattice"] = lattice_as_dict(costs, size=result.images[0].input_sizes[0])
         if result.reported_routes is not None:
             values["routes"] = routes_as_dict(result, routes=result.reported_routes, lattice=route.lattice)
     return values

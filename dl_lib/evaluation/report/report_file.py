@@ -35,12 +35,13 @@ _MAX_PIXELS = 2**40  # of one class in one image, so that sums do not overflow
 def report_data_as_npz(data: ReportData) -> bytes:
     """Return the content of report_data.npz, which `numpy.load` reads without pickle.
 
-    It holds `image_ids` (N,) and, with ground truth, `class_counts` (N, 3, classes) and `calibration_pixels`,
-    `calibration_correct` and `calibration_confidence`. The files of each group of images, `thumbnails`, `worst` and
-    `most_expensive`, are joined to one array of bytes, next to `<group>_images` (K,), the positions of the images in
-    `image_ids`, and `<group>_sizes` (K, files per image), the bytes of each file; a missing label has none.
+    It holds `image_ids` (N,), `class_colors` (classes, 3) and, with ground truth, `class_counts` (N, 3, classes) and
+    `calibration_pixels`, `calibration_correct` and `calibration_confidence`. The files of each group of images,
+    `thumbnails`, `worst` and `most_expensive`, are joined to one array of bytes, next to `<group>_images` (K,), the
+    positions of the images in `image_ids`, and `<group>_sizes` (K, files per image), the bytes of each file; a missing
+    label has none.
     """
-    arrays: dict[str, np.ndarray] = {"image_ids": np.array(data.image_ids)}
+    arrays: dict[str, np.ndarray] = {"image_ids": np.array(data.image_ids), "class_colors": data.class_colors}
     if data.class_counts is not None:
         arrays["class_counts"] = data.class_counts
     if data.calibration is not None:
@@ -69,7 +70,11 @@ def read_report_data(path: Path) -> ReportData:
         return read_npz(
             path,
             _parse,
-            names=("image_ids", *(f"{group}{part}" for group in _GROUPS for part in ("", "_images", "_sizes"))),
+            names=(
+                "image_ids",
+                "class_colors",
+                *(f"{group}{part}" for group in _GROUPS for part in ("", "_images", "_sizes")),
+            ),
             optional=("class_counts", *_CALIBRATION.values()),
             contents="the images and counts of an evaluation",
             advice="evaluate the run with TEST.REPORT_DATA: True (dl_lib evaluate --config-file RUN)",
@@ -79,12 +84,17 @@ def read_report_data(path: Path) -> ReportData:
 def _parse(arrays: Arrays) -> ReportData:
     image_ids = unique_names(arrays["image_ids"])
     counts = _class_counts(arrays["class_counts"], num_images=len(image_ids)) if "class_counts" in arrays else None
-    num_classes = None if counts is None else counts.shape[-1]
+    colors = arrays["class_colors"]
+    _check_dtypes("class_colors", {np.uint8: (colors,)})
+    if colors.ndim != 2 or colors.shape[1] != 3 or (counts is not None and counts.shape[-1] != len(colors)):
+        raise ValueError(f"class_colors have shape {colors.shape}")
+    num_classes = len(colors)
     files = _files(arrays, "thumbnails", image_ids=image_ids, max_images=MAX_THUMBNAILS)
     for (jpeg,) in files.values():
         _check_jpeg(jpeg, max_side=THUMBNAIL_SIDE_PX)
     return ReportData(
         image_ids=image_ids,
+        class_colors=colors,
         class_counts=counts,
         thumbnails={image_id: jpeg for image_id, (jpeg,) in files.items()},
         worst=_samples(arrays, "worst", image_ids=image_ids, num_classes=num_classes),
@@ -137,9 +147,7 @@ def _files(arrays: Arrays, group: str, *, image_ids: Sequence[str], max_images: 
     }
 
 
-def _samples(
-    arrays: Arrays, group: str, *, image_ids: Sequence[str], num_classes: int | None
-) -> tuple[SampleImage, ...]:
+def _samples(arrays: Arrays, group: str, *, image_ids: Sequence[str], num_classes: int) -> tuple[SampleImage, ...]:
     files = _files(arrays, group, image_ids=image_ids, max_images=MAX_SAMPLES)
     for image, prediction, label in files.values():
         size = _check_jpeg(image, max_side=SAMPLE_SIDE_PX)
@@ -171,12 +179,10 @@ def _check_jpeg(jpeg: bytes, *, max_side: int) -> tuple[int, int]:
         return image.height, image.width
 
 
-def _check_class_indices(png: bytes, *, size: tuple[int, int], num_classes: int | None, may_be_ignored: bool) -> None:
+def _check_class_indices(png: bytes, *, size: tuple[int, int], num_classes: int, may_be_ignored: bool) -> None:
     indices = decode_class_indices(png)
     if indices.shape != size:
         raise ValueError(f"PNG has shape {indices.shape}, its image {size}")
-    if num_classes is None:
-        return
     is_class = indices < num_classes
     if may_be_ignored:
         is_class |= indices == ignored_index(num_classes)

@@ -12,10 +12,11 @@ from dl_lib.evaluation.scores.image_properties import IMAGE_PROPERTIES
 from dl_lib.evaluation.scores.result import EvaluationResult
 from dl_lib.evaluation.scores.routes import MIN_IMAGES, RouteStatistics, cell_open_ratios
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
+from dl_lib.modeling.costs.table import NetworkCosts
 from dl_lib.modeling.dynamic.lattice import FINEST_STRIDE, Lattice
 from dl_lib.modeling.dynamic.route import Route
 
-__all__ = ["describe_route", "route_remarks", "route_tables", "routes_as_dict"]
+__all__ = ["describe_route", "lattice_as_dict", "route_remarks", "route_tables", "routes_as_dict"]
 
 _MOST_FREQUENT = 5  # routes that are reported individually
 _PERCENTILES = {"min": "min", "p5": "5 %", "median": "median", "p95": "95 %", "max": "max"}
@@ -95,6 +96,27 @@ def routes_as_dict(result: EvaluationResult, *, routes: RouteStatistics, lattice
         ],
         "edge_open_ratios": dict(zip(edges, routes.open_ratios, strict=True)),
         "cell_open_ratios": {str(node): ratio for node, ratio in cells.items()},
+    }
+
+
+def lattice_as_dict(costs: NetworkCosts, *, size: tuple[int, int]) -> dict[str, Any]:
+    """Return the costs and tensor shapes of the parts of the lattice for an image of a size, as plain values.
+
+    Args:
+        costs: Cost tables of the network.
+        size: Height and width in pixels before padding.
+    """
+    table = costs.table(*size)
+    lattice, (height, width) = table.lattice, costs.padded_size(*size)
+    return {
+        "input_size": [height, width],
+        "cells_gflops": {str(node): madds / MADDS_PER_GFLOP for node, madds in table.operations.items()},
+        "gates_gflops": {str(node): madds / MADDS_PER_GFLOP for node, madds in table.gates.items()},
+        "transitions_gflops": {str(edge): madds / MADDS_PER_GFLOP for edge, madds in table.transitions.items()},
+        "shapes": {
+            str(node): [costs.channels(node), height // node.stride, width // node.stride]
+            for node in (*lattice.nodes, *lattice.outputs)
+        },
     }
 
 

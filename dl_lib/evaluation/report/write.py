@@ -15,6 +15,7 @@ from dl_lib.evaluation.report.tables import format_markdown
 from dl_lib.evaluation.scores.budget import BudgetSummary
 from dl_lib.evaluation.scores.image_properties import IMAGE_PROPERTIES, RankCorrelation
 from dl_lib.evaluation.scores.result import EvaluationResult
+from dl_lib.modeling.costs.table import NetworkCosts
 from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.modeling.dynamic.route import Route
 from dl_lib.utils.files import read_regular, write_atomically
@@ -54,6 +55,7 @@ def write_report(
     shown: Mapping[str, Sequence[ShownImage]],
     route: Route | None,
     parameters: int,
+    costs: NetworkCosts | None = None,
 ) -> tuple[Path, ...]:
     """Write results.json, results.md, and the tables and figures of each dataset.
 
@@ -71,6 +73,7 @@ def write_report(
         shown: Images of each dataset to show with their routes, if there are any.
         route: Route of a routed network; None for static networks.
         parameters: Number of learnable parameters.
+        costs: Cost tables of a routed network.
     """
     lattice = None if route is None else route.lattice
     files: dict[str, str | bytes] = {}
@@ -87,7 +90,8 @@ def write_report(
         "parameters": parameters,
         **({} if route is None or route.is_whole else {"route": route.entries()}),
         "datasets": {
-            name: result_as_dict(result, target=targets.get(name), route=route) for name, result in results.items()
+            name: result_as_dict(result, target=targets.get(name), route=route, costs=costs)
+            for name, result in results.items()
         },
     }
     files[RESULTS_MARKDOWN_NAME] = format_markdown(results, targets=targets, route=route, figures=figure_names)

@@ -79,7 +79,7 @@ def build_report_collector(cfg: CfgNode, dataset_name: str, *, dataset: Sized) -
     meta = DatasetCatalog.meta(dataset_name)
     return ReportCollector(
         thumbnail_indices=sampled_indices(dataset, limit=MAX_THUMBNAILS),
-        num_classes=meta.num_classes,
+        class_colors=meta.class_colors,
         ignore_value=meta.ignore_value,
         channel_order=cfg.INPUT.FORMAT,
     )

@@ -227,6 +227,7 @@ def _write(
         shown=shown,
         route=_route(network),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
+        costs=getattr(network, "costs", None),
     )
     _log.info("Wrote evaluation results: %s", ", ".join(path.name for path in paths))
     for name, result in results.items() if submission else ():

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dl_lib.config.choices import ChannelOrder
+from dl_lib.data.catalog import Color
 from dl_lib.evaluation.scores.calibration import NUM_BINS, CalibrationCounts, count_calibration
 from dl_lib.evaluation.scores.image_encoding import (
     encode_class_indices,
@@ -57,6 +58,7 @@ class CollectedData:
     Merging is associative, and the result does not depend on the assignment of images to processes.
 
     Attributes:
+        class_colors: (red, green, blue) of each class, 0..255.
         class_counts: Intersection, predicted and true pixels of each image and class, int64 (images, 3, classes); None
             without images or ground truth.
         calibration: Sum of `count_calibration`, int64 (3, NUM_BINS).
@@ -64,6 +66,7 @@ class CollectedData:
         samples: Images that may be among the worst or most expensive ones, by id.
     """
 
+    class_colors: tuple[Color, ...]
     class_counts: Tensor | None
     calibration: Tensor
     thumbnails: Mapping[str, bytes]
@@ -73,6 +76,7 @@ class CollectedData:
         """Return the data of the images of both."""
         counts = [part.class_counts for part in (self, other) if part.class_counts is not None]
         return CollectedData(
+            class_colors=self.class_colors,
             class_counts=torch.cat(counts) if counts else None,
             calibration=self.calibration + other.calibration,
             thumbnails={**self.thumbnails, **other.thumbnails},
@@ -87,6 +91,7 @@ class CollectedData:
         )
         return ReportData(
             image_ids=tuple(image.image_id for image in images),
+            class_colors=np.array(self.class_colors, np.uint8),
             class_counts=None if self.class_counts is None else self.class_counts.numpy(),
             thumbnails=self.thumbnails,
             worst=tuple(self.samples[image_id] for _, image_id in worst),
@@ -117,16 +122,21 @@ class ReportCollector:
 
     Args:
         thumbnail_indices: Indices in the dataset of the images with a thumbnail.
-        num_classes: Number of classes.
+        class_colors: (red, green, blue) of each class, 0..255.
         ignore_value: Label of ignored pixels.
         channel_order: Channel order of the images.
     """
 
     def __init__(
-        self, *, thumbnail_indices: Collection[int], num_classes: int, ignore_value: int, channel_order: ChannelOrder
+        self,
+        *,
+        thumbnail_indices: Collection[int],
+        class_colors: Sequence[Color],
+        ignore_value: int,
+        channel_order: ChannelOrder,
     ) -> None:
         self.thumbnail_indices = frozenset(thumbnail_indices)
-        self.num_classes = num_classes
+        self.class_colors = tuple(class_colors)
         self.ignore_value = ignore_value
         self.channel_order = channel_order
         self.reset()
@@ -164,8 +174,9 @@ class ReportCollector:
             self._samples = {image_id: reduced for image_id, reduced in self._samples.items() if image_id in kept}
 
     def state(self) -> CollectedData:
-        num_classes = self.num_classes
+        num_classes = len(self.class_colors)
         return CollectedData(
+            class_colors=self.class_colors,
             class_counts=torch.stack(self._class_counts) if self._class_counts else None,
             calibration=self._calibration.cpu(),
             thumbnails=dict(self._thumbnails),
@@ -200,7 +211,7 @@ class ReportCollector:
         indices = None
         if label is not None:
             indices = reduce_class_indices(label, size=size)
-            indices = np.where(indices == self.ignore_value, ignored_index(self.num_classes), indices)
+            indices = np.where(indices == self.ignore_value, ignored_index(len(self.class_colors)), indices)
         return _Reduced(
             image=self._reduced_image(sample, size=size),
             prediction=reduce_class_indices(classes, size=size),

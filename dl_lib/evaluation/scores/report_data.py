@@ -41,6 +41,7 @@ class ReportData:
 
     Attributes:
         image_ids: Evaluated images, unique, in the order of per_image.csv and gates.npz.
+        class_colors: (red, green, blue) of each class, uint8 (classes, 3).
         class_counts: Pixels of each image and class, int64 (images, 3, classes): intersection of prediction and label,
             predicted pixels, labelled pixels; without ignored pixels. None without ground truth.
         thumbnails: JPEGs by image id, longest side at most `THUMBNAIL_SIDE_PX`, of at most `MAX_THUMBNAILS` images that
@@ -51,6 +52,7 @@ class ReportData:
     """
 
     image_ids: tuple[str, ...]
+    class_colors: npt.NDArray[np.uint8]
     class_counts: npt.NDArray[np.int64] | None
     thumbnails: Mapping[str, bytes]
     worst: tuple[SampleImage, ...]

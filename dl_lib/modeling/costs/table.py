@@ -19,6 +19,7 @@ from dl_lib.modeling.costs.costs import Costs
 from dl_lib.modeling.costs.counters import count_madds, measure_madds
 from dl_lib.modeling.costs.meta_copy import meta_copy
 from dl_lib.modeling.costs.part_table import PartCosts, PartTable, weighted_sum
+from dl_lib.modeling.dynamic.lattice import Node
 from dl_lib.modeling.dynamic.network import STEM_CHANNELS, DynamicNetwork, DynamicStem
 from dl_lib.modeling.dynamic.ops import Zero
 from dl_lib.modeling.dynamic.routing import Routing
@@ -82,11 +83,19 @@ class NetworkCosts:
 
     def table(self, height: int, width: int) -> CostTable:
         """Return the cost table for images of this size in pixels, rounded up to multiples of `size_divisor`."""
-        divisor = self._backbone.size_divisor
-        size = (round_up(height, divisor), round_up(width, divisor))
+        size = self.padded_size(height, width)
         if size not in self._tables:
             self._tables[size] = _measure(*self._meta_copies, height=size[0], width=size[1])
         return self._tables[size]
+
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size in pixels that images of a size are padded to."""
+        divisor = self._backbone.size_divisor
+        return round_up(height, divisor), round_up(width, divisor)
+
+    def channels(self, node: Node) -> int:
+        """Return the channels of a node's input, or of one of the lattice's outputs."""
+        return self._backbone.channels(node)
 
     def without_weights(self) -> NetworkCosts:
         """Return costs that share the tables, but do not refer to the network."""

@@ -7,9 +7,10 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
+from dl_lib.utils.escaping import csv_text
 from dl_lib.web.report.routing import route_values, routed_images
 from dl_lib.web.report.run_data import DatasetResult
-from dl_lib.web.report.values import compact, percent
+from dl_lib.web.report.values import compact, data_uri, percent
 
 __all__ = ["MOST_IMAGES", "explorer"]
 
@@ -47,6 +48,7 @@ def explorer(results: Mapping[str, DatasetResult]) -> dict[str, Any] | None:
         "num_images": len(names),
         "data": {
             "images": image_ids,
+            "thumbnails": _thumbnails(results, image_ids),
             "runs": [
                 {
                     "name": run,
@@ -57,6 +59,15 @@ def explorer(results: Mapping[str, DatasetResult]) -> dict[str, Any] | None:
             ],
         },
     }
+
+
+def _thumbnails(results: Mapping[str, DatasetResult], image_ids: Sequence[str]) -> list[str | None]:
+    """Return the addresses of thumbnails, of the first run that has one of the image."""
+    found: dict[str, bytes] = {}
+    for result in results.values():
+        if result.data is not None:
+            found = {csv_text(name): jpeg for name, jpeg in result.data.thumbnails.items()} | found
+    return [data_uri(found[name], media_type="image/jpeg") if name in found else None for name in image_ids]
 
 
 def _evenly_spaced(names: Sequence[str]) -> list[str]:

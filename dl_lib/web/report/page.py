@@ -12,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from dl_lib.web.pages.templating import render
+from dl_lib.web.report.calibration import calibration_of
 from dl_lib.web.report.classes import class_rows
 from dl_lib.web.report.config_table import config_rows
 from dl_lib.web.report.confusion import confusion_matrix
@@ -19,6 +20,7 @@ from dl_lib.web.report.explorer import explorer
 from dl_lib.web.report.overview import COLUMNS, curves_image, overview_rows
 from dl_lib.web.report.routing import routing_of
 from dl_lib.web.report.run_data import DatasetResult, RunData
+from dl_lib.web.report.samples import class_legend, sample_groups
 
 __all__ = ["report_page"]
 
@@ -56,4 +58,7 @@ def _dataset(name: str, results: Mapping[str, DatasetResult]) -> dict[str, Any]:
         "confusion": {run: matrix for run, result in results.items() if (matrix := confusion_matrix(result))},
         "routing": {run: routing for run, result in results.items() if (routing := routing_of(result, run=run))},
         "explorer": explorer(results),
+        "legend": class_legend(results),
+        "samples": sample_groups(results),
+        "calibration": calibration_of(results),
     }

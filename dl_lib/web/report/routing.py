@@ -7,10 +7,11 @@ from typing import Any
 
 from dl_lib.evaluation.report.gates_file import ImageGates
 from dl_lib.evaluation.scores.image_properties import IMAGE_PROPERTIES
+from dl_lib.modeling.dynamic.lattice import Edge
 from dl_lib.utils.escaping import csv_text
 from dl_lib.web.pages.lattice import lattice_svg
 from dl_lib.web.report.run_data import DatasetResult
-from dl_lib.web.report.values import MISSING, compact, number, percent
+from dl_lib.web.report.values import MISSING, compact, entries, number, percent
 
 __all__ = ["route_values", "routed_images", "routing_of"]
 
@@ -25,9 +26,9 @@ def routing_of(result: DatasetResult, *, run: str) -> dict[str, Any] | None:
     mean = gates.gates.mean(axis=0).tolist()
     return {
         "svg": lattice_svg(gates.lattice, gates=mean, label=f"Lattice of {run} with the mean gate of each edge"),
-        "edge_columns": ("edge", "mean gate", "open (% of images)"),
+        "edge_columns": ("edge", "mean gate", "open (% of images)", "cost (GFLOPs)", "tensor after it"),
         "edges": [
-            (str(edge), f"{gate:.{_DECIMALS}f}", percent(ratio))
+            (str(edge), f"{gate:.{_DECIMALS}f}", percent(ratio), _cost(result, edge), _shape(result, edge))
             for edge, gate, ratio in zip(gates.lattice.edges, mean, _open_ratios(gates), strict=True)
         ],
         "statistics": _statistics(result, gates),
@@ -47,7 +48,11 @@ def route_values(result: DatasetResult, image_ids: Sequence[str]) -> dict[str, A
     by_id = dict(zip(routed_images(result), gates.gates.round(_DECIMALS).tolist(), strict=True))
     return {
         "edges": list(map(str, gates.lattice.edges)),
-        "notes": [f"open for {percent(ratio)} % of the images" for ratio in _open_ratios(gates)],
+        "notes": [
+            f"open for {percent(ratio)} % of the images\n"
+            f"transition: {_cost(result, edge)} GFLOPs, to a tensor of {_shape(result, edge)}"
+            for edge, ratio in zip(gates.lattice.edges, _open_ratios(gates), strict=True)
+        ],
         "mean": gates.gates.mean(axis=0).tolist(),
         "gates": [by_id.get(name) for name in image_ids],
     }
@@ -60,6 +65,17 @@ def routed_images(result: DatasetResult) -> list[str]:
 
 def _open_ratios(gates: ImageGates) -> list[float]:
     return (gates.gates > 0).mean(axis=0).tolist()
+
+
+def _cost(result: DatasetResult, edge: Edge) -> str:
+    """Return the GFLOPs of a transition for one image."""
+    return compact(number(result.values, "lattice", "transitions_gflops", str(edge)))
+
+
+def _shape(result: DatasetResult, edge: Edge) -> str:
+    """Return the shape of the tensor that an edge delivers, as channels x height x width."""
+    shape = entries(result.values, "lattice", "shapes").get(str(edge.target))
+    return "x".join(map(str, shape)) if isinstance(shape, list) else MISSING
 
 
 def _statistics(result: DatasetResult, gates: ImageGates) -> list[tuple[str, str]]:

@@ -15,7 +15,9 @@ from dl_lib.config import ConfigError
 from dl_lib.config.yaml_text import MAX_CHARACTERS, parse_yaml
 from dl_lib.evaluation.report.csv_files import ImageRow, read_confusion, read_images
 from dl_lib.evaluation.report.gates_file import ImageGates, read_gates
+from dl_lib.evaluation.report.report_file import read_report_data
 from dl_lib.evaluation.report.results_file import Results, evaluation_folders, read_results
+from dl_lib.evaluation.scores.report_data import ReportData
 from dl_lib.utils.files import read_regular
 from dl_lib.utils.metrics_file import MetricsFileError, Series, read_metrics
 from dl_lib.utils.names import is_safe_name
@@ -25,6 +27,7 @@ from dl_lib.utils.run_files import (
     GATES_STEM,
     LOG_NAME,
     PER_IMAGE_STEM,
+    REPORT_DATA_STEM,
     RESULTS_NAME,
     is_evaluation_folder,
     run_name,
@@ -47,12 +50,14 @@ class DatasetResult:
         images: Rows of per_image.csv; empty if it is missing.
         confusion: Class names, and pixels (classes, classes), [true, predicted]; None if they are missing.
         gates: Gate values of each image; None if they are missing.
+        data: Images and counts of the evaluation; None if they are missing.
     """
 
     values: Mapping[str, Any]
     images: tuple[ImageRow, ...]
     confusion: tuple[tuple[str, ...], npt.NDArray[np.int64]] | None
     gates: ImageGates | None
+    data: ReportData | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +127,7 @@ def read_run(folder: Path, *, among: Iterable[Path]) -> RunData:
             if has_labels
             else None,
             gates=optional(read_gates, evaluation / f"{GATES_STEM}{suffix}.npz", default=None) if has_gates else None,
+            data=optional(read_report_data, evaluation / f"{REPORT_DATA_STEM}{suffix}.npz", default=None),
         )
     return RunData(
         name=run_name(folder, among=among),

@@ -161,7 +161,15 @@ def test_16_bit_class_indices(tmp_path):
         label=encode_class_indices(label, num_classes=300),
     )
     class_counts = np.ones((1, 3, 300), np.int64)
-    data = replace(VALID, image_ids=("a",), class_counts=class_counts, thumbnails={}, worst=(one,), most_expensive=())
+    data = replace(
+        VALID,
+        image_ids=("a",),
+        class_colors=np.zeros((300, 3), np.uint8),
+        class_counts=class_counts,
+        thumbnails={},
+        worst=(one,),
+        most_expensive=(),
+    )
     (tmp_path / "report_data.npz").write_bytes(report_data_as_npz(data))
     (read,) = read_report_data(tmp_path / "report_data.npz").worst
     assert (read.prediction, read.label) == (one.prediction, one.label)

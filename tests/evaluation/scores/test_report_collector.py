@@ -19,10 +19,12 @@ from dl_lib.evaluation.scores.image_encoding import decode_class_indices
 from dl_lib.evaluation.scores.report_collector import ReportCollector
 from tests.helpers.evaluation import IGNORE, NAMES, NUM_CLASSES, FakeModel, batches_of, make_samples
 
+COLORS = [(index, 0, 255) for index in range(NUM_CLASSES)]
+
 
 def make_evaluator(*, thumbnails=range(1000), channel_order="BGR", labelled=True):
     collector = ReportCollector(
-        thumbnail_indices=thumbnails, num_classes=NUM_CLASSES, ignore_value=IGNORE, channel_order=channel_order
+        thumbnail_indices=thumbnails, class_colors=COLORS, ignore_value=IGNORE, channel_order=channel_order
     )
     return SemSegEvaluator("fakes", class_names=NAMES, ignore_value=IGNORE, labelled=labelled, report=collector)
 

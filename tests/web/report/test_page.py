@@ -2,14 +2,24 @@
 
 import base64
 import hashlib
+import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from dl_lib.evaluation.report.gates_file import ImageGates
+from dl_lib.evaluation.scores.image_encoding import decode_class_indices
+from dl_lib.modeling.dynamic.lattice import Lattice
+from dl_lib.web.report.calibration import calibration_of, reliability
 from dl_lib.web.report.page import report_page
-from dl_lib.web.report.run_data import read_run
+from dl_lib.web.report.routing import route_values
+from dl_lib.web.report.run_data import DatasetResult, read_run
+from dl_lib.web.report.samples import sample_groups
 from tests.helpers.evaluated_run import make_evaluated_run
 
 HOSTILE = "</script><script>alert(1)</script>\"' <b>語"
@@ -121,3 +131,56 @@ def test_a_run_with_results_only(tmp_path):
     assert "per_image.csv cannot be read" in html
     assert "No config was found." in html and "No log of a training was found." in html
     assert Page(html).scripts[0] != ""
+
+
+def png_of(address):
+    media_type, _, content = address.partition(";base64,")
+    assert media_type == "data:image/png"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB"))
+
+
+def test_the_worst_images_have_label_prediction_and_difference(runs):
+    result = read_run(runs[0], among=runs).datasets["some_val"]
+    groups = sample_groups({"first": result})
+    assert [(group["title"], len(group["samples"])) for group in groups] == [
+        ("Worst images", 10),
+        ("Most expensive images", 10),
+    ]
+    scores = sorted(row.mean_iou for row in result.images)
+    for sample, drawn, score in zip(result.data.worst, groups[0]["samples"], scores, strict=False):
+        assert drawn["id"] == sample.image_id and drawn["text"].startswith(f"mIoU {100 * score:.2f} %, ")
+        label, prediction = map(decode_class_indices, (sample.label, sample.prediction))
+        names = [name for name, _ in drawn["parts"]]
+        assert names == ["image", "label", "prediction", "difference"]
+        shown = dict(drawn["parts"])
+        known = label < 4
+        np.testing.assert_array_equal(png_of(shown["prediction"]), result.data.class_colors[prediction])
+        np.testing.assert_array_equal(png_of(shown["label"])[known], result.data.class_colors[label[known]])
+        assert not png_of(shown["label"])[~known].any()
+        red = png_of(shown["difference"])[..., 0]
+        np.testing.assert_array_equal(red, np.where(~known, 0, np.where(label == prediction, 227, 213)))
+
+
+def test_calibration_is_that_of_the_counts(runs):
+    result = read_run(runs[0], among=runs).datasets["some_val"]
+    counts = result.data.calibration
+    bins = reliability(counts)
+    filled = counts.pixels > 0
+    assert np.isnan(bins.accuracy[~filled]).all() and bins.pixel_ratio.sum() == pytest.approx(1)
+    error = (np.abs(bins.accuracy - bins.confidence)[filled] * bins.pixel_ratio[filled]).sum()
+    assert calibration_of({"first": result})["errors"] == [("first", f"{100 * error:.2f}")]
+
+
+def test_notes_of_edges_state_cost_and_shape():
+    lattice = Lattice([2])
+    gates = ImageGates(lattice, ("a",), np.ones((1, 4)))
+    edges = {str(edge): (number + 1) / 8 for number, edge in enumerate(lattice.edges)}
+    shapes = {str(node): [8, 4, 2] for node in (*lattice.nodes, *lattice.outputs)}
+    values = {"lattice": {"transitions_gflops": edges, "shapes": shapes}}
+    result = DatasetResult(values=values, images=(), confusion=None, gates=gates, data=None)
+    assert route_values(result, ["a"])["notes"] == [
+        f"open for 100.00 % of the images\ntransition: {cost:.4g} GFLOPs, to a tensor of 8x4x2"
+        for cost in edges.values()
+    ]
+    (unknown, *_) = route_values(replace(result, values={}), ["a"])["notes"]
+    assert unknown == "open for 100.00 % of the images\ntransition: - GFLOPs, to a tensor of -"

@@ -30,18 +30,19 @@ def test_a_complete_run(run):
 
 
 def test_missing_and_damaged_files_are_named_and_the_rest_is_read(run):
-    for name in ("metrics.json", "log.txt", "confusion.csv"):
+    for name in ("metrics.json", "log.txt", "confusion.csv", "report_data.npz"):
         (run / name).unlink()
     (run / "gates.npz").write_bytes(b"PK")
     (run / "config.yaml").write_text("a: !!python/object/apply:os.system [exit]")
     data = read(run)
-    problems = ["confusion.csv cannot be read", "gates.npz is not a file with", "cannot read metrics.json"]
+    problems = ["confusion.csv cannot be read", "gates.npz is not a file with", "report_data.npz cannot be read"]
+    problems += ["cannot read metrics.json"]
     problems += ["config must be valid YAML without Python tags", "log.txt cannot be read"]
     assert len(data.missing) == len(problems)
     for problem, sentence in zip(problems, data.missing, strict=True):
         assert problem in sentence
     (result,) = data.datasets.values()
-    assert result.gates is result.confusion is None and len(result.images) == 12
+    assert result.gates is result.confusion is result.data is None and len(result.images) == 12
     assert data.training_seconds is None and data.config == {} and data.environment == ""
 
 
