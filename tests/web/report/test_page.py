@@ -13,9 +13,11 @@ import pytest
 from PIL import Image
 
 from dl_lib.evaluation.report.gates_file import ImageGates
+from dl_lib.evaluation.scores.bootstrap import bootstrap_difference, bootstrap_iou
 from dl_lib.evaluation.scores.image_encoding import decode_class_indices
 from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.web.report.calibration import calibration_of, reliability
+from dl_lib.web.report.classes import class_rows
 from dl_lib.web.report.page import report_page
 from dl_lib.web.report.routing import route_values
 from dl_lib.web.report.run_data import DatasetResult, read_run
@@ -79,11 +81,8 @@ def test_scores_costs_and_differences_of_two_runs(runs):
     for name in ("disc", "bar"):
         ious = [values["classes"][name]["IoU"] for values in (first, second)]
         row = page.cells.index(name)
-        assert page.cells[row + 1 : row + 4] == [
-            f"{100 * ious[0]:.2f}",
-            f"{100 * ious[1]:.2f}",
-            f"{100 * (ious[1] - ious[0]):+.2f}",
-        ]
+        expected = [*(f"{100 * iou:.2f}" for iou in ious), f"{100 * (ious[1] - ious[0]):+.2f}"]
+        assert page.cells[row + 1 : row + 6 : 2] == expected
     assert page.cells[page.cells.index("SEED") + 2 :][:2] == ["0", "7"]
     assert page.cells.count("0:00:40") == 2
 
@@ -184,3 +183,20 @@ def test_notes_of_edges_state_cost_and_shape():
     ]
     (unknown, *_) = route_values(replace(result, values={}), ["a"])["notes"]
     assert unknown == "open for 100.00 % of the images\ntransition: - GFLOPs, to a tensor of -"
+
+
+def test_intervals_are_those_of_the_bootstrap(runs):
+    results = {run.name: read_run(run, among=runs).datasets["some_val"] for run in runs}
+    counts = [result.data.class_counts for result in results.values()]
+    mean, *classes = class_rows(results)
+    low, high = 100 * bootstrap_iou(counts[0]).mean
+    assert (mean["name"], mean["cells"][0]["interval"]) == (None, f"{low:.1f} to {high:.1f}")
+    low, high = 100 * bootstrap_difference(*counts).classes[1]
+    assert (classes[1]["name"], classes[1]["cells"][1]["difference_interval"]) == ("disc", f"{low:.1f} to {high:.1f}")
+    assert classes[3]["cells"][0]["interval"] == "", "the class is not in the ground truth"
+    other = results["second"]
+    swapped = replace(other.data, image_ids=other.data.image_ids[::-1], class_counts=counts[1][::-1])
+    reordered = class_rows({**results, "second": replace(other, data=swapped)})[2]["cells"][1]
+    assert reordered["difference_interval"] == f"{low:.1f} to {high:.1f}", "images are paired by name"
+    fewer = replace(other.data, image_ids=other.data.image_ids[1:], class_counts=counts[1][1:])
+    assert class_rows({**results, "second": replace(other, data=fewer)})[1]["cells"][1]["difference_interval"] == ""
