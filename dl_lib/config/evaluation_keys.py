@@ -133,7 +133,7 @@ _RUN = (
     key(
         "LOG_PERIOD",
         20,
-        "Interval between logged metrics. Losses, costs and times in the log, `metrics.json` and TensorBoard are "
+        "Interval between logged metrics. Losses, costs and times in the log, `metrics.json` and `TRACKERS` are "
         "medians over the iterations since the previous multiple of it.",
         unit="iterations",
         range="[1, 1000000000]",
@@ -141,11 +141,19 @@ _RUN = (
     key(
         "VIS_PERIOD",
         0,
-        "Interval between figures of a test sample in TensorBoard (image, label, prediction, route); a multiple of "
-        "`LOG_PERIOD`.",
+        "Interval between figures of a test sample in `TRACKERS` (image, label, prediction, route); a multiple of "
+        "`LOG_PERIOD`. Evaluations add the mean route.",
         unit="iterations",
         range="[1, 1000000000]",
         special={0: "no figures"},
+    ),
+    key(
+        "TRACKERS",
+        ["tensorboard"],
+        "Experiment trackers that receive metrics, figures and the config, next to `metrics.json`; own ones are "
+        "registered in `net.py`.",
+        choices=Reference("dl_lib.engine.trackers:TRACKER_REGISTRY"),
+        order="unique",
     ),
     key(
         "EXTRA_HOOKS",

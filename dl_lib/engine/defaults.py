@@ -39,6 +39,7 @@ from dl_lib.engine.hooks import (
 )
 from dl_lib.engine.hooks.budget_calibration import CALIBRATION_IMAGES
 from dl_lib.engine.setup import build_configured_model
+from dl_lib.engine.trackers import build_trackers
 from dl_lib.engine.training.debug_files import DebugFiles
 from dl_lib.engine.training.distributed import broadcast_buffers, wrap_distributed
 from dl_lib.engine.training.ema import ModelEMA
@@ -46,11 +47,11 @@ from dl_lib.engine.training.non_finite import NonFinitePolicy
 from dl_lib.engine.training.precision import Precision
 from dl_lib.engine.training.train_step import GradientClip
 from dl_lib.engine.training.trainer import Trainer
-from dl_lib.engine.training.writers import JSONWriter, TensorBoardWriter, Writer
+from dl_lib.engine.training.writers import JSONWriter, Writer
 from dl_lib.evaluation import EvaluationResult, IncompleteEvaluationError, evaluate_datasets
 from dl_lib.evaluation.runner.logged import logged_metrics
 from dl_lib.evaluation.runner.sample_check import warn_about_invalid_samples
-from dl_lib.evaluation.runner.sample_figures import SampleFigures
+from dl_lib.evaluation.runner.sample_figures import SampleFigures, mean_routing_figures
 from dl_lib.evaluation.runner.validation_loss import validation_losses
 from dl_lib.modeling import DynamicNet4Seg
 from dl_lib.modeling.build import resolve_device
@@ -170,12 +171,19 @@ class DefaultTrainer(Trainer):
         hooks += [HOOK_REGISTRY.get(name)(self.cfg) for name in self.cfg.EXTRA_HOOKS]
         writers = self.build_writers()
         if self.cfg.VIS_PERIOD and writers:
-            figures = SampleFigures(self.cfg, self.cfg.DATASETS.TEST[0])
-            hooks.append(
-                PeriodicVisualizer(lambda: figures.draw(self.evaluated_model), writers, period=self.cfg.VIS_PERIOD)
-            )
+            hooks += self._figure_hooks(writers)
         hooks.append(PeriodicWriter(writers, period=log_period))
         return hooks
+
+    def _figure_hooks(self, writers: Sequence[Writer]) -> Iterator[Hook]:
+        """Yield the hooks that draw a test sample, and the mean route of each evaluation."""
+        figures = SampleFigures(self.cfg, self.cfg.DATASETS.TEST[0])
+        yield PeriodicVisualizer(lambda: figures.draw(self.evaluated_model), writers, period=self.cfg.VIS_PERIOD)
+        yield PeriodicVisualizer(
+            lambda: mean_routing_figures(self.results, model=self.evaluated_model),
+            writers,
+            period=self.cfg.TEST.EVAL_PERIOD,
+        )
 
     def _metric_hooks(self) -> Iterator[Hook]:
         """Yield the hooks that compare a metric of the evaluations."""
@@ -194,7 +202,7 @@ class DefaultTrainer(Trainer):
         """Build the writers of scalars and images; empty on all but the main process."""
         if not comm.is_main_process():
             return []
-        return [JSONWriter(self._folder / METRICS_NAME), TensorBoardWriter(self._folder)]
+        return [JSONWriter(self._folder / METRICS_NAME), *build_trackers(self.cfg)]
 
     def resume_or_load(self, *, resume: bool) -> None:
         """Resume from the last checkpoint in `OUTPUT_DIR`, or load `MODEL.WEIGHTS`; then write the full config there.

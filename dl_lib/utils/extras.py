@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
-__all__ = ["MissingExtraError", "install_command", "requires_extra"]
+__all__ = ["TRACKER_EXTRAS", "MissingExtraError", "install_command", "is_installed", "requires_extra"]
+
+TRACKER_EXTRAS = ("wandb", "mlflow")  # each the name of an experiment tracker, of its package and of the extra
 
 
 class MissingExtraError(ImportError):
@@ -15,6 +18,12 @@ class MissingExtraError(ImportError):
 def install_command(extra: str) -> str:
     """Return the command that installs the packages of an extra."""
     return f"pip install 'dl_lib[{extra}]'"
+
+
+def is_installed(package: str) -> bool:
+    """Return whether a package is installed, without importing it; a plain folder of its name does not count."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
 
 
 @contextmanager

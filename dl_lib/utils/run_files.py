@@ -43,12 +43,14 @@ __all__ = [
     "SUBMISSION_STEM",
     "SWEEPS_NAME",
     "SWEEP_STEM",
+    "TRACKER_STEM",
     "evaluation_folder",
     "is_evaluation_folder",
     "log_name",
     "numbered_checkpoint",
     "run_name",
     "sweep_folder",
+    "tracker_name",
 ]
 
 CONFIG_NAME = "config.yaml"  # in an experiment folder: keys that differ; in a run folder: all keys
@@ -58,6 +60,7 @@ LOG_NAME = "log.txt"  # main process; see `log_name`
 METRICS_NAME = "metrics.json"  # one JSON object per line
 DAMAGED_METRICS_STEM = "metrics_damaged"  # .json; copy of a metrics file with invalid lines, numbered from 2 on
 DEBUG_NAME = "debug"  # folder with the last steps whose loss or gradient is not finite
+TRACKER_STEM = "tracker"  # followed by `_<name>.json`: id of the run of an experiment tracker; see `tracker_name`
 
 EVALUATIONS_NAME = "evaluations"  # folder with a subfolder for each `dl_lib evaluate`; see `evaluation_folder`
 RESULTS_NAME = "results.json"  # latest evaluation of the training run; in an evaluation folder, that evaluation
@@ -107,6 +110,7 @@ MOVED_ON_ARCHIVE = (
         METRICS_NAME,
         f"{DAMAGED_METRICS_STEM}*.json",
         "events.out.tfevents.*",
+        f"{TRACKER_STEM}_*.json",
         LAST_CHECKPOINT_NAME,
         RESULTS_NAME,
         RESULTS_MARKDOWN_NAME,
@@ -137,6 +141,11 @@ def sweep_folder(run_folder: Path, name: str) -> Path:
 def log_name(rank: int) -> str:
     """Return the log file name of a process: log.txt for the main process, log_rankN.txt for the others."""
     return LOG_NAME if rank == 0 else f"log_rank{rank}.txt"
+
+
+def tracker_name(tracker: str) -> str:
+    """Return the name of the file with the id of a tracker's run, such as tracker_wandb.json."""
+    return f"{TRACKER_STEM}_{tracker}.json"
 
 
 def numbered_checkpoint(iteration: int) -> str:

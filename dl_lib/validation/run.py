@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
-from importlib.util import find_spec
 
 from dl_lib.config import ConfigError
 from dl_lib.data import DatasetCatalog, DatasetMeta
@@ -19,7 +18,7 @@ from dl_lib.evaluation.runner.windows import window_starts
 from dl_lib.inference.precision import BFLOAT16_DEVICES, has_bfloat16
 from dl_lib.modeling.build import resolve_device
 from dl_lib.solver.group_rules import group_rule_problems
-from dl_lib.utils.extras import install_command
+from dl_lib.utils.extras import TRACKER_EXTRAS, install_command, is_installed
 from dl_lib.utils.names import nearest_names
 from dl_lib.utils.output_path import check_local
 from dl_lib.validation.model import coarsest_stride, logits_stride, smallest_side
@@ -89,6 +88,7 @@ def _check_training(report: Report) -> None:
         if report.value(key) and report.value("DATASETS.TEST"):
             _check_metric(report, key)
     _check_validation_loss(report)
+    _check_trackers(report)
     _check_figures(report)
 
 
@@ -116,8 +116,16 @@ def _check_validation_loss(report: Report) -> None:
         )
 
 
+def _check_trackers(report: Report) -> None:
+    for name in report.value("TRACKERS"):
+        if name in TRACKER_EXTRAS and not is_installed(name):
+            report.add("TRACKERS", f"needs {name}, which is not installed; run: {install_command(name)}")
+
+
 def _check_figures(report: Report) -> None:
     period, log_period = report.value("VIS_PERIOD"), report.value("LOG_PERIOD")
+    if period and not report.value("TRACKERS"):
+        report.add("VIS_PERIOD", "must be 0 without TRACKERS, which show the figures; or set TRACKERS=[tensorboard]")
     if report.accepts("VIS_PERIOD", "LOG_PERIOD") and period % log_period:
         # A resumed run rewrites its TensorBoard file from the last logged scalars on.
         report.add(
@@ -150,7 +158,7 @@ def _has_cpp_compiler() -> bool:
 
 def _check_official_scores(report: Report) -> None:
     key = "TEST.OFFICIAL_SCORES"
-    if find_spec("cityscapesscripts") is None:
+    if not is_installed("cityscapesscripts"):
         report.add(key, f"needs cityscapesScripts, which is not installed; run: {install_command('cityscapes')}")
     metas = [meta for _, meta in _known_metas(report.value("DATASETS.TEST"))]
     if not any(meta.benchmark == "cityscapes" and meta.labelled for meta in metas):

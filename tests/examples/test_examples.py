@@ -19,6 +19,7 @@ RUNS = {
     "custom_cell_operation": (),
     "custom_loss": (),
     "custom_hook": (),
+    "custom_tracker": (),
     "custom_augmentation": (),
     "layers_in_pytorch": (),
 }
@@ -73,6 +74,15 @@ def test_custom_loss_is_smaller_than_the_cross_entropy(printed):
     losses = re.fullmatch(r"loss_sem_seg (\S+), loss_extra_focal (\S+)\n", printed["custom_loss"]).groups()
     entropy, focal = map(float, losses)
     assert 0 < focal < 0.5 * entropy
+
+
+def test_custom_tracker_writes_at_each_period(printed):
+    lines = [line.split(",") for line in printed["custom_tracker"].splitlines()[-2:]]  # after those of the log
+    assert [line[:2] for line in lines] == [["10", "total_loss"], ["20", "total_loss"]]
+    first, last = (float(line[2]) for line in lines)
+    # Medians of the steps: 0.25 + 2.25 * 0.8 ** (2 * step), the mean of those around the middle.
+    assert first == pytest.approx(0.25 + 2.25 * (0.8**8 + 0.8**10) / 2, rel=1e-5)
+    assert last == pytest.approx(0.25 + 2.25 * (0.8**28 + 0.8**30) / 2, rel=1e-5)
 
 
 def test_custom_hook_and_augmentation(printed):

@@ -2,12 +2,15 @@
 
 import logging
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from dl_lib.checkpoint import Checkpointer
 from dl_lib.engine.hooks import Hook, LRScheduler, PeriodicCheckpointer
+from dl_lib.engine.trackers import GuardedTracker, TensorBoardTracker
 from dl_lib.engine.training.train_step import GradientClip
 from dl_lib.engine.training.trainer import Trainer
 from dl_lib.modeling import TargetBudget
@@ -106,6 +109,10 @@ def resumable_trainer(folder, *, max_iter, hooks=(), period=0):
     checkpointer.resume_or_load("", resume=True)
     trainer.loader = batches_from(trainer.iteration)
     return trainer
+
+
+def tensorboard_writer(folder):
+    return GuardedTracker(partial(TensorBoardTracker, folder), name="tensorboard", folder=Path(folder))
 
 
 @contextmanager

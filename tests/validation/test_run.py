@@ -96,11 +96,31 @@ def test_an_unknown_dataset_is_reported_once():
 
 
 def test_a_missing_package_is_reported_before_anything_runs(monkeypatch):
-    monkeypatch.setattr(run, "find_spec", lambda name: None)
+    monkeypatch.setattr(run, "is_installed", lambda name: False)
     message = r"OFFICIAL_SCORES needs cityscapesScripts.*pip install 'dl_lib\[cityscapes\]'"
     with pytest.raises(ConfigError, match=message):
         validate_config(config("TEST.OFFICIAL_SCORES=True"), purpose="evaluation")
     validate_config(config(), purpose="evaluation")
+    message = r"TRACKERS needs wandb, which is not installed; run: pip install 'dl_lib\[wandb\]'"
+    with pytest.raises(ConfigError, match=message):
+        validate_config(config("TRACKERS=[wandb]"), purpose="training")
+    validate_config(config("TRACKERS=[wandb]"), purpose="evaluation")  # of a run trained elsewhere
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["TRACKERS=[tensorbord]"],
+            r"TRACKERS must contain only values from .*\(nearest to 'tensorbord': tensorboard\)",
+        ),
+        (["TRACKERS=[tensorboard,tensorboard]"], "TRACKERS must not contain a value twice"),
+        (["TRACKERS=[]", "VIS_PERIOD=20"], r"VIS_PERIOD must be 0 without TRACKERS.*set TRACKERS=\[tensorboard\]"),
+    ],
+)
+def test_invalid_trackers(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        validate_config(config(*overrides), purpose="training")
 
 
 @pytest.mark.parametrize(

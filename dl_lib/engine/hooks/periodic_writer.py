@@ -1,4 +1,4 @@
-"""Periodic writing of scalars to files."""
+"""Periodic writing of scalars to files and experiment trackers."""
 
 from __future__ import annotations
 
@@ -54,6 +54,10 @@ class PeriodicWriter(Hook):
 
     def after_train(self, trainer: Trainer) -> None:
         self._write(trainer, with_summary=True)
+        iteration, events = trainer.iteration, trainer.events
+        metrics = events.current_eval_metrics() or events.summary(after=window_start(iteration, period=self._period))
+        for writer in self._writers:
+            writer.write_final(metrics, iteration=iteration)
 
     def close(self, trainer: Trainer) -> None:
         with ExitStack() as closing:  # closes every writer even if one of them fails

@@ -1,4 +1,4 @@
-"""Writers of scalars and images: JSON lines and TensorBoard."""
+"""Writers of scalars and images, and the one of metrics.json."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import itertools
 import json
 import logging
 import shutil
-import threading
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dl_lib.utils.files import WriteError, flush_to_disk, write_atomically, write_errors
 from dl_lib.utils.metrics_file import ITERATION, MetricsFileError, parse_line, read_lines
@@ -21,9 +18,8 @@ from dl_lib.utils.run_files import DAMAGED_METRICS_STEM
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["JSONWriter", "TensorBoardWriter", "Writer"]
+__all__ = ["JSONWriter", "Writer"]
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +45,9 @@ class Writer:
 
     def write_image(self, name: str, image: npt.NDArray[np.uint8], *, iteration: int) -> None:
         """Write an RGB image (H, W, 3), if the writer supports images."""
+
+    def write_final(self, metrics: Mapping[str, float], *, iteration: int) -> None:
+        """Write the final metrics once more, after the last iteration, if the writer has a place for them."""
 
     def close(self) -> None:
         """Release resources; also called after an error, and without `open`."""
@@ -121,54 +120,3 @@ class JSONWriter(Writer):
             number,
             copy.name,
         )
-
-
-class TensorBoardWriter(Writer):
-    """Writer of TensorBoard scalars and images; the step is the number of completed optimizer steps.
-
-    Args:
-        log_dir: Folder of the event files.
-    """
-
-    def __init__(self, log_dir: str | Path) -> None:
-        self._log_dir = Path(log_dir)
-        self._writer: SummaryWriter | None = None
-        self._hook_before = threading.excepthook
-
-    def open(self, *, iteration: int, written: int) -> int:
-        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
-
-        self._hook_before = threading.excepthook
-        threading.excepthook = partial(_print_unless_passed_on, self._hook_before)
-        with self._write_errors():
-            self._writer = SummaryWriter(str(self._log_dir), purge_step=written + 1)
-        return written
-
-    def write(self, entries: Mapping[int, Mapping[str, float]]) -> None:
-        assert self._writer is not None, "opened before writing"
-        with self._write_errors():
-            for iteration, scalars in entries.items():
-                for name, value in scalars.items():
-                    self._writer.add_scalar(name, value, iteration)
-            self._writer.flush()  # a checkpoint saved next states that these scalars are written
-
-    def write_image(self, name: str, image: npt.NDArray[np.uint8], *, iteration: int) -> None:
-        assert self._writer is not None, "opened before writing"
-        with self._write_errors():
-            self._writer.add_image(name, image, iteration, dataformats="HWC")
-
-    def close(self) -> None:
-        threading.excepthook = self._hook_before
-        if self._writer is not None:
-            with self._write_errors():
-                self._writer.close()
-            self._writer = None
-
-    def _write_errors(self) -> AbstractContextManager[None]:
-        return write_errors(self._log_dir / "events.out.tfevents")
-
-
-def _print_unless_passed_on(hook: Callable[[Any], Any], error: threading.ExceptHookArgs) -> None:
-    """Hook of failed threads that leaves those of tensorboard to the caller, to which tensorboard passes the error."""
-    if not type(error.thread).__module__.startswith("tensorboard."):
-        hook(error)

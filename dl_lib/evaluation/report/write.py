@@ -36,10 +36,11 @@ from dl_lib.utils.run_files import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["write_report"]
+__all__ = ["draw_mean_routing", "write_report"]
 
+_MEAN_ROUTING = "Mean routing"
 _FIGURE_STEMS = {  # by title
-    "Mean routing": ROUTE_STEM,
+    _MEAN_ROUTING: ROUTE_STEM,
     "Fixed route": ROUTE_STEM,
     "Routes of some images": IMAGE_ROUTES_STEM,
     "Real cost and properties of the images": IMAGE_COSTS_STEM,
@@ -108,6 +109,20 @@ def write_report(
     return tuple(output_dir / file for file in (*figures, *files))
 
 
+def draw_mean_routing(result: EvaluationResult, *, lattice: Lattice) -> Figure:
+    """Draw the mean gates of a network with gates over the images of a dataset."""
+    from dl_lib.visualization.routing import draw_routing
+
+    assert result.mean_gates is not None, "networks without gates have no routing"
+    routes = result.reported_routes
+    return draw_routing(
+        lattice,
+        gates=result.mean_gates,
+        open_ratios=None if routes is None else routes.open_ratios,
+        title=f"{_MEAN_ROUTING} on {result.dataset_name}",
+    )
+
+
 def _suffix(name: str, *, among: Collection[str]) -> str:
     return "" if len(among) == 1 else f"_{name}"
 
@@ -149,16 +164,7 @@ def _draw(result: EvaluationResult, *, shown: Sequence[ShownImage], route: Route
             title=f"{title} on {result.dataset_name}",
         )
     if result.mean_gates is not None and lattice is not None:
-        from dl_lib.visualization.routing import draw_routing
-
-        title = "Mean routing"
-        routes = result.reported_routes
-        figures[title] = draw_routing(
-            lattice,
-            gates=result.mean_gates,
-            open_ratios=None if routes is None else routes.open_ratios,
-            title=f"{title} on {result.dataset_name}",
-        )
+        figures[_MEAN_ROUTING] = draw_mean_routing(result, lattice=lattice)
     if route is not None and route.is_fixed and not route.is_whole:
         from dl_lib.visualization.routing import draw_route
 

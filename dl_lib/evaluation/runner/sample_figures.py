@@ -1,7 +1,8 @@
-"""Figures of a model's prediction and routing on the first sample of a dataset."""
+"""Figures of training: prediction and routing on the first sample of a dataset, and mean routing of an evaluation."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,15 +15,17 @@ from dl_lib.data import DatasetCatalog
 from dl_lib.data.build import build_test_dataset
 from dl_lib.data.mapper import MappedDataset
 from dl_lib.data.samplers import SampleKey
+from dl_lib.evaluation.report.write import draw_mean_routing
 from dl_lib.evaluation.runner.passes import build_inference_model
 from dl_lib.evaluation.scores.prediction import Prediction, read_outputs
+from dl_lib.evaluation.scores.result import EvaluationResult
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.utils.modes import evaluation_mode
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["SampleFigures", "predict_sample", "read_sample"]
+__all__ = ["SampleFigures", "mean_routing_figures", "predict_sample", "read_sample"]
 
 _CELL_WIDTH_PX = 320
 
@@ -43,6 +46,16 @@ def predict_sample(model: nn.Module, sample: dict[str, Any], *, num_classes: int
         outputs = model([sample])
     (prediction,) = read_outputs([sample], outputs, num_classes=num_classes, seconds=0.0)
     return prediction
+
+
+def mean_routing_figures(results: Mapping[str, EvaluationResult], *, model: nn.Module) -> dict[str, Figure]:
+    """Draw `<dataset>/mean_route` of each evaluated dataset; empty for networks without gates."""
+    network: Any = model
+    return {
+        f"{name}/mean_route": draw_mean_routing(result, lattice=network.backbone.lattice)
+        for name, result in results.items()
+        if result.mean_gates is not None
+    }
 
 
 class SampleFigures:

@@ -13,10 +13,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dl_lib.data import DatasetCatalog
 from dl_lib.engine.hooks import PeriodicVisualizer, PeriodicWriter
 from dl_lib.engine.training.interrupt import TrainingInterrupted
-from dl_lib.engine.training.writers import JSONWriter, TensorBoardWriter
+from dl_lib.engine.training.writers import JSONWriter
 from dl_lib.evaluation.runner.sample_figures import SampleFigures
 from tests.helpers.small_run import DATASET, assert_equal, final_state, make_trainer, metrics
-from tests.helpers.training import At, plain_trainer, restore_logging
+from tests.helpers.training import At, plain_trainer, restore_logging, tensorboard_writer
 
 SHORT = [
     *("SOLVER.LR_SCHEDULER.MAX_ITER", 5, "SOLVER.ACCUMULATION_STEPS", 1, "SOLVER.IMS_PER_BATCH", 2),
@@ -46,7 +46,8 @@ def test_figures_at_each_period_do_not_affect_training_or_resume(tmp_path):
         with pytest.raises(TrainingInterrupted):
             stopped.train()
         make_trainer(tmp_path / "with", [*SHORT, "VIS_PERIOD", 2]).train()
-    assert images_in(tmp_path / "with") == {f"{DATASET}/sample": [2, 4, 5], f"{DATASET}/route": [2, 4, 5]}
+    drawn = {"sample": [2, 4, 5], "route": [2, 4, 5], "mean_route": [5]}
+    assert images_in(tmp_path / "with") == {f"{DATASET}/{name}": iterations for name, iterations in drawn.items()}
     assert images_in(tmp_path / "without") == {}
     found, expected = final_state(tmp_path / "with"), final_state(tmp_path / "without")
     for part in ("model", "ema", "optimizer"):
@@ -64,7 +65,7 @@ def test_random_states_are_unaffected(tmp_path):
     def numbers():
         return random.random(), np.random.rand(), torch.rand(1).item()
 
-    writers = [TensorBoardWriter(tmp_path), JSONWriter(tmp_path / "metrics.json")]
+    writers = [tensorboard_writer(tmp_path), JSONWriter(tmp_path / "metrics.json")]
     trainer = plain_trainer(
         max_iter=3, hooks=[PeriodicVisualizer(draw, writers, period=2), PeriodicWriter(writers, period=1)]
     )

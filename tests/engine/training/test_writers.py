@@ -1,6 +1,5 @@
 """Contents of metrics.json and TensorBoard after a run."""
 
-import errno
 import json
 import os
 import re
@@ -8,14 +7,13 @@ import statistics
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.summary.writer import event_file_writer, record_writer
+from tensorboard.summary.writer import event_file_writer
 
 from dl_lib.engine.hooks import EvalHook, Hook, MetricLogger, PeriodicWriter
 from dl_lib.engine.training.interrupt import TrainingInterrupted
-from dl_lib.engine.training.writers import JSONWriter, TensorBoardWriter, Writer
-from dl_lib.utils.files import WriteError
+from dl_lib.engine.training.writers import JSONWriter, Writer
 from dl_lib.utils.metrics_file import MetricsFileError, read_metrics
-from tests.helpers.training import At, captured_log, plain_trainer, resumable_trainer
+from tests.helpers.training import At, captured_log, plain_trainer, resumable_trainer, tensorboard_writer
 
 
 def read_lines(path):
@@ -60,7 +58,7 @@ def run_with_scores(folder, *, at=0, action=None, in_evaluation=False, logged=()
         return {"val/mIoU": trainer.iteration / 10} if scored(trainer.iteration) else {}
 
     stops = [] if in_evaluation else [At(at, action)]
-    writers = [JSONWriter(folder / "metrics.json"), TensorBoardWriter(folder)]
+    writers = [JSONWriter(folder / "metrics.json"), tensorboard_writer(folder)]
     hooks = [EvalHook(evaluate, period=4), *stops, *logged, PeriodicWriter(writers, period=5)]
     trainer = resumable_trainer(folder, max_iter=13, period=6, hooks=hooks)
     trainer.train()
@@ -173,7 +171,7 @@ def test_metrics_that_are_no_regular_file_are_an_error(tmp_path, make):
 
 
 def test_tensorboard_has_the_same_values(tmp_path):
-    writers = [JSONWriter(tmp_path / "metrics.json"), TensorBoardWriter(tmp_path)]
+    writers = [JSONWriter(tmp_path / "metrics.json"), tensorboard_writer(tmp_path)]
     plain_trainer(max_iter=6, hooks=[PeriodicWriter(writers, period=2)]).train()
     events = EventAccumulator(str(tmp_path)).Reload()
     lines = read_lines(tmp_path / "metrics.json")
@@ -184,7 +182,7 @@ def test_tensorboard_has_the_same_values(tmp_path):
 
 def test_eval_metrics_between_two_periods_keep_their_iteration(tmp_path):
     trainer = plain_trainer(max_iter=9)
-    writers = [JSONWriter(tmp_path / "metrics.json"), TensorBoardWriter(tmp_path)]
+    writers = [JSONWriter(tmp_path / "metrics.json"), tensorboard_writer(tmp_path)]
     scores = EvalHook(lambda: {"val/mIoU": trainer.iteration / 10}, period=2)
     trainer.hooks = [scores, PeriodicWriter(writers, period=5)]
     trainer.train()
@@ -202,36 +200,11 @@ def test_unopened_writers_do_not_hide_the_error(tmp_path):
         def before_train(self, trainer):
             raise OSError("the disk is full")
 
-    writers = [JSONWriter(tmp_path / "metrics.json"), TensorBoardWriter(tmp_path)]
+    writers = [JSONWriter(tmp_path / "metrics.json"), tensorboard_writer(tmp_path)]
     resumable_trainer(tmp_path, max_iter=2).train()
     trainer = resumable_trainer(tmp_path, max_iter=4, hooks=[Broken(), PeriodicWriter(writers, period=1)])
     with pytest.raises(OSError, match="the disk is full"):
         trainer.train()
-
-
-def test_full_disk_is_named(tmp_path, monkeypatch):
-    def fill(*_, **__):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    writer = TensorBoardWriter(tmp_path)
-    writer.open(iteration=0, written=0)
-    monkeypatch.setattr(event_file_writer.EventFileWriter, "flush", fill)
-    monkeypatch.setattr(event_file_writer.EventFileWriter, "close", fill)
-    for act in (lambda: writer.write({1: {"total_loss": 1.0}}), writer.close):
-        with pytest.raises(WriteError, match=r"^cannot write events\.out\.tfevents: No space left .* MB free;"):
-            act()
-
-
-def test_error_in_the_thread_of_tensorboard_is_raised_and_not_printed(tmp_path, capsys):
-    def fill(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    writer = TensorBoardWriter(tmp_path)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(WriteError, match="No space left"):
-        patch.setattr(record_writer.RecordWriter, "write", fill)
-        writer.open(iteration=0, written=0)
-    writer.close()
-    assert capsys.readouterr().err == ""
 
 
 def test_all_writers_are_closed_if_one_fails():
