@@ -59,6 +59,12 @@ class DatasetResult:
     gates: ImageGates | None
     data: ReportData | None
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about suspicious results."""
+        found = self.values.get("warnings")
+        return tuple(map(str, found)) if isinstance(found, list) else ()
+
 
 @dataclass(frozen=True, eq=False)
 class RunData:
