@@ -99,9 +99,16 @@ def test_failed_deletion_logs_a_warning(tmp_path, monkeypatch, caplog):
 
 def test_archives_are_numbered_and_keep_the_code_and_other_files_in_place(tmp_path):
     code = {"config.yaml", "net.py", "base_nets/00/net.py", "parts/__init__.py", "parts/inner/a.py"}
-    others = {"notes.txt", "other/b.py", "find_lr.csv"}
+    others = {"notes.txt", "other/b.py", "find_lr.csv", "wandb/run-a/a.wandb", "mlflow/mlflow.db"}
     for number in (1, 2):
-        moved = {"metrics.json", "log.txt", "log_rank1.txt", "events.out.tfevents.1", "evaluations/val/results.json"}
+        moved = {
+            "metrics.json",
+            "log.txt",
+            "log_rank1.txt",
+            "events.out.tfevents.1",
+            "evaluations/val/results.json",
+            "tracker_wandb.json",
+        }
         for name in (*code, *others, *moved):
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,7 @@ _ENVIRONMENT = {  # unless they are set
     "WANDB_ERROR_REPORTING": "false",  # crash reports would be sent from offline runs, too
     "WANDB_FINISH_TIMEOUT": "600",  # seconds; without it, a run never ends while the network is down
     "WANDB_PROJECT": "dl_lib",
+    "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "1",  # seconds whose rows a killed run loses, by default 15
 }
 
 _log = logging.getLogger(__name__)
