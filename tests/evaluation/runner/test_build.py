@@ -7,7 +7,13 @@ from dl_lib.data import DatasetCatalog
 from dl_lib.evaluation.official.cityscapes import CityscapesEvaluator
 from dl_lib.evaluation.predictions.label_files import LabelPngWriter
 from dl_lib.evaluation.predictions.writers import CocoRleWriter
-from dl_lib.evaluation.runner.build import build_evaluator, build_writers, label_png_folder, predictions_folder
+from dl_lib.evaluation.runner.build import (
+    build_evaluator,
+    build_report_collector,
+    build_writers,
+    label_png_folder,
+    predictions_folder,
+)
 
 VAL, TEST, SCENES, VOC = (
     *("cityscapes_fine_sem_seg_val", "cityscapes_fine_sem_seg_test", "digit_scenes_val"),
@@ -39,6 +45,17 @@ def test_evaluator_matches_data_set_and_config(name, official, tmp_path):
     assert (evaluator.labelled, evaluator.absent_rule, evaluator.boundary_iou) == (
         *(meta.labelled, "zero_if_predicted", True),
     )
+
+
+def test_report_collector_matches_data_set_and_config(tmp_path):
+    cfg = config("INPUT.FORMAT", "RGB")
+    collector = build_report_collector(cfg, SCENES, dataset=range(2999))
+    assert (collector.class_colors, collector.channel_order) == (DatasetCatalog.meta(SCENES).class_colors, "RGB")
+    assert len(collector.thumbnail_indices) == 1000 and {0, 2998} < collector.thumbnail_indices
+    assert build_report_collector(cfg, SCENES, dataset=range(12)).thumbnail_indices == {*range(12)}
+    for one in (cfg, config("TEST.OFFICIAL_SCORES", True)):
+        assert build_evaluator(one, VAL, folder=tmp_path, report=collector).report is collector
+    assert build_report_collector(config("TEST.REPORT_DATA", False), SCENES, dataset=range(12)) is None
 
 
 @pytest.mark.parametrize(
