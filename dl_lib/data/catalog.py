@@ -10,7 +10,9 @@ from dl_lib.data.errors import DataError, UnknownDatasetError
 from dl_lib.data.raw_dataset import RawDataset
 from dl_lib.utils.names import NAME_RULE, is_safe_name, nearest_names
 
-__all__ = ["Benchmark", "Catalog", "Color", "DatasetCatalog", "DatasetMeta", "voc_colormap"]
+__all__ = ["MAX_UINT8_CLASSES", "Benchmark", "Catalog", "Color", "DatasetCatalog", "DatasetMeta", "voc_colormap"]
+
+MAX_UINT8_CLASSES = 256  # class indices are uint8 up to this number of classes
 
 Benchmark = Literal["", "cityscapes", "voc"]
 Color = tuple[int, int, int]

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from dl_lib.config.choices import ChannelOrder
 from dl_lib.config.errors import shown
+from dl_lib.data.catalog import MAX_UINT8_CLASSES
 from dl_lib.data.errors import InvalidSampleError, UnknownLabelError
 from dl_lib.data.orientation import describe_swapped_sides
 from dl_lib.data.raw_dataset import RawDataset, RawSample
@@ -57,7 +58,7 @@ class DatasetMapper:
         self.num_classes = num_classes
         self.ignore_value = ignore_value
         self.transform_label = transform_label
-        fits_a_byte = num_classes <= 256 and 0 <= ignore_value < 256
+        fits_a_byte = num_classes <= MAX_UINT8_CLASSES and 0 <= ignore_value < MAX_UINT8_CLASSES
         self._label_type = np.uint8 if fits_a_byte else np.int64
 
     def __call__(self, sample: RawSample, *, rng: np.random.Generator) -> dict[str, Any]:

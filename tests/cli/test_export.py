@@ -298,7 +298,7 @@ def test_costs_that_no_formula_describes_need_a_fixed_size(folder, tmp_path, mon
     monkeypatch.setattr(network, "RealCost", type("RealCost", (), {"__init__": refuse}))
     words = ("export", folder, "--format", "onnx", "--dynamic", "--output", tmp_path / "a.onnx")
     assert run(*words, "--dynamic-size") == 2
-    problem = "--dynamic-size (dynamic_size=True): the cost of each part must be a constant plus; or choose a fixed"
+    problem = "choose a fixed --size: the cost of each part must be a constant plus"
     assert problem in capsys.readouterr().err
     assert run(*words) == 0
 

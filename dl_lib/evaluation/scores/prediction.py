@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dl_lib.data.catalog import MAX_UINT8_CLASSES
 from dl_lib.evaluation.scores.calibration import confidence_of
 from dl_lib.modeling.costs.costs import Costs
 
 __all__ = ["CONFIDENCE_STRIDE", "Prediction", "class_indices", "read_outputs"]
 
 CONFIDENCE_STRIDE = 4  # pixels between the rows and columns with a confidence; softmax of all pixels would be expensive
-_UINT8_CLASSES = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,4 +99,4 @@ def class_indices(logits: Tensor, *, num_classes: int) -> Tensor:
             f"sem_seg must have shape ({num_classes}, height, width), as the dataset has {num_classes} classes; check "
             f"MODEL.SEM_SEG_HEAD.NUM_CLASSES. Received: logits.shape={tuple(logits.shape)}"
         )
-    return logits.argmax(dim=0).to(torch.uint8 if num_classes <= _UINT8_CLASSES else torch.int32)
+    return logits.argmax(dim=0).to(torch.uint8 if num_classes <= MAX_UINT8_CLASSES else torch.int32)

@@ -12,14 +12,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from dl_lib.config import ConfigError
 from dl_lib.inference.exporting.checks import check_call, check_model, check_preprocessing
 from dl_lib.inference.exporting.description import ModelDescription
 from dl_lib.inference.exporting.formats import FILE_FORMATS, FileFormat, FormatName, WriteFile
 from dl_lib.inference.exporting.metadata import ExportMetadata, Precision, versions
 from dl_lib.inference.exporting.network import ExportedDynamicNetwork, ExportedNetwork, TracedNetwork
 from dl_lib.inference.exporting.onnx_file import write_onnx
-from dl_lib.inference.exporting.preprocessing import LABELS, PreprocessedNetwork, normalized
+from dl_lib.inference.exporting.preprocessing import PreprocessedNetwork, normalized
 from dl_lib.inference.exporting.samples import fitted_images
 from dl_lib.inference.exporting.tracing import MIN_BLOCKS, trace
 from dl_lib.inference.exporting.verification import Verification, VerificationError, verify
@@ -141,10 +140,7 @@ def _network(
 ) -> ExportedNetwork:
     if not dynamic:
         return ExportedNetwork(model, dtype=torch.float16 if precision == "fp16" else torch.float32)
-    try:
-        return ExportedDynamicNetwork(cast(DynamicNet4Seg, model), size=size)
-    except ValueError as error:
-        raise ConfigError(f"--dynamic-size (dynamic_size=True): {error}; or choose a fixed --size") from error
+    return ExportedDynamicNetwork(cast(DynamicNet4Seg, model), size=size)
 
 
 def _writer(
@@ -195,7 +191,6 @@ def _metadata(
         with_preprocessing=with_preprocessing,
         dynamic=dynamic,
         precision=precision,
-        outputs=(LABELS if with_preprocessing else "logits", *network.output_names[1:]),
         config_digest=description.config_digest,
         versions=versions(),
         **routing,

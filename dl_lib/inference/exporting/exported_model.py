@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from dl_lib.data.errors import InvalidSampleError
-from dl_lib.inference.exporting.metadata import ExportMetadata
+from dl_lib.inference.exporting.metadata import LABELS, LOGITS, ExportMetadata
 from dl_lib.inference.exporting.preprocessing import file_input
 from dl_lib.inference.exporting.signature import check_outputs
 from dl_lib.inference.exporting.tracing import MIN_BLOCKS
@@ -27,11 +27,12 @@ class ExportedModel(nn.Module, ABC):
 
     Attributes:
         metadata: Metadata of the file.
+        path: The file.
     """
 
-    def __init__(self, metadata: ExportMetadata) -> None:
+    def __init__(self, metadata: ExportMetadata, *, path: str) -> None:
         super().__init__()
-        self.metadata = metadata
+        self.metadata, self.path = metadata, path
         self.eval()
 
     @abstractmethod
@@ -61,13 +62,13 @@ class ExportedModel(nn.Module, ABC):
         given = file_input(image, self.metadata)
         arrays = {name: np.array(array) for name, array in self.run(given).items()}
         rows_first = 1 if self.metadata.with_preprocessing else 2
-        check_outputs(self.metadata, arrays, size=given.shape[rows_first : rows_first + 2])
+        check_outputs(self.metadata, arrays, size=given.shape[rows_first : rows_first + 2], path=self.path)
         found = {name: torch.from_numpy(array) for name, array in arrays.items()}
         output: dict[str, Any] = {}
-        if "labels" in found:
-            output["labels"] = found["labels"][0]
+        if LABELS in found:
+            output["labels"] = found[LABELS][0]
         else:
-            output["sem_seg"] = _resized(found["logits"], image.shape[-2:], size)
+            output["sem_seg"] = _resized(found[LOGITS], image.shape[-2:], size)
         if "gates" in found:
             output["gates"] = found["gates"]
         if "real_gflops" in found:

@@ -22,11 +22,22 @@ from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.modeling.dynamic.route import Route
 from dl_lib.modeling.dynamic.routing import Routing, Unreached
 
-__all__ = ["INPUT_NAME", "METADATA_KEY", "EvaluationResize", "ExportMetadata", "Precision", "versions"]
+__all__ = [
+    "INPUT_NAME",
+    "LABELS",
+    "LOGITS",
+    "METADATA_KEY",
+    "EvaluationResize",
+    "ExportMetadata",
+    "Precision",
+    "versions",
+]
 
 METADATA_KEY = "dl_lib"  # of the JSON among the properties of a file
 FORMAT_VERSION = 1
 INPUT_NAME = "image"
+LABELS, LOGITS = "labels", "logits"  # first output with and without preprocessing
+_ROUTED_OUTPUTS = ("gates", "real_gflops")
 
 Precision = Literal["float32", "fp16", "int8"]
 _MAX_BYTES = 2**22  # several times the metadata of the largest lattice
@@ -77,7 +88,6 @@ class ExportMetadata:
             images (N, 3, H, W) and `logits` (N, classes, H, W).
         dynamic: Whether each image decides which parts run.
         precision: Precision of the weights.
-        outputs: Names of the outputs.
         cells_per_layer: Lattice of the output `gates` (`CELL_NUM_LIST`); empty without this output.
         unreached: Policy of the network for cells without an input.
         route: Entries of a route that is partly fixed, as in `Route.entries`; empty if all gates are learned.
@@ -96,7 +106,6 @@ class ExportMetadata:
     with_preprocessing: bool
     dynamic: bool
     precision: Precision
-    outputs: tuple[str, ...]
     cells_per_layer: tuple[int, ...] = ()
     unreached: str = Unreached.SKIP.value
     route: tuple[str, ...] = ()
@@ -112,6 +121,11 @@ class ExportMetadata:
     def lattice(self) -> Lattice | None:
         """Lattice of the output `gates`; None without this output."""
         return Lattice(self.cells_per_layer) if self.cells_per_layer else None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs in their order."""
+        return (LABELS if self.with_preprocessing else LOGITS, *(_ROUTED_OUTPUTS if self.dynamic else ()))
 
     @property
     def test_augmentations(self) -> tuple[ResizeShortestEdge, ...]:
@@ -134,8 +148,8 @@ class ExportMetadata:
 
     def to_json(self) -> str:
         """Return the metadata as JSON."""
-        derived = {"format_version": FORMAT_VERSION, "inputs": [INPUT_NAME], "edges": self.edges}
-        values = derived | dataclasses.asdict(self)
+        derived = {"format_version": FORMAT_VERSION, "inputs": [INPUT_NAME], "outputs": self.outputs}
+        values = derived | {"edges": self.edges} | dataclasses.asdict(self)
         return json.dumps(values, ensure_ascii=False, allow_nan=False)
 
     @classmethod
@@ -172,7 +186,7 @@ def _parse(text: str | bytes) -> ExportMetadata:
     if fields["test_resize"] is not None:
         fields["test_resize"] = EvaluationResize(**fields["test_resize"])
     found = ExportMetadata(**fields)
-    _check_consistency(found)
+    _check_consistency(found, outputs=values["outputs"])
     return found
 
 
@@ -181,13 +195,11 @@ def _as_field(value: Any) -> Any:
     return tuple(map(_as_field, value)) if isinstance(value, list) else value
 
 
-def _check_consistency(metadata: ExportMetadata) -> None:
+def _check_consistency(metadata: ExportMetadata, *, outputs: Any) -> None:
     """Check values that depend on each other; raises ValueError."""
     _ = metadata.meta
-    routing = ("gates", "real_gflops") if metadata.dynamic else ()
-    outputs = ("labels" if metadata.with_preprocessing else "logits", *routing)
-    if metadata.outputs != outputs:
-        raise ValueError(f"outputs must be {', '.join(outputs)}")
+    if outputs != list(metadata.outputs):
+        raise ValueError(f"outputs must be {', '.join(metadata.outputs)}")
     if metadata.dynamic != bool(metadata.edges):
         raise ValueError("cells_per_layer must be given for dynamic networks, and only for these")
     if metadata.dynamic:
@@ -252,7 +264,6 @@ _RULES: dict[str, Callable[[Any], bool]] = {
     "with_preprocessing": _is_bool,
     "dynamic": _is_bool,
     "precision": _is_one_of(Precision),
-    "outputs": _is_list(_is_text, low=1),
     "cells_per_layer": _is_list(_is_int(1, 16), high=_MAX_LAYERS),
     "unreached": lambda value: value in [policy.value for policy in Unreached],
     "route": _is_list(_is_text),

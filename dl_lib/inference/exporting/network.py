@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from dl_lib.config import ConfigError
 from dl_lib.inference.folding import fold_batch_norms
 from dl_lib.inference.optimization import reduce_precision
 from dl_lib.layers.mixed_conv import MixedConv2d
@@ -102,14 +103,14 @@ class ExportedDynamicNetwork(ExportedNetwork):
         size: Height and width of the images in pixels; None for any size.
 
     Raises:
-        ValueError: If the images have any size, and the real cost is not known for it (`RealCost`).
+        ConfigError: If the images have any size, and the real cost is not known for it (`RealCost`).
     """
 
     output_names = ("logits", "gates", "real_gflops")
 
     def __init__(self, model: DynamicNet4Seg, *, size: tuple[int, int] | None) -> None:
         super().__init__(model)
-        self._costs = RealCost(model.backbone, model.costs) if size is None else model.costs.table(*size)
+        self._costs = _cost_of_any_size(model) if size is None else model.costs.table(*size)
 
     @property
     def accepts_batches(self) -> bool:
@@ -132,3 +133,12 @@ class ExportedDynamicNetwork(ExportedNetwork):
         else:
             madds = self._costs.real(routing)
         return logits, routing.gates_BE[0], (madds[0] / MADDS_PER_GFLOP).to(torch.float32)
+
+
+def _cost_of_any_size(model: DynamicNet4Seg) -> RealCost:
+    try:
+        return RealCost(model.backbone, model.costs)
+    except ValueError as error:
+        raise ConfigError(
+            f"--dynamic-size (dynamic_size=True) needs a cost known for any size; choose a fixed --size: {error}"
+        ) from error

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from dl_lib.inference.exporting.metadata import INPUT_NAME, ExportMetadata
-from dl_lib.inference.exporting.preprocessing import CHANNELS, LABELS
+from dl_lib.inference.exporting.metadata import INPUT_NAME, LABELS, LOGITS, ExportMetadata
+from dl_lib.inference.exporting.preprocessing import CHANNELS
 from dl_lib.inference.exporting.requirements import import_onnx
 from dl_lib.inference.exporting.signature import TensorType, input_type, output_types
 
@@ -14,7 +14,7 @@ __all__ = ["NETWORK_LOGITS", "add_preprocessing"]
 
 NETWORK_LOGITS = "network_logits"  # output of the graph to wrap
 _PREFIX = "network_"
-_SHARED = (INPUT_NAME, f"{_PREFIX}{INPUT_NAME}", NETWORK_LOGITS, "logits", LABELS)  # with the network, or from outside
+_SHARED = (INPUT_NAME, f"{_PREFIX}{INPUT_NAME}", NETWORK_LOGITS, LOGITS, LABELS)  # with the network, or from outside
 
 _NORMALIZE = """
   channels = Constant<value = int64[3] {{{channels}}}>()

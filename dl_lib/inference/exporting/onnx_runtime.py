@@ -42,13 +42,20 @@ class OnnxModel(ExportedModel):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         path = os.fspath(path)
         content = _read(path)
-        super().__init__(_metadata(content, path=path))
+        super().__init__(_metadata(content, path=path), path=path)
         self._session = _session(content, path=path)
         inputs, outputs = map(_declared, (self._session.get_inputs(), self._session.get_outputs()))
         check_declared(self.metadata, inputs=inputs, outputs=outputs, path=path)
 
     def run(self, image: np.ndarray) -> Mapping[str, np.ndarray]:
-        outputs = self._session.run(None, {INPUT_NAME: image})
+        try:
+            outputs = self._session.run(None, {INPUT_NAME: image})
+        except Exception as error:  # the types of ONNX Runtime have no common base
+            raise CheckpointError(
+                "ONNX Runtime must be able to run the exported file; export the run again, or use smaller images if "
+                f"memory is short. Received: path={self.path!r}, input of shape {image.shape}, "
+                f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000]
+            ) from error
         return dict(zip(self.metadata.outputs, outputs, strict=True))
 
 

@@ -51,7 +51,7 @@ class OpenVinoModel(ExportedModel):
                 "the file must be one that dl_lib export --format openvino wrote, undamaged; export the run again. "
                 f"Received: path={path!r}, {error}"
             ) from error
-        super().__init__(ExportMetadata.from_json(text, path=path))
+        super().__init__(ExportMetadata.from_json(text, path=path), path=path)
         threads = torch.get_num_threads()  # as for models of torch, whatever the number of cores
         options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
         self._compiled: Any = core.compile_model(model, "CPU", options)

@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from dl_lib.data.catalog import MAX_UINT8_CLASSES
 from dl_lib.inference.exporting.metadata import ExportMetadata
 from dl_lib.inference.exporting.network import ExportedNetwork, TracedNetwork
 
-__all__ = ["CHANNELS", "LABELS", "PreprocessedNetwork", "file_input", "fits_a_byte", "normalized"]
+__all__ = ["CHANNELS", "PreprocessedNetwork", "file_input", "fits_a_byte", "normalized"]
 
-LABELS = "labels"
-_MAX_UINT8_CLASSES = 256
 CHANNELS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0)}
 
 
@@ -65,4 +64,4 @@ class PreprocessedNetwork(TracedNetwork):
 
 def fits_a_byte(metadata: ExportMetadata) -> bool:
     """Return whether class indices are uint8; they are int32 otherwise."""
-    return metadata.meta.num_classes <= _MAX_UINT8_CLASSES
+    return metadata.meta.num_classes <= MAX_UINT8_CLASSES

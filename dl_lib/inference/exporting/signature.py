@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dl_lib.checkpoint.errors import CheckpointError
-from dl_lib.inference.exporting.metadata import INPUT_NAME, ExportMetadata
-from dl_lib.inference.exporting.preprocessing import LABELS, fits_a_byte
+from dl_lib.inference.exporting.metadata import INPUT_NAME, LABELS, LOGITS, ExportMetadata
+from dl_lib.inference.exporting.preprocessing import fits_a_byte
 
 __all__ = ["TensorType", "check_declared", "check_outputs", "input_type", "output_types"]
 
@@ -49,17 +49,20 @@ def input_type(metadata: ExportMetadata) -> TensorType:
     return TensorType(np.dtype(np.float32), (None, 3, height, width))
 
 
-def output_types(metadata: ExportMetadata, *, size: tuple[int | None, int | None]) -> dict[str, TensorType]:
+def output_types(
+    metadata: ExportMetadata, *, size: tuple[int | None, int | None], num_images: int | None = None
+) -> dict[str, TensorType]:
     """Return the types of the outputs by name.
 
     Args:
         metadata: Metadata of the file.
         size: Height and width of the input in pixels; None for any.
+        num_images: Number of images; None for any.
     """
     labels = np.dtype(np.uint8 if fits_a_byte(metadata) else np.int32)
     known = {
-        "logits": TensorType(np.dtype(np.float32), (None, metadata.meta.num_classes, *size)),
-        LABELS: TensorType(labels, (None, *size)),
+        LOGITS: TensorType(np.dtype(np.float32), (num_images, metadata.meta.num_classes, *size)),
+        LABELS: TensorType(labels, (num_images, *size)),
         "gates": TensorType(np.dtype(np.float32), (len(metadata.edges),)),
         "real_gflops": TensorType(np.dtype(np.float32), ()),
     }
@@ -83,29 +86,34 @@ def check_declared(
         )
 
 
-def check_outputs(metadata: ExportMetadata, outputs: Mapping[str, np.ndarray], *, size: tuple[int, int]) -> None:
+def check_outputs(
+    metadata: ExportMetadata, outputs: Mapping[str, np.ndarray], *, size: tuple[int, int], path: str
+) -> None:
     """Check the outputs for one image.
 
     Args:
         metadata: Metadata of the file.
         outputs: Outputs by name.
         size: Height and width of the input in pixels.
+        path: The file.
 
     Raises:
         CheckpointError: If they are not those of the metadata.
     """
-    expected = output_types(metadata, size=size)
+    expected = output_types(metadata, size=size, num_images=1)
     found = {name: TensorType(output.dtype, output.shape) for name, output in outputs.items()}
     if [*found] != [*expected] or not all(expected[name].accepts(found[name]) for name in found):
-        raise _other_outputs(_text(expected), _text(found))
-    if LABELS in outputs and outputs[LABELS].max() >= metadata.meta.num_classes:
-        raise _other_outputs(f"labels below {metadata.meta.num_classes}", f"label {outputs[LABELS].max()}")
+        raise _other_outputs(_text(expected), _text(found), path=path)
+    if LABELS in outputs:
+        low, high = outputs[LABELS].min(), outputs[LABELS].max()
+        if low < 0 or high >= metadata.meta.num_classes:
+            raise _other_outputs(f"labels from 0 to {metadata.meta.num_classes - 1}", f"{low} to {high}", path=path)
 
 
-def _other_outputs(expected: str, found: str) -> CheckpointError:
+def _other_outputs(expected: str, found: str, *, path: str) -> CheckpointError:
     return CheckpointError(
         f"the outputs of an exported file must be those of its metadata, {expected}; the file was edited or is "
-        f"damaged: export the run again. Received: {found}"
+        f"damaged: export the run again. Received: path={path!r}, {found}"
     )
 
 

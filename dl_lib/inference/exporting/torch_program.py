@@ -50,7 +50,7 @@ class TorchProgramModel(ExportedModel):
                 "the file must be a program that dl_lib export --format torch-export wrote, undamaged; export the run "
                 f"again. Received: path={path!r}, {type(error).__name__}: {error}"
             ) from error
-        super().__init__(ExportMetadata.from_json(texts[_METADATA_FILE], path=path))
+        super().__init__(ExportMetadata.from_json(texts[_METADATA_FILE], path=path), path=path)
         self._program: Any = program.module()
 
     def run(self, image: np.ndarray) -> Mapping[str, np.ndarray]:

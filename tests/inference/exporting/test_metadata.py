@@ -23,7 +23,6 @@ METADATA = ExportMetadata(
     with_preprocessing=False,
     dynamic=True,
     precision="float32",
-    outputs=("logits", "gates", "real_gflops"),
     cells_per_layer=(2, 3),
     unreached="published",
     config_digest="ab",
