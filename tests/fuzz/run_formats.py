@@ -18,6 +18,8 @@ from dl_lib.checkpoint.files import read_checkpoint, save_checkpoint
 from dl_lib.cli.compare_runs import main as compare_runs
 from dl_lib.config import ConfigError, apply_overrides, get_cfg
 from dl_lib.engine.hooks import BestCheckpointer, EarlyStopping, PeriodicWriter
+from dl_lib.engine.training.random_state import get_random_state, preserve_random_state, set_random_state
+from dl_lib.engine.training.saved_step import SavedStep, read_saved_step, step_file
 from dl_lib.engine.training.writers import JSONWriter
 from dl_lib.modeling.costs.latency_file import configured_latency, latency_to_json, network_values
 from dl_lib.utils.metrics_file import read_metrics
@@ -26,7 +28,7 @@ from tests.fuzz.registry import USER_ERRORS, Format, registered
 from tests.helpers.latency import latency_table
 from tests.helpers.mutations import EXTREMES, mutated_bytes, mutated_tree
 from tests.helpers.tiny_model import TINY
-from tests.helpers.training import LeastSquares, resumable_trainer
+from tests.helpers.training import LeastSquares, make_batch, resumable_trainer
 
 CONFIG = """
 MODEL:
@@ -151,6 +153,33 @@ def weights(folder):
         lambda suffix: st.tuples(st.just(suffix), mutated_bytes([contents[suffix]]))
     )
     return Format(damaged | st.tuples(st.just(".pth"), mutated_tree(tree, extremes=(*EXTREMES, *tensors))), read)
+
+
+@registered
+def saved_step(folder):
+    path, batch = folder / step_file(2, rank=0), [{**sample, "file_name": "a.png"} for sample in make_batch(0)]
+    step = SavedStep(
+        **{"weights": LeastSquares().state_dict(), "iteration": 2, "max_iter": 9, "rank": 0, "world_size": 1},
+        **{"batches": [batch], "random_state": get_random_state(), "values": {"loss": math.nan}, "threads": 1},
+        **{"precision": {"scale": 2.0}, "budget_weight": 0.5, "device": "cpu", "versions": {}, "config": {"SEED": 0}},
+    )
+    save_checkpoint(step.content(), path)
+    content, tree = path.read_bytes(), read_checkpoint(path)
+    os.remove(f"{path}.sha256")
+
+    def read(content):
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            torch.save(content, path)
+        found = read_saved_step(folder)
+        assert (found.iteration, found.rank) == (2, 0) and found.max_iter > 2 and found.threads > 0
+        assert all(isinstance(value, float | int) for value in found.values.values())
+        with preserve_random_state():
+            set_random_state(found.random_state)
+
+    tensors = (torch.zeros(0), torch.zeros(1).expand(10**9), torch.zeros(3, dtype=torch.int8))
+    return Format(mutated_bytes([content]) | mutated_tree(tree, extremes=(*EXTREMES, *tensors)), read)
 
 
 @registered

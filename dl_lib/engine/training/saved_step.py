@@ -116,7 +116,7 @@ def read_saved_step(folder: Path, *, iteration: int | None = None, rank: int = M
     try:
         step = SavedStep(weights=weights[_WEIGHTS], **content[_STEP])
         _check(step, iteration=iteration, rank=rank)
-    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise CheckpointError(
             f"the file is damaged or not a saved step; replay another one ({type(error).__name__}: {error}). "
             f"Received: path={str(path)!r}"
@@ -128,7 +128,7 @@ def _check(step: SavedStep, *, iteration: int, rank: int) -> None:
     """Check types and ranges of a step that was read.
 
     Raises:
-        KeyError, TypeError, ValueError, RuntimeError, OverflowError: If a value is invalid.
+        LookupError, TypeError, ValueError, RuntimeError, OverflowError: If a value is invalid.
     """
     check_range(step.iteration, name="iteration", maximum=_MAX_ITERATION)
     check_range(step.max_iter, name="max_iter", maximum=_MAX_ITERATION)
@@ -141,13 +141,13 @@ def _check(step: SavedStep, *, iteration: int, rank: int) -> None:
         raise ValueError("iteration must be below max_iter, and threads above 0")
     if step.budget_weight is not None:
         check_state(step.budget_weight, like=0.0, name="budget_weight")
-    check_state([step.device, step.config, step.precision], like=["", {}, {}], name="[device, config, precision]")
+    for name in ("config", "precision", "random_state", "values", "versions"):
+        check_state(getattr(step, name), like={}, name=name)
+    check_state(step.device, like="", name="device")
     if not (is_plain(step.config) and is_plain(step.precision)):
         raise ValueError("config and precision must hold plain values")
-    for name, like in (("values", 0.0), ("versions", "")):
-        values = getattr(step, name)
-        check_state(values, like={}, name=name)
-        check_state(values, like=dict.fromkeys(values, like), name=name)
+    check_state(step.values, like=dict.fromkeys(step.values, 0.0), name="values")
+    check_state(step.versions, like=dict.fromkeys(step.versions, ""), name="versions")
     check_random_state(step.random_state)
     _check_batches(step.batches)
 
