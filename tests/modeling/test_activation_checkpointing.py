@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dl_lib.config import get_cfg
-from dl_lib.evaluation.runner.peak_memory import LiveMemory
 from dl_lib.modeling import build_model
+from dl_lib.modeling.costs.live_memory import LiveMemory
 from tests.helpers.published import SETTINGS
 
 OVERRIDES = [*SETTINGS["tiny"], "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.NORM", "BN", "MODEL.SEM_SEG_HEAD.NORM", "BN"]

@@ -8,7 +8,7 @@ from torch import nn
 
 from dl_lib.config import ConfigError, get_cfg
 from dl_lib.evaluation.runner.passes import MultiPassModel, build_inference_model
-from dl_lib.evaluation.runner.peak_memory import LiveMemory
+from dl_lib.modeling.costs.live_memory import LiveMemory
 from tests.helpers.published import REFERENCE, batch_of, build_case
 
 PUBLISHED = json.loads((REFERENCE / "evaluation/tta_tiny__mix3.json").read_text())
