@@ -24,6 +24,7 @@ COMMANDS = {
     "specialise": "remove parts of a network that a dataset does not use",
     "export": "export a trained model to ONNX and other formats",
     "find-lr": "run a learning rate range test and suggest a value",
+    "inspect": "print parameters, costs, shapes and memory of a network",
     "profile-costs": "measure the latency of every part of a network on this device",
     "check-dataset": "read all samples of a dataset; report errors, class weights",
     "browse-dataset": "plot samples with labels, before and after augmentation",

@@ -1,0 +1,55 @@
+"""Command `dl_lib inspect`: tables of routed and static networks, and what cannot run."""
+
+import pytest
+
+from dl_lib.cli.main import main
+from dl_lib.experiment.experiment import load_experiment
+from dl_lib.modeling import build_model
+
+
+def printed(capsys, *words):
+    main(["inspect", *words])
+    return capsys.readouterr().out
+
+
+def rows_of(text):
+    return {cells[0]: cells[1:] for line in text.splitlines() if len(cells := line.split()) > 2}
+
+
+def test_routed_network(capsys):
+    text = printed(capsys, "Quickstart", "MODEL.DEVICE=cpu")
+    model = build_model(load_experiment("Quickstart", ["MODEL.DEVICE=cpu"], purpose="evaluation").cfg)
+    parameters = sum(values.numel() for values in model.parameters())
+    assert text.startswith(f"{parameters:,} parameters, images of 96x96 pixels\n")
+    rows = rows_of(text)
+    assert rows["layer3_stride32"][0] == "192x3x3" and rows["all"] == ["parts", f"{parameters:,}", "0.0666", "100.0"]
+    images = {line[0]: line[2] for line in ([*part.split("  ")] for part in text.splitlines()) if len(line) > 2}
+    assert "training step" in images and "prediction" in images
+    larger = rows_of(printed(capsys, "Quickstart", "MODEL.DEVICE=cpu", "--batch", "3", "--size", "128x96"))
+    assert larger["training"][1] == larger["prediction"][0] == "3" and larger["stem"][0] == "24x32x24"
+
+
+def test_static_network(capsys):
+    rows = rows_of(printed(capsys, "Zoo/Digits.ReXNet", "MODEL.DEVICE=cpu", "--size", "64x64"))
+    assert rows["head"][0] == "11x16x16" and "backbone" in rows and rows["feature"][1].count("x") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["Quickstart", "--batch", "0"], "--batch: must be an integer in [1, 4096]. Received: 0"),
+        (["Quickstart", "--size", "96"], "must be a size HEIGHTxWIDTH"),
+        (["Quickstar"], "CONFIG: no such file, folder or shipped experiment (nearest: Quickstart"),
+        (["Quickstart", "INPUT.CROP_SIZE=[0,0]"], "--size: there is no INPUT.CROP_SIZE; give the size of the images"),
+        (
+            ["Zoo/Digits.ReXNet", "--size", "4x4", "--batch", "1"],
+            "the network cannot run a training step on 1 images of 4x4 pixels: ",
+        ),
+        (["Quickstart", "--size", "99999x99999", "--batch", "5000"], "must be an integer in [1, 4096]"),
+    ],
+)
+def test_errors(capsys, words, problem):
+    with pytest.raises(SystemExit) as ended:
+        main(["inspect", *words, *(["MODEL.DEVICE=cpu"] if len(words) > 1 and words[1][0] == "-" else [])])
+    assert ended.value.code == 2
+    assert problem in capsys.readouterr().err

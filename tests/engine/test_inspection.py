@@ -1,0 +1,38 @@
+"""Parts of a network: their sums are parameters and costs of the whole."""
+
+import pytest
+import torch
+
+from dl_lib.engine.inspection import parts_of
+from dl_lib.experiment.experiment import load_experiment
+from dl_lib.modeling import build_model
+from dl_lib.modeling.costs.static import StaticCosts
+from tests.helpers.tiny_model import model_of, random_image
+
+
+def test_parts_of_a_routed_network():
+    model = model_of().eval()
+    parts = parts_of(model, size=(120, 128))
+    assert [part.name for part in parts] == ["stem", *map(str, model.backbone.lattice.nodes), "head"]
+    assert sum(part.parameters for part in parts) == sum(values.numel() for values in model.parameters())
+    assert sum(map(sum, (part.gflops for part in parts))) * 1e9 == pytest.approx(model.costs.table(120, 128).dense)
+    received = {}
+    for node in model.backbone.lattice.nodes:
+        module = model.backbone.cell(node).operation
+        module.register_forward_pre_hook(lambda _, inputs, node=node: received.update({str(node): inputs[0].shape[1:]}))
+    with torch.no_grad():
+        model.backbone.sparse = False
+        model([random_image(120, 128)])
+    assert {part.name: part.shape for part in parts[1:-1]} == {name: tuple(shape) for name, shape in received.items()}
+
+
+def test_parts_of_a_static_network():
+    cfg = load_experiment("Zoo/Digits.ReXNet", ["MODEL.DEVICE=cpu"], purpose="evaluation").cfg
+    model = build_model(cfg).eval()
+    parts = parts_of(model, size=(96, 64))
+    features = model.backbone(torch.zeros(1, 3, 96, 64))
+    shapes = {f"feature {name}": tuple(feature.shape[1:]) for name, feature in features.items()}
+    assert {part.name: part.shape for part in parts if part.name in shapes} == shapes
+    assert sum(part.parameters for part in parts) == sum(values.numel() for values in model.parameters())
+    expected = StaticCosts(model.backbone, model.sem_seg_head).madds(96, 64)
+    assert sum(map(sum, (part.gflops for part in parts))) * 1e9 == pytest.approx(expected)
