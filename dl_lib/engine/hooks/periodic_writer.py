@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dl_lib.engine.training.hook import Hook, is_due
 from dl_lib.engine.training.writers import Writer
+from dl_lib.utils import comm
 from dl_lib.utils.events import window_start
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class PeriodicWriter(Hook):
         self._written = [writer.open(iteration=iteration, written=written) for writer in self._writers]
         if iteration >= trainer.max_iter:  # the final evaluation is repeated, as it may have failed
             self._written = [written] * len(self._writers)
+        comm.synchronize()  # waiting for trackers of the main process here keeps it out of the first step's time
 
     def state_dict(self) -> dict[str, Any]:
         """Return the iteration up to which all writers have written."""
