@@ -149,14 +149,14 @@ def test_onnx_files_compute_the_outputs_of_the_run(folder, model, options, size,
 
 
 def test_wrong_files_are_not_left_as_if_good(folder, tmp_path, monkeypatch, capsys):
-    path = tmp_path / "mine.onnx"
+    path = tmp_path / "mine.pt2"
     path.write_text("earlier")
-    original = OnnxModel.run
-    monkeypatch.setattr(OnnxModel, "run", lambda *args: {name: 1.1 * y for name, y in original(*args).items()})
-    assert run("export", folder, "--format", "onnx", "--output", path) == 1
+    original = TorchProgramModel.run
+    monkeypatch.setattr(TorchProgramModel, "run", lambda *args: {name: 1.1 * y for name, y in original(*args).items()})
+    assert run("export", folder, "--format", "torch-export", "--output", path) == 1
     assert "largest difference: 1.00e-01 of the largest logit" in capsys.readouterr().out
     assert path.read_text() == "earlier"
-    assert sorted(tmp_path.iterdir()) == [path, tmp_path / "mine.unverified.onnx"]
+    assert sorted(tmp_path.iterdir()) == [path, tmp_path / "mine.unverified.pt2"]
 
 
 @pytest.mark.parametrize(
@@ -169,6 +169,8 @@ def test_wrong_files_are_not_left_as_if_good(folder, tmp_path, monkeypatch, caps
 )
 def test_other_formats_compute_the_outputs_of_the_run(folder, model, name, option, open_file, tmp_path):
     path, image = tmp_path / name, scene(67, 90)
+    if (name, option) == ("a.pt2", "--dynamic-size"):  # the smallest size
+        image = scene(model.backbone.size_divisor + 1, 90)
     size = [] if option == "--dynamic-size" else ["--size", "67x90"]
     format = {".pt2": "torch-export", ".xml": "openvino"}[path.suffix]
     assert run("export", folder, "--format", format, option, *size, "--output", path) == 0
@@ -195,9 +197,11 @@ def test_routes_are_those_of_freeze_route(folder, tmp_path, monkeypatch, capsys)
     assert_equal_logits(found["sem_seg"], expected["sem_seg"])
 
 
-def test_weights_alone_give_the_same_predictions(folder, model, tmp_path):
-    assert run("export", folder, "--format", "weights", "DATASETS.TEST=[]") == 0
+def test_weights_alone_give_the_same_predictions(folder, model, capsys):
     path = folder / "exported.safetensors"
+    for verb in ("Wrote", "Replaced"):
+        assert run("export", folder, "--format", "weights", "DATASETS.TEST=[]") == 0
+        assert f"{verb} {path} (" in capsys.readouterr().out
     loaded = build_model(config_of(folder))
     Checkpointer(loaded).load(path, [])
     assert torch.equal(predicted(loaded.eval(), scene())["sem_seg"], predicted(model, scene())["sem_seg"])
@@ -208,7 +212,8 @@ def test_weights_alone_give_the_same_predictions(folder, model, tmp_path):
 def test_missing_datasets_are_replaced_by_generated_images(folder, tmp_path, capsys):
     entry = [{"NAME": "absent_images", "IMAGES": str(tmp_path / "none"), "CLASSES": [f"class {i}" for i in range(11)]}]
     words = [f"DATASETS.FOLDERS={json.dumps(entry)}", "--data", "absent_images", "TEST.MULTI_SCALE.FLIP=True"]
-    assert run("export", folder, "--format", "onnx", "--output", tmp_path / "a.onnx", *words, "DATASETS.TRAIN=[]") == 0
+    words += ["DATASETS.TRAIN=[]"]
+    assert run("export", folder, "--format", "torch-export", "--output", tmp_path / "a.pt2", *words) == 0
     printed = capsys.readouterr().out
     assert "No images of absent_images, which cannot be read" in printed
     assert "images: 4 (48x48)" in printed
@@ -264,43 +269,27 @@ def test_files_of_a_fixed_size_refuse_other_sizes_and_predict_the_rest(onnx_file
     assert len(failed) == 2
 
 
-def test_programs_of_any_size_refuse_images_of_one_block(folder, tmp_path):
-    path = tmp_path / "a.pt2"
-    assert run("export", folder, "--format", "torch-export", "--dynamic-size", "--output", path) == 0
-    exported = TorchProgramModel(path)
-    divisor = exported.metadata.size_divisor
-    assert predicted(exported, scene(divisor + 1, 90))["sem_seg"].shape[-2:] == (divisor + 1, 90)
-    with pytest.raises(InvalidSampleError, match=rf"takes images of at least {divisor + 1}x{divisor + 1} pixels"):
-        predicted(exported, scene(divisor, 90))
-
-
-def test_the_default_file_of_a_dynamic_network_has_its_own_name(folder, onnx_file, capsys):
-    before = onnx_file.read_bytes()
-    for verb in ("Wrote", "Replaced"):
-        assert run("export", folder, "--format", "onnx", "--dynamic") == 0
-        assert f"{verb} {folder / 'exported.dynamic.onnx'} (" in capsys.readouterr().out
-    assert onnx_file.read_bytes() == before
-
-
 def test_nothing_remains_of_an_interrupted_export(folder, tmp_path, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(OnnxModel, "run", interrupt)
-    assert run("export", folder, "--format", "onnx", "--output", tmp_path / "a.onnx") == 130
+    monkeypatch.setattr(TorchProgramModel, "run", interrupt)
+    assert run("export", folder, "--format", "torch-export", "--output", tmp_path / "a.pt2") == 130
     assert [*tmp_path.iterdir()] == []
 
 
-def test_costs_that_no_formula_describes_need_a_fixed_size(folder, tmp_path, monkeypatch, capsys):
+def test_costs_that_no_formula_describes_need_a_fixed_size(folder, monkeypatch, capsys):
     def refuse(*args):
         raise ValueError("the cost of each part must be a constant plus")
 
     monkeypatch.setattr(network, "RealCost", type("RealCost", (), {"__init__": refuse}))
-    words = ("export", folder, "--format", "onnx", "--dynamic", "--output", tmp_path / "a.onnx")
+    words = ("export", folder, "--format", "torch-export", "--dynamic")
     assert run(*words, "--dynamic-size") == 2
-    problem = "choose a fixed --size: the cost of each part must be a constant plus"
-    assert problem in capsys.readouterr().err
+    assert "choose a fixed --size: the cost of each part must be a constant plus" in capsys.readouterr().err
     assert run(*words) == 0
+    path = folder / "exported.dynamic.pt2"  # not that of a static file
+    assert f"Wrote {path} (" in capsys.readouterr().out
+    path.unlink()
 
 
 @pytest.mark.parametrize("name", ["onnx", "onnxscript", "onnxruntime"])
