@@ -105,7 +105,7 @@ def _inspect(cfg: CfgNode, *, size: tuple[int, int], num_images: int | None) -> 
             memory[name] = estimates[name](cfg, model, size=size, num_images=batch)
     except (ValueError, RuntimeError) as error:  # torch raises RuntimeError for impossible shapes
         raise ConfigError(
-            f"the network cannot run a {name} on {batch} images of {size[0]}x{size[1]} pixels: {error}"
+            f"the network cannot run a {name} with {size[0]}x{size[1]} pixels and a batch of {batch}: {error}"
         ) from error
     summary = f"{_parameters(model):,} parameters, images of {size[0]}x{size[1]} pixels"
     return "\n\n".join([summary, _part_table(parts), _memory_table(memory, batches)])
@@ -123,7 +123,7 @@ def _part_table(parts: Sequence[Part]) -> str:
     columns = ["operation", "gate", "transitions"] if is_routed else []
     rows = [
         [
-            *(part.name, "x".join(map(str, part.shape)), f"{part.parameters:,}" if part.parameters else ""),
+            *(part.name, "x".join(map(str, part.shape)), f"{part.parameters:,}"),
             *(f"{gflops:.4g}" if gflops else "" for gflops in (part.gflops if is_routed else ())),
             *((f"{sum(part.gflops):.4g}", f"{100 * sum(part.gflops) / total:.1f}") if any(part.gflops) else ("", "")),
         ]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from dl_lib.modeling import DynamicNet4Seg, SegmentationModel
+from dl_lib.modeling.backbones.base import Backbone
 from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
-from dl_lib.modeling.costs.counters import measure_madds
+from dl_lib.modeling.costs.counters import MaddsObserver
 from dl_lib.modeling.costs.meta_copy import meta_copy
+from dl_lib.modeling.dynamic.lattice import Node
 
 __all__ = ["Part", "parts_of"]
 
@@ -24,8 +26,7 @@ class Part:
 
     Attributes:
         name: Name, such as `layer3_stride8` for a cell with its gate and its transitions.
-        shape: Shape (channels, height, width) of the feature map that a cell receives, or that another part returns;
-            empty for a static backbone, whose features are parts without parameters and costs.
+        shape: Shape (channels, height, width) of the feature map that a cell receives, or that another part returns.
         parameters: Number of learnable parameters.
         gflops: GFLOPs (1e9 multiply-adds) of the operation, the gate and the transitions of a cell; of other parts, the
             first number is their cost.
@@ -38,7 +39,7 @@ class Part:
 
 
 def parts_of(model: SegmentationModel, *, size: tuple[int, int]) -> list[Part]:
-    """Return stem, cells and head of a routed network, or the features of a static backbone and the head.
+    """Return stem and cells of a routed network, or the stages of a static backbone, and the heads.
 
     Args:
         model: The network; copies of it without values are measured.
@@ -47,42 +48,54 @@ def parts_of(model: SegmentationModel, *, size: tuple[int, int]) -> list[Part]:
     Raises:
         ValueError: If the network does not accept such images.
     """
-    return list(_routed_parts(model, size) if isinstance(model, DynamicNet4Seg) else _static_parts(model, size))
+    if isinstance(model, DynamicNet4Seg):
+        parts, features = _routed_parts(model, size)
+    else:
+        parts, features = _stages(cast(Backbone, model.backbone), size)
+    head, madds = meta_copy(model.sem_seg_head), MaddsObserver(num_images=1)
+    with torch.no_grad(), madds:
+        logits = head(features)
+    parts.append(Part("head", tuple(logits.shape[1:]), _parameters(model.sem_seg_head), _gflops(*madds.madds)))
+    for name, auxiliary in model.auxiliary_heads.items():  # run in training only
+        with torch.no_grad():
+            logits = meta_copy(auxiliary)(features[name])
+        parts.append(Part(f"auxiliary head of {name}", tuple(logits.shape[1:]), _parameters(auxiliary), _gflops(0)))
+    return parts
 
 
-def _routed_parts(model: DynamicNet4Seg, size: tuple[int, int]) -> Iterator[Part]:
+def _routed_parts(model: DynamicNet4Seg, size: tuple[int, int]) -> tuple[list[Part], dict[str, Tensor]]:
+    """Return the parts, and the features on the meta device."""
     backbone, table = model.backbone, model.costs.table(*size)
     lattice, (height, width) = backbone.lattice, model.costs.padded_size(*size)
-    shapes: dict[object, Shape] = {
+    shapes: dict[Node, Shape] = {
         node: (backbone.channels(node), height // node.stride, width // node.stride)
         for node in (*lattice.nodes, *lattice.outputs)
     }
-    yield Part("stem", shapes[lattice.source], _parameters(backbone.stem), _gflops(table.stem))
+    parts = [Part("stem", shapes[lattice.source], _parameters(backbone.stem), _gflops(table.stem))]
     for node in backbone.route.cells:
         transitions = sum(table.transitions[edge] for edge in backbone.route.edges_from(node))
         costs = _gflops(table.operations[node], table.gates[node], transitions)
-        yield Part(str(node), shapes[node], _parameters(backbone.cell(node)), costs)
-    features = {
-        name: _empty(shapes[node], like=model)
-        for name, node in zip(backbone.output_shapes, lattice.outputs, strict=True)
-    }
-    logits = meta_copy(model.sem_seg_head)(features)
-    yield Part("head", tuple(logits.shape[1:]), _parameters(model.sem_seg_head), _gflops(table.head))
+        parts.append(Part(str(node), shapes[node], _parameters(backbone.cell(node)), costs))
+    features = zip(backbone.output_shapes, (_empty(shapes[node]) for node in lattice.outputs), strict=True)
+    return parts, dict(features)
 
 
-def _static_parts(model: SegmentationModel, size: tuple[int, int]) -> Iterator[Part]:
-    backbone, head = meta_copy(model.backbone), meta_copy(model.sem_seg_head)
-    image = _empty((3, *size), like=model)
-    features = backbone(image)
+def _stages(backbone: Backbone, size: tuple[int, int]) -> tuple[list[Part], dict[str, Tensor]]:
+    """Return the stages of a static backbone, and its features on the meta device."""
+    backbone, madds = meta_copy(backbone), MaddsObserver(num_images=1)
+    with torch.no_grad(), madds:
+        features = backbone(_empty((3, *size)))
+    parts = []
     for name, feature in features.items():
-        yield Part(f"feature {name}", tuple(feature.shape[1:]), 0, _gflops(0))
-    yield Part("backbone", (), _parameters(model.backbone), _gflops(measure_madds(backbone, image)))
-    logits = head(features)
-    yield Part("head", tuple(logits.shape[1:]), _parameters(model.sem_seg_head), _gflops(measure_madds(head, features)))
+        modules = [module for _, module in backbone.stage(name)]
+        parameters = sum(values.numel() for module in modules for values in module.parameters(recurse=False))
+        costs = _gflops(sum(madds.by_module[module] for module in modules))
+        parts.append(Part(name, tuple(feature.shape[1:]), parameters, costs))
+    return parts, features
 
 
-def _empty(shape: Shape, *, like: nn.Module) -> Tensor:
-    return torch.empty(1, *shape, device="meta", dtype=next(like.parameters()).dtype)
+def _empty(shape: Shape) -> Tensor:
+    return torch.empty(1, *shape, device="meta")
 
 
 def _gflops(operation: int, gate: int = 0, transitions: int = 0) -> tuple[float, float, float]:

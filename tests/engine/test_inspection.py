@@ -31,8 +31,16 @@ def test_parts_of_a_static_network():
     model = build_model(cfg).eval()
     parts = parts_of(model, size=(96, 64))
     features = model.backbone(torch.zeros(1, 3, 96, 64))
-    shapes = {f"feature {name}": tuple(feature.shape[1:]) for name, feature in features.items()}
-    assert {part.name: part.shape for part in parts if part.name in shapes} == shapes
+    shapes = {name: tuple(feature.shape[1:]) for name, feature in features.items()}
+    assert {part.name: part.shape for part in parts[:-1]} == shapes and parts[-1].name == "head"
+    assert all(part.parameters and sum(part.gflops) for part in parts)
     assert sum(part.parameters for part in parts) == sum(values.numel() for values in model.parameters())
     expected = StaticCosts(model.backbone, model.sem_seg_head).madds(96, 64)
     assert sum(map(sum, (part.gflops for part in parts))) * 1e9 == pytest.approx(expected)
+
+
+def test_auxiliary_heads_cost_nothing_in_prediction():
+    plain, model = model_of(), model_of("MODEL.AUXILIARY_HEADS.IN_FEATURES", ["layer_1"])
+    *parts, auxiliary = parts_of(model, size=(128, 128))
+    assert auxiliary.name == "auxiliary head of layer_1" and not any(auxiliary.gflops) and auxiliary.parameters
+    assert parts == parts_of(plain, size=(128, 128))

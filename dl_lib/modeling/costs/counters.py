@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import singledispatch
 from types import TracebackType
@@ -145,10 +146,12 @@ class MaddsObserver:
 
     Attributes:
         madds: Multiply-adds of each image so far.
+        by_module: Multiply-adds of each module's own calls so far, over all images.
     """
 
     def __init__(self, num_images: int) -> None:
         self.madds = [0] * num_images
+        self.by_module: Counter[nn.Module] = Counter()
         self._is_counting = False
         self._images: Sequence[int] = range(num_images)
         self._thread = threading.get_ident()
@@ -180,6 +183,7 @@ class MaddsObserver:
             madds = count_madds(module, inputs[0], output)
             self._is_counting = False
             if madds:
+                self.by_module[module] += madds
                 per_image, remainder = divmod(madds, len(self._images))
                 assert remainder == 0, f"{type(module).__name__} does not cost the same for every image"
                 for image in self._images:
