@@ -18,17 +18,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from dl_lib.evaluation.scores.confusion import Pixels, as_tensor
+
 __all__ = ["boundary_distance", "count_boundary"]
 
 _RATIO_OF_DIAGONAL = 0.02
 _NO_CLASS = -1  # ignored pixels and padding
 
 
-def count_boundary(prediction: Tensor, *, label: Tensor, num_classes: int, ignore_value: int) -> Tensor:
+def count_boundary(prediction: Pixels, *, label: Pixels, num_classes: int, ignore_value: int) -> Tensor:
     """Count the pixels in the intersection and the union of the boundary regions of every class, int64 (2, classes).
 
-    Prediction and label are integers (H, W) as in `count_confusion`; the counts are on the prediction's device.
+    Prediction and label are integers (H, W) as in `count_confusion`, tensors or arrays; the counts are on the
+    prediction's device.
     """
+    prediction, label = as_tensor(prediction), as_tensor(label)
     distance = boundary_distance(*label.shape)
     label = label.to(prediction.device)
     is_ignored = label == ignore_value

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["ConfusionMatrix", "count_confusion"]
+__all__ = ["ConfusionMatrix", "Pixels", "as_tensor", "count_confusion"]
 
 Pixels = Tensor | np.ndarray
 
@@ -33,7 +33,7 @@ def count_confusion(prediction: Pixels, *, label: Pixels, num_classes: int, igno
     Raises:
         ValueError: If the shapes differ, or a value is neither a class nor, for labels, the ignore value.
     """
-    prediction, label = _as_tensor(prediction), _as_tensor(label)
+    prediction, label = as_tensor(prediction), as_tensor(label)
     if prediction.shape != label.shape:
         raise ValueError(
             "prediction and label must have the same shape: scores are computed at the label's resolution, so the "
@@ -88,7 +88,8 @@ class ConfusionMatrix:
         return new
 
 
-def _as_tensor(values: Pixels) -> Tensor:
+def as_tensor(values: Pixels) -> Tensor:
+    """Return pixels as a tensor, a copy of an array."""
     if isinstance(values, Tensor):
         return values
     return torch.from_numpy(values.astype(values.dtype.newbyteorder("=")))  # a copy: arrays may be read-only

@@ -60,6 +60,13 @@ def test_equals_erosion_of_each_mask(seed, size, num_classes, cell, ignored):
     assert counts.tolist() == count_by_erosion(prediction, label, num_classes)
 
 
+def test_arrays_give_the_counts_of_tensors():
+    prediction, label = np.random.default_rng(0).integers(0, 3, (2, 30, 40), np.uint8)
+    label[:5] = IGNORE
+    found = count_boundary(prediction, label=label, num_classes=3, ignore_value=IGNORE)
+    assert found.tolist() == count_by_erosion(prediction, label, 3)
+
+
 def test_equals_explicit_distances():
     """Loop over all pairs of pixels: Chebyshev distance d to a pixel outside the mask."""
     generator = np.random.default_rng(0)
