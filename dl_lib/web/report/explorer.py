@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
+from dl_lib.evaluation.report.csv_files import ImageRow
 from dl_lib.utils.escaping import csv_text
 from dl_lib.web.report.routing import route_values, routed_images
 from dl_lib.web.report.run_data import DatasetResult
@@ -28,7 +29,9 @@ def explorer(results: Mapping[str, DatasetResult]) -> dict[str, Any] | None:
     """
     rows = {run: {row.image_id: row for row in result.images} for run, result in results.items()}
     names = list(dict.fromkeys(name for run, result in results.items() for name in rows[run] or routed_images(result)))
-    image_ids = _evenly_spaced(names)
+    thumbnails = _thumbnails(results)
+    shown = [name for name in names if name in thumbnails] or names  # of many images, some have a thumbnail
+    image_ids = _evenly_spaced(shown)
     if not image_ids:
         return None
     points = [
@@ -48,7 +51,10 @@ def explorer(results: Mapping[str, DatasetResult]) -> dict[str, Any] | None:
         "num_images": len(names),
         "data": {
             "images": image_ids,
-            "thumbnails": _thumbnails(results, image_ids),
+            "thumbnails": [
+                data_uri(thumbnails[name], media_type="image/jpeg") if name in thumbnails else None
+                for name in image_ids
+            ],
             "runs": [
                 {
                     "name": run,
@@ -61,13 +67,13 @@ def explorer(results: Mapping[str, DatasetResult]) -> dict[str, Any] | None:
     }
 
 
-def _thumbnails(results: Mapping[str, DatasetResult], image_ids: Sequence[str]) -> list[str | None]:
-    """Return the addresses of thumbnails, of the first run that has one of the image."""
+def _thumbnails(results: Mapping[str, DatasetResult]) -> dict[str, bytes]:
+    """Return the JPEG of each image that has one, of the first run that has it."""
     found: dict[str, bytes] = {}
     for result in results.values():
         if result.data is not None:
             found = {csv_text(name): jpeg for name, jpeg in result.data.thumbnails.items()} | found
-    return [data_uri(found[name], media_type="image/jpeg") if name in found else None for name in image_ids]
+    return found
 
 
 def _evenly_spaced(names: Sequence[str]) -> list[str]:
@@ -75,7 +81,7 @@ def _evenly_spaced(names: Sequence[str]) -> list[str]:
     return [names[index * len(names) // count] for index in range(count)]
 
 
-def _image_text(row: Any) -> str:
+def _image_text(row: ImageRow | None) -> str:
     if row is None:
         return "not evaluated"
     return f"{compact(row.real_gflops)} GFLOPs, mIoU {percent(row.mean_iou)} %"

@@ -18,6 +18,7 @@ from dl_lib.evaluation.scores.image_encoding import decode_class_indices
 from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.web.report.calibration import calibration_of, reliability
 from dl_lib.web.report.classes import class_rows
+from dl_lib.web.report.explorer import explorer
 from dl_lib.web.report.page import report_page
 from dl_lib.web.report.routing import route_values
 from dl_lib.web.report.run_data import DatasetResult, read_run
@@ -200,3 +201,15 @@ def test_intervals_are_those_of_the_bootstrap(runs):
     assert reordered["difference_interval"] == f"{low:.1f} to {high:.1f}", "images are paired by name"
     fewer = replace(other.data, image_ids=other.data.image_ids[1:], class_counts=counts[1][1:])
     assert class_rows({**results, "second": replace(other, data=fewer)})[1]["cells"][1]["difference_interval"] == ""
+
+
+def test_of_many_images_those_with_a_thumbnail_are_shown(runs, monkeypatch):
+    result = read_run(runs[0], among=runs).datasets["some_val"]
+    some = dict([*result.data.thumbnails.items()][1::4])
+    partial = replace(result, data=replace(result.data, thumbnails=some))
+    found = explorer({"first": partial})
+    assert found["num_images"] == 12 and found["data"]["images"] == [*some]
+    assert all(address.startswith("data:image/jpeg;base64,") for address in found["data"]["thumbnails"])
+    monkeypatch.setattr("dl_lib.web.report.explorer.MOST_IMAGES", 4)
+    images = explorer({"first": replace(result, data=None)})["data"]["images"]
+    assert images == [row.image_id for row in result.images[::3]]
