@@ -30,7 +30,7 @@ def network_of(name, *overrides):
 
 @pytest.mark.parametrize(
     ("name", "size", "num_images"),
-    [("Quickstart", (96, 96), 4), ("Zoo/Digits.CondConv", (64, 96), 2), ("Zoo/Digits.ReXNet", (96, 64), 2)],
+    [("Quickstart", (96, 96), 4), ("Zoo/Digits.CondConv", (64, 96), 2), ("Zoo/Digits.ReXNet", (96, 96), 8)],
 )
 @pytest.mark.parametrize("training", [True, False])
 def test_predicted_memory_is_the_allocated_one(name, size, num_images, training):

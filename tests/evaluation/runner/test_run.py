@@ -23,8 +23,23 @@ from tests.helpers.published import TINY
 
 
 class Tables:
+    """Cost tables with 1 GFLOP for each operation, 2 for each gate, and 3 for each transition."""
+
     def table(self, height, width):
-        return type("Table", (), {"expected_all_open": 1e6 * height * width})
+        lattice = Lattice([2])
+        return SimpleNamespace(
+            lattice=lattice,
+            expected_all_open=1e6 * height * width,
+            operations=dict.fromkeys(lattice.nodes, 10**9),
+            gates=dict.fromkeys(lattice.nodes, 2 * 10**9),
+            transitions=dict.fromkeys(lattice.edges, 3 * 10**9),
+        )
+
+    def padded_size(self, height, width):
+        return height, width
+
+    def channels(self, node):
+        return 8 << node.scale
 
 
 class RoutedModel(FakeModel):
@@ -57,6 +72,10 @@ def test_every_data_set_is_evaluated_logged_and_written(cfg, tmp_path, caplog):
         results = evaluate_datasets(cfg, RoutedModel(), tmp_path)
     assert {name: result.num_images for name, result in results.items()} == {"first_val": 3, "second_val": 2}
     written = json.loads((tmp_path / "results.json").read_text())["datasets"]
+    lattice = written["first_val"]["lattice"]
+    assert lattice["input_size"] == [32, 64] and lattice["shapes"]["layer1_stride8"] == [16, 4, 8]
+    assert (lattice["cells_gflops"]["layer0_stride4"], lattice["gates_gflops"]["layer0_stride4"]) == (1, 2)
+    assert lattice["transitions_gflops"]["layer0_stride4.keep"] == 3
     assert {name: result.metrics.mean_iou for name, result in results.items()} == {
         name: values["mIoU"] for name, values in written.items()
     }
