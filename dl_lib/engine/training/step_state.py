@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ class StateBeforeStep:
     the traversal of a large network takes longer than copying its buffers.
 
     Args:
-        model: Model on its device; its buffers keep their shapes.
+        model: Model on its device.
 
     Attributes:
         model: Model without a parallel wrapper.
@@ -29,41 +30,46 @@ class StateBeforeStep:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = comm.unwrap(model)
-        self._owners = [  # dict of a module's buffers, and names in it
-            (module._buffers, [name for name, buffer in module._buffers.items() if buffer is not None])
-            for module in self.model.modules()
+        self._places = [  # key of the state dict, and the dict of a module's buffers with its key there
+            (f"{prefix}.{name}" if prefix else name, module._buffers, name)
+            for prefix, module in self.model.named_modules(remove_duplicate=False)
+            for name in module._buffers
         ]
-        self._copies = [torch.empty_like(buffer) for buffer in self._buffers()]
+        self._buffers: list[Tensor | None] = []
+        self._copies: list[Tensor | None] = []
         self.random_state: dict[str, Any] = {}
         self.save()
 
     def save(self) -> None:
         """Save the present state."""
         self.random_state = get_random_state()
-        _copy(self._copies, self._buffers())
+        before, self._buffers = self._buffers, [owner.get(name) for _, owner, name in self._places]
+        if len(before) == len(self._buffers) and all(map(operator.is_, before, self._buffers)):
+            _copy(self._copies, self._buffers)
+        else:
+            self._copies = [None if buffer is None else buffer.detach().clone() for buffer in self._buffers]
 
     def restore_buffers(self) -> None:
-        """Set the buffers to the saved values."""
-        _copy(self._buffers(), self._copies)
+        """Set the buffers to the saved values, and put back those that the step has replaced."""
+        _copy(self._buffers, self._copies)
+        for (_, owner, name), buffer in zip(self._places, self._buffers, strict=True):
+            owner[name] = buffer
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the state dict of the model with the saved values of the buffers."""
-        saved = dict(zip(map(id, self._buffers()), self._copies, strict=True))
-        state = self.model.state_dict(keep_vars=True)  # the buffers themselves
-        return {name: saved.get(id(values), values.detach()) for name, values in state.items()}
-
-    def _buffers(self) -> list[Tensor]:
-        buffers = (owner[name] for owner, names in self._owners for name in names)
-        return [buffer for buffer in buffers if buffer is not None]
+        state: dict[str, Tensor] = self.model.state_dict()
+        saved = zip(self._places, self._copies, strict=True)
+        return state | {key: copy for (key, _, _), copy in saved if copy is not None and key in state}
 
 
 @torch.no_grad()
-def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
+def _copy(targets: list[Tensor | None], sources: list[Tensor | None]) -> None:
     """Copy tensors; those of a dtype at once, as a GPU copies them in one kernel."""
     by_dtype: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
     for target, source in zip(targets, sources, strict=True):
-        pair = by_dtype.setdefault(target.dtype, ([], []))
-        pair[0].append(target)
-        pair[1].append(source)
+        if target is not None and source is not None:
+            pair = by_dtype.setdefault(target.dtype, ([], []))
+            pair[0].append(target)
+            pair[1].append(source)
     for pair in by_dtype.values():
         torch._foreach_copy_(*pair)
