@@ -13,8 +13,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from dl_lib.config import ConfigError
-from dl_lib.utils.files import read_regular
+from dl_lib.evaluation.report.checked_file import read_checked
 
 __all__ = ["ImageRow", "read_confusion", "read_images"]
 
@@ -60,20 +59,13 @@ def read_confusion(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
 
 
 def _read(path: Path, parse: Callable[[io.StringIO], T]) -> T:
-    try:
-        data = read_regular(path, max_bytes=_MAX_BYTES)
-    except OSError as error:
-        raise ConfigError(
-            f"{path.name} cannot be read ({error.strerror or error}); evaluate the run again. "
-            f"Received: path={str(path)!r}"
-        ) from error
-    try:
-        return parse(io.StringIO(data.decode(), newline=""))
-    except (ValueError, LookupError, TypeError, csv.Error) as error:
-        raise ConfigError(
-            f"{path} is not a table of an evaluation, or is damaged; evaluate the run again. "
-            f"Received: {type(error).__name__}: {error}"
-        ) from error
+    return read_checked(
+        path,
+        lambda data: parse(io.StringIO(data.decode(), newline="")),
+        max_bytes=_MAX_BYTES,
+        contents="a table of an evaluation",
+        advice="evaluate the run again",
+    )
 
 
 def _parse_images(file: io.StringIO) -> tuple[ImageRow, ...]:

@@ -15,8 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from dl_lib.config import ConfigError
-from dl_lib.utils.files import read_regular
+from dl_lib.evaluation.report.checked_file import read_checked
 
 __all__ = ["Arrays", "arrays_as_npz", "read_npz", "unique_names"]
 
@@ -64,19 +63,13 @@ def read_npz(
     Raises:
         ConfigError: If it is missing, damaged, or another file.
     """
-    try:
-        data = read_regular(path, max_bytes=_MAX_BYTES)
-    except OSError as error:
-        raise ConfigError(
-            f"{path.name} cannot be read ({error.strerror or error}); {advice}. Received: path={str(path)!r}"
-        ) from error
-    try:
-        return parse(_read_arrays(data, names=names, optional=optional))
-    except Exception as error:  # of zipfile, NumPy and the checks
-        raise ConfigError(
-            f"{path} is not a file with {contents}, or is damaged; evaluate the run again. "
-            f"Received: {type(error).__name__}: {error}"
-        ) from error
+    return read_checked(
+        path,
+        lambda data: parse(_read_arrays(data, names=names, optional=optional)),
+        max_bytes=_MAX_BYTES,
+        contents=f"a file with {contents}",
+        advice=advice,
+    )
 
 
 def unique_names(names: np.ndarray) -> tuple[str, ...]:
