@@ -78,7 +78,7 @@ class CfgNode(_FvcoreNode):
 
     def flat(self) -> dict[str, Any]:
         """Return all values by full key, such as `SOLVER.OPTIMIZER.BASE_LR`."""
-        return dict(_leaves(self, ()))
+        return dict(leaves(self))
 
     def _fit_all(
         self, pairs: Sequence[tuple[str, Any]], *, source: str, values: dict[str, Any] | None = None
@@ -132,12 +132,13 @@ def _fitted(key: str, value: Any, *, list_key: str | None, values: Mapping[str, 
     return key, expand_value(fit_value(value, values[key], key=key), key=key)
 
 
-def _leaves(node: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+def leaves(node: Mapping[Any, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield all values of nested mappings by full key; `path` are the keys of the mappings around."""
     for name, value in node.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, (*path, name))
+            yield from leaves(value, (*path, str(name)))
         else:
-            yield ".".join((*path, name)), value
+            yield ".".join((*path, str(name))), value
 
 
 def _given(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "SWEEPS_NAME",
     "SWEEP_STEM",
     "TRACKER_STEM",
+    "dataset_suffix",
     "evaluation_folder",
     "is_evaluation_folder",
     "log_name",
@@ -121,6 +122,11 @@ MOVED_ON_ARCHIVE = (
     *(DEBUG_NAME, PREDICTIONS_NAME, f"{SUBMISSION_STEM}_*", EVALUATIONS_NAME, SWEEPS_NAME),
     *(ROUTE_NAME, f"{BEFORE_AFTER_STEM}.*", f"{EXPORT_STEM}.*"),
 )
+
+
+def dataset_suffix(name: str, *, among: Collection[str]) -> str:
+    """Return what follows the stem of an evaluation's files on a dataset; nothing if it is the only one."""
+    return "" if len(among) == 1 else f"_{name}"
 
 
 def evaluation_folder(run_folder: Path, name: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ from dl_lib.utils.run_files import (
     RESULTS_MARKDOWN_NAME,
     RESULTS_NAME,
     ROUTE_STEM,
+    dataset_suffix,
 )
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def write_report(
     figures: dict[str, Figure] = {}
     figure_names: dict[str, dict[str, str]] = {}
     for name, result in results.items():
-        suffix = _suffix(name, among=results)
+        suffix = dataset_suffix(name, among=results)
         files |= _data_files(result, lattice=lattice, suffix=suffix)
         drawn = _draw(result, shown=shown.get(name, ()), route=route)
         figure_names[name] = {title: f"{_FIGURE_STEMS[title]}{suffix}.png" for title in drawn}
@@ -123,17 +124,13 @@ def draw_mean_routing(result: EvaluationResult, *, lattice: Lattice) -> Figure:
     )
 
 
-def _suffix(name: str, *, among: Collection[str]) -> str:
-    return "" if len(among) == 1 else f"_{name}"
-
-
 def _earlier_files(folder: Path) -> set[str]:
     """Return the names of the files that an earlier evaluation may have written for its datasets."""
     try:
         names = list(json.loads(read_regular(folder / RESULTS_NAME, max_bytes=MAX_RESULTS_BYTES))["datasets"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return set()
-    suffixes = [_suffix(name, among=names) for name in names if is_safe_name(name)]
+    suffixes = [dataset_suffix(name, among=names) for name in names if is_safe_name(name)]
     kinds = [(PER_IMAGE_STEM, "csv"), (CONFUSION_STEM, "csv"), (GATES_STEM, "npz"), (REPORT_DATA_STEM, "npz")]
     kinds += [(stem, "png") for stem in _FIGURE_STEMS.values()]
     return {f"{stem}{suffix}.{kind}" for stem, kind in kinds for suffix in suffixes}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dl_lib.config import ConfigError
+from dl_lib.config.config_node import leaves
 from dl_lib.config.yaml_text import MAX_CHARACTERS, parse_yaml
 from dl_lib.evaluation.report.csv_files import ImageRow, read_confusion, read_images
 from dl_lib.evaluation.report.gates_file import ImageGates, read_gates
 from dl_lib.evaluation.report.report_file import read_report_data
-from dl_lib.evaluation.report.results_file import Results, evaluation_folders, read_results
+from dl_lib.evaluation.report.results_file import evaluation_folders, read_results
 from dl_lib.evaluation.scores.report_data import ReportData
 from dl_lib.utils.files import read_regular
 from dl_lib.utils.metrics_file import MetricsFileError, Series, read_metrics
@@ -29,6 +30,7 @@ from dl_lib.utils.run_files import (
     PER_IMAGE_STEM,
     REPORT_DATA_STEM,
     RESULTS_NAME,
+    dataset_suffix,
     is_evaluation_folder,
     run_name,
 )
@@ -121,10 +123,11 @@ def read_run(folder: Path, *, among: Iterable[Path]) -> RunData:
 
     evaluation = _evaluation_of(folder)
     results = read_results(evaluation)
+    _check_names(results.datasets)
     run_folder = evaluation.resolve().parents[1] if is_evaluation_folder(evaluation) else evaluation
     datasets = {}
     for name, values in results.datasets.items():
-        suffix = _suffix(name, results=results)
+        suffix = dataset_suffix(name, among=results.datasets)
         has_labels, has_gates = "mIoU" in values, "mean_gates" in values
         datasets[name] = DatasetResult(
             values=values,
@@ -152,14 +155,14 @@ def _evaluation_of(folder: Path) -> Path:
     return max(evaluations, key=lambda path: (path / RESULTS_NAME).stat().st_mtime) if evaluations else folder
 
 
-def _suffix(name: str, *, results: Results) -> str:
-    if len(results.datasets) == 1:
-        return ""
-    if not is_safe_name(name):
-        raise ConfigError(
-            f"{RESULTS_NAME}: the name of a dataset must be one of a file; evaluate the run again. Received: {name!r}"
-        )
-    return f"_{name}"
+def _check_names(datasets: Collection[str]) -> None:
+    """Check the names of several datasets, which are parts of file names."""
+    for name in datasets if len(datasets) > 1 else ():
+        if not is_safe_name(name):
+            raise ConfigError(
+                f"{RESULTS_NAME}: the name of a dataset must be one of a file; evaluate the run again. "
+                f"Received: {name!r}"
+            )
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -168,15 +171,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path.name} cannot be read ({error}). Received: path={str(path)!r}") from error
     content = parse_yaml(text, name=str(path))
-    return dict(_leaves(content)) if isinstance(content, dict) else {}
-
-
-def _leaves(section: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in section.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return dict(leaves(content)) if isinstance(content, dict) else {}
 
 
 def _read_environment(path: Path) -> str:
