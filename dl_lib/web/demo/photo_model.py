@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import threading
 from typing import Any
@@ -19,6 +18,7 @@ from dl_lib.prediction.predictor import Predictor
 from dl_lib.prediction.result import PredictedImage
 from dl_lib.prediction.saving.encoding import FILE_FORMATS
 from dl_lib.prediction.saving.kinds import OVERLAYS
+from dl_lib.web.pages.embedding import css_color, data_uri
 from dl_lib.web.pages.lattice import lattice_svg
 
 __all__ = ["MAX_PIXELS", "PhotoModel"]
@@ -70,7 +70,7 @@ class PhotoModel:
             result = self._predict(image, threshold=threshold)
             default = result if is_default else self._predict(image, threshold=None)
         return {
-            "overlay": f"data:image/jpeg;base64,{base64.b64encode(FILE_FORMATS[OVERLAYS].encode(result)).decode()}",
+            "overlay": data_uri(FILE_FORMATS[OVERLAYS].encode(result), media_type="image/jpeg"),
             "classes": _classes(result),
             "gflops": result.gflops.get("executed"),
             "seconds": result.seconds,
@@ -112,7 +112,7 @@ def _classes(result: PredictedImage) -> list[dict[str, Any]]:
     return [
         {
             "name": meta.class_names[index],
-            "color": "#{:02x}{:02x}{:02x}".format(*meta.class_colors[index]),
+            "color": css_color(meta.class_colors[index]),
             "fraction": int(counts[index]) / result.classes.size,
         }
         for index in np.argsort(-counts, kind="stable").tolist()

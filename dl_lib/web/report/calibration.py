@@ -10,8 +10,9 @@ import numpy as np
 from dl_lib.evaluation.scores.calibration import CalibrationCounts
 from dl_lib.visualization.calibration import Reliability, draw_reliability
 from dl_lib.visualization.figure import to_bytes
+from dl_lib.web.pages.embedding import data_uri
 from dl_lib.web.report.run_data import DatasetResult
-from dl_lib.web.report.values import data_uri, percent
+from dl_lib.web.report.values import percent
 
 __all__ = ["calibration_of"]
 

@@ -62,8 +62,8 @@ def _intervals(data: ReportData | None) -> IouIntervals | None:
 
 
 def _differences(first: ReportData | None, second: ReportData | None) -> IouIntervals | None:
-    """Return the intervals of the differences; None unless both runs have data of the same images and classes."""
-    if first is None or second is None or first.class_counts is None or second.class_counts is None:
+    """Return the intervals of the differences; None unless two runs have data of the same images and classes."""
+    if first is second or first is None or second is None or first.class_counts is None or second.class_counts is None:
         return None
     rows = {image_id: row for row, image_id in enumerate(second.image_ids)}
     if rows.keys() != {*first.image_ids} or first.class_counts.shape != second.class_counts.shape:

@@ -9,9 +9,10 @@ from matplotlib.ticker import MaxNLocator
 
 from dl_lib.evaluation.report.csv_files import ImageRow
 from dl_lib.utils.escaping import csv_text
+from dl_lib.web.pages.embedding import data_uri
 from dl_lib.web.report.routing import route_values, routed_images
 from dl_lib.web.report.run_data import DatasetResult
-from dl_lib.web.report.values import compact, data_uri, percent
+from dl_lib.web.report.values import compact, percent
 
 __all__ = ["MOST_IMAGES", "explorer"]
 
@@ -40,7 +41,7 @@ def explorer(results: Mapping[str, DatasetResult]) -> dict[str, Any] | None:
             "image": index,
             "cost": row.real_gflops,
             "score": row.mean_iou,
-            "text": f"{name}: {compact(row.real_gflops)} GFLOPs, mIoU {percent(row.mean_iou)} % ({run})",
+            "text": f"{name}: {_image_text(row)} ({run})",
         }
         for number, (run, by_id) in enumerate(rows.items())
         for index, name in enumerate(image_ids)

@@ -8,8 +8,9 @@ from typing import Any
 from dl_lib.evaluation.report.tables import COST_LABELS
 from dl_lib.visualization.curves import draw_curves, select_scalars
 from dl_lib.visualization.figure import to_bytes
+from dl_lib.web.pages.embedding import data_uri
 from dl_lib.web.report.run_data import RunData
-from dl_lib.web.report.values import compact, data_uri, duration, number, percent
+from dl_lib.web.report.values import compact, duration, number, percent
 
 __all__ = ["COLUMNS", "curves_image", "overview_rows"]
 

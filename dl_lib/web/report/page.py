@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from dl_lib.visualization.figure import COLORS
 from dl_lib.web.pages.templating import render
 from dl_lib.web.report.calibration import calibration_of
 from dl_lib.web.report.classes import class_rows
@@ -38,6 +39,7 @@ def report_page(runs: Sequence[RunData]) -> str:
         "report.html",
         script=Markup(script),
         script_hash=f"sha256-{digest}",
+        colors=COLORS,
         version=version("dl_lib"),
         runs=runs,
         columns=COLUMNS,

@@ -14,8 +14,9 @@ from dl_lib.evaluation.predictions.label_files import encode_palette_label
 from dl_lib.evaluation.scores.image_encoding import decode_class_indices, ignored_index
 from dl_lib.evaluation.scores.report_data import ReportData, SampleImage
 from dl_lib.utils.escaping import csv_text
+from dl_lib.web.pages.embedding import css_color, data_uri
 from dl_lib.web.report.run_data import DatasetResult
-from dl_lib.web.report.values import compact, data_uri, percent
+from dl_lib.web.report.values import compact, percent
 
 __all__ = ["class_legend", "sample_groups"]
 
@@ -45,7 +46,7 @@ def class_legend(results: Mapping[str, DatasetResult]) -> list[tuple[str, str]]:
     for result in results.values():
         if result.data is not None and result.confusion is not None:
             names, _ = result.confusion
-            colors = ("#" + bytes(color).hex() for color in result.data.class_colors.tolist())
+            colors = map(css_color, result.data.class_colors.tolist())
             return list(zip(names, colors, strict=False))
     return []
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-__all__ = ["MISSING", "compact", "data_uri", "duration", "entries", "number", "percent", "signed_percent"]
+__all__ = ["MISSING", "compact", "duration", "entries", "number", "percent", "signed_percent"]
 
 MISSING = "-"
 
@@ -45,8 +44,3 @@ def signed_percent(ratio: float | None) -> str:
 def duration(seconds: float | None) -> str:
     """Return hours, minutes and seconds."""
     return MISSING if seconds is None else str(timedelta(seconds=round(seconds)))
-
-
-def data_uri(content: bytes, *, media_type: str) -> str:
-    """Return the address of a file that the page contains."""
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
