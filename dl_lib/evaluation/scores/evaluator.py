@@ -142,7 +142,7 @@ class SemSegEvaluator:
 
     @property
     def needs_confidence(self) -> bool:
-        """Whether predictions must have a confidence."""
+        """True if predictions must have a confidence."""
         return self.labelled and self.report is not None
 
     def process(self, sample: Mapping[str, Any], prediction: Prediction) -> None:
