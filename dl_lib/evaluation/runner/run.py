@@ -183,16 +183,27 @@ def inference_on_dataset(
     bar = progress_bar(len(loader), description=description or f"evaluating {evaluator.dataset_name}", unit="image")
     with data_errors_shared(), evaluation_mode(model), torch.inference_mode(), bar:
         for inputs in loader:
-            for sample, prediction in zip(inputs, _predict(model, inputs, evaluator=evaluator), strict=True):
-                evaluator.process(sample, prediction)
-                for writer in writers:
-                    writer.process(prediction)
+            process_batch(model, inputs, evaluator, writers=writers)
             bar.update()
     evaluator.set_skipped(loader.skipped)
     with data_errors_shared():  # all processes have written their predictions
         for writer in writers if comm.is_main_process() else ():
             writer.close()
     return evaluator.evaluate()
+
+
+def process_batch(
+    model: nn.Module,
+    inputs: Sequence[dict[str, Any]],
+    evaluator: SemSegEvaluator,
+    *,
+    writers: Sequence[PredictionWriter] = (),
+) -> None:
+    """Run the model on a batch of samples, and score and write its predictions."""
+    for sample, prediction in zip(inputs, _predict(model, inputs, evaluator=evaluator), strict=True):
+        evaluator.process(sample, prediction)
+        for writer in writers:
+            writer.process(prediction)
 
 
 def _log_result(result: EvaluationResult, *, target: BudgetSummary | None, route: Route | None) -> None:

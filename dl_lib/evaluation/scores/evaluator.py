@@ -20,7 +20,7 @@ from dl_lib.data.sample_loader import SkippedSample
 from dl_lib.evaluation.scores.boundary import count_boundary
 from dl_lib.evaluation.scores.confusion import ConfusionMatrix
 from dl_lib.evaluation.scores.image_properties import ImageProperties, image_properties
-from dl_lib.evaluation.scores.metrics import image_scores, segmentation_metrics
+from dl_lib.evaluation.scores.metrics import class_counts, image_scores, segmentation_metrics
 from dl_lib.evaluation.scores.prediction import Prediction
 from dl_lib.evaluation.scores.report_collector import CollectedData, ReportCollector
 from dl_lib.evaluation.scores.result import EvaluationResult, ImageRecord, summarize_costs
@@ -152,8 +152,8 @@ class SemSegEvaluator:
             InvalidSampleError: If the sample of a labelled dataset has no label.
             ValueError: If the prediction and the label differ in shape, or a value is not a class.
         """
-        confusion = self._count(sample, prediction) if self.labelled else None
-        scores = None if confusion is None else image_scores(confusion)
+        counts = self._count(sample, prediction) if self.labelled else None
+        scores = None if counts is None else image_scores(counts)
         if prediction.gates is not None:
             self._gates.append(prediction.gates)
         record = ImageRecord(
@@ -167,7 +167,7 @@ class SemSegEvaluator:
         )
         self._images.append(record)
         if self.report is not None:
-            self.report.add(sample, prediction, record=record, confusion=confusion)
+            self.report.add(sample, prediction, record=record, counts=counts)
 
     def set_skipped(self, skipped: Iterable[SkippedSample]) -> None:
         """Record all samples of this process that could not be used."""
@@ -191,7 +191,7 @@ class SemSegEvaluator:
         )
 
     def _count(self, sample: Mapping[str, Any], prediction: Prediction) -> Tensor:
-        """Add the pixels of an image to the sums; return its confusion matrix."""
+        """Add the pixels of an image to the sums; return its `class_counts` on the CPU."""
         if "sem_seg" not in sample:
             raise InvalidSampleError(
                 f"image {prediction.image_id!r} of {self.dataset_name!r} has no label, but its dataset is registered "
@@ -199,7 +199,7 @@ class SemSegEvaluator:
             )
         label = sample["sem_seg"]
         try:
-            counts = self._confusion.update(prediction.classes, label=label)
+            confusion = self._confusion.update(prediction.classes, label=label)
         except ValueError as error:
             raise ValueError(f"image {prediction.image_id!r} of {self.dataset_name!r}: {error}") from error
         if self.boundary_iou:
@@ -210,7 +210,7 @@ class SemSegEvaluator:
                 ignore_value=self._confusion.ignore_value,
             )
             self._boundary = self._boundary.to(boundary.device) + boundary
-        return counts
+        return class_counts(confusion).cpu()
 
     def _properties(self, sample: Mapping[str, Any]) -> ImageProperties | None:
         label, ignore_value = sample["sem_seg"].cpu().numpy(), self._confusion.ignore_value

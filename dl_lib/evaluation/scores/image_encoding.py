@@ -7,6 +7,7 @@ import io
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -43,8 +44,12 @@ def reduce_image(image: npt.NDArray[np.uint8], *, size: tuple[int, int]) -> npt.
 
 def reduce_class_indices(indices: Tensor, *, size: tuple[int, int]) -> npt.NDArray[np.integer]:
     """Resize class indices (H, W), a tensor on any device, to (height, width) with nearest neighbours."""
-    rows, columns = (np.arange(new) * old // new for new, old in zip(size, indices.shape, strict=True))
-    return indices[rows][:, columns].cpu().numpy()
+    if size == indices.shape:
+        return indices.cpu().numpy()
+    rows, columns = (
+        torch.arange(new, device=indices.device) * old // new for new, old in zip(size, indices.shape, strict=True)
+    )
+    return indices.index_select(0, rows).index_select(1, columns).cpu().numpy()
 
 
 def ignored_index(num_classes: int) -> int:

@@ -129,7 +129,7 @@ def segmentation_metrics(
             f"for {len(class_names)} class names, the confusion matrix must have shape {expected}. "
             f"Received: counts.shape={tuple(counts.shape)}"
         )
-    hits, true, predicted = _marginals(counts)
+    hits, predicted, true = class_counts(counts).tolist()
     pixels = sum(true)
     if not pixels:
         raise DataError(
@@ -156,9 +156,9 @@ def segmentation_metrics(
     )
 
 
-def image_scores(counts: Tensor | np.ndarray) -> ImageScores | None:
-    """Compute the scores of a single image from its confusion matrix; None without labelled pixels."""
-    hits, true, predicted = _marginals(counts)
+def image_scores(class_counts: Tensor) -> ImageScores | None:
+    """Compute the scores of a single image from its `class_counts`; None without labelled pixels."""
+    hits, predicted, true = class_counts.tolist()
     if not any(true):
         return None
     unions = [t + p - h for h, t, p in zip(hits, true, predicted, strict=True)]
@@ -170,12 +170,6 @@ def class_counts(counts: Tensor | np.ndarray) -> Tensor:
     """Return the intersection, predicted and true pixels of each class, int64 (3, classes), of a confusion matrix."""
     counts = torch.as_tensor(counts)
     return torch.stack([counts.diagonal(), counts.sum(dim=0), counts.sum(dim=1)])
-
-
-def _marginals(counts: Tensor | np.ndarray) -> tuple[list[int], list[int], list[int]]:
-    """Return the correct, true and predicted pixels of each class."""
-    hits, predicted, true = class_counts(counts).tolist()
-    return hits, true, predicted
 
 
 def _ratios(numerators: Sequence[int], denominators: Sequence[int], *, where: Sequence[bool]) -> list[float | None]:

@@ -24,7 +24,6 @@ from dl_lib.evaluation.scores.image_encoding import (
     reduce_image,
     reduced_size,
 )
-from dl_lib.evaluation.scores.metrics import class_counts
 from dl_lib.evaluation.scores.prediction import CONFIDENCE_STRIDE, Prediction
 from dl_lib.evaluation.scores.report_data import (
     MAX_SAMPLES,
@@ -36,6 +35,8 @@ from dl_lib.evaluation.scores.report_data import (
 from dl_lib.evaluation.scores.result import ImageRecord
 
 __all__ = ["CollectedData", "ReportCollector"]
+
+_MAX_PENDING_PIXELS = 2**18  # counted at once: for small images, most of the time is that of starting operations
 
 _Rank = tuple[float, str]  # value and image id; the smallest ones are kept
 
@@ -108,12 +109,15 @@ class _Reduced:
     prediction: npt.NDArray[np.integer]
     label: npt.NDArray[np.integer] | None
 
-    def encode(self, image_id: str, *, num_classes: int) -> SampleImage:
+    def encode(self, image_id: str, *, num_classes: int, ignore_value: int) -> SampleImage:
+        label = self.label
+        if label is not None:
+            label = np.where(label == ignore_value, ignored_index(num_classes), label)
         return SampleImage(
             image_id=image_id,
             image=encode_jpeg(self.image),
             prediction=encode_class_indices(self.prediction, num_classes=num_classes),
-            label=None if self.label is None else encode_class_indices(self.label, num_classes=num_classes),
+            label=None if label is None else encode_class_indices(label, num_classes=num_classes),
         )
 
 
@@ -144,12 +148,14 @@ class ReportCollector:
     def reset(self) -> None:
         self._class_counts: list[Tensor] = []
         self._calibration = torch.zeros(3, NUM_BINS, dtype=torch.int64)
+        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []  # confidence, classes and labels of pixels
+        self._num_pending = 0
         self._thumbnails: dict[str, bytes] = {}
         self._leading: list[list[_Rank]] = [[] for _ in _RANKINGS]
         self._samples: dict[str, _Reduced] = {}
 
     def add(
-        self, sample: Mapping[str, Any], prediction: Prediction, *, record: ImageRecord, confusion: Tensor | None
+        self, sample: Mapping[str, Any], prediction: Prediction, *, record: ImageRecord, counts: Tensor | None
     ) -> None:
         """Add an image.
 
@@ -158,13 +164,13 @@ class ReportCollector:
                 `sem_seg`, class indices or the ignore value (height, width).
             prediction: Its prediction, with ground truth with a confidence.
             record: Its record.
-            confusion: Its confusion matrix; None without ground truth.
+            counts: Its `class_counts` on the CPU; None without ground truth.
         """
         label = None
-        if confusion is not None:
+        if counts is not None:
             label = sample["sem_seg"]
-            self._class_counts.append(class_counts(confusion).cpu())
-            self._count_calibration(label, prediction)
+            self._class_counts.append(counts)
+            self._add_pixels(label, prediction)
         if sample["index"] in self.thumbnail_indices:
             size = reduced_size(prediction.classes, longest_side=THUMBNAIL_SIDE_PX)
             self._thumbnails[record.image_id] = encode_jpeg(self._reduced_image(sample, size=size))
@@ -175,23 +181,38 @@ class ReportCollector:
 
     def state(self) -> CollectedData:
         num_classes = len(self.class_colors)
+        self._count_calibration()
         return CollectedData(
             class_colors=self.class_colors,
             class_counts=torch.stack(self._class_counts) if self._class_counts else None,
             calibration=self._calibration.cpu(),
             thumbnails=dict(self._thumbnails),
             samples={
-                image_id: reduced.encode(image_id, num_classes=num_classes)
+                image_id: reduced.encode(image_id, num_classes=num_classes, ignore_value=self.ignore_value)
                 for image_id, reduced in self._samples.items()
             },
         )
 
-    def _count_calibration(self, label: Tensor, prediction: Prediction) -> None:
+    def _add_pixels(self, label: Tensor, prediction: Prediction) -> None:
         assert prediction.confidence is not None, "requested with ground truth"
-        label, classes = (values[::CONFIDENCE_STRIDE, ::CONFIDENCE_STRIDE] for values in (label, prediction.classes))
+        classes, label = (
+            values[::CONFIDENCE_STRIDE, ::CONFIDENCE_STRIDE].flatten() for values in (prediction.classes, label)
+        )
+        self._pending.append((prediction.confidence.flatten(), classes, label))
+        self._num_pending += len(label)
+        if self._num_pending >= _MAX_PENDING_PIXELS:
+            self._count_calibration()
+
+    def _count_calibration(self) -> None:
+        """Count the pending pixels."""
+        if not self._pending:
+            return
+        confidence, classes, label = map(torch.cat, zip(*self._pending, strict=True))
+        self._pending.clear()
+        self._num_pending = 0
         label = label.to(classes.device)
         is_labelled = label != self.ignore_value
-        counts = count_calibration(prediction.confidence[is_labelled], is_correct=(classes == label)[is_labelled])
+        counts = count_calibration(confidence[is_labelled], is_correct=(classes == label)[is_labelled])
         # Not in place: tensors created in inference mode cannot be modified outside of it.
         self._calibration = self._calibration.to(counts.device) + counts
 
@@ -208,14 +229,10 @@ class ReportCollector:
 
     def _reduced(self, sample: Mapping[str, Any], classes: Tensor, *, label: Tensor | None) -> _Reduced:
         size = reduced_size(classes, longest_side=SAMPLE_SIDE_PX)
-        indices = None
-        if label is not None:
-            indices = reduce_class_indices(label, size=size)
-            indices = np.where(indices == self.ignore_value, ignored_index(len(self.class_colors)), indices)
         return _Reduced(
             image=self._reduced_image(sample, size=size),
             prediction=reduce_class_indices(classes, size=size),
-            label=indices,
+            label=None if label is None else reduce_class_indices(label, size=size),
         )
 
     def _reduced_image(self, sample: Mapping[str, Any], *, size: tuple[int, int]) -> npt.NDArray[np.uint8]:

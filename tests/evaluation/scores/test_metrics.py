@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dl_lib.evaluation.scores.confusion import ConfusionMatrix
-from dl_lib.evaluation.scores.metrics import ImageScores, image_scores, segmentation_metrics
+from dl_lib.evaluation.scores.metrics import ImageScores, class_counts, image_scores, segmentation_metrics
 
 REFERENCE = json.loads((Path(__file__).parents[2] / "reference/evaluation/sem_seg_evaluator.json").read_text())
 NAMES = tuple(f"class_{index}" for index in range(19))
@@ -160,11 +160,11 @@ def test_boundary_iou_is_averaged_over_the_same_classes():
 def test_image_scores_equal_those_of_a_data_set_of_one_image(counts):
     counts = torch.tensor(counts)
     metrics = segmentation_metrics(counts, class_names=[str(c) for c in range(len(counts))])
-    assert image_scores(counts) == ImageScores(metrics.mean_iou, metrics.pixel_accuracy)
+    assert image_scores(class_counts(counts)) == ImageScores(metrics.mean_iou, metrics.pixel_accuracy)
 
 
 def test_image_without_labelled_pixels_has_no_scores():
-    assert image_scores(torch.zeros(3, 3, dtype=torch.int64)) is None
+    assert image_scores(class_counts(torch.zeros(3, 3, dtype=torch.int64))) is None
 
 
 def test_no_labelled_pixel_is_an_error():
@@ -181,4 +181,3 @@ def test_arrays_of_counts_have_the_scores_of_tensors():
     counts, boundary = torch.tensor([[5, 2], [1, 9]]), torch.tensor([[3, 4], [5, 6]])
     expected = segmentation_metrics(counts, class_names=["a", "b"], boundary=boundary)
     assert segmentation_metrics(counts.numpy(), class_names=["a", "b"], boundary=boundary.numpy()) == expected
-    assert image_scores(counts.numpy()) == image_scores(counts)
