@@ -16,11 +16,13 @@ from dl_lib.checkpoint.matching import CheckpointMismatchError, find_mismatch
 from dl_lib.checkpoint.state_check import check_state
 from dl_lib.config import CfgNode
 from dl_lib.engine.replay.layer_statistics import LayerObserver, LayerStatistics
+from dl_lib.engine.replay.sample_check import check_samples
 from dl_lib.engine.setup import build_configured_model
 from dl_lib.engine.training.precision import Precision
 from dl_lib.engine.training.random_state import set_random_state
 from dl_lib.engine.training.saved_step import MAIN_RANK, SavedStep, step_file
 from dl_lib.engine.training.train_step import GradientClip, TrainStep
+from dl_lib.modeling import SegmentationModel
 from dl_lib.modeling.losses.budget import TargetBudget
 from dl_lib.solver import build_optimizer
 from dl_lib.utils.device_name import device_name
@@ -78,8 +80,9 @@ def replay_step(cfg: CfgNode, step: SavedStep) -> Replay:
         ConfigError: If the model cannot be built.
     """
     cfg = cfg.with_values({key: value for key, value in _UNOBSERVABLE.items() if key in cfg.flat()})
-    _check_labels(cfg, step)
     model = build_configured_model(cfg)
+    if isinstance(model, SegmentationModel):
+        check_samples(step, cfg=cfg)
     _load(model, step)
     device = next(model.parameters()).device
     budget = getattr(model, "budget", None)
@@ -132,20 +135,6 @@ def _precision(cfg: CfgNode, step: SavedStep, *, device: torch.device) -> Precis
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"the state of the loss scaling is damaged. Received: {error}") from None
     return precision
-
-
-def _check_labels(cfg: CfgNode, step: SavedStep) -> None:
-    """Check the values of labels, which are indices on the device."""
-    head = cfg.MODEL.SEM_SEG_HEAD
-    for sample in (sample for batch in step.batches for sample in batch):
-        label = sample.get("sem_seg")
-        if isinstance(label, Tensor) and not label.is_floating_point() and label.numel():
-            known = label[label != head.IGNORE_VALUE].long()
-            if known.numel() and not 0 <= known.min() <= known.max() < head.NUM_CLASSES:
-                raise CheckpointError(
-                    f"the labels of the saved batch must be class ids from 0 to {head.NUM_CLASSES - 1} or the ignore "
-                    f"value {head.IGNORE_VALUE}. Received: {known.min().item()} to {known.max().item()}"
-                )
 
 
 def _differences(step: SavedStep, *, cfg: CfgNode, device: torch.device) -> Iterator[str]:

@@ -139,15 +139,17 @@ def _check(step: SavedStep, *, iteration: int, rank: int) -> None:
         raise ValueError(f"iteration and rank must be those of the name, but are {step.iteration} and {step.rank}")
     if step.iteration >= step.max_iter or not step.threads:
         raise ValueError("iteration must be below max_iter, and threads above 0")
-    if step.budget_weight is not None:
-        check_state(step.budget_weight, like=0.0, name="budget_weight")
     for name in ("config", "precision", "random_state", "values", "versions"):
         check_state(getattr(step, name), like={}, name=name)
-    check_state(step.device, like="", name="device")
     if not (is_plain(step.config) and is_plain(step.precision)):
         raise ValueError("config and precision must hold plain values")
-    check_state(step.values, like=dict.fromkeys(step.values, 0.0), name="values")
-    check_state(step.versions, like=dict.fromkeys(step.versions, ""), name="versions")
+    for text in (step.device, *step.config, *step.values, *step.versions, *step.versions.values()):
+        if not (isinstance(text, str) and text.isprintable()):
+            raise ValueError(f"device, versions, keys and names must be printable text, but one is {text!r:.40}")
+    numbers = step.values if step.budget_weight is None else {**step.values, "budget_weight": step.budget_weight}
+    for name, number in numbers.items():
+        check_state(number, like=0.0, name=name)
+        float(number)  # raises OverflowError for an integer beyond the range of floats
     check_random_state(step.random_state)
     _check_batches(step.batches)
 
