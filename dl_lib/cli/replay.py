@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _NEIGHBOURS = 8  # layers that are printed on both sides of the first non-finite one
-_MAX_NAMES = 8  # of the images of the step
+_MAX_NAMES = 4  # of the images of the step
 _NO_VALUE = "-"
+_MARK = " <--"
+_HEADERS = ("layer", "type", "min", "max", "mean", "std", "non-finite\n(%)", "output\ngradient", "weight\ngradient")
+_LEGEND = "min to std: finite values of the layer's output. Gradients: L2 norms, before clipping. -: no value."
 _NOTES = f"""
 files:
   A run saves the last two steps whose loss or gradient is not finite in its
@@ -121,7 +124,7 @@ def _layer_table(
         end = min(end, shown.index(first) + _NEIGHBOURS + 1)
     rows = [
         [
-            f"{'> ' if layer is marked else ''}{layer.name}",
+            f"{layer.name}{_MARK if layer is marked else ''}",
             layer.kind,
             *map(_number, (layer.minimum, layer.maximum, layer.mean, layer.std)),
             f"{100 * layer.non_finite:.3g}",
@@ -129,11 +132,10 @@ def _layer_table(
         ]
         for layer in shown[start:end]
     ]
-    headers = ["layer", "type", "min", "max", "mean", "std", "non-finite (%)", "output gradient", "weight gradient"]
-    table = format_table(rows, headers=headers, style="simple")
+    table = format_table(rows, headers=_HEADERS, style="simple")
     if end - start < len(shown):
-        table += f"\nNot shown: {start} layers before and {len(shown) - end} after these (--all)."
-    return f"{table}\nStatistics are those of the finite values; gradients are L2 norms, before clipping."
+        table += f"\n{start} layers before and {len(shown) - end} after these are not shown; --all prints them."
+    return f"{table}\n{_LEGEND}"
 
 
 def _value_table(recorded: dict[str, float], replayed: dict[str, float]) -> str:
@@ -167,10 +169,12 @@ def _conclusion(step: SavedStep, replay: Replay) -> str:
     else:
         lines.append("All outputs, gradients and losses are finite.")
     if _equal(step.values, replay.values):
-        lines.append("The replay equals the step of the run bit for bit.")
+        lines.append("The replayed values equal those of the run bit for bit.")
     else:
         reasons = "; ".join(replay.differences)
-        lines.append(f"The replay differs from the step of the run{f', as expected: {reasons}' if reasons else ''}.")
+        lines.append(
+            f"The replayed values differ from those of the run{f', as expected: {reasons}' if reasons else ''}."
+        )
     return "\n".join(lines)
 
 

@@ -40,17 +40,18 @@ def test_replay_equals_the_run_bit_for_bit_and_names_the_layer(run, capsys):
     text = replayed(capsys, run)
     assert text.startswith(f"Iteration {STEP}/8 (counted from 0), rank 0 of 1, 4 images in 2 batches: ")
     assert f"First non-finite output: {LAYER} (Conv2d); its inputs are finite." in text
-    assert "The replay equals the step of the run bit for bit." in text
-    (marked,) = (line for line in text.splitlines() if line.startswith("> "))
-    assert marked.split()[1:3] == [LAYER, "Conv2d"]
+    assert "The replayed values equal those of the run bit for bit." in text
+    (marked,) = (line for line in text.splitlines() if "<--" in line)
+    assert marked.split()[:3] == [LAYER, "<--", "Conv2d"]
     assert text == replayed(capsys, run / "debug") == replayed(capsys, run / "config.yaml")
-    assert "Not shown: " in text and "Not shown: " not in replayed(capsys, run, "--all", "--step", STEP)
+    hidden = "are not shown; --all prints them."
+    assert hidden in text and hidden not in replayed(capsys, run, "--all", "--step", STEP)
 
 
 def test_losses_and_gradients_of_a_finite_step_are_equal_bit_for_bit(run, capsys):
     text = replayed(capsys, run, "--step", FINITE_STEP)
     assert "All outputs, gradients and losses are finite." in text
-    assert "The replay equals the step of the run bit for bit." in text
+    assert "The replayed values equal those of the run bit for bit." in text
     for name in ("total_loss", "loss_sem_seg", "loss_budget", "gradient_norm"):
         row = next(line.split() for line in text.splitlines() if line.startswith(name))
         assert row[1] == row[2] and 0 < abs(float(row[1])) < math.inf, name
@@ -71,7 +72,12 @@ def test_errors_name_what_is_wrong(run, capsys, tmp_path):
     (tmp_path / "debug").mkdir()
     for change, reason in (
         (lambda step: step["config"].update({"MODEL.MINE": 1}), "unknown key MODEL.MINE"),
-        (lambda step: step["batches"][0][0]["sem_seg"].fill_(77), "labels of the saved batch must be class ids"),
+        (lambda step: step["batches"][0][0]["sem_seg"].fill_(77), "Received: labels from 77 to 77"),
+        (lambda step: step["batches"][1][0].pop("image"), "image must be a uint8 or float32 tensor. Received: image"),
+        (lambda step: step["batches"][0][1].update(sem_seg=None), "sem_seg must be a uint8 or int64 tensor."),
+        (lambda step: step["batches"][0][0].update(image=torch.zeros(5, 48, 48)), "image.shape=(5, 48, 48)"),
+        (lambda step: step["batches"][0][0].update(image=torch.ones(3, 48, 48)), "multiply images in 0..1 by 255"),
+        (lambda step: step["batches"][0][0].update(image=torch.zeros(3, 9, 20)), "sem_seg must have the size of"),
     ):
         changed = {"model": content["model"], "step": torch.load(path, weights_only=True)["step"]}
         change(changed["step"])
@@ -113,4 +119,4 @@ def test_loss_of_net_py_with_an_undefined_gradient(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Saved step 0 in " in done.stderr + done.stdout
     assert "All outputs are finite. First non-finite gradient: that of the output of sem_seg_head" in done.stdout
-    assert "The replay equals the step of the run bit for bit." in done.stdout
+    assert "The replayed values equal those of the run bit for bit." in done.stdout

@@ -271,5 +271,5 @@ def test_every_process_saves_its_batch_of_a_step_that_diverges(two_processes, ca
     assert not torch.equal(first.random_state["torch"], second.random_state["torch"])
     text = replayed("--step", FINITE_STEP)
     assert text.startswith(f"Iteration {FINITE_STEP}/8 (counted from 0), rank 1 of 2, 2 images in 2 batches: ")
-    assert "differs from the step of the run, as expected: the run had 2 processes, which share gradients" in text
+    assert "differ from those of the run, as expected: the run had 2 processes, which share gradients" in text
     assert f"First non-finite output: {LAYER} (Conv2d)" in replayed()
