@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ __all__ = ["ITERATION", "MetricsFileError", "Series", "parse_line", "read_lines"
 ITERATION = "iteration"  # key of the completed optimizer steps in each line
 
 _MAX_BYTES = 2**30
+_MAX_VALUE = 1e100  # far above float32, far below an overflow in a figure
+_MAX_ITERATION = 2**53  # exact as a float
 
 
 class MetricsFileError(ValueError):
@@ -61,8 +62,8 @@ def read_metrics(folder: Path) -> dict[str, Series]:
         scalars = parse_line(line)
         if scalars is None:
             raise MetricsFileError(
-                f"{path}, line {number}: expected a JSON object with a positive integer {ITERATION!r} and finite "
-                f"numbers; remove the line, or resume the run, which keeps the valid lines. "
+                f"{path}, line {number}: expected a JSON object with a positive integer {ITERATION!r} and "
+                f"numbers up to {_MAX_VALUE:g}; remove the line, or resume the run, which keeps the valid lines. "
                 f"Received: {line.decode(errors='backslashreplace').strip():.80}"
             )
         iteration = scalars.pop(ITERATION)
@@ -90,14 +91,14 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
     """Return `iteration` and the scalars of a line; None if it is invalid."""
     try:
         scalars = json.loads(line.decode())
-        is_valid = type(scalars[ITERATION]) is int and scalars[ITERATION] > 0
-        return scalars if is_valid and all(map(_is_finite, scalars.values())) else None
-    except (ValueError, TypeError, LookupError, OverflowError, RecursionError, AttributeError):
+        is_valid = type(scalars[ITERATION]) is int and 0 < scalars[ITERATION] <= _MAX_ITERATION
+        return scalars if is_valid and all(map(_is_plausible, scalars.values())) else None
+    except (ValueError, TypeError, LookupError, RecursionError, AttributeError):
         return None
 
 
-def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+def _is_plausible(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= _MAX_VALUE  # False for NaN
 
 
 def _series(by_iteration: Mapping[int, float]) -> Series:

@@ -130,8 +130,8 @@ def test_results_without_the_number_of_parameters(runs, tmp_path, capsys):
     [
         (None, "RUN must be a folder with a results.json; evaluate the run with dl_lib evaluate"),
         ("{", "is not valid JSON"),
-        ("[]", "scores that are numbers; evaluate the run again. Received: list"),
-        ('{"datasets": 3}', "Received: ['datasets']"),
+        ("[]", "scores in [0, 1]; evaluate the run again. Received: list"),
+        ('{"datasets": 3}', "Received: datasets=3"),
         ('{"datasets": {"a": {"mIoU": 0.5}}}', "must have datasets, each"),
         ('{"datasets": {"a": {"seconds_per_image": 1, "costs_gflops": {"expected": {}}}}}', "must have datasets, each"),
         ('{"datasets": {}, "parameters": "many"}', "must have datasets, each"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dl_lib.evaluation.report.checked_file import read_checked
+from dl_lib.evaluation.report.results_file import MAX_NUMBER, MAX_SCORE
 
 __all__ = ["ImageRow", "read_confusion", "read_images"]
 
-_MAX_BYTES = 2**28
-_MAX_COUNT = 2**62  # pixels of a cell of the confusion matrix
+_MAX_BYTES = 2**26
+_MAX_PIXELS = 2**62  # of a confusion matrix, so that sums do not overflow
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ def _parse_images(file: io.StringIO) -> tuple[ImageRow, ...]:
     rows = tuple(
         ImageRow(
             image_id=row["image_id"],
-            mean_iou=_number(row["mIoU"]) if row["mIoU"] else None,
+            mean_iou=_number(row["mIoU"], high=MAX_SCORE) if row["mIoU"] else None,
             real_gflops=_number(row["real_gflops"]),
             seconds=_number(row["seconds"]),
         )
@@ -84,18 +84,22 @@ def _parse_images(file: io.StringIO) -> tuple[ImageRow, ...]:
 
 
 def _parse_confusion(file: io.StringIO) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-    header, *rows = csv.reader(file, strict=True)
-    names = tuple(header[1:])
-    counts = [[int(cell) for cell in row[1:]] for row in rows]
-    if [row[0] for row in rows] != [*names] or {len(row) for row in counts} != {len(names)}:
-        raise ValueError("rows and columns of different classes")
-    if not all(0 <= count <= _MAX_COUNT for row in counts for count in row):
-        raise ValueError("a number of pixels is negative or too large")
-    return names, np.array(counts, np.int64)
+    rows = csv.reader(file, strict=True)
+    _, *names = next(rows, [""])
+    counts: list[list[int]] = []
+    for row in rows:
+        if [*row[:1]] != names[len(counts) : len(counts) + 1] or len(row) != len(names) + 1:
+            raise ValueError(f"row {len(counts) + 1} is not that of the class of column {len(counts) + 1}")
+        counts.append(list(map(int, row[1:])))
+    if len(counts) < len(names) or not names:
+        raise ValueError(f"{len(counts)} rows of {len(names)} classes")
+    if min(map(min, counts)) < 0 or sum(map(sum, counts)) > _MAX_PIXELS:
+        raise ValueError("a number of pixels is negative, or their sum is too large")
+    return tuple(names), np.array(counts, np.int64)
 
 
-def _number(text: str) -> float:
+def _number(text: str, *, high: float = MAX_NUMBER) -> float:
     value = float(text)
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"expected a number of at least 0, received {text}")
+    if not 0 <= value <= high:  # True for NaN
+        raise ValueError(f"expected a number in [0, {high:g}], received {text}")
     return value

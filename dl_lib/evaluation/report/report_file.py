@@ -14,7 +14,7 @@ from PIL import Image
 
 from dl_lib.evaluation.report.npz_file import Arrays, arrays_as_npz, read_npz, unique_names
 from dl_lib.evaluation.scores.calibration import NUM_BINS, CalibrationCounts
-from dl_lib.evaluation.scores.image_encoding import decode_class_indices, ignored_index
+from dl_lib.evaluation.scores.image_encoding import MAX_CLASSES, decode_class_indices, ignored_index
 from dl_lib.evaluation.scores.report_data import (
     MAX_SAMPLES,
     MAX_THUMBNAILS,
@@ -89,6 +89,8 @@ def _parse(arrays: Arrays) -> ReportData:
     if colors.ndim != 2 or colors.shape[1] != 3 or (counts is not None and counts.shape[-1] != len(colors)):
         raise ValueError(f"class_colors have shape {colors.shape}")
     num_classes = len(colors)
+    if num_classes > MAX_CLASSES:
+        raise ValueError(f"class_colors have {num_classes} classes")
     files = _files(arrays, "thumbnails", image_ids=image_ids, max_images=MAX_THUMBNAILS)
     for (jpeg,) in files.values():
         _check_jpeg(jpeg, max_side=THUMBNAIL_SIDE_PX)

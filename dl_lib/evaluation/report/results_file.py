@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from dl_lib.config import ConfigError
+from dl_lib.config.errors import shortened
 from dl_lib.evaluation.report.tables import COST_LABELS, MEAN_SCORES
 from dl_lib.utils.files import read_regular
 from dl_lib.utils.run_files import EVALUATIONS_NAME, MAX_RESULTS_BYTES, RESULTS_NAME
 
-__all__ = ["Results", "evaluation_folders", "read_results"]
+__all__ = ["MAX_NUMBER", "MAX_SCORE", "Results", "evaluation_folders", "is_plausible", "read_results"]
 
-_MAX_NUMBER = 1e15  # of a plausible value
+MAX_NUMBER = 1e15  # far above any cost, time or number of pixels of an evaluation
+MAX_SCORE = 1 + 1e-6  # sums of ratios are rounded
 
 
 @dataclass(frozen=True)
@@ -58,27 +60,38 @@ def read_results(folder: Path) -> Results:
         raise ConfigError(
             f"{path} is not valid JSON; evaluate the run again. Received: {type(error).__name__}: {error}"
         ) from error
-    datasets, parameters = map(content.get, ("datasets", "parameters")) if isinstance(content, dict) else (None, None)
-    has_parameters = parameters is None or _is_number(parameters)
-    if not isinstance(datasets, dict) or not all(map(_is_complete, datasets.values())) or not has_parameters:
+    problem = _problem(content)
+    if problem is not None:
         raise ConfigError(
-            f"{path} must have datasets, each with seconds_per_image, costs_gflops and scores that are numbers; "
-            "evaluate the run again. "
-            f"Received: {sorted(content) if isinstance(content, dict) else type(content).__name__}"
+            f"{path} must have datasets, each with seconds_per_image and costs_gflops that are numbers of at least 0, "
+            f"and scores in [0, 1]; evaluate the run again. Received: {shortened(problem)}"
         )
-    return Results(datasets, parameters)
+    return Results(content["datasets"], content.get("parameters"))
 
 
-def _is_complete(values: Any) -> bool:
-    """Return whether an entry has costs and time, and all its values in the tables are numbers."""
-    try:
-        required = [values["seconds_per_image"], *(values["costs_gflops"][kind]["avg"] for kind in COST_LABELS)]
-        scores = [values.get(score) for score in MEAN_SCORES]
-        scores += [known.get("IoU") for known in values.get("classes", {}).values()]
-    except (AttributeError, KeyError, TypeError):  # not an object
-        return False
-    return all(map(_is_number, required)) and all(score is None or _is_number(score) for score in scores)
+def _problem(content: Any) -> str | None:
+    """Return what is wrong with the content of the file; None if all values in the tables are plausible numbers."""
+    if not isinstance(content, dict) or not isinstance(content.get("datasets"), dict) or not content["datasets"]:
+        return f"datasets={content.get('datasets')!r}" if isinstance(content, dict) else type(content).__name__
+    if content.get("parameters") is not None and not is_plausible(content["parameters"]):
+        return f"parameters={content['parameters']!r}"
+    for name, values in content["datasets"].items():
+        try:
+            numbers = {f"costs_gflops.{kind}.avg": values["costs_gflops"][kind]["avg"] for kind in COST_LABELS}
+            numbers |= {"seconds_per_image": values["seconds_per_image"]}
+            numbers |= {count: values.get(count, 0) for count in ("images", "labelled_pixels")}
+            scores = {score: values.get(score) for score in MEAN_SCORES}
+            scores |= {f"IoU of {known}": of_class.get("IoU") for known, of_class in values.get("classes", {}).items()}
+        except (AttributeError, KeyError, TypeError) as error:
+            return f"dataset={name!r}, {type(error).__name__}: {error}"
+        wrong = {key: value for key, value in numbers.items() if not is_plausible(value)}
+        known_scores = {key: score for key, score in scores.items() if score is not None}
+        wrong |= {key: score for key, score in known_scores.items() if not is_plausible(score, high=MAX_SCORE)}
+        if wrong:
+            return f"dataset={name!r}, {', '.join(f'{key}={value!r}' for key, value in wrong.items())}"
+    return None
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < _MAX_NUMBER  # False for NaN
+def is_plausible(value: Any, *, low: float = 0, high: float = MAX_NUMBER) -> bool:
+    """Return whether a value of an evaluation is a number in [low, high]."""
+    return type(value) in (int, float) and low <= value <= high  # False for NaN

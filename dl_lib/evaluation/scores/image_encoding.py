@@ -14,6 +14,7 @@ from torch import Tensor
 from dl_lib.evaluation.scores.report_data import SAMPLE_SIDE_PX
 
 __all__ = [
+    "MAX_CLASSES",
     "ClassIndices",
     "decode_class_indices",
     "encode_class_indices",
@@ -24,6 +25,7 @@ __all__ = [
     "reduced_size",
 ]
 
+MAX_CLASSES = np.iinfo(np.uint16).max  # of class indices; the largest value is that of ignored pixels
 ClassIndices = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 _JPEG_QUALITY = 85

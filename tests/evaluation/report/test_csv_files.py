@@ -34,6 +34,7 @@ def test_tables_are_those_of_the_result(tmp_path):
     [
         *(b"", b"a,b\n1,2\n", b"\xff\xfe", ROW.encode(), f"{ROW}a,0.5,nan,1\n".encode(), f"{ROW}a,0.5\n".encode()),
         *(f"{ROW}a,1,1,-1\n".encode(), f"{ROW}a,,1,1\na,,1,1\n".encode(), f'{ROW}"a,1,1,1'.encode()),
+        *(f"{ROW}a,1.5,1,1\n".encode(), f"{ROW}a,1,1e300,1\n".encode()),
     ],
 )
 def test_damaged_tables_of_images(tmp_path, content):
@@ -43,7 +44,20 @@ def test_damaged_tables_of_images(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    "content", ["", ",a,b\na,1,2\n", ",a,b\na,1,2\nc,1,2\n", ",a\na,-1\n", f",a\na,{2**70}\n", ",a,b\na,1\nb,1,2\n"]
+    "content",
+    [
+        "",
+        ",a,b\na,1,2\n",
+        ",a,b\na,1,2\nc,1,2\n",
+        ",a\na,-1\n",
+        f",a\na,{2**70}\n",
+        f",a,b\na,1,{2**62}\nb,1,1\n",
+        ",a,b\na,1\nb,1,2\n",
+        ",a\na,1\na,1\n",
+        ",a\na,1\n\n",
+        ",\n",
+        ",a\na,1e3\n",
+    ],
 )
 def test_damaged_confusion_matrices(tmp_path, content):
     (tmp_path / "confusion.csv").write_text(content)

@@ -96,6 +96,7 @@ SIZES, POSITIONS = (arrays_of()[f"worst_{part}"] for part in ("sizes", "images")
         (npz(class_counts=counts(change=2**62)), "class_counts are not"),
         (npz(class_counts=counts(change=1000)), "class_counts contradict"),
         (npz(class_counts=counts(kind=1, change=1)), "class_counts contradict"),
+        (npz(class_counts=None, class_colors=np.zeros((2**16, 3), np.uint8)), "class_colors have 65536 classes"),
         (npz(calibration_pixels=None), "calibration_pixels"),
         (npz(calibration_pixels=np.arange(3)), "the calibration has shapes"),
         (npz(calibration_correct=np.ones(NUM_BINS)), "the calibration: dtype float64"),
