@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def _page_path(text: str) -> Path:
 
 
 def _write(folders: Sequence[Path], output: Path) -> None:
+    from dl_lib.utils.escaping import printable_lines
     from dl_lib.utils.files import write_atomically
     from dl_lib.visualization.figure import COLORS
     from dl_lib.web.report.page import report_page
@@ -48,12 +50,11 @@ def _write(folders: Sequence[Path], output: Path) -> None:
 
     if len(folders) > len(COLORS):
         raise ConfigError(f"RUN: at most {len(COLORS)} runs fit side by side. Received: {len(folders)} runs")
-    if len({folder.resolve() for folder in folders}) < len(folders):
+    if len(set(map(os.path.realpath, folders))) < len(folders):
         raise ConfigError(f"RUN: each run must be given once. Received: {' '.join(map(str, folders))}")
     runs = [read_run(folder, among=folders) for folder in folders]
     for run in runs:
         for sentence in run.missing:
-            print(f"Missing for {run.name}: {sentence}")
-    output.parent.mkdir(parents=True, exist_ok=True)
+            print(printable_lines(f"Missing for {run.name}: {sentence}"))
     write_atomically(output, report_page(runs))
     print(f"Wrote {output.absolute()} ({output.stat().st_size / 1e6:.1f} MB)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -136,7 +137,7 @@ def evaluation_folder(run_folder: Path, name: str) -> Path:
 
 def is_evaluation_folder(folder: Path) -> bool:
     """Return whether a folder is that of an evaluation or of a sweep."""
-    return folder.resolve().parent.name in (EVALUATIONS_NAME, SWEEPS_NAME)
+    return _real_path(folder).parent.name in (EVALUATIONS_NAME, SWEEPS_NAME)
 
 
 def sweep_folder(run_folder: Path, name: str) -> Path:
@@ -166,5 +167,9 @@ def run_name(folder: Path, *, among: Iterable[Path]) -> str:
 
 
 def _folder_name(folder: Path) -> str:
-    path = folder.resolve()
+    path = _real_path(folder)
     return f"{path.parents[1].name}/{path.name}" if is_evaluation_folder(folder) else path.name
+
+
+def _real_path(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # for a loop of symbolic links, `Path.resolve` raises RuntimeError

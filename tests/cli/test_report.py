@@ -23,6 +23,9 @@ def test_report_of_two_runs(tmp_path, capsys):
         (["run", "run"], "RUN: each run must be given once. Received: run run"),
         (["run"] * 7, "RUN: at most 6 runs fit side by side. Received: 7 runs"),
         (["empty"], "RUN must be a folder with a results.json; evaluate the run"),
+        (["run", "loop"], "results.json cannot be read (Too many levels of symbolic links)"),
+        (["run", "--output", "folder.html"], "cannot write folder.html: Is a directory"),
+        (["run", "--output", "run/log.txt/page.html"], "cannot write page.html: File exists"),
         (["run", "--output", "page.pdf"], "must end in .html. Received: page.pdf"),
     ],
 )
@@ -30,6 +33,8 @@ def test_errors(tmp_path, monkeypatch, capsys, words, problem):
     monkeypatch.chdir(tmp_path)
     make_evaluated_run(tmp_path / "run")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(SystemExit) as ended:
         main(["report", *words])
     assert ended.value.code == 2

@@ -8,11 +8,13 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from dl_lib.utils.escaping import printable_lines
+
 __all__ = ["render"]
 
 
 def render(template: str, **values: Any) -> Markup:
-    """Render a template.
+    """Render a template, with escapes for control characters in texts, see `printable_lines`.
 
     Args:
         template: File name of the template, in the folder `templates` of the shared parts or of a page.
@@ -27,6 +29,7 @@ def _environment() -> Environment:
         loader=ChoiceLoader([PackageLoader(f"dl_lib.web.{folder}") for folder in ("pages", "report")]),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=lambda value: printable_lines(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
