@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dl_lib.evaluation.report.gates_file import ImageGates
+from dl_lib.evaluation.report.results_file import MAX_SCORE, is_plausible
 from dl_lib.evaluation.scores.image_properties import IMAGE_PROPERTIES
 from dl_lib.modeling.dynamic.lattice import Edge
 from dl_lib.utils.escaping import csv_text
@@ -45,7 +46,7 @@ def route_values(result: DatasetResult, image_ids: Sequence[str]) -> dict[str, A
     gates = result.gates
     if gates is None:
         return {}
-    by_id = dict(zip(routed_images(result), gates.gates.round(_DECIMALS).tolist(), strict=True))
+    rows = {name: row for row, name in enumerate(routed_images(result))}
     return {
         "edges": list(map(str, gates.lattice.edges)),
         "notes": [
@@ -54,7 +55,7 @@ def route_values(result: DatasetResult, image_ids: Sequence[str]) -> dict[str, A
             for edge, ratio in zip(gates.lattice.edges, _open_ratios(gates), strict=True)
         ],
         "mean": gates.gates.mean(axis=0).tolist(),
-        "gates": [by_id.get(name) for name in image_ids],
+        "gates": [gates.gates[rows[name]].round(_DECIMALS).tolist() if name in rows else None for name in image_ids],
     }
 
 
@@ -75,7 +76,7 @@ def _cost(result: DatasetResult, edge: Edge) -> str:
 def _shape(result: DatasetResult, edge: Edge) -> str:
     """Return the shape of the tensor that an edge delivers, as channels x height x width."""
     shape = entries(result.values, "lattice", "shapes").get(str(edge.target))
-    return "x".join(map(str, shape)) if isinstance(shape, list) else MISSING
+    return "x".join(map(str, shape)) if isinstance(shape, list) and all(map(is_plausible, shape)) else MISSING
 
 
 def _statistics(result: DatasetResult, gates: ImageGates) -> list[tuple[str, str]]:
@@ -92,6 +93,6 @@ def _statistics(result: DatasetResult, gates: ImageGates) -> list[tuple[str, str
     for name, label in {"min": "minimum", "median": "median", "max": "maximum"}.items():
         rows.append((f"real cost, {label}", compact(number(routes, "real_gflops", name), unit="GFLOPs")))
     for name, label in IMAGE_PROPERTIES.items():
-        value = number(routes, "cost_correlations", name, "value")
+        value = number(routes, "cost_correlations", name, "value", low=-MAX_SCORE)
         rows.append((f"rank correlation of cost with {label}", MISSING if value is None else f"{value:+.2f}"))
     return rows

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from dl_lib.config import ConfigError
 from dl_lib.config.config_node import leaves
@@ -19,6 +17,7 @@ from dl_lib.evaluation.report.gates_file import ImageGates, read_gates
 from dl_lib.evaluation.report.report_file import read_report_data
 from dl_lib.evaluation.report.results_file import evaluation_folders, read_results
 from dl_lib.evaluation.scores.report_data import ReportData
+from dl_lib.utils.escaping import printable
 from dl_lib.utils.files import read_regular
 from dl_lib.utils.metrics_file import MetricsFileError, Series, read_metrics
 from dl_lib.utils.names import is_safe_name
@@ -34,13 +33,16 @@ from dl_lib.utils.run_files import (
     is_evaluation_folder,
     run_name,
 )
+from dl_lib.web.report.same_evaluation import Confusion, EvaluationCheck
 
 __all__ = ["DatasetResult", "RunData", "read_run"]
 
 _MAX_LOG_BYTES = 2**28
-_ENVIRONMENT = re.compile(r"Environment:\n((?:(?!\[).+\n)+)")
+_MAX_ENVIRONMENT = 2**14  # characters
+_ENVIRONMENT, _NEXT_RECORD = "Environment:\n", "\n["
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,7 @@ class DatasetResult:
 
     values: Mapping[str, Any]
     images: tuple[ImageRow, ...]
-    confusion: tuple[tuple[str, ...], npt.NDArray[np.int64]] | None
+    confusion: Confusion | None
     gates: ImageGates | None
     data: ReportData | None
 
@@ -112,42 +114,64 @@ def read_run(folder: Path, *, among: Iterable[Path]) -> RunData:
     Raises:
         ConfigError: If it has no valid results.json.
     """
-    missing: list[str] = []
-
-    def optional(read: Callable[[Path], T], path: Path, *, default: T) -> T:
-        try:
-            return read(path)
-        except (ConfigError, MetricsFileError) as error:
-            missing.append(str(error))
-            return default
-
     evaluation = _evaluation_of(folder)
     results = read_results(evaluation)
     _check_names(results.datasets)
     run_folder = evaluation.resolve().parents[1] if is_evaluation_folder(evaluation) else evaluation
-    datasets = {}
-    for name, values in results.datasets.items():
-        suffix = dataset_suffix(name, among=results.datasets)
-        has_labels, has_gates = "mIoU" in values, "mean_gates" in values
-        datasets[name] = DatasetResult(
-            values=values,
-            images=optional(read_images, evaluation / f"{PER_IMAGE_STEM}{suffix}.csv", default=()),
-            confusion=optional(read_confusion, evaluation / f"{CONFUSION_STEM}{suffix}.csv", default=None)
-            if has_labels
-            else None,
-            gates=optional(read_gates, evaluation / f"{GATES_STEM}{suffix}.npz", default=None) if has_gates else None,
-            data=optional(read_report_data, evaluation / f"{REPORT_DATA_STEM}{suffix}.npz", default=None),
-        )
+    missing: list[str] = []
     return RunData(
-        name=run_name(folder, among=among),
+        name=printable(run_name(folder, among=among)),
         folder=evaluation,
         parameters=results.parameters,
-        datasets=datasets,
-        metrics=optional(read_metrics, run_folder, default={}),
-        config=optional(_read_config, evaluation / CONFIG_NAME, default={}),
-        environment=optional(_read_environment, run_folder / LOG_NAME, default=""),
+        datasets={
+            name: _read_dataset(
+                values, evaluation, suffix=dataset_suffix(name, among=results.datasets), missing=missing
+            )
+            for name, values in results.datasets.items()
+        },
+        metrics=_optional(read_metrics, run_folder, default={}, missing=missing),
+        config=_optional(_read_config, evaluation / CONFIG_NAME, default={}, missing=missing),
+        environment=_optional(_read_environment, run_folder / LOG_NAME, default="", missing=missing),
         missing=tuple(missing),
     )
+
+
+def _read_dataset(values: Mapping[str, Any], folder: Path, *, suffix: str, missing: list[str]) -> DatasetResult:
+    """Read the files of an evaluation on one dataset.
+
+    Args:
+        values: Entry of the dataset in results.json.
+        folder: Run or evaluation folder.
+        suffix: End of the stem of each file.
+        missing: List to which a sentence about each missing file is added.
+    """
+    check = EvaluationCheck(values)
+
+    def read(reader: Callable[[Path], T], stem: str, kind: str, *, check: Callable[[T, Path], None]) -> T | None:
+        def checked(path: Path) -> T:
+            content = reader(path)
+            check(content, path)
+            return content
+
+        return _optional(checked, folder / f"{stem}{suffix}.{kind}", default=None, missing=missing)
+
+    has_labels, has_gates = "mIoU" in values, "mean_gates" in values
+    return DatasetResult(
+        values=values,
+        images=read(read_images, PER_IMAGE_STEM, "csv", check=check.images) or (),
+        confusion=read(read_confusion, CONFUSION_STEM, "csv", check=check.confusion) if has_labels else None,
+        gates=read(read_gates, GATES_STEM, "npz", check=check.gates) if has_gates else None,
+        data=read(read_report_data, REPORT_DATA_STEM, "npz", check=check.data),
+    )
+
+
+def _optional(read: Callable[[Path], T], path: Path, *, default: D, missing: list[str]) -> T | D:
+    """Read a file; add a sentence to `missing` and return the default if it cannot be used."""
+    try:
+        return read(path)
+    except (ConfigError, MetricsFileError) as error:
+        missing.append(str(error))
+        return default
 
 
 def _evaluation_of(folder: Path) -> Path:
@@ -171,7 +195,9 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path.name} cannot be read ({error}). Received: path={str(path)!r}") from error
     content = parse_yaml(text, name=str(path))
-    return dict(leaves(content)) if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must be a mapping from keys to values. Received: {type(content).__name__}")
+    return dict(leaves(content))
 
 
 def _read_environment(path: Path) -> str:
@@ -181,7 +207,8 @@ def _read_environment(path: Path) -> str:
         raise ConfigError(
             f"{path.name} cannot be read ({error.strerror or error}). Received: path={str(path)!r}"
         ) from error
-    found = _ENVIRONMENT.findall(text)
-    if not found:
+    _, found, after = text.rpartition(_ENVIRONMENT)
+    environment = after.partition(_NEXT_RECORD)[0].strip() if found else ""
+    if not 0 < len(environment) <= _MAX_ENVIRONMENT or environment.startswith("["):
         raise ConfigError(f"{path.name} does not state the environment of the training. Received: path={str(path)!r}")
-    return found[-1].strip()
+    return environment

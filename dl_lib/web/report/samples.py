@@ -52,7 +52,8 @@ def class_legend(results: Mapping[str, DatasetResult]) -> list[tuple[str, str]]:
 
 
 def _sample(sample: SampleImage, result: DatasetResult, data: ReportData) -> dict[str, Any]:
-    row = next((row for row in result.images if row.image_id == csv_text(sample.image_id)), None)
+    name = csv_text(sample.image_id)
+    row = next((row for row in result.images if row.image_id == name), None)
     ignored = ignored_index(len(data.class_colors))
     colors = np.zeros((ignored + 1, 3), np.uint8)  # ignored pixels are black
     colors[: len(data.class_colors)] = data.class_colors

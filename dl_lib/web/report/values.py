@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from dl_lib.evaluation.report.results_file import is_plausible
+
 __all__ = ["MISSING", "compact", "duration", "entries", "number", "percent", "signed_percent"]
 
 MISSING = "-"
+_MAX_SECONDS = 1e11  # 3,000 years
 
 
-def number(values: Any, *keys: str) -> float | None:
-    """Return the number under nested keys; None if it is missing, or no number."""
+def number(values: Any, *keys: str, low: float = 0) -> float | None:
+    """Return the number under nested keys; None if it is missing, below `low`, or no plausible number."""
     for key in keys:
         values = values.get(key) if isinstance(values, Mapping) else None
-    return values if type(values) in (int, float) else None
+    return values if is_plausible(values, low=low) else None
 
 
 def entries(values: Any, *keys: str) -> Mapping[str, Any]:
@@ -43,4 +46,6 @@ def signed_percent(ratio: float | None) -> str:
 
 def duration(seconds: float | None) -> str:
     """Return hours, minutes and seconds."""
-    return MISSING if seconds is None else str(timedelta(seconds=round(seconds)))
+    if seconds is None or not 0 <= seconds <= _MAX_SECONDS:
+        return MISSING
+    return str(timedelta(seconds=round(seconds)))

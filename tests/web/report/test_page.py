@@ -4,9 +4,12 @@ import base64
 import hashlib
 import io
 import json
+import os
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +23,7 @@ from dl_lib.web.report.calibration import calibration_of, reliability
 from dl_lib.web.report.classes import class_rows
 from dl_lib.web.report.explorer import explorer
 from dl_lib.web.report.page import report_page
-from dl_lib.web.report.routing import route_values
+from dl_lib.web.report.routing import route_values, routing_of
 from dl_lib.web.report.run_data import DatasetResult, read_run
 from dl_lib.web.report.samples import sample_groups
 from tests.helpers.evaluated_run import make_evaluated_run
@@ -131,6 +134,44 @@ def test_a_run_with_results_only(tmp_path):
     assert "per_image.csv cannot be read" in html
     assert "No config was found." in html and "No log of a training was found." in html
     assert Page(html).scripts[0] != ""
+
+
+@pytest.mark.parametrize("value", [10**400, 1e100, float("nan"), -2, "1", [1]])
+def test_implausible_numbers_are_not_shown(runs, value):
+    result = read_run(runs[0], among=runs).datasets["some_val"]
+    routes = {"entropy_bits": value, "distinct_routes": value, "cost_correlations": {"objects": {"value": value}}}
+    costs = {"layer0_stride4.keep": value}
+    lattice = {"transitions_gflops": costs, "shapes": {"layer1_stride4": [8, value, 2]}}
+    routing = routing_of(replace(result, values={**result.values, "routes": routes, "lattice": lattice}), run="first")
+    statistics = dict(routing["statistics"])
+    for name in ("entropy of the routes", "distinct routes", "rank correlation of cost with number of objects"):
+        assert statistics[name] == "-"
+    (name, *_, cost, shape) = routing["edges"][0]
+    assert (name, cost, shape) == ("layer0_stride4.keep", "-", "-")
+
+
+def test_curves_and_time_of_a_training_with_huge_numbers(tmp_path, runs):
+    folder = Path(shutil.copytree(runs[0], tmp_path / "run"))
+    lines = [{"iteration": at, "total_loss": 1e99 / at, "iteration_seconds": 1e99} for at in (1, 2**53)]
+    (folder / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    html = page_of(folder)
+    assert "0:00:40" not in Page(html).cells and "Training curves" in html
+
+
+def test_names_that_are_not_utf_8_are_escaped(tmp_path):
+    r"""Bytes of a file name that are not UTF-8, and escapes such as `\ud800` in JSON."""
+    folder = make_evaluated_run(tmp_path / os.fsdecode(b"run\xff"), ids=["\ud800"])
+    for name, old, new in [("results.json", "some_val", "\\udfff"), ("results.json", '"disc"', '"\\ud800\\u202e"')]:
+        (folder / name).write_text((folder / name).read_text().replace(old, new))
+    (folder / "confusion.csv").write_text((folder / "confusion.csv").read_text().replace("disc", r"\ud800\u202e"))
+    (folder / "metrics.json").write_text('{"iteration": 1, "\\ud800": 1}\n{"iteration": 2, "\\ud800": 2}\n')
+    html = page_of(folder)
+    page = Page(html)
+    html.encode()
+    assert "Missing data" not in html and r"\ud800\u202e" in page.cells and r"\udfff" in page.cells
+    (run,) = json.loads(page.scripts[0])["runs"]
+    names = [attributes["data-run"] for tag, attributes in page.tags if tag == "figure" and "data-run" in attributes]
+    assert names == [run["name"]] == [r"run\xff"]
 
 
 def png_of(address):
