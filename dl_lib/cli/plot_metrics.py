@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def _plot(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             f"RUN: at most {len(COLORS)} runs can be drawn in different colors. Received: {len(arguments.runs)} runs"
         )
-    if len({folder.resolve() for folder in arguments.runs}) < len(arguments.runs):
+    if len(set(map(os.path.realpath, arguments.runs))) < len(arguments.runs):
         raise ConfigError(f"RUN: each run must be given once. Received: {' '.join(map(str, arguments.runs))}")
     runs = {run_name(folder, among=arguments.runs): read_metrics(folder) for folder in arguments.runs}
     known = list(dict.fromkeys(name for scalars in runs.values() for name in scalars))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from dl_lib.utils.files import read_regular
 from dl_lib.utils.run_files import METRICS_NAME
 
-__all__ = ["ITERATION", "MetricsFileError", "Series", "parse_line", "read_lines", "read_metrics"]
+__all__ = ["ITERATION", "MetricsFileError", "Series", "parse_line", "read_lines", "read_metrics", "thin_out"]
 
 ITERATION = "iteration"  # key of the completed optimizer steps in each line
 
@@ -74,6 +75,22 @@ def read_metrics(folder: Path) -> dict[str, Series]:
             f"{METRICS_NAME} has no metrics yet; the first ones follow after LOG_PERIOD iterations. Received: {path}"
         )
     return {name: _series(by_iteration) for name, by_iteration in points.items()}
+
+
+def thin_out(series: Series, *, most: int) -> Series:
+    """Return at most `most` of the values, an even number: the smallest and the largest one of each interval."""
+    count = len(series.values)
+    if count <= most:
+        return series
+    ends = [part * count // (most // 2) for part in range(most // 2 + 1)]
+    kept = sorted(
+        {
+            extreme(range(start, end), key=series.values.__getitem__)
+            for start, end in itertools.pairwise(ends)
+            for extreme in (min, max)
+        }
+    )
+    return Series(tuple(series.iterations[at] for at in kept), tuple(series.values[at] for at in kept))
 
 
 def read_lines(path: Path) -> list[bytes]:

@@ -80,14 +80,14 @@ _PANELS = (  # in the order of the figure; the first match counts, the last one 
 
 
 def select_scalars(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    """Return the names that match one of the shell patterns; without patterns, all except derived costs.
+    """Return the names that match a shell pattern; without patterns, all but derived costs, in the figure's order.
 
     Args:
         names: Scalars of the runs.
         patterns: Shell patterns such as `loss_*`.
     """
     if not patterns:
-        return [name for name in names if _PANELS[_panel_index(name)].by_default]
+        return sorted((name for name in names if _PANELS[_panel_index(name)].by_default), key=_panel_index)
     return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
 
 

@@ -44,6 +44,8 @@ def test_errors(tmp_path, capsys):
     assert "cannot read metrics.json" in rejected(capsys, tmp_path)
     assert "RUN: each run must be given once" in rejected(capsys, folder, f"{folder}/../run")
     assert "nearest: total_loss. Received: totalloss" in rejected(capsys, folder, "--metrics", "totalloss")
+    (tmp_path / "loop").symlink_to("loop")
+    assert "metrics.json: Too many levels of symbolic links" in rejected(capsys, tmp_path / "loop")
     assert "RUN: at most 6 runs" in rejected(capsys, *([folder] * 7))
     assert "must be a number in [0, 1). Received: 1" in rejected(capsys, folder, "--smoothing", "1")
     assert "must end in one of .png, .svg, .pdf. Received: x.gif" in rejected(capsys, folder, "--output", "x.gif")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dl_lib.utils.metrics_file import MetricsFileError, Series, read_metrics
+from dl_lib.utils.metrics_file import MetricsFileError, Series, read_metrics, thin_out
 
 
 def test_scalars_are_read_by_name_without_an_incomplete_last_line(tmp_path):
@@ -50,3 +50,17 @@ def test_invalid_metrics_files(tmp_path, content, message):
     (tmp_path / "metrics.json").write_text(content)
     with pytest.raises(MetricsFileError, match=message):
         read_metrics(tmp_path)
+
+
+def test_a_long_series_keeps_the_extremes_of_each_interval():
+    values = [float((7 * at) % 10) for at in range(40)]
+    values[13], values[29] = 99.0, -99.0
+    series = Series(tuple(range(20, 820, 20)), tuple(values))
+    thin = thin_out(series, most=8)
+    assert thin.values == (0, 9, 0, 99, 9, -99, 0, 9)
+    assert thin.iterations == tuple(
+        20 + 20 * values.index(value, 10 * (at // 2)) for at, value in enumerate(thin.values)
+    )
+    assert thin_out(series, most=40) == series
+    constant = Series(series.iterations, (1.0,) * 40)
+    assert thin_out(constant, most=8) == Series((20, 220, 420, 620), (1.0,) * 4)

@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dl_lib.evaluation.report.tables import COST_LABELS
+from dl_lib.utils.metrics_file import thin_out
 from dl_lib.visualization.curves import draw_curves, select_scalars
 from dl_lib.visualization.figure import to_bytes
 from dl_lib.web.pages.embedding import data_uri
 from dl_lib.web.report.run_data import RunData
 from dl_lib.web.report.values import compact, duration, number, percent
 
-__all__ = ["COLUMNS", "curves_image", "overview_rows"]
+__all__ = ["COLUMNS", "MOST_CURVES", "curves_of", "overview_rows"]
+
+MOST_CURVES = 48
+_MOST_POINTS = 500  # of a curve, which is 370 pixels wide
 
 COLUMNS = (
     *("mIoU (%)", "pixel accuracy (%)"),
@@ -32,8 +36,8 @@ def overview_rows(runs: Sequence[RunData]) -> list[dict[str, Any]]:
     ]
 
 
-def curves_image(runs: Sequence[RunData]) -> str:
-    """Return the training curves of all runs as the address of an SVG image; empty without a curve.
+def curves_of(runs: Sequence[RunData]) -> dict[str, Any] | None:
+    """Return the training curves of all runs as the address of an SVG image; None without a curve.
 
     A scalar with a single value, such as the score of a final evaluation, is no curve.
     """
@@ -41,11 +45,20 @@ def curves_image(runs: Sequence[RunData]) -> str:
     names = dict.fromkeys(
         name for scalars in metrics.values() for name, series in scalars.items() if len(series.values) > 1
     )
-    chosen = select_scalars([*names], [])
-    if not chosen:
-        return ""
-    figure = draw_curves(metrics, scalars=chosen)
-    return data_uri(to_bytes(figure, suffix=".svg"), media_type="image/svg+xml")
+    scalars = select_scalars([*names], [])
+    if not scalars:
+        return None
+    drawn = scalars[:MOST_CURVES]
+    thinned = {
+        run: {name: thin_out(known[name], most=_MOST_POINTS) for name in drawn if name in known}
+        for run, known in metrics.items()
+    }
+    image = to_bytes(draw_curves(thinned, scalars=drawn), suffix=".svg")
+    return {
+        "image": data_uri(image, media_type="image/svg+xml"),
+        "num_curves": len(drawn),
+        "num_scalars": len(scalars),
+    }
 
 
 def _cells(run: RunData, values: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from dl_lib.web.report.classes import class_rows
 from dl_lib.web.report.config_table import config_rows
 from dl_lib.web.report.confusion import confusion_matrix
 from dl_lib.web.report.explorer import explorer
-from dl_lib.web.report.overview import COLUMNS, curves_image, overview_rows
+from dl_lib.web.report.overview import COLUMNS, curves_of, overview_rows
 from dl_lib.web.report.routing import routing_of
 from dl_lib.web.report.run_data import DatasetResult, RunData
 from dl_lib.web.report.samples import class_legend, sample_groups
@@ -44,7 +44,7 @@ def report_page(runs: Sequence[RunData]) -> str:
         runs=runs,
         columns=COLUMNS,
         overview=overview_rows(runs),
-        curves=curves_image(runs),
+        curves=curves_of(runs),
         datasets=[
             _dataset(name, {run.name: run.datasets[name] for run in runs if name in run.datasets}) for name in datasets
         ],

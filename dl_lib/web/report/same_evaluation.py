@@ -1,6 +1,6 @@
 """Check that the files in an evaluation folder belong together, by the values that several of them have.
 
-The files are written one after the other: after a crash, or while another evaluation of the run is written, a folder
+The files are written in turn: after a crash, or while another evaluation of the run is written, a folder
 can hold files of two evaluations.
 """
 

@@ -158,6 +158,22 @@ def test_curves_and_time_of_a_training_with_huge_numbers(tmp_path, runs):
     assert "0:00:40" not in Page(html).cells and "Training curves" in html
 
 
+def test_of_many_scalars_and_iterations_the_page_has_a_part(tmp_path, runs, monkeypatch):
+    monkeypatch.setattr("dl_lib.web.report.overview.MOST_CURVES", 2)
+    folder = Path(shutil.copytree(runs[0], tmp_path / "run"))
+    (first, second) = ({"iteration": at, "zzz": at, "loss_a": at, "total_loss": at % 7} for at in (1, 2))
+    (folder / "metrics.json").write_text(f"{json.dumps(first)}\n{json.dumps(second)}\n")
+    html = page_of(folder)
+    assert "2 of 3 scalars; dl_lib plot-metrics draws the others." in html
+    (svg,) = re.findall(r'data:image/svg\+xml;base64,([^"]*)" alt="Training curves', html)
+    small = base64.b64decode(svg).decode()
+    assert "total loss" in small and "loss: a" in small and "zzz" not in small
+    lines = ({"iteration": at, "loss_a": at % 7, "total_loss": at % 5} for at in range(1, 20_000))
+    (folder / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (svg,) = re.findall(r'data:image/svg\+xml;base64,([^"]*)" alt="Training curves', page_of(folder))
+    assert len(base64.b64decode(svg)) < len(small) + 2 * 500 * 40
+
+
 def test_names_that_are_not_utf_8_are_escaped(tmp_path):
     r"""Bytes of a file name that are not UTF-8, and escapes such as `\ud800` in JSON."""
     folder = make_evaluated_run(tmp_path / os.fsdecode(b"run\xff"), ids=["\ud800"])
