@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dl_lib.cli.arg_types import image_size, int_between
@@ -23,16 +23,18 @@ __all__ = ["main"]
 
 _MAX_IMAGES = 4096  # each is preprocessed on its own, also without values
 
+_ACCEPTED_SIZE, _ACCEPTED_BATCH = (512, 512), 2  # large enough for any network without errors of its own
+
 _NOTES = """
-table:
-  of each part, the tensor (channels x height x width) that a cell receives, or
-  that another part returns; GFLOPs (1e9 multiply-adds) of one image with all gates
-  open, of the operation, the gate and the transitions of a cell.
+parts:
+  The output of a cell is that of its operation. GFLOPs are 1e9 multiply-adds; the
+  cost of a cell is that of its operation, its gate and its transitions.
 memory:
-  largest sum of the tensors that exist at the same time, with all gates open; no
-  memory that operations use internally, and no fragmentation. Nothing of the real
-  size is computed or allocated.
+  Both steps are executed on tensors without values: nothing of the real size is
+  computed or allocated.
 """
+_PARTS_LEGEND = "Costs are those of one image. CxHxW: channels, height and width."
+_MEMORY_LEGEND = "Not included: memory that operations use internally, and fragmentation."
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "dl_lib inspect") -> None:
@@ -75,8 +77,6 @@ def _crop_size(cfg: CfgNode) -> tuple[int, int]:
 
 def _inspect(cfg: CfgNode, *, size: tuple[int, int], num_images: int | None) -> str:
     from dl_lib.engine import build_configured_model
-    from dl_lib.engine.inspection import parts_of
-    from dl_lib.engine.memory_estimate import estimate_inference, estimate_training
     from dl_lib.modeling import SegmentationModel
 
     # A budget acts on the loss only, and one in milliseconds needs its latency table and device. Compiled graphs cannot
@@ -93,22 +93,45 @@ def _inspect(cfg: CfgNode, *, size: tuple[int, int], num_images: int | None) -> 
         "training step": num_images or max(1, cfg.SOLVER.IMS_PER_BATCH // cfg.SOLVER.ACCUMULATION_STEPS),
         "prediction": num_images or 1,
     }
-    estimates: dict[str, Callable[..., MemoryEstimate]] = {
-        "training step": estimate_training,
-        "prediction": estimate_inference,
-    }
-    name, batch = "prediction", batches["prediction"]
+    parts, memory = _measure(cfg, model, size=size, batches=batches)
+    gates = ", all gates open" if any(part.gflops[1] for part in parts) else ""
+    summary = f"{_parameters(model):,} parameters, images of {size[0]}x{size[1]} pixels{gates}"
+    tables = f"{_part_table(parts)}\n{_PARTS_LEGEND}", f"{_memory_table(memory, batches)}\n{_MEMORY_LEGEND}"
+    return "\n\n".join([summary, *tables])
+
+
+def _measure(
+    cfg: CfgNode, model: SegmentationModel, *, size: tuple[int, int], batches: dict[str, int]
+) -> tuple[list[Part], dict[str, MemoryEstimate]]:
+    """Return the parts of a network, and the memory of the executions in `batches`.
+
+    Raises:
+        ConfigError: If the network runs with other sizes, but not with these. Other errors of the network are defects
+            of its code.
+    """
+    from dl_lib.engine.inspection import parts_of
+    from dl_lib.engine.memory_estimate import estimate_inference, estimate_training
+
+    estimates = {"training step": estimate_training, "prediction": estimate_inference}
+
+    def run(size: tuple[int, int], batches: dict[str, int]) -> tuple[list[Part], dict[str, MemoryEstimate]]:
+        memory = {name: estimates[name](cfg, model, size=size, num_images=count) for name, count in batches.items()}
+        return parts_of(model, size=size), memory
+
     try:
-        parts = parts_of(model, size=size)
-        memory = {}
-        for name, batch in batches.items():
-            memory[name] = estimates[name](cfg, model, size=size, num_images=batch)
+        return run(size, batches)
+    except ConfigError:
+        raise
     except (ValueError, RuntimeError) as error:  # torch raises RuntimeError for impossible shapes
+        try:
+            run(_ACCEPTED_SIZE, dict.fromkeys(batches, _ACCEPTED_BATCH))
+        except (ValueError, RuntimeError):
+            raise error from None
+        counts = " and ".join(f"{count} ({name})" for name, count in batches.items())
         raise ConfigError(
-            f"the network cannot run a {name} with {size[0]}x{size[1]} pixels and a batch of {batch}: {error}"
+            f"the network cannot run on images of {size[0]}x{size[1]} pixels in batches of {counts}; choose another "
+            f"--size or --batch. Received: {error}"
         ) from error
-    summary = f"{_parameters(model):,} parameters, images of {size[0]}x{size[1]} pixels"
-    return "\n\n".join([summary, _part_table(parts), _memory_table(memory, batches)])
 
 
 def _parameters(model: SegmentationModel) -> int:
@@ -116,31 +139,41 @@ def _parameters(model: SegmentationModel) -> int:
 
 
 def _part_table(parts: Sequence[Part]) -> str:
-    from tabulate import tabulate
+    from dl_lib.evaluation.report.formatting import decimals_of, format_table
+    from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 
     total = sum(sum(part.gflops) for part in parts)
-    is_routed = any(part.gflops[1] or part.gflops[2] for part in parts)
-    columns = ["operation", "gate", "transitions"] if is_routed else []
-    rows = [
-        [
-            *(part.name, "x".join(map(str, part.shape)), f"{part.parameters:,}"),
-            *(f"{gflops:.4g}" if gflops else "" for gflops in (part.gflops if is_routed else ())),
-            *((f"{sum(part.gflops):.4g}", f"{100 * sum(part.gflops) / total:.1f}") if any(part.gflops) else ("", "")),
-        ]
-        for part in parts
-    ]
-    all_parameters = f"{sum(part.parameters for part in parts):,}"
-    rows.append(["all parts", "", all_parameters, *([""] * len(columns)), f"{total:.4g}", "100.0"])
-    headers = ["part", "tensor", "parameters", *columns, "GFLOPs", "%"]
-    return tabulate(rows, headers=headers, colalign=["left", *["right"] * (len(headers) - 1)], disable_numparse=True)
+    decimals = decimals_of(total * MADDS_PER_GFLOP)
+    is_routed = any(map(_is_cell, parts))
+
+    def row(name: str, shape: str, parameters: int, split: Sequence[float], gflops: float) -> list[str]:
+        costs = [*split, gflops] if is_routed else [gflops]
+        cells = [f"{cost:.{decimals}f}" if cost else "" for cost in costs]
+        return [name, shape, f"{parameters:,}", *cells, f"{100 * gflops / total:.1f}" if gflops else ""]
+
+    rows = []
+    for part in parts:
+        shape, split = "x".join(map(str, part.shape)), part.gflops if _is_cell(part) else (0, 0, 0)
+        rows.append(row(part.name, shape, part.parameters, split, sum(part.gflops)))
+    cells = [part.gflops for part in parts if _is_cell(part)]
+    parameters = sum(part.parameters for part in parts)
+    rows.append(row("all parts", "", parameters, [sum(costs) for costs in zip(*cells, strict=True)], total))
+    split_headers = ["operation\nGFLOPs", "gate\nGFLOPs", "transitions\nGFLOPs"] if is_routed else []
+    headers = ["part", "output\nCxHxW", "parameters", *split_headers, "total\nGFLOPs", "total\n%"]
+    return format_table(rows, headers=headers, style="simple")
+
+
+def _is_cell(part: Part) -> bool:
+    _, gate, transitions = part.gflops
+    return bool(gate or transitions)
 
 
 def _memory_table(memory: dict[str, MemoryEstimate], batches: dict[str, int]) -> str:
-    from tabulate import tabulate
+    from dl_lib.evaluation.report.formatting import format_table
 
     rows = [
         [
-            *(name, batches[name]),
+            *(name, str(batches[name])),
             *(
                 f"{count / 2**20:,.1f}"
                 for count in (one.weight_bytes, one.optimizer_bytes, one.activation_bytes, one.peak_bytes)
@@ -148,5 +181,6 @@ def _memory_table(memory: dict[str, MemoryEstimate], batches: dict[str, int]) ->
         ]
         for name, one in memory.items()
     ]
-    headers = ["peak memory (MiB)", "images", "weights", "optimizer, EMA", "activations, gradients", "total"]
-    return tabulate(rows, headers=headers, colalign=["left", *["right"] * (len(headers) - 1)], disable_numparse=True)
+    values = ("weights", "optimizer, EMA", "activations, gradients", "total")
+    headers = ["peak memory", "images", *(f"{name}\nMiB" for name in values)]
+    return format_table(rows, headers=headers, style="simple")

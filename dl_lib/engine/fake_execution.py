@@ -18,6 +18,8 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dl_lib.config import ConfigError
+
 __all__ = ["fake_copy", "fake_execution", "fake_mode"]
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -56,7 +58,7 @@ def fake_execution(mode: FakeTensorMode, *observers: TorchDispatchMode) -> Itera
         observers: Dispatch modes that observe the operations.
 
     Raises:
-        ValueError: If an operation needs values, or has no implementation for fake tensors.
+        ConfigError: If an operation needs values, or has no implementation for fake tensors.
     """
     try:
         with ExitStack() as stack, warnings.catch_warnings():
@@ -65,7 +67,10 @@ def fake_execution(mode: FakeTensorMode, *observers: TorchDispatchMode) -> Itera
                 stack.enter_context(context)
             yield
     except _WITHOUT_VALUES as error:
-        raise ValueError(f"an operation needs the values of its tensors: {error}") from error
+        raise ConfigError(
+            "the memory of this network cannot be predicted: an operation needs the values of its tensors, or has no "
+            f"implementation without them. Received: {error}"
+        ) from error
 
 
 class _AssumedValues(TorchDispatchMode):

@@ -26,7 +26,7 @@ class Part:
 
     Attributes:
         name: Name, such as `layer3_stride8` for a cell with its gate and its transitions.
-        shape: Shape (channels, height, width) of the feature map that a cell receives, or that another part returns.
+        shape: Shape (channels, height, width) of the output; of a cell, that of its operation.
         parameters: Number of learnable parameters.
         gflops: GFLOPs (1e9 multiply-adds) of the operation, the gate and the transitions of a cell; of other parts, the
             first number is their cost.

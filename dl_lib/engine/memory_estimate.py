@@ -63,7 +63,8 @@ def estimate_training(
         num_images: Images per forward pass.
 
     Raises:
-        ValueError: If the model cannot be trained on such a batch.
+        ValueError: If the model cannot be trained on such a batch; torch raises RuntimeError for impossible shapes.
+        ConfigError: If an operation needs the values of its tensors.
     """
     mode, memory = fake_mode(), LiveMemory(model.device)
     network = fake_copy(model, mode=mode).train()

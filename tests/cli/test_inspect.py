@@ -1,10 +1,12 @@
 """Command `dl_lib inspect`: tables of routed and static networks, and what cannot run."""
 
+import math
+
 import pytest
 
 from dl_lib.cli.main import main
 from dl_lib.experiment.experiment import load_experiment
-from dl_lib.modeling import build_model
+from dl_lib.modeling import SegmentationModel, build_model
 
 
 def printed(capsys, *words):
@@ -20,9 +22,13 @@ def test_routed_network(capsys):
     text = printed(capsys, "Quickstart", "MODEL.DEVICE=cpu")
     model = build_model(load_experiment("Quickstart", ["MODEL.DEVICE=cpu"], purpose="evaluation").cfg)
     parameters = sum(values.numel() for values in model.parameters())
-    assert text.startswith(f"{parameters:,} parameters, images of 96x96 pixels\n")
+    assert text.startswith(f"{parameters:,} parameters, images of 96x96 pixels, all gates open\n")
     rows = rows_of(text)
-    assert rows["layer3_stride32"][0] == "192x3x3" and rows["all"] == ["parts", f"{parameters:,}", "0.0666", "100.0"]
+    assert rows["layer3_stride32"][0] == "192x3x3" and rows["all"][:2] == ["parts", f"{parameters:,}"]
+    _, _, operations, gates, transitions, total, percent = rows["all"]
+    unrouted = float(rows["stem"][2]) + float(rows["head"][2])
+    assert float(operations) + float(gates) + float(transitions) + unrouted == pytest.approx(float(total), abs=4e-6)
+    assert (total, percent) == ("0.066595", "100.0")
     images = {line[0]: line[2] for line in ([*part.split("  ")] for part in text.splitlines()) if len(line) > 2}
     assert "training step" in images and "prediction" in images
     larger = rows_of(printed(capsys, "Quickstart", "MODEL.DEVICE=cpu", "--batch", "3", "--size", "128x96"))
@@ -30,7 +36,9 @@ def test_routed_network(capsys):
 
 
 def test_static_network(capsys):
-    rows = rows_of(printed(capsys, "Zoo/Digits.ReXNet", "MODEL.DEVICE=cpu", "--size", "64x64"))
+    text = printed(capsys, "Zoo/Digits.ReXNet", "MODEL.DEVICE=cpu", "--size", "64x64")
+    rows = rows_of(text)
+    assert "gate" not in text
     assert rows["head"][0] == "11x16x16" and rows["c2"][0].endswith("x16x16") and rows["c5"][0].endswith("x2x2")
 
 
@@ -43,7 +51,7 @@ def test_static_network(capsys):
         (["Quickstart", "INPUT.CROP_SIZE=[0,0]"], "--size: there is no INPUT.CROP_SIZE; give the size of the images"),
         (
             ["Zoo/Digits.ReXNet", "--size", "4x4", "--batch", "1"],
-            "the network cannot run a training step with 4x4 pixels and a batch of 1: ",
+            "cannot run on images of 4x4 pixels in batches of 1 (training step) and 1 (prediction); choose another",
         ),
         (["Quickstart", "--size", "99999x99999", "--batch", "5000"], "must be an integer in [1, 4096]"),
     ],
@@ -53,3 +61,31 @@ def test_errors(capsys, words, problem):
         main(["inspect", *words, *(["MODEL.DEVICE=cpu"] if len(words) > 1 and words[1][0] == "-" else [])])
     assert ended.value.code == 2
     assert problem in capsys.readouterr().err
+
+
+def test_only_errors_of_a_size_are_refusals(capsys, monkeypatch):
+    preprocess = SegmentationModel.preprocess_images
+
+    def fail_below(height):
+        def run(model, inputs):
+            if inputs[0]["image"].shape[1] < height:
+                raise RuntimeError(f"image below {height} pixels")
+            return preprocess(model, inputs)
+
+        monkeypatch.setattr(SegmentationModel, "preprocess_images", run)
+
+    fail_below(200)
+    with pytest.raises(SystemExit):
+        main(["inspect", "Quickstart", "MODEL.DEVICE=cpu"])
+    assert "cannot run on images of 96x96 pixels" in (message := capsys.readouterr().err)
+    assert message.endswith("Received: image below 200 pixels\n")
+    fail_below(math.inf)
+    with pytest.raises(RuntimeError, match="image below inf pixels"):
+        main(["inspect", "Quickstart", "MODEL.DEVICE=cpu"])
+
+
+def test_operation_that_needs_values(capsys, monkeypatch):
+    monkeypatch.setattr(SegmentationModel, "preprocess_images", lambda _, inputs: inputs[0]["image"].unique())
+    with pytest.raises(SystemExit):
+        main(["inspect", "Quickstart", "MODEL.DEVICE=cpu"])
+    assert "memory of this network cannot be predicted: an operation needs the values" in capsys.readouterr().err

@@ -16,14 +16,14 @@ def test_parts_of_a_routed_network():
     assert [part.name for part in parts] == ["stem", *map(str, model.backbone.lattice.nodes), "head"]
     assert sum(part.parameters for part in parts) == sum(values.numel() for values in model.parameters())
     assert sum(map(sum, (part.gflops for part in parts))) * 1e9 == pytest.approx(model.costs.table(120, 128).dense)
-    received = {}
+    returned = {}
     for node in model.backbone.lattice.nodes:
         module = model.backbone.cell(node).operation
-        module.register_forward_pre_hook(lambda _, inputs, node=node: received.update({str(node): inputs[0].shape[1:]}))
+        module.register_forward_hook(lambda _, inputs, y, node=node: returned.update({str(node): y.shape[1:]}))
     with torch.no_grad():
         model.backbone.sparse = False
         model([random_image(120, 128)])
-    assert {part.name: part.shape for part in parts[1:-1]} == {name: tuple(shape) for name, shape in received.items()}
+    assert {part.name: part.shape for part in parts[1:-1]} == {name: tuple(shape) for name, shape in returned.items()}
 
 
 def test_parts_of_a_static_network():

@@ -14,7 +14,7 @@ from dl_lib.modeling.costs.costs import MADDS_PER_GFLOP
 from dl_lib.utils.escaping import markdown_text
 from dl_lib.utils.files import write_atomically
 
-__all__ = ["format_gflops", "format_table", "gflops_decimals", "write_measurements"]
+__all__ = ["decimals_of", "format_gflops", "format_table", "gflops_decimals", "write_measurements"]
 
 
 def format_table(rows: Sequence[Sequence[str]], *, headers: Sequence[str], style: str) -> str:
@@ -24,8 +24,13 @@ def format_table(rows: Sequence[Sequence[str]], *, headers: Sequence[str], style
 
 
 def gflops_decimals(result: EvaluationResult) -> int:
-    """Return the decimals of a result's costs: four, or six for networks below 1 GFLOP."""
-    return 4 if result.costs.maximum.real_complete >= MADDS_PER_GFLOP else 6
+    """Return the decimals of a result's costs, see `decimals_of`."""
+    return decimals_of(result.costs.maximum.real_complete)
+
+
+def decimals_of(madds: float) -> int:
+    """Return the decimals of costs up to a number of multiply-adds in GFLOPs: four, or six below 1 GFLOP."""
+    return 4 if madds >= MADDS_PER_GFLOP else 6
 
 
 def format_gflops(madds: float, decimals: int) -> str:
