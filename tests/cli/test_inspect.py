@@ -63,6 +63,12 @@ def test_errors(capsys, words, problem):
     assert problem in capsys.readouterr().err
 
 
+SMALL = [
+    *("Quickstart", "MODEL.DEVICE=cpu", "MODEL.BACKBONE.LAYER_NUM=2", "MODEL.BACKBONE.CELL_NUM_LIST=[2,3]"),
+    *("MODEL.BACKBONE.MAX_STRIDE=16", "MODEL.SEM_SEG_HEAD.IN_FEATURES=[layer_0,layer_1,layer_2]"),
+]
+
+
 def test_only_errors_of_a_size_are_refusals(capsys, monkeypatch):
     preprocess = SegmentationModel.preprocess_images
 
@@ -76,16 +82,16 @@ def test_only_errors_of_a_size_are_refusals(capsys, monkeypatch):
 
     fail_below(200)
     with pytest.raises(SystemExit):
-        main(["inspect", "Quickstart", "MODEL.DEVICE=cpu"])
+        main(["inspect", *SMALL])
     assert "cannot run on images of 96x96 pixels" in (message := capsys.readouterr().err)
     assert message.endswith("Received: image below 200 pixels\n")
     fail_below(math.inf)
     with pytest.raises(RuntimeError, match="image below inf pixels"):
-        main(["inspect", "Quickstart", "MODEL.DEVICE=cpu"])
+        main(["inspect", *SMALL])
 
 
 def test_operation_that_needs_values(capsys, monkeypatch):
     monkeypatch.setattr(SegmentationModel, "preprocess_images", lambda _, inputs: inputs[0]["image"].unique())
     with pytest.raises(SystemExit):
-        main(["inspect", "Quickstart", "MODEL.DEVICE=cpu"])
+        main(["inspect", *SMALL])
     assert "memory of this network cannot be predicted: an operation needs the values" in capsys.readouterr().err
