@@ -8,8 +8,11 @@ from selenium.webdriver.chrome.service import Service
 
 
 @contextmanager
-def browser(*, width=1440, height=1000, scheme="light"):
-    """Browser with a window of a size in pixels and a color scheme; an error in its console fails the test."""
+def browser(*, width=1440, height=1000, scheme="light", scale=1):
+    """Browser with a window of a size in CSS pixels, each of which is drawn with scale x scale pixels.
+
+    An error in its console fails the test.
+    """
     paths = [shutil.which(name) for name in ("chromium", "chromedriver")]
     assert all(paths), "needs chromium and chromedriver; on Debian: apt-get install chromium chromium-driver"
     options = ChromeOptions()
@@ -19,7 +22,7 @@ def browser(*, width=1440, height=1000, scheme="light"):
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options=options, service=Service(paths[1]))
     try:
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        metrics = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
