@@ -134,7 +134,7 @@ def open_atomically(path: str | os.PathLike[str], *, durable: bool = True) -> It
         sync_folder(os.path.dirname(path) or os.curdir)
 
 
-def write_atomically(path: str | os.PathLike[str], content: str | bytes, *, durable: bool = True) -> None:
+def write_atomically(path: str | os.PathLike[str], content: str | bytes | memoryview, *, durable: bool = True) -> None:
     """Write a complete file, text as UTF-8, with `open_atomically`; create its folder if it does not exist."""
     with write_errors(path):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +166,7 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def _free_bytes(path: str | os.PathLike[str]) -> int:
-    folder = Path(path).absolute().parent
-    while not folder.exists():
+    folder = Path(path).absolute()
+    while not folder.is_dir():
         folder = folder.parent
     return shutil.disk_usage(folder).free

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import pickle
-import resource
 import shutil
 import time
 import tracemalloc
@@ -20,6 +19,7 @@ from dl_lib.data import cache
 from dl_lib.data.cache import CacheError, cached_dataset
 from dl_lib.data.errors import UnreadableFileError
 from dl_lib.data.raw_dataset import fingerprint_files, image_size
+from tests.helpers.full_disk import limited_file_size
 
 
 class Folder:
@@ -260,14 +260,9 @@ def test_file_system_without_locks_is_a_warning(folder, cache_folder, monkeypatc
 
 
 def test_failed_write_raises_and_leaves_no_file(folder, cache_folder):
-    """A file size limit of the process stands in for a full disk."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
-    try:
-        with pytest.raises(CacheError, match=r"of set cannot be written: .*CACHE_DIR.*Received: folder="):
-            cached_dataset(Folder(folder), name="set", folder=cache_folder)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    message = r"of set cannot be written: .*CACHE_DIR.*Received: folder="
+    with limited_file_size(500), pytest.raises(CacheError, match=message):
+        cached_dataset(Folder(folder), name="set", folder=cache_folder)
     assert [path.name for path in cache_folder.iterdir()] == ["set.lock"]
 
 

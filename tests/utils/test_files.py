@@ -3,11 +3,13 @@
 import errno
 import os
 import pickle
-import resource
+import shutil
+from types import SimpleNamespace as Usage
 
 import pytest
 
-from dl_lib.utils.files import WriteError, open_atomically, write_atomically, write_errors
+from dl_lib.utils.files import WriteError, failure_reason, open_atomically, write_atomically, write_errors
+from tests.helpers.full_disk import limited_file_size
 
 
 def test_text_and_bytes_are_written_and_folders_created(tmp_path):
@@ -37,25 +39,27 @@ def test_file_appears_with_its_complete_content(tmp_path):
     assert (tmp_path / "a.txt").read_text() == "half"
 
 
-@pytest.fixture
-def limited_file_size():
-    """Limit the size of files to 64 KiB, which fails as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_full_disk_is_named_with_the_file_and_keeps_the_old_one(tmp_path, limited_file_size):
+def test_a_full_disk_is_named_with_the_file_and_keeps_the_old_one(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(WriteError, match=r"^cannot write a\.txt: .*, [\d.]+ MB free; .* Received: path='.*a\.txt'$"):
+    message = r"^cannot write a\.txt: .*, [\d.]+ MB free; .* Received: path='.*a\.txt'$"
+    with limited_file_size(2**16), pytest.raises(WriteError, match=message):
         write_atomically(path, bytes(2**17))
-    with pytest.raises(WriteError, match=r"cannot write b\.txt: .* MB free"), write_errors(tmp_path / "b.txt"):
+    message = r"cannot write b\.txt: .* MB free"
+    with limited_file_size(2**16), pytest.raises(WriteError, match=message), write_errors(tmp_path / "b.txt"):
         (tmp_path / "b.txt").write_bytes(bytes(2**17))
     (tmp_path / "b.txt").unlink()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_free_space_is_that_of_the_disk_of_the_path(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or Usage(free=3e6))
+    (tmp_path / "a.txt").touch()
+    full = OSError(errno.ENOSPC, "full")
+    reasons = {failure_reason(full, tmp_path / name) for name in ("", "a.txt", "absent/b.txt")}
+    assert reasons == {"full, 3.0 MB free"} and asked == [tmp_path] * 3
 
 
 def test_write_errors_of_folders_are_named_and_those_of_other_files_are_not(tmp_path):

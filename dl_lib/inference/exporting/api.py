@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from dl_lib.inference.exporting.checks import check_call, check_model, check_preprocessing
+from dl_lib.inference.exporting.checks import check_call, check_model, check_preprocessing, check_sample_size
 from dl_lib.inference.exporting.description import ModelDescription
 from dl_lib.inference.exporting.formats import FILE_FORMATS, FileFormat, FormatName, WriteFile
 from dl_lib.inference.exporting.metadata import ExportMetadata, Precision, versions
@@ -94,6 +94,7 @@ def export(
         with_preprocessing=with_preprocessing,
     )
     check_preprocessing(metadata, size=size, format=format)
+    check_sample_size(metadata, size=size, format=format)
     unverified = path.with_name(f"{path.stem}{_UNVERIFIED}{path.suffix}")
     samples = fitted_images(images, size, larger=network.size_divisor if dynamic_size else None)
     try:

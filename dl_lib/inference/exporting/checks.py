@@ -7,11 +7,11 @@ from pathlib import Path
 from dl_lib.config import ConfigError
 from dl_lib.inference.exporting.formats import FILE_FORMATS, FormatName
 from dl_lib.inference.exporting.metadata import ExportMetadata, Precision
-from dl_lib.inference.exporting.tracing import MAX_SIDE_PX
+from dl_lib.inference.exporting.tracing import MAX_SIDE_PX, smallest_side
 from dl_lib.modeling.meta_arch.base import SegmentationModel
 from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
 
-__all__ = ["check_call", "check_model", "check_preprocessing"]
+__all__ = ["check_call", "check_model", "check_preprocessing", "check_sample_size"]
 
 _MAX_BYTES = 2**31 - 2**24  # of weights: files of ONNX have at most 2 GiB, some of them for the graph
 _BYTES_PER_WEIGHT: dict[Precision, int] = {"float32": 4, "fp16": 2, "int8": 4}  # int8 is made of a file of float32
@@ -21,16 +21,19 @@ def check_call(model: SegmentationModel, path: Path, *, format: FormatName, size
     """Check what would fail only after the network was traced.
 
     Raises:
-        ConfigError: If the file cannot have this format or name, its folder is missing, or the images are too large.
+        ConfigError: If the file cannot have this format or name, its folder is missing, or the size is out of range.
         ValueError: If the model is in training mode.
     """
     if format not in FILE_FORMATS:
         raise ConfigError(f"format must be one of {', '.join(FILE_FORMATS)}. Received: format={format!r}")
-    suffix = FILE_FORMATS[format].suffixes[0]
-    if path.suffix != suffix:
+    suffixes = FILE_FORMATS[format].suffixes
+    if path.suffix != suffixes[0]:
         raise ConfigError(
-            f"path: the name of a file of the format {format} must end in {suffix}. Received: path={path}"
+            f"path: the name of a file of the format {format} must end in {suffixes[0]}. Received: path={path}"
         )
+    for file in map(path.with_suffix, suffixes):
+        if file.is_dir():
+            raise ConfigError(f"--output (path): a folder has this name; choose another one. Received: path={file}")
     if not path.parent.is_dir():
         raise ConfigError(f"path: the folder must exist; create {path.parent} first. Received: path={path}")
     if max(size) > MAX_SIDE_PX or min(size) < 1:
@@ -100,6 +103,21 @@ def _check_weights(model: SegmentationModel, *, format: FormatName, precision: P
         raise ConfigError(
             f"--format {format}: an ONNX file has at most 2 GiB; use --format torch-export, or --precision fp16. "
             f"Received: {size / 2**30:.1f} GiB of weights"
+        )
+
+
+def check_sample_size(metadata: ExportMetadata, *, size: tuple[int, int], format: FormatName) -> None:
+    """Refuse sample images that are too small for a file of any size.
+
+    Raises:
+        ConfigError: If they are.
+    """
+    smallest = smallest_side(metadata.size_divisor)
+    if min(size) < smallest:
+        raise ConfigError(
+            f"--dynamic-size (dynamic_size=True): a file of the format {format} takes images of at least "
+            f"{smallest}x{smallest} pixels, and so must be those that verify it; choose a fixed --size, or --format "
+            f"onnx. Received: size={size[0]}x{size[1]}"
         )
 
 

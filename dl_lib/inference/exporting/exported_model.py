@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from dl_lib.checkpoint.errors import CheckpointError
 from dl_lib.data.errors import InvalidSampleError
 from dl_lib.inference.exporting.metadata import LABELS, LOGITS, ExportMetadata
 from dl_lib.inference.exporting.preprocessing import file_input
 from dl_lib.inference.exporting.signature import check_outputs
-from dl_lib.inference.exporting.tracing import MIN_BLOCKS
+from dl_lib.inference.exporting.tracing import smallest_side
 from dl_lib.modeling.costs.costs import MFLOPS_PER_GFLOP
 from dl_lib.modeling.meta_arch.coarse import requested_size
 
@@ -52,7 +53,7 @@ class ExportedModel(nn.Module, ABC):
 
         Raises:
             InvalidSampleError: If an image has a size that the file does not accept.
-            CheckpointError: If the outputs of the file are not those of its metadata.
+            CheckpointError: If the runtime fails, or the outputs of the file are not those of its metadata.
         """
         return [self._predict(inputs) for inputs in batched_inputs]
 
@@ -60,7 +61,7 @@ class ExportedModel(nn.Module, ABC):
         image, size = inputs["image"], requested_size(inputs)
         self._check_size(image, requested=size)
         given = file_input(image, self.metadata)
-        arrays = {name: np.array(array) for name, array in self.run(given).items()}
+        arrays = self._outputs(given)
         rows_first = 1 if self.metadata.with_preprocessing else 2
         check_outputs(self.metadata, arrays, size=given.shape[rows_first : rows_first + 2], path=self.path)
         found = {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -75,6 +76,16 @@ class ExportedModel(nn.Module, ABC):
             output["flops"] = {"real_flops": MFLOPS_PER_GFLOP * found["real_gflops"].item()}
         return output
 
+    def _outputs(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        try:
+            return {name: np.array(output) for name, output in self.run(image).items()}
+        except Exception as error:  # the types of the runtimes have no common base
+            raise CheckpointError(
+                "the runtime must be able to run the exported file; export the run again, or use smaller images if "
+                f"memory is short. Received: path={self.path!r}, input of shape {image.shape}, "
+                f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000]
+            ) from error
+
     def _check_size(self, image: Tensor, *, requested: tuple[int, int]) -> None:
         size, given = self.metadata.size, tuple(image.shape[-2:])
         if size is not None and given != size:
@@ -82,8 +93,8 @@ class ExportedModel(nn.Module, ABC):
                 f"the exported file takes images of {_text(size)} pixels (height x width) only; export the run with "
                 f"--dynamic-size, or with --size {_text(given)}. Received: image of {_text(given)}"
             )
-        smallest = (MIN_BLOCKS - 1) * self.metadata.size_divisor + 1
-        if self.metadata.size_divisor > 1 and min(given) < smallest:  # torch.export has no graph of one block
+        smallest = smallest_side(self.metadata.size_divisor)
+        if min(given) < smallest:
             raise InvalidSampleError(
                 f"the exported program takes images of at least {_text((smallest, smallest))} pixels; export the run "
                 f"with --size {_text(given)}, or to ONNX. Received: image of {_text(given)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Mapping
@@ -17,16 +18,25 @@ from dl_lib.inference.exporting.exported_model import ExportedModel
 from dl_lib.inference.exporting.metadata import METADATA_KEY, ExportMetadata
 from dl_lib.inference.exporting.onnx_file import onnx_model
 from dl_lib.inference.exporting.requirements import import_extra
+from dl_lib.utils.files import WriteError
 
 __all__ = ["OpenVinoModel", "write_openvino"]
 
 
 def write_openvino(program: ExportedProgram, metadata: ExportMetadata, divisor: int, path: Path) -> None:
-    """Write the ONNX model of a graph in OpenVINO's format."""
+    """Write the ONNX model of a graph in OpenVINO's format.
+
+    Raises:
+        WriteError: If the files cannot be written.
+    """
     openvino = import_extra("openvino", extra="openvino")
     converted = openvino.convert_model(io.BytesIO(onnx_model(program, metadata, divisor).SerializeToString()))
     converted.set_rt_info(metadata.to_json(), [METADATA_KEY])
-    openvino.save_model(converted, path, compress_to_fp16=metadata.precision == "fp16")
+    try:
+        openvino.save_model(converted, path, compress_to_fp16=metadata.precision == "fp16")
+    except RuntimeError as error:  # without the reason of the operating system
+        reason = f"OpenVINO failed ({error}), the disk may be full"
+        raise WriteError(errno.EIO, reason, os.fspath(path)) from error
 
 
 class OpenVinoModel(ExportedModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from torch.export import ExportedProgram
 from dl_lib.checkpoint.errors import CheckpointError
 from dl_lib.inference.exporting.exported_model import ExportedModel
 from dl_lib.inference.exporting.metadata import METADATA_KEY, ExportMetadata
-from dl_lib.utils.files import open_atomically
+from dl_lib.utils.files import write_atomically
 
 __all__ = ["TorchProgramModel", "write_program"]
 
@@ -25,9 +26,11 @@ def write_program(
     program: ExportedProgram, metadata: ExportMetadata, divisor: int, path: str | os.PathLike[str]
 ) -> None:
     """Write a program; images are padded to the divisor outside of it."""
-    with open_atomically(path) as file, warnings.catch_warnings():
+    content = io.BytesIO()  # torch ends the process if it cannot write to a file
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="No complete tensor found")  # of weights that are views
-        torch.export.save(program, file, extra_files={_METADATA_FILE: metadata.to_json()})
+        torch.export.save(program, content, extra_files={_METADATA_FILE: metadata.to_json()})
+    write_atomically(path, content.getbuffer())
 
 
 class TorchProgramModel(ExportedModel):
@@ -56,4 +59,4 @@ class TorchProgramModel(ExportedModel):
     def run(self, image: np.ndarray) -> Mapping[str, np.ndarray]:
         with torch.inference_mode():
             outputs = self._program(torch.from_numpy(image))
-        return {name: output.numpy() for name, output in zip(self.metadata.outputs, outputs, strict=False)}
+        return {name: output.numpy() for name, output in zip(self.metadata.outputs, outputs, strict=True)}

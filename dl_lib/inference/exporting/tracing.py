@@ -9,10 +9,18 @@ from torch.export import Dim, ExportedProgram
 
 from dl_lib.inference.exporting.network import TracedNetwork
 
-__all__ = ["MAX_SIDE_PX", "MIN_BLOCKS", "trace"]
+__all__ = ["MAX_SIDE_PX", "MIN_BLOCKS", "smallest_side", "trace"]
 
 MAX_SIDE_PX = 16384  # of the images of a graph
 MIN_BLOCKS = 2  # torch traces a side of 1 as a constant
+
+
+def smallest_side(size_divisor: int) -> int:
+    """Return the smallest side in pixels of images that are padded to multiples of a divisor for a graph of any size.
+
+    It is 1 if nothing is padded, as for a fixed size and for files that pad images themselves.
+    """
+    return 1 if size_divisor == 1 else (MIN_BLOCKS - 1) * size_divisor + 1
 
 
 def trace(network: TracedNetwork, size: tuple[int, int], *, dynamic_size: bool = False) -> ExportedProgram:

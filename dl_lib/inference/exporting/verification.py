@@ -60,7 +60,7 @@ class Verification:
         sizes = ", ".join(f"{height}x{width}" for height, width in self.sizes)
         lines = [
             f"images: {self.num_images} ({sizes})",
-            f"largest difference: {self.difference:.2e} of the largest logit (tolerance: {self.tolerance:.0e})",
+            f"largest difference: {self.difference:.2e} of the largest logit (tolerance: {self.tolerance:g})",
             f"pixels with another label: {self.different_pixels} of {self.num_pixels}",
         ]
         if self.different_gates is not None:

@@ -7,7 +7,10 @@ import torch
 from torch import nn
 
 from dl_lib.config import ConfigError
+from dl_lib.data.catalog import DatasetMeta
+from dl_lib.inference.exporting.api import export
 from dl_lib.inference.exporting.checks import check_call, check_model
+from dl_lib.inference.exporting.description import ModelDescription
 from tests.helpers.tiny_model import model_of
 
 ALLOWED = {"format": "onnx", "dynamic": False, "precision": "float32", "calibrated": False}
@@ -55,6 +58,22 @@ def test_calls_are_checked_first(model, options, error, message, tmp_path):
     model.train(values.pop("training"))
     with pytest.raises(error, match=message):
         check_call(model, values.pop("path"), **values)
+
+
+@pytest.mark.parametrize("taken", ["a.xml", "a.bin"])
+def test_folders_are_not_replaced(model, taken, tmp_path):
+    (tmp_path / taken).mkdir()
+    with pytest.raises(ConfigError, match=f"a folder has this name.*Received: path=.*{taken}"):
+        check_call(model.eval(), tmp_path / "a.xml", format="openvino", size=(64, 64))
+
+
+def test_samples_for_any_size_have_two_blocks(model, tmp_path):
+    meta = DatasetMeta(("road",), ((0, 0, 0),))
+    options = {"format": "torch-export", "dynamic_size": True, "description": ModelDescription(meta, "BGR")}
+    smallest = model.size_divisor + 1
+    message = f"at least {smallest}x{smallest} pixels.*Received: size={smallest - 1}x99"
+    with pytest.raises(ConfigError, match=message):
+        export(model.eval(), tmp_path / "a.pt2", size=(smallest - 1, 99), **options)
 
 
 def test_networks_without_gates_are_not_dynamic():

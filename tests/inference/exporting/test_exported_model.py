@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from dl_lib.checkpoint import CheckpointError
 from dl_lib.data.errors import InvalidSampleError
 from dl_lib.inference.exporting.exported_model import ExportedModel
 from tests.inference.exporting.test_metadata import METADATA
@@ -31,3 +32,14 @@ def test_programs_of_any_size_refuse_images_of_one_block(size):
     message = r"takes images of at least 17x17 pixels; .*--size {}x{}.*Received: image of {}x{}".format(*size, *size)
     with pytest.raises(InvalidSampleError, match=message):
         Zeros(ANY_SIZE, path="a.pt2")([{"image": torch.zeros(3, *size, dtype=torch.uint8)}])
+
+
+@pytest.mark.parametrize("outputs", [AttributeError("'int' object has no attribute 'numpy'"), AssertionError("Guard")])
+def test_errors_of_the_runtime_name_the_file(outputs, monkeypatch):
+    def fail(*_):
+        raise outputs
+
+    monkeypatch.setattr(Zeros, "run", fail)
+    message = f"must be able to run .*path='a.pt2', input of shape \\(1, 3, 32, 32\\), {type(outputs).__name__}: "
+    with pytest.raises(CheckpointError, match=message):
+        Zeros(ANY_SIZE, path="a.pt2")([{"image": torch.zeros(3, 32, 32, dtype=torch.uint8)}])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from dl_lib.inference.exporting.verification import Verification
+from dl_lib.inference.exporting.verification import LOGITS_TOLERANCES, Verification
 
 EQUAL = Verification(
     sizes=((32, 32),),
@@ -33,3 +33,8 @@ EQUAL = Verification(
 )
 def test_passed(change, passed):
     assert replace(EQUAL, **change).passed is passed
+
+
+@pytest.mark.parametrize(("precision", "text"), [("float32", "0.0001"), ("fp16", "0.02"), ("int8", "0.15")])
+def test_tolerance_is_printed_as_it_is(precision, text):
+    assert f"(tolerance: {text})" in str(replace(EQUAL, tolerance=LOGITS_TOLERANCES[precision]))
