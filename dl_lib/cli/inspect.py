@@ -118,15 +118,18 @@ def _measure(
         memory = {name: estimates[name](cfg, model, size=size, num_images=count) for name, count in batches.items()}
         return parts_of(model, size=size), memory
 
-    try:
-        return run(size, batches)
-    except ConfigError:
-        raise
-    except (ValueError, RuntimeError) as error:  # torch raises RuntimeError for impossible shapes
+    def runs_otherwise() -> bool:
         try:
             run(_ACCEPTED_SIZE, dict.fromkeys(batches, _ACCEPTED_BATCH))
         except (ValueError, RuntimeError):
-            raise error from None
+            return False
+        return True
+
+    try:
+        return run(size, batches)
+    except (ValueError, RuntimeError) as error:  # torch raises RuntimeError for impossible shapes
+        if isinstance(error, ConfigError) or not runs_otherwise():
+            raise
         counts = " and ".join(f"{count} ({name})" for name, count in batches.items())
         raise ConfigError(
             f"the network cannot run on images of {size[0]}x{size[1]} pixels in batches of {counts}; choose another "

@@ -75,7 +75,7 @@ def test_only_errors_of_a_size_are_refusals(capsys, monkeypatch):
     def fail_below(height):
         def run(model, inputs):
             if inputs[0]["image"].shape[1] < height:
-                raise RuntimeError(f"image below {height} pixels")
+                raise RuntimeError(f"image below {height} pixels") from OSError("cause")
             return preprocess(model, inputs)
 
         monkeypatch.setattr(SegmentationModel, "preprocess_images", run)
@@ -86,8 +86,9 @@ def test_only_errors_of_a_size_are_refusals(capsys, monkeypatch):
     assert "cannot run on images of 96x96 pixels" in (message := capsys.readouterr().err)
     assert message.endswith("Received: image below 200 pixels\n")
     fail_below(math.inf)
-    with pytest.raises(RuntimeError, match="image below inf pixels"):
+    with pytest.raises(RuntimeError, match="image below inf pixels") as defect:
         main(["inspect", *SMALL])
+    assert isinstance(defect.value.__cause__, OSError)
 
 
 def test_operation_that_needs_values(capsys, monkeypatch):
