@@ -12,7 +12,7 @@ from dl_lib.utils.escaping import csv_text
 from dl_lib.web.pages.embedding import data_uri
 from dl_lib.web.report.routing import route_values, routed_images
 from dl_lib.web.report.run_data import DatasetResult
-from dl_lib.web.report.values import compact, percent
+from dl_lib.web.report.values import image_text
 
 __all__ = ["MOST_IMAGES", "explorer"]
 
@@ -41,14 +41,14 @@ def explorer(results: Mapping[str, DatasetResult]) -> dict[str, Any] | None:
             "image": index,
             "cost": row.real_gflops,
             "score": row.mean_iou,
-            "text": f"{name}: {_image_text(row)} ({run})",
+            "text": f"{name}: {image_text(row)} ({run})",
         }
         for number, (run, by_id) in enumerate(rows.items())
         for index, name in enumerate(image_ids)
         if (row := by_id.get(name)) is not None and row.mean_iou is not None
     ]
     return {
-        "plot": _plot(points) if points else None,
+        "plot": _plot(points, runs=[*results]) if points else None,
         "num_images": len(names),
         "data": {
             "images": image_ids,
@@ -59,13 +59,19 @@ def explorer(results: Mapping[str, DatasetResult]) -> dict[str, Any] | None:
             "runs": [
                 {
                     "name": run,
-                    "texts": [_image_text(rows[run].get(name)) for name in image_ids],
+                    "texts": [_text_in_run(name, rows[run]) for name in image_ids],
                     **route_values(result, image_ids),
                 }
                 for run, result in results.items()
             ],
         },
     }
+
+
+def _text_in_run(name: str, by_id: Mapping[str, ImageRow]) -> str:
+    if name in by_id:
+        return image_text(by_id[name])
+    return "not evaluated" if by_id else "score and cost not available"
 
 
 def _thumbnails(results: Mapping[str, DatasetResult]) -> dict[str, bytes]:
@@ -82,13 +88,7 @@ def _evenly_spaced(names: Sequence[str]) -> list[str]:
     return [names[index * len(names) // count] for index in range(count)]
 
 
-def _image_text(row: ImageRow | None) -> str:
-    if row is None:
-        return "not evaluated"
-    return f"{compact(row.real_gflops)} GFLOPs, mIoU {percent(row.mean_iou)} %"
-
-
-def _plot(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _plot(points: Sequence[dict[str, Any]], *, runs: Sequence[str]) -> dict[str, Any]:
     costs, scores = _Axis([p["cost"] for p in points]), _Axis([p["score"] for p in points])
 
     def x(cost: float) -> float:
@@ -106,6 +106,7 @@ def _plot(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "bottom": _MARGIN + _HEIGHT,
         "x_ticks": [(x(value), f"{value:g}") for value in costs.ticks],
         "y_ticks": [(y(value), f"{100 * value:g}") for value in scores.ticks],
+        "runs": [(number, runs[number]) for number in sorted({point["run"] for point in points})],
         "points": [{**point, "x": x(point["cost"]), "y": y(point["score"])} for point in points],
     }
 

@@ -16,7 +16,7 @@ from dl_lib.evaluation.scores.report_data import ReportData, SampleImage
 from dl_lib.utils.escaping import csv_text
 from dl_lib.web.pages.embedding import css_color, data_uri
 from dl_lib.web.report.run_data import DatasetResult
-from dl_lib.web.report.values import compact, percent
+from dl_lib.web.report.values import image_text
 
 __all__ = ["class_legend", "sample_groups"]
 
@@ -66,8 +66,7 @@ def _sample(sample: SampleImage, result: DatasetResult, data: ReportData) -> dic
         difference = np.select([label == ignored, label == prediction], [0, 1], default=2)
         parts += [("label", _png(label, colors=colors)), ("prediction", _png(prediction, colors=colors))]
         parts.append(("difference", _png(difference, colors=_DIFFERENCE_COLORS)))
-    text = "" if row is None else f"mIoU {percent(row.mean_iou)} %, {compact(row.real_gflops)} GFLOPs"
-    return {"id": sample.image_id, "text": text, "parts": parts}
+    return {"id": sample.image_id, "text": "" if row is None else image_text(row), "parts": parts}
 
 
 def _png(indices: npt.NDArray[np.integer], *, colors: npt.NDArray[np.uint8]) -> str:

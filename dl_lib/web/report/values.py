@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from dl_lib.evaluation.report.csv_files import ImageRow
 from dl_lib.evaluation.report.results_file import is_plausible
 
-__all__ = ["MISSING", "compact", "duration", "entries", "number", "percent", "signed_percent"]
+__all__ = ["MISSING", "compact", "duration", "entries", "image_text", "number", "percent", "signed_percent"]
 
 MISSING = "-"
 _MAX_SECONDS = 1e11  # 3,000 years
@@ -49,3 +50,9 @@ def duration(seconds: float | None) -> str:
     if seconds is None or not 0 <= seconds <= _MAX_SECONDS:
         return MISSING
     return str(timedelta(seconds=round(seconds)))
+
+
+def image_text(row: ImageRow) -> str:
+    """Return score and cost of an image."""
+    cost = compact(row.real_gflops, unit="GFLOPs")
+    return cost if row.mean_iou is None else f"mIoU {percent(row.mean_iou)} %, {cost}"

@@ -270,3 +270,28 @@ def test_of_many_images_those_with_a_thumbnail_are_shown(runs, monkeypatch):
     monkeypatch.setattr("dl_lib.web.report.explorer.MOST_IMAGES", 4)
     images = explorer({"first": replace(result, data=None)})["data"]["images"]
     assert images == [row.image_id for row in result.images[::3]]
+
+
+def test_images_without_routes_scores_or_table(runs):
+    result = read_run(runs[0], among=runs).datasets["some_val"]
+    rows = tuple(replace(row, mean_iou=None) for row in result.images)
+    results = {
+        "scored": replace(result, gates=None),
+        "unlabelled": replace(result, images=rows[1:]),
+        "no table": replace(result, images=()),
+    }
+    found = explorer(results)
+    texts = {run["name"]: run["texts"][:2] for run in found["data"]["runs"]}
+    cost = texts["unlabelled"][1]
+    assert cost.endswith(" GFLOPs") and "mIoU" not in cost
+    assert texts["scored"][1] == f"mIoU {100 * result.images[1].mean_iou:.2f} %, {cost}"
+    assert texts["unlabelled"][0] == "not evaluated"
+    assert texts["no table"] == 2 * ["score and cost not available"]
+    assert found["plot"]["runs"] == [(0, "scored")]
+
+
+def test_a_static_network_has_no_routes(runs):
+    run = read_run(runs[0], among=runs)
+    static = replace(run.datasets["some_val"], gates=None)
+    html = report_page([replace(run, datasets={"some_val": static})])
+    assert "<h3>Images</h3>" in html and "route" not in html.partition("<main>")[2].partition("</main>")[0]
