@@ -13,6 +13,8 @@ from dl_lib.layers import SAConv2d
 from dl_lib.modeling import BACKBONE_REGISTRY, CELL_OPERATIONS, build_model
 from dl_lib.modeling.backbones.conv_replacement import CONV_TYPES
 from dl_lib.modeling.build import SEM_SEG_HEADS_REGISTRY
+from dl_lib.modeling.dynamic.forced_gates import gates_of
+from dl_lib.modeling.dynamic.routing import Unreached
 from tests.helpers.routes import randomize_norms
 from tests.helpers.tiny_model import model_of, random_image
 
@@ -32,10 +34,13 @@ STATIC = [
     ("mobilenet_v3_small", "SemanticFPNHead", "DynamicConv", "larger"),
     ("mobilenet_v3_large", "SemSegDecoderHead", "SAC", "larger"),
 ]
-# Operations named 5x5, 7x7 and heavy differ from those with 3x3 in their kernel sizes and depth only.
-PLAIN = {name for name in dict(CELL_OPERATIONS) if not name.startswith(("cond_", "dyn_", "sep_conv_heavy"))}
-PLAIN = {name for name in PLAIN if not name.endswith(("5x5", "7x7"))}
-MIXED = {name for name in dict(CELL_OPERATIONS) if name.startswith(("cond_", "dyn_"))}  # temperature 30
+NAMES = {*dict(CELL_OPERATIONS)}
+MIXED = {name for name in NAMES if name.startswith(("cond_", "dyn_"))}  # temperature 30
+LARGER = {name for name in NAMES if name.endswith(("5x5", "7x7"))}
+OPERATIONS = {"plain": (NAMES - MIXED - LARGER, "BN"), "mixed": (MIXED, "BN"), "larger": (LARGER, "SyncBN")}
+# Fixed and learned gates in one cell, a closed edge, and a cell that passes its input on.
+PARTLY_LEARNED = ["layer0_stride4.keep=0.25", "layer0_stride4.down=gate", "layer1_stride4.keep=gate"]
+PARTLY_LEARNED += ["layer1_stride8.up=gate", "layer1_stride8.keep=0.5", "layer2_stride4.pass", "layer2_stride8.keep"]
 
 
 def test_every_registered_part_is_tested():
@@ -45,9 +50,19 @@ def test_every_registered_part_is_tested():
     assert convs - {None} == set(CONV_TYPES)
 
 
-@pytest.mark.parametrize("operations", [PLAIN, MIXED], ids=["plain", "mixed"])
-def test_cell_operations(operations):
-    check(model_of(*ROUTED, "MODEL.BACKBONE.CELL_TYPE", sorted(operations)))
+@pytest.mark.parametrize(("operations", "norm"), OPERATIONS.values(), ids=OPERATIONS)
+def test_cell_operations(operations, norm):
+    check(model_of(*ROUTED, "MODEL.BACKBONE.CELL_TYPE", sorted(operations), "MODEL.BACKBONE.NORM", norm))
+
+
+@pytest.mark.parametrize("policy", [policy.value for policy in Unreached])
+def test_partly_learned_routes(policy):
+    route = ["MODEL.BACKBONE.LAYER_NUM", 2, "MODEL.BACKBONE.CELL_NUM_LIST", [2, 3], "MODEL.BACKBONE.MAX_STRIDE", 16]
+    route += ["MODEL.SEM_SEG_HEAD.IN_FEATURES", ["layer_0", "layer_1"], "MODEL.BACKBONE.ROUTE", PARTLY_LEARNED]
+    model = model_of(*route, "MODEL.GATE.UNREACHED", policy)
+    for gate in gates_of(model.backbone):
+        torch.nn.init.normal_(gate.predict.bias)
+    check(model)
 
 
 @pytest.mark.parametrize(("backbone", "head", "conv", "kernels"), STATIC)
