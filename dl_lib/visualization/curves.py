@@ -22,6 +22,7 @@ from dl_lib.visualization.figure import (
     fit_text,
     new_figure,
     plain_numbers,
+    shorten,
     text_width,
 )
 
@@ -29,6 +30,7 @@ __all__ = ["draw_curves", "select_scalars", "set_value_axis"]
 
 _PANEL_WIDTH, _PANEL_HEIGHT = 3.1, 1.9
 _COLUMNS = 3
+_LONGEST_TITLE = 120  # characters, about three lines
 _MOST_MARKERS = 40  # evaluations of a run up to which each one has a marker
 _LOG_ABOVE = 30.0  # ratio of the largest to the smallest value above which a log axis is used
 _ZERO_BELOW = 0.5  # ratio of the smallest to the largest value below which a linear axis starts at 0
@@ -170,7 +172,8 @@ def _draw_panel(
         drawn += (*values, *curve)
     match = re.fullmatch(panel.names, name, re.DOTALL)
     assert match is not None, "the last panel matches every name"
-    axes.set_title(fit_text(panel.title.format(*match.groups()), width=_PANEL_WIDTH - 0.6, size=LABEL_SIZE))
+    title = shorten(panel.title.format(*match.groups()), _LONGEST_TITLE)
+    axes.set_title(fit_text(title, width=_PANEL_WIDTH - 0.6, size=LABEL_SIZE))
     set_value_axis(axes, drawn, may_be_log=panel.may_be_log)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.locator_params(axis="x", nbins=4, integer=True)

@@ -87,3 +87,10 @@ def test_text_does_not_overlap(number, smoothing):
 def test_there_must_be_a_color_per_run():
     with pytest.raises(ValueError, match=r"runs .* Received: len\(runs\)=7$"):
         draw_curves({str(index): {"total_loss": LOSS} for index in range(7)}, scalars=["total_loss"])
+
+
+def test_a_very_long_name_leaves_space_for_the_curve():
+    scalars = {"a" * 500: LOSS, "total_loss": LOSS}
+    figure = draw_curves({"run": scalars}, scalars=list(scalars))
+    assert all(axes.get_position().height > 0.3 for axes in figure.axes)
+    assert "…" in figure.axes[1].get_title("left")
