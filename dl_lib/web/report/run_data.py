@@ -191,7 +191,7 @@ def _check_names(datasets: Collection[str]) -> None:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        text = read_regular(path, max_bytes=4 * MAX_CHARACTERS).decode()
+        text = read_regular(path, max_bytes=MAX_CHARACTERS).decode()
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path.name} cannot be read ({error}). Received: path={str(path)!r}") from error
     content = parse_yaml(text, name=str(path))
