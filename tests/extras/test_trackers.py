@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import cv2
 import pytest
+
+from dl_lib.engine.trackers import MLflowTracker
 
 pytestmark = [
     pytest.mark.extras,
@@ -208,6 +211,24 @@ def test_mlflow_holds_each_iteration_once_under_one_id(run):
 
 def _step(path):
     return int(path.split("+step+")[1].split("+")[0])
+
+
+def test_a_value_changed_back_is_a_tag_as_well(run):
+    tracker, run_id = MLflowTracker(run), json.loads((run / "tracker_mlflow.json").read_text())["run_id"]
+    for value in ("0.0001", "0.25"):
+        hparams = {"SOLVER.OPTIMIZER.WEIGHT_DECAY": value}
+        assert tracker.open(run_id=run_id, written=6, hparams=hparams) == run_id
+        assert tracker._client.get_run(run_id).data.tags["SOLVER.OPTIMIZER.WEIGHT_DECAY"] == value
+        tracker.close(completed=True)
+
+
+def test_mlflow_stores_that_would_write_elsewhere_are_refused(run, tmp_path):
+    run_id = json.loads((run / "tracker_mlflow.json").read_text())["run_id"]
+    shutil.copytree(run / "mlflow", tmp_path / "copy" / "mlflow")
+    with pytest.raises(ValueError, match=r"the run folder has moved since .* Received: artifact_uri="):
+        MLflowTracker(tmp_path / "copy").open(run_id=run_id, written=6, hparams={})
+    with pytest.raises(ValueError, match=r"must not contain \? or %; use another OUTPUT_DIR, .* Received: .*50%"):
+        MLflowTracker(tmp_path / "50%").open(run_id=None, written=0, hparams={})
 
 
 def test_trackers_that_cannot_be_reached_end_no_run(tmp_path):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dl_lib.config import CfgNode
 from dl_lib.engine.trackers.registry import TRACKER_REGISTRY, HParam, Tracker
 from dl_lib.utils.extras import requires_extra
+from dl_lib.utils.run_files import tracker_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["MLflowTracker"]
 
-_EXPERIMENT = "dl_lib"  # unless MLFLOW_EXPERIMENT_NAME is set
+_ENVIRONMENT = {  # unless they are set
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # read when mlflow is imported
+    "MLFLOW_EXPERIMENT_NAME": "dl_lib",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # seconds of each of 8 attempts, by default 120, for which the run waits
+}
 _STORE = "mlflow"  # folder of the local store in the run folder
 _INVALID_IN_NAMES = re.compile(r"[^a-zA-Z0-9_\-./ ]")
 _PARAMS_PER_CALL = 100  # limits of MLflow
@@ -45,11 +50,12 @@ class MLflowTracker(Tracker):
         self._run_id = ""
 
     def open(self, *, run_id: str | None, written: int, hparams: Mapping[str, HParam]) -> str:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         with requires_extra("mlflow", feature="TRACKERS=[mlflow]", packages="mlflow"):
             from mlflow import MlflowClient
 
-        is_local = "MLFLOW_TRACKING_URI" not in os.environ
+        is_local = not os.environ.get("MLFLOW_TRACKING_URI")
         self._client = MlflowClient(self._local_store() if is_local else None)
         if run_id is None:
             run = self._client.create_run(self._experiment_id(is_local=is_local), run_name=self._folder.name)
@@ -60,10 +66,10 @@ class MLflowTracker(Tracker):
         if is_local and not run.info.artifact_uri.startswith(self._artifacts):
             raise ValueError(
                 "the run folder has moved since its MLflow store was created, to which images would go; delete "
-                f"tracker_mlflow.json and {_STORE}/ to track a new run, or set MLFLOW_TRACKING_URI. "
+                f"{tracker_name('mlflow')} and {_STORE}/ to track a new run, or set MLFLOW_TRACKING_URI. "
                 f"Received: artifact_uri={run.info.artifact_uri!r}"
             )
-        self._write_params(hparams, before=run.data.params)
+        self._write_params(hparams, before={**run.data.params, **run.data.tags})
         return self._run_id
 
     def write(self, metrics: Mapping[str, float], *, iteration: int) -> None:
@@ -97,21 +103,22 @@ class MLflowTracker(Tracker):
 
     def _experiment_id(self, *, is_local: bool) -> str:
         """Return the id of the experiment, which is created if it does not exist."""
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
+        name = os.environ["MLFLOW_EXPERIMENT_NAME"]
         experiment = self._client.get_experiment_by_name(name)
         if experiment is not None:
             return experiment.experiment_id
         return self._client.create_experiment(name, artifact_location=self._artifacts if is_local else None)
 
     def _write_params(self, hparams: Mapping[str, HParam], *, before: Mapping[str, str]) -> None:
-        from mlflow.entities import Param, RunTag
+        from mlflow.entities import Param
 
         values = {key: str(value)[:_MAX_PARAM_LENGTH] for key, value in hparams.items()}
         params = [Param(key, value) for key, value in values.items() if key not in before]
         for start in range(0, len(params), _PARAMS_PER_CALL):
             self._client.log_batch(self._run_id, params=params[start : start + _PARAMS_PER_CALL])
-        changed = [RunTag(key, value) for key, value in values.items() if before.get(key, value) != value]
-        self._client.log_batch(self._run_id, tags=changed)
+        for key, value in values.items():
+            if before.get(key, value) != value:
+                self._client.set_tag(self._run_id, key, value)
 
 
 @TRACKER_REGISTRY.register()
