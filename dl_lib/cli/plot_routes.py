@@ -49,7 +49,7 @@ def _draw(arguments: argparse.Namespace) -> Figure:
         raise ConfigError(f"RUN: one run, or two to compare. Received: {len(runs)} runs")
     evaluations = {run_name(folder, among=runs): _read(folder, dataset=arguments.dataset) for folder in runs}
     if len(evaluations) < len(runs):
-        raise ConfigError(f"RUN: two different runs can be compared. Received: {' '.join(map(str, runs))}")
+        raise ConfigError(f"RUN: two runs to compare must be different folders. Received: {' '.join(map(str, runs))}")
     gates = [_gates(evaluation, image=arguments.image) for evaluation in evaluations.values()]
     names = list(evaluations)
     shown = "Mean routing" if arguments.image is None else f"Routing of {arguments.image}"

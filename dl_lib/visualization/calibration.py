@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from dl_lib.visualization.figure import CAPTION_SIZE, COLORS, FAINT_COLOR, figure_function, fit_text, new_figure
 
@@ -44,7 +44,7 @@ def draw_reliability(runs: Mapping[str, Reliability]) -> Figure:
     accuracy_axes, pixel_axes = figure.subplots(1, 2)
     accuracy_axes.plot([0, 1], [0, 1], color=FAINT_COLOR, linestyle=":", linewidth=1.4)
     accuracy_axes.set_title("accuracy (dotted: perfect calibration)")
-    pixel_axes.set_title("ratio of the pixels, logarithmic")
+    pixel_axes.set_title("pixels of each confidence, logarithmic")
     handles = []
     for color, (name, bins) in zip(COLORS, runs.items(), strict=False):
         shown = np.isfinite(bins.accuracy)
@@ -60,7 +60,7 @@ def draw_reliability(runs: Mapping[str, Reliability]) -> Figure:
         edges = np.linspace(0, 1, len(bins.pixel_ratio) + 1)
         pixel_axes.stairs(bins.pixel_ratio, edges, color=color, linewidth=1.6)
     pixel_axes.set_yscale("log")
-    pixel_axes.yaxis.set_major_formatter(PercentFormatter(1))
+    pixel_axes.yaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{100 * ratio:g}%"))
     for axes in (accuracy_axes, pixel_axes):
         axes.set_xlim(0, 1)
         axes.xaxis.set_major_formatter(PercentFormatter(1))

@@ -61,7 +61,7 @@ def test_errors(tmp_path, capsys, monkeypatch):
     )
     assert "Received: [2, 3] and [2, 3, 3]" in rejected(capsys, run, deeper)
     assert "RUN: one run, or two to compare. Received: 3 runs" in rejected(capsys, run, deeper, several)
-    assert "RUN: two different runs can be compared" in rejected(capsys, run, run)
+    assert "RUN: two runs to compare must be different folders" in rejected(capsys, run, run)
     assert "add --dataset NAME. Received: ['fine_test', 'fine_val']" in rejected(capsys, several)
     assert "nearest: fine_val, fine_test. Received: fine_va" in rejected(capsys, several, "--dataset", "fine_va")
     of_one_dataset = make_evaluated_run(tmp_path / "one")

@@ -23,3 +23,11 @@ def test_bins_with_pixels_are_points():
         values, edges, _ = patch.get_data()
         np.testing.assert_array_equal(values, BINS.pixel_ratio)
         np.testing.assert_array_equal(edges, [0, 0.25, 0.5, 0.75, 1])
+
+
+def test_small_ratios_have_different_tick_labels():
+    bins = Reliability(CONFIDENCE, CONFIDENCE**2, np.array([0, 1e-4, 1e-3, 1 - 1.1e-3]))
+    figure = draw_reliability({"run": bins})
+    figure.draw_without_rendering()
+    labels = {tick.get_loc(): tick.label1.get_text() for tick in figure.axes[1].yaxis.get_major_ticks()}
+    assert [labels[ratio] for ratio in (1e-4, 1e-3, 1e-2, 1e-1, 1)] == ["0.01%", "0.1%", "1%", "10%", "100%"]

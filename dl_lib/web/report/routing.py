@@ -27,7 +27,7 @@ def routing_of(result: DatasetResult, *, run: str) -> dict[str, Any] | None:
     mean = gates.gates.mean(axis=0).tolist()
     return {
         "svg": lattice_svg(gates.lattice, gates=mean, label=f"Lattice of {run} with the mean gate of each edge"),
-        "edge_columns": ("edge", "mean gate", "open (% of images)", "cost (GFLOPs)", "tensor after it"),
+        "edge_columns": ("edge", "mean gate", "open (% of images)", "transition (GFLOPs)", "tensor after it"),
         "edges": [
             (str(edge), f"{gate:.{_DECIMALS}f}", percent(ratio), _cost(result, edge), _shape(result, edge))
             for edge, gate, ratio in zip(gates.lattice.edges, mean, _open_ratios(gates), strict=True)

@@ -37,7 +37,8 @@ def sample_groups(results: Mapping[str, DatasetResult]) -> list[dict[str, Any]]:
             samples: Sequence[SampleImage] = () if result.data is None else getattr(result.data, name)
             if result.data is not None and samples:
                 images = [_sample(sample, result, result.data) for sample in samples]
-                groups.append({"title": title, "run": run, "samples": images})
+                has_labels = any(sample.label is not None for sample in samples)
+                groups.append({"title": title, "run": run, "has_labels": has_labels, "samples": images})
     return groups
 
 

@@ -203,6 +203,7 @@ def test_the_worst_images_have_label_prediction_and_difference(runs):
         ("Worst images", 10),
         ("Most expensive images", 10),
     ]
+    assert all(group["has_labels"] for group in groups)
     scores = sorted(row.mean_iou for row in result.images)
     for sample, drawn, score in zip(result.data.worst, groups[0]["samples"], scores, strict=False):
         assert drawn["id"] == sample.image_id and drawn["text"].startswith(f"mIoU {100 * score:.2f} %, ")
