@@ -40,5 +40,5 @@ def test_files_get_the_biases_of_the_gates(model, tmp_path):
 
 def test_table_has_a_column_per_cost():
     samples = {("a", "all open"): [2.0], ("a", "half"): [1.0], ("a", "all closed"): [0.5], ("b", "all open"): [3.0]}
-    table = latency_table(samples, dict.fromkeys(COSTS, 0.5))
+    table = latency_table(samples, dict.fromkeys(COSTS, 0.5), title="Latency")
     assert table.rows == [("a", 2000.0, 1000.0, 500.0, 0.5, 0.25), ("b", 3000.0, None, None, None, None)]

@@ -19,7 +19,7 @@ from typing import Any
 import onnx
 import torch
 from harness import SEED, Settings, add_parts_option, benchmark_parser, seconds_of, start
-from networks import SMALL, build_network, executed_gmadds, predict, quickstart_config
+from networks import NETWORKS, SMALL, Size, build_network, executed_gmadds, predict
 from onnx import numpy_helper
 from report import Report, Samples, Table, describe_machine, measure_parts
 from torch import Tensor, nn
@@ -44,7 +44,8 @@ COSTS = ("all open", "half", "all closed")
 HALF = (0.48, 0.52)  # cost of a route, relative to all gates open
 MAX_DRAWS = 1000
 GATE_DEVIATION = 1e-3  # of the random weights of gates, whose biases decide
-STATIC: tuple[tuple[str, FormatName, Precision], ...] = (
+StaticCase = tuple[str, FormatName, Precision]
+STATIC: tuple[StaticCase, ...] = (
     ("ONNX Runtime, static", "onnx", "float32"),
     ("ONNX Runtime, static, fp16", "onnx", "fp16"),
     ("ONNX Runtime, static, int8", "onnx", "int8"),
@@ -52,26 +53,38 @@ STATIC: tuple[tuple[str, FormatName, Precision], ...] = (
 )
 TOLERANCE = 1e-3  # of the largest logit; rounding to fewer bits is larger
 CALIBRATION_IMAGES = 64
-LATENCY, ACCURACY = "latency", "accuracy"
+LATENCY, LARGE_LATENCY, ACCURACY = "latency", "large", "accuracy"
+LARGE: Size = (256, 512)
 NOTES = """Medians of {repeats} rounds after a warm-up, in which the cases of a table alternate. From one image of uint8
 values to logits of its size, with normalization. Costs are relative to all gates open, stem and head included. All
 runtimes use the same number of threads. The dynamic file is one graph; the routes differ in the biases of its gates.
 Static files run all parts."""
 
 
-def measure_latency(settings: Settings, *, rounds: int) -> tuple[Table, Samples]:
-    """Measure predictions of one image by the network of the quickstart, in every runtime, on routes of given costs."""
-    cfg = quickstart_config(settings)
+def measure_latency(
+    settings: Settings, *, network: str, size: Size, static: Sequence[StaticCase], rounds: int
+) -> tuple[Table, Samples]:
+    """Measure predictions of one image in every runtime, on routes of given costs.
+
+    Args:
+        settings: Settings of the process.
+        network: Name of one of `NETWORKS`, with random weights.
+        size: Size of the image.
+        static: Static files to measure.
+        rounds: Number of rounds.
+    """
+    cfg = NETWORKS[network](settings)
     model = build_network(cfg).eval()
     randomize_gates(model)
-    image = torch.randint(256, (3, *SMALL), dtype=torch.uint8, generator=torch.Generator().manual_seed(SEED))
+    image = torch.randint(256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(SEED))
     routes = routes_of_costs(model, image)
     runs: dict[tuple[str, str], Callable[..., Any]] = {}
     for cost, (routed, _) in routes.items():
         runs["PyTorch, the model itself", cost] = routed
         runs["PyTorch, optimized (the default)", cost] = optimize(routed)
     with tempfile.TemporaryDirectory() as folder:
-        runs |= exported_runs(cfg, model, {cost: routed for cost, (routed, _) in routes.items()}, image, Path(folder))
+        routed_models = {cost: routed for cost, (routed, _) in routes.items()}
+        runs |= exported_runs(cfg, model, routed_models, image, Path(folder), static=static)
         check_outputs(
             runs, image, {cost: predict(routed, [image])[0]["sem_seg"] for cost, (routed, _) in routes.items()}
         )
@@ -79,12 +92,19 @@ def measure_latency(settings: Settings, *, rounds: int) -> tuple[Table, Samples]
             samples = seconds_of(
                 {key: lambda run=run: run([{"image": image}]) for key, run in runs.items()}, rounds=rounds
             )
-    table = latency_table(samples, {cost: ratio for cost, (_, ratio) in routes.items()})
-    return table, {"/".join(key): seconds for key, seconds in samples.items()}
+    title = "Latency, {}, {}x{}".format(network, *size)
+    table = latency_table(samples, {cost: ratio for cost, (_, ratio) in routes.items()}, title=title)
+    return table, {"/".join((network, *key)): seconds for key, seconds in samples.items()}
 
 
 def exported_runs(
-    cfg: CfgNode, model: DynamicNet4Seg, routed: Mapping[str, DynamicNet4Seg], image: Tensor, folder: Path
+    cfg: CfgNode,
+    model: DynamicNet4Seg,
+    routed: Mapping[str, DynamicNet4Seg],
+    image: Tensor,
+    folder: Path,
+    *,
+    static: Sequence[StaticCase],
 ) -> dict[tuple[str, str], Callable[..., Any]]:
     """Export a model, and return its files in their runtimes by runtime and cost."""
     names = tuple(map(str, range(cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)))
@@ -101,7 +121,7 @@ def exported_runs(
         write_with_biases_of(one, folder / "dynamic.onnx", path)
         runs["ONNX Runtime, dynamic", cost] = OnnxModel(path)
     whole = routed["all open"]
-    for runtime, format, precision in STATIC:
+    for runtime, format, precision in static:
         path = folder / f"{format}_{precision}{FILE_FORMATS[format].suffixes[0]}"
         export(whole, path, format=format, precision=precision, calibration_images=[image], **options)
         runs[runtime, "all open"] = FILE_FORMATS[format].open(path)
@@ -160,7 +180,9 @@ def check_outputs(
         assert difference < TOLERANCE or runtime.endswith(("fp16", "int8")), (runtime, route, difference)
 
 
-def latency_table(samples: Mapping[tuple[str, str], Sequence[float]], ratios: Mapping[str, float]) -> Table:
+def latency_table(
+    samples: Mapping[tuple[str, str], Sequence[float]], ratios: Mapping[str, float], *, title: str
+) -> Table:
     """Return one row per runtime, with its milliseconds for each cost."""
     rows = []
     for runtime in dict.fromkeys(runtime for runtime, _ in samples):
@@ -168,7 +190,7 @@ def latency_table(samples: Mapping[tuple[str, str], Sequence[float]], ratios: Ma
         rows.append((runtime, *ms, *(None if value is None else value / ms[0] for value in ms[1:])))
     costs = {f"{cost} ({ratios[cost]:.2f}) ms": ".2f" for cost in COSTS}
     columns = {"runtime": "", **costs, **{f"{cost} / all open": ".3f" for cost in COSTS[1:]}}
-    return Table("Latency, quickstart, {}x{}".format(*SMALL), columns, rows)
+    return Table(title, columns, rows)
 
 
 def measure_accuracy(run: str, settings: Settings) -> tuple[Table, Samples]:
@@ -212,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "the latencies has random weights, and gates that are forced to random routes.",
         repeats=10,
     )
-    add_parts_option(parser, [LATENCY, ACCURACY])
+    add_parts_option(parser, [LATENCY, LARGE_LATENCY, ACCURACY])
     parser.add_argument(
         "--run",
         metavar="RUN",
@@ -222,8 +244,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     with user_errors("runtimes.py"):
         settings = start(arguments)
+        latency = partial(measure_latency, settings, rounds=arguments.repeats)
         measures = {
-            LATENCY: partial(measure_latency, settings, rounds=arguments.repeats),
+            LATENCY: partial(latency, network="quickstart", size=SMALL, static=STATIC),
+            LARGE_LATENCY: partial(latency, network="default network", size=LARGE, static=STATIC[:1]),
             ACCURACY: partial(measure_accuracy, arguments.run, settings),
         }
         tables, samples = measure_parts(measures, arguments.parts)
