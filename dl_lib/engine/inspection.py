@@ -28,8 +28,8 @@ class Part:
         name: Name, such as `layer3_stride8` for a cell with its gate and its transitions.
         shape: Shape (channels, height, width) of the output; of a cell, that of its operation.
         parameters: Number of learnable parameters.
-        gflops: GFLOPs (1e9 multiply-adds) of the operation, the gate and the transitions of a cell; of other parts, the
-            first number is their cost.
+        gflops: GFLOPs (1e9 multiply-adds) of the operation, the gate and the transitions of a cell. Other parts have
+            their whole cost in the first number, and 0 in the others.
     """
 
     name: str
@@ -42,7 +42,7 @@ def parts_of(model: SegmentationModel, *, size: tuple[int, int]) -> list[Part]:
     """Return stem and cells of a routed network, or the stages of a static backbone, and the heads.
 
     Args:
-        model: The network; copies of it without values are measured.
+        model: The network; only copies of it on the meta device are executed.
         size: Height and width of the image in pixels; a routed network pads it to multiples of its coarsest stride.
 
     Raises:

@@ -84,7 +84,7 @@ def find_files(text: str | os.PathLike[str]) -> list[Path]:
     video are skipped with a warning; a file that is named itself needs no such suffix.
 
     Raises:
-        MissingDataError: If there is none.
+        MissingDataError: If there is no image or video.
         UnreadableFileError: If a folder cannot be listed.
     """
     path = os.fspath(text)

@@ -29,7 +29,7 @@ def checked_color(background: Any) -> Color:
     """Return the color behind transparent pixels.
 
     Raises:
-        ValueError: If it is not one.
+        ValueError: If it is not a color.
     """
     color = tuple(background) if isinstance(background, Iterable) else ()
     if len(color) != 3 or not all(isinstance(value, int | np.integer) and 0 <= value <= 255 for value in color):
@@ -56,7 +56,7 @@ def as_rgb(image: Any, *, name: str, background: Color) -> Pixels:
         background: Color behind transparent pixels.
 
     Raises:
-        InvalidSampleError: If shape or dtype is another one.
+        InvalidSampleError: If the shape or dtype is not one of these.
         UnreadableFileError: If a PIL image has another pixel format, or its file is damaged.
     """
     if isinstance(image, Image.Image):

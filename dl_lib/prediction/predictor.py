@@ -50,7 +50,7 @@ class Predictor:
         routing_of: Function from the gates (1, edges) of an image to its routing; None without gates.
         probabilities: Compute the probabilities of all classes.
         background: Color behind transparent pixels.
-        batch_size: Images in one call of the model, in which those of equal padded size share a forward pass.
+        batch_size: Images per call of the model; those of equal padded size share a forward pass.
 
     Raises:
         ValueError: If `background` or `batch_size` is invalid.
@@ -215,7 +215,7 @@ class Predictor:
             raise errors.pop()
 
     def _results(self, batch: Sequence[_LoadedImage], *, on_error: OnError | None) -> Iterator[PredictedImage]:
-        """Predict a batch; one image after another if the model refuses one of them, as those of a fixed size do."""
+        """Predict a batch; image by image if the model refuses one, as exported files of a fixed size do."""
         try:
             results = self._predict(batch)
         except DataError as error:

@@ -42,7 +42,7 @@ class PredictedImage:
 
     @property
     def open_edges(self) -> tuple[str, ...] | None:
-        """Names of the edges that this image executes, such as `layer1_1.cell`; None for networks without gates."""
+        """Names of the edges that this image executes, such as `layer1_stride8.up`; None for networks without gates."""
         if self.route is None:
             return None
         (is_open,) = self.route.active_BE.tolist()

@@ -225,7 +225,7 @@ def test_a_value_changed_back_is_a_tag_as_well(run):
 def test_mlflow_stores_that_would_write_elsewhere_are_refused(run, tmp_path):
     run_id = json.loads((run / "tracker_mlflow.json").read_text())["run_id"]
     shutil.copytree(run / "mlflow", tmp_path / "copy" / "mlflow")
-    with pytest.raises(ValueError, match=r"the run folder has moved since .* Received: artifact_uri="):
+    with pytest.raises(ValueError, match=r"the run folder has moved, .* Received: artifact_uri="):
         MLflowTracker(tmp_path / "copy").open(run_id=run_id, written=6, hparams={})
     with pytest.raises(ValueError, match=r"must not contain \? or %; use another OUTPUT_DIR, .* Received: .*50%"):
         MLflowTracker(tmp_path / "50%").open(run_id=None, written=0, hparams={})

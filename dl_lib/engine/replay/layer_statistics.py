@@ -94,7 +94,7 @@ class _Sums:
 class LayerObserver:
     """Context manager that observes all calls of the modules of a model, and the gradients of their outputs.
 
-    Modules count in the order in which their first call returns: a module comes after those that it calls.
+    The order of the modules is that in which their first calls return: a module follows its submodules.
 
     Args:
         model: Model; copies of it, such as those on the meta device that measure costs, are not observed.
@@ -121,7 +121,7 @@ class LayerObserver:
 
         Args:
             parameter_norms: L2 norms of the gradients of the parameters, unscaled.
-            gradient_scale: Factor of the loss by which the gradients of the outputs were scaled.
+            gradient_scale: Loss scale of the backward pass, by which the gradients of the outputs are divided.
         """
         found = []
         for module, sums in self._sums.items():

@@ -43,8 +43,8 @@ class Replay:
     Attributes:
         values: Losses, gradient norm and logged values by name, as in `SavedStep.values`.
         layers: Statistics of the modules, in the order of the forward pass.
-        differences: Conditions under which the results may differ from those of the saved step; none if they must be
-            equal bit for bit.
+        differences: Reasons why the values may differ from those of the saved step; empty if they must be equal bit
+            for bit.
     """
 
     values: dict[str, float]
@@ -72,7 +72,7 @@ def replay_step(cfg: CfgNode, step: SavedStep) -> Replay:
     """Build the model and run the forward and backward pass of a saved step, on the device of the config.
 
     Args:
-        cfg: Config of the step, or one with other values that do not change the weights.
+        cfg: Config of the step, possibly with overrides that keep the names and shapes of the weights.
         step: The step.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Check of the images and labels of a saved step, which a file may hold in any shape and with any value."""
+"""Check of the images and labels of a saved step, because its file may have been edited or damaged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_samples(step: SavedStep, *, cfg: CfgNode) -> None:
 
     Raises:
         CheckpointError: If an image or a label is missing or has another type or shape, or a label has values that are
-            neither a class id nor the ignore index: labels are indices on the device.
+            neither a class id nor the ignore value, which would be indices out of range on a GPU.
     """
     head = cfg.MODEL.SEM_SEG_HEAD
     try:

@@ -1,4 +1,4 @@
-"""Experiment trackers: TensorBoard, Weights & Biases and MLflow, and the interface of own ones."""
+"""Experiment trackers: TensorBoard, Weights & Biases and MLflow, and the interface of custom trackers."""
 
 from dl_lib.engine.trackers.guard import GuardedTracker, build_trackers
 from dl_lib.engine.trackers.mlflow_tracker import MLflowTracker

@@ -1,4 +1,4 @@
-"""Trackers as writers of a run, which they cannot end."""
+"""Trackers as writers of a run; a tracker that fails does not end the run."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class MLflowTracker(Tracker):
         self._run_id = run.info.run_id
         if is_local and not run.info.artifact_uri.startswith(self._artifacts):
             raise ValueError(
-                "the run folder has moved since its MLflow store was created, to which images would go; delete "
+                "the run folder has moved, but its MLflow store still refers to the old path for images; delete "
                 f"{tracker_name('mlflow')} and {_STORE}/ to track a new run, or set MLFLOW_TRACKING_URI. "
                 f"Received: artifact_uri={run.info.artifact_uri!r}"
             )
@@ -98,7 +98,7 @@ class MLflowTracker(Tracker):
             )
         folder.mkdir(exist_ok=True)
         uri = f"sqlite:///{folder / 'mlflow.db'}"
-        _log.info("MLflow store: %s (mlflow ui --backend-store-uri)", uri)
+        _log.info("Recording in a local MLflow store; show it with: mlflow ui --backend-store-uri %s", uri)
         return uri
 
     def _experiment_id(self, *, is_local: bool) -> str:

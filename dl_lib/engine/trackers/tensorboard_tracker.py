@@ -83,6 +83,6 @@ def tensorboard(cfg: CfgNode) -> TensorBoardTracker:
 
 
 def _print_unless_passed_on(hook: Callable[[Any], Any], error: threading.ExceptHookArgs) -> None:
-    """Hook of failed threads that leaves those of tensorboard to the caller, to which tensorboard passes the error."""
+    """Print the error of a thread with a hook, except in those of TensorBoard, which raises it in the caller."""
     if not type(error.thread).__module__.startswith("tensorboard."):
         hook(error)

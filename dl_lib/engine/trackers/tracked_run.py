@@ -20,7 +20,7 @@ class TrackedRun:
 
     Attributes:
         run_id: Id that the tracker gave it.
-        iteration: Iteration up to which the tracker has everything.
+        iteration: Last iteration whose metrics the tracker has.
     """
 
     run_id: str

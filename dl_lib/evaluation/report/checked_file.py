@@ -25,7 +25,7 @@ def read_checked(path: Path, parse: Callable[[bytes], T], *, max_bytes: int, con
         advice: How to create the file, for the error.
 
     Raises:
-        ConfigError: If it is missing, damaged, or another file.
+        ConfigError: If it is missing, damaged, or a file of another kind.
     """
     try:
         data = read_regular(path, max_bytes=max_bytes)

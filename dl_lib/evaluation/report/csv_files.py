@@ -44,7 +44,7 @@ def read_images(path: Path) -> tuple[ImageRow, ...]:
     """Read a file of `records.images_as_csv`.
 
     Raises:
-        ConfigError: If it is missing, damaged, or another file.
+        ConfigError: If it is missing, damaged, or a file of another kind.
     """
     return _read(path, _parse_images)
 
@@ -53,7 +53,7 @@ def read_confusion(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
     """Read a file of `records.confusion_as_csv`: class names, and pixels (classes, classes), [true, predicted].
 
     Raises:
-        ConfigError: If it is missing, damaged, or another file.
+        ConfigError: If it is missing, damaged, or a file of another kind.
     """
     return _read(path, _parse_confusion)
 
@@ -79,7 +79,7 @@ def _parse_images(file: io.StringIO) -> tuple[ImageRow, ...]:
         for row in csv.DictReader(file, strict=True)
     )
     if len({row.image_id for row in rows}) < len(rows) or not rows:
-        raise ValueError("no image, or two of one name")
+        raise ValueError("expected at least one image, and a different name for each")
     return rows
 
 
@@ -89,7 +89,9 @@ def _parse_confusion(file: io.StringIO) -> tuple[tuple[str, ...], npt.NDArray[np
     counts: list[list[int]] = []
     for row in rows:
         if [*row[:1]] != names[len(counts) : len(counts) + 1] or len(row) != len(names) + 1:
-            raise ValueError(f"row {len(counts) + 1} is not that of the class of column {len(counts) + 1}")
+            raise ValueError(
+                f"row {len(counts) + 1} must have the name of column {len(counts) + 1} and one count per class"
+            )
         counts.append(list(map(int, row[1:])))
     if len(counts) < len(names) or not names:
         raise ValueError(f"{len(counts)} rows of {len(names)} classes")

@@ -53,7 +53,7 @@ def read_gates(path: Path) -> ImageGates:
     """Read a file of `gates_as_npz`.
 
     Raises:
-        ConfigError: If it is missing, damaged, or another file.
+        ConfigError: If it is missing, damaged, or a file of another kind.
     """
     return read_npz(
         path,

@@ -27,7 +27,7 @@ _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of NumPy; others a
 
 
 def arrays_as_npz(arrays: Arrays) -> bytes:
-    """Return an npz file, the same bytes for the same arrays; those of bytes are stored as they are, others compressed.
+    """Return an npz file, the same bytes for the same arrays; uint8 arrays are stored, others are compressed.
 
     `numpy.load` reads it without pickle.
     """
@@ -56,12 +56,12 @@ def read_npz(
         path: File.
         parse: Function that checks and converts the arrays; any exception means that the file is damaged.
         names: Names of the arrays.
-        optional: Names of arrays that the file may lack.
+        optional: Names of arrays that may be missing.
         contents: What the file contains, for the error.
         advice: How to create the file, for the error.
 
     Raises:
-        ConfigError: If it is missing, damaged, or another file.
+        ConfigError: If it is missing, damaged, or a file of another kind.
     """
     return read_checked(
         path,

@@ -63,7 +63,7 @@ def read_report_data(path: Path) -> ReportData:
     """Read a file of `report_data_as_npz`.
 
     Raises:
-        ConfigError: If it is missing, damaged, or another file.
+        ConfigError: If it is missing, damaged, or a file of another kind.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Pillow's warnings of implausible sizes

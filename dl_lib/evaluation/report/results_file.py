@@ -42,7 +42,7 @@ def read_results(folder: Path) -> Results:
     """Read the results in a run or evaluation folder.
 
     Raises:
-        ConfigError: If the file is missing, damaged, or another file.
+        ConfigError: If the file is missing, damaged, or a file of another kind.
     """
     path = folder / RESULTS_NAME
     try:

@@ -1,4 +1,4 @@
-"""Refusals of exports: combinations of models, formats and options without a correct file."""
+"""Checks before an export: combinations of model, format and options that cannot be exported correctly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BYTES_PER_WEIGHT: dict[Precision, int] = {"float32": 4, "fp16": 2, "int8": 4}  
 
 
 def check_call(model: SegmentationModel, path: Path, *, format: FormatName, size: tuple[int, int]) -> None:
-    """Check what would fail only after the network was traced.
+    """Check arguments whose errors would otherwise appear only after the network has been traced.
 
     Raises:
         ConfigError: If the file cannot have this format or name, its folder is missing, or the size is out of range.
@@ -48,7 +48,7 @@ def check_call(model: SegmentationModel, path: Path, *, format: FormatName, size
 def check_model(
     model: SegmentationModel, *, format: FormatName, dynamic: bool, precision: Precision, calibrated: bool
 ) -> None:
-    """Refuse models and options of which no file is correct.
+    """Reject models and options that cannot be exported correctly.
 
     Args:
         model: Model to export.
@@ -97,7 +97,7 @@ def _check_int8(*, format: FormatName, calibrated: bool) -> None:
 
 
 def _check_weights(model: SegmentationModel, *, format: FormatName, precision: Precision) -> None:
-    """Refuse more weights than ONNX files hold, of which OpenVINO files are made, too."""
+    """Reject more weights than an ONNX file can hold; OpenVINO files are converted from one."""
     size = _BYTES_PER_WEIGHT[precision] * sum(parameter.numel() for parameter in model.parameters())
     if size > _MAX_BYTES:
         raise ConfigError(
@@ -107,10 +107,10 @@ def _check_weights(model: SegmentationModel, *, format: FormatName, precision: P
 
 
 def check_sample_size(metadata: ExportMetadata, *, size: tuple[int, int], format: FormatName) -> None:
-    """Refuse sample images that are too small for a file of any size.
+    """Reject sample images that are too small for a file that accepts images of any size.
 
     Raises:
-        ConfigError: If they are.
+        ConfigError: If one side of the images is too short.
     """
     smallest = smallest_side(metadata.size_divisor)
     if min(size) < smallest:
@@ -122,10 +122,10 @@ def check_sample_size(metadata: ExportMetadata, *, size: tuple[int, int], format
 
 
 def check_preprocessing(metadata: ExportMetadata, *, size: tuple[int, int], format: FormatName) -> None:
-    """Refuse preprocessing that cannot be part of the file.
+    """Reject preprocessing that cannot be part of the file.
 
     Raises:
-        ConfigError: If images must be resized, or padded after the normalization by a program without padding.
+        ConfigError: If images must be resized, or padded by the caller, which is only correct after normalization.
     """
     resize = metadata.test_resize
     if not metadata.with_preprocessing:

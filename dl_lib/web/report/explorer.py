@@ -16,7 +16,7 @@ from dl_lib.web.report.values import image_text
 
 __all__ = ["MOST_IMAGES", "explorer"]
 
-MOST_IMAGES = 1000  # that can be explored; of more, evenly spaced ones
+MOST_IMAGES = 1000  # on the page; evenly spaced ones of a larger dataset
 _WIDTH, _HEIGHT = 640, 360  # of the plot area, in units of the view box like all lengths
 _LEFT, _BOTTOM, _MARGIN = 64, 48, 12  # for tick labels and axis labels, and around the plot area
 _TICKS = 5

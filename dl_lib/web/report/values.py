@@ -53,6 +53,6 @@ def duration(seconds: float | None) -> str:
 
 
 def image_text(row: ImageRow) -> str:
-    """Return score and cost of an image."""
-    cost = compact(row.real_gflops, unit="GFLOPs")
+    """Return score and real cost of an image."""
+    cost = f"real cost {compact(row.real_gflops, unit='GFLOPs')}"
     return cost if row.mean_iou is None else f"mIoU {percent(row.mean_iou)} %, {cost}"
