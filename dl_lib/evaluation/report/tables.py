@@ -19,7 +19,15 @@ from dl_lib.modeling.dynamic.lattice import Lattice
 from dl_lib.modeling.dynamic.route import Route
 from dl_lib.utils.escaping import TABLE_ESCAPES, markdown_text
 
-__all__ = ["COST_LABELS", "MEAN_BOUNDARY_IOU", "MEAN_SCORES", "format_markdown", "format_text", "mean_scores"]
+__all__ = [
+    "COST_LABELS",
+    "COST_LEGEND",
+    "MEAN_BOUNDARY_IOU",
+    "MEAN_SCORES",
+    "format_markdown",
+    "format_text",
+    "mean_scores",
+]
 
 MEAN_SCORES = {
     "mIoU": "mean_iou",
@@ -30,10 +38,10 @@ MEAN_SCORES = {
 MEAN_BOUNDARY_IOU = "mBIoU"  # with TEST.BOUNDARY_IOU
 COST_LABELS = {"expected": "expected", "real": "real", "real_complete": "real complete", "executed": "executed"}
 _ABSENT = "absent"  # instead of a score
-_COST_LEGEND = (
+COST_LEGEND = (
     "GFLOPs: 1e9 multiply-adds. Expected: cells and transitions weighted by their gate values; real: modules that the "
-    "routing requires, counted as in the paper; real complete: all modules that the routing requires; executed: "
-    "modules that were observed to run."
+    "routing requires, counted as in the paper (without operation and gate of the first cell, with the gates of closed "
+    "cells); real complete: all modules that the routing requires; executed: modules that were observed to run."
 )
 
 
@@ -135,7 +143,7 @@ def _score_tables(metrics: SegmentationMetrics, *, official: OfficialScores | No
 
 
 def _remarks(result: EvaluationResult, target: BudgetSummary | None, *, style: str) -> list[str]:
-    remarks = [_COST_LEGEND]
+    remarks = [COST_LEGEND]
     passes = max(len(image.input_sizes) for image in result.images)
     if passes > 1:
         remarks.append(f"Up to {passes} forward passes per image; costs are the sum over all passes.")

@@ -1,4 +1,4 @@
-"""Description of a model to export: what its weights do not tell."""
+"""Description of a model to export: classes and preprocessing, which its weights do not contain."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class FileFormat:
                 import_extra(name, extra=extra)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Rename the files of an export, the one to open last, so that it is never without the others."""
+        """Rename the files of an export; the one to open is last, so that the others exist by then."""
         for suffix in reversed(self.suffixes):
             os.replace(source.with_suffix(suffix), target.with_suffix(suffix))
 

@@ -35,7 +35,7 @@ class TracedNetwork(nn.Module, ABC):
     @property
     @abstractmethod
     def accepts_batches(self) -> bool:
-        """True if the graph can be for any number of images."""
+        """Whether the graph can have any number of images."""
 
     @abstractmethod
     def example(self, size: tuple[int, int], *, num_images: int) -> Tensor:
@@ -43,7 +43,7 @@ class TracedNetwork(nn.Module, ABC):
 
 
 class ExportedNetwork(TracedNetwork):
-    """Network whose parts all run, whatever its gates are.
+    """Network that executes all parts, whatever the values of its gates.
 
     Args:
         model: Model to export; it is copied to the CPU, and batch norms are folded.
@@ -66,10 +66,10 @@ class ExportedNetwork(TracedNetwork):
 
     @property
     def accepts_batches(self) -> bool:
-        """True if the graph can be for any number of images.
+        """Whether the graph can have any number of images.
 
-        Kernels that are mixed for each image are a convolution with as many groups as images, and runtimes need to know
-        the groups in advance: such a graph is for one image.
+        Kernels that are mixed for each image become one convolution with a group per image, and runtimes require a
+        constant number of groups: such a graph is for one image.
         """
         return not any(isinstance(module, MixedConv2d) for module in self.modules())
 
@@ -114,7 +114,7 @@ class ExportedDynamicNetwork(ExportedNetwork):
 
     @property
     def accepts_batches(self) -> bool:
-        """False: a branch is taken or not for all images of a batch."""
+        """False, because a branch of the graph applies to a whole batch."""
         return False
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:

@@ -38,7 +38,7 @@ def to_onnx(program: ExportedProgram, *, output_names: tuple[str, ...]) -> Any:
 
 
 def _simplify(model: Any) -> None:
-    """Fold constants and remove what is unused or repeated.
+    """Fold constants, and remove unused and duplicate nodes.
 
     The optimization of `torch.onnx.export` also applies rewrite rules, in a time that is quadratic in the number of
     nodes: minutes for a lattice of 16 layers. Their results are not faster, as ONNX Runtime has its own rules.

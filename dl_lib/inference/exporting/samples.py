@@ -18,13 +18,13 @@ _COARSENESS = 16  # pixels between the random values of generated images
 
 
 def fitted_images(images: Sequence[Tensor], size: tuple[int, int], *, larger: int | None) -> list[Tensor]:
-    """Return images of a size, and each also of a larger one.
+    """Return the images at a size, and optionally at a larger one as well.
 
     Args:
         images: Images (3, H, W), uint8; without any, images are generated.
         size: Height and width in pixels.
-        larger: Divisor of padded sides; the larger size is one pixel less than the next but one multiple. None for no
-            larger size.
+        larger: Divisor of padded sides: the larger size is one pixel below the second multiple from `size` on, so
+            that it requires padding. None for no larger size.
     """
     images = images or _generated(size)
     sizes = [size]

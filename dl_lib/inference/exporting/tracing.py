@@ -16,9 +16,10 @@ MIN_BLOCKS = 2  # torch traces a side of 1 as a constant
 
 
 def smallest_side(size_divisor: int) -> int:
-    """Return the smallest side in pixels of images that are padded to multiples of a divisor for a graph of any size.
+    """Return the smallest side in pixels of images for a graph of any size.
 
-    It is 1 if nothing is padded, as for a fixed size and for files that pad images themselves.
+    Sides are padded to multiples of the divisor, and a graph needs at least `MIN_BLOCKS` of them. It is 1 if nothing is
+    padded, as for a fixed size and for files that pad images themselves.
     """
     return 1 if size_divisor == 1 else (MIN_BLOCKS - 1) * size_divisor + 1
 
@@ -42,7 +43,7 @@ def trace(network: TracedNetwork, size: tuple[int, int], *, dynamic_size: bool =
         if any(side % divisor or side < MIN_BLOCKS * divisor for side in size):
             raise ValueError(
                 f"the sides of a graph for any size must be multiples of {divisor}, the network's size divisor, and at "
-                f"least {MIN_BLOCKS * divisor}; images are padded before. Received: size={size[0]}x{size[1]}"
+                f"least {MIN_BLOCKS * divisor}; pad images first. Received: size={size[0]}x{size[1]}"
             )
         height, width = (Dim(name, min=MIN_BLOCKS, max=MAX_SIDE_PX // divisor) for name in ("rows", "columns"))
         shape |= {2: divisor * height, 3: divisor * width}

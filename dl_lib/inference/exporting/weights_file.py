@@ -1,4 +1,4 @@
-"""Weights of a model alone, as a safetensors file (https://huggingface.co/docs/safetensors)."""
+"""State dict of a model as a safetensors file (https://huggingface.co/docs/safetensors)."""
 
 from __future__ import annotations
 

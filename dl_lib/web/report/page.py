@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from dl_lib.evaluation.report.tables import COST_LEGEND
 from dl_lib.visualization.figure import COLORS
 from dl_lib.web.pages.templating import render
 from dl_lib.web.report.calibration import calibration_of
@@ -44,6 +45,7 @@ def report_page(runs: Sequence[RunData]) -> str:
         runs=runs,
         columns=COLUMNS,
         overview=overview_rows(runs),
+        cost_legend=COST_LEGEND,
         curves=curves_of(runs),
         datasets=[
             _dataset(name, {run.name: run.datasets[name] for run in runs if name in run.datasets}) for name in datasets
