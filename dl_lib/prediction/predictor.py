@@ -19,7 +19,7 @@ from dl_lib.config import CfgNode, ConfigError
 from dl_lib.data.build import build_test_mapper
 from dl_lib.data.catalog import Color, DatasetMeta
 from dl_lib.data.datasets.configured import configured_meta
-from dl_lib.data.errors import DataError
+from dl_lib.data.errors import DataError, InvalidSampleError
 from dl_lib.data.mapper import DatasetMapper
 from dl_lib.evaluation.runner.passes import build_inference_model
 from dl_lib.evaluation.runner.run import optimized_copy, timed_outputs
@@ -33,6 +33,7 @@ from dl_lib.modeling.dynamic.routing import Routing
 from dl_lib.prediction.inputs import ImageInMemory, ImageInput, ImageSource, OnError, image_inputs, is_single
 from dl_lib.prediction.pixels import WHITE, Pixels, checked_color
 from dl_lib.prediction.result import PredictedImage
+from dl_lib.utils.memory_errors import is_out_of_memory
 from dl_lib.validation import validate_config
 
 __all__ = ["Predictor"]
@@ -185,7 +186,7 @@ class Predictor:
             images are read ahead of it.
 
         Raises:
-            DataError: If an image cannot be read, or the model refuses it.
+            DataError: If an image cannot be read, the model refuses it, or the memory does not suffice for it.
             TypeError: If an input has another type.
         """
         inputs = image_inputs(images, background=self._background)
@@ -253,12 +254,21 @@ class Predictor:
         if not batch:
             return []
         inputs = [loaded.mapped for loaded in batch]
-        with self._lock, torch.inference_mode():
-            outputs, seconds = timed_outputs(self.model, inputs)
-        return [
-            self._result(loaded, output, seconds=seconds / len(batch))
-            for loaded, output in zip(batch, outputs, strict=True)
-        ]
+        try:
+            with self._lock, torch.inference_mode():
+                outputs, seconds = timed_outputs(self.model, inputs)
+            return [
+                self._result(loaded, output, seconds=seconds / len(batch))
+                for loaded, output in zip(batch, outputs, strict=True)
+            ]
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            largest = max(batch, key=lambda loaded: loaded.image.size)
+            raise InvalidSampleError(
+                f"{largest.name} needs more memory for its prediction than is free; use a smaller image, or windows of "
+                f"it (TEST.SLIDING.WINDOW). Received: height and width={largest.image.shape[:2]}"
+            ) from error
 
     def _result(self, loaded: _LoadedImage, output: Mapping[str, Any], *, seconds: float) -> PredictedImage:
         labels, flops, probabilities = output.get("labels"), output.get("flops", {}), None

@@ -180,13 +180,23 @@ def test_unreadable_inputs_of_a_stream_are_reported_in_order(predictor, data, tm
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_images_that_the_model_refuses_are_reported_alone(run, predictor, images, monkeypatch, batch_size):
+@pytest.mark.parametrize(
+    ("refusal", "message"),
+    [
+        (InvalidSampleError("the file has a fixed size"), "^the file has a fixed size$"),
+        (torch.OutOfMemoryError("CUDA"), r"^4 needs more memory .*Received: height and width=\(33, 17\)$"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 4 bytes"), "^4 needs more memory"),
+    ],
+)
+def test_images_that_the_model_refuses_are_reported_alone(
+    run, predictor, images, monkeypatch, batch_size, refusal, message
+):
     limited = Predictor.from_run(run, batch_size=batch_size)
     forward = limited.model.forward
 
     def fixed_size(inputs):
         if any(sample["image"].shape[-2:] == (33, 17) for sample in inputs):
-            raise InvalidSampleError("the file has a fixed size")
+            raise refusal
         return forward(inputs)
 
     monkeypatch.setattr(limited.model, "forward", fixed_size)
@@ -197,7 +207,7 @@ def test_images_that_the_model_refuses_are_reported_alone(run, predictor, images
     assert_same(results, [predictor(images[number]) for number in kept])
     results = limited(images)
     assert [next(results).name for _ in range(4)] == ["0", "1", "2", "3"]
-    with pytest.raises(InvalidSampleError):
+    with pytest.raises(InvalidSampleError, match=message):
         next(results)
 
 

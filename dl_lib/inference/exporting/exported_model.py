@@ -19,6 +19,7 @@ from dl_lib.inference.exporting.signature import check_outputs
 from dl_lib.inference.exporting.tracing import smallest_side
 from dl_lib.modeling.costs.costs import MFLOPS_PER_GFLOP
 from dl_lib.modeling.meta_arch.coarse import requested_size
+from dl_lib.utils.memory_errors import is_out_of_memory
 
 __all__ = ["ExportedModel"]
 
@@ -80,9 +81,11 @@ class ExportedModel(nn.Module, ABC):
         try:
             return {name: np.array(output) for name, output in self.run(image).items()}
         except Exception as error:  # the types of the runtimes have no common base
+            if is_out_of_memory(error):
+                raise
             raise CheckpointError(
-                "the runtime must be able to run the exported file; export the run again, or use smaller images if "
-                f"memory is short. Received: path={self.path!r}, input of shape {image.shape}, "
+                "the runtime must be able to run the exported file; export the run again. "
+                f"Received: path={self.path!r}, input of shape {image.shape}, "
                 f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000]
             ) from error
 

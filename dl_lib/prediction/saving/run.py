@@ -17,6 +17,7 @@ from dl_lib.prediction.result import PredictedImage
 from dl_lib.prediction.saving.names import output_name
 from dl_lib.prediction.saving.writer import OutputWriter
 from dl_lib.prediction.video import Video, file_of, is_video
+from dl_lib.utils.escaping import printable
 
 __all__ = ["FilePrediction", "count_images"]
 
@@ -110,7 +111,7 @@ class FilePrediction:
         self._failed.add(file_of(name))
         self.num_failed += 1
         problem = re.sub(rf"^{re.escape(name)}(:| is)? ", "", str(error))
-        _log.warning("Skipped %s: %s", name, problem)
+        _log.warning("Skipped %s: %s", printable(name), problem)
 
 
 def count_images(files: Iterable[Path]) -> int:

@@ -34,6 +34,15 @@ def test_programs_of_any_size_refuse_images_of_one_block(size):
         Zeros(ANY_SIZE, path="a.pt2")([{"image": torch.zeros(3, *size, dtype=torch.uint8)}])
 
 
+def test_a_shortage_of_memory_is_no_error_of_the_file(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("BFCArena: Failed to allocate memory for requested buffer of size 9")
+
+    monkeypatch.setattr(Zeros, "run", fail)
+    with pytest.raises(RuntimeError, match=r"^BFCArena"):
+        Zeros(ANY_SIZE, path="a.pt2")([{"image": torch.zeros(3, 32, 32, dtype=torch.uint8)}])
+
+
 @pytest.mark.parametrize("outputs", [AttributeError("'int' object has no attribute 'numpy'"), AssertionError("Guard")])
 def test_errors_of_the_runtime_name_the_file(outputs, monkeypatch):
     def fail(*_):
