@@ -21,6 +21,7 @@ import numpy as np
 from kornia_rs.io import decode_image_png_u8
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base as Tag
+from PIL.ImageFile import ImageFile
 
 from dl_lib.data.catalog import Color
 from dl_lib.data.errors import UnreadableFileError
@@ -38,6 +39,7 @@ __all__ = [
     "decode_png",
     "decode_with_pillow",
     "opaque_rgb",
+    "open_with_pillow",
     "png_header",
 ]
 
@@ -131,6 +133,29 @@ def _decode_with_opencv(data: bytes, path: FilePath, *, is_gray: bool) -> np.nda
     return pixels
 
 
+def open_with_pillow(data: bytes, path: FilePath) -> ImageFile:
+    """Return the image of a file, of which only the header is read until its pixels are needed.
+
+    Raises:
+        UnreadableFileError: If the header is damaged, the format is PostScript or one that Pillow does not support.
+    """
+    try:
+        opened = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError as error:
+        raise UnreadableFileError(
+            f"{path} is not an image in a format that Pillow supports, or is truncated. "
+            f"Received: {len(data)} bytes starting with {data[:8]!r}"
+        ) from error
+    except Exception as error:  # the error type of damaged data depends on Pillow's reader of the format
+        raise damaged(path, error) from error
+    if opened.format == "EPS":
+        raise UnreadableFileError(
+            f"{path} must not be PostScript, a program that Ghostscript would execute; convert it to PNG or JPEG. "
+            f"Received: {len(data)} bytes starting with {data[:8]!r}"
+        )
+    return opened
+
+
 def decode_with_pillow(data: bytes, path: FilePath, *, upright: bool = False) -> tuple[Image.Image, str]:
     """Return the decoded image and Pillow's name of the pixel format in the file, such as `I;16B`.
 
@@ -144,18 +169,13 @@ def decode_with_pillow(data: bytes, path: FilePath, *, upright: bool = False) ->
     Raises:
         UnreadableFileError: If the file is damaged, has several frames or a format that Pillow does not support.
     """
+    opened = open_with_pillow(data, path)
     try:
-        opened = Image.open(io.BytesIO(data))
         arguments = opened.tile[0][3] if opened.tile else None
         _check_frames(opened, path)
         image = load_upright(opened) if upright else load_as_stored(opened)
     except UnreadableFileError:
         raise
-    except UnidentifiedImageError as error:
-        raise UnreadableFileError(
-            f"{path} is not an image in a format that Pillow supports, or is truncated. "
-            f"Received: {len(data)} bytes starting with {data[:8]!r}"
-        ) from error
     except Exception as error:  # the error type of damaged data depends on Pillow's reader of the format
         raise damaged(path, error) from error
     return image, arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else image.mode

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import threading
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from dl_lib.data.decoding import damaged, decode_image
+from dl_lib.data.decoding import decode_image, open_with_pillow
 from dl_lib.data.errors import InvalidSampleError
 from dl_lib.modeling.dynamic.gate import Gate
 from dl_lib.modeling.dynamic.routing import Routing
@@ -87,10 +85,7 @@ class PhotoModel:
 
 def _check_size(data: bytes) -> None:
     """Check the size that the header states, before anything is decoded."""
-    try:
-        width, height = Image.open(io.BytesIO(data)).size
-    except Exception as error:  # Pillow's error depends on the format
-        raise damaged(_NAME, error) from error
+    width, height = open_with_pillow(data, _NAME).size
     if width * height > MAX_PIXELS:
         raise InvalidSampleError(
             f"{_NAME} must have at most {MAX_PIXELS // 10**6} million pixels; make it smaller. "

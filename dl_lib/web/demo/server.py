@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Callable
 from importlib.resources import files
@@ -117,7 +118,7 @@ def make_demo_server(app: DemoApp, *, port: int) -> BaseWSGIServer:
             )
     except OSError as error:
         raise ConfigError(
-            f"--port: cannot be used ({error.strerror}); choose another one, or 0 for any that is free. "
+            f"--port: cannot be used ({os.strerror(error.errno or 0)}); choose another one, or 0 for any that is free. "
             f"Received: --port={port}"
         ) from error
     return server

@@ -124,7 +124,14 @@ def test_invalid_thresholds_are_refused(client, threshold):
 
 
 @pytest.mark.parametrize(
-    ("data", "message"), [(b"", "is damaged"), (b"text", "is damaged"), (photo()[:200], "is damaged")]
+    ("data", "message"),
+    [
+        *((b"", "the photo is not an image"), (b"text", "Received: 4 bytes starting with b'text'")),
+        *(
+            (photo()[:200], "is damaged"),
+            (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "must not be PostScript"),
+        ),
+    ],
 )
 def test_other_data_is_refused(client, data, message):
     response = post(client, data)
