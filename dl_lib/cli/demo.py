@@ -63,4 +63,5 @@ def _serve(arguments: argparse.Namespace) -> None:
     server = make_demo_server(DemoApp(model, run_name=Path(run).resolve().name), port=arguments.port)
     print(f"Demo of {run}: http://{HOST}:{server.port} (Ctrl-C ends it)", flush=True)
     server.serve_forever()  # until Ctrl-C
-    print("Demo ended")
+    print("Demo ended", flush=True)
+    os._exit(0)  # torch aborts the process if the interpreter ends while a thread predicts a photo

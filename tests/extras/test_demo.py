@@ -1,9 +1,13 @@
 """Demo in a browser: photos, the threshold, errors, two clients, phone and dark, keyboard, and Ctrl-C."""
 
+import http.client
+import io
 import re
 import signal
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -18,10 +22,9 @@ from tests.helpers.prediction_run import CLASSES, make_dataset, make_run
 pytestmark = pytest.mark.extras
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
+@contextmanager
+def running_demo(folder):
     """Address of a running demo, which Ctrl-C ends."""
-    folder = tmp_path_factory.mktemp("demo")
     run = make_run(folder / "run", data=make_dataset(folder / "data"), gate_logit=0.5)
     command = [sys.executable, "-m", "dl_lib.cli.main", "demo", str(run), "--port", "0"]
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it, and so would the demo
@@ -33,6 +36,12 @@ def address(tmp_path_factory):
         finally:
             process.kill()  # if it did not end
         assert (process.returncode, output, errors) == (0, "Demo ended\n", "")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with running_demo(tmp_path_factory.mktemp("demo")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +102,14 @@ def test_a_file_that_is_no_image_gives_a_message(address, photo, tmp_path):
         driver.get_log("browser")  # the refused request is logged by Chromium
         send(driver, photo)
         assert driver.find_element(By.ID, "result").is_displayed()
+
+
+def test_ctrl_c_ends_the_demo_while_a_photo_is_predicted(tmp_path):
+    large = io.BytesIO()
+    Image.new("RGB", (5000, 5000)).save(large, "PNG")
+    with running_demo(tmp_path) as address:
+        client = http.client.HTTPConnection(address.removeprefix("http://"))
+        client.request("POST", "/predict", large.getvalue())
+        time.sleep(3)  # until torch has begun
+    with pytest.raises(http.client.RemoteDisconnected):
+        client.getresponse()

@@ -40,7 +40,7 @@ class PhotoModel:
         self._predictor = predictor
         self._gates = [module for module in predictor.model.modules() if isinstance(module, Gate)]
         self._known_shapes: set[tuple[int, ...]] = set()
-        self._lock = threading.Lock()  # from setting a threshold to the end of the prediction
+        self._lock = threading.Lock()  # one photo at a time: the gates have one threshold, and decoded photos are large
         self.default_threshold = self._gates[0].threshold if self._gates else None
 
     def predict(self, data: bytes, *, threshold: float | None) -> dict[str, Any]:
@@ -58,10 +58,10 @@ class PhotoModel:
         Raises:
             DataError: If the data is not an image, or one of more than `MAX_PIXELS`, or the model refuses it.
         """
-        _check_size(data)
-        image = decode_image(data, _NAME, upright=True, background=WHITE)
         is_default = threshold is None or threshold == self.default_threshold
         with self._lock:
+            _check_size(data)
+            image = decode_image(data, _NAME, upright=True, background=WHITE)
             if image.shape not in self._known_shapes:  # the time would include the preparation for images of this size
                 self._predict(image, threshold=threshold)
                 self._known_shapes.add(image.shape)
