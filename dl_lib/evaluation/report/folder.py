@@ -110,7 +110,7 @@ def replaced_folder(folder: Path, *, key: str = "--name") -> Iterator[Path]:
                     entry.unlink()
         comm.synchronize()
         yield partial
-        comm.synchronize()  # until no other process writes to it
+        comm.synchronize()  # all processes have finished writing
         check_present(partial, key=key)
         if comm.is_main_process():
             (partial / LOCK_NAME).unlink()

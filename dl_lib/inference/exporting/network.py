@@ -35,7 +35,7 @@ class TracedNetwork(nn.Module, ABC):
     @property
     @abstractmethod
     def accepts_batches(self) -> bool:
-        """Whether the graph can have any number of images."""
+        """True if the graph accepts any number of images."""
 
     @abstractmethod
     def example(self, size: tuple[int, int], *, num_images: int) -> Tensor:
@@ -66,7 +66,7 @@ class ExportedNetwork(TracedNetwork):
 
     @property
     def accepts_batches(self) -> bool:
-        """Whether the graph can have any number of images.
+        """True if the graph accepts any number of images.
 
         Kernels that are mixed for each image become one convolution with a group per image, and runtimes require a
         constant number of groups: such a graph is for one image.

@@ -1,1 +1,1 @@
-"""Parts that the pages share."""
+"""Parts shared by the report and the demo page."""
