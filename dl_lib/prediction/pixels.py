@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -62,12 +63,12 @@ def as_rgb(image: Any, *, name: str, background: Color) -> Pixels:
     if isinstance(image, Image.Image):
         return _pil_rgb(image, name=name, background=background)
     is_tensor = isinstance(image, Tensor)
-    pixels = image.detach().cpu().numpy() if is_tensor else image
-    if pixels.dtype != np.uint8:
+    if image.dtype != (torch.uint8 if is_tensor else np.uint8):
         raise InvalidSampleError(
             f"{name}: values must be uint8, 0..255; convert values in 0..1 with (255 * image).round() and a cast to "
             f"uint8. Received: dtype={image.dtype}"
         )
+    pixels = image.cpu().numpy() if is_tensor else image
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     elif is_tensor and pixels.ndim == 3:

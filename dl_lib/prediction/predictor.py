@@ -42,7 +42,9 @@ _WORKERS = 2  # threads that decode images
 
 
 class Predictor:
-    """Trained model that predicts the classes of new images; several threads may call it.
+    """Trained model that predicts the classes of new images.
+
+    Several threads may share it; each process needs its own.
 
     Args:
         model: Model in evaluation mode, from a list of input dicts to a list of output dicts.
@@ -68,8 +70,8 @@ class Predictor:
         background: Color = WHITE,
         batch_size: int = 1,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1. Received: batch_size={batch_size}")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be an integer of at least 1. Received: {batch_size=}")
         self.meta = meta
         self.model = model
         self._mapper = mapper

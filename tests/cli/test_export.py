@@ -230,7 +230,7 @@ def test_missing_datasets_are_replaced_by_generated_images(folder, tmp_path, cap
         (["--format=weights", "--data=absent"], "--format weights: the weights depend on no other option"),
         (["--format=weights", "--gates=one"], "--format weights: the weights depend on no other option"),
         (["--format=onnx", "--gates=one"], "--gates: gates have fixed values only on a fixed route; add --route"),
-        (["--format=onnx", "--size=99999x96"], "--size (size): both sides must have 1 to 16384 pixels"),
+        (["--format=onnx", "--size=99999x96"], "--size (size): height and width must be integers from 1 to 16384"),
         (["--format=onnx", "--precision=int8", "DATASETS.TRAIN=[]"], "Received: calibration_images=()"),
         (["--format=onnx", "--route=all_opne"], "--route: must be the name of a route"),
         (["--format=onnx", "--dynamic", *WITHOUT_GATES], "--dynamic (dynamic=True) needs a network with learned gates"),

@@ -121,6 +121,7 @@ def test_exif_orientation_of_a_jpeg(tmp_path):
     [
         (COLOR / 255, r"^image 0: values must be uint8, 0\.\.255; convert .*Received: dtype=float64$"),
         (torch.rand(3, 4, 4), r"Received: dtype=torch\.float32$"),
+        (torch.rand(3, 4, 4).bfloat16(), r"Received: dtype=torch\.bfloat16$"),
         (GRAY.astype(np.uint16), r"Received: dtype=uint16$"),
         (COLOR[None], r"pass several images as a list\. Received: shape=\(1, 37, 53, 3\)$"),
         (torch.tensor(COLOR), r"must have shape \(channels, H, W\).* Received: shape=\(37, 53, 3\)$"),

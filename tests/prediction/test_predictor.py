@@ -308,8 +308,9 @@ def test_from_config(tmp_path, run, predictor, images, monkeypatch):
 def test_what_cannot_be_loaded(tmp_path, run):
     with pytest.raises(ConfigError, match=r"^run: no such file"):
         Predictor.from_run(tmp_path / "none")
-    with pytest.raises(ValueError, match=r"^batch_size must be at least 1\. Received: batch_size=0$"):
-        Predictor.from_run(run, batch_size=0)
+    for size in (0, 2.5):
+        with pytest.raises(ValueError, match=rf"^batch_size must be an integer .*Received: batch_size={size}$"):
+            Predictor.from_run(run, batch_size=size)
     cfg = get_cfg()
     cfg.merge_from_file(run / CONFIG_NAME)
     cfg.merge_from_list(["DATASETS.TRAIN", [], "DATASETS.TEST", []])

@@ -12,7 +12,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from dl_lib.inference.exporting.checks import check_call, check_model, check_preprocessing, check_sample_size
+from dl_lib.inference.exporting.checks import (
+    check_call,
+    check_images,
+    check_model,
+    check_preprocessing,
+    check_sample_size,
+)
 from dl_lib.inference.exporting.description import ModelDescription
 from dl_lib.inference.exporting.formats import FILE_FORMATS, FileFormat, FormatName, WriteFile
 from dl_lib.inference.exporting.metadata import ExportMetadata, Precision, versions
@@ -75,11 +81,13 @@ def export(
 
     Raises:
         ConfigError: If the model cannot be exported like this.
+        ValueError: If the model is in training mode, or images have another form.
         MissingExtraError: If libraries are missing.
         VerificationError: If the outputs differ.
     """
     path = Path(path)
-    check_call(model, path, format=format, size=size)
+    check_call(model, path, format=format, precision=precision, size=size)
+    check_images(images=images, calibration_images=calibration_images)
     file_format = FILE_FORMATS[format]
     check_model(model, format=format, dynamic=dynamic, precision=precision, calibrated=bool(calibration_images))
     file_format.check_installed()

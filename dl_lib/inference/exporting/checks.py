@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
 
 from dl_lib.config import ConfigError
 from dl_lib.inference.exporting.formats import FILE_FORMATS, FormatName
@@ -11,17 +16,19 @@ from dl_lib.inference.exporting.tracing import MAX_SIDE_PX, smallest_side
 from dl_lib.modeling.meta_arch.base import SegmentationModel
 from dl_lib.modeling.meta_arch.dynamic4seg import DynamicNet4Seg
 
-__all__ = ["check_call", "check_model", "check_preprocessing", "check_sample_size"]
+__all__ = ["check_call", "check_images", "check_model", "check_preprocessing", "check_sample_size"]
 
 _MAX_BYTES = 2**31 - 2**24  # of weights: files of ONNX have at most 2 GiB, some of them for the graph
 _BYTES_PER_WEIGHT: dict[Precision, int] = {"float32": 4, "fp16": 2, "int8": 4}  # int8 is made of a file of float32
 
 
-def check_call(model: SegmentationModel, path: Path, *, format: FormatName, size: tuple[int, int]) -> None:
+def check_call(
+    model: SegmentationModel, path: Path, *, format: FormatName, precision: Precision, size: tuple[int, int]
+) -> None:
     """Check arguments whose errors would otherwise appear only after the network has been traced.
 
     Raises:
-        ConfigError: If the file cannot have this format or name, its folder is missing, or the size is out of range.
+        ConfigError: If the format, name, folder, precision or size is invalid.
         ValueError: If the model is in training mode.
     """
     if format not in FILE_FORMATS:
@@ -36,10 +43,12 @@ def check_call(model: SegmentationModel, path: Path, *, format: FormatName, size
             raise ConfigError(f"--output (path): a folder has this name; choose another one. Received: path={file}")
     if not path.parent.is_dir():
         raise ConfigError(f"path: the folder must exist; create {path.parent} first. Received: path={path}")
-    if max(size) > MAX_SIDE_PX or min(size) < 1:
+    if precision not in get_args(Precision):
+        raise ConfigError(f"precision must be one of {', '.join(get_args(Precision))}. Received: {precision=}")
+    sides = size if isinstance(size, Sequence) else ()
+    if len(sides) != 2 or not all(isinstance(side, int) and 1 <= side <= MAX_SIDE_PX for side in sides):
         raise ConfigError(
-            f"--size (size): both sides must have 1 to {MAX_SIDE_PX} pixels; choose smaller images. "
-            f"Received: size={size[0]}x{size[1]}"
+            f"--size (size): height and width must be integers from 1 to {MAX_SIDE_PX}, in pixels. Received: {size=}"
         )
     if model.training:
         raise ValueError("the model must be in evaluation mode; call model.eval() first. Received: model.training=True")
@@ -104,6 +113,26 @@ def _check_weights(model: SegmentationModel, *, format: FormatName, precision: P
             f"--format {format}: an ONNX file has at most 2 GiB; use --format torch-export, or --precision fp16. "
             f"Received: {size / 2**30:.1f} GiB of weights"
         )
+
+
+def check_images(**images: Sequence[Tensor]) -> None:
+    """Check the images for verification and calibration, by the name of their argument.
+
+    Raises:
+        ValueError: If one has another shape or dtype.
+    """
+    for name, given in images.items():
+        if isinstance(given, Tensor) or not all(map(_is_image, given)):
+            found = given if isinstance(given, Tensor) else next(image for image in given if not _is_image(image))
+            raise ValueError(
+                f"{name} must be a list of tensors (3, H, W), uint8 with values in 0..255 and the channel order of the "
+                f"model. Received: {type(found).__name__}, shape={getattr(found, 'shape', None)}, "
+                f"dtype={getattr(found, 'dtype', None)}"
+            )
+
+
+def _is_image(image: Any) -> bool:
+    return isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3 and len(image) == 3
 
 
 def check_sample_size(metadata: ExportMetadata, *, size: tuple[int, int], format: FormatName) -> None:

@@ -25,7 +25,7 @@ _DTYPES: Mapping[str, np.dtype] = {
     "tensor(uint8)": np.dtype(np.uint8),
     "tensor(int32)": np.dtype(np.int32),
 }
-_ERRORS_ONLY = 3  # log severity of ONNX Runtime
+_FATAL_ONLY = 4  # log severity of ONNX Runtime, which raises errors as well
 
 
 class OnnxModel(ExportedModel):
@@ -94,7 +94,7 @@ def _session(content: bytes, *, path: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()  # as for models of torch, whatever the number of cores
     options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _FATAL_ONLY
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the types of ONNX Runtime have no common base

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,7 +10,7 @@ from torch import nn
 from dl_lib.config import ConfigError
 from dl_lib.data.catalog import DatasetMeta
 from dl_lib.inference.exporting.api import export
-from dl_lib.inference.exporting.checks import check_call, check_model
+from dl_lib.inference.exporting.checks import check_call, check_images, check_model
 from dl_lib.inference.exporting.description import ModelDescription
 from tests.helpers.tiny_model import model_of
 
@@ -48,12 +49,22 @@ def test_options_without_a_correct_file_are_refused(model, options, message):
         ),
         ({"format": "openvino"}, ConfigError, r"must end in \.xml. Received: path=.*a\.onnx"),
         ({"path": Path("absent/a.onnx")}, ConfigError, "the folder must exist; create absent first"),
-        ({"size": (64, 99999)}, ConfigError, "must have 1 to 16384 pixels.*Received: size=64x99999"),
+        ({"size": (64, 99999)}, ConfigError, r"integers from 1 to 16384.*Received: size=\(64, 99999\)"),
+        ({"size": (64.0, 64.0)}, ConfigError, r"Received: size=\(64\.0, 64\.0\)"),
+        ({"size": "64x64"}, ConfigError, "Received: size='64x64'"),
+        ({"size": 64}, ConfigError, "Received: size=64"),
+        ({"precision": "bf16"}, ConfigError, "must be one of float32, fp16, int8. Received: precision='bf16'"),
         ({"training": True}, ValueError, r"call model\.eval\(\) first. Received: model.training=True"),
     ],
 )
 def test_calls_are_checked_first(model, options, error, message, tmp_path):
-    allowed = {"path": tmp_path / "a.onnx", "format": "onnx", "size": (64, 64), "training": False}
+    allowed = {
+        "path": tmp_path / "a.onnx",
+        "format": "onnx",
+        "size": (64, 64),
+        "precision": "float32",
+        "training": False,
+    }
     values = allowed | options
     model.train(values.pop("training"))
     with pytest.raises(error, match=message):
@@ -64,7 +75,7 @@ def test_calls_are_checked_first(model, options, error, message, tmp_path):
 def test_folders_are_not_replaced(model, taken, tmp_path):
     (tmp_path / taken).mkdir()
     with pytest.raises(ConfigError, match=f"a folder has this name.*Received: path=.*{taken}"):
-        check_call(model.eval(), tmp_path / "a.xml", format="openvino", size=(64, 64))
+        check_call(model.eval(), tmp_path / "a.xml", format="openvino", precision="float32", size=(64, 64))
 
 
 def test_samples_for_any_size_have_two_blocks(model, tmp_path):
@@ -74,6 +85,22 @@ def test_samples_for_any_size_have_two_blocks(model, tmp_path):
     message = f"at least {smallest}x{smallest} pixels.*Received: size={smallest - 1}x99"
     with pytest.raises(ConfigError, match=message):
         export(model.eval(), tmp_path / "a.pt2", size=(smallest - 1, 99), **options)
+
+
+@pytest.mark.parametrize(
+    ("images", "received"),
+    [
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), r"Tensor, shape=torch.Size\(\[2, 3, 8, 8\]\), dtype=torch.uint8"),
+        ([torch.zeros(8, 8, 3, dtype=torch.uint8)], r"Tensor, shape=torch.Size\(\[8, 8, 3\]\)"),
+        ([torch.zeros(3, 8, 8)], "dtype=torch.float32"),
+        ([np.zeros((3, 8, 8), np.uint8)], "ndarray, shape="),
+        (["a.png"], "str, shape=None"),
+    ],
+)
+def test_images_are_checked(images, received):
+    check_images(images=(), calibration_images=[torch.zeros(3, 8, 8, dtype=torch.uint8)])
+    with pytest.raises(ValueError, match=f"^calibration_images must be a list of .*Received: .*{received}"):
+        check_images(images=(), calibration_images=images)
 
 
 def test_networks_without_gates_are_not_dynamic():
