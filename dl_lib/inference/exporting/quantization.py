@@ -35,7 +35,7 @@ def quantize(model: Any, images: Iterable[np.ndarray]) -> Any:
     preparation = importlib.import_module("onnxruntime.quantization.shape_inference")
     with tempfile.TemporaryDirectory() as folder:
         source, prepared, target = (Path(folder, f"{name}.onnx") for name in ("source", "prepared", "quantized"))
-        onnx.save(model, source)
+        onnx.save(_with_distinct_names(model), source)
         preparation.quant_pre_process(source, prepared, skip_symbolic_shape=True)  # the graph states its shapes
         quantization.quantize_static(
             prepared,
@@ -46,6 +46,17 @@ def quantize(model: Any, images: Iterable[np.ndarray]) -> Any:
             weight_type=quantization.QuantType.QInt8,
         )
         return onnx.load(target)
+
+
+def _with_distinct_names(model: Any) -> Any:
+    """Return the model with a prefix before the names of its weights.
+
+    ONNX Runtime copies a bias that several convolutions share and appends a number to its name, which can become the
+    name of a feature map: `val_7` and `val_70`.
+    """
+    others = ("nodes", "edges", "inputs", "outputs", "value_infos", "functions")
+    kept = {f"rename_{name}": False for name in others}
+    return import_onnx().compose.add_prefix(model, "weight_", rename_initializers=True, **kept)
 
 
 class _Reader:

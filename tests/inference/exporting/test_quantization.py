@@ -35,8 +35,23 @@ def test_outputs_are_close_and_convolutions_are_of_integers(tmp_path):
     assert "QLinearConv" in operators and not {"Conv", "FusedConv"} & operators
 
 
+def test_a_shared_bias_keeps_its_name_from_feature_maps():
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[1, 1, 4, 4] image) => (float[1, 1, 4, 4] logits)
+    <float[1, 1, 1, 1] kernel = {2.0}, float[1] bias = {0.5}> {
+      first = Conv(image, kernel, bias)
+      bias0 = Relu(first)
+      second = Conv(bias0, kernel, bias)
+      logits = Mul(second, bias0)
+    }"""
+    model = onnx.parser.parse_model(text)
+    image = np.linspace(0, 1, 16, dtype=np.float32).reshape(1, 1, 4, 4)
+    (expected,), (found,) = (run(proto, image) for proto in (model, quantize(model, [image])))
+    np.testing.assert_allclose(found, expected, atol=0.02 * expected.max())
+
+
 def weight_bytes(proto):
-    return sum(tensor.ByteSize() for tensor in proto.graph.initializer)
+    return sum(onnx.numpy_helper.to_array(tensor).nbytes for tensor in proto.graph.initializer)
 
 
 def run(proto, image):
