@@ -66,7 +66,9 @@ def write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def failure_reason(error: OSError, path: str | os.PathLike[str]) -> str:
-    """Return the system's description of an error at a path, with the free space if the disk is full."""
+    """Return the description of an error of writing to a path, with the free space if the disk is full."""
+    if isinstance(error, FileExistsError):  # the system's words do not tell that it is no folder
+        return "a file or a broken link has this name"
     reason = error.strerror or str(error)
     return f"{reason}, {_free_bytes(path) / _BYTES_PER_MB:.1f} MB free" if error.errno in NO_SPACE else reason
 

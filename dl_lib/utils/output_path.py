@@ -54,10 +54,7 @@ def prepare_folder(folder: str | os.PathLike[str], *, key: str) -> Path:
 
 def unusable_folder(error: Exception, folder: str | os.PathLike[str], *, key: str) -> OutputPathError:
     """Return the user error for an operating system error in an output folder."""
-    if isinstance(error, FileExistsError):
-        reason = "a file or a broken link has this name"
-    else:
-        reason = failure_reason(error, folder) if isinstance(error, OSError) else str(error)
+    reason = failure_reason(error, folder) if isinstance(error, OSError) else str(error)
     return OutputPathError(
         f"{key}: this folder cannot be created or written ({reason}); choose another one, free disk space or fix its "
         f"permissions. Received: {key}={os.fspath(folder)!r}"

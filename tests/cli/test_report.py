@@ -25,7 +25,7 @@ def test_report_of_two_runs(tmp_path, capsys):
         (["empty"], "RUN must be a folder with a results.json; evaluate the run"),
         (["run", "loop"], "results.json cannot be read (Too many levels of symbolic links)"),
         (["run", "--output", "folder.html"], "cannot write folder.html: Is a directory"),
-        (["run", "--output", "run/log.txt/page.html"], "cannot write page.html: File exists"),
+        (["run", "--output", "run/log.txt/page.html"], "cannot write page.html: a file or a broken link has this name"),
         (["run", "--output", "page.pdf"], "must end in .html. Received: page.pdf"),
     ],
 )

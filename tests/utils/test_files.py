@@ -64,8 +64,9 @@ def test_free_space_is_that_of_the_disk_of_the_path(tmp_path, monkeypatch):
 
 def test_write_errors_of_folders_are_named_and_those_of_other_files_are_not(tmp_path):
     (tmp_path / "file").touch()
-    for folder, code in ((tmp_path / "file", errno.EEXIST), ("/proc/nope", errno.ENOENT)):
-        with pytest.raises(WriteError, match="cannot write a: ") as caught:
+    taken = "a file or a broken link has this name"
+    for folder, code, reason in ((tmp_path / "file", errno.EEXIST, taken), ("/proc/nope", errno.ENOENT, "No such")):
+        with pytest.raises(WriteError, match=f"cannot write a: {reason}") as caught:
             write_atomically(f"{folder}/a", "")
         assert caught.value.errno == code
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)

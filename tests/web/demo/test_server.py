@@ -77,6 +77,18 @@ def test_prediction_equals_the_predictor(client, predictor):
     assert result["overlay"].startswith("data:image/jpeg;base64,")
 
 
+def test_only_short_first_predictions_of_a_size_are_repeated_for_their_time(predictor, monkeypatch):
+    model, runs = PhotoModel(predictor), []
+    with predictor.model.register_forward_pre_hook(lambda *_: runs.append(1)):
+        model.predict(photo(), threshold=None)
+        assert len(runs) == 2
+        model.predict(photo(), threshold=None)
+        assert len(runs) == 3
+        monkeypatch.setattr(photo_model, "_MAX_SECONDS_TWICE", 0)
+        PhotoModel(predictor).predict(photo(), threshold=None)
+        assert len(runs) == 4
+
+
 def test_a_threshold_closes_gates_for_its_photo_only(client):
     data = photo()
     default, closed, again = (post(client, data, query=query).json for query in ("", "?threshold=0.99", ""))
