@@ -38,13 +38,16 @@ def to_onnx(program: ExportedProgram, *, output_names: tuple[str, ...]) -> Any:
 
 
 def _simplify(model: Any) -> None:
-    """Fold constants, and remove unused and duplicate nodes.
+    """Fold constants, and remove zero biases, unused and duplicate nodes.
 
     The optimization of `torch.onnx.export` also applies rewrite rules, in a time that is quadratic in the number of
-    nodes: minutes for a lattice of 16 layers. Their results are not faster, as ONNX Runtime has its own rules.
+    nodes: minutes for a lattice of 16 layers. Their results are not faster, as ONNX Runtime has its own rules. Only
+    the one for zero biases is needed: quantized to int8, each bias is stored with its scales.
     """
     passes = importlib.import_module("onnx_ir.passes.common")
+    rules = importlib.import_module("onnxscript.rewriter.rules.common")
     importlib.import_module("onnxscript.optimizer").fold_constants(model)
+    rules.remove_optional_bias_from_conv_rule.apply_to_model(model)
     for simplify in (
         passes.RemoveUnusedNodesPass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
