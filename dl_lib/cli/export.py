@@ -115,7 +115,9 @@ def _export(arguments: argparse.Namespace) -> None:
         write_weights(model, path)
     else:
         _export_graph(arguments, experiment.cfg, _checked(model, experiment.cfg), path=path)
-    print(f"{verb} {path.absolute()} ({path.stat().st_size / 1e6:.1f} MB)")
+    files = [path.with_suffix(suffix) for suffix in EXPORT_SUFFIXES[arguments.format]]
+    names = " and ".join([str(path.absolute()), *(file.name for file in files[1:])])
+    print(f"{verb} {names} ({sum(file.stat().st_size for file in files) / 1e6:.1f} MB)")
 
 
 def _output_file(arguments: argparse.Namespace, experiment: Experiment) -> Path:

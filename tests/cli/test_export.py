@@ -167,14 +167,17 @@ def test_wrong_files_are_not_left_as_if_good(folder, tmp_path, monkeypatch, caps
         ("a.xml", "--dynamic", OpenVinoModel),
     ],
 )
-def test_other_formats_compute_the_outputs_of_the_run(folder, model, name, option, open_file, tmp_path):
+def test_other_formats_compute_the_outputs_of_the_run(folder, model, name, option, open_file, tmp_path, capsys):
     path, image = tmp_path / name, scene(67, 90)
     if (name, option) == ("a.pt2", "--dynamic-size"):  # the smallest size
         image = scene(model.backbone.size_divisor + 1, 90)
     size = [] if option == "--dynamic-size" else ["--size", "67x90"]
     format = {".pt2": "torch-export", ".xml": "openvino"}[path.suffix]
     assert run("export", folder, "--format", format, option, *size, "--output", path) == 0
-    assert sorted(file.suffix for file in tmp_path.iterdir()) in ([".pt2"], [".bin", ".xml"])
+    files = sorted(tmp_path.iterdir())
+    assert [file.suffix for file in files] in ([".pt2"], [".bin", ".xml"])
+    names = {"torch-export": f"{path}", "openvino": f"{path} and a.bin"}[format]
+    assert f"Wrote {names} ({sum(file.stat().st_size for file in files) / 1e6:.1f} MB)" in capsys.readouterr().out
     exported, expected = open_file(path), predicted(model, image)
     found = predicted(exported, image)
     if "labels" in found:
