@@ -97,7 +97,7 @@ class GuardedTracker(Writer):
     def _guarded(self, action: str) -> Iterator[None]:
         try:
             yield
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # libraries made for commands may exit
             if not self._has_failed:
                 _log.warning(
                     "Tracker %s failed to %s and is disabled until the run is resumed: %s: %s",

@@ -114,14 +114,15 @@ def test_a_resumed_run_continues_the_tracked_run_and_repeats_nothing(tmp_path, k
     assert sorted(lines_of(tmp_path)) == ITERATIONS
 
 
+@pytest.mark.parametrize("error", [ConnectionError, SystemExit])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_failure_is_one_warning_and_the_run_goes_on(tmp_path, method):
+def test_a_failure_is_one_warning_and_the_run_goes_on(tmp_path, method, error):
     with captured_log("trackers.guard") as messages:
-        tracker = train(tmp_path, fails=METHODS[METHODS.index(method) :])  # later ones would fail as well
+        tracker = train(tmp_path, fails=METHODS[METHODS.index(method) :], error=error)  # later ones would fail as well
     assert sorted(lines_of(tmp_path)) == ITERATIONS
     warning = messages[-1]
     assert "recording failed to " in warning
-    assert warning.endswith("and is disabled until the run is resumed: ConnectionError: no route to host")
+    assert warning.endswith(f"and is disabled until the run is resumed: {error.__name__}: no route to host")
     assert len([message for message in messages if "failed" in message]) == 1
     assert (tracker is None) == (method == "make")
     if tracker is not None:
