@@ -1,4 +1,4 @@
-"""Subcommand `dl_lib replay`: repetition of a saved step with a non-finite loss, with statistics of its layers."""
+"""Subcommand `dl_lib replay`: replay of a saved step with a non-finite loss or gradient, with layer statistics."""
 
 from __future__ import annotations
 

@@ -39,6 +39,7 @@ def optimize(model: Model, *, precision: InferencePrecision = "float32", compile
 
     Raises:
         TypeError: If `model` is not a `SegmentationModel`.
+        ConfigError: If `compile` is set and the model's class has no `network_function`.
         ValueError: If weights are not finite, since fused ReLUs would turn NaN into 0, or if `precision` is unknown or
             the model's device has no instructions for it.
     """

@@ -154,12 +154,15 @@ def _files_in(folder: str) -> list[Path]:
     files = [Path(file) for _, file in list_files(Path(folder))]
     found = [file for file in files if file.suffix.lower() in _suffixes()]
     skipped = [file for file in files if file.suffix.lower() not in _suffixes()]
-    if skipped:
-        several = (
-            f"Ignored {len(skipped)} files in {folder} that are neither images nor videos by their suffix, such as %s"
+    if len(skipped) == 1:
+        _log.warning("Ignored 1 file that is neither an image nor a video by its suffix: %s", skipped[0])
+    elif skipped:
+        _log.warning(
+            "Ignored %d files in %s that are neither images nor videos by their suffix, such as %s",
+            len(skipped),
+            folder,
+            skipped[0],
         )
-        one = "Ignored 1 file that is neither an image nor a video by its suffix: %s"
-        _log.warning(one if len(skipped) == 1 else several, skipped[0])
     return found
 
 

@@ -50,6 +50,15 @@ def test_folders_are_searched_for_images_and_videos(folder, caplog):
     assert not caplog.messages
 
 
+def test_skipped_files_of_a_folder_with_a_percent_sign_are_named(folder, caplog):
+    Path("50% test").mkdir()
+    for name in ("a.png", "b.txt", "c.txt"):
+        Path("50% test", name).touch()
+    assert find_files("50% test") == [Path("50% test/a.png")]
+    (message,) = caplog.messages
+    assert message.startswith("Ignored 2 files in 50% test that ") and message.endswith("such as 50% test/b.txt")
+
+
 def test_links_cannot_form_a_cycle(folder):
     os.symlink(folder, "sub/loop")
     os.symlink(folder / "b.png", "sub/link.png")

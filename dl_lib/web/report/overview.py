@@ -37,9 +37,10 @@ def overview_rows(runs: Sequence[RunData]) -> list[dict[str, Any]]:
 
 
 def curves_of(runs: Sequence[RunData]) -> dict[str, Any] | None:
-    """Return the training curves of all runs as the address of an SVG image; None without a curve.
+    """Return the training curves of all runs, for the template; None without a curve.
 
-    A scalar with a single value, such as the score of a final evaluation, is no curve.
+    `image` is the data URL of an SVG; `num_curves` of `num_scalars` scalars are drawn. A scalar with a single value,
+    such as the score of a final evaluation, is no curve.
     """
     metrics = {run.name: run.metrics for run in runs if run.metrics}
     names = dict.fromkeys(
